@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+// Decode a code into sign, significand and exponent; round an exact value into a code. One engine for all formats,
+// the same text on CPU and GPU. Packing of two or four codes and instruction names are in conversion.hpp.
+#pragma once
+#include "emulator/formats/format.hpp"
+
+#include <bit>
+
+namespace nvfp4 {
+
+enum class Class : uint8_t { zero, finite, infinity, nan };
+
+/// A decoded code: value = significand * 2^(exponent - mantissa_bits). Subnormals are NOT normalised: their exponent
+/// is the format's minimum. That is what makes alignment by exponent field differ from alignment by value.
+struct Decoded {
+  Class cls;
+  bool negative;
+  uint64_t significand;
+  int exponent;
+};
+
+enum class Rounding : uint8_t {
+  nearest_even, ///< .rn
+  toward_zero,  ///< .rz
+  upward,       ///< .rp, toward +Inf
+  downward,     ///< .rm, toward -Inf
+  nearest_away, ///< .rna, ties away from zero
+};
+
+enum class Overflow : uint8_t {
+  ieee,      ///< Inf (NaN for formats without Inf), or the largest finite value where the rounding points inward
+  satfinite, ///< the largest finite value, also for an infinite input
+  infinity,  ///< Inf whatever the rounding: what tensor cores do although they truncate
+};
+
+template <class To, class From> [[nodiscard]] NVFP4_HD constexpr To bit_cast(const From &from) {
+  static_assert(sizeof(To) == sizeof(From));
+  return __builtin_bit_cast(To, from);
+}
+
+/// Index of the highest set bit; x must not be 0.
+[[nodiscard]] NVFP4_HD constexpr int msb(uint64_t x) {
+#if defined(__CUDA_ARCH__)
+  return 63 - __clzll(static_cast<long long>(x));
+#else
+  return 63 - std::countl_zero(x);
+#endif
+}
+
+/// Decodes one code. Bits above the code (and TF32's low 13 bits) are ignored.
+[[nodiscard]] NVFP4_HD constexpr Decoded decode(const Format &f, uint64_t word) {
+  const uint64_t code = word >> f.padding_bits;
+  const uint64_t magnitude = code & f.magnitude_mask();
+  const bool negative = f.has_sign && ((code >> f.field_bits()) & 1) != 0;
+  if (f.id == FormatId::ue8m0)
+    return magnitude == 0xFF ? Decoded{Class::nan, false, 0, 0} : Decoded{Class::finite, false, 1, int(magnitude) - 127};
+  if (f.specials == Specials::ieee && magnitude >= f.infinity_magnitude())
+    return {magnitude == f.infinity_magnitude() ? Class::infinity : Class::nan, negative, 0, 0};
+  if (f.specials == Specials::nan_only && magnitude == f.top_magnitude()) return {Class::nan, negative, 0, 0};
+  const uint64_t mantissa = magnitude & ((uint64_t{1} << f.mantissa_bits) - 1);
+  const int field = int(magnitude >> f.mantissa_bits);
+  if (field == 0) return {mantissa == 0 ? Class::zero : Class::finite, negative, mantissa, f.min_exponent()};
+  return {Class::finite, negative, mantissa | (uint64_t{1} << f.mantissa_bits), field - f.bias};
+}
+
+/// Puts sign and padding around a magnitude code.
+[[nodiscard]] NVFP4_HD constexpr uint64_t with_sign(const Format &f, bool negative, uint64_t magnitude) {
+  const uint64_t sign = f.has_sign && negative ? uint64_t{1} << f.field_bits() : 0;
+  return (sign | magnitude) << f.padding_bits;
+}
+
+/// The NaN that NVIDIA hardware writes: all ones, positive; +max where the format has no NaN (PTX ISA 9.1, cvt).
+[[nodiscard]] NVFP4_HD constexpr uint64_t canonical_nan(const Format &f) {
+  return f.id == FormatId::e8m13 ? 0x7FFFFFFF : with_sign(f, false, f.top_magnitude());
+}
+
+[[nodiscard]] NVFP4_HD constexpr uint64_t infinity_code(const Format &f, bool negative, Overflow overflow) {
+  if (overflow == Overflow::satfinite || f.specials == Specials::finite_only)
+    return with_sign(f, negative, f.max_finite_magnitude());
+  return with_sign(f, negative, f.specials == Specials::ieee ? f.infinity_magnitude() : f.top_magnitude());
+}
+
+/// Where a value falls on a format's grid: `kept` whole steps and the discarded part. Below the smallest normal the
+/// grid is the fixed one of the subnormals.
+struct GridPoint {
+  uint64_t base; ///< code of the binade's start, so that base + kept is the magnitude code, carries included
+  uint64_t kept;
+  uint64_t rest; ///< discarded bits, as a fraction rest / 2^64 of one step
+  bool sticky;   ///< something non-zero below `rest`
+};
+
+/// Places the exact value sig * 2^lsb (sig != 0) on the grid of f.
+[[nodiscard]] NVFP4_HD constexpr GridPoint place_on_grid(const Format &f, uint64_t sig, int lsb) {
+  const int e = msb(sig) + lsb;
+  const int binade = e < f.min_exponent() ? f.min_exponent() : e;
+  const int shift = binade - f.mantissa_bits - lsb; // bits to discard
+  const uint64_t base = uint64_t(int64_t(binade - f.min_exponent())) << f.mantissa_bits;
+  if (shift <= 0) return {base, sig << -shift, 0, false};
+  if (shift < 64) return {base, sig >> shift, sig << (64 - shift), false};
+  if (shift == 64) return {base, 0, sig, false};
+  if (shift < 128) return {base, 0, sig >> (shift - 64), (sig << (128 - shift)) != 0};
+  return {base, 0, 0, true};
+}
+
+/// Turns a rounded magnitude into a code, applying the overflow rule. `inward` says that the rounding mode points
+/// toward zero for this sign.
+[[nodiscard]] NVFP4_HD constexpr uint64_t finish_encode(const Format &f, bool negative, uint64_t magnitude, bool inward,
+                                                        Overflow overflow) {
+  if (magnitude <= f.max_finite_magnitude()) return with_sign(f, negative, magnitude);
+  if (overflow == Overflow::ieee && inward) return with_sign(f, negative, f.max_finite_magnitude());
+  return infinity_code(f, negative, overflow);
+}
+
+/// Rounds the exact value (-1)^negative * sig * 2^lsb to f. sig == 0 gives a zero of that sign. Not for UE8M0.
+[[nodiscard]] NVFP4_HD constexpr uint64_t encode(const Format &f, bool negative, uint64_t sig, int lsb, Rounding rounding,
+                                                 Overflow overflow) {
+  if (sig == 0) return with_sign(f, negative, 0);
+  const GridPoint p = place_on_grid(f, sig, lsb);
+  constexpr uint64_t half = uint64_t{1} << 63;
+  const bool inexact = p.rest != 0 || p.sticky;
+  bool up = false;
+  bool inward = false;
+  switch (rounding) {
+  case Rounding::nearest_even: up = p.rest > half || (p.rest == half && (p.sticky || (p.kept & 1) != 0)); break;
+  case Rounding::nearest_away: up = p.rest >= half; break;
+  case Rounding::toward_zero: inward = true; break;
+  case Rounding::upward:
+    up = inexact && !negative;
+    inward = negative;
+    break;
+  case Rounding::downward:
+    up = inexact && negative;
+    inward = !negative;
+    break;
+  }
+  return finish_encode(f, negative, p.base + p.kept + (up ? 1 : 0), inward, overflow);
+}
+
+/// Rounds |value| to UE8M0, a power of two: .rz takes the power below, .rp the power above; zero and everything under
+/// 2^-127 is code 0. Beyond 2^127 the result is 0xFE under satfinite, 0xFF (NaN) otherwise. Only rz and rp exist.
+[[nodiscard]] NVFP4_HD constexpr uint64_t encode_ue8m0(uint64_t sig, int lsb, bool up, Overflow overflow) {
+  if (sig == 0) return 0;
+  const int top = msb(sig);
+  int e = top + lsb;
+  if (up && (sig & (sig - 1)) != 0) ++e;
+  if (e < -127) return 0;
+  if (e > 127) return overflow == Overflow::satfinite ? 0xFE : 0xFF;
+  return uint64_t(e + 127);
+}
+
+/// Converts a code of one format into another with one rounding. Any NaN becomes the target's canonical NaN.
+[[nodiscard]] NVFP4_HD constexpr uint64_t convert(const Format &to, const Format &from, uint64_t word, Rounding rounding,
+                                                  Overflow overflow) {
+  const Decoded d = decode(from, word);
+  if (d.cls == Class::nan) return canonical_nan(to);
+  if (to.id == FormatId::ue8m0) {
+    if (d.cls == Class::infinity) return overflow == Overflow::satfinite ? 0xFE : 0xFF;
+    return encode_ue8m0(d.significand, d.exponent - from.mantissa_bits, rounding == Rounding::upward, overflow);
+  }
+  if (d.cls == Class::infinity) return infinity_code(to, d.negative, overflow);
+  return encode(to, d.negative, d.significand, d.exponent - from.mantissa_bits, rounding, overflow);
+}
+
+/// Rounds an FP32 value; the rounding and saturation of the plain cvt.rn.satfinite forms unless told otherwise.
+[[nodiscard]] NVFP4_HD constexpr uint64_t encode(FormatId to, float x, Rounding rounding = Rounding::nearest_even,
+                                                 Overflow overflow = Overflow::satfinite) {
+  return convert(format(to), format(FormatId::f32), bit_cast<uint32_t>(x), rounding, overflow);
+}
+
+/// The exact value of a code as double; NaN and Inf as double's. Exact for every format here.
+[[nodiscard]] NVFP4_HD constexpr double value(FormatId id, uint64_t word) {
+  return bit_cast<double>(
+      convert(format(FormatId::f64), format(id), word, Rounding::nearest_even, Overflow::ieee));
+}
+
+/// The exact value of a code of at most 32 bits as float.
+[[nodiscard]] NVFP4_HD constexpr float value_f32(FormatId id, uint64_t word) {
+  return bit_cast<float>(uint32_t(
+      convert(format(FormatId::f32), format(id), word, Rounding::nearest_even, Overflow::ieee)));
+}
+
+} // namespace nvfp4

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+// The element formats as data: field widths, bias, what the top codes mean. Nothing here rounds.
+// Sources: OCP MX 1.0 section 5.3 (E2M1, E3M2, E2M3, E4M3, E5M2, E8M0); PTX ISA 9.1 section 5.2.3 (alternate
+// floating-point formats, TF32, UE4M3); IEEE 754-2019 (binary16, 32, 64).
+#pragma once
+#include "emulator/config.hpp"
+
+#include <cstdint>
+#include <optional>
+#include <string_view>
+
+namespace nvfp4 {
+
+enum class FormatId : uint8_t { e2m1, e3m2, e2m3, e4m3, e5m2, ue4m3, ue8m0, bf16, f16, tf32, e8m13, f32, f64 };
+inline constexpr int kFormatCount = 13;
+
+/// What the codes with the largest exponent field mean.
+enum class Specials : uint8_t {
+  finite_only, ///< every code is a number (E2M1, E3M2, E2M3)
+  nan_only,    ///< only the all-ones code is NaN, there is no Inf (E4M3, UE4M3, UE8M0)
+  ieee,        ///< Inf and NaN as in IEEE 754
+};
+
+/// A binary format. value = (-1)^s * significand * 2^(exponent - mantissa_bits), where the exponent of field 0 is
+/// 1 - bias and its significand has no hidden bit. UE8M0 is the one exception: field E is 2^(E-127), also for E = 0.
+struct Format {
+  FormatId id;
+  char name[8];
+  int8_t storage_bits; ///< bits of one element in memory, before packing: 4, 8 (6-bit formats too), 16, 32, 64
+  int8_t code_bits;    ///< bits of the code itself, sign included
+  int8_t exponent_bits;
+  int8_t mantissa_bits;
+  int8_t padding_bits; ///< low bits of the word that are ignored on reading and zero on writing (TF32: 13)
+  int16_t bias;
+  Specials specials;
+  bool has_sign; ///< UE4M3 is read with its top bit ignored; UE8M0 has none
+
+  [[nodiscard]] NVFP4_HD constexpr int min_exponent() const { return 1 - bias; }
+  [[nodiscard]] NVFP4_HD constexpr int field_bits() const { return exponent_bits + mantissa_bits; }
+  [[nodiscard]] NVFP4_HD constexpr uint64_t magnitude_mask() const { return (uint64_t{1} << field_bits()) - 1; }
+  /// All ones without the sign: the NaN that every NVIDIA conversion and tensor core writes, where there is a NaN.
+  [[nodiscard]] NVFP4_HD constexpr uint64_t top_magnitude() const { return magnitude_mask(); }
+  [[nodiscard]] NVFP4_HD constexpr uint64_t infinity_magnitude() const {
+    return ((uint64_t{1} << exponent_bits) - 1) << mantissa_bits;
+  }
+  [[nodiscard]] NVFP4_HD constexpr uint64_t max_finite_magnitude() const {
+    return specials == Specials::ieee       ? infinity_magnitude() - 1
+           : specials == Specials::nan_only ? top_magnitude() - 1
+                                            : top_magnitude();
+  }
+};
+
+/// The format of an id. E8M13 is the 22-bit register of Ada's and Hopper's FP8 path, kept in an f32 word.
+[[nodiscard]] NVFP4_HD constexpr Format format(FormatId id) {
+  using enum FormatId;
+  switch (id) {
+  case e2m1: return {e2m1, "e2m1", 4, 4, 2, 1, 0, 1, Specials::finite_only, true};
+  case e3m2: return {e3m2, "e3m2", 8, 6, 3, 2, 0, 3, Specials::finite_only, true};
+  case e2m3: return {e2m3, "e2m3", 8, 6, 2, 3, 0, 1, Specials::finite_only, true};
+  case e4m3: return {e4m3, "e4m3", 8, 8, 4, 3, 0, 7, Specials::nan_only, true};
+  case e5m2: return {e5m2, "e5m2", 8, 8, 5, 2, 0, 15, Specials::ieee, true};
+  case ue4m3: return {ue4m3, "ue4m3", 8, 7, 4, 3, 0, 7, Specials::nan_only, false};
+  case ue8m0: return {ue8m0, "ue8m0", 8, 8, 8, 0, 0, 127, Specials::nan_only, false};
+  case bf16: return {bf16, "bf16", 16, 16, 8, 7, 0, 127, Specials::ieee, true};
+  case f16: return {f16, "f16", 16, 16, 5, 10, 0, 15, Specials::ieee, true};
+  case tf32: return {tf32, "tf32", 32, 19, 8, 10, 13, 127, Specials::ieee, true};
+  case e8m13: return {e8m13, "e8m13", 32, 22, 8, 13, 10, 127, Specials::ieee, true};
+  case f32: return {f32, "f32", 32, 32, 8, 23, 0, 127, Specials::ieee, true};
+  case f64: break;
+  }
+  return {f64, "f64", 64, 64, 11, 52, 0, 1023, Specials::ieee, true};
+}
+
+/// The format of a name as written in units and files ("e2m1", "bf16", ...), or nothing.
+[[nodiscard]] constexpr std::optional<FormatId> find_format(std::string_view name) {
+  for (int i = 0; i < kFormatCount; ++i)
+    if (name == format(FormatId(i)).name) return FormatId(i);
+  return std::nullopt;
+}
+
+} // namespace nvfp4
