@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// A unit: one tensor-core instruction of one architecture, as the parameters of the algorithm that gives its bits.
+// Plain data, usable on the GPU. The algorithms are in fdpa.hpp and gst_fdpa.hpp, the rows in catalogue.cpp.
+#pragma once
+#include "emulator/formats/format.hpp"
+
+namespace nvfp4 {
+
+/// Which algorithm computes one instruction.
+enum class Family : uint8_t {
+  fdpa,         ///< fused dot-product-add: align to the largest exponent, truncate, sum exactly, round once
+  st_fdpa,      ///< the same with one UE8M0 scale per operand and block added to the exponents (mxf8f6f4)
+  gst_fdpa,     ///< exact groups of 16 times their scales, then aligned like FDPA terms (mxf4, mxf4nvf4)
+  expanded_fp8, ///< FP8 mma.sync where the compiler emits two FP16 HMMAs and one add (sm_90, 100, 103, 110)
+  fma,          ///< chain of IEEE fused multiply-adds in increasing K (FP64)
+};
+
+/// Rounding of a finished sum into the accumulator's container.
+enum class Output : uint8_t {
+  rz_f32,    ///< truncate to FP32
+  rz_e8m13,  ///< truncate to 13 fraction bits, kept in an FP32 word
+  rne_f16,   ///< nearest even to FP16
+  rne_f64,   ///< nearest even to FP64
+};
+
+/// How the four scaled groups of an FP4 step meet the accumulator. The public models disagree; see emulator/README.md.
+enum class Accumulation : uint8_t {
+  mmasim, ///< align by the exponents of the scales only, 35 fraction bits (MMA-Sim); the default
+  nadpe,  ///< align by the largest product exponent plus scale exponents, 35 fraction bits (mma-emu)
+  exact,  ///< exact sum, one truncation to FP32
+};
+
+/// How well a row is known.
+enum class Evidence : uint8_t {
+  hardware,  ///< reproduced outputs of the real GPU without a mismatch (see golden/)
+  published, ///< stated in public work that its authors checked against hardware; not re-checked on data here
+  inferred,  ///< assumed equal to a related unit
+};
+
+/// The numbers of one unit. K values are in elements.
+struct UnitRule {
+  Family family;
+  FormatId a, b;       ///< element formats
+  FormatId acc;        ///< container of C and D: f32, f16 or f64
+  Output output;
+  int16_t k;           ///< K of one instruction
+  int16_t link;        ///< products per fused step; k / link steps are chained, each rounded
+  int16_t fraction_bits; ///< F: fraction bits kept below the largest exponent when terms are aligned
+  int16_t floor;       ///< lower clamp of the largest exponent
+  FormatId scale;      ///< ue4m3 or ue8m0; meaningful only when scale_block != 0
+  int16_t scale_block; ///< elements per scale, 0 without scales
+};
+
+} // namespace nvfp4
