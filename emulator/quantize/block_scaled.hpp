@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+// A block-scaled tensor: element codes, block scales, global scale, and what is needed to read them. Plain
+// data.
+#pragma once
+#include "emulator/formats/code_view.hpp"
+#include "emulator/formats/format.hpp"
+#include "emulator/quantize/scale_layout.hpp"
+
+#include <string>
+#include <vector>
+
+namespace nvfp4 {
+
+/// Along which axis of the input the blocks lie.
+enum class Axis : uint8_t {
+  row, ///< along a row: the "rowwise" copy, (rows, k) = (input rows, input columns)
+  col, ///< along a column: the "columnwise" copy, stored transposed: (rows, k) = (input columns, input rows)
+};
+
+struct BlockScaled {
+  std::string convention = {}; ///< name of the row in conventions()
+  FormatId element = FormatId::e2m1;
+  FormatId scale = FormatId::ue4m3;
+  int block = 16;     ///< elements along k that share a scale
+  int block_rows = 1; ///< rows that share a scale: 1, or 16 for tiles; each row has its own copy of the scale
+  int64_t rows = 0;
+  int64_t k = 0;        ///< logical length of a row
+  int64_t padded_k = 0; ///< multiple of `block`; the codes of the padding are 0
+  Axis axis = Axis::row;
+  FormatId source = FormatId::f32; ///< type of the tensor that was quantized
+  ScaleLayout layout = ScaleLayout::linear;
+  std::vector<uint8_t> codes =
+      {}; // (rows, padded_k): FP4 two to a byte, even k in the low nibble; others one byte each
+  std::vector<uint8_t> scales = {}; // (rows, padded_k / block), or the same in 128x4 tiles
+
+  float global_amax =
+      0.0f; ///< max |x| of what was quantized (after rotation); NaN where the scale was given instead
+  float global_encode = 1.0f; ///< S; 1 where the convention has none
+  float global_decode = 1.0f; ///< 1 / S, or p; 1 where the convention has none
+  std::vector<float> row_amax =
+      {};                 // (rows), only for per-row global scales; the three above are then not used
+  bool hadamard = false;  ///< the values are rotated along k in groups of 16
+  uint16_t sign_mask = 0; ///< of the rotation
+
+  [[nodiscard]] int64_t scale_cols() const { return padded_k / block; }
+  [[nodiscard]] int64_t row_bytes() const { return padded_k * format(element).storage_bits / 8; }
+  [[nodiscard]] CodeView row(int64_t r) const {
+    return {codes.data() + r * row_bytes(), format(element).storage_bits};
+  }
+  [[nodiscard]] uint8_t code(int64_t r, int64_t i) const { return uint8_t(row(r)[i]); }
+  /// The scale of block b of row r, in either layout.
+  [[nodiscard]] uint8_t scale_code(int64_t r, int64_t b) const {
+    const int64_t at =
+        layout == ScaleLayout::linear ? r * scale_cols() + b : scale_offset_128x4(r, b, scale_cols());
+    return scales[size_t(at)];
+  }
+};
+
+} // namespace nvfp4

@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+// The table of conventions. A row states only what differs from Rule's defaults, which are
+// TransformerEngine's.
+#include "emulator/quantize/convention.hpp"
+
+#include <array>
+
+namespace nvfp4 {
+namespace {
+
+using enum FormatId;
+
+constexpr std::string_view kTe =
+    "NVIDIA/TransformerEngine common/cast/nvfp4/{core,quantize_transpose}_nvfp4.cuh @d0067d0d";
+constexpr std::string_view kTe46 =
+    "NVIDIA/TransformerEngine common/cast/nvfp4/quantize_4over6_nvfp4.cuh @d0067d0d, exact error path";
+constexpr std::string_view kTeMx =
+    "NVIDIA/TransformerEngine common/cast/mxfp8/quantize_mxfp8.cuh, ptx::float_to_e8m0 @d0067d0d";
+constexpr std::string_view kAoMx =
+    "OCP MX 1.0 section 6.3, as pytorch/ao mx_formats/mx_tensor.py to_mx FLOOR @36027d82";
+constexpr std::string_view kFlash =
+    "flashinfer-ai/flashinfer csrc/nv_internal/tensorrt_llm/kernels/quantization_utils.cuh @fb28d724";
+constexpr std::string_view kFos =
+    "mit-han-lab/fouroversix csrc/include/{fp4_quant_kernel,utils}.h @dadfad6, the CUDA backend";
+
+constexpr Capabilities kAll{};
+constexpr Capabilities kNoSr{.stochastic = false};
+constexpr Capabilities kPlain{.stochastic = false, .hadamard = false, .tiles = false};
+constexpr Capabilities kTilesOnly{.stochastic = false, .hadamard = false, .tiles = true};
+constexpr Capabilities kNoTiles{.tiles = false};
+
+constexpr Rule te_four_over_six(FourOverSix mode) {
+  return {.e4m3_max = 256.0f,
+          .order = ScaleOrder::sixth_by_encode,
+          .scale_rounding = ScaleRounding::cap_e4m3_max,
+          .four_over_six = mode};
+}
+
+/// The kernel leaves `diff * diff` and the sum to nvcc, which fuses them by default.
+constexpr Rule fouroversix(FourOverSix mode) {
+  return {.e4m3_max = 256.0f,
+          .global = GlobalRule::quotient,
+          .order = ScaleOrder::sixth_by_encode,
+          .scale_rounding = ScaleRounding::plain,
+          .four_over_six = mode,
+          .fused_error = mode == FourOverSix::mse,
+          .decoding = Decoding::amax_divide};
+}
+
+constexpr Rule flashinfer(bool exact) {
+  return {.amax_nan = AmaxNan::unless_all,
+          .global = GlobalRule::caller,
+          .order = exact ? ScaleOrder::amax_by_encode_sixth : ScaleOrder::encode_by_amax_k6,
+          .scale_rounding = ScaleRounding::plain,
+          .scaling = exact ? Scaling::inverse_capped : Scaling::inverse,
+          .zero_multiplier = ZeroMultiplier::zero_amax,
+          .flush = true,
+          .decoding = Decoding::scale_decode};
+}
+
+constexpr Rule vllm() {
+  Rule r = flashinfer(false);
+  r.zero_multiplier = ZeroMultiplier::zero_scale;
+  r.flush = false;
+  return r;
+}
+
+constexpr Rule mx_floor(FormatId element) {
+  return {.element = element,
+          .scale = ue8m0,
+          .block = 32,
+          .amax_nan = AmaxNan::propagate,
+          .global = GlobalRule::none,
+          .order = ScaleOrder::exponent_floor,
+          .scale_rounding = ScaleRounding::e8m0_exact,
+          .scaling = Scaling::exponent,
+          .nan_code = element == e2m1 ? NanCode::one_and_half : NanCode::plus_max,
+          .decoding = Decoding::scale_only};
+}
+
+constexpr Rule mx_up(FormatId element) {
+  return {.element = element,
+          .scale = ue8m0,
+          .block = 32,
+          .global = GlobalRule::none,
+          .order = ScaleOrder::amax_by_inverse_max,
+          .scale_rounding = ScaleRounding::e8m0_up,
+          .scaling = Scaling::exponent,
+          .decoding = Decoding::scale_only};
+}
+
+constexpr Rule mxfp4_flashinfer() {
+  Rule r = mx_up(e2m1);
+  r.amax_nan = AmaxNan::unless_all;
+  r.scaling = Scaling::exponent_one;
+  r.zero_multiplier = ZeroMultiplier::zero_amax;
+  r.flush = true;
+  return r;
+}
+
+constexpr std::array kTable{
+    Convention{"te", "te214", {}, kAll, ConventionEvidence::vendor_software, kTe},
+    Convention{
+        "te213",
+        "paper",
+        {.order = ScaleOrder::sixth_by_encode},
+        kAll,
+        ConventionEvidence::vendor_software,
+        "NVIDIA/TransformerEngine v2.8-v2.13 common/cast/nvfp4/core_nvfp4.cuh; arXiv 2509.25149 appendix B"},
+    Convention{"torchao",
+               "",
+               {.amax_nan = AmaxNan::propagate,
+                .global = GlobalRule::decode,
+                .order = ScaleOrder::sixth_by_decode,
+                .scale_rounding = ScaleRounding::clamp_normal,
+                .scaling = Scaling::inverse_decode,
+                .nan_code = NanCode::one_and_half,
+                .decoding = Decoding::scale_decode},
+               kAll,
+               ConventionEvidence::vendor_software,
+               "pytorch/ao torchao/prototype/mx_formats/nvfp4_tensor.py nvfp4_quantize on CPU @36027d82"},
+    Convention{
+        "modelopt",
+        "",
+        {.amax_nan = AmaxNan::propagate,
+         .global = GlobalRule::decode,
+         .order = ScaleOrder::amax_by_six_decode,
+         .scale_rounding = ScaleRounding::clamp_tiny,
+         .scaling = Scaling::divide,
+         .negative_zero = NegativeZero::drop_exact,
+         .decoding = Decoding::scale_decode},
+        kAll,
+        ConventionEvidence::vendor_software,
+        "NVIDIA/Model-Optimizer torch/quantization/qtensor/nvfp4_tensor.py, dynamic path on CPU @a2fbac7b"},
+    Convention{"compressed-tensors",
+               "",
+               {.amax_nan = AmaxNan::propagate,
+                .global = GlobalRule::compressed_tensors,
+                .order = ScaleOrder::source_sixth,
+                .scale_rounding = ScaleRounding::eighth_if_zero,
+                .scaling = Scaling::divide_encode,
+                .negative_zero = NegativeZero::drop_exact,
+                .nan_code = NanCode::zero,
+                .decoding = Decoding::scale_encode},
+               kAll,
+               ConventionEvidence::vendor_software,
+               "vllm-project/compressed-tensors quantization/{utils/helpers,lifecycle/forward_helpers}.py on "
+               "CPU @ac8e2ba8"},
+    Convention{"flashinfer-exact", "", flashinfer(true), kAll, ConventionEvidence::vendor_software, kFlash},
+    // rcp.approx.ftz is modelled as correctly rounded: exact midpoints may fall the other way on a GPU. The
+    // published bytes of an RTX 5080 agree with the next two rows, and also with exact division.
+    Convention{"flashinfer", "", flashinfer(false), kAll, ConventionEvidence::hardware_hash, kFlash},
+    Convention{"vllm", "", vllm(), kAll, ConventionEvidence::hardware_hash,
+               "vllm-project/vllm csrc/quantization/fp4/nvfp4_utils.cuh @07c13c7b"},
+    Convention{"ggml",
+               "",
+               {.global = GlobalRule::none,
+                .order = ScaleOrder::sixth,
+                .scale_rounding = ScaleRounding::ggml,
+                .scaling = Scaling::search,
+                .decoding = Decoding::scale_only},
+               kNoSr,
+               ConventionEvidence::vendor_software,
+               "ggml-org/ggml src/ggml-quants.c quantize_row_nvfp4_ref, src/ggml-impl.h @d99724f2"},
+    Convention{"fouroversix", "fouroversix-mse", fouroversix(FourOverSix::mse), kNoSr,
+               ConventionEvidence::vendor_software, kFos},
+    Convention{"fouroversix-mae", "", fouroversix(FourOverSix::mae), kNoSr,
+               ConventionEvidence::vendor_software, kFos},
+    Convention{"te-4over6", "te-4over6-mae", te_four_over_six(FourOverSix::mae), kTilesOnly,
+               ConventionEvidence::vendor_software, kTe46},
+    Convention{"te-4over6-mse", "", te_four_over_six(FourOverSix::mse), kTilesOnly,
+               ConventionEvidence::vendor_software, kTe46},
+    Convention{
+        "row-scaled", "te-row-scaled", {.per_row = true}, kPlain, ConventionEvidence::vendor_software, kTe},
+    Convention{"mxfp4", "mxfp4-floor", mx_floor(e2m1), kNoTiles, ConventionEvidence::specification, kAoMx},
+    Convention{"mxfp4-ceil", "", mxfp4_flashinfer(), kNoTiles, ConventionEvidence::vendor_software, kFlash},
+    Convention{"mxfp8-e4m3", "mxfp8-e4m3-floor", mx_floor(e4m3), kNoTiles, ConventionEvidence::specification,
+               kAoMx},
+    Convention{"mxfp8-e4m3-ceil", "", mx_up(e4m3), kNoTiles, ConventionEvidence::vendor_software, kTeMx},
+    Convention{"mxfp8-e5m2", "mxfp8-e5m2-floor", mx_floor(e5m2), kNoTiles, ConventionEvidence::specification,
+               kAoMx},
+    Convention{"mxfp8-e5m2-ceil", "", mx_up(e5m2), kNoTiles, ConventionEvidence::vendor_software, kTeMx},
+};
+
+} // namespace
+
+std::string_view to_string(ConventionEvidence evidence) {
+  switch (evidence) {
+  case ConventionEvidence::vendor_software: return "vendor-software";
+  case ConventionEvidence::hardware_hash: return "hardware";
+  case ConventionEvidence::specification: break;
+  }
+  return "specification";
+}
+
+std::span<const Convention> conventions() { return kTable; }
+
+const Convention &find_convention(std::string_view name) {
+  std::string names;
+  for (const Convention &c : kTable) {
+    if (name == c.name || (!c.alias.empty() && name == c.alias)) return c;
+    names.append(names.empty() ? "" : ", ").append(c.name);
+  }
+  throw Error("unknown quantization convention '" + std::string(name) + "'; expected one of " + names);
+}
+
+} // namespace nvfp4

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// Quantization conventions by name: what each public implementation does, as one row of data with its source.
+#pragma once
+#include "emulator/quantize/rule.hpp"
+
+#include <span>
+#include <string_view>
+
+namespace nvfp4 {
+
+/// Where a row's arithmetic was taken from.
+enum class ConventionEvidence : uint8_t {
+  vendor_software, ///< the vendor's own kernel or library source, transcribed step by step
+  hardware_hash,   ///< the same, and the bytes of a real GPU's output are reproduced
+  specification,   ///< a public specification leaves choices, which the source named fills
+};
+[[nodiscard]] std::string_view to_string(ConventionEvidence evidence);
+
+/// What an implementation can be combined with. Only combinations without a meaning are refused.
+struct Capabilities {
+  bool stochastic = true; ///< stochastic rounding of the elements
+  bool hadamard = true;   ///< rotation before quantization
+  bool tiles = true;      ///< 16x16 scales
+};
+
+struct Convention {
+  std::string_view name;
+  std::string_view alias; ///< second name, may be empty
+  Rule rule;
+  Capabilities can;
+  ConventionEvidence evidence;
+  std::string_view source; ///< one line: repository, file, commit
+};
+
+/// All rows, in the order of the table.
+[[nodiscard]] std::span<const Convention> conventions();
+
+/// The row of a name or an alias; Error listing the names when there is none.
+[[nodiscard]] const Convention &find_convention(std::string_view name);
+
+} // namespace nvfp4

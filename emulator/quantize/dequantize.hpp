@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+// Reconstructs FP32 values from a block-scaled tensor by the rule of its convention.
+#pragma once
+#include "emulator/quantize/block_scaled.hpp"
+
+namespace nvfp4 {
+
+struct DequantizeOptions {
+  bool undo_hadamard = true; ///< rotate back a rotated tensor, in FP32, one rounding per value
+  int threads = 0;           ///< 0: all that OpenMP offers
+};
+
+/// Values in the orientation of the tensor that was quantized: (rows, k) for Axis::row, (k, rows) for
+/// Axis::col; the padding is left out. Throws Error when sizes do not fit or the tensor lacks what its rule
+/// reads.
+[[nodiscard]] std::vector<float> dequantize(const BlockScaled &q, const DequantizeOptions &options = {});
+
+/// Rounds values in place to BF16 (nearest even), as a kernel with BF16 output does.
+void round_to_bf16(std::span<float> values);
+
+} // namespace nvfp4

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+// Quantizes a matrix as a convention says. The result is a function of input, convention and options: never
+// of threads, machine or compiler.
+#pragma once
+#include "emulator/formats/philox.hpp"
+#include "emulator/quantize/block_rule.hpp"
+#include "emulator/quantize/block_scaled.hpp"
+#include "emulator/quantize/convention.hpp"
+#include "emulator/quantize/hadamard.hpp"
+#include "emulator/quantize/matrix_view.hpp"
+
+#include <optional>
+
+namespace nvfp4 {
+
+struct QuantizeOptions {
+  Axis axis = Axis::row;
+  int block_rows = 1; ///< 1, or 16 for 16x16 tiles; the last tile may be ragged
+  ElementRounding rounding = ElementRounding::nearest;
+  /// Random bits of element (r, c) of the input are those of index r * cols + c, for either axis.
+  RandomKey key = {};
+  bool hadamard = false; ///< rotate groups of 16 along k first; amax is then taken after the rotation
+  uint16_t sign_mask = kHadamardSigns;
+  ScaleLayout layout = ScaleLayout::linear;
+  /// Type whose values the matrix holds: f32, bf16 or f16. Read by conventions that compute in it; nothing
+  /// checks that the values are of the type.
+  FormatId source = FormatId::f32;
+  std::optional<float> global_amax = {}; ///< instead of the tensor's own (a gathered or calibrated one)
+  /// Instead of an amax, the word that the convention stores: S for flashinfer, flashinfer-exact, vllm and
+  /// compressed-tensors, p for torchao and modelopt. The other conventions take only an amax.
+  std::optional<float> global_scale = {};
+  int threads = 0; ///< 0: all that OpenMP offers
+};
+
+/// Throws Error for options that the convention cannot take or that have no meaning together.
+[[nodiscard]] BlockScaled quantize(MatrixView<const float> x, const Convention &convention,
+                                   const QuantizeOptions &options = {});
+
+} // namespace nvfp4

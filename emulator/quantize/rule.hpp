@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+// The chain from block maximum to codes as data: one field per step, one enumerator per form found in a
+// public implementation. block_rule.hpp executes it; convention.hpp gives the records their names.
+#pragma once
+#include "emulator/formats/format.hpp"
+
+namespace nvfp4 {
+
+// Notation: bmax = max |x| of the block, amax = max |x| of the tensor (of the row where row-scaled), M = 448
+// or 256, S = global encode scale, p = global decode scale, SF = decoded block scale. Every operation is one
+// FP32 operation, rounded to nearest even.
+
+/// What a maximum does with NaN elements.
+enum class AmaxNan : uint8_t {
+  ignore,     ///< fmaxf from 0: NaN never wins
+  unless_all, ///< fmaxf from the first element: NaN only if there is nothing else
+  propagate,  ///< torch.amax: one NaN makes the maximum NaN
+};
+
+/// The second-level scale. Comments give (S, p).
+enum class GlobalRule : uint8_t {
+  none,     ///< no second level
+  te,       ///< S = min(6M / amax, FLT_MAX), 1 where amax or S is 0; p = 1 / S
+  quotient, ///< S = 6M / amax unguarded, p = 1 / S; amax = 0: all codes and scales stay 0
+  caller,   ///< S comes from the caller; from an amax it is 6M / amax, 1 where that is not finite or is 0
+  decode,   ///< p = amax / 6M; S unused
+  compressed_tensors ///< S = (1 / max(amax, tiny)) * 6M, each step in the source type; NaN and Inf -> 1; p =
+                     ///< 1 / S
+};
+
+/// The block scale before it is rounded.
+enum class ScaleOrder : uint8_t {
+  amax_by_encode_sixth, ///< bmax * (S * K6), K6 = f32(1/6)
+  sixth_by_encode,      ///< (bmax / 6) * S
+  encode_by_amax_k6,    ///< S * (bmax * K6)
+  sixth_by_decode,      ///< (bmax / 6) / p
+  amax_by_six_decode,   ///< bmax / (6 * p)
+  source_sixth,         ///< S * t, t = bmax / 6 rounded to the source type
+  sixth,                ///< bmax / 6
+  amax_by_inverse_max,  ///< bmax * f32(1 / largest element value)
+  exponent_floor,       ///< power of two: exponent field of bmax minus that of the largest element value
+};
+
+/// What happens to that value before and while it is rounded to the scale format.
+enum class ScaleRounding : uint8_t {
+  cap_flt_max,    ///< min(s, FLT_MAX), which also turns NaN into FLT_MAX; nearest even, saturating
+  cap_e4m3_max,   ///< min(s, 448), NaN becomes 448; nearest even
+  plain,          ///< nearest even, saturating; NaN stays NaN
+  clamp_normal,   ///< to [2^-6, 448]; NaN stays NaN
+  clamp_tiny,     ///< 0 becomes 1, then to [2^-9, 448]; NaN stays NaN
+  eighth_if_zero, ///< to at most 448, nearest even; a zero code becomes 0.125; NaN stays NaN
+  ggml,           ///< round half up on bit 19, [248, Inf] -> 448, subnormals floor(512 s + 0.5) up to 7
+  e8m0_up,        ///< the power of two not below, Inf -> 0xFE, NaN -> 0xFF (cvt.rp.satfinite.ue8m0x2)
+  e8m0_exact,     ///< already a power of two; below 2^-127 -> code 0, not finite -> 0xFF
+};
+
+/// How an element meets its scale.
+enum class Scaling : uint8_t {
+  inverse_capped, ///< x * min(1 / (SF * p), FLT_MAX)
+  inverse,        ///< x * (1 / (SF * p))
+  inverse_decode, ///< x * ((1 / p) / SF)
+  divide,         ///< x / (SF * p)
+  divide_encode,  ///< x / (SF / S)
+  search,         ///< nearest of the 16 code values k * (SF / 2) in halves, by |k d - x|, the first of equals
+  exponent,       ///< x * 2^(127 - code), 2^127 for code 0, NaN for code 0xFF
+  exponent_one,   ///< the same, but 1 for code 0
+};
+
+/// When the multiplier is forced to 0.
+enum class ZeroMultiplier : uint8_t {
+  never,
+  zero_amax,  ///< bmax == 0
+  zero_scale, ///< SF == 0
+};
+
+/// What the element conversion does with a negative value that rounds to zero.
+enum class NegativeZero : uint8_t {
+  keep,       ///< the sign stays: -0 and -0.1 give 0x8
+  drop_exact, ///< -0 gives 0x0, -0.1 gives 0x8 (a sign taken from x < 0)
+};
+
+/// The element code of a NaN (for formats without one). Upstream, the last two are accidents of integer
+/// conversions and follow sign and payload of a NaN that the CPU made up; here a NaN element keeps its sign
+/// and any other NaN is positive.
+enum class NanCode : uint8_t {
+  plus_max,     ///< cvt.rn.satfinite: +6, sign dropped; the format's NaN where there is one
+  zero,         ///< 0x0 or 0x8
+  one_and_half, ///< 0x3 or 0xB: what integer rounding makes of the quiet NaN 0x7FC00000
+};
+
+/// Adaptive scaling of the block to 6 or to 4: both are tried, 4 is taken where its error is strictly less.
+enum class FourOverSix : uint8_t { off, mae, mse };
+
+/// How x is reconstructed. v is the element's value.
+enum class Decoding : uint8_t {
+  amax_constant, ///< v * ((SF * amax) * f32(1 / 6M))
+  scale_decode,  ///< v * (SF * p)
+  scale_encode,  ///< v * (SF / S)
+  amax_divide,   ///< ((v * SF) * amax) / 6M
+  scale_only,    ///< v * SF
+};
+
+struct Rule {
+  FormatId element = FormatId::e2m1;
+  FormatId scale = FormatId::ue4m3;
+  int16_t block = 16;
+  float e4m3_max = 448.0f; ///< M of the global scale
+  AmaxNan amax_nan = AmaxNan::ignore;
+  GlobalRule global = GlobalRule::te;
+  bool per_row = false; ///< one amax, S and p per row instead of per tensor
+  ScaleOrder order = ScaleOrder::amax_by_encode_sixth;
+  ScaleRounding scale_rounding = ScaleRounding::cap_flt_max;
+  Scaling scaling = Scaling::inverse_capped;
+  ZeroMultiplier zero_multiplier = ZeroMultiplier::never;
+  NegativeZero negative_zero = NegativeZero::keep;
+  NanCode nan_code = NanCode::plus_max;
+  FourOverSix four_over_six = FourOverSix::off;
+  bool fused_error = false; ///< the squared error is accumulated with one fma
+  bool flush = false; ///< FP32 products and quotients flush subnormal inputs and results to zero (-ftz=true)
+  Decoding decoding = Decoding::amax_constant;
+};
+
+} // namespace nvfp4
