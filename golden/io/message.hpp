@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+// Makes text that came from outside fit to stand in a one-line message: names, paths, snatches of a broken
+// header.
+#pragma once
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+namespace nvfp4::io {
+
+/// The text with control characters, quotes, backslashes and malformed UTF-8 written as \xNN, and cut to
+/// about `limit` bytes. The result is one line of valid UTF-8.
+[[nodiscard]] std::string printable(std::string_view text, size_t limit = 1000);
+
+/// printable() between single quotes, short enough for a list.
+[[nodiscard]] std::string in_quotes(std::string_view text);
+
+/// What the operating system says about an errno.
+[[nodiscard]] std::string errno_text(int code);
+
+} // namespace nvfp4::io

@@ -1,0 +1,291 @@
+// SPDX-License-Identifier: Apache-2.0
+// The safetensors reader and writer. The header is read event by event (no JSON tree), so that a repeated key
+// is seen, nesting costs nothing and the first fault found is the one reported.
+#include "golden/io/safetensors.hpp"
+#include "golden/io/message.hpp"
+
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <limits>
+#include <set>
+
+namespace nvfp4::io {
+namespace {
+
+using nlohmann::json;
+
+constexpr uint64_t header_limit = 100'000'000;
+constexpr size_t length_size = 8;
+constexpr std::string_view metadata_key = "__metadata__";
+
+/// A header entry as it stands, before its bytes are looked for.
+struct Entry {
+  std::string name;
+  DType dtype = DType::u8;
+  std::vector<int64_t> shape;
+  size_t begin = 0, end = 0; ///< in the data, which follows the header
+};
+
+/// Takes the parser's events and knows, from the depth and the last keys, what each must be.
+class HeaderReader : public nlohmann::json_sax<json> {
+public:
+  HeaderReader(const std::string &source, uint64_t data_size) : source_(source), data_size_(data_size) {}
+
+  std::vector<Entry> entries;
+  std::map<std::string, std::string> metadata;
+
+  bool null() override { refuse("null"); }
+  bool boolean(bool value) override { refuse(value ? "true" : "false"); }
+  bool number_integer(number_integer_t value) override { refuse(std::to_string(value)); }
+  bool number_float(number_float_t, const string_t &text) override { refuse(printable(text, 40)); }
+  bool binary(binary_t &) override { refuse("binary data"); }
+
+  bool number_unsigned(number_unsigned_t value) override {
+    if (depth_ != 3) refuse(std::to_string(value));
+    if (value > uint64_t(std::numeric_limits<int64_t>::max())) refuse(std::to_string(value));
+    numbers_.push_back(int64_t(value));
+    return true;
+  }
+
+  bool string(string_t &text) override {
+    if (depth_ == 2 && in_metadata())
+      metadata[field_] = text;
+    else if (depth_ == 2 && field_ == "dtype")
+      entries.back().dtype = dtype_named(text);
+    else
+      refuse("the string " + in_quotes(text));
+    return true;
+  }
+
+  bool start_object(size_t) override {
+    if (depth_ > 1) refuse("an object");
+    if (++depth_ == 2 && !in_metadata()) entries.push_back({key_, {}, {}, 0, 0});
+    return true;
+  }
+
+  bool key(string_t &text) override {
+    if (depth_ == 1) fields_.clear();
+    if (!(depth_ == 1 ? keys_ : fields_).insert(text).second)
+      fail(depth_ == 1 ? "the header has the key " + in_quotes(text) + " twice"
+                       : subject() + "the key " + in_quotes(text) + " stands there twice");
+    (depth_ == 1 ? key_ : field_) = text;
+    if (depth_ == 2 && !in_metadata() && text != "dtype" && text != "shape" && text != "data_offsets")
+      fail(subject() + "expected the keys dtype, shape and data_offsets, got " + in_quotes(text));
+    return true;
+  }
+
+  bool end_object() override {
+    if (depth_-- == 2 && !in_metadata())
+      for (const char *field : {"dtype", "shape", "data_offsets"})
+        if (!fields_.contains(field)) fail(subject() + "the key " + field + " is missing");
+    return true;
+  }
+
+  bool start_array(size_t) override {
+    if (depth_ != 2 || in_metadata() || field_ == "dtype") refuse("an array");
+    ++depth_;
+    numbers_.clear();
+    return true;
+  }
+
+  bool end_array() override {
+    --depth_;
+    Entry &entry = entries.back();
+    if (field_ == "shape") {
+      entry.shape = numbers_;
+      return true;
+    }
+    if (numbers_.size() != 2)
+      fail(subject() + "data_offsets: expected [begin, end], got " + std::to_string(numbers_.size()) +
+           " numbers");
+    entry.begin = size_t(numbers_[0]);
+    entry.end = size_t(numbers_[1]);
+    if (entry.begin > entry.end || entry.end > data_size_)
+      fail(subject() + "data_offsets: expected begin <= end <= " + std::to_string(data_size_) +
+           " (the bytes of data in the file), got " + shape_text(numbers_));
+    return true;
+  }
+
+  bool parse_error(size_t, const std::string &, const json::exception &error) override {
+    std::string_view text = error.what();
+    text.remove_prefix(std::min(text.size(), text.find("] ") + 2)); // "[json.exception....] ..."
+    fail("the header is not valid JSON: " + printable(text, 300));
+  }
+
+private:
+  const std::string &source_;
+  uint64_t data_size_;
+  int depth_ = 0; ///< 1 among tensors, 2 in one tensor or the metadata, 3 in a list of numbers
+  std::string key_, field_;
+  std::set<std::string> keys_, fields_;
+  std::vector<int64_t> numbers_;
+
+  [[nodiscard]] bool in_metadata() const { return key_ == metadata_key; }
+  [[nodiscard]] std::string subject() const {
+    return in_metadata() ? "metadata: " : "tensor " + in_quotes(key_) + ": ";
+  }
+  [[noreturn]] void fail(const std::string &reason) const { throw Error(printable(source_) + ": " + reason); }
+
+  /// The value that came is not what has to stand here.
+  [[noreturn]] void refuse(const std::string &got) const {
+    if (depth_ == 0) fail("expected the header to be a JSON object, got " + got);
+    if (in_metadata())
+      fail(depth_ == 1 ? "metadata: expected an object of strings, got " + got
+                       : "metadata: " + in_quotes(field_) + ": expected a string, got " + got);
+    if (depth_ == 1) fail(subject() + "expected an object with dtype, shape and data_offsets, got " + got);
+    fail(subject() + field_ + ": expected " +
+         (field_ == "dtype" ? "a string"
+          : depth_ == 2     ? "an array"
+                            : "integers from 0 to 2^63-1") +
+         ", got " + got);
+  }
+
+  [[nodiscard]] DType dtype_named(std::string_view text) const {
+    std::string known;
+    for (const DTypeInfo &row : dtype_table) {
+      if (row.safetensors == text) return row.dtype;
+      known += (known.empty() ? "" : " ") + std::string(row.safetensors);
+    }
+    fail(subject() + "dtype: expected one of " + known + ", got " + in_quotes(text));
+  }
+};
+
+/// Every entry has the bytes of its shape, and together they cover the data without overlap or hole.
+void check_layout(const std::vector<Entry> &entries, uint64_t data_size, const std::string &source) {
+  std::vector<const Entry *> order;
+  for (const Entry &entry : entries) {
+    const auto expected = byte_count(entry.dtype, entry.shape);
+    const auto prefix = message_prefix(source, entry.name);
+    const auto shape = "shape " + shape_text(entry.shape);
+    if (!expected) throw Error(prefix + shape + " has more elements than 64 bits can count");
+    if (entry.end - entry.begin != *expected)
+      throw Error(prefix + shape + " of " + std::string(info(entry.dtype).safetensors) + " needs " +
+                  std::to_string(*expected) + " bytes, but its data_offsets span " +
+                  std::to_string(entry.end - entry.begin));
+    order.push_back(&entry);
+  }
+  std::ranges::sort(order, {}, [](const Entry *e) { return std::pair(e->begin, e->end); });
+
+  const Entry *last = nullptr;
+  for (const Entry *entry : order) {
+    const size_t covered = last ? last->end : 0;
+    if (entry->begin < covered)
+      throw Error(message_prefix(source, entry->name) + "overlaps tensor " + in_quotes(last->name) +
+                  ": it begins at byte " + std::to_string(entry->begin) + " of the data, the other ends at " +
+                  std::to_string(covered));
+    if (entry->begin > covered)
+      throw Error(message_prefix(source, entry->name) + "leaves a hole before it: bytes " +
+                  std::to_string(covered) + " to " + std::to_string(entry->begin) +
+                  " of the data belong to no tensor");
+    last = entry;
+  }
+  const size_t covered = last ? last->end : 0;
+  if (covered != data_size)
+    throw Error(printable(source) + ": " +
+                (last ? "after tensor " + in_quotes(last->name) : "without any tensor") + ", bytes " +
+                std::to_string(covered) + " to " + std::to_string(data_size) +
+                " of the data belong to no tensor");
+}
+
+/// Text as a JSON string. Names are UTF-8 or they cannot be written.
+std::string json_string(const std::string &text, std::string_view destination) {
+  try {
+    return json(text).dump();
+  } catch (const json::exception &) {
+    throw Error((destination.empty() ? "" : printable(destination) + ": ") + "the name or metadata " +
+                in_quotes(text) + " is not valid UTF-8");
+  }
+}
+
+void append(std::vector<std::byte> &out, std::string_view text) {
+  const auto bytes = std::as_bytes(std::span(text));
+  out.insert(out.end(), bytes.begin(), bytes.end());
+}
+
+std::string number_list(std::span<const int64_t> numbers) {
+  std::string text;
+  for (const int64_t number : numbers) text += (text.empty() ? "" : ",") + std::to_string(number);
+  return "[" + text + "]";
+}
+
+} // namespace
+
+TensorFile parse_safetensors(std::span<const std::byte> bytes, std::string source) {
+  const auto fail = [&](const std::string &reason) { throw Error(printable(source) + ": " + reason); };
+  if (bytes.size() < length_size)
+    fail("expected a .safetensors file, which starts with 8 bytes of header length, got " +
+         std::to_string(bytes.size()) + " bytes in all");
+  uint64_t header_size = 0;
+  std::memcpy(&header_size, bytes.data(), length_size);
+  const auto rest = bytes.subspan(length_size);
+  if (header_size > header_limit)
+    fail("expected a .safetensors header of at most 100000000 bytes, got a length of " +
+         std::to_string(header_size) + ": the file is damaged or of another format");
+  if (header_size > rest.size())
+    fail("the header should have " + std::to_string(header_size) + " bytes, but the file ends after " +
+         std::to_string(rest.size()) + ": it is truncated or of another format");
+  const auto *text = reinterpret_cast<const char *>(rest.data());
+  if (header_size == 0 || text[0] != '{')
+    fail("expected the header to be a JSON object that starts with '{'");
+
+  const auto data = rest.subspan(header_size);
+  HeaderReader header(source, data.size());
+  json::sax_parse(text, text + header_size, &header);
+  check_layout(header.entries, data.size(), source);
+
+  TensorFile file{{}, std::move(header.metadata), std::move(source)};
+  for (Entry &entry : header.entries) {
+    const auto span = data.subspan(entry.begin, entry.end - entry.begin);
+    file.tensors.push_back(
+        {std::move(entry.name), entry.dtype, std::move(entry.shape), {span.begin(), span.end()}});
+  }
+  return file;
+}
+
+std::vector<std::byte> to_safetensors(const TensorFile &file, std::string_view destination) {
+  std::vector<const Tensor *> order;
+  for (const Tensor &tensor : file.tensors) {
+    tensor.check(destination);
+    if (tensor.name == metadata_key)
+      throw Error(message_prefix(destination, tensor.name) + "the format keeps this name for the metadata");
+    order.push_back(&tensor);
+  }
+  std::ranges::sort(order, [](const Tensor *a, const Tensor *b) {
+    const size_t size_a = info(a->dtype).size, size_b = info(b->dtype).size;
+    return size_a != size_b ? size_a > size_b : a->name < b->name;
+  });
+
+  std::set<std::string_view> names;
+  std::string header, pairs;
+  for (const auto &[key, value] : file.metadata)
+    pairs +=
+        (pairs.empty() ? "" : ",") + json_string(key, destination) + ":" + json_string(value, destination);
+  if (!pairs.empty()) header += json_string(std::string(metadata_key), destination) + ":{" + pairs + "}";
+  size_t offset = 0;
+  for (const Tensor *tensor : order) {
+    if (!names.insert(tensor->name).second)
+      throw Error(message_prefix(destination, tensor->name) + "expected unique names, got two of these");
+    const int64_t offsets[] = {int64_t(offset), int64_t(offset + tensor->data.size())};
+    header += (header.empty() ? "" : ",") + json_string(tensor->name, destination) + ":{\"dtype\":\"" +
+              std::string(info(tensor->dtype).safetensors) + "\",\"shape\":" + number_list(tensor->shape) +
+              ",\"data_offsets\":" + number_list(offsets) + "}";
+    offset += tensor->data.size();
+  }
+  header = "{" + header + "}";
+  header.resize((header.size() + 7) / 8 * 8, ' ');
+  if (header.size() > header_limit)
+    throw Error((destination.empty() ? "" : printable(destination) + ": ") +
+                "expected names and metadata of at most 100000000 bytes, got " +
+                std::to_string(header.size()));
+
+  std::vector<std::byte> out(length_size);
+  const uint64_t header_size = header.size();
+  std::memcpy(out.data(), &header_size, length_size);
+  out.reserve(length_size + header.size() + offset);
+  append(out, header);
+  for (const Tensor *tensor : order) out.insert(out.end(), tensor->data.begin(), tensor->data.end());
+  return out;
+}
+
+} // namespace nvfp4::io
