@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+// Table look-up for codes of up to 8 bits, field arithmetic for BF16 and TF32, the codec's decoder for the rest.
+#include "emulator/gemm/element_reader.hpp"
+
+#include "emulator/formats/codec.hpp"
+#include "emulator/gemm/fdpa_kernels.hpp"
+
+#include <array>
+#include <vector>
+
+namespace nvfp4::gemm {
+namespace {
+
+struct Element {
+  float value;
+  int16_t exponent;
+};
+
+Element element(FormatId id, uint64_t word) {
+  const Decoded d = decode(format(id), word);
+  if (d.cls != Class::finite) return {0.0f, kZeroExponent};
+  return {value_f32(id, word), int16_t(d.exponent)};
+}
+
+/// All elements of a format of at most 16 bits.
+const std::vector<Element> &table(FormatId id) {
+  static const std::array<std::vector<Element>, kFormatCount> tables = [] {
+    std::array<std::vector<Element>, kFormatCount> t;
+    for (const FormatId f : {FormatId::e2m1, FormatId::e3m2, FormatId::e2m3, FormatId::e4m3, FormatId::e5m2, FormatId::f16})
+      for (uint32_t w = 0; w < (f == FormatId::f16 ? 1u << 16 : 256u); ++w) t[size_t(f)].push_back(element(f, w));
+    return t;
+  }();
+  return tables[size_t(id)];
+}
+
+/// BF16 and TF32 are FP32 words with low bits missing.
+void from_f32_word(uint32_t word, float &value, int16_t &exponent) {
+  const uint32_t field = (word >> 23) & 0xFF, magnitude = word & 0x7FFFFFFF;
+  const bool counts = magnitude != 0 && field != 0xFF;
+  value = bit_cast<float>(counts ? word : 0u);
+  exponent = counts ? int16_t(int(field == 0 ? 1 : field) - 127) : kZeroExponent;
+}
+
+} // namespace
+
+void read_elements(FormatId id, CodeView codes, int64_t k, int64_t n, float *values, int16_t *exponents) {
+  if (id == FormatId::bf16) {
+    const uint8_t *from = codes.data + 2 * k;
+    for (int64_t i = 0; i < n; ++i) {
+      uint16_t word;
+      std::memcpy(&word, from + 2 * i, 2);
+      from_f32_word(uint32_t(word) << 16, values[i], exponents[i]);
+    }
+    return;
+  }
+  if (id == FormatId::tf32) {
+    for (int64_t i = 0; i < n; ++i) from_f32_word(uint32_t(codes[k + i]) & ~0x1FFFu, values[i], exponents[i]);
+    return;
+  }
+  const std::vector<Element> &t = table(id);
+  for (int64_t i = 0; i < n; ++i) {
+    const Element &e = t[codes[k + i]];
+    values[i] = e.value;
+    exponents[i] = e.exponent;
+  }
+}
+
+} // namespace nvfp4::gemm

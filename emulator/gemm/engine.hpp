@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the GEMM engines share: the job, where finished outputs go, and the entry of each engine. Internal.
+#pragma once
+#include "emulator/gemm/gemm.hpp"
+#include "emulator/gemm/isa.hpp"
+
+#include <atomic>
+
+namespace nvfp4::gemm {
+
+/// Receives finished accumulator words of rows [i, i + rows) and columns [j, j + cols): 32-bit words, `stride` apart
+/// from row to row. Called concurrently for disjoint outputs.
+struct Sink {
+  void (*store)(const void *context, int64_t i, int64_t j, int64_t rows, int64_t cols, const uint32_t *words,
+                int64_t stride);
+  const void *context;
+};
+
+/// One product: D(i, j) = the chain of instructions over a's row i and b's row j, from +0.
+struct Job {
+  const UnitRule *rule;
+  Accumulation accumulation;
+  const PackedOperand *a, *b;
+  int threads;
+  void (*progress)(double); ///< may be null; called from one thread
+};
+
+/// Counts finished pieces of work and reports them from the first thread.
+class Progress {
+public:
+  Progress(void (*report)(double), int64_t total) : report_(report), total_(total) {}
+  void finished(int thread) {
+    const int64_t n = ++done_;
+    if (report_ != nullptr && thread == 0) report_(double(n) / double(total_));
+  }
+
+private:
+  void (*report_)(double);
+  int64_t total_;
+  std::atomic<int64_t> done_{0};
+};
+
+/// A rectangle of outputs for one thread.
+struct Task {
+  int64_t row, rows, col, cols;
+};
+
+/// Cuts (m, n) into rectangles of at most rows x cols; with few rectangles, rows are cut further so that `threads`
+/// have work. Row cuts fall on multiples of `row_step`.
+[[nodiscard]] std::vector<Task> cut(int64_t m, int64_t n, int64_t rows, int64_t cols, int64_t row_step, int threads);
+
+/// The definition: dot() of one output. For what the vector kernels cannot prove.
+[[nodiscard]] uint32_t reference_output(const Job &job, int64_t i, int64_t j);
+
+/// FP4 units (gst_fdpa); false when the unit or the instruction set is not covered.
+[[nodiscard]] bool run_fp4(const Job &job, Isa isa, Sink sink);
+
+/// Units with FP32 words as accumulator and F at most 25 (fdpa, st_fdpa); false when not covered.
+[[nodiscard]] bool run_fdpa(const Job &job, Isa isa, Sink sink);
+
+} // namespace nvfp4::gemm

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+// The FDPA engine: packs cache blocks along K, runs the kernels over tiles, and sends outputs with NaN, Inf or
+// exponents near the ends of FP32 to the definition. The conditions are stated here and proven in README.md.
+#include "emulator/formats/codec.hpp"
+#include "emulator/gemm/element_reader.hpp"
+#include "emulator/gemm/engine.hpp"
+#include "emulator/gemm/fdpa_kernels.hpp"
+#include "emulator/gemm/float_state.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <omp.h>
+
+namespace nvfp4::gemm {
+namespace {
+
+#if defined(__x86_64__)
+
+constexpr int64_t kChunk = 256; ///< K of one packed block
+constexpr int64_t kRows = 256, kCols = 64;
+/// Products are at most 2^(kHighest + 2): sums of any length here stay far below 2^127.
+constexpr int kHighest = 80;
+constexpr int64_t kMaxK = int64_t{1} << 28;
+
+/// Whether the kernels give the bits of an output: products exact in FP32, alignment at or above kAlignmentFloor.
+bool vouched(const RowRange &x, const RowRange &y) {
+  if (x.special || y.special || x.scale_nan || y.scale_nan) return false;
+  return x.empty() || y.empty() || (x.min + y.min >= kAlignmentFloor && x.max + y.max <= kHighest);
+}
+
+void merge(RowRange &into, const RowRange &r) {
+  into.min = std::min(into.min, r.min);
+  into.max = std::max(into.max, r.max);
+  into.special = into.special || r.special;
+  into.scale_nan = into.scale_nan || r.scale_nan;
+}
+
+struct Block {
+  const Job &job;
+  const FdpaKernels &kernels;
+  Sink sink;
+  FdpaStep step;
+  std::vector<float> values;
+  std::vector<int16_t> exponents;
+  std::vector<uint8_t> a_panel, b_tiles;
+  std::vector<float> acc, result; // (row panels, tiles, mr, nr)
+
+  Block(const Job &j, const FdpaKernels &k, Sink s)
+      : job(j), kernels(k), sink(s),
+        step{j.rule->link, j.rule->fraction_bits, j.rule->family == Family::st_fdpa, j.rule->output == Output::rz_e8m13},
+        values(size_t(kChunk)), exponents(size_t(kChunk)),
+        a_panel(size_t(kChunk / step.link) * FdpaKernels::step_bytes(k.mr, step)), result(size_t(k.mr * k.nr)) {}
+
+  /// Decodes elements [k, k + n) of a row into values and exponents.
+  void read(const PackedOperand &p, int64_t row, int64_t k, int64_t n) {
+    read_elements(p.format, p.row(row), k, n, values.data(), exponents.data());
+  }
+
+  /// The scale exponent of one step, 0 for NaN: such outputs are replaced.
+  [[nodiscard]] int32_t scale_exponent(const PackedOperand &p, int64_t row, int64_t k) const {
+    const Decoded d = decode(format(job.rule->scale), p.row_scales(row)[k / job.rule->scale_block]);
+    return d.cls == Class::nan ? 0 : d.exponent;
+  }
+
+  void pack_a(int64_t row, int index, int64_t k, int64_t n) {
+    read(*job.a, row, k, n);
+    const size_t link = size_t(step.link), mr = size_t(kernels.mr), r = size_t(index);
+    uint8_t *at = a_panel.data();
+    for (size_t i = 0; i < size_t(n); i += link, at += FdpaKernels::step_bytes(kernels.mr, step)) {
+      std::memcpy(at + 4 * link * r, &values[i], 4 * link);
+      std::memcpy(at + 4 * link * mr + 2 * link * r, &exponents[i], 2 * link);
+      if (!step.scaled) continue;
+      const int32_t s = scale_exponent(*job.a, row, k + int64_t(i));
+      std::memcpy(at + 6 * link * mr + 4 * r, &s, 4);
+    }
+  }
+
+  void pack_b(uint8_t *at, int64_t row, int index, int64_t k, int64_t n) {
+    read(*job.b, row, k, n);
+    const size_t link = size_t(step.link), nr = size_t(kernels.nr), c = size_t(index);
+    for (size_t i = 0; i < size_t(n); i += link, at += FdpaKernels::step_bytes(kernels.nr, step)) {
+      for (size_t l = 0; l < link; ++l) std::memcpy(at + 4 * (l * nr + c), &values[i + l], 4);
+      for (size_t l = 0; l < link; l += 2) std::memcpy(at + 4 * link * nr + 2 * l * nr + 4 * c, &exponents[i + l], 4);
+      if (!step.scaled) continue;
+      const int32_t s = scale_exponent(*job.b, row, k + int64_t(i));
+      std::memcpy(at + 6 * link * nr + 4 * c, &s, 4);
+    }
+  }
+
+  void repair(float *tile, int64_t i, int64_t j, int64_t rows, int64_t cols) const {
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t c = 0; c < cols; ++c)
+        if (!vouched(job.a->ranges[size_t(i + r)], job.b->ranges[size_t(j + c)]))
+          tile[r * kernels.nr + c] = bit_cast<float>(reference_output(job, i + r, j + c));
+  }
+
+  void run(const Task &t) {
+    const int mr = kernels.mr, nr = kernels.nr;
+    const int64_t panels = (t.rows + mr - 1) / mr, tiles = (t.cols + nr - 1) / nr, padded_k = job.a->padded_k;
+    const size_t tile_size = size_t(mr * nr);
+    acc.assign(size_t(panels * tiles) * tile_size, 0.0f);
+    for (int64_t k = 0; k < padded_k; k += kChunk) {
+      const int64_t n = std::min(kChunk, padded_k - k), steps = n / step.link;
+      const size_t tile_bytes = size_t(steps) * FdpaKernels::step_bytes(nr, step);
+      b_tiles.assign(size_t(tiles) * tile_bytes, 0);
+      for (int64_t c = 0; c < t.cols; ++c) pack_b(b_tiles.data() + size_t(c / nr) * tile_bytes, t.col + c, int(c % nr), k, n);
+      for (int64_t p = 0; p < panels; ++p) {
+        const int64_t rows = std::min<int64_t>(mr, t.rows - p * mr);
+        if (rows < mr) std::fill(a_panel.begin(), a_panel.end(), uint8_t{0});
+        for (int64_t r = 0; r < rows; ++r) pack_a(t.row + p * mr + r, int(r), k, n);
+        for (int64_t tile = 0; tile < tiles; ++tile) {
+          float *state = acc.data() + size_t(p * tiles + tile) * tile_size;
+          const uint8_t *b = b_tiles.data() + size_t(tile) * tile_bytes;
+          if (!kernels.tile(a_panel.data(), b, steps, step, false, state, result.data()))
+            (void)kernels.tile(a_panel.data(), b, steps, step, true, state, result.data());
+          std::copy(result.begin(), result.end(), state);
+        }
+      }
+    }
+    for (int64_t p = 0; p < panels; ++p)
+      for (int64_t tile = 0; tile < tiles; ++tile) finish(t, p, tile, acc.data() + size_t(p * tiles + tile) * tile_size);
+  }
+
+  void finish(const Task &t, int64_t panel, int64_t tile, float *state) const {
+    const int64_t i = t.row + panel * kernels.mr, rows = std::min<int64_t>(kernels.mr, t.row + t.rows - i);
+    const int64_t j = t.col + tile * kernels.nr, cols = std::min<int64_t>(kernels.nr, t.col + t.cols - j);
+    RowRange x, y;
+    for (int64_t r = 0; r < rows; ++r) merge(x, job.a->ranges[size_t(i + r)]);
+    for (int64_t c = 0; c < cols; ++c) merge(y, job.b->ranges[size_t(j + c)]);
+    if (!vouched(x, y)) repair(state, i, j, rows, cols);
+    sink.store(sink.context, i, j, rows, cols, reinterpret_cast<const uint32_t *>(state), kernels.nr);
+  }
+};
+
+/// The units that the kernels compute.
+bool covered(const UnitRule &rule) {
+  const bool output = rule.acc == FormatId::f32 && (rule.output == Output::rz_f32 || rule.output == Output::rz_e8m13);
+  const bool link = rule.link == 4 || rule.link == 8 || rule.link == 16 || rule.link == 32;
+  const bool scales = rule.family == Family::st_fdpa ? rule.scale_block == 32 && rule.link == 32 && rule.scale == FormatId::ue8m0
+                                                     : rule.family == Family::fdpa && rule.scale_block == 0;
+  return output && link && scales && rule.fraction_bits <= 25 && rule.floor <= kAlignmentFloor && kChunk % rule.k == 0;
+}
+
+#endif
+
+} // namespace
+
+bool run_fdpa(const Job &job, Isa isa, Sink sink) {
+#if defined(__x86_64__)
+  const FdpaKernels *kernels = isa == Isa::avx512 ? fdpa_avx512() : isa == Isa::avx2 ? fdpa_avx2() : nullptr;
+  if (kernels == nullptr || !covered(*job.rule) || job.a->padded_k == 0 || job.a->padded_k > kMaxK) return false;
+  const std::vector<Task> tasks = cut(job.a->rows, job.b->rows, kRows, kCols, kernels->mr, job.threads);
+  Progress progress(job.progress, int64_t(tasks.size()));
+#pragma omp parallel num_threads(job.threads)
+  {
+    const FloatState state;
+    Block block(job, *kernels, sink);
+#pragma omp for schedule(dynamic, 1)
+    for (size_t t = 0; t < tasks.size(); ++t) {
+      block.run(tasks[t]);
+      progress.finished(omp_get_thread_num());
+    }
+  }
+  return true;
+#else
+  (void)job, (void)isa, (void)sink;
+  return false;
+#endif
+}
+
+} // namespace nvfp4::gemm
