@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "golden/mma_kind.hpp"
+
+namespace nvfp4::golden {
+
+gpu::MmaKind kind_of(const Unit &unit, const std::string &name) {
+  const auto element = [](FormatId id) {
+    using enum FormatId;
+    switch (id) {
+    case e2m1: return gpu::Element::e2m1;
+    case e3m2: return gpu::Element::e3m2;
+    case e2m3: return gpu::Element::e2m3;
+    case e4m3: return gpu::Element::e4m3;
+    case e5m2: return gpu::Element::e5m2;
+    case ue4m3: return gpu::Element::ue4m3;
+    case ue8m0: return gpu::Element::ue8m0;
+    case bf16: return gpu::Element::bf16;
+    case f16: return gpu::Element::f16;
+    case tf32: return gpu::Element::tf32;
+    case e8m13:
+    case f32: return gpu::Element::f32;
+    case f64: break;
+    }
+    return gpu::Element::f64;
+  };
+  const UnitRule &r = unit.rule;
+  gpu::MmaKind k{};
+  k.unit = name.c_str();
+  k.m = k.n = 1;
+  k.k = r.k;
+  k.a_bits = format(r.a).storage_bits;
+  k.b_bits = format(r.b).storage_bits;
+  k.acc_bits = format(r.acc).storage_bits;
+  k.scale_block = r.scale_block;
+  k.a = element(r.a);
+  k.b = element(r.b);
+  k.acc = element(r.acc);
+  k.scale = element(r.scale);
+  return k;
+}
+
+} // namespace nvfp4::golden

@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+// The bridge from a catalogue unit to the input generator of the capture program: one output, the unit's shape.
+#pragma once
+#include "emulator/tensorcore/catalogue.hpp"
+#include "gpu/capture/inputs.hpp"
+
+namespace nvfp4::golden {
+
+/// The 1x1 tile of a unit. `name` must outlive the result; it seeds the generator.
+[[nodiscard]] gpu::MmaKind kind_of(const Unit &unit, const std::string &name);
+
+} // namespace nvfp4::golden

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "golden/quantized_file.hpp"
+
+#include "emulator/formats/codec.hpp"
+#include "emulator/quantize/convention.hpp"
+
+#include <charconv>
+
+namespace nvfp4::golden {
+namespace {
+
+constexpr const char *kFormat = "nvfp4-block-scaled-1";
+
+const std::string &meta(const io::TensorFile &f, const char *key) {
+  const auto it = f.metadata.find(key);
+  if (it == f.metadata.end()) throw Error(f.source + ": metadata has no '" + key + "'; was it written by nvfp4 quantize?");
+  return it->second;
+}
+
+int64_t meta_number(const io::TensorFile &f, const char *key, int64_t low, int64_t high) {
+  const std::string &text = meta(f, key);
+  int64_t v = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), v);
+  if (error != std::errc() || end != text.data() + text.size() || v < low || v > high)
+    throw Error(f.source + ": metadata '" + key + "' = '" + text.substr(0, 40) + "' is not a number from " +
+                std::to_string(low) + " to " + std::to_string(high));
+  return v;
+}
+
+template <class T> T meta_choice(const io::TensorFile &f, const char *key, std::initializer_list<std::pair<const char *, T>> choices) {
+  const std::string &text = meta(f, key);
+  std::string names;
+  for (const auto &[name, v] : choices) {
+    if (text == name) return v;
+    names += (names.empty() ? "" : ", ") + std::string(name);
+  }
+  throw Error(f.source + ": metadata '" + key + "' = '" + text.substr(0, 40) + "' is none of " + names);
+}
+
+FormatId meta_format(const io::TensorFile &f, const char *key) {
+  const auto id = find_format(meta(f, key));
+  if (!id) throw Error(f.source + ": metadata '" + key + "' = '" + meta(f, key).substr(0, 40) + "' is no format");
+  return *id;
+}
+
+std::vector<uint8_t> bytes_of(const io::TensorFile &f, const char *name, const std::vector<int64_t> &shape) {
+  const io::Tensor &t = f.at(name);
+  if (t.dtype != io::DType::u8 || t.shape != shape)
+    throw Error(io::message_prefix(f.source, name) + "expected U8 " + io::shape_text(shape) + ", got " +
+                std::string(io::info(t.dtype).safetensors) + " " + io::shape_text(t.shape));
+  const std::span<const uint8_t> bytes = f.elements<uint8_t>(name);
+  return {bytes.begin(), bytes.end()};
+}
+
+float scalar(const io::TensorFile &f, const char *name) {
+  const std::span<const float> v = f.elements<float>(name);
+  if (v.size() != 1) throw Error(io::message_prefix(f.source, name) + "expected one F32 value");
+  return v[0];
+}
+
+std::vector<int64_t> scale_shape(const BlockScaled &q) {
+  if (q.layout == ScaleLayout::linear) return {q.rows, q.scale_cols()};
+  return {(q.rows + 127) / 128 * 128, (q.scale_cols() + 3) / 4 * 4};
+}
+
+io::Tensor scalar_tensor(const char *name, float value) {
+  return io::Tensor::from(name, {1}, std::vector<float>{value});
+}
+
+} // namespace
+
+io::TensorFile to_file(const BlockScaled &q) {
+  io::TensorFile f;
+  f.tensors.push_back(io::Tensor::from("codes", {q.rows, q.row_bytes()}, q.codes));
+  f.tensors.push_back(io::Tensor::from("block_scales", scale_shape(q), q.scales));
+  f.tensors.push_back(scalar_tensor("global_amax", q.global_amax));
+  f.tensors.push_back(scalar_tensor("global_encode_scale", q.global_encode));
+  f.tensors.push_back(scalar_tensor("global_decode_scale", q.global_decode));
+  if (!q.row_amax.empty()) f.tensors.push_back(io::Tensor::from("row_amax", {q.rows}, q.row_amax));
+  f.metadata = {{"format", kFormat},
+                {"convention", q.convention},
+                {"element", format(q.element).name},
+                {"scale", format(q.scale).name},
+                {"block", std::to_string(q.block)},
+                {"block_rows", std::to_string(q.block_rows)},
+                {"rows", std::to_string(q.rows)},
+                {"k", std::to_string(q.k)},
+                {"axis", q.axis == Axis::row ? "row" : "col"},
+                {"source_dtype", format(q.source).name},
+                {"scale_layout", q.layout == ScaleLayout::linear ? "linear" : "128x4"},
+                {"hadamard", q.hadamard ? "true" : "false"},
+                {"sign_mask", std::to_string(q.sign_mask)}};
+  return f;
+}
+
+bool is_block_scaled(const io::TensorFile &file) {
+  const auto it = file.metadata.find("format");
+  return it != file.metadata.end() && it->second == kFormat;
+}
+
+BlockScaled from_file(const io::TensorFile &f) {
+  if (!is_block_scaled(f))
+    throw Error(f.source + ": not a quantized tensor (metadata format is not '" + kFormat + "')");
+  constexpr int64_t most = int64_t{1} << 40;
+  BlockScaled q;
+  q.convention = meta(f, "convention");
+  const Rule &rule = find_convention(q.convention).rule;
+  q.element = meta_format(f, "element");
+  q.scale = meta_format(f, "scale");
+  q.block = int(meta_number(f, "block", 1, 1024));
+  if (q.element != rule.element || q.scale != rule.scale || q.block != rule.block)
+    throw Error(f.source + ": element, scale or block does not fit convention '" + q.convention + "'");
+  q.block_rows = int(meta_number(f, "block_rows", 1, 16));
+  q.rows = meta_number(f, "rows", 0, most);
+  q.k = meta_number(f, "k", 0, most);
+  q.padded_k = (q.k + q.block - 1) / q.block * q.block;
+  q.axis = meta_choice<Axis>(f, "axis", {{"row", Axis::row}, {"col", Axis::col}});
+  q.source = meta_format(f, "source_dtype");
+  q.layout = meta_choice<ScaleLayout>(f, "scale_layout", {{"linear", ScaleLayout::linear}, {"128x4", ScaleLayout::tiled_128x4}});
+  q.hadamard = meta_choice<bool>(f, "hadamard", {{"true", true}, {"false", false}});
+  q.sign_mask = uint16_t(meta_number(f, "sign_mask", 0, 65535));
+  q.codes = bytes_of(f, "codes", {q.rows, q.row_bytes()});
+  q.scales = bytes_of(f, "block_scales", scale_shape(q));
+  q.global_amax = scalar(f, "global_amax");
+  q.global_encode = scalar(f, "global_encode_scale");
+  q.global_decode = scalar(f, "global_decode_scale");
+  if (rule.per_row) {
+    const std::span<const float> amax = f.elements<float>("row_amax");
+    if (int64_t(amax.size()) != q.rows)
+      throw Error(io::message_prefix(f.source, "row_amax") + "expected shape " + io::shape_text(std::vector<int64_t>{q.rows}));
+    q.row_amax.assign(amax.begin(), amax.end());
+  }
+  return q;
+}
+
+DenseMatrix to_matrix(const io::Tensor &t, const std::string &file) {
+  DenseMatrix m;
+  if (t.shape.empty()) throw Error(io::message_prefix(file, t.name) + "expected a matrix, got a scalar");
+  m.cols = t.shape.back();
+  m.rows = 1;
+  for (size_t i = 0; i + 1 < t.shape.size(); ++i) m.rows *= t.shape[i];
+  using io::DType;
+  FormatId id;
+  switch (t.dtype) {
+  case DType::f32: id = FormatId::f32; break;
+  case DType::f16: id = FormatId::f16; break;
+  case DType::bf16: id = FormatId::bf16; break;
+  case DType::f64: id = FormatId::f64; break;
+  default:
+    throw Error(io::message_prefix(file, t.name) + "expected F32, F16, BF16 or F64 values, got " +
+                std::string(io::info(t.dtype).safetensors));
+  }
+  m.source = id == FormatId::f64 ? FormatId::f32 : id;
+  m.values.resize(size_t(m.rows * m.cols));
+  const int bits = format(id).storage_bits;
+  const CodeView words{reinterpret_cast<const uint8_t *>(t.data.data()), bits};
+  if (id == FormatId::f32) {
+    std::memcpy(m.values.data(), t.data.data(), t.data.size());
+    return m;
+  }
+  for (size_t i = 0; i < m.values.size(); ++i) m.values[i] = value_f32(id, words[int64_t(i)]);
+  return m;
+}
+
+const io::Tensor &choose_tensor(const io::TensorFile &file, const std::string &name) {
+  if (!name.empty()) return file.at(name);
+  if (file.tensors.size() == 1) return file.tensors.front();
+  std::string names;
+  for (const io::Tensor &t : file.tensors) {
+    if (names.size() > 200) {
+      names += ", ...";
+      break;
+    }
+    names += (names.empty() ? "" : ", ") + t.name;
+  }
+  throw Error(file.source + ": holds " + std::to_string(file.tensors.size()) + " tensors; name one of " + names);
+}
+
+} // namespace nvfp4::golden

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+// Compares golden files with the emulator (or its oracle) and says what was compared.
+#pragma once
+#include "emulator/tensorcore/unit.hpp"
+#include "golden/manifest.hpp"
+#include "golden/text.hpp"
+
+#include <functional>
+
+namespace nvfp4::golden {
+
+struct VerifyOptions {
+  bool oracle = false;     ///< use the multiprecision oracle for MMA cases and conversions
+  bool full = false;       ///< all chunks of exhaustive digests, not a sample of them
+  Accumulation accumulation = Accumulation::mmasim;
+};
+
+/// The outcome for one file.
+struct Verdict {
+  std::string subject; ///< unit, conversion or convention
+  uint64_t cases = 0;
+  uint64_t mismatches = 0;
+  std::string first; ///< the first mismatch: line, class, expected and computed word
+};
+
+/// Compares one golden file. Throws Error on a file that cannot be read or names something unknown.
+[[nodiscard]] Verdict verify_file(const std::string &path, const VerifyOptions &options);
+
+/// Compares one parsed text file.
+[[nodiscard]] Verdict verify_text(const TextFile &file, const VerifyOptions &options);
+
+} // namespace nvfp4::golden

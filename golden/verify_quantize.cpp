@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "golden/verify_quantize.hpp"
+
+#include "golden/io/file.hpp"
+#include "golden/quantize_case.hpp"
+
+#include <cstring>
+
+namespace nvfp4::golden {
+namespace {
+
+/// The first byte that differs between a golden tensor and what was computed; empty when equal.
+std::string difference(const io::Tensor &golden, const void *computed, size_t bytes) {
+  if (golden.data.size() != bytes)
+    return golden.name + " has " + std::to_string(golden.data.size()) + " bytes, computed " + std::to_string(bytes);
+  for (size_t i = 0; i < bytes; ++i) {
+    const unsigned want = unsigned(golden.data[i]), got = static_cast<const uint8_t *>(computed)[i];
+    if (want != got) return golden.name + " byte " + std::to_string(i) + ": expected " + hex_word(want, 8) + ", computed " + hex_word(got, 8);
+  }
+  return {};
+}
+
+std::string compare(const io::TensorFile &f, const std::string &name, const BlockScaled &q) {
+  std::string d = difference(f.at(name + ".block_scales"), q.scales.data(), q.scales.size());
+  if (d.empty()) d = difference(f.at(name + ".codes"), q.codes.data(), q.codes.size());
+  if (d.empty() && q.row_amax.empty()) d = difference(f.at(name + ".global_amax"), &q.global_amax, sizeof(float));
+  if (d.empty() && !q.row_amax.empty()) d = difference(f.at(name + ".row_amax"), q.row_amax.data(), q.row_amax.size() * sizeof(float));
+  return d;
+}
+
+} // namespace
+
+Verdict verify_quantize(const std::string &path) {
+  const io::TensorFile f = io::read_tensors(path);
+  const auto subject = f.metadata.find("subject");
+  if (subject == f.metadata.end()) throw Error(path + ": metadata has no 'subject': not a golden quantizer file");
+  const Convention &convention = find_convention(subject->second);
+  Verdict v;
+  v.subject = convention.name;
+  for (const auto &[key, text] : f.metadata) {
+    if (!key.starts_with("case.")) continue;
+    const std::string name = key.substr(5);
+    const QuantizeOptions options = options_from_json(text, path + ": " + key);
+    const io::Tensor &input = f.at(name.substr(0, name.find('.')) + ".input");
+    if (input.shape.size() != 2) throw Error(io::message_prefix(path, input.name) + "expected a matrix");
+    const std::span<const float> values = input.as<float>(path);
+    const BlockScaled q = quantize(MatrixView<const float>(values.data(), input.shape[0], input.shape[1]), convention, options);
+    ++v.cases;
+    const std::string d = compare(f, name, q);
+    if (d.empty()) continue;
+    ++v.mismatches;
+    if (v.first.empty()) v.first = "case " + name + ": " + d;
+  }
+  return v;
+}
+
+} // namespace nvfp4::golden

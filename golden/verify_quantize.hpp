@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0
+// Golden quantizer cases: safetensors with inputs, expected codes and scales, and the options of each case.
+#pragma once
+#include "golden/verify.hpp"
+
+namespace nvfp4::golden {
+
+/// Requantizes every case of a golden safetensors file and compares all bytes.
+[[nodiscard]] Verdict verify_quantize(const std::string &path);
+
+} // namespace nvfp4::golden
