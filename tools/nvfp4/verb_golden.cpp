@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+// nvfp4 golden list | verify | generate | capture: the golden vectors and their evidence.
+#include "golden/generate.hpp"
+#include "golden/verify.hpp"
+#include "emulator/tensorcore/accumulation.hpp"
+#include "tools/nvfp4/verbs.hpp"
+#if NVFP4_CUDA
+#include "gpu/capture/capture.hpp"
+#endif
+
+#include <filesystem>
+#include <fmt/core.h>
+#include <iostream>
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+namespace nvfp4::tool {
+namespace {
+
+using Json = nlohmann::ordered_json;
+using golden::Entry;
+
+struct Options {
+  std::string dir, match, provenance, file, accumulation = "mmasim", out = "capture";
+  bool json = false, exact = false, full = false;
+  int cases = 8, tiles = 0;
+  uint64_t seed = 1;
+};
+
+std::string folder(const Options &o) { return o.dir.empty() ? golden::find_golden_folder() : o.dir; }
+
+bool wanted(const Options &o, const Entry &e) {
+  return (e.subject + " " + e.file).find(o.match) != std::string::npos &&
+         (o.provenance.empty() || to_string(e.provenance) == o.provenance);
+}
+
+int list(const Options &o) {
+  const golden::Manifest m = golden::read_manifest(folder(o));
+  Json j = Json::array();
+  if (!o.json) fmt::print("{:<15} {:<16} {:>6}  {}\n", "kind", "provenance", "cases", "subject; source");
+  for (const Entry &e : m.entries) {
+    if (!wanted(o, e)) continue;
+    if (o.json)
+      j.push_back({{"file", e.file}, {"kind", e.kind}, {"subject", e.subject}, {"provenance", to_string(e.provenance)},
+                   {"source", e.source}, {"cases", e.cases}, {"sha256", e.sha256}});
+    else
+      fmt::print("{:<15} {:<16} {:>6}  {}; {}\n", e.kind, to_string(e.provenance), e.cases, e.subject, e.source);
+  }
+  if (o.json) fmt::print("{}\n", j.dump(1));
+  return kEqual;
+}
+
+/// Totals for one kind and provenance.
+struct Total {
+  uint64_t files = 0, cases = 0, mismatches = 0;
+};
+
+int verify(const Options &o) {
+  const golden::VerifyOptions options{o.exact, o.full, parse_accumulation(o.accumulation)};
+  golden::Manifest m;
+  if (o.file.empty()) m = golden::read_manifest(folder(o));
+  else m.entries.push_back({o.file, "", "", golden::Provenance::model, "", 0, ""});
+  std::map<std::pair<std::string, std::string>, Total> totals;
+  uint64_t bad_files = 0, checked = 0;
+  Json problems = Json::array();
+  const auto problem = [&](const std::string &file, const std::string &what) {
+    ++bad_files;
+    if (o.json) problems.push_back({{"file", file}, {"problem", what}});
+    else fmt::print("MISMATCH {}: {}\n", file, what);
+  };
+  for (size_t i = 0; i < m.entries.size(); ++i) {
+    const Entry &e = m.entries[i];
+    if (!wanted(o, e)) continue;
+    const std::string path = o.file.empty() ? (std::filesystem::path(m.folder) / e.file).string() : e.file;
+    if (!e.sha256.empty() && golden::file_sha256(path) != e.sha256) {
+      problem(e.file, "sha256 differs from the manifest: the file was changed");
+      continue;
+    }
+    const golden::Verdict v = golden::verify_file(path, options);
+    Total &t = totals[{e.kind.empty() ? "file" : e.kind, e.kind.empty() ? "" : std::string(to_string(e.provenance))}];
+    ++t.files;
+    t.cases += v.cases;
+    t.mismatches += v.mismatches;
+    ++checked;
+    if (v.mismatches != 0)
+      problem(e.file, fmt::format("{} of {} cases of {} differ; {}", v.mismatches, v.cases, v.subject, v.first));
+    show_progress("verifying", double(i + 1) / double(m.entries.size()));
+  }
+  if (checked == 0 && bad_files == 0) throw Error("golden verify: no golden file matches");
+  if (o.json) {
+    Json groups = Json::array();
+    for (const auto &[key, t] : totals)
+      groups.push_back({{"kind", key.first}, {"provenance", key.second}, {"files", t.files}, {"cases", t.cases},
+                        {"mismatches", t.mismatches}});
+    fmt::print("{}\n", Json{{"groups", groups}, {"problems", problems}}.dump(1));
+  } else {
+    fmt::print("{:<15} {:<16} {:>6} {:>12} {:>11}\n", "kind", "evidence", "files", "cases", "mismatches");
+    for (const auto &[key, t] : totals)
+      fmt::print("{:<15} {:<16} {:>6} {:>12} {:>11}\n", key.first, key.second, t.files, t.cases, t.mismatches);
+  }
+  return bad_files == 0 ? kEqual : kMismatch;
+}
+
+int generate(const Options &o) {
+  const size_t files = golden::generate({folder(o), o.cases, o.seed, o.match}, [&](const std::string &line) {
+    if (!o.json) fmt::print("{}\n", line);
+  });
+  if (o.json) fmt::print("{}\n", Json{{"files", files}}.dump());
+  return kEqual;
+}
+
+int capture([[maybe_unused]] const Options &o) {
+#if NVFP4_CUDA
+  gpu::CaptureOptions c;
+  c.out_dir = o.out;
+  c.only = o.match;
+  c.seed = o.seed;
+  if (o.tiles > 0) c.tiles = o.tiles;
+  return gpu::capture(c, std::cerr);
+#else
+  std::cerr << "nvfp4: this build has no CUDA; configure with nvcc on the PATH, or build gpu/capture alone "
+               "(gpu/capture/README.md)\n";
+  return kNoDevice;
+#endif
+}
+
+} // namespace
+
+void register_golden(CLI::App &app, int &exit_code) {
+  CLI::App *verb = app.add_subcommand("golden", "Golden vectors: list, verify, generate, capture on a GPU");
+  verb->require_subcommand(1);
+  auto o = std::make_shared<Options>();
+  const auto common = [&](CLI::App *sub) {
+    sub->add_option("--dir", o->dir, "Golden folder (default: the one of this project)");
+    sub->add_option("--match", o->match, "Only files whose subject or path contains this text");
+    sub->add_flag("--json", o->json, "Machine-readable output");
+  };
+  CLI::App *l = verb->add_subcommand("list", "Every golden file with its evidence");
+  common(l);
+  l->add_option("--provenance", o->provenance, "hardware, vendor-software, model or exact");
+  l->callback([o, &exit_code] { exit_code = list(*o); });
+
+  CLI::App *v = verb->add_subcommand("verify", "Recompute golden files and compare; exit code 1 on any mismatch");
+  common(v);
+  v->add_option("file", o->file, "One golden file instead of the whole set");
+  v->add_option("--provenance", o->provenance, "hardware, vendor-software, model or exact");
+  v->add_option("--accumulation", o->accumulation, "FP4 model for files that name none (captures): mmasim, nadpe, exact");
+  v->add_flag("--exact", o->exact, "Recompute with the multiprecision oracle (slow)");
+  v->add_flag("--full", o->full, "All 2^32 inputs of the conversion digests instead of a sample");
+  v->footer("Example: nvfp4 golden verify --provenance hardware");
+  v->callback([o, &exit_code] { exit_code = verify(*o); });
+
+  CLI::App *g = verb->add_subcommand("generate", "Write model vectors again and rebuild the manifest");
+  common(g);
+  g->add_option("--cases", o->cases, "MMA cases of each input class")->check(CLI::Range(1, 100000));
+  g->add_option("--seed", o->seed, "Seed of the inputs");
+  g->callback([o, &exit_code] { exit_code = generate(*o); });
+
+  CLI::App *c = verb->add_subcommand("capture", "Run this machine's GPU and write hardware vectors; exit code 3 without one");
+  c->add_option("--out", o->out, "Folder to write (default: capture)");
+  c->add_option("--match", o->match, "Only units whose name contains this text");
+  c->add_option("--seed", o->seed, "Seed of the inputs");
+  c->add_option("--tiles", o->tiles, "Tiles of each input class");
+  c->callback([o, &exit_code] { exit_code = capture(*o); });
+}
+
+} // namespace nvfp4::tool

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+// nvfp4 info: the catalogue of units, the conversions, the quantization presets, this machine.
+#include "emulator/formats/conversion.hpp"
+#include "emulator/quantize/convention.hpp"
+#include "emulator/tensorcore/accumulation.hpp"
+#include "emulator/tensorcore/catalogue.hpp"
+#include "tools/nvfp4/verbs.hpp"
+
+#include <fmt/core.h>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <omp.h>
+
+namespace nvfp4::tool {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+struct Options {
+  bool units = false, conversions = false, conventions = false, json = false;
+  std::string match;
+};
+
+Json unit_json(const Unit &u) {
+  const UnitRule &r = u.rule;
+  Json j = {{"unit", u.name()},
+            {"arch", u.arch},
+            {"instruction", u.instruction},
+            {"family", to_string(r.family)},
+            {"a", format(r.a).name},
+            {"b", format(r.b).name},
+            {"accumulator", format(r.acc).name},
+            {"k", r.k},
+            {"products_per_step", r.link},
+            {"alignment_bits", r.fraction_bits},
+            {"floor", r.floor},
+            {"output", to_string(r.output)}};
+  if (r.family == Family::fma) {
+    j.erase("alignment_bits");
+    j.erase("floor");
+  }
+  if (r.scale_block != 0) {
+    j["scale"] = format(r.scale).name;
+    j["scale_block"] = r.scale_block;
+  }
+  if (r.family == Family::gst_fdpa) j["accumulation_models"] = {"mmasim", "nadpe", "exact"};
+  j["evidence"] = to_string(u.evidence);
+  j["source"] = u.source;
+  return j;
+}
+
+void print_units(const Options &o) {
+  Json list = Json::array();
+  if (!o.json)
+    fmt::print("{:<58} {:<12} {:>3} {:>4} {:>3} {:>5} {:<9} {}\n", "unit", "family", "K", "step", "F", "floor",
+               "output", "evidence");
+  for (const Unit &u : catalogue()) {
+    if (u.name().find(o.match) == std::string::npos) continue;
+    const UnitRule &r = u.rule;
+    if (o.json) list.push_back(unit_json(u));
+    else if (r.family == Family::fma)
+      fmt::print("{:<58} {:<12} {:>3} {:>4} {:>3} {:>5} {:<9} {}\n", u.name(), to_string(r.family), r.k, r.link, "-",
+                 "-", to_string(r.output), to_string(u.evidence));
+    else
+      fmt::print("{:<58} {:<12} {:>3} {:>4} {:>3} {:>5} {:<9} {}\n", u.name(), to_string(r.family), r.k, r.link,
+                 r.fraction_bits, r.floor, to_string(r.output), to_string(u.evidence));
+  }
+  if (o.json) fmt::print("{}\n", list.dump(1));
+}
+
+void print_conversions(const Options &o) {
+  Json list = Json::array();
+  for (const Conversion &c : conversions()) {
+    if (std::string(c.name).find(o.match) == std::string::npos) continue;
+    if (o.json) list.push_back({{"conversion", c.name}, {"to", format(c.to).name}, {"from", format(c.from).name}});
+    else fmt::print("{}\n", c.name);
+  }
+  if (o.json) fmt::print("{}\n", list.dump(1));
+}
+
+void print_conventions(const Options &o) {
+  Json list = Json::array();
+  for (const Convention &c : conventions()) {
+    if (std::string(c.name).find(o.match) == std::string::npos) continue;
+    if (o.json)
+      list.push_back({{"convention", c.name},
+                      {"element", format(c.rule.element).name},
+                      {"scale", format(c.rule.scale).name},
+                      {"block", c.rule.block},
+                      {"evidence", to_string(c.evidence)},
+                      {"source", c.source}});
+    else
+      fmt::print("{:<20} {} / {} per {:<3} {:<10} {}\n", c.name, format(c.rule.element).name, format(c.rule.scale).name, c.rule.block,
+                 to_string(c.evidence), c.source);
+  }
+  if (o.json) fmt::print("{}\n", list.dump(1));
+}
+
+void print_summary(const Options &o) {
+  const size_t units = catalogue().size(), presets = conventions().size(), casts = conversions().size();
+  if (o.json) {
+    const Json j = {{"version", NVFP4_VERSION}, {"units", units},     {"conversions", casts},
+                    {"conventions", presets},   {"cuda", NVFP4_CUDA}, {"threads", omp_get_max_threads()}};
+    fmt::print("{}\n", j.dump(1));
+    return;
+  }
+  fmt::print("nvfp4 {}: {} units, {} conversions, {} quantization conventions; GPU capture {}; {} threads\n",
+             NVFP4_VERSION, units, casts, presets, NVFP4_CUDA ? "built in" : "not built", omp_get_max_threads());
+  fmt::print("List them with nvfp4 info --units | --conversions | --conventions [--match TEXT] [--json].\n");
+}
+
+} // namespace
+
+void register_info(CLI::App &app, int &) {
+  CLI::App *verb = app.add_subcommand("info", "List units, conversions and conventions, with their evidence");
+  auto o = std::make_shared<Options>();
+  verb->add_flag("--units", o->units, "The catalogue: architecture x instruction");
+  verb->add_flag("--conversions", o->conversions, "Conversion instructions");
+  verb->add_flag("--conventions", o->conventions, "Quantization presets");
+  verb->add_option("--match", o->match, "Only names that contain this text");
+  verb->add_flag("--json", o->json, "Machine-readable output");
+  verb->footer("Example: nvfp4 info --units --match sm_120 --json");
+  verb->callback([o] {
+    if (o->units + o->conversions + o->conventions > 1)
+      throw Error("info: choose one of --units, --conversions and --conventions");
+    if (o->units) print_units(*o);
+    else if (o->conversions) print_conversions(*o);
+    else if (o->conventions) print_conventions(*o);
+    else print_summary(*o);
+  });
+}
+
+} // namespace nvfp4::tool

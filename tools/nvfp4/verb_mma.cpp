@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+// nvfp4 mma: n independent dot products on one unit, raw bits in and out.
+#include "emulator/gemm/gemm_oracle.hpp"
+#include "emulator/tensorcore/accumulation.hpp"
+#include "emulator/tensorcore/catalogue.hpp"
+#include "golden/io/file.hpp"
+#include "tools/nvfp4/verbs.hpp"
+
+#include <fmt/core.h>
+#include <memory>
+
+namespace nvfp4::tool {
+namespace {
+
+struct Options {
+  std::string unit, in, out, accumulation = "mmasim";
+  bool exact = false;
+  int threads = 0;
+};
+
+const char *word_dtype(int bits) { return bits <= 8 ? "U8" : bits == 16 ? "U16" : bits == 32 ? "U32" : "U64"; }
+
+/// A tensor of raw words of `bits` storage bits; checks dtype width and rank.
+const io::Tensor &words(const io::TensorFile &f, const char *name, int bits, size_t rank) {
+  const io::Tensor &t = f.at(name);
+  const size_t bytes = size_t(std::max(bits, 8)) / 8;
+  if (io::info(t.dtype).size != bytes)
+    throw Error(io::message_prefix(f.source, name) + "expected raw words of " + word_dtype(bits) + ", got " +
+                std::string(io::info(t.dtype).safetensors));
+  if (t.shape.size() != rank)
+    throw Error(io::message_prefix(f.source, name) + "expected rank " + std::to_string(rank) + ", got shape " +
+                io::shape_text(t.shape));
+  return t;
+}
+
+void expect_shape(const io::TensorFile &f, const io::Tensor &t, const std::vector<int64_t> &shape) {
+  if (t.shape != shape)
+    throw Error(io::message_prefix(f.source, t.name) + "expected shape " + io::shape_text(shape) + ", got " +
+                io::shape_text(t.shape));
+}
+
+const uint8_t *bytes(const io::Tensor &t) { return reinterpret_cast<const uint8_t *>(t.data.data()); }
+
+int run(const Options &o) {
+  const Unit &unit = find_unit(o.unit);
+  const UnitRule &rule = unit.rule;
+  const Accumulation accumulation = parse_accumulation(o.accumulation);
+  const io::TensorFile in = io::read_tensors(o.in);
+  const int bits_a = format(rule.a).storage_bits, bits_b = format(rule.b).storage_bits;
+  const int bits_c = format(rule.acc).storage_bits;
+
+  const io::Tensor &a = words(in, "a", bits_a, 2), &b = words(in, "b", bits_b, 2);
+  const int64_t n = a.shape[0], k = a.shape[1] * (bits_a == 4 ? 2 : 1);
+  if (k == 0 || k % rule.k != 0)
+    throw Error(io::message_prefix(in.source, "a") + "K = " + std::to_string(k) + " is not a positive multiple of the unit's K = " +
+                std::to_string(rule.k));
+  expect_shape(in, b, {n, bits_b == 4 ? k / 2 : k});
+  const io::Tensor *scale_a = nullptr, *scale_b = nullptr;
+  if (rule.scale_block != 0) {
+    scale_a = &words(in, "scale_a", 8, 2);
+    scale_b = &words(in, "scale_b", 8, 2);
+    expect_shape(in, *scale_a, {n, k / rule.scale_block});
+    expect_shape(in, *scale_b, {n, k / rule.scale_block});
+  } else if (in.find("scale_a") != nullptr || in.find("scale_b") != nullptr) {
+    throw Error(io::message_prefix(in.source, "scale_a") + "unit " + unit.name() + " takes no scales");
+  }
+  std::vector<uint8_t> zero(size_t(n * bits_c / 8), 0);
+  const uint8_t *c = zero.data();
+  if (in.find("c") != nullptr) {
+    const io::Tensor &t = words(in, "c", bits_c, 1);
+    expect_shape(in, t, {n});
+    c = bytes(t);
+  }
+
+  std::vector<uint8_t> d(size_t(n * bits_c / 8));
+  const int64_t scales = rule.scale_block == 0 ? 0 : k / rule.scale_block;
+#pragma omp parallel for schedule(dynamic, 64)
+  for (int64_t i = 0; i < n; ++i) {
+    const DotOperands op{{bytes(a) + i * k * bits_a / 8, bits_a},
+                         {bytes(b) + i * k * bits_b / 8, bits_b},
+                         scale_a == nullptr ? nullptr : bytes(*scale_a) + i * scales,
+                         scale_b == nullptr ? nullptr : bytes(*scale_b) + i * scales};
+    const uint64_t start = CodeView{c, bits_c}[i];
+    const uint64_t word = o.exact ? oracle_dot(rule, op, k, accumulation, start) : dot(rule, op, k, start, accumulation);
+    std::memcpy(d.data() + i * bits_c / 8, &word, size_t(bits_c / 8));
+  }
+
+  io::TensorFile out;
+  const io::DType dtype = bits_c == 16 ? io::DType::u16 : bits_c == 32 ? io::DType::u32 : io::DType::u64;
+  io::Tensor result{"d", dtype, {n}, std::vector<std::byte>(d.size())};
+  std::memcpy(result.data.data(), d.data(), d.size());
+  out.tensors.push_back(std::move(result));
+  out.metadata = {{"unit", unit.name()}, {"evidence", std::string(to_string(unit.evidence))}};
+  if (rule.family == Family::gst_fdpa) out.metadata["accumulation"] = o.accumulation;
+  if (o.exact) out.metadata["computed_by"] = "multiprecision oracle";
+  io::write_tensors(o.out, out);
+  return kEqual;
+}
+
+} // namespace
+
+void register_mma(CLI::App &app, int &exit_code) {
+  CLI::App *verb = app.add_subcommand("mma", "Independent dot products on one tensor-core unit, raw bits in and out");
+  auto o = std::make_shared<Options>();
+  verb->add_option("--unit", o->unit, "ARCH:INSTRUCTION (nvfp4 info --units)")->required();
+  verb->add_option("in", o->in, ".safetensors with a, b [n, K], scale_a, scale_b [n, K/block], c [n]")->required();
+  verb->add_option("-o,--output", o->out, "Output file; holds d [n]")->required();
+  verb->add_option("--accumulation", o->accumulation, "FP4 accumulation model: mmasim (default), nadpe, exact");
+  verb->add_flag("--exact", o->exact, "Compute with the multiprecision oracle (slow, same bits)");
+  verb->footer("a and b: U8 [n, K/2] packed low nibble first for e2m1, U8 for 8-bit and 6-bit codes, U16, U32 (TF32), "
+               "U64 (FP64).\nExample: nvfp4 mma --unit sm_120:mma.m16n8k64.f32.mxf4nvf4.ue4m3.block16 in.safetensors "
+               "-o out.safetensors");
+  verb->callback([o, &exit_code] { exit_code = run(*o); });
+}
+
+} // namespace nvfp4::tool

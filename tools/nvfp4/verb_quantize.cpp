@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+// nvfp4 quantize and dequantize.
+#include "emulator/quantize/dequantize.hpp"
+#include "emulator/quantize/quantize.hpp"
+#include "golden/io/file.hpp"
+#include "golden/quantized_file.hpp"
+#include "tools/nvfp4/verbs.hpp"
+
+#include <fmt/core.h>
+#include <limits>
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+namespace nvfp4::tool {
+namespace {
+
+struct Options {
+  std::string in, out, tensor, convention, block = "1x16", axis = "row", rounding = "rne", layout = "linear", dtype = "f32";
+  uint64_t seed = 0, offset = 0;
+  bool hadamard = false, keep_rotation = false, json = false, seed_given = false;
+  float amax = std::numeric_limits<float>::quiet_NaN(), scale = std::numeric_limits<float>::quiet_NaN();
+};
+
+/// Rows that share a scale, from "1x16" or "16x16" ("1x32" for MX); checks the block length against the convention.
+int block_rows(const std::string &text, const Convention &c) {
+  const std::string length = std::to_string(c.rule.block);
+  if (text == "1x" + length || (text == "1x16" && c.rule.block != 16)) return 1;
+  if (text == length + "x" + length) return c.rule.block;
+  throw Error("--block " + text + ": convention '" + std::string(c.name) + "' has 1x" + length + " and " + length + "x" + length);
+}
+
+int run_quantize(const Options &o) {
+  const Convention &convention = find_convention(o.convention);
+  static const std::map<std::string, ElementRounding> roundings = {{"rne", ElementRounding::nearest},
+                                                                   {"sr-carry8", ElementRounding::sr_carry8},
+                                                                   {"sr-te", ElementRounding::sr_te},
+                                                                   {"sr-exact", ElementRounding::sr_exact}};
+  QuantizeOptions q;
+  q.axis = o.axis == "row" ? Axis::row : Axis::col;
+  q.block_rows = block_rows(o.block, convention);
+  q.rounding = roundings.at(o.rounding);
+  if (q.rounding != ElementRounding::nearest && !o.seed_given)
+    throw Error("--rounding " + o.rounding + " needs --seed, so that the result can be replayed");
+  q.key = {o.seed, o.offset};
+  q.hadamard = o.hadamard;
+  q.layout = o.layout == "linear" ? ScaleLayout::linear : ScaleLayout::tiled_128x4;
+  if (o.amax == o.amax) q.global_amax = o.amax;
+  if (o.scale == o.scale) q.global_scale = o.scale;
+
+  const io::TensorFile in = io::read_tensors(o.in);
+  const io::Tensor &tensor = golden::choose_tensor(in, o.tensor);
+  const golden::DenseMatrix x = golden::to_matrix(tensor, in.source);
+  q.source = x.source;
+  const BlockScaled result = quantize(MatrixView<const float>(x.values.data(), x.rows, x.cols), convention, q);
+  io::TensorFile out = golden::to_file(result);
+  out.metadata["tensor"] = tensor.name;
+  out.metadata["rounding"] = o.rounding;
+  if (q.rounding != ElementRounding::nearest) {
+    out.metadata["seed"] = std::to_string(o.seed);
+    out.metadata["offset"] = std::to_string(o.offset);
+  }
+  io::write_tensors(o.out, out);
+  if (o.json)
+    fmt::print("{}\n", nlohmann::ordered_json{{"rows", result.rows}, {"k", result.k}, {"convention", result.convention},
+                                              {"global_amax", result.global_amax}, {"output", o.out}}.dump());
+  return kEqual;
+}
+
+int run_dequantize(const Options &o) {
+  const io::TensorFile in = io::read_tensors(o.in);
+  const BlockScaled q = golden::from_file(in);
+  DequantizeOptions options;
+  options.undo_hadamard = !o.keep_rotation;
+  std::vector<float> y = dequantize(q, options);
+  const std::vector<int64_t> shape = q.axis == Axis::row ? std::vector<int64_t>{q.rows, q.k} : std::vector<int64_t>{q.k, q.rows};
+  const auto name = in.metadata.find("tensor");
+  io::TensorFile out;
+  const std::string tensor = name == in.metadata.end() ? "data" : name->second;
+  if (o.dtype == "f32") {
+    out.tensors.push_back(io::Tensor::from(tensor, shape, y));
+  } else {
+    const FormatId id = o.dtype == "bf16" ? FormatId::bf16 : FormatId::f16;
+    std::vector<uint16_t> words;
+    words.reserve(y.size());
+    for (const float v : y) words.push_back(uint16_t(encode(id, v, Rounding::nearest_even, Overflow::ieee)));
+    out.tensors.push_back(io::Tensor::from_bits(tensor, id == FormatId::bf16 ? io::DType::bf16 : io::DType::f16, shape, words));
+  }
+  io::write_tensors(o.out, out);
+  return kEqual;
+}
+
+} // namespace
+
+void register_quantize(CLI::App &app, int &exit_code) {
+  CLI::App *verb = app.add_subcommand("quantize", "Block-scale a tensor as a named implementation does");
+  auto o = std::make_shared<Options>();
+  verb->add_option("in", o->in, ".npy or .safetensors, F32, BF16, F16 or F64")->required();
+  verb->add_option("-o,--output", o->out, "Output .safetensors: codes, block_scales, global_amax")->required();
+  verb->add_option("--tensor", o->tensor, "Which tensor of a file with several");
+  verb->add_option("--convention", o->convention, "Preset (nvfp4 info --conventions)")->required();
+  verb->add_option("--block", o->block, "1x16 or 16x16 (1x32, 32x32 for MX)");
+  verb->add_option("--axis", o->axis, "row, or col for the columnwise copy, stored transposed")->check(CLI::IsMember({"row", "col"}));
+  verb->add_option("--rounding", o->rounding, "rne, sr-carry8, sr-te, sr-exact")
+      ->check(CLI::IsMember({"rne", "sr-carry8", "sr-te", "sr-exact"}));
+  CLI::Option *seed = verb->add_option("--seed", o->seed, "Philox key for stochastic rounding");
+  verb->add_option("--offset", o->offset, "Philox offset");
+  verb->add_flag("--hadamard", o->hadamard, "16-point random Hadamard along the blocks first");
+  verb->add_option("--scale-layout", o->layout, "linear or 128x4")->check(CLI::IsMember({"linear", "128x4"}));
+  verb->add_option("--global-amax", o->amax, "Use this amax instead of the tensor's own");
+  verb->add_option("--global-scale", o->scale, "The stored global scale, for presets whose caller gives it");
+  verb->add_flag("--json", o->json, "One line of JSON about the result");
+  verb->footer("Example: nvfp4 quantize x.npy -o x.q.safetensors --convention te --block 1x16");
+  verb->callback([o, seed, &exit_code] {
+    o->seed_given = seed->count() > 0;
+    exit_code = run_quantize(*o);
+  });
+}
+
+void register_dequantize(CLI::App &app, int &exit_code) {
+  CLI::App *verb = app.add_subcommand("dequantize", "Values of a tensor that nvfp4 quantize wrote");
+  auto o = std::make_shared<Options>();
+  verb->add_option("in", o->in, "A file written by nvfp4 quantize")->required();
+  verb->add_option("-o,--output", o->out, "Output .npy or .safetensors")->required();
+  verb->add_option("--dtype", o->dtype, "f32, bf16 or f16")->check(CLI::IsMember({"f32", "bf16", "f16"}));
+  verb->add_flag("--keep-rotation", o->keep_rotation, "Do not undo the Hadamard rotation");
+  verb->footer("Example: nvfp4 dequantize x.q.safetensors -o x.npy");
+  verb->callback([o, &exit_code] { exit_code = run_dequantize(*o); });
+}
+
+} // namespace nvfp4::tool

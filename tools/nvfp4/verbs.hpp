@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the verbs of the program share: registration, exit codes, progress, and JSON on request.
+#pragma once
+#include <CLI/CLI.hpp>
+
+#include <string>
+
+namespace nvfp4::tool {
+
+/// Exit codes of every verb.
+enum ExitCode { kEqual = 0, kMismatch = 1, kBadInput = 2, kNoDevice = 3 };
+
+/// Each verb registers its options and, as callback, the function whose exit code ends the program.
+void register_info(CLI::App &app, int &exit_code);
+void register_quantize(CLI::App &app, int &exit_code);
+void register_dequantize(CLI::App &app, int &exit_code);
+void register_mma(CLI::App &app, int &exit_code);
+void register_gemm(CLI::App &app, int &exit_code);
+void register_golden(CLI::App &app, int &exit_code);
+
+/// Draws "label  42 %" on stderr when that is a terminal, nothing otherwise.
+void show_progress(const char *label, double fraction);
+
+} // namespace nvfp4::tool
