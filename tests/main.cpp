@@ -1,0 +1,6 @@
+// SPDX-License-Identifier: Apache-2.0
+// The one translation unit with Catch2's main (v2; with v3 it comes from the library).
+#if !__has_include(<catch2/catch_all.hpp>)
+#define CATCH_CONFIG_MAIN
+#endif
+#include "tests/catch.hpp"

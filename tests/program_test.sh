@@ -1,0 +1,107 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# The program as a user meets it: every verb on good input, and bad input that must give one line, exit code 2 and no
+# output file. Needs only a shell; tensors are written as .npy by hand.
+set -uo pipefail
+nvfp4=$1
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work"
+failures=0
+say() { echo "FAILED: $*"; failures=$((failures + 1)); }
+
+# npy NAME ROWS COLS DESCR BYTES...: a .npy whose data are the given printf bytes, repeated to fill it
+npy() {
+  local name=$1 rows=$2 cols=$3 descr=$4 data=$5 width=$6
+  local header="{'descr': '$descr', 'fortran_order': False, 'shape': ($rows, $cols), }"
+  while [ $(((10 + ${#header} + 1) % 64)) -ne 0 ]; do header="$header "; done
+  printf '\x93NUMPY\x01\x00' >"$name"
+  printf "\\x$(printf %02x $(((${#header} + 1) & 255)))\\x$(printf %02x $(((${#header} + 1) >> 8)))" >>"$name"
+  printf '%s\n' "$header" >>"$name"
+  local want=$((rows * cols * width)) chunk
+  chunk=$(mktemp)
+  printf "$data" >"$chunk"
+  while [ "$(stat -c %s "$chunk")" -lt "$want" ]; do cat "$chunk" "$chunk" >"$chunk.2" && mv "$chunk.2" "$chunk"; done
+  head -c "$want" "$chunk" >>"$name"
+  rm -f "$chunk"
+}
+
+# good ARGS...: must exit 0
+good() { "$nvfp4" "$@" >out.txt 2>err.txt || say "exit $? of: nvfp4 $*: $(head -1 err.txt)"; }
+# bad PATTERN ARGS...: must exit 2 with one line on stderr that contains the pattern, and leave no out.*
+bad() {
+  local pattern=$1
+  shift
+  rm -f out.safetensors out.npy
+  "$nvfp4" "$@" >out.txt 2>err.txt
+  local code=$?
+  [ $code -eq 2 ] || say "exit $code instead of 2: nvfp4 $*"
+  [ "$(wc -l <err.txt)" -eq 1 ] || say "$(wc -l <err.txt) lines on stderr: nvfp4 $*: $(cat err.txt)"
+  grep -qF -- "$pattern" err.txt || say "no '$pattern' in: $(cat err.txt)"
+  [ ! -e out.safetensors ] && [ ! -e out.npy ] || say "left an output file: nvfp4 $*"
+  [ -z "$(find . -name '.nvfp4-*')" ] || say "left a temporary file: nvfp4 $*"
+}
+
+unit=sm_120:mma.m16n8k64.f32.mxf4nvf4.ue4m3.block16
+npy x.npy 32 128 '<f4' '\x00\x00\x80\x3f\x00\x00\x00\xc0\x00\x00\x40\x3f\x00\x00\x00\x00\xcd\xcc\x4c\x3e' 4
+npy w.npy 16 128 '<f4' '\x00\x00\x00\x3f\x00\x00\x80\xbf\x00\x00\x40\x40' 4
+npy c.npy 32 16 '<f4' '\x00\x00\x80\x3f' 4
+npy h.npy 32 64 '<f2' '\x00\x3c\x00\xc0\x00\x38' 2
+
+good info
+good info --units --match sm_120 --json
+grep -q '"unit": "sm_120:mma.m16n8k64.f32.mxf4nvf4.ue4m3.block16"' out.txt || say "info --units --json lacks the NVFP4 unit"
+good info --conventions
+good info --conversions
+for convention in te te213 paper torchao modelopt compressed-tensors flashinfer-exact ggml fouroversix fouroversix-mae row-scaled mxfp4 mxfp8-e4m3; do
+  good quantize x.npy -o q.safetensors --convention $convention
+  good dequantize q.safetensors -o y.npy
+done
+for rounding in sr-carry8 sr-te sr-exact; do
+  good quantize x.npy -o a.safetensors --convention te --rounding $rounding --seed 7 --offset 2
+  OMP_NUM_THREADS=1 good quantize x.npy -o b.safetensors --convention te --rounding $rounding --seed 7 --offset 2
+  cmp -s a.safetensors b.safetensors || say "$rounding differs between runs or thread counts"
+done
+good quantize x.npy -o x.safetensors --convention te --scale-layout 128x4
+good quantize w.npy -o w.safetensors --convention te --block 16x16
+good gemm x.safetensors w.safetensors -o d.npy --unit $unit
+good gemm x.safetensors w.safetensors -o e.npy --unit $unit --exact
+cmp -s d.npy e.npy || say "gemm --exact gives other bits"
+good gemm x.safetensors w.safetensors -o e.npy --unit $unit --threads 1
+cmp -s d.npy e.npy || say "gemm with one thread gives other bits"
+for isa in scalar avx2 avx512; do
+  if NVFP4_ISA=$isa "$nvfp4" gemm x.safetensors w.safetensors -o e.npy --unit $unit 2>err.txt; then
+    cmp -s d.npy e.npy || say "gemm with NVFP4_ISA=$isa gives other bits"
+  fi
+done
+good gemm x.safetensors w.safetensors -o d.safetensors --unit $unit --out bf16 --alpha 2 --beta 0.5 --c c.npy
+good gemm x.npy w.npy -o d.npy --unit sm_90:wgmma.k16.f32.bf16
+good gemm h.npy h.npy -o d.safetensors --unit sm_90:mma.m16n8k16.f16.f16 --out f16
+good quantize x.npy -o x.col.safetensors --convention te --axis col --hadamard
+good dequantize x.col.safetensors -o y.safetensors --dtype bf16
+for model in mmasim nadpe exact; do good gemm x.safetensors w.safetensors -o d.npy --unit $unit --accumulation $model; done
+
+bad "unknown unit" gemm x.safetensors w.safetensors -o out.npy --unit sm_120:nothing
+bad "nothing.npy: cannot open" quantize nothing.npy -o out.safetensors --convention te
+bad "unknown quantization convention" quantize x.npy -o out.safetensors --convention tea
+bad "--block" quantize x.npy -o out.safetensors --convention te --block 3x3
+bad "needs --seed" quantize x.npy -o out.safetensors --convention te --rounding sr-te
+bad "is dense" gemm x.npy w.npy -o out.npy --unit $unit
+bad "takes no scales" gemm x.safetensors w.safetensors -o out.npy --unit sm_90:wgmma.k16.f32.bf16
+bad "does not fit unit" gemm x.safetensors w.safetensors -o out.npy --unit sm_120:mma.m16n8k64.f32.mxf4.ue8m0.block32
+bad "needs --c" gemm x.safetensors w.safetensors -o out.npy --unit $unit --beta 1
+bad "C must have shape" gemm x.safetensors w.safetensors -o out.npy --unit $unit --beta 1 --c x.npy
+bad "no type for BF16" gemm x.safetensors w.safetensors -o out.npy --unit $unit --out bf16
+bad "expected a tensor 'a'" mma --unit $unit x.safetensors -o out.safetensors
+bad "not a quantized tensor" dequantize x.npy -o out.npy
+head -c 100 x.safetensors >cut.safetensors
+bad "cut.safetensors" dequantize cut.safetensors -o out.npy
+printf '\xff\xff\xff\xff\xff\xff\xff\x7f{}' >lie.safetensors
+bad "lie.safetensors" dequantize lie.safetensors -o out.npy
+: >empty.npy
+bad "empty.npy" quantize empty.npy -o out.safetensors --convention te
+bad "missing/out.safetensors" quantize x.npy -o missing/out.safetensors --convention te
+"$nvfp4" golden capture --out cap >out.txt 2>err.txt
+[ $? -eq 3 ] || [ -e cap ] || say "golden capture without a GPU must exit with 3"
+[ $failures -eq 0 ] && echo "all program checks passed"
+exit $((failures > 0))
