@@ -99,13 +99,13 @@ constexpr Rule mxfp4_flashinfer() {
 }
 
 constexpr std::array kTable{
-    Convention{"te", "te214", {}, kAll, ConventionEvidence::vendor_software, kTe},
+    Convention{"te", "te214", {}, kAll, ConventionEvidence::transcribed, kTe},
     Convention{
         "te213",
         "paper",
         {.order = ScaleOrder::sixth_by_encode},
         kAll,
-        ConventionEvidence::vendor_software,
+        ConventionEvidence::transcribed,
         "NVIDIA/TransformerEngine v2.8-v2.13 common/cast/nvfp4/core_nvfp4.cuh; arXiv 2509.25149 appendix B"},
     Convention{"torchao",
                "",
@@ -117,7 +117,7 @@ constexpr std::array kTable{
                 .nan_code = NanCode::one_and_half,
                 .decoding = Decoding::scale_decode},
                kAll,
-               ConventionEvidence::vendor_software,
+               ConventionEvidence::upstream_run,
                "pytorch/ao torchao/prototype/mx_formats/nvfp4_tensor.py nvfp4_quantize on CPU @36027d82"},
     Convention{
         "modelopt",
@@ -130,7 +130,7 @@ constexpr std::array kTable{
          .negative_zero = NegativeZero::drop_exact,
          .decoding = Decoding::scale_decode},
         kAll,
-        ConventionEvidence::vendor_software,
+        ConventionEvidence::upstream_run,
         "NVIDIA/Model-Optimizer torch/quantization/qtensor/nvfp4_tensor.py, dynamic path on CPU @a2fbac7b"},
     Convention{"compressed-tensors",
                "",
@@ -143,14 +143,14 @@ constexpr std::array kTable{
                 .nan_code = NanCode::zero,
                 .decoding = Decoding::scale_encode},
                kAll,
-               ConventionEvidence::vendor_software,
+               ConventionEvidence::upstream_run,
                "vllm-project/compressed-tensors quantization/{utils/helpers,lifecycle/forward_helpers}.py on "
                "CPU @ac8e2ba8"},
-    Convention{"flashinfer-exact", "", flashinfer(true), kAll, ConventionEvidence::vendor_software, kFlash},
+    Convention{"flashinfer-exact", "", flashinfer(true), kAll, ConventionEvidence::transcribed, kFlash},
     // rcp.approx.ftz is modelled as correctly rounded: exact midpoints may fall the other way on a GPU. The
     // published bytes of an RTX 5080 agree with the next two rows, and also with exact division.
-    Convention{"flashinfer", "", flashinfer(false), kAll, ConventionEvidence::hardware_hash, kFlash},
-    Convention{"vllm", "", vllm(), kAll, ConventionEvidence::hardware_hash,
+    Convention{"flashinfer", "", flashinfer(false), kAll, ConventionEvidence::hardware, kFlash},
+    Convention{"vllm", "", vllm(), kAll, ConventionEvidence::hardware,
                "vllm-project/vllm csrc/quantization/fp4/nvfp4_utils.cuh @07c13c7b"},
     Convention{"ggml",
                "",
@@ -160,37 +160,37 @@ constexpr std::array kTable{
                 .scaling = Scaling::search,
                 .decoding = Decoding::scale_only},
                kNoSr,
-               ConventionEvidence::vendor_software,
+               ConventionEvidence::upstream_run,
                "ggml-org/ggml src/ggml-quants.c quantize_row_nvfp4_ref, src/ggml-impl.h @d99724f2"},
     Convention{"fouroversix", "fouroversix-mse", fouroversix(FourOverSix::mse), kNoSr,
-               ConventionEvidence::vendor_software, kFos},
+               ConventionEvidence::transcribed, kFos},
     Convention{"fouroversix-mae", "", fouroversix(FourOverSix::mae), kNoSr,
-               ConventionEvidence::vendor_software, kFos},
+               ConventionEvidence::transcribed, kFos},
     Convention{"te-4over6", "te-4over6-mae", te_four_over_six(FourOverSix::mae), kTilesOnly,
-               ConventionEvidence::vendor_software, kTe46},
+               ConventionEvidence::transcribed, kTe46},
     Convention{"te-4over6-mse", "", te_four_over_six(FourOverSix::mse), kTilesOnly,
-               ConventionEvidence::vendor_software, kTe46},
+               ConventionEvidence::transcribed, kTe46},
     Convention{
-        "row-scaled", "te-row-scaled", {.per_row = true}, kPlain, ConventionEvidence::vendor_software, kTe},
-    Convention{"mxfp4", "mxfp4-floor", mx_floor(e2m1), kNoTiles, ConventionEvidence::specification, kAoMx},
-    Convention{"mxfp4-ceil", "", mxfp4_flashinfer(), kNoTiles, ConventionEvidence::vendor_software, kFlash},
-    Convention{"mxfp8-e4m3", "mxfp8-e4m3-floor", mx_floor(e4m3), kNoTiles, ConventionEvidence::specification,
+        "row-scaled", "te-row-scaled", {.per_row = true}, kPlain, ConventionEvidence::transcribed, kTe},
+    Convention{"mxfp4", "mxfp4-floor", mx_floor(e2m1), kNoTiles, ConventionEvidence::upstream_run, kAoMx},
+    Convention{"mxfp4-ceil", "", mxfp4_flashinfer(), kNoTiles, ConventionEvidence::transcribed, kFlash},
+    Convention{"mxfp8-e4m3", "mxfp8-e4m3-floor", mx_floor(e4m3), kNoTiles, ConventionEvidence::upstream_run,
                kAoMx},
-    Convention{"mxfp8-e4m3-ceil", "", mx_up(e4m3), kNoTiles, ConventionEvidence::vendor_software, kTeMx},
-    Convention{"mxfp8-e5m2", "mxfp8-e5m2-floor", mx_floor(e5m2), kNoTiles, ConventionEvidence::specification,
+    Convention{"mxfp8-e4m3-ceil", "", mx_up(e4m3), kNoTiles, ConventionEvidence::transcribed, kTeMx},
+    Convention{"mxfp8-e5m2", "mxfp8-e5m2-floor", mx_floor(e5m2), kNoTiles, ConventionEvidence::upstream_run,
                kAoMx},
-    Convention{"mxfp8-e5m2-ceil", "", mx_up(e5m2), kNoTiles, ConventionEvidence::vendor_software, kTeMx},
+    Convention{"mxfp8-e5m2-ceil", "", mx_up(e5m2), kNoTiles, ConventionEvidence::transcribed, kTeMx},
 };
 
 } // namespace
 
 std::string_view to_string(ConventionEvidence evidence) {
   switch (evidence) {
-  case ConventionEvidence::vendor_software: return "vendor-software";
-  case ConventionEvidence::hardware_hash: return "hardware";
-  case ConventionEvidence::specification: break;
+  case ConventionEvidence::transcribed: return "transcribed";
+  case ConventionEvidence::upstream_run: return "upstream-run";
+  case ConventionEvidence::hardware: break;
   }
-  return "specification";
+  return "hardware";
 }
 
 std::span<const Convention> conventions() { return kTable; }

@@ -8,11 +8,11 @@
 
 namespace nvfp4 {
 
-/// Where a row's arithmetic was taken from.
+/// How a row is known. Each includes a step-by-step transcription of the named source.
 enum class ConventionEvidence : uint8_t {
-  vendor_software, ///< the vendor's own kernel or library source, transcribed step by step
-  hardware_hash,   ///< the same, and the bytes of a real GPU's output are reproduced
-  specification,   ///< a public specification leaves choices, which the source named fills
+  transcribed,  ///< read, not run
+  upstream_run, ///< byte-equal to the upstream software, run on a CPU (tests/quantize_upstream.cpp has the digests)
+  hardware,     ///< reproduces bytes that a real GPU wrote
 };
 [[nodiscard]] std::string_view to_string(ConventionEvidence evidence);
 

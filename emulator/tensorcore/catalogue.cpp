@@ -16,16 +16,19 @@ using enum Family;
 using enum Output;
 using enum Evidence;
 
+/// Which pairs of a row's formats exist as operands A and B.
+enum Pairs : uint8_t { same, crossed, all };
+
 /// One row. Lists are separated by blanks. `alike` names architectures that nobody measured and that are assumed to
 /// equal the first of `archs`. `instruction` stops before the operand formats: "mma.m16n8k16.f32";
-/// `kind` comes between them ("mxf4"), `suffix` after ("ue8m0.block32"). `pairs` says whether the formats cross.
+/// `kind` comes between them ("mxf4"), `suffix` after ("ue8m0.block32").
 struct Row {
   const char *archs;
   const char *alike;
   const char *instruction;
   const char *kind;
   const char *formats;
-  bool pairs;
+  Pairs pairs;
   const char *suffix;
   Family family;
   FormatId acc;
@@ -42,7 +45,11 @@ constexpr const char *kLikeB200 = "sm_103 sm_110";
 constexpr const char *kLikeRtx50 = "sm_121";
 constexpr const char *kF8f6f4 = "e4m3 e5m2 e3m2 e2m3 e2m1";
 constexpr const char *kMmaSim = "MMA-Sim (arXiv 2511.10909)";
-constexpr const char *kMatlab = "MMA-Sim; reproduces the GPU outputs stored in MATLAB-tensor-core (arXiv 2512.07004)";
+constexpr const char *kMatlab =
+    "MMA-Sim; reproduces the GPU outputs of MATLAB-tensor-core, golden/evidence/matlab-tensor-core.txt";
+constexpr const char *kAsSame = "as operands of equal format";
+constexpr const char *kOneStep = "one of the two steps of m16n8k32";
+constexpr const char *kTwoHmma1688 = "as m16n8k32, from the two HMMA.1688 that ptxas 13.0 emits";
 constexpr const char *kCaptured = "captured on an H200, golden/vectors/hardware";
 constexpr const char *kQmma16 = "one step of the native QMMA.16816 that ptxas 13.0 emits, as m16n8k32";
 constexpr const char *kDmma8 = "ptxas 13.0 expands it to a chain of DMMA.8x8x4";
@@ -81,7 +88,7 @@ std::vector<Unit> expand() {
       for (const std::string &arch : words(assumed ? row.alike : row.archs))
         for (const std::string &a : words(row.formats))
           for (const std::string &b : words(row.formats))
-            if (a == b || row.pairs)
+            if (a == b ? row.pairs != crossed : row.pairs != same)
               units.push_back(make_unit(row, arch, assumed, *find_format(a), *find_format(b)));
   const auto number = [](const Unit &u) { return std::stoi(u.arch.substr(3)); };
   std::stable_sort(units.begin(), units.end(), [&](const Unit &x, const Unit &y) { return number(x) < number(y); });

@@ -5,6 +5,7 @@
 #include "emulator/quantize/global_alpha.hpp"
 #include "emulator/tensorcore/accumulation.hpp"
 #include "golden/io/file.hpp"
+#include "golden/io/sha256.hpp"
 #include "golden/quantized_file.hpp"
 #include "tools/nvfp4/operand.hpp"
 #include "tools/nvfp4/verbs.hpp"
@@ -12,6 +13,7 @@
 #include <fmt/core.h>
 #include <map>
 #include <memory>
+#include <nlohmann/json.hpp>
 
 namespace nvfp4::tool {
 namespace {
@@ -19,7 +21,7 @@ namespace {
 struct Options {
   std::string a, b, c, out, unit, a_tensor, b_tensor, c_tensor, type = "f32", accumulation = "mmasim", alpha_rule = "mul_const";
   float alpha = 1.0f, beta = 0.0f;
-  bool exact = false;
+  bool exact = false, json = false;
   int threads = 0;
 };
 
@@ -95,7 +97,11 @@ int run(const Options &o) {
   file.tensors.push_back(std::move(t));
   file.metadata = {{"unit", unit.name()}, {"evidence", std::string(to_string(unit.evidence))}, {"alpha", fmt::format("{:a}", options.alpha)}};
   if (unit.rule.family == Family::gst_fdpa) file.metadata["accumulation"] = o.accumulation;
+  const std::string digest = io::sha256_hex(file.tensors.front().data);
   io::write_tensors(o.out, file);
+  if (o.json)
+    fmt::print("{}\n", nlohmann::ordered_json{{"m", d.m}, {"n", d.n}, {"k", a.packed.k}, {"unit", unit.name()},
+                                              {"evidence", to_string(unit.evidence)}, {"sha256", digest}, {"output", o.out}}.dump());
   return kEqual;
 }
 
@@ -120,6 +126,7 @@ void register_gemm(CLI::App &app, int &exit_code) {
   verb->add_option("--accumulation", o->accumulation, "FP4 accumulation model: mmasim (default), nadpe, exact");
   verb->add_flag("--exact", o->exact, "Compute with the multiprecision oracle (slow, same bits)");
   verb->add_option("--threads", o->threads, "Threads (default: all); the bits do not depend on it");
+  verb->add_flag("--json", o->json, "One line of JSON about the result, with the sha256 of its words");
   verb->footer("Example: nvfp4 gemm x.q.safetensors w.q.safetensors -o d.npy --unit "
                "sm_120:mma.m16n8k64.f32.mxf4nvf4.ue4m3.block16 --out f32");
   verb->callback([o, &exit_code] { exit_code = run(*o); });

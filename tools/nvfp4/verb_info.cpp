@@ -90,7 +90,7 @@ void print_conventions(const Options &o) {
                       {"evidence", to_string(c.evidence)},
                       {"source", c.source}});
     else
-      fmt::print("{:<20} {} / {} per {:<3} {:<10} {}\n", c.name, format(c.rule.element).name, format(c.rule.scale).name, c.rule.block,
+      fmt::print("{:<18} {} / {} per {} {:<12} {}\n", c.name, format(c.rule.element).name, format(c.rule.scale).name, c.rule.block,
                  to_string(c.evidence), c.source);
   }
   if (o.json) fmt::print("{}\n", list.dump(1));
