@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The FDPA engine against the definition: every unit with an FP32 accumulator, element classes from ordinary to raw
-// words, ragged shapes, and sums at the edge of 32 bits.
+// The FDPA engine against the definition: every unit with an FP32 accumulator, element classes from ordinary
+// to raw words, ragged shapes, and sums at the edge of 32 bits.
 #include "tests/gemm_support.hpp"
 
 using namespace nvfp4;
@@ -9,8 +9,9 @@ using namespace nvfp4::test;
 namespace {
 
 enum class Elements { normal, lognormal4, lognormal20, raw_finite, raw, largest, zeros };
-constexpr Elements kClasses[] = {Elements::normal, Elements::lognormal4, Elements::lognormal20, Elements::raw_finite,
-                                 Elements::raw,    Elements::largest,    Elements::zeros};
+constexpr Elements kClasses[] = {Elements::normal,     Elements::lognormal4, Elements::lognormal20,
+                                 Elements::raw_finite, Elements::raw,        Elements::largest,
+                                 Elements::zeros};
 const char *name(Elements e) {
   const char *names[] = {"normal", "lognormal4", "lognormal20", "raw_finite", "raw", "largest", "zeros"};
   return names[int(e)];
@@ -19,7 +20,8 @@ const char *name(Elements e) {
 uint64_t element(FormatId id, Elements e, Random &random) {
   const Format f = format(id);
   const auto rounded = [&](double x) {
-    return convert(f, format(FormatId::f64), bit_cast<uint64_t>(x), Rounding::nearest_even, Overflow::satfinite);
+    return convert(f, format(FormatId::f64), bit_cast<uint64_t>(x), Rounding::nearest_even,
+                   Overflow::satfinite);
   };
   const double sign = random.below(2) == 0 ? 1 : -1;
   switch (e) {
@@ -65,6 +67,17 @@ Matrix random_matrix(const UnitRule &rule, FormatId id, int64_t rows, int64_t k,
         : kind == 1 ? uint8_t(120 + random.below(14))
         : kind == 2 ? uint8_t(87 + random.below(80))
                     : uint8_t(random());
+  // a block of zeros may have any scale
+  const int64_t blocks = int64_t(m.scales.size()) / rows, bits = std::max(8 * bytes, 4),
+                row_bytes = int64_t(m.codes.size()) / rows;
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t s = 0; s < blocks; ++s) {
+      if (random.below(5) != 0) continue;
+      const int64_t first = s * rule.scale_block * bits / 8,
+                    last = std::min(row_bytes, (s + 1) * rule.scale_block * bits / 8);
+      std::fill(m.codes.begin() + r * row_bytes + first, m.codes.begin() + r * row_bytes + last, uint8_t{0});
+      m.scales[size_t(r * blocks + s)] = uint8_t(random.below(2) == 0 ? 254 : random.below(4));
+    }
   return m;
 }
 
@@ -75,9 +88,10 @@ std::vector<const Unit *> units() {
   for (const Unit &u : catalogue()) {
     const UnitRule &r = u.rule;
     if ((r.family != Family::fdpa && r.family != Family::st_fdpa) || r.acc != FormatId::f32) continue;
-    const std::string key = std::to_string(int(r.family)) + " " + std::to_string(int(r.a)) + " " + std::to_string(int(r.b)) +
-                            " " + std::to_string(r.k) + " " + std::to_string(r.link) + " " + std::to_string(r.fraction_bits) +
-                            " " + std::to_string(int(r.output));
+    const std::string key = std::to_string(int(r.family)) + " " + std::to_string(int(r.a)) + " " +
+                            std::to_string(int(r.b)) + " " + std::to_string(r.k) + " " +
+                            std::to_string(r.link) + " " + std::to_string(r.fraction_bits) + " " +
+                            std::to_string(int(r.output));
     if (std::find(seen.begin(), seen.end(), key) != seen.end()) continue;
     seen.push_back(key);
     list.push_back(&u);
@@ -92,10 +106,12 @@ TEST_CASE("FDPA products equal the definition on every unit with an FP32 accumul
   for (const Unit *unit : units())
     for (const Elements e : kClasses) {
       const Elements other = random.below(2) == 0 ? e : kClasses[random.below(7)];
-      const int64_t m = 1 + random.below(10), n = 1 + random.below(36), k = 1 + random.below(random.below(6) == 0 ? 600 : 100);
+      const int64_t m = 1 + random.below(10), n = 1 + random.below(36),
+                    k = 1 + random.below(random.below(6) == 0 ? 600 : 100);
       const Matrix a = random_matrix(unit->rule, unit->rule.a, m, k, e, random);
       const Matrix b = random_matrix(unit->rule, unit->rule.b, n, k, other, random);
-      check_product(*unit, a, b, std::string(name(e)) + " x " + name(other), Accumulation::mmasim, 1 + random.below(3));
+      check_product(*unit, a, b, std::string(name(e)) + " x " + name(other), Accumulation::mmasim,
+                    1 + random.below(3));
     }
 }
 
@@ -103,10 +119,29 @@ TEST_CASE("BF16 products cross blocks of rows, columns and K", "[gemm][fdpa]") {
   const Unit &unit = find_unit("sm_90:wgmma.k16.f32.bf16");
   Random random{3};
   const Matrix a = random_matrix(unit.rule, FormatId::bf16, 262, 530, Elements::normal, random);
-  const Matrix b = random_matrix(unit.rule, FormatId::bf16, 67, 530, Elements::lognormal4, random);
+  const Matrix b = random_matrix(unit.rule, FormatId::bf16, 131, 530, Elements::lognormal4, random);
   const std::vector<uint64_t> want = accumulate(unit, a, b, Isa::scalar);
   for (const int threads : {1, 2, 3})
     for (const Isa isa : {Isa::avx2, Isa::avx512})
       if (supported(isa))
-        CHECK(first_difference(accumulate(unit, a, b, isa, Accumulation::mmasim, threads), want, b.rows) == "");
+        CHECK(first_difference(accumulate(unit, a, b, isa, Accumulation::mmasim, threads), want, b.rows) ==
+              "");
+}
+
+TEST_CASE("MXFP8 blocks of zeros may have any scale", "[gemm][fdpa]") {
+  const Unit &unit = find_unit("sm_100:tcgen05.k32.f32.mxf8f6f4.e4m3.ue8m0.block32");
+  Random random{5};
+  for (const uint8_t other : {uint8_t(20), uint8_t(127), uint8_t(180)}) {
+    Matrix a{255, 96, std::vector<uint8_t>(255 * 96, 0), {}},
+        b = random_matrix(unit.rule, unit.rule.b, 20, 96, Elements::normal, random);
+    b.scales.assign(b.scales.size(), 127);
+    for (size_t r = 0; r < 20; ++r) b.scales[3 * r + 1] = other;
+    for (size_t r = 0; r < 255; ++r) {
+      for (size_t k = 0; k < 32; ++k)
+        a.codes[96 * r + k] = a.codes[96 * r + 64 + k] =
+            uint8_t(element(unit.rule.a, Elements::normal, random));
+      a.scales.insert(a.scales.end(), {uint8_t(127), uint8_t(r), uint8_t(120)});
+    }
+    check_product(unit, a, b, "zero block");
+  }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Directed cases at the edge of every shortcut of the FP4 engine: spans of 26 to 28, accumulators that cut a group,
-// groups that cancel but keep their exponent, sums of a step that just fit 24 bits. Moving a bound of
+// Directed cases at the edge of every shortcut of the FP4 engine: spans of 26 to 28, accumulators that cut a
+// group, groups that cancel but keep their exponent, sums of a step that just fit 24 bits. Moving a bound of
 // fp4_engine.cpp by one in the unsafe direction fails here.
 #include "tests/gemm_support.hpp"
 
@@ -69,8 +69,11 @@ TEST_CASE("FP4 accumulators and groups at the edge of alignment", "[gemm][fp4][e
     // one pattern of codes per group for both sides: products are what the menu says
     for (int g = 0; g < 4 * steps; ++g) {
       const Codes c = menu[random.below(8)];
-      const bool small = c == Codes::one || c == Codes::minus_one ? random.below(4) != 0 : random.below(4) == 0;
-      for (Line &l : a) l.add(random.below(8) == 0 ? menu[random.below(8)] : c, true, ue4m3(small ? low : high, random.below(4) != 0, random), random);
+      const bool small =
+          c == Codes::one || c == Codes::minus_one ? random.below(4) != 0 : random.below(4) == 0;
+      for (Line &l : a)
+        l.add(random.below(8) == 0 ? menu[random.below(8)] : c, true,
+              ue4m3(small ? low : high, random.below(4) != 0, random), random);
       for (Line &l : b) l.add(c, false, ue4m3(small ? low : high_b, random.below(4) != 0, random), random);
     }
     const Matrix ma = stack(a, 64 * steps), mb = stack(b, 64 * steps);
@@ -80,8 +83,9 @@ TEST_CASE("FP4 accumulators and groups at the edge of alignment", "[gemm][fp4][e
 }
 
 TEST_CASE("an FP4 group is cut once the accumulator reaches 2^(28 + its exponent)", "[gemm][fp4][edges]") {
-  // The accumulator grows, by just under 2^(13 + e) a step or in powers of two; then comes the smallest possible
-  // negative group, 2^-20: cut, it vanishes; kept, truncation toward zero takes the accumulator's last place.
+  // The accumulator grows, by just under 2^(13 + e) a step or in powers of two; then comes the smallest
+  // possible negative group, 2^-20: cut, it vanishes; kept, truncation toward zero takes the accumulator's
+  // last place.
   Random random{12};
   for (const Accumulation model : {Accumulation::mmasim, Accumulation::nadpe})
     for (int e = -12; e <= 15; ++e)
@@ -90,8 +94,12 @@ TEST_CASE("an FP4 group is cut once the accumulator reaches 2^(28 + its exponent
           const int ea = std::min(e + 6, 8), eb = e - ea;
           Line a, b;
           for (int g = 0; g < 4 * grow; ++g) {
-            a.add(powers ? Codes::one : Codes::largest, true, uint8_t(powers ? (ea + 7) << 3 : ue4m3(ea, true, random)), random);
-            b.add(powers ? Codes::one : Codes::largest, false, uint8_t(powers ? (eb + 7) << 3 : ue4m3(eb, true, random)), random);
+            const int ones = powers ? 0 : 7; // significand 8 or 15; 14 where 15 is NaN
+            const auto scale = [&](int x) {
+              return uint8_t((x + 7) << 3 | (x == 8 && ones != 0 ? 6 : ones));
+            };
+            a.add(powers ? Codes::one : Codes::largest, true, scale(ea), random);
+            b.add(powers ? Codes::one : Codes::largest, false, scale(eb), random);
           }
           for (int g = 0; g < 4; ++g) {
             a.add(g == 0 ? Codes::minus_one : Codes::zero, true, 0x01, random);
@@ -111,19 +119,23 @@ TEST_CASE("FP4 steps whose sum just fits FP32, and just does not", "[gemm][fp4][
       for (int g = 0; g < 4 * steps; ++g) {
         const bool small = random.below(2) == 0;
         for (Line &l : a) l.add(Codes::any, true, ue4m3(small ? -6 : -6 + spread, true, random), random);
-        for (Line &l : b) l.add(round % 2 == 0 ? Codes::any : Codes::largest, false, ue4m3(0, true, random), random);
+        for (Line &l : b)
+          l.add(round % 2 == 0 ? Codes::any : Codes::largest, false, ue4m3(0, true, random), random);
       }
       check_product(unit16(), stack(a, 64 * steps), stack(b, 64 * steps), "spread " + std::to_string(spread));
     }
 }
 
-TEST_CASE("MXFP4 scales over spans, both ends of FP32, and halves of a block cut one by one", "[gemm][fp4][edges]") {
+TEST_CASE("MXFP4 scales over spans, both ends of FP32, and halves of a block cut one by one",
+          "[gemm][fp4][edges]") {
   Random random{14};
   const Codes menu[] = {Codes::zero, Codes::one, Codes::minus_one, Codes::cancel, Codes::largest, Codes::any};
   for (int round = 0; round < 600; ++round) {
     // exponents of both sides: in the middle, anywhere, or such that sums meet an end of FP32
     const int kind = random.below(4), steps = 1 + random.below(4);
-    const int base = kind < 2 ? 90 + random.below(80) : kind == 2 ? random.below(255) : random.below(2) * 180 + random.below(60);
+    const int base = kind < 2    ? 90 + random.below(80)
+                     : kind == 2 ? random.below(255)
+                                 : random.below(2) * 180 + random.below(60);
     const int other = kind < 2 ? 127 : random.below(255);
     const int span = kind == 3 ? random.below(6) : 24 + random.below(8);
     std::vector<Line> a(8), b(16);

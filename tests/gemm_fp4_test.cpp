@@ -13,18 +13,20 @@ const Unit &mxfp4_unit() { return find_unit("sm_100:tcgen05.k64.f32.mxf4.ue8m0.b
 const Unit &mx16_unit() { return find_unit("sm_100:tcgen05.k64.f32.mxf4nvf4.ue8m0.block16"); }
 
 enum class Scales { equal, gaussian, lognormal1, lognormal3, lognormal6, raw_finite, raw, zeros };
-constexpr Scales kScaleClasses[] = {Scales::equal,      Scales::gaussian,   Scales::lognormal1, Scales::lognormal3,
-                                    Scales::lognormal6, Scales::raw_finite, Scales::raw,        Scales::zeros};
+constexpr Scales kScaleClasses[] = {Scales::equal,      Scales::gaussian,   Scales::lognormal1,
+                                    Scales::lognormal3, Scales::lognormal6, Scales::raw_finite,
+                                    Scales::raw,        Scales::zeros};
 const char *name(Scales s) {
-  const char *names[] = {"equal", "gaussian", "lognormal1", "lognormal3", "lognormal6", "raw_finite", "raw", "zeros"};
+  const char *names[] = {"equal",      "gaussian",   "lognormal1", "lognormal3",
+                         "lognormal6", "raw_finite", "raw",        "zeros"};
   return names[int(s)];
 }
 
 uint8_t scale_code(const UnitRule &rule, Scales s, Random &random) {
   const auto rounded = [&](double x) {
     const uint64_t code = rule.scale == FormatId::ue8m0
-                              ? convert(format(rule.scale), format(FormatId::f64), bit_cast<uint64_t>(x), Rounding::upward,
-                                        Overflow::satfinite)
+                              ? convert(format(rule.scale), format(FormatId::f64), bit_cast<uint64_t>(x),
+                                        Rounding::upward, Overflow::satfinite)
                               : encode(rule.scale, float(x));
     return uint8_t(code);
   };
@@ -66,10 +68,13 @@ TEST_CASE("FP4 products equal the definition", "[gemm][fp4]") {
     for (const Scales sa : kScaleClasses)
       for (int round = 0; round < 6; ++round) {
         const Scales sb = round < 3 ? sa : kScaleClasses[random.below(8)];
-        const int64_t m = 1 + random.below(40), n = 1 + random.below(70), k = 1 + random.below(round == 0 ? 1500 : 400);
-        const Matrix a = random_matrix(unit->rule, m, k, sa, random), b = random_matrix(unit->rule, n, k, sb, random);
+        const int64_t m = 1 + random.below(40), n = 1 + random.below(70),
+                      k = 1 + random.below(round == 0 ? 1500 : 400);
+        const Matrix a = random_matrix(unit->rule, m, k, sa, random),
+                     b = random_matrix(unit->rule, n, k, sb, random);
         const Accumulation models[] = {Accumulation::mmasim, Accumulation::nadpe, Accumulation::exact};
-        check_product(*unit, a, b, std::string(name(sa)) + " x " + name(sb), models[round % 3], 1 + round % 3);
+        check_product(*unit, a, b, std::string(name(sa)) + " x " + name(sb), models[round % 3],
+                      1 + round % 3);
       }
 }
 
@@ -81,7 +86,8 @@ TEST_CASE("FP4 products do not depend on threads or tiling", "[gemm][fp4]") {
   for (const int threads : {1, 2, 3})
     for (const Isa isa : {Isa::avx2, Isa::avx512})
       if (supported(isa))
-        CHECK(first_difference(accumulate(nvfp4_unit(), a, b, isa, Accumulation::mmasim, threads), want, b.rows) == "");
+        CHECK(first_difference(accumulate(nvfp4_unit(), a, b, isa, Accumulation::mmasim, threads), want,
+                               b.rows) == "");
 }
 
 TEST_CASE("an empty K gives zeros, empty outputs give nothing", "[gemm][fp4]") {

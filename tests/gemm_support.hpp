@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the GEMM tests share: random operands of named classes, and the comparison of every instruction set with the
-// definition, output by output and word by word.
+// What the GEMM tests share: random operands of named classes, and the comparison of every instruction set
+// with the definition, output by output and word by word.
 #pragma once
 #include "emulator/formats/codec.hpp"
 #include "emulator/gemm/gemm.hpp"
@@ -27,7 +27,9 @@ struct Random {
   }
   int below(int n) { return int((*this)() % uint64_t(n)); }
   double uniform() { return double((*this)() >> 11) * 0x1p-53; }
-  double normal() { return std::sqrt(-2 * std::log(1 - uniform())) * std::cos(6.283185307179586 * uniform()); }
+  double normal() {
+    return std::sqrt(-2 * std::log(1 - uniform())) * std::cos(6.283185307179586 * uniform());
+  }
 };
 
 /// Sets NVFP4_ISA for a scope.
@@ -59,13 +61,14 @@ inline std::vector<uint64_t> accumulate(const Unit &unit, const Matrix &a, const
 }
 
 /// The first output that differs, as text; empty when all words agree.
-inline std::string first_difference(const std::vector<uint64_t> &got, const std::vector<uint64_t> &want, int64_t n) {
+inline std::string first_difference(const std::vector<uint64_t> &got, const std::vector<uint64_t> &want,
+                                    int64_t n) {
   for (size_t o = 0; o < want.size(); ++o)
     if (got[o] != want[o]) {
       char text[160];
-      std::snprintf(text, sizeof text, "output (%lld, %lld): got %llx, want %llx", static_cast<long long>(int64_t(o) / n),
-                    static_cast<long long>(int64_t(o) % n), static_cast<unsigned long long>(got[o]),
-                    static_cast<unsigned long long>(want[o]));
+      std::snprintf(text, sizeof text, "output (%lld, %lld): got %llx, want %llx",
+                    static_cast<long long>(int64_t(o) / n), static_cast<long long>(int64_t(o) % n),
+                    static_cast<unsigned long long>(got[o]), static_cast<unsigned long long>(want[o]));
       return text;
     }
   return "";
@@ -77,8 +80,8 @@ inline void check_product(const Unit &unit, const Matrix &a, const Matrix &b, co
   const std::vector<uint64_t> want = accumulate(unit, a, b, Isa::scalar, accumulation);
   for (const Isa isa : {Isa::avx2, Isa::avx512}) {
     if (!supported(isa)) continue;
-    INFO(unit.name() << " " << to_string(isa) << " " << to_string(accumulation) << " " << what << " [" << a.rows << ", "
-                     << b.rows << ", " << a.k << "]");
+    INFO(unit.name() << " " << to_string(isa) << " " << to_string(accumulation) << " " << what << " ["
+                     << a.rows << ", " << b.rows << ", " << a.k << "]");
     CHECK(first_difference(accumulate(unit, a, b, isa, accumulation, threads), want, b.rows) == "");
   }
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Table look-up for codes of up to 8 bits, field arithmetic for BF16 and TF32, the codec's decoder for the rest.
+// Table look-up for codes of up to 8 bits, field arithmetic for BF16 and TF32, the codec's decoder for the
+// rest.
 #include "emulator/gemm/element_reader.hpp"
 
 #include "emulator/formats/codec.hpp"
@@ -22,12 +23,22 @@ Element element(FormatId id, uint64_t word) {
   return {value_f32(id, word), int16_t(d.exponent)};
 }
 
-/// All elements of a format of at most 16 bits.
+std::vector<Element> make_table(FormatId id, uint32_t codes) {
+  std::vector<Element> t(codes);
+  for (uint32_t w = 0; w < codes; ++w) t[w] = element(id, w);
+  return t;
+}
+
+/// All elements of FP16 or a format of at most 8 bits; FP16's half megabyte is built when FP16 is first read.
 const std::vector<Element> &table(FormatId id) {
+  if (id == FormatId::f16) {
+    static const std::vector<Element> t = make_table(FormatId::f16, 1u << 16);
+    return t;
+  }
   static const std::array<std::vector<Element>, kFormatCount> tables = [] {
     std::array<std::vector<Element>, kFormatCount> t;
-    for (const FormatId f : {FormatId::e2m1, FormatId::e3m2, FormatId::e2m3, FormatId::e4m3, FormatId::e5m2, FormatId::f16})
-      for (uint32_t w = 0; w < (f == FormatId::f16 ? 1u << 16 : 256u); ++w) t[size_t(f)].push_back(element(f, w));
+    for (const FormatId f : {FormatId::e2m1, FormatId::e3m2, FormatId::e2m3, FormatId::e4m3, FormatId::e5m2})
+      t[size_t(f)] = make_table(f, 256);
     return t;
   }();
   return tables[size_t(id)];

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// Elements of any narrow format as FP32 values and exponent fields, the form that the FDPA kernels read. Internal.
+// Elements of any narrow format as FP32 values and exponent fields, the form that the FDPA kernels read.
+// Internal.
 #pragma once
 #include "emulator/formats/code_view.hpp"
 #include "emulator/formats/format.hpp"
 
 namespace nvfp4::gemm {
 
-/// Reads n elements from k on. values: exact FP32; exponents: the decoded exponent (subnormals have the format's
-/// minimum). Zeros, NaN and Inf become value 0 with kZeroExponent.
+/// Reads n elements from k on. values: exact FP32; exponents: the decoded exponent (subnormals have the
+/// format's minimum). Zeros, NaN and Inf become value 0 with kZeroExponent.
 void read_elements(FormatId id, CodeView codes, int64_t k, int64_t n, float *values, int16_t *exponents);
 
 } // namespace nvfp4::gemm

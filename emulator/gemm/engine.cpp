@@ -11,13 +11,15 @@ namespace nvfp4::gemm {
 std::vector<Task> cut(int64_t m, int64_t n, int64_t rows, int64_t cols, int64_t row_step, int threads) {
   const auto up = [](int64_t x, int64_t to) { return (x + to - 1) / to; };
   const int64_t across = std::max<int64_t>(up(n, cols), 1);
-  const int64_t wanted = across >= 4 * threads ? 1 : up(4 * threads, across); // a few tasks per thread even the load
+  const int64_t wanted =
+      across >= 4 * threads ? 1 : up(4 * threads, across); // a few tasks per thread even the load
   const int64_t even = up(up(m, wanted), row_step) * row_step;
   // not below 128 rows for balance alone: a task packs its columns anew
   rows = std::min(rows, threads == 1 ? rows : std::max<int64_t>(even, 128));
   std::vector<Task> tasks;
   for (int64_t j = 0; j < n; j += cols)
-    for (int64_t i = 0; i < m; i += rows) tasks.push_back({i, std::min(rows, m - i), j, std::min(cols, n - j)});
+    for (int64_t i = 0; i < m; i += rows)
+      tasks.push_back({i, std::min(rows, m - i), j, std::min(cols, n - j)});
   return tasks;
 }
 

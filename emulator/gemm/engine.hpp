@@ -8,8 +8,8 @@
 
 namespace nvfp4::gemm {
 
-/// Receives finished accumulator words of rows [i, i + rows) and columns [j, j + cols): 32-bit words, `stride` apart
-/// from row to row. Called concurrently for disjoint outputs.
+/// Receives finished accumulator words of rows [i, i + rows) and columns [j, j + cols): 32-bit words,
+/// `stride` apart from row to row. Called concurrently for disjoint outputs.
 struct Sink {
   void (*store)(const void *context, int64_t i, int64_t j, int64_t rows, int64_t cols, const uint32_t *words,
                 int64_t stride);
@@ -45,9 +45,10 @@ struct Task {
   int64_t row, rows, col, cols;
 };
 
-/// Cuts (m, n) into rectangles of at most rows x cols; with few rectangles, rows are cut further so that `threads`
-/// have work. Row cuts fall on multiples of `row_step`.
-[[nodiscard]] std::vector<Task> cut(int64_t m, int64_t n, int64_t rows, int64_t cols, int64_t row_step, int threads);
+/// Cuts (m, n) into rectangles of at most rows x cols; with few rectangles, rows are cut further so that
+/// `threads` have work. Row cuts fall on multiples of `row_step`.
+[[nodiscard]] std::vector<Task> cut(int64_t m, int64_t n, int64_t rows, int64_t cols, int64_t row_step,
+                                    int threads);
 
 /// The definition: dot() of one output. For what the vector kernels cannot prove.
 [[nodiscard]] uint32_t reference_output(const Job &job, int64_t i, int64_t j);

@@ -48,19 +48,22 @@ void convert_row(const uint32_t *acc, int64_t n, const GemmOptions &options, con
 
 } // namespace
 
-void epilogue_row(const uint32_t *acc, int64_t n, const GemmOptions &options, const uint8_t *c, uint8_t *out) {
+void epilogue_row(const uint32_t *acc, int64_t n, const GemmOptions &options, const uint8_t *c,
+                  uint8_t *out) {
   switch (options.out) {
   case FormatId::f32:
     // multiplying by 1 changes nothing, and an accumulator's NaN is already FP32's canonical one
-    if (options.alpha == 1.0f && options.beta == 0.0f) std::memcpy(out, acc, size_t(n) * 4);
+    if (options.alpha == 1.0f && options.beta == 0.0f)
+      std::memcpy(out, acc, size_t(n) * 4);
     else
       convert_row<uint32_t>(acc, n, options, c, out,
                             [](float y) { return y != y ? 0x7FFFFFFFu : bit_cast<uint32_t>(y); });
     return;
   case FormatId::bf16: convert_row<uint16_t>(acc, n, options, c, out, to_bf16); return;
   default:
-    convert_row<uint16_t>(acc, n, options, c, out,
-                          [](float y) { return uint16_t(encode(FormatId::f16, y, Rounding::nearest_even, Overflow::ieee)); });
+    convert_row<uint16_t>(acc, n, options, c, out, [](float y) {
+      return uint16_t(encode(FormatId::f16, y, Rounding::nearest_even, Overflow::ieee));
+    });
   }
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // FDPA kernels for AVX2: 4 rows x 8 columns, one 32-bit lane per column, the control word set to truncation.
-// README.md explains and proves them. Compiled with AVX2 flags; everything but the table is private to the file.
+// README.md explains and proves them. Compiled with AVX2 flags; everything but the table is private to the
+// file.
 #include "emulator/gemm/fdpa_kernels.hpp"
 
 #include "emulator/gemm/float_state.hpp"
@@ -13,7 +14,9 @@ namespace {
 
 constexpr int kMr = 4, kNr = 8;
 
-inline __m256i load_words(const uint8_t *at) { return _mm256_loadu_si256(reinterpret_cast<const __m256i *>(at)); }
+inline __m256i load_words(const uint8_t *at) {
+  return _mm256_loadu_si256(reinterpret_cast<const __m256i *>(at));
+}
 inline __m256 load_floats(const uint8_t *at) { return _mm256_castsi256_ps(load_words(at)); }
 inline __m256i spread_word(const uint8_t *at) {
   int32_t x;
@@ -36,7 +39,9 @@ inline __m256i larger_half(__m256i pairs) {
 inline __m256 finish_wide(__m256i a, __m256i b, __m256i c, __m256 unit) {
   __m128 half[2];
   for (int h = 0; h < 2; ++h) {
-    const auto part = [h](__m256i v) { return h == 0 ? _mm256_castsi256_si128(v) : _mm256_extracti128_si256(v, 1); };
+    const auto part = [h](__m256i v) {
+      return h == 0 ? _mm256_castsi256_si128(v) : _mm256_extracti128_si256(v, 1);
+    };
     const __m256d x = _mm256_add_pd(_mm256_add_pd(_mm256_cvtepi32_pd(part(a)), _mm256_cvtepi32_pd(part(b))),
                                     _mm256_cvtepi32_pd(part(c)));
     const __m128 u = _mm_castsi128_ps(part(_mm256_castps_si256(unit)));
@@ -51,8 +56,8 @@ inline __m256i overflow(__m256i a, __m256i b, __m256i sum) {
 }
 
 template <int link, bool scaled, bool wide>
-[[gnu::noinline]] bool tile_of(const uint8_t *a, const uint8_t *b, int64_t steps, const FdpaStep &step, const float *in,
-                               float *out) {
+[[gnu::noinline]] bool tile_of(const uint8_t *a, const uint8_t *b, int64_t steps, const FdpaStep &step,
+                               const float *in, float *out) {
   constexpr int sums = link == 32 ? 2 : 1; // 16 products, each under 4 * 2^25, fill 31 bits
   const __m256i fraction = _mm256_set1_epi32(step.fraction_bits);
   const __m256i keep = _mm256_set1_epi32(step.e8m13 ? ~0x3FF : ~0);
@@ -89,7 +94,8 @@ template <int link, bool scaled, bool wide>
       top[r] = _mm256_max_epi32(e, _mm256_set1_epi32(kAlignmentFloor));
       __m256i up = _mm256_sub_epi32(fraction, top[r]);
       if (scaled) // a block of zeros may have any scale; a block far below the top vanishes
-        up = _mm256_max_epi32(_mm256_min_epi32(_mm256_add_epi32(up, s), _mm256_set1_epi32(127)), _mm256_set1_epi32(-126));
+        up = _mm256_max_epi32(_mm256_min_epi32(_mm256_add_epi32(up, s), _mm256_set1_epi32(127)),
+                              _mm256_set1_epi32(-126));
       lift[r] = power(up);
       sum[r][0] = sum[r][1] = _mm256_setzero_si256();
     }
@@ -106,13 +112,15 @@ template <int link, bool scaled, bool wide>
       }
 #pragma GCC unroll 4
     for (int r = 0; r < kMr; ++r) {
-      const __m256 down = power(_mm256_sub_epi32(top[r], fraction)), up = power(_mm256_sub_epi32(fraction, top[r]));
+      const __m256 down = power(_mm256_sub_epi32(top[r], fraction)),
+                   up = power(_mm256_sub_epi32(fraction, top[r]));
       const __m256i term = _mm256_cvttps_epi32(_mm256_mul_ps(acc[r], up));
       if (wide) {
         acc[r] = finish_wide(sum[r][0], sum[r][1], term, down);
       } else {
         const __m256i total = _mm256_add_epi32(sum[r][0], sum[r][1]), all = _mm256_add_epi32(total, term);
-        lost = _mm256_or_si256(lost, _mm256_or_si256(overflow(sum[r][0], sum[r][1], total), overflow(total, term, all)));
+        lost = _mm256_or_si256(
+            lost, _mm256_or_si256(overflow(sum[r][0], sum[r][1], total), overflow(total, term, all)));
         acc[r] = _mm256_mul_ps(_mm256_cvtepi32_ps(all), down);
       }
       acc[r] = _mm256_castsi256_ps(_mm256_and_si256(_mm256_castps_si256(acc[r]), keep));
@@ -125,7 +133,8 @@ template <int link, bool scaled, bool wide>
 }
 
 template <bool wide>
-bool tile_any(const uint8_t *a, const uint8_t *b, int64_t steps, const FdpaStep &step, const float *in, float *out) {
+bool tile_any(const uint8_t *a, const uint8_t *b, int64_t steps, const FdpaStep &step, const float *in,
+              float *out) {
   switch (step.link) {
   case 4: return tile_of<4, false, wide>(a, b, steps, step, in, out);
   case 8: return tile_of<8, false, wide>(a, b, steps, step, in, out);
@@ -139,7 +148,8 @@ bool tile_any(const uint8_t *a, const uint8_t *b, int64_t steps, const FdpaStep 
 bool tile(const uint8_t *a, const uint8_t *b, int64_t steps, const FdpaStep &step, bool wide, const float *in,
           float *out) {
   _mm_setcsr(kTowardZero);
-  const bool kept = wide ? tile_any<true>(a, b, steps, step, in, out) : tile_any<false>(a, b, steps, step, in, out);
+  const bool kept =
+      wide ? tile_any<true>(a, b, steps, step, in, out) : tile_any<false>(a, b, steps, step, in, out);
   _mm_setcsr(kNearest);
   return kept;
 }

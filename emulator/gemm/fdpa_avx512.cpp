@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// FDPA kernels for AVX-512: 8 rows x 16 columns, one 32-bit lane per column. README.md explains and proves them.
-// Compiled with AVX-512 flags; everything here but the table is private to the file.
+// FDPA kernels for AVX-512: 8 rows x 16 columns, one 32-bit lane per column. README.md explains and proves
+// them. Compiled with AVX-512 flags; everything here but the table is private to the file.
 #include "emulator/gemm/fdpa_kernels.hpp"
 
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__)
@@ -43,11 +43,12 @@ inline __m512 finish_wide(__m512i low_sum, __m512i high_sum, __m512i term, __m51
   const auto half = [](__m512i a, __m512i b, __m512i c, __m512 s, auto part) {
     const __m512d x = _mm512_add_pd(_mm512_add_pd(_mm512_cvtepi32_pd(part(a)), _mm512_cvtepi32_pd(part(b))),
                                     _mm512_cvtepi32_pd(part(c)));
-    return _mm512_cvt_roundpd_ps(_mm512_mul_pd(x, _mm512_cvtps_pd(_mm256_castsi256_ps(part(_mm512_castps_si512(s))))),
-                                 kTruncate);
+    return _mm512_cvt_roundpd_ps(
+        _mm512_mul_pd(x, _mm512_cvtps_pd(_mm256_castsi256_ps(part(_mm512_castps_si512(s))))), kTruncate);
   };
   const __m256 low = half(low_sum, high_sum, term, unit, [](__m512i v) { return _mm512_castsi512_si256(v); });
-  const __m256 high = half(low_sum, high_sum, term, unit, [](__m512i v) { return _mm512_extracti32x8_epi32(v, 1); });
+  const __m256 high =
+      half(low_sum, high_sum, term, unit, [](__m512i v) { return _mm512_extracti32x8_epi32(v, 1); });
   return _mm512_insertf32x8(_mm512_castps256_ps512(low), high, 1);
 }
 
@@ -57,8 +58,8 @@ inline __m512i overflow(__m512i a, __m512i b, __m512i sum) {
 }
 
 template <int link, bool scaled, bool wide>
-[[gnu::noinline]] bool tile_of(const uint8_t *a, const uint8_t *b, int64_t steps, const FdpaStep &step, const float *in,
-                               float *out) {
+[[gnu::noinline]] bool tile_of(const uint8_t *a, const uint8_t *b, int64_t steps, const FdpaStep &step,
+                               const float *in, float *out) {
   constexpr int sums = link == 32 ? 2 : 1; // 16 products, each under 4 * 2^25, fill 31 bits
   const __m512i fraction = _mm512_set1_epi32(step.fraction_bits);
   const __m512i keep = _mm512_set1_epi32(step.e8m13 ? ~0x3FF : ~0);
@@ -96,7 +97,8 @@ template <int link, bool scaled, bool wide>
       top[r] = _mm512_max_epi32(e, _mm512_set1_epi32(kAlignmentFloor));
       __m512i up = _mm512_sub_epi32(fraction, top[r]);
       if (scaled) // a block of zeros may have any scale; a block far below the top vanishes
-        up = _mm512_max_epi32(_mm512_min_epi32(_mm512_add_epi32(up, s), _mm512_set1_epi32(127)), _mm512_set1_epi32(-126));
+        up = _mm512_max_epi32(_mm512_min_epi32(_mm512_add_epi32(up, s), _mm512_set1_epi32(127)),
+                              _mm512_set1_epi32(-126));
       lift[r] = power(up);
       for (int h = 0; h < sums; ++h) sum[r][h] = _mm512_setzero_si512();
     }
@@ -113,7 +115,8 @@ template <int link, bool scaled, bool wide>
       }
 #pragma GCC unroll 8
     for (int r = 0; r < kMr; ++r) {
-      const __m512 down = power(_mm512_sub_epi32(top[r], fraction)), up = power(_mm512_sub_epi32(fraction, top[r]));
+      const __m512 down = power(_mm512_sub_epi32(top[r], fraction)),
+                   up = power(_mm512_sub_epi32(fraction, top[r]));
       const __m512i term = _mm512_cvttps_epi32(_mm512_mul_ps(acc[r], up));
       if (wide) {
         acc[r] = finish_wide(sum[r][0], sums == 2 ? sum[r][1] : _mm512_setzero_si512(), term, down);
@@ -138,7 +141,8 @@ template <int link, bool scaled, bool wide>
 }
 
 template <bool wide>
-bool tile_any(const uint8_t *a, const uint8_t *b, int64_t steps, const FdpaStep &step, const float *in, float *out) {
+bool tile_any(const uint8_t *a, const uint8_t *b, int64_t steps, const FdpaStep &step, const float *in,
+              float *out) {
   switch (step.link) {
   case 4: return tile_of<4, false, wide>(a, b, steps, step, in, out);
   case 8: return tile_of<8, false, wide>(a, b, steps, step, in, out);

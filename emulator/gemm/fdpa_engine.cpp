@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The FDPA engine: packs cache blocks along K, runs the kernels over tiles, and sends outputs with NaN, Inf or
-// exponents near the ends of FP32 to the definition. The conditions are stated here and proven in README.md.
+// The FDPA engine: packs cache blocks along K, runs the kernels over tiles, and sends outputs with NaN, Inf
+// or exponents near the ends of FP32 to the definition. The conditions are stated here and proven in
+// README.md.
 #include "emulator/formats/codec.hpp"
 #include "emulator/gemm/element_reader.hpp"
 #include "emulator/gemm/engine.hpp"
@@ -22,7 +23,8 @@ constexpr int64_t kRows = 256, kCols = 64;
 constexpr int kHighest = 80;
 constexpr int64_t kMaxK = int64_t{1} << 28;
 
-/// Whether the kernels give the bits of an output: products exact in FP32, alignment at or above kAlignmentFloor.
+/// Whether the kernels give the bits of an output: products exact in FP32, alignment at or above
+/// kAlignmentFloor.
 bool vouched(const RowRange &x, const RowRange &y) {
   if (x.special || y.special || x.scale_nan || y.scale_nan) return false;
   return x.empty() || y.empty() || (x.min + y.min >= kAlignmentFloor && x.max + y.max <= kHighest);
@@ -46,10 +48,12 @@ struct Block {
   std::vector<float> acc, result; // (row panels, tiles, mr, nr)
 
   Block(const Job &j, const FdpaKernels &k, Sink s)
-      : job(j), kernels(k), sink(s),
-        step{j.rule->link, j.rule->fraction_bits, j.rule->family == Family::st_fdpa, j.rule->output == Output::rz_e8m13},
+      : job(j), kernels(k),
+        sink(s), step{j.rule->link, j.rule->fraction_bits, j.rule->family == Family::st_fdpa,
+                      j.rule->output == Output::rz_e8m13},
         values(size_t(kChunk)), exponents(size_t(kChunk)),
-        a_panel(size_t(kChunk / step.link) * FdpaKernels::step_bytes(k.mr, step)), result(size_t(k.mr * k.nr)) {}
+        a_panel(size_t(kChunk / step.link) * FdpaKernels::step_bytes(k.mr, step)),
+        result(size_t(k.mr * k.nr)) {}
 
   /// Decodes elements [k, k + n) of a row into values and exponents.
   void read(const PackedOperand &p, int64_t row, int64_t k, int64_t n) {
@@ -80,7 +84,8 @@ struct Block {
     const size_t link = size_t(step.link), nr = size_t(kernels.nr), c = size_t(index);
     for (size_t i = 0; i < size_t(n); i += link, at += FdpaKernels::step_bytes(kernels.nr, step)) {
       for (size_t l = 0; l < link; ++l) std::memcpy(at + 4 * (l * nr + c), &values[i + l], 4);
-      for (size_t l = 0; l < link; l += 2) std::memcpy(at + 4 * link * nr + 2 * l * nr + 4 * c, &exponents[i + l], 4);
+      for (size_t l = 0; l < link; l += 2)
+        std::memcpy(at + 4 * link * nr + 2 * l * nr + 4 * c, &exponents[i + l], 4);
       if (!step.scaled) continue;
       const int32_t s = scale_exponent(*job.b, row, k + int64_t(i));
       std::memcpy(at + 6 * link * nr + 4 * c, &s, 4);
@@ -103,7 +108,8 @@ struct Block {
       const int64_t n = std::min(kChunk, padded_k - k), steps = n / step.link;
       const size_t tile_bytes = size_t(steps) * FdpaKernels::step_bytes(nr, step);
       b_tiles.assign(size_t(tiles) * tile_bytes, 0);
-      for (int64_t c = 0; c < t.cols; ++c) pack_b(b_tiles.data() + size_t(c / nr) * tile_bytes, t.col + c, int(c % nr), k, n);
+      for (int64_t c = 0; c < t.cols; ++c)
+        pack_b(b_tiles.data() + size_t(c / nr) * tile_bytes, t.col + c, int(c % nr), k, n);
       for (int64_t p = 0; p < panels; ++p) {
         const int64_t rows = std::min<int64_t>(mr, t.rows - p * mr);
         if (rows < mr) std::fill(a_panel.begin(), a_panel.end(), uint8_t{0});
@@ -118,7 +124,8 @@ struct Block {
       }
     }
     for (int64_t p = 0; p < panels; ++p)
-      for (int64_t tile = 0; tile < tiles; ++tile) finish(t, p, tile, acc.data() + size_t(p * tiles + tile) * tile_size);
+      for (int64_t tile = 0; tile < tiles; ++tile)
+        finish(t, p, tile, acc.data() + size_t(p * tiles + tile) * tile_size);
   }
 
   void finish(const Task &t, int64_t panel, int64_t tile, float *state) const {
@@ -134,11 +141,14 @@ struct Block {
 
 /// The units that the kernels compute.
 bool covered(const UnitRule &rule) {
-  const bool output = rule.acc == FormatId::f32 && (rule.output == Output::rz_f32 || rule.output == Output::rz_e8m13);
+  const bool output =
+      rule.acc == FormatId::f32 && (rule.output == Output::rz_f32 || rule.output == Output::rz_e8m13);
   const bool link = rule.link == 4 || rule.link == 8 || rule.link == 16 || rule.link == 32;
-  const bool scales = rule.family == Family::st_fdpa ? rule.scale_block == 32 && rule.link == 32 && rule.scale == FormatId::ue8m0
-                                                     : rule.family == Family::fdpa && rule.scale_block == 0;
-  return output && link && scales && rule.fraction_bits <= 25 && rule.floor <= kAlignmentFloor && kChunk % rule.k == 0;
+  const bool scales = rule.family == Family::st_fdpa
+                          ? rule.scale_block == 32 && rule.link == 32 && rule.scale == FormatId::ue8m0
+                          : rule.family == Family::fdpa && rule.scale_block == 0;
+  return output && link && scales && rule.fraction_bits <= 25 && rule.floor <= kAlignmentFloor &&
+         kChunk % rule.k == 0;
 }
 
 #endif
@@ -148,7 +158,8 @@ bool covered(const UnitRule &rule) {
 bool run_fdpa(const Job &job, Isa isa, Sink sink) {
 #if defined(__x86_64__)
   const FdpaKernels *kernels = isa == Isa::avx512 ? fdpa_avx512() : isa == Isa::avx2 ? fdpa_avx2() : nullptr;
-  if (kernels == nullptr || !covered(*job.rule) || job.a->padded_k == 0 || job.a->padded_k > kMaxK) return false;
+  if (kernels == nullptr || !covered(*job.rule) || job.a->padded_k == 0 || job.a->padded_k > kMaxK)
+    return false;
   const std::vector<Task> tasks = cut(job.a->rows, job.b->rows, kRows, kCols, kernels->mr, job.threads);
   Progress progress(job.progress, int64_t(tasks.size()));
 #pragma omp parallel num_threads(job.threads)

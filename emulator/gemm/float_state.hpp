@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The SSE control word while the vector kernels run: nearest even, subnormals kept, all exceptions masked. Restores
-// the caller's word at the end of the scope.
+// The SSE control word while the vector kernels run: nearest even, subnormals kept, all exceptions masked.
+// Restores the caller's word at the end of the scope.
 #pragma once
 #if defined(__x86_64__)
 #include <xmmintrin.h>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// FP4 kernels for AVX2 and FMA: 4 rows x 16 columns, two vectors of 8 columns. README.md explains and proves them.
-// Compiled with AVX2 flags; everything here but the table is private to the file.
+// FP4 kernels for AVX2 and FMA: 4 rows x 16 columns, two vectors of 8 columns. README.md explains and proves
+// them. Compiled with AVX2 flags; everything here but the table is private to the file.
 #include "emulator/gemm/fp4_kernels.hpp"
 
 #include "emulator/gemm/float_state.hpp"
@@ -13,7 +13,7 @@ namespace {
 
 constexpr int kMr = 4, kNr = 16;
 constexpr int kTile = kMr * kNr;
-constexpr int kFraction = 35; ///< F of the FP4 units
+constexpr int kFraction = 35;                    ///< F of the FP4 units
 constexpr int kNarrowSteps = 16, kWideSteps = 8; ///< steps whose sums are buffered, 4 KiB
 
 /// Twice the value of 16 packed E2M1 codes as signed bytes, in K order.
@@ -62,14 +62,17 @@ void pack_b(uint8_t *tile, int column, const uint8_t *codes, const uint8_t *scal
   }
 }
 
-inline __m256i load_bytes(const uint8_t *at) { return _mm256_loadu_si256(reinterpret_cast<const __m256i *>(at)); }
+inline __m256i load_bytes(const uint8_t *at) {
+  return _mm256_loadu_si256(reinterpret_cast<const __m256i *>(at));
+}
 inline __m256i spread_word(const uint8_t *at) {
   int32_t x;
   __builtin_memcpy(&x, at, 4);
   return _mm256_set1_epi32(x);
 }
 
-/// The scaled groups of one unit: (4, 16) values P * sx * sy, exact in FP32 (at most 20 bits) under any rounding.
+/// The scaled groups of one unit: (4, 16) values P * sx * sy, exact in FP32 (at most 20 bits) under any
+/// rounding.
 template <int unit, class Use> inline void scaled_unit(const uint8_t *a, const uint8_t *b, Use use) {
   __m256i p[kMr][2]; // 16-bit sums: |p| <= 8 * 2 * 24 * 12 + 8 * 2 * 144 < 2^15 for unit = 32
 #pragma GCC unroll 4
@@ -133,7 +136,8 @@ template <int unit>
       scaled_unit<unit>(a, b, [&](int r, int v, __m256 p, __m256 s) {
         const __m256 g = _mm256_mul_ps(p, s);
         double *at = out + kNr * r + 8 * v;
-        const __m256d low = _mm256_cvtps_pd(_mm256_castps256_ps128(g)), high = _mm256_cvtps_pd(_mm256_extractf128_ps(g, 1));
+        const __m256d low = _mm256_cvtps_pd(_mm256_castps256_ps128(g)),
+                      high = _mm256_cvtps_pd(_mm256_extractf128_ps(g, 1));
         _mm256_storeu_pd(at, u == 0 ? low : _mm256_add_pd(low, _mm256_loadu_pd(at)));
         _mm256_storeu_pd(at + 4, u == 0 ? high : _mm256_add_pd(high, _mm256_loadu_pd(at + 4)));
       });
@@ -158,7 +162,8 @@ template <int unit>
 /// The exponent of a scale's format, by field: 0.25 * scale on A's side is undone by `shift` = 2.
 inline __m256i scale_exponent(__m256 scale, int shift, int min_exponent) {
   const __m256i e = _mm256_srli_epi32(_mm256_castps_si256(scale), 23); // scales have no sign
-  return _mm256_max_epi32(_mm256_add_epi32(e, _mm256_set1_epi32(shift - 127)), _mm256_set1_epi32(min_exponent));
+  return _mm256_max_epi32(_mm256_add_epi32(e, _mm256_set1_epi32(shift - 127)),
+                          _mm256_set1_epi32(min_exponent));
 }
 
 /// Four FP64 lanes: 2^e.
@@ -181,7 +186,8 @@ inline Group group_of(const uint8_t *a, const uint8_t *b) {
   __m256i sum = _mm256_setzero_si256(), count = sum; // 16-bit sums; count: of |a| over non-zero b
   for (int q = 0; q < 4; ++q) {
     const __m256i x = spread_word(a + 4 * q), y = load_bytes(b + 64 * q);
-    sum = _mm256_add_epi16(sum, _mm256_sub_epi16(_mm256_maddubs_epi16(y, x), _mm256_maddubs_epi16(twelve, x)));
+    sum =
+        _mm256_add_epi16(sum, _mm256_sub_epi16(_mm256_maddubs_epi16(y, x), _mm256_maddubs_epi16(twelve, x)));
     const __m256i nonzero = _mm256_andnot_si256(_mm256_cmpeq_epi8(y, twelve), _mm256_set1_epi8(1));
     count = _mm256_add_epi16(count, _mm256_maddubs_epi16(nonzero, _mm256_abs_epi8(x)));
   }
@@ -189,15 +195,16 @@ inline Group group_of(const uint8_t *a, const uint8_t *b) {
   return {_mm256_cvtepi32_ps(_mm256_madd_epi16(sum, ones)), _mm256_xor_si256(none, _mm256_set1_epi32(-1))};
 }
 
-/// The whole step for row r and columns 8 v to 8 v + 7, groups of 16 cut one by one even where two share their
-/// scales. The rounding mode must be toward zero.
+/// The whole step for row r and columns 8 v to 8 v + 7, groups of 16 cut one by one even where two share
+/// their scales. The rounding mode must be toward zero.
 template <int unit>
-[[gnu::noinline]] void aligned_row(const uint8_t *a, const uint8_t *b, int64_t steps, int min_exponent, int r, int v,
-                                   float *acc_out) {
+[[gnu::noinline]] void aligned_row(const uint8_t *a, const uint8_t *b, int64_t steps, int min_exponent, int r,
+                                   int v, float *acc_out) {
   constexpr int units = 64 / unit, per_unit = unit / 16;
   __m256 acc = _mm256_setzero_ps();
   for (int64_t t = 0; t < steps; ++t) {
-    // the accumulator's exponent; in this engine's range it is zero or normal, and a zero's is below any other
+    // the accumulator's exponent; in this engine's range it is zero or normal, and a zero's is below any
+    // other
     const __m256i c = _mm256_srli_epi32(_mm256_slli_epi32(_mm256_castps_si256(acc), 1), 24);
     __m256i top = _mm256_sub_epi32(c, _mm256_set1_epi32(127));
     __m256 group[4];
@@ -205,7 +212,8 @@ template <int unit>
       const __m256 sx = _mm256_castsi256_ps(spread_word(a + kMr * (unit + 4) + 4 * r));
       const __m256 sy = _mm256_castsi256_ps(load_bytes(b + kNr * unit + 32 * v)), s = _mm256_mul_ps(sx, sy);
       const __m256i scaled = _mm256_castps_si256(_mm256_cmp_ps(s, _mm256_setzero_ps(), _CMP_NEQ_OQ));
-      const __m256i e = _mm256_add_epi32(scale_exponent(sx, 2, min_exponent), scale_exponent(sy, 0, min_exponent));
+      const __m256i e =
+          _mm256_add_epi32(scale_exponent(sx, 2, min_exponent), scale_exponent(sy, 0, min_exponent));
       for (int h = 0; h < per_unit; ++h) {
         const Group g = group_of(a + r * unit + 16 * h, b + 16 * kNr * h + 32 * v);
         group[u * per_unit + h] = _mm256_mul_ps(g.sum, s);
@@ -216,12 +224,15 @@ template <int unit>
     }
     __m128 half[2];
     for (int h = 0; h < 2; ++h) {
-      const auto part = [h](__m256 x) { return h == 0 ? _mm256_castps256_ps128(x) : _mm256_extractf128_ps(x, 1); };
+      const auto part = [h](__m256 x) {
+        return h == 0 ? _mm256_castps256_ps128(x) : _mm256_extractf128_ps(x, 1);
+      };
       const __m256i e = _mm256_cvtepi32_epi64(_mm_castps_si128(part(_mm256_castsi256_ps(top))));
       const __m256d up = power(_mm256_sub_epi64(_mm256_set1_epi64x(kFraction), e));
       __m256d sum = whole(part(acc), up);
       for (int g = 0; g < 4; ++g) sum = _mm256_add_pd(sum, whole(part(group[g]), up));
-      half[h] = _mm256_cvtpd_ps(_mm256_mul_pd(sum, power(_mm256_sub_epi64(e, _mm256_set1_epi64x(kFraction)))));
+      half[h] =
+          _mm256_cvtpd_ps(_mm256_mul_pd(sum, power(_mm256_sub_epi64(e, _mm256_set1_epi64x(kFraction)))));
     }
     acc = _mm256_insertf128_ps(_mm256_castps128_ps256(half[0]), half[1], 1);
   }
@@ -238,7 +249,8 @@ bool narrow(const uint8_t *a, const uint8_t *b, int64_t steps, int unit, float *
   for (int64_t t = 0; t < steps; t += kNarrowSteps) {
     const int64_t n = steps - t < kNarrowSteps ? steps - t : kNarrowSteps, u = t * (64 / unit);
     _mm_setcsr(kNearest);
-    (unit == 16 ? narrow_sums<16> : narrow_sums<32>)(a + u * kMr * (unit + 8), b + u * kNr * (unit + 4), n, sums);
+    (unit == 16 ? narrow_sums<16> : narrow_sums<32>)(a + u * kMr * (unit + 8), b + u * kNr * (unit + 4), n,
+                                                     sums);
     if ((_mm_getcsr() & kInexact) != 0) return false;
     _mm_setcsr(kTowardZero);
     narrow_chain(sums, n, acc, peak);

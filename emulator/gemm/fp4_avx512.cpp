@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// FP4 kernels for AVX-512 VNNI: 8 rows x 16 columns, one 32-bit lane per column. README.md explains and proves them.
-// Compiled with AVX-512 flags; everything here but the table is private to the file.
+// FP4 kernels for AVX-512 VNNI: 8 rows x 16 columns, one 32-bit lane per column. README.md explains and
+// proves them. Compiled with AVX-512 flags; everything here but the table is private to the file.
 #include "emulator/gemm/fp4_kernels.hpp"
 
 #include "emulator/gemm/float_state.hpp"
@@ -16,7 +16,7 @@ namespace {
 
 constexpr int kMr = 8, kNr = 16;
 constexpr int kTruncate = _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC;
-constexpr int kFraction = 35; ///< F of the FP4 units
+constexpr int kFraction = 35;             ///< F of the FP4 units
 constexpr int kLargestMagnitude = 0b1011; // vrange: maximum of absolute values, sign cleared
 
 /// Twice the value of 16 packed E2M1 codes as signed bytes, in K order.
@@ -86,7 +86,8 @@ template <int unit> inline __m512 unit_sum(const uint8_t *a, const __m512i (&b)[
 }
 
 template <int unit>
-[[gnu::noinline]] void narrow_tile(const uint8_t *a, const uint8_t *b, int64_t steps, float *acc_out, float *peak_out) {
+[[gnu::noinline]] void narrow_tile(const uint8_t *a, const uint8_t *b, int64_t steps, float *acc_out,
+                                   float *peak_out) {
   __m512 acc[kMr], peak[kMr];
 #pragma GCC unroll 8
   for (int r = 0; r < kMr; ++r) acc[r] = peak[r] = _mm512_setzero_ps();
@@ -130,7 +131,8 @@ inline __m512 add_truncated(__m512 acc, __m512d low, __m512d high) {
 
 /// Rows [first, first + 4) of the tile.
 template <int unit, int first>
-[[gnu::noinline]] void wide_tile(const uint8_t *a, const uint8_t *b, int64_t steps, float *acc_out, float *peak_out) {
+[[gnu::noinline]] void wide_tile(const uint8_t *a, const uint8_t *b, int64_t steps, float *acc_out,
+                                 float *peak_out) {
   constexpr int rows = 4;
   __m512 acc[rows], peak[rows];
 #pragma GCC unroll 4
@@ -147,7 +149,8 @@ template <int unit, int first>
       for (int r = 0; r < rows; ++r) {
         const __m512 s = _mm512_mul_ps(sy, spread_float(a + kMr * (unit + 4) + 4 * (first + r)));
         const __m512 g = _mm512_mul_ps(unit_sum<unit>(a, q, first + r), s);
-        const __m512d l = _mm512_cvtps_pd(_mm512_castps512_ps256(g)), h = _mm512_cvtps_pd(_mm512_extractf32x8_ps(g, 1));
+        const __m512d l = _mm512_cvtps_pd(_mm512_castps512_ps256(g)),
+                      h = _mm512_cvtps_pd(_mm512_extractf32x8_ps(g, 1));
         low[r] = u == 0 ? l : _mm512_add_pd(low[r], l);
         high[r] = u == 0 ? h : _mm512_add_pd(high[r], h);
       }
@@ -170,7 +173,8 @@ template <int unit, int first>
 /// The exponent of a scale's format, by field: 0.25 * scale on A's side is undone by `shift` = 2.
 inline __m512i scale_exponent(__m512 scale, int shift, int min_exponent) {
   const __m512i e = _mm512_srli_epi32(_mm512_castps_si512(scale), 23); // scales have no sign
-  return _mm512_max_epi32(_mm512_add_epi32(e, _mm512_set1_epi32(shift - 127)), _mm512_set1_epi32(min_exponent));
+  return _mm512_max_epi32(_mm512_add_epi32(e, _mm512_set1_epi32(shift - 127)),
+                          _mm512_set1_epi32(min_exponent));
 }
 
 /// 2^e as FP64.
@@ -208,7 +212,8 @@ template <int unit>
   constexpr int units = 64 / unit, per_unit = unit / 16;
   __m512 acc = _mm512_setzero_ps();
   for (int64_t t = 0; t < steps; ++t) {
-    // the accumulator's exponent; in this engine's range it is zero or normal, and a zero's is below any other
+    // the accumulator's exponent; in this engine's range it is zero or normal, and a zero's is below any
+    // other
     const __m512i c = _mm512_srli_epi32(_mm512_slli_epi32(_mm512_castps_si512(acc), 1), 24);
     __m512i top = _mm512_sub_epi32(c, _mm512_set1_epi32(127));
     __m512 group[4];
@@ -220,7 +225,8 @@ template <int unit>
       const __m512 sy = load_floats(b + kNr * unit), sx = spread_float(a + kMr * (unit + 4) + 4 * r);
       const __m512 s = _mm512_mul_ps(sy, sx);
       const __mmask16 scaled = _mm512_cmp_ps_mask(s, _mm512_setzero_ps(), _CMP_NEQ_OQ);
-      const __m512i e = _mm512_add_epi32(scale_exponent(sx, 2, min_exponent), scale_exponent(sy, 0, min_exponent));
+      const __m512i e =
+          _mm512_add_epi32(scale_exponent(sx, 2, min_exponent), scale_exponent(sy, 0, min_exponent));
 #pragma GCC unroll 2
       for (int h = 0; h < per_unit; ++h) {
         const Group g = group_of(a + r * unit + 16 * h, q + 4 * h);
@@ -233,13 +239,17 @@ template <int unit>
     __m256 half[2];
 #pragma GCC unroll 2
     for (int h = 0; h < 2; ++h) {
-      const auto part = [h](__m512 v) { return h == 0 ? _mm512_castps512_ps256(v) : _mm512_extractf32x8_ps(v, 1); };
-      const __m512i e = _mm512_cvtepi32_epi64(h == 0 ? _mm512_castsi512_si256(top) : _mm512_extracti32x8_epi32(top, 1));
+      const auto part = [h](__m512 v) {
+        return h == 0 ? _mm512_castps512_ps256(v) : _mm512_extractf32x8_ps(v, 1);
+      };
+      const __m512i e =
+          _mm512_cvtepi32_epi64(h == 0 ? _mm512_castsi512_si256(top) : _mm512_extracti32x8_epi32(top, 1));
       const __m512d up = power(_mm512_sub_epi64(_mm512_set1_epi64(kFraction), e));
       __m512d sum = whole(part(acc), up);
 #pragma GCC unroll 4
       for (int g = 0; g < 4; ++g) sum = _mm512_add_pd(sum, whole(part(group[g]), up));
-      half[h] = _mm512_cvt_roundpd_ps(_mm512_mul_pd(sum, power(_mm512_sub_epi64(e, _mm512_set1_epi64(kFraction)))), kTruncate);
+      half[h] = _mm512_cvt_roundpd_ps(
+          _mm512_mul_pd(sum, power(_mm512_sub_epi64(e, _mm512_set1_epi64(kFraction)))), kTruncate);
     }
     acc = _mm512_insertf32x8(_mm512_castps256_ps512(half[0]), half[1], 1);
   }
@@ -263,7 +273,8 @@ void wide(const uint8_t *a, const uint8_t *b, int64_t steps, int unit, float *ac
 }
 
 void aligned(const uint8_t *a, const uint8_t *b, int64_t steps, int unit, int min_exponent, float *acc) {
-  for (int r = 0; r < kMr; ++r) (unit == 16 ? aligned_row<16> : aligned_row<32>)(a, b, steps, min_exponent, r, acc);
+  for (int r = 0; r < kMr; ++r)
+    (unit == 16 ? aligned_row<16> : aligned_row<32>)(a, b, steps, min_exponent, r, acc);
 }
 
 constexpr Fp4Kernels kKernels{kMr, kNr, pack_a, pack_b, narrow, wide, aligned};

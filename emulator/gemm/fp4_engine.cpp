@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The FP4 engine: packs cache blocks and chooses for every tile the cheapest kernel whose conditions hold, the
-// definition where none does. The conditions are stated here and proven in README.md.
+// The FP4 engine: packs cache blocks and chooses for every tile the cheapest kernel whose conditions hold,
+// the definition where none does. The conditions are stated here and proven in README.md.
 #include "emulator/gemm/engine.hpp"
 #include "emulator/gemm/float_state.hpp"
 #include "emulator/gemm/fp4_kernels.hpp"
@@ -16,8 +16,8 @@ namespace {
 
 #if defined(__x86_64__)
 
-/// Nothing is cut by alignment while the exponents of all groups of an output, the accumulators' included, span at
-/// most 27: 35 fraction bits less the 8 fraction bits of a scaled group.
+/// Nothing is cut by alignment while the exponents of all groups of an output, the accumulators' included,
+/// span at most 27: 35 fraction bits less the 8 fraction bits of a scaled group.
 constexpr int kSpan = 27;
 /// nadpe aligns by up to 2 + 2 more: the exponents of the largest product.
 constexpr int kProductExponent = 4;
@@ -29,8 +29,6 @@ constexpr int64_t kMaxSteps = int64_t{1} << 24;
 
 /// |sum of a step| < 2^(13 + largest exponent): 4 * 2304 * 15^2 * 2^-8 < 2^13.
 constexpr int kStepBits = 13;
-
-int64_t round_up(int64_t x, int64_t to) { return (x + to - 1) / to * to; }
 
 /// 2^e as FP32, for normal results.
 float power(int e) { return bit_cast<float>(uint32_t(e + 127) << 23); }
@@ -50,12 +48,16 @@ struct Conditions {
   int span;
 
   explicit Conditions(Accumulation a)
-      : span(a == Accumulation::exact ? kExactSpan : a == Accumulation::nadpe ? kSpan - kProductExponent : kSpan) {}
+      : span(a == Accumulation::exact   ? kExactSpan
+             : a == Accumulation::nadpe ? kSpan - kProductExponent
+                                        : kSpan) {}
   /// Whether FP32 and FP64 hold every intermediate value.
   [[nodiscard]] static bool in_range(const RowRange &x, const RowRange &y) {
-    return x.empty() || y.empty() || (x.min > kLowest && y.min > kLowest && x.min + y.min >= kLowest && x.max + y.max <= kHighest);
+    return x.empty() || y.empty() ||
+           (x.min > kLowest && y.min > kLowest && x.min + y.min >= kLowest && x.max + y.max <= kHighest);
   }
-  /// Whether no group meets a largest exponent, other than the accumulator's, that cuts it or the accumulator.
+  /// Whether no group meets a largest exponent, other than the accumulator's, that cuts it or the
+  /// accumulator.
   [[nodiscard]] bool uncut(const RowRange &x, const RowRange &y) const {
     return x.empty() || y.empty() || x.max + y.max - x.min - y.min <= span;
   }
@@ -66,12 +68,12 @@ struct Block {
   const Fp4Kernels &kernels;
   Sink sink;
   Conditions conditions;
-  int unit;        ///< codes per scale
+  int unit; ///< codes per scale
   int64_t units, steps;
   std::array<float, 256> scales_a, scales_b;
   std::vector<uint8_t> a_panel, b_tiles;
   std::vector<float> acc, peak, cut_acc; // (mr, nr)
-  int direct = 0; ///< tiles to take in FP64 without trying FP32
+  int direct = 0;                        ///< tiles to take in FP64 without trying FP32
   int penalty = 1;
 
   Block(const Job &j, const Fp4Kernels &k, Sink s)
@@ -85,7 +87,8 @@ struct Block {
     function(panel, index, from.row(row).data, from.row_scales(row), units, unit, table);
   }
 
-  /// FP32 first, FP64 when something was inexact; after failures FP64 at once for a while. Both give the same bits.
+  /// FP32 first, FP64 when something was inexact; after failures FP64 at once for a while. Both give the same
+  /// bits.
   void compute(const uint8_t *b) {
     if (direct > 0) {
       --direct;
@@ -112,9 +115,11 @@ struct Block {
     return kStepBits + growth + x.max + y.max <= kSpan + 1 + x.min + y.min;
   }
 
-  /// One tile: the fast kernels where their conditions hold, the aligned one where alignment may cut, the definition
-  /// at the ends of FP32 and, for the models that `aligned` does not have, wherever a condition fails.
-  void tile(const uint8_t *b, const RowRange &x, const RowRange &y, int64_t i, int64_t j, int64_t rows, int64_t cols) {
+  /// One tile: the fast kernels where their conditions hold, the aligned one where alignment may cut, the
+  /// definition at the ends of FP32 and, for the models that `aligned` does not have, wherever a condition
+  /// fails.
+  void tile(const uint8_t *b, const RowRange &x, const RowRange &y, int64_t i, int64_t j, int64_t rows,
+            int64_t cols) {
     const bool nan = x.scale_nan || y.scale_nan, range = Conditions::in_range(x, y);
     if (range && !conditions.uncut(x, y) && job.accumulation == Accumulation::mmasim) {
       compute_aligned(b, acc.data());
@@ -159,7 +164,8 @@ struct Block {
     b_tiles.assign(size_t(tiles) * tile_bytes, 0);
     std::vector<RowRange> y(static_cast<size_t>(tiles));
     for (int64_t c = 0; c < t.cols; ++c) {
-      pack(kernels.pack_b, b_tiles.data() + size_t(c / nr) * tile_bytes, int(c % nr), *job.b, t.col + c, scales_b.data());
+      pack(kernels.pack_b, b_tiles.data() + size_t(c / nr) * tile_bytes, int(c % nr), *job.b, t.col + c,
+           scales_b.data());
       merge(y[size_t(c / nr)], job.b->ranges[size_t(t.col + c)]);
     }
     for (int64_t i = t.row; i < t.row + t.rows; i += mr) {
@@ -197,17 +203,20 @@ bool run_fp4(const Job &job, Isa isa, Sink sink) {
 #if defined(__x86_64__)
   const UnitRule &rule = *job.rule;
   const Fp4Kernels *kernels = kernels_of(isa);
-  if (kernels == nullptr || rule.family != Family::gst_fdpa || rule.output != Output::rz_f32 || rule.k != 64 ||
-      rule.fraction_bits != kSpan + 8 || rule.floor > kLowest || (rule.scale_block != 16 && rule.scale_block != 32))
+  if (kernels == nullptr || rule.family != Family::gst_fdpa || rule.output != Output::rz_f32 ||
+      rule.k != 64 || rule.fraction_bits != kSpan + 8 || rule.floor > kLowest ||
+      (rule.scale_block != 16 && rule.scale_block != 32))
     return false;
   const int64_t steps = job.a->padded_k / rule.k;
   if (steps == 0 || steps > kMaxSteps) return false;
 
   // A block of packed B per thread: large enough to spread the cost of packing A, small against the operands.
   const int64_t column_bytes = job.a->padded_k / rule.scale_block * (rule.scale_block + 4);
-  const int64_t operands = (job.a->rows + job.b->rows) * (job.a->padded_k / 2 + job.a->padded_k / rule.scale_block);
+  const int64_t operands =
+      (job.a->rows + job.b->rows) * (job.a->padded_k / 2 + job.a->padded_k / rule.scale_block);
   const int64_t budget = std::clamp<int64_t>(operands / (12 * job.threads), 1 << 15, 1 << 18);
-  const int64_t cols = std::clamp<int64_t>(round_up(budget / column_bytes, kernels->nr), 2 * kernels->nr, 256);
+  const int64_t cols =
+      std::clamp<int64_t>(budget / column_bytes / kernels->nr * kernels->nr, 2 * kernels->nr, 256);
   const std::vector<Task> tasks = cut(job.a->rows, job.b->rows, 2048, cols, kernels->mr, job.threads);
   Progress progress(job.progress, int64_t(tasks.size()));
 #pragma omp parallel num_threads(job.threads)

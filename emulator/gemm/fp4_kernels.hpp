@@ -7,13 +7,14 @@
 
 namespace nvfp4::gemm {
 
-/// A *unit* is what shares one pair of scales: 16 codes (NVFP4) or 32 (MXFP4). A step of K = 64 has 4 or 2 units.
+/// A *unit* is what shares one pair of scales: 16 codes (NVFP4) or 32 (MXFP4). A step of K = 64 has 4 or 2
+/// units.
 ///
-/// An A panel holds mr rows, unit after unit: codes as signed bytes, twice their value (mr x unit bytes); the start
-/// of the integer sums (mr x 4 bytes); the scales as FP32, divided by 4 because both operands are doubled (mr x 4).
-/// A B tile holds nr columns, unit after unit: codes as unsigned bytes, twice their value + 12, in the kernel's
-/// order (nr x unit bytes); scales as FP32 (nr x 4).
-/// A NaN scale is packed as 0; the engine overwrites its outputs.
+/// An A panel holds mr rows, unit after unit: codes as signed bytes, twice their value (mr x unit bytes); the
+/// start of the integer sums (mr x 4 bytes); the scales as FP32, divided by 4 because both operands are
+/// doubled (mr x 4). A B tile holds nr columns, unit after unit: codes as unsigned bytes, twice their value +
+/// 12, in the kernel's order (nr x unit bytes); scales as FP32 (nr x 4). A NaN scale is packed as 0; the
+/// engine overwrites its outputs.
 struct Fp4Kernels {
   int mr, nr;
 
@@ -22,14 +23,14 @@ struct Fp4Kernels {
                         int unit, const float *scale_table);
   Pack pack_a, pack_b;
 
-  /// The chain over `steps` steps from +0 for one tile: acc and peak are (mr, nr). peak is the largest |accumulator|
-  /// that entered a step. Exact under the conditions of fp4_engine.cpp. `narrow` sums a step in FP32 and returns
-  /// false, with worthless outputs, when some operation was inexact; `wide` sums in FP64.
+  /// The chain over `steps` steps from +0 for one tile: acc and peak are (mr, nr). peak is the largest
+  /// |accumulator| that entered a step. Exact under the conditions of fp4_engine.cpp. `narrow` sums a step in
+  /// FP32 and returns false, with worthless outputs, when some operation was inexact; `wide` sums in FP64.
   bool (*narrow)(const uint8_t *a, const uint8_t *b, int64_t steps, int unit, float *acc, float *peak);
   void (*wide)(const uint8_t *a, const uint8_t *b, int64_t steps, int unit, float *acc, float *peak);
 
-  /// The whole mmasim step, truncation by alignment included, at a third of the speed. Scale exponents are at least
-  /// min_exponent, which is that of subnormal scales.
+  /// The whole mmasim step, truncation by alignment included, at a third of the speed. Scale exponents are at
+  /// least min_exponent, which is that of subnormal scales.
   void (*aligned)(const uint8_t *a, const uint8_t *b, int64_t steps, int unit, int min_exponent, float *acc);
 
   [[nodiscard]] size_t a_bytes(int unit) const { return size_t(mr) * size_t(unit + 8); }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The GEMM's front: packing, checks, the choice of an engine, and the reference that runs the definition output by
-// output.
+// The GEMM's front: packing, checks, the choice of an engine, and the reference that runs the definition
+// output by output.
 #include "emulator/gemm/gemm.hpp"
 
 #include "emulator/gemm/engine.hpp"
@@ -20,7 +20,9 @@ int64_t round_up(int64_t x, int64_t to) { return (x + to - 1) / to * to; }
 /// 1.0 in a scale format.
 uint8_t neutral_scale(FormatId scale) { return scale == FormatId::ue8m0 ? 127 : 0x38; }
 
-std::string shape(int64_t rows, int64_t k) { return "[" + std::to_string(rows) + ", " + std::to_string(k) + "]"; }
+std::string shape(int64_t rows, int64_t k) {
+  return "[" + std::to_string(rows) + ", " + std::to_string(k) + "]";
+}
 
 /// Notes which shortcuts each row allows.
 void scan(const UnitRule &rule, PackedOperand &p) {
@@ -31,8 +33,8 @@ void scan(const UnitRule &rule, PackedOperand &p) {
 
 } // namespace
 
-PackedOperand pack_operand(const Unit &unit, Side side, int64_t rows, int64_t k, std::span<const uint8_t> codes,
-                           std::span<const uint8_t> scales) {
+PackedOperand pack_operand(const Unit &unit, Side side, int64_t rows, int64_t k,
+                           std::span<const uint8_t> codes, std::span<const uint8_t> scales) {
   const UnitRule &rule = unit.rule;
   PackedOperand p;
   p.format = side == Side::a ? rule.a : rule.b;
@@ -44,8 +46,9 @@ PackedOperand pack_operand(const Unit &unit, Side side, int64_t rows, int64_t k,
   const int64_t in_bytes = (k * bits + 7) / 8;
   const char *name = side == Side::a ? "A" : "B";
   if (rows < 0 || k < 0 || int64_t(codes.size()) != rows * in_bytes)
-    throw Error(std::string("operand ") + name + ": " + shape(rows, k) + " " + format(p.format).name + " codes take " +
-                std::to_string(rows * in_bytes) + " bytes, got " + std::to_string(codes.size()));
+    throw Error(std::string("operand ") + name + ": " + shape(rows, k) + " " + format(p.format).name +
+                " codes take " + std::to_string(rows * in_bytes) + " bytes, got " +
+                std::to_string(codes.size()));
   p.codes.assign(size_t(rows * p.row_bytes()), 0);
   for (int64_t r = 0; r < rows; ++r) {
     uint8_t *out = p.codes.data() + r * p.row_bytes();
@@ -53,14 +56,15 @@ PackedOperand pack_operand(const Unit &unit, Side side, int64_t rows, int64_t k,
     if (bits == 4 && k % 2 != 0) out[in_bytes - 1] &= 0x0F;
   }
   if (rule.scale_block == 0) {
-    if (!scales.empty()) throw Error("unit " + unit.name() + " takes no scales, operand " + name + " has some");
+    if (!scales.empty())
+      throw Error("unit " + unit.name() + " takes no scales, operand " + name + " has some");
     scan(rule, p);
     return p;
   }
   const int64_t in_blocks = (k + rule.scale_block - 1) / rule.scale_block;
   if (int64_t(scales.size()) != rows * in_blocks)
-    throw Error(std::string("operand ") + name + ": unit " + unit.name() + " needs " + shape(rows, in_blocks) +
-                " scales, got " + std::to_string(scales.size()) + " bytes");
+    throw Error(std::string("operand ") + name + ": unit " + unit.name() + " needs " +
+                shape(rows, in_blocks) + " scales, got " + std::to_string(scales.size()) + " bytes");
   const int64_t out_blocks = p.padded_k / rule.scale_block;
   p.scales.assign(size_t(rows * out_blocks), neutral_scale(rule.scale));
   for (int64_t r = 0; r < rows; ++r)
@@ -77,8 +81,8 @@ float GemmResult::f32(int64_t i, int64_t j) const {
 GemmPlan::GemmPlan(const Unit &unit, const GemmOptions &options) : unit_(&unit), options_(options) {
   const bool f64 = unit.rule.acc == FormatId::f64;
   const FormatId out = options.out;
-  const bool fits = f64 ? out == FormatId::f64
-                        : out == FormatId::f32 || out == FormatId::bf16 || out == FormatId::f16;
+  const bool fits =
+      f64 ? out == FormatId::f64 : out == FormatId::f32 || out == FormatId::bf16 || out == FormatId::f16;
   if (!fits)
     throw Error("unit " + unit.name() + " cannot write " + format(out).name + " output; choose " +
                 (f64 ? "f64" : "f32, bf16 or f16"));
@@ -89,10 +93,12 @@ namespace {
 /// Throws Error unless the operands belong to the unit and to each other.
 void check_operands(const Unit &unit, const PackedOperand &a, const PackedOperand &b) {
   const UnitRule &rule = unit.rule;
-  if (a.format != rule.a || b.format != rule.b || a.scale_block != rule.scale_block || b.scale_block != rule.scale_block)
+  if (a.format != rule.a || b.format != rule.b || a.scale_block != rule.scale_block ||
+      b.scale_block != rule.scale_block)
     throw Error("operands were not packed for unit " + unit.name());
   if (a.k != b.k)
-    throw Error("A has K = " + std::to_string(a.k) + ", B has K = " + std::to_string(b.k) + "; they must be equal");
+    throw Error("A has K = " + std::to_string(a.k) + ", B has K = " + std::to_string(b.k) +
+                "; they must be equal");
 }
 
 /// The definition, output by output: emit(o, accumulator word).
@@ -114,13 +120,20 @@ template <class Emit> void run_reference(const gemm::Job &job, bool oracle, Emit
 }
 
 /// Whether a vector engine took the job.
-bool run_engine(const gemm::Job &job, bool oracle, gemm::Sink sink) {
+bool run_engine(gemm::Job job, bool oracle, gemm::Sink sink) {
   const Isa isa = choose_isa(); // a wrong NVFP4_ISA is an error for every unit
   if (oracle || isa == Isa::scalar || job.a->rows == 0 || job.b->rows == 0) return false;
+  for (const PackedOperand *p : {job.a, job.b}) // an operand that pack_operand() did not make
+    if (int64_t(p->ranges.size()) != p->rows) return false;
+  // a thread should have at least four million multiply-adds, some tens of microseconds
+  const double work = double(job.a->rows) * double(job.b->rows) * double(job.a->k);
+  job.threads = int(std::clamp(work / double(1 << 22), 1.0, double(job.threads)));
   return gemm::run_fp4(job, isa, sink) || gemm::run_fdpa(job, isa, sink);
 }
 
-int thread_count(const GemmOptions &options) { return options.threads > 0 ? options.threads : omp_get_max_threads(); }
+int thread_count(const GemmOptions &options) {
+  return options.threads > 0 ? options.threads : omp_get_max_threads();
+}
 
 } // namespace
 
@@ -133,8 +146,8 @@ void GemmPlan::accumulate(const PackedOperand &a, const PackedOperand &b, std::s
     uint64_t *acc;
     int64_t n;
   } const target{acc.data(), b.rows};
-  const auto store = [](const void *context, int64_t i, int64_t j, int64_t rows, int64_t cols, const uint32_t *words,
-                        int64_t stride) {
+  const auto store = [](const void *context, int64_t i, int64_t j, int64_t rows, int64_t cols,
+                        const uint32_t *words, int64_t stride) {
     const Target &to = *static_cast<const Target *>(context);
     for (int64_t r = 0; r < rows; ++r) std::copy_n(words + r * stride, cols, to.acc + (i + r) * to.n + j);
   };
@@ -161,8 +174,8 @@ GemmResult GemmPlan::run(const PackedOperand &a, const PackedOperand &b, std::sp
     int64_t n;
     size_t width;
   } const target{&options_, c.data(), d.words.data(), b.rows, width};
-  const auto store = [](const void *context, int64_t i, int64_t j, int64_t rows, int64_t cols, const uint32_t *words,
-                        int64_t stride) {
+  const auto store = [](const void *context, int64_t i, int64_t j, int64_t rows, int64_t cols,
+                        const uint32_t *words, int64_t stride) {
     const Target &to = *static_cast<const Target *>(context);
     for (int64_t r = 0; r < rows; ++r) {
       const int64_t o = (i + r) * to.n + j;

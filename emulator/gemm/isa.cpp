@@ -8,7 +8,9 @@
 
 namespace nvfp4 {
 
-const char *to_string(Isa isa) { return isa == Isa::scalar ? "scalar" : isa == Isa::avx2 ? "avx2" : "avx512"; }
+const char *to_string(Isa isa) {
+  return isa == Isa::scalar ? "scalar" : isa == Isa::avx2 ? "avx2" : "avx512";
+}
 
 bool supported(Isa isa) {
 #if defined(__x86_64__)
@@ -36,7 +38,8 @@ Isa choose_isa() {
   for (const Isa isa : {Isa::scalar, Isa::avx2, Isa::avx512}) {
     if (std::string(asked) != to_string(isa)) continue;
     if (!supported(isa))
-      throw Error(std::string("NVFP4_ISA=") + asked + ": this CPU lacks the instructions; unset it or choose scalar");
+      throw Error(std::string("NVFP4_ISA=") + asked +
+                  ": this CPU lacks the instructions; unset it or choose scalar");
     return isa;
   }
   throw Error(std::string("NVFP4_ISA=") + asked + " is unknown; choose scalar, avx2 or avx512");

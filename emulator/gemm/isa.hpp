@@ -16,8 +16,8 @@ enum class Isa : uint8_t {
 /// Whether this build and this CPU can run it.
 [[nodiscard]] bool supported(Isa isa);
 
-/// NVFP4_ISA=scalar|avx2|avx512 when set, the best supported one otherwise. Reads the environment at every call.
-/// Throws Error when the name is unknown or the CPU lacks the instructions.
+/// NVFP4_ISA=scalar|avx2|avx512 when set, the best supported one otherwise. Reads the environment at every
+/// call. Throws Error when the name is unknown or the CPU lacks the instructions.
 [[nodiscard]] Isa choose_isa();
 
 } // namespace nvfp4

@@ -25,9 +25,10 @@ struct CodeTable {
 };
 
 const CodeTable &table(FormatId id) {
-  static const std::array<CodeTable, 8> tables = {
-      CodeTable(FormatId::e2m1), CodeTable(FormatId::e3m2), CodeTable(FormatId::e2m3), CodeTable(FormatId::e4m3),
-      CodeTable(FormatId::e5m2), CodeTable(FormatId::ue4m3), CodeTable(FormatId::ue8m0), CodeTable(FormatId::e2m1)};
+  static const std::array<CodeTable, 8> tables = {CodeTable(FormatId::e2m1),  CodeTable(FormatId::e3m2),
+                                                  CodeTable(FormatId::e2m3),  CodeTable(FormatId::e4m3),
+                                                  CodeTable(FormatId::e5m2),  CodeTable(FormatId::ue4m3),
+                                                  CodeTable(FormatId::ue8m0), CodeTable(FormatId::e2m1)};
   return tables[size_t(id)];
 }
 
@@ -45,39 +46,77 @@ RowRange fp4_range(const UnitRule &rule, const PackedOperand &p, int64_t row) {
     uint64_t group;
     memcpy(&group, codes + g * 8, 8);
     const Class cls = Class(scales.cls[s]);
-    if (cls == Class::nan) r.scale_nan = true;
-    else if (cls == Class::finite && (group & 0x7777777777777777) != 0) widen(r, scales.exponent[s]);
+    if (cls == Class::nan)
+      r.scale_nan = true;
+    else if (cls == Class::finite && (group & 0x7777777777777777) != 0)
+      widen(r, scales.exponent[s]);
+  }
+  return r;
+}
+
+/// Elements of at most 8 bits, a block with its scale at a time: first which codes occur, then what they are.
+RowRange narrow_range(const UnitRule &rule, const PackedOperand &p, int64_t row) {
+  const CodeTable &t = table(p.format);
+  const CodeView codes = p.row(row);
+  const uint8_t *scale = p.row_scales(row);
+  const int64_t block = scale == nullptr ? p.padded_k : rule.scale_block;
+  RowRange r;
+  for (int64_t k = 0; k < p.padded_k; k += block) {
+    int low = 0x3FFF, high = -0x3FFF;
+    for (int64_t i = k; i < k + block; ++i) {
+      const size_t word = size_t(codes[i]);
+      const Class cls = Class(t.cls[word]);
+      r.special = r.special || cls == Class::nan || cls == Class::infinity;
+      low = cls == Class::finite && t.exponent[word] < low ? t.exponent[word] : low;
+      high = cls == Class::finite && t.exponent[word] > high ? t.exponent[word] : high;
+    }
+    int shift = 0;
+    if (scale != nullptr) {
+      const uint8_t s = scale[k / block];
+      r.scale_nan = r.scale_nan || Class(table(rule.scale).cls[s]) == Class::nan;
+      shift = table(rule.scale).exponent[s];
+    }
+    if (low > high) continue;
+    widen(r, low + shift);
+    widen(r, high + shift);
+  }
+  return r;
+}
+
+/// Elements of 16 bits or TF32: the largest and smallest non-zero magnitudes have the largest and smallest
+/// exponents.
+template <class Word> RowRange wide_range(const PackedOperand &p, int64_t row) {
+  const Format f = format(p.format);
+  const uint8_t *codes = p.row(row).data;
+  const Word mask = Word(f.magnitude_mask() << f.padding_bits);
+  Word low = mask, high = 0; // low: the smallest of magnitude - 1, where zero wraps to the largest
+  for (int64_t k = 0; k < p.padded_k; ++k) {
+    Word word;
+    memcpy(&word, codes + k * int64_t(sizeof word), sizeof word);
+    word = Word(word & mask);
+    high = word > high ? word : high;
+    const Word less = Word(word - 1);
+    low = less < low ? less : low;
+  }
+  RowRange r;
+  if (high == 0) return r;
+  for (const Word word : {Word(low + 1), high}) {
+    const Decoded d = decode(f, word);
+    if (d.cls == Class::finite)
+      widen(r, d.exponent);
+    else
+      r.special = true; // the row goes to the definition, whatever its other elements are
   }
   return r;
 }
 
 RowRange element_range(const UnitRule &rule, const PackedOperand &p, int64_t row) {
-  const Format f = format(p.format);
-  const CodeView codes = p.row(row);
-  const bool small = f.storage_bits <= 8;
-  const uint8_t *scale = p.row_scales(row);
-  RowRange r;
-  for (int64_t k = 0; k < p.padded_k; ++k) {
-    const uint64_t word = codes[k];
-    Class cls;
-    int e;
-    if (small) {
-      cls = Class(table(p.format).cls[word]);
-      e = table(p.format).exponent[word];
-    } else {
-      const Decoded d = decode(f, word);
-      cls = d.cls;
-      e = d.exponent;
-    }
-    if (scale != nullptr) {
-      const uint8_t s = scale[k / rule.scale_block];
-      if (Class(table(rule.scale).cls[s]) == Class::nan) r.scale_nan = true;
-      e += table(rule.scale).exponent[s];
-    }
-    if (cls == Class::nan || cls == Class::infinity) r.special = true;
-    else if (cls == Class::finite) widen(r, e);
+  switch (format(p.format).storage_bits) {
+  case 16: return wide_range<uint16_t>(p, row);
+  case 32: return wide_range<uint32_t>(p, row);
+  case 64: return {}; // no engine takes FP64
+  default: return narrow_range(rule, p, row);
   }
-  return r;
 }
 
 } // namespace

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the engine must know of an operand's row before it may take a shortcut: the range of its exponents and whether
-// it holds NaN or Inf. Computed once, at packing.
+// What the engine must know of an operand's row before it may take a shortcut: the range of its exponents and
+// whether it holds NaN or Inf. Computed once, at packing.
 #pragma once
 #include <cstdint>
 
@@ -9,9 +9,9 @@ namespace nvfp4 {
 struct PackedOperand;
 struct UnitRule;
 
-/// Exponents of one row. For FP4: of the scales, over groups of 16 that hold a non-zero code under a non-zero scale.
-/// Otherwise: exponent fields of the non-zero finite elements, plus their scale's exponent where there are scales.
-/// A row without any has min > max.
+/// Exponents of one row. For FP4: of the scales, over groups of 16 that hold a non-zero code under a non-zero
+/// scale. Otherwise: exponent fields of the non-zero finite elements, plus their scale's exponent where there
+/// are scales. A row without any has min > max.
 struct RowRange {
   int16_t min = 0x3FFF;
   int16_t max = -0x3FFF;

@@ -34,6 +34,7 @@ int main(int argc, char **argv) {
   register_mma(app, exit_code);
   register_gemm(app, exit_code);
   register_golden(app, exit_code);
+  register_bench(app, exit_code);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError &error) {

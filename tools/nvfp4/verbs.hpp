@@ -17,6 +17,7 @@ void register_dequantize(CLI::App &app, int &exit_code);
 void register_mma(CLI::App &app, int &exit_code);
 void register_gemm(CLI::App &app, int &exit_code);
 void register_golden(CLI::App &app, int &exit_code);
+void register_bench(CLI::App &app, int &exit_code);
 
 /// Draws "label  42 %" on stderr when that is a terminal, nothing otherwise.
 void show_progress(const char *label, double fraction);

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// The GEMM benchmarks: which products, with which operands, and how one is timed beside SGEMM.
+#pragma once
+#include "emulator/gemm/gemm.hpp"
+
+#include <span>
+#include <string>
+#include <vector>
+
+namespace nvfp4::bench {
+
+/// A kind of product: "nvfp4", "mxfp4", "bf16", "fp16", "fp8", "mxfp8".
+struct Work {
+  const char *name;
+  const char *unit;
+};
+[[nodiscard]] std::span<const Work> works();
+/// Throws Error with the list of names.
+[[nodiscard]] const Work &find_work(const std::string &name);
+
+struct Shape {
+  const char *name; ///< "2048" or the layer's role
+  int64_t m, n, k;
+};
+/// Squares from 256 to `largest`, then the layers of a 340M-parameter GLA (d = 1024) at 2048 tokens.
+[[nodiscard]] std::vector<Shape> shapes(int64_t largest);
+
+/// Operands as training has them: normal values, quantized with one scale per block where the unit has
+/// scales.
+struct Operands {
+  PackedOperand a, b;
+  std::vector<float> a_f32, b_f32; ///< for SGEMM: normal values
+};
+[[nodiscard]] Operands make_operands(const Unit &unit, const Shape &shape);
+
+/// Medians over interleaved repeats; rates in 1e9 operations per second, ratios are of one repeat each.
+struct Timing {
+  double rate = 0, sgemm = 0, ratio = 0, ratio_low = 0, ratio_high = 0;
+};
+/// sgemm and the ratios are 0 without OpenBLAS.
+[[nodiscard]] Timing time_gemm(const Unit &unit, const Operands &operands, const Shape &shape, int threads,
+                               int repeats);
+
+} // namespace nvfp4::bench

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+// nvfp4 bench: matrix products beside SGEMM and the machine's peaks, as a table or JSON, and compared with an
+// older run. A slow machine is a result, never an error.
+#include "emulator/gemm/isa.hpp"
+#include "tools/bench/gemm_suite.hpp"
+#include "tools/bench/yardstick.hpp"
+#include "tools/nvfp4/verbs.hpp"
+
+#include <fmt/core.h>
+#include <fstream>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <omp.h>
+
+namespace nvfp4::tool {
+namespace {
+
+using nlohmann::json;
+
+struct Options {
+  std::vector<std::string> works = {"nvfp4", "bf16"};
+  std::string compare, out;
+  int64_t largest = 2048;
+  std::vector<int> threads;
+  int repeats = 7;
+  bool json_output = false;
+};
+
+/// The machine's yardsticks for one number of threads.
+json yardsticks(int threads) {
+  return {{"threads", threads},
+          {"fma_peak", bench::fma_peak(threads)},
+          {"vnni_peak", bench::vnni_peak(threads)},
+          {"memcpy_gb_per_s", bench::memcpy_rate(threads)}};
+}
+
+json read_old(const std::string &path) {
+  std::ifstream in(path);
+  if (!in) throw Error(path + ": cannot open; give the file that `nvfp4 bench --json -o FILE` wrote");
+  json old = json::parse(in, nullptr, false);
+  if (old.is_discarded() || !old.is_object() || !old.contains("results") || !old["results"].is_array())
+    throw Error(path + ": not the JSON of `nvfp4 bench`");
+  return old;
+}
+
+/// The same work, shape and threads in an older run; null when it was not measured.
+json find_result(const json &run, const json &key) {
+  for (const json &r : run["results"])
+    if (r.is_object() && r.value("work", "") == key["work"] && r.value("shape", "") == key["shape"] &&
+        r.value("threads", 0) == key["threads"] && r.contains("ratio") && r["ratio"].is_number())
+      return r;
+  return nullptr;
+}
+
+void print(const json &run, const json &old) {
+  const bool compare = !old.is_null();
+  fmt::print("kernels {}, SGEMM by OpenBLAS {}\n", run["isa"].get<std::string>(),
+             run["openblas"].get<std::string>());
+  for (const json &y : run["yardsticks"])
+    fmt::print("{} thread(s): FMA peak {:.1f} Gop/s, VNNI peak {:.1f} Gop/s, memcpy {:.1f} GB/s read\n",
+               y["threads"].get<int>(), y["fma_peak"].get<double>(), y["vnni_peak"].get<double>(),
+               y["memcpy_gb_per_s"].get<double>());
+  fmt::print("\n{:<7} {:<24} {:>7} {:>10} {:>10} {:>7} {:>13} {:>9}{}\n", "work", "shape", "threads", "Gop/s",
+             "SGEMM", "ratio", "range", "FMA peak", compare ? "   old ratio  change" : "");
+  for (const json &r : run["results"]) {
+    fmt::print("{:<7} {:<24} {:>7} {:>10.1f} {:>10.1f} {:>7.2f} {:>6.2f}-{:<6.2f} {:>8.2f}x",
+               r["work"].get<std::string>(), r["shape"].get<std::string>(), r["threads"].get<int>(),
+               r["gops"].get<double>(), r["sgemm_gops"].get<double>(), r["ratio"].get<double>(),
+               r["ratio_low"].get<double>(), r["ratio_high"].get<double>(), r["of_fma_peak"].get<double>());
+    if (compare) {
+      const json before = find_result(old, r);
+      if (before.is_null() || before["ratio"].get<double>() <= 0)
+        fmt::print("{:>12}{:>8}", "-", "-");
+      else
+        fmt::print("{:>12.2f} {:>+6.0f}%", before["ratio"].get<double>(),
+                   100 * (r["ratio"].get<double>() / before["ratio"].get<double>() - 1));
+    }
+    fmt::print("\n");
+  }
+}
+
+int run(const Options &o) {
+  const json old = o.compare.empty() ? json(nullptr) : read_old(o.compare);
+  std::vector<int> threads = o.threads;
+  if (threads.empty()) {
+    threads = {1};
+    if (omp_get_max_threads() > 1) threads.push_back(omp_get_max_threads());
+  }
+  const bench::Blas &blas = bench::Blas::instance();
+  json result = {
+      {"version", 1}, {"isa", to_string(choose_isa())}, {"openblas", blas.core()}, {"repeats", o.repeats}};
+  result["yardsticks"] = json::array();
+  for (const int t : threads) result["yardsticks"].push_back(yardsticks(t));
+  result["results"] = json::array();
+  const std::vector<bench::Shape> shapes = bench::shapes(o.largest);
+  const double total = double(o.works.size() * shapes.size() * threads.size());
+  double done = 0;
+  for (const std::string &name : o.works) {
+    const bench::Work &work = bench::find_work(name);
+    const Unit &unit = find_unit(work.unit);
+    for (const bench::Shape &s : shapes) {
+      const bench::Operands operands = bench::make_operands(unit, s);
+      for (size_t i = 0; i < threads.size(); ++i) {
+        const bench::Timing t = bench::time_gemm(unit, operands, s, threads[i], o.repeats);
+        const double peak = result["yardsticks"][i]["fma_peak"];
+        result["results"].push_back({{"work", work.name},
+                                     {"unit", work.unit},
+                                     {"shape", s.name},
+                                     {"m", s.m},
+                                     {"n", s.n},
+                                     {"k", s.k},
+                                     {"threads", threads[i]},
+                                     {"gops", t.rate},
+                                     {"sgemm_gops", t.sgemm},
+                                     {"ratio", t.ratio},
+                                     {"ratio_low", t.ratio_low},
+                                     {"ratio_high", t.ratio_high},
+                                     {"of_fma_peak", peak > 0 ? t.rate / peak : 0.0}});
+        show_progress("bench", ++done / total);
+      }
+    }
+  }
+  if (!o.out.empty()) {
+    std::ofstream out(o.out);
+    if (!(out << result.dump(2) << "\n") || !out.flush()) throw Error(o.out + ": cannot write");
+  }
+  if (o.json_output)
+    fmt::print("{}\n", result.dump(2));
+  else
+    print(result, old);
+  return kEqual;
+}
+
+} // namespace
+
+void register_bench(CLI::App &app, int &exit_code) {
+  CLI::App *verb =
+      app.add_subcommand("bench", "Speed of matrix products beside SGEMM and the machine's peaks");
+  auto o = std::make_shared<Options>();
+  verb->add_option("--work", o->works, "nvfp4, mxfp4, bf16, fp16, fp8, mxfp8 (default nvfp4 and bf16)")
+      ->delimiter(',');
+  verb->add_option("--largest", o->largest, "Largest square, 256 to 4096 (default 2048)")
+      ->check(CLI::Range(256, 4096));
+  verb->add_option("--threads", o->threads, "Numbers of threads (default 1 and all)")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 4096));
+  verb->add_option("--repeats", o->repeats, "Interleaved repeats, medians are shown (default 7)")
+      ->check(CLI::Range(1, 1000));
+  verb->add_option("-o,--output", o->out, "Also write JSON to this file");
+  verb->add_option("--compare", o->compare, "JSON of an older run: show its ratios and the change");
+  verb->add_flag("--json", o->json_output, "JSON on standard output instead of the table");
+  verb->footer("Rates count a multiply-add as two operations. Ratios are to OpenBLAS SGEMM of the same shape "
+               "in the same run.\n"
+               "NVFP4_ISA=avx2 selects AVX2 kernels and OpenBLAS's Haswell kernels.\n"
+               "Example: nvfp4 bench --work nvfp4 --largest 1024 -o today.json --compare yesterday.json");
+  verb->callback([o, &exit_code] { exit_code = run(*o); });
+}
+
+} // namespace nvfp4::tool
