@@ -76,6 +76,22 @@ TEST_CASE("the FP32 kernel knows whether its sums were exact", "[gemm][shortcut]
   }
 }
 
+TEST_CASE("with beta the epilogue is fma(alpha, acc, beta * C), as cuBLASLt on an H200", "[gemm][epilogue]") {
+  GemmOptions options;
+  options.alpha = 1.1f;
+  options.beta = -0.7f;
+  int other_order = 0, two_roundings = 0;
+  for (uint32_t i = 0; i < 1000; ++i) {
+    const float acc = float(i * 7919 % 1009) / 64.0f - 7.0f, c = float(i * 104729 % 997) / 32.0f - 15.0f;
+    const float want = std::fma(options.alpha, acc, options.beta * c);
+    CHECK(epilogue(FormatId::f32, bit_cast<uint32_t>(acc), options, double(c)) == bit_cast<uint32_t>(want));
+    other_order += std::fma(options.beta, c, options.alpha * acc) != want;
+    two_roundings += options.alpha * acc + options.beta * c != want;
+  }
+  CHECK(other_order > 100); // the candidates that the measurement excluded
+  CHECK(two_roundings > 100);
+}
+
 TEST_CASE("the epilogue over tiles equals the epilogue of one output", "[gemm][epilogue]") {
   const Unit &unit = find_unit("sm_120:mma.m16n8k64.f32.mxf4nvf4.ue4m3.block16");
   Random random{22};

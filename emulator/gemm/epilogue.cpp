@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// From accumulator to output word: one multiplication, with beta one fused multiply-add, one rounding.
+// From accumulator to output word: alpha * acc, or fma(alpha, acc, beta * C), then one rounding. The order is cuBLASLt's
+// on an H200 (gpu/probes/cublaslt_epilogue.cu).
 #include "emulator/gemm/epilogue.hpp"
 
 #include "emulator/tensorcore/fdpa.hpp"
@@ -9,15 +10,22 @@
 
 namespace nvfp4 {
 
+namespace {
+
+/// The epilogue before its rounding to the output type, in float or double. c is read only with beta.
+template <class T> T blend(T alpha, T acc, T beta, T c) {
+  return beta != T(0) ? std::fma(alpha, acc, beta * c) : alpha * acc;
+}
+
+} // namespace
+
 uint64_t epilogue(FormatId acc_format, uint64_t acc, const GemmOptions &options, double c) {
   const Format out = format(options.out);
   if (acc_format == FormatId::f64) {
-    const double x = options.alpha * value(acc_format, acc);
-    const double y = options.beta != 0.0f ? std::fma(double(options.beta), c, x) : x;
+    const double y = blend<double>(options.alpha, value(acc_format, acc), options.beta, c);
     return y != y ? accumulator_nan(Output::rne_f64) : bit_cast<uint64_t>(y);
   }
-  const float product = options.alpha * value_f32(acc_format, acc);
-  const float y = options.beta != 0.0f ? std::fma(options.beta, float(c), product) : product;
+  const float y = blend(options.alpha, value_f32(acc_format, acc), options.beta, float(c));
   if (y != y) return canonical_nan(out);
   return convert(out, format(FormatId::f32), bit_cast<uint32_t>(y), Rounding::nearest_even, Overflow::ieee);
 }
@@ -35,12 +43,9 @@ template <class Word, class Convert>
 void convert_row(const uint32_t *acc, int64_t n, const GemmOptions &options, const uint8_t *c, uint8_t *out,
                  Convert convert_one) {
   for (int64_t o = 0; o < n; ++o) {
-    float y = options.alpha * bit_cast<float>(acc[o]);
-    if (options.beta != 0.0f) {
-      float source;
-      std::memcpy(&source, c + 4 * o, 4);
-      y = std::fma(options.beta, source, y);
-    }
+    float source = 0.0f;
+    if (options.beta != 0.0f) std::memcpy(&source, c + 4 * o, 4);
+    const float y = blend(options.alpha, bit_cast<float>(acc[o]), options.beta, source);
     const Word word = convert_one(y);
     std::memcpy(out + o * int64_t(sizeof word), &word, sizeof word);
   }
