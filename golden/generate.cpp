@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Runs the emulator on generated inputs and writes what it gives, with its provenance.
 #include "golden/generate.hpp"
 
 #include "emulator/formats/conversion.hpp"

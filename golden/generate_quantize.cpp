@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// The inputs and options of the quantizer cases.
 #include "golden/generate_quantize.hpp"
 
 #include "golden/io/file.hpp"

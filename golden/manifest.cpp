@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Reads, rebuilds and writes manifest.json.
 #include "golden/manifest.hpp"
 
 #include "golden/io/file.hpp"

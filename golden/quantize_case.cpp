@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// JSON of quantizer options, both ways.
 #include "golden/quantize_case.hpp"
 
 #include "emulator/formats/codec.hpp"

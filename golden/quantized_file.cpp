@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
+// Writes and checks the files of block-scaled tensors.
 #include "golden/quantized_file.hpp"
 
 #include "emulator/formats/codec.hpp"
 #include "emulator/quantize/convention.hpp"
 
+#include <algorithm>
 #include <charconv>
 
 namespace nvfp4::golden {
@@ -101,7 +103,7 @@ bool is_block_scaled(const io::TensorFile &file) {
 BlockScaled from_file(const io::TensorFile &f) {
   if (!is_block_scaled(f))
     throw Error(f.source + ": not a quantized tensor (metadata format is not '" + kFormat + "')");
-  constexpr int64_t most = int64_t{1} << 40;
+  constexpr int64_t most = int64_t{1} << 40, most_empty = int64_t{1} << 20;
   BlockScaled q;
   q.convention = meta(f, "convention");
   const Rule &rule = find_convention(q.convention).rule;
@@ -110,15 +112,22 @@ BlockScaled from_file(const io::TensorFile &f) {
   q.block = int(meta_number(f, "block", 1, 1024));
   if (q.element != rule.element || q.scale != rule.scale || q.block != rule.block)
     throw Error(f.source + ": element, scale or block does not fit convention '" + q.convention + "'");
-  q.block_rows = int(meta_number(f, "block_rows", 1, 16));
+  q.block_rows = int(meta_number(f, "block_rows", 1, 1024));
+  if (q.block_rows != 1 && q.block_rows != q.block)
+    throw Error(f.source + ": metadata 'block_rows' must be 1 or " + std::to_string(q.block));
   q.rows = meta_number(f, "rows", 0, most);
   q.k = meta_number(f, "k", 0, most);
+  if ((q.rows == 0 || q.k == 0) && std::max(q.rows, q.k) > most_empty)
+    throw Error(f.source + ": has no elements, yet rows = " + std::to_string(q.rows) + ", k = " + std::to_string(q.k));
   q.padded_k = (q.k + q.block - 1) / q.block * q.block;
   q.axis = meta_choice<Axis>(f, "axis", {{"row", Axis::row}, {"col", Axis::col}});
   q.source = meta_format(f, "source_dtype");
+  if (q.source != FormatId::f32 && q.source != FormatId::bf16 && q.source != FormatId::f16)
+    throw Error(f.source + ": metadata 'source_dtype' must be f32, bf16 or f16");
   q.layout = meta_choice<ScaleLayout>(f, "scale_layout", {{"linear", ScaleLayout::linear}, {"128x4", ScaleLayout::tiled_128x4}});
   q.hadamard = meta_choice<bool>(f, "hadamard", {{"true", true}, {"false", false}});
   q.sign_mask = uint16_t(meta_number(f, "sign_mask", 0, 65535));
+  if (q.hadamard && q.k % 16 != 0) throw Error(f.source + ": a Hadamard-rotated tensor needs k a multiple of 16");
   q.codes = bytes_of(f, "codes", {q.rows, q.row_bytes()});
   q.scales = bytes_of(f, "block_scales", scale_shape(q));
   q.global_amax = scalar(f, "global_amax");
@@ -133,12 +142,20 @@ BlockScaled from_file(const io::TensorFile &f) {
   return q;
 }
 
+void check_empty(const io::Tensor &t, const std::string &file) {
+  constexpr int64_t most = int64_t{1} << 20;
+  if (!t.data.empty()) return;
+  for (const int64_t length : t.shape)
+    if (length > most)
+      throw Error(io::message_prefix(file, t.name) + "has no elements, yet shape " + io::shape_text(t.shape));
+}
+
 DenseMatrix to_matrix(const io::Tensor &t, const std::string &file) {
   DenseMatrix m;
+  check_empty(t, file);
   if (t.shape.empty()) throw Error(io::message_prefix(file, t.name) + "expected a matrix, got a scalar");
   m.cols = t.shape.back();
-  m.rows = 1;
-  for (size_t i = 0; i + 1 < t.shape.size(); ++i) m.rows *= t.shape[i];
+  m.rows = m.cols == 0 ? 0 : int64_t(*io::element_count(t.shape)) / m.cols;
   using io::DType;
   FormatId id;
   switch (t.dtype) {

@@ -25,6 +25,10 @@ struct DenseMatrix {
 };
 [[nodiscard]] DenseMatrix to_matrix(const io::Tensor &tensor, const std::string &file);
 
+/// Refuses a tensor without elements whose lengths are absurd: such a header costs no bytes, but loops over rows would
+/// never end.
+void check_empty(const io::Tensor &tensor, const std::string &file);
+
 /// The tensor of a file that a user means: the named one, or the only one. Error lists the names otherwise.
 [[nodiscard]] const io::Tensor &choose_tensor(const io::TensorFile &file, const std::string &name);
 

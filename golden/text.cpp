@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Parser and printer of golden text.
 #include "golden/text.hpp"
 
 #include "golden/io/file.hpp"

@@ -2,17 +2,22 @@
 // Compares golden files with the emulator (or its oracle) and says what was compared.
 #pragma once
 #include "emulator/tensorcore/unit.hpp"
-#include "golden/manifest.hpp"
 #include "golden/text.hpp"
 
-#include <functional>
+#include <memory>
 
 namespace nvfp4::golden {
+
+/// Digests already computed: forms such as f16 and f16x2 share one rule, and two sources may hold the same conversion.
+/// Give one to several calls to compute each digest once. Safe to share between threads.
+class DigestCache;
+[[nodiscard]] std::shared_ptr<DigestCache> make_digest_cache();
 
 struct VerifyOptions {
   bool oracle = false;     ///< use the multiprecision oracle for MMA cases and conversions
   bool full = false;       ///< all chunks of exhaustive digests, not a sample of them
   Accumulation accumulation = Accumulation::mmasim;
+  std::shared_ptr<DigestCache> digests = {};
 };
 
 /// The outcome for one file.

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Recomputes golden quantizer files, byte by byte or by digest.
 #include "golden/verify_quantize.hpp"
 
 #include "golden/io/file.hpp"

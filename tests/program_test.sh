@@ -92,8 +92,29 @@ bad "does not fit unit" gemm x.safetensors w.safetensors -o out.npy --unit sm_12
 bad "needs --c" gemm x.safetensors w.safetensors -o out.npy --unit $unit --beta 1
 bad "C must have shape" gemm x.safetensors w.safetensors -o out.npy --unit $unit --beta 1 --c x.npy
 bad "no type for BF16" gemm x.safetensors w.safetensors -o out.npy --unit $unit --out bf16
-bad "expected a tensor 'a'" mma --unit $unit x.safetensors -o out.safetensors
+bad "unknown tensor" mma --unit $unit x.safetensors -o out.safetensors
 bad "not a quantized tensor" dequantize x.npy -o out.npy
+good quantize x.npy -o s.safetensors --convention te --rounding sr-te --seed 18446744073709551615
+for seed in -1 18446744073709551616 1e3; do bad "--seed" quantize x.npy -o out.safetensors --convention te --rounding sr-te --seed=$seed; done
+for scale in nan inf -1 1e60; do bad "--global-amax" quantize x.npy -o out.safetensors --convention te --global-amax=$scale; done
+npy k48.npy 16 48 '<f4' '\x00\x00\x00\x3f\x00\x00\x80\xbf\x00\x00\x40\x40' 4
+good quantize k48.npy -o k48.safetensors --convention te
+bad "has K = 48" gemm x.safetensors k48.safetensors -o out.npy --unit $unit
+good quantize x.npy -o h.safetensors --convention te --hadamard
+bad "Hadamard-rotated" gemm h.safetensors w.safetensors -o out.npy --unit $unit
+bad "without --beta" gemm x.safetensors w.safetensors -o out.npy --unit $unit --c c.npy
+bad "must be finite" gemm x.safetensors w.safetensors -o out.npy --unit $unit --alpha nan
+bad "--threads" gemm x.safetensors w.safetensors -o out.npy --unit $unit --threads 100000
+bad "leave out the name" gemm x.safetensors w.safetensors -o out.npy --unit $unit --a-tensor nope
+bad "unknown unit" gemm x.safetensors w.safetensors -o out.npy --unit $'a\nb'
+printf '\x50\x00\x00\x00\x00\x00\x00\x00%-80s' '{"x":{"dtype":"F32","shape":[4611686018427387904,0],"data_offsets":[0,0]}}' >void.safetensors
+bad "has no elements" quantize void.safetensors -o out.safetensors --convention te
+bad "has no elements" gemm void.safetensors w.npy -o out.npy --unit sm_90:wgmma.k16.f32.bf16
+printf '# nvfp4 golden 1\n# kind: mma\n# unit: sm_90:wgmma.k8.f32.tf32\n# columns: class a b c d\n' >none.txt
+bad "holds no cases" golden verify none.txt
+bad "--provenance" golden verify --provenance hardwear
+"$nvfp4" info --units >/dev/full 2>err.txt
+[ $? -eq 2 ] && [ "$(wc -l <err.txt)" -eq 1 ] || say "a full disk on stdout: $(cat err.txt)"
 head -c 100 x.safetensors >cut.safetensors
 bad "cut.safetensors" dequantize cut.safetensors -o out.npy
 printf '\xff\xff\xff\xff\xff\xff\xff\x7f{}' >lie.safetensors

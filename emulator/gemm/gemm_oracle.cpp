@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Unpacks codes for the oracle.
 #include "emulator/gemm/gemm_oracle.hpp"
 
 #include "emulator/oracle/oracle.hpp"

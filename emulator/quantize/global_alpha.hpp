@@ -7,6 +7,7 @@ namespace nvfp4 {
 
 /// Three public forms, which differ in the last bit. f = 6 M_a * 6 M_b with M = 448 or 256 of each operand.
 enum class AlphaRule : uint8_t {
+  by_convention, ///< mul_const when both operands' scale is TransformerEngine's 6M / amax, else sdec_product
   mul_const,    ///< ((alpha * amax_a) * amax_b) * f32(1 / f): TransformerEngine common/recipe/nvfp4.cu
   div,          ///< ((alpha * amax_a) * amax_b) / f: its Python reference, custom_recipes/reference_nvfp4.py
   sdec_product, ///< alpha * (p_a * p_b): torchao, ModelOpt, vLLM, FlashInfer callers

@@ -56,13 +56,18 @@ constexpr const char *kDmma8 = "ptxas 13.0 expands it to a chain of DMMA.8x8x4";
 // Published floors of FP16 accumulators differ by one. The H200 shows -21, the value of Khattak and Mikaitis, so theirs
 // are taken for the other architectures too.
 constexpr const char *kMatlabF16 =
-    "MMA-Sim and MATLAB-tensor-core; floor from the latter, whose value for Hopper the H200 confirms";
+    "MMA-Sim and MATLAB-tensor-core; floor inferred from the latter, whose value for Hopper the H200 confirms";
 
 #include "emulator/tensorcore/catalogue_rows.inc"
 
 std::vector<std::string> words(const char *list) {
   std::istringstream in(list);
   return {std::istream_iterator<std::string>(in), {}};
+}
+
+/// Nobody compared 6-bit and 4-bit operands of the f8f6f4 kinds with hardware: they are taken to be like FP8.
+bool narrow_pair(const Row &row, FormatId a, FormatId b) {
+  return row.pairs == all && (format(a).code_bits < 8 || format(b).code_bits < 8);
 }
 
 Unit make_unit(const Row &row, const std::string &arch, bool assumed, FormatId a, FormatId b) {
@@ -77,8 +82,10 @@ Unit make_unit(const Row &row, const std::string &arch, bool assumed, FormatId a
           name,
           {row.family, a, b, row.acc, row.output, row.k, row.link, row.fraction_bits, row.floor, row.scale,
            row.scale_block},
-          assumed ? inferred : row.evidence,
-          assumed ? "assumed equal to " + words(row.archs).front() : row.source};
+          assumed || narrow_pair(row, a, b) ? inferred : row.evidence,
+          assumed                   ? "assumed equal to " + words(row.archs).front()
+          : narrow_pair(row, a, b) ? std::string("as the e4m3 and e5m2 operands of this kind")
+                                    : row.source};
 }
 
 std::vector<Unit> expand() {

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// A product of two quantized rows through the installed package.
 #include "emulator/gemm/gemm.hpp"
 #include "emulator/quantize/global_alpha.hpp"
 #include "emulator/quantize/quantize.hpp"

@@ -3,8 +3,11 @@
 #include "emulator/config.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
+#include <csignal>
 #include <cstdio>
+#include <exception>
 #include <new>
+#include <string>
 #include <unistd.h>
 
 namespace nvfp4::tool {
@@ -19,10 +22,21 @@ void show_progress(const char *label, double fraction) {
   std::fflush(stderr);
 }
 
+namespace {
+
+/// One line on stderr, whatever the message carries.
+void complain(const std::string &message) {
+  std::string line = "nvfp4: ";
+  for (const char c : message) line += static_cast<unsigned char>(c) < 0x20 || c == 0x7F ? '?' : c;
+  std::fprintf(stderr, "%s\n", line.c_str());
+}
+
+} // namespace
 } // namespace nvfp4::tool
 
 int main(int argc, char **argv) {
   using namespace nvfp4::tool;
+  std::signal(SIGXFSZ, SIG_IGN); // a file-size limit is then an error of write(), which names the file
   CLI::App app{"nvfp4: what FP4 hardware does, to the last bit.\n"
                "Exit codes: 0 done or equal, 1 mismatch, 2 bad call or input, 3 no suitable device."};
   app.require_subcommand(1);
@@ -39,17 +53,20 @@ int main(int argc, char **argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError &error) {
     if (error.get_exit_code() == 0) return app.exit(error);
-    std::fprintf(stderr, "nvfp4: %s (see nvfp4 --help)\n", error.what());
+    complain(std::string(error.what()) + " (see nvfp4 --help)");
     return kBadInput;
   } catch (const nvfp4::Error &error) {
-    std::fprintf(stderr, "nvfp4: %s\n", error.what());
+    complain(error.what());
     return kBadInput;
   } catch (const std::bad_alloc &) {
-    std::fprintf(stderr, "nvfp4: out of memory\n");
+    complain("out of memory");
+    return kBadInput;
+  } catch (const std::exception &error) { // a folder that cannot be made or read, say
+    complain(error.what());
     return kBadInput;
   }
   if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
-    std::fprintf(stderr, "nvfp4: cannot write standard output\n");
+    complain("cannot write standard output");
     return kBadInput;
   }
   return exit_code;

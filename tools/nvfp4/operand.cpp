@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Reads a GEMM operand: unpacks scale layouts, rounds dense values to the unit's format.
 #include "tools/nvfp4/operand.hpp"
 
 #include "emulator/formats/codec.hpp"
@@ -44,6 +45,7 @@ Operand pack_dense(const io::TensorFile &file, const io::Tensor &t, const Unit &
                 " multiplies block-scaled operands; run nvfp4 quantize on it first");
   if (t.shape.size() != 2)
     throw Error(io::message_prefix(file.source, t.name) + "expected a matrix, got shape " + io::shape_text(t.shape));
+  golden::check_empty(t, file.source);
   const std::optional<FormatId> from = format_of(t.dtype);
   if (!from)
     throw Error(io::message_prefix(file.source, t.name) + "expected F32, F64, F16, BF16, F8_E4M3 or F8_E5M2, got " +
@@ -72,7 +74,10 @@ Operand pack_dense(const io::TensorFile &file, const io::Tensor &t, const Unit &
 
 Operand read_operand(const std::string &path, const std::string &tensor, const Unit &unit, Side side) {
   const io::TensorFile file = io::read_tensors(path);
-  if (golden::is_block_scaled(file)) return pack_scaled(file, unit, side);
+  if (golden::is_block_scaled(file)) {
+    if (!tensor.empty()) throw Error(file.source + ": holds one quantized tensor; leave out the name '" + tensor + "'");
+    return pack_scaled(file, unit, side);
+  }
   return pack_dense(file, golden::choose_tensor(file, tensor), unit, side);
 }
 

@@ -2,6 +2,7 @@
 // nvfp4 bench: matrix products beside SGEMM and the machine's peaks, as a table or JSON, and compared with an
 // older run. A slow machine is a result, never an error.
 #include "emulator/gemm/isa.hpp"
+#include "golden/io/file.hpp"
 #include "tools/bench/gemm_suite.hpp"
 #include "tools/bench/yardstick.hpp"
 #include "tools/nvfp4/verbs.hpp"
@@ -121,8 +122,8 @@ int run(const Options &o) {
     }
   }
   if (!o.out.empty()) {
-    std::ofstream out(o.out);
-    if (!(out << result.dump(2) << "\n") || !out.flush()) throw Error(o.out + ": cannot write");
+    const std::string text = result.dump(2) + "\n";
+    io::write_file_atomically(o.out, std::as_bytes(std::span(text)));
   }
   if (o.json_output)
     fmt::print("{}\n", result.dump(2));
@@ -143,7 +144,7 @@ void register_bench(CLI::App &app, int &exit_code) {
       ->check(CLI::Range(256, 4096));
   verb->add_option("--threads", o->threads, "Numbers of threads (default 1 and all)")
       ->delimiter(',')
-      ->check(CLI::Range(1, 4096));
+      ->check(CLI::Range(1, 1024));
   verb->add_option("--repeats", o->repeats, "Interleaved repeats, medians are shown (default 7)")
       ->check(CLI::Range(1, 1000));
   verb->add_option("-o,--output", o->out, "Also write JSON to this file");

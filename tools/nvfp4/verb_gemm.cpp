@@ -10,6 +10,7 @@
 #include "tools/nvfp4/operand.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
+#include <cmath>
 #include <fmt/core.h>
 #include <map>
 #include <memory>
@@ -19,7 +20,7 @@ namespace nvfp4::tool {
 namespace {
 
 struct Options {
-  std::string a, b, c, out, unit, a_tensor, b_tensor, c_tensor, type = "f32", accumulation = "mmasim", alpha_rule = "mul_const";
+  std::string a, b, c, out, unit, a_tensor, b_tensor, c_tensor, type = "f32", accumulation = "mmasim", alpha_rule = "by_convention";
   float alpha = 1.0f, beta = 0.0f;
   bool exact = false, json = false;
   int threads = 0;
@@ -64,9 +65,17 @@ void apply_row_amax(GemmResult &d, const Operand &a, const Operand &b, FormatId 
   d.format = out;
 }
 
+/// Two quantized operands belong together: equal logical K, rotated alike.
+void check_pair(const BlockScaled &a, const std::string &a_file, const BlockScaled &b, const std::string &b_file) {
+  if (a.k != b.k)
+    throw Error(a_file + " has K = " + std::to_string(a.k) + ", " + b_file + " has K = " + std::to_string(b.k) + "; they must be equal");
+  if (a.hadamard != b.hadamard || (a.hadamard && a.sign_mask != b.sign_mask))
+    throw Error(a_file + " and " + b_file + ": only one is Hadamard-rotated, or their sign masks differ");
+}
+
 int run(const Options &o) {
   static const std::map<std::string, AlphaRule> rules = {
-      {"mul_const", AlphaRule::mul_const}, {"div", AlphaRule::div}, {"sdec_product", AlphaRule::sdec_product}};
+      {"by_convention", AlphaRule::by_convention}, {"mul_const", AlphaRule::mul_const}, {"div", AlphaRule::div}, {"sdec_product", AlphaRule::sdec_product}};
   const Unit &unit = find_unit(o.unit);
   const Operand a = read_operand(o.a, o.a_tensor, unit, Side::a), b = read_operand(o.b, o.b_tensor, unit, Side::b);
   GemmOptions options;
@@ -76,6 +85,9 @@ int run(const Options &o) {
   options.threads = o.threads;
   options.out = unit.rule.acc == FormatId::f64 && o.type == "f32" ? FormatId::f64 : *find_format(o.type);
   options.alpha = a.scaled && b.scaled ? global_alpha(*a.scaled, *b.scaled, o.alpha, rules.at(o.alpha_rule)) : o.alpha;
+  if (o.beta == 0.0f && !o.c.empty()) throw Error("--c " + o.c + " has no effect without --beta");
+  if (!std::isfinite(o.alpha) || !std::isfinite(o.beta)) throw Error("--alpha and --beta must be finite");
+  if (a.scaled && b.scaled) check_pair(*a.scaled, o.a, *b.scaled, o.b);
   if (o.beta != 0.0f && o.c.empty()) throw Error("--beta " + std::to_string(o.beta) + " needs --c FILE");
   const bool per_row = (a.scaled && !a.scaled->row_amax.empty()) || (b.scaled && !b.scaled->row_amax.empty());
   if (per_row && o.beta != 0.0f) throw Error("--beta has no meaning with row-scaled operands, whose scales are applied after the GEMM");
@@ -83,6 +95,7 @@ int run(const Options &o) {
   std::vector<uint8_t> c;
   if (o.beta != 0.0f) c = read_c(o, unit.rule.acc, a.packed.rows, b.packed.rows);
   const FormatId out = options.out;
+  (void)GemmPlan(unit, options); // refuses an output type that the unit does not write
   if (per_row) options.out = FormatId::f32;
   GemmResult d = GemmPlan(unit, options).run(a.packed, b.packed, c, [](double f) { show_progress("gemm", f); });
   if (per_row) apply_row_amax(d, a, b, out);
@@ -100,7 +113,7 @@ int run(const Options &o) {
   const std::string digest = io::sha256_hex(file.tensors.front().data);
   io::write_tensors(o.out, file);
   if (o.json)
-    fmt::print("{}\n", nlohmann::ordered_json{{"m", d.m}, {"n", d.n}, {"k", a.packed.k}, {"unit", unit.name()},
+    fmt::print("{}\n", nlohmann::ordered_json{{"m", d.m}, {"n", d.n}, {"k", a.scaled ? a.scaled->k : a.packed.k}, {"unit", unit.name()},
                                               {"evidence", to_string(unit.evidence)}, {"sha256", digest}, {"output", o.out}}.dump());
   return kEqual;
 }
@@ -116,8 +129,8 @@ void register_gemm(CLI::App &app, int &exit_code) {
   verb->add_option("--unit", o->unit, "ARCH:INSTRUCTION (nvfp4 info --units)")->required();
   verb->add_option("--out", o->type, "f32, bf16 or f16")->check(CLI::IsMember({"f32", "bf16", "f16", "f64"}));
   verb->add_option("--alpha", o->alpha, "Factor of A * B^T; the global scales of quantized operands come on top");
-  verb->add_option("--alpha-rule", o->alpha_rule, "How global scales meet: mul_const (TransformerEngine), div, sdec_product")
-      ->check(CLI::IsMember({"mul_const", "div", "sdec_product"}));
+  verb->add_option("--alpha-rule", o->alpha_rule, "How global scales meet: by_convention (default), mul_const (TransformerEngine), div, sdec_product")
+      ->check(CLI::IsMember({"by_convention", "mul_const", "div", "sdec_product"}));
   verb->add_option("--beta", o->beta, "Factor of C");
   verb->add_option("--c", o->c, "C (M, N), F32, BF16 or F16");
   verb->add_option("--a-tensor", o->a_tensor, "Which tensor of A's file");
@@ -125,7 +138,7 @@ void register_gemm(CLI::App &app, int &exit_code) {
   verb->add_option("--c-tensor", o->c_tensor, "Which tensor of C's file");
   verb->add_option("--accumulation", o->accumulation, "FP4 accumulation model: mmasim (default), nadpe, exact");
   verb->add_flag("--exact", o->exact, "Compute with the multiprecision oracle (slow, same bits)");
-  verb->add_option("--threads", o->threads, "Threads (default: all); the bits do not depend on it");
+  verb->add_option("--threads", o->threads, "Threads (default: all); the bits do not depend on it")->check(CLI::Range(1, 1024));
   verb->add_flag("--json", o->json, "One line of JSON about the result, with the sha256 of its words");
   verb->footer("Example: nvfp4 gemm x.q.safetensors w.q.safetensors -o d.npy --unit "
                "sm_120:mma.m16n8k64.f32.mxf4nvf4.ue4m3.block16 --out f32");

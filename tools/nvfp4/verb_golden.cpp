@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // nvfp4 golden list | verify | generate | capture: the golden vectors and their evidence.
 #include "golden/generate.hpp"
+#include "golden/manifest.hpp"
 #include "golden/verify.hpp"
 #include "emulator/tensorcore/accumulation.hpp"
 #include "tools/nvfp4/verbs.hpp"
@@ -22,7 +23,7 @@ using Json = nlohmann::ordered_json;
 using golden::Entry;
 
 struct Options {
-  std::string dir, match, provenance, file, accumulation = "mmasim", out = "capture";
+  std::string dir, match, kind, provenance, file, accumulation = "mmasim", out = "capture";
   bool json = false, exact = false, full = false;
   int cases = 8, tiles = 0;
   uint64_t seed = 1;
@@ -32,7 +33,7 @@ std::string folder(const Options &o) { return o.dir.empty() ? golden::find_golde
 
 bool wanted(const Options &o, const Entry &e) {
   return (e.subject + " " + e.file).find(o.match) != std::string::npos &&
-         (o.provenance.empty() || to_string(e.provenance) == o.provenance);
+         (o.kind.empty() || e.kind == o.kind) && (o.provenance.empty() || to_string(e.provenance) == o.provenance);
 }
 
 int list(const Options &o) {
@@ -57,7 +58,7 @@ struct Total {
 };
 
 int verify(const Options &o) {
-  const golden::VerifyOptions options{o.exact, o.full, parse_accumulation(o.accumulation)};
+  const golden::VerifyOptions options{o.exact, o.full, parse_accumulation(o.accumulation), golden::make_digest_cache()};
   golden::Manifest m;
   if (o.file.empty()) m = golden::read_manifest(folder(o));
   else m.entries.push_back({o.file, "", "", golden::Provenance::model, "", 0, ""});
@@ -134,17 +135,21 @@ void register_golden(CLI::App &app, int &exit_code) {
   const auto common = [&](CLI::App *sub) {
     sub->add_option("--dir", o->dir, "Golden folder (default: the one of this project)");
     sub->add_option("--match", o->match, "Only files whose subject or path contains this text");
+    sub->add_option("--kind", o->kind, "Only mma, convert, convert-digest or quantize")
+        ->check(CLI::IsMember({"mma", "convert", "convert-digest", "quantize"}));
     sub->add_flag("--json", o->json, "Machine-readable output");
   };
   CLI::App *l = verb->add_subcommand("list", "Every golden file with its evidence");
   common(l);
-  l->add_option("--provenance", o->provenance, "hardware, vendor-software, model or exact");
+  l->add_option("--provenance", o->provenance, "hardware, vendor-software, model or exact")
+      ->check(CLI::IsMember({"hardware", "vendor-software", "model", "exact"}));
   l->callback([o, &exit_code] { exit_code = list(*o); });
 
   CLI::App *v = verb->add_subcommand("verify", "Recompute golden files and compare; exit code 1 on any mismatch");
   common(v);
   v->add_option("file", o->file, "One golden file instead of the whole set");
-  v->add_option("--provenance", o->provenance, "hardware, vendor-software, model or exact");
+  v->add_option("--provenance", o->provenance, "hardware, vendor-software, model or exact")
+      ->check(CLI::IsMember({"hardware", "vendor-software", "model", "exact"}));
   v->add_option("--accumulation", o->accumulation, "FP4 model for files that name none (captures): mmasim, nadpe, exact");
   v->add_flag("--exact", o->exact, "Recompute with the multiprecision oracle (slow)");
   v->add_flag("--full", o->full, "All 2^32 inputs of the conversion digests instead of a sample");

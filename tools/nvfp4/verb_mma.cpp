@@ -4,27 +4,45 @@
 #include "emulator/tensorcore/accumulation.hpp"
 #include "emulator/tensorcore/catalogue.hpp"
 #include "golden/io/file.hpp"
+#include "golden/quantized_file.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
 #include <fmt/core.h>
 #include <memory>
+#include <nlohmann/json.hpp>
 
 namespace nvfp4::tool {
 namespace {
 
 struct Options {
   std::string unit, in, out, accumulation = "mmasim";
-  bool exact = false;
-  int threads = 0;
+  bool exact = false, json = false;
 };
 
 const char *word_dtype(int bits) { return bits <= 8 ? "U8" : bits == 16 ? "U16" : bits == 32 ? "U32" : "U64"; }
 
-/// A tensor of raw words of `bits` storage bits; checks dtype width and rank.
-const io::Tensor &words(const io::TensorFile &f, const char *name, int bits, size_t rank) {
+/// The float dtype of a format, where files have one; raw words are unsigned integers otherwise.
+std::string_view float_dtype(FormatId id) {
+  switch (id) {
+  case FormatId::f16: return "F16";
+  case FormatId::bf16: return "BF16";
+  case FormatId::f32:
+  case FormatId::tf32: return "F32";
+  case FormatId::f64: return "F64";
+  case FormatId::e4m3:
+  case FormatId::ue4m3: return "F8_E4M3";
+  case FormatId::e5m2: return "F8_E5M2";
+  case FormatId::ue8m0: return "F8_E8M0";
+  default: return "";
+  }
+}
+
+/// A tensor of raw words of a format; checks dtype and rank.
+const io::Tensor &words(const io::TensorFile &f, const char *name, FormatId id, size_t rank) {
   const io::Tensor &t = f.at(name);
-  const size_t bytes = size_t(std::max(bits, 8)) / 8;
-  if (io::info(t.dtype).size != bytes)
+  const int bits = format(id).storage_bits;
+  const std::string_view dtype = io::info(t.dtype).safetensors;
+  if (dtype != word_dtype(bits) && dtype != float_dtype(id))
     throw Error(io::message_prefix(f.source, name) + "expected raw words of " + word_dtype(bits) + ", got " +
                 std::string(io::info(t.dtype).safetensors));
   if (t.shape.size() != rank)
@@ -49,7 +67,11 @@ int run(const Options &o) {
   const int bits_a = format(rule.a).storage_bits, bits_b = format(rule.b).storage_bits;
   const int bits_c = format(rule.acc).storage_bits;
 
-  const io::Tensor &a = words(in, "a", bits_a, 2), &b = words(in, "b", bits_b, 2);
+  for (const io::Tensor &t : in.tensors)
+    if (t.name != "a" && t.name != "b" && t.name != "c" && t.name != "scale_a" && t.name != "scale_b")
+      throw Error(io::message_prefix(in.source, t.name) + "unknown tensor; mma reads a, b, c, scale_a and scale_b");
+  const io::Tensor &a = words(in, "a", rule.a, 2), &b = words(in, "b", rule.b, 2);
+  golden::check_empty(a, in.source);
   const int64_t n = a.shape[0], k = a.shape[1] * (bits_a == 4 ? 2 : 1);
   if (k == 0 || k % rule.k != 0)
     throw Error(io::message_prefix(in.source, "a") + "K = " + std::to_string(k) + " is not a positive multiple of the unit's K = " +
@@ -57,8 +79,8 @@ int run(const Options &o) {
   expect_shape(in, b, {n, bits_b == 4 ? k / 2 : k});
   const io::Tensor *scale_a = nullptr, *scale_b = nullptr;
   if (rule.scale_block != 0) {
-    scale_a = &words(in, "scale_a", 8, 2);
-    scale_b = &words(in, "scale_b", 8, 2);
+    scale_a = &words(in, "scale_a", rule.scale, 2);
+    scale_b = &words(in, "scale_b", rule.scale, 2);
     expect_shape(in, *scale_a, {n, k / rule.scale_block});
     expect_shape(in, *scale_b, {n, k / rule.scale_block});
   } else if (in.find("scale_a") != nullptr || in.find("scale_b") != nullptr) {
@@ -67,7 +89,7 @@ int run(const Options &o) {
   std::vector<uint8_t> zero(size_t(n * bits_c / 8), 0);
   const uint8_t *c = zero.data();
   if (in.find("c") != nullptr) {
-    const io::Tensor &t = words(in, "c", bits_c, 1);
+    const io::Tensor &t = words(in, "c", rule.acc, 1);
     expect_shape(in, t, {n});
     c = bytes(t);
   }
@@ -94,6 +116,8 @@ int run(const Options &o) {
   if (rule.family == Family::gst_fdpa) out.metadata["accumulation"] = o.accumulation;
   if (o.exact) out.metadata["computed_by"] = "multiprecision oracle";
   io::write_tensors(o.out, out);
+  if (o.json)
+    fmt::print("{}\n", nlohmann::ordered_json{{"n", n}, {"k", k}, {"unit", unit.name()}, {"evidence", to_string(unit.evidence)}, {"output", o.out}}.dump());
   return kEqual;
 }
 
@@ -107,8 +131,9 @@ void register_mma(CLI::App &app, int &exit_code) {
   verb->add_option("-o,--output", o->out, "Output file; holds d [n]")->required();
   verb->add_option("--accumulation", o->accumulation, "FP4 accumulation model: mmasim (default), nadpe, exact");
   verb->add_flag("--exact", o->exact, "Compute with the multiprecision oracle (slow, same bits)");
+  verb->add_flag("--json", o->json, "One line of JSON about the result");
   verb->footer("a and b: U8 [n, K/2] packed low nibble first for e2m1, U8 for 8-bit and 6-bit codes, U16, U32 (TF32), "
-               "U64 (FP64).\nExample: nvfp4 mma --unit sm_120:mma.m16n8k64.f32.mxf4nvf4.ue4m3.block16 in.safetensors "
+               "U64 (FP64), or the dtype of the\nformat itself; bits above a 6-bit code are ignored. Without c the sum starts at +0.\nExample: nvfp4 mma --unit sm_120:mma.m16n8k64.f32.mxf4nvf4.ue4m3.block16 in.safetensors "
                "-o out.safetensors");
   verb->callback([o, &exit_code] { exit_code = run(*o); });
 }

@@ -6,8 +6,9 @@
 #include "golden/quantized_file.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
+#include <charconv>
+#include <cmath>
 #include <fmt/core.h>
-#include <limits>
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -17,10 +18,28 @@ namespace {
 
 struct Options {
   std::string in, out, tensor, convention, block = "1x16", axis = "row", rounding = "rne", layout = "linear", dtype = "f32";
-  uint64_t seed = 0, offset = 0;
-  bool hadamard = false, keep_rotation = false, json = false, seed_given = false;
-  float amax = std::numeric_limits<float>::quiet_NaN(), scale = std::numeric_limits<float>::quiet_NaN();
+  std::string seed, offset = "0", amax, scale; ///< as text: CLI11 wraps negative and huge numbers
+  bool hadamard = false, keep_rotation = false, json = false;
 };
+
+/// A whole number of 64 bits, or Error.
+uint64_t parse_u64(const std::string &option, const std::string &text) {
+  uint64_t v = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), v);
+  if (error != std::errc() || end != text.data() + text.size())
+    throw Error(option + " '" + text + "': expected a whole number from 0 to 18446744073709551615");
+  return v;
+}
+
+/// A finite FP32 number that is not negative, or nothing when the option was not given.
+std::optional<float> parse_scale(const std::string &option, const std::string &text) {
+  if (text.empty()) return std::nullopt;
+  float v = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), v);
+  if (error != std::errc() || end != text.data() + text.size() || !std::isfinite(v) || v < 0)
+    throw Error(option + " '" + text + "': expected a finite FP32 number, not negative");
+  return v;
+}
 
 /// Rows that share a scale, from "1x16" or "16x16" ("1x32" for MX); checks the block length against the convention.
 int block_rows(const std::string &text, const Convention &c) {
@@ -40,13 +59,13 @@ int run_quantize(const Options &o) {
   q.axis = o.axis == "row" ? Axis::row : Axis::col;
   q.block_rows = block_rows(o.block, convention);
   q.rounding = roundings.at(o.rounding);
-  if (q.rounding != ElementRounding::nearest && !o.seed_given)
+  if (q.rounding != ElementRounding::nearest && o.seed.empty())
     throw Error("--rounding " + o.rounding + " needs --seed, so that the result can be replayed");
-  q.key = {o.seed, o.offset};
+  q.key = {o.seed.empty() ? 0 : parse_u64("--seed", o.seed), parse_u64("--offset", o.offset)};
   q.hadamard = o.hadamard;
   q.layout = o.layout == "linear" ? ScaleLayout::linear : ScaleLayout::tiled_128x4;
-  if (o.amax == o.amax) q.global_amax = o.amax;
-  if (o.scale == o.scale) q.global_scale = o.scale;
+  q.global_amax = parse_scale("--global-amax", o.amax);
+  q.global_scale = parse_scale("--global-scale", o.scale);
 
   const io::TensorFile in = io::read_tensors(o.in);
   const io::Tensor &tensor = golden::choose_tensor(in, o.tensor);
@@ -55,16 +74,36 @@ int run_quantize(const Options &o) {
   const BlockScaled result = quantize(MatrixView<const float>(x.values.data(), x.rows, x.cols), convention, q);
   io::TensorFile out = golden::to_file(result);
   out.metadata["tensor"] = tensor.name;
+  out.metadata["shape"] = io::shape_text(tensor.shape);
   out.metadata["rounding"] = o.rounding;
   if (q.rounding != ElementRounding::nearest) {
-    out.metadata["seed"] = std::to_string(o.seed);
-    out.metadata["offset"] = std::to_string(o.offset);
+    out.metadata["seed"] = std::to_string(q.key.seed);
+    out.metadata["offset"] = std::to_string(q.key.offset);
   }
   io::write_tensors(o.out, out);
-  if (o.json)
-    fmt::print("{}\n", nlohmann::ordered_json{{"rows", result.rows}, {"k", result.k}, {"convention", result.convention},
-                                              {"global_amax", result.global_amax}, {"output", o.out}}.dump());
+  if (o.json) {
+    nlohmann::ordered_json j = {{"rows", result.rows}, {"k", result.k}, {"convention", result.convention},
+                                {"global_amax", result.global_amax}, {"output", o.out}};
+    if (!result.row_amax.empty()) j.erase("global_amax");
+    fmt::print("{}\n", j.dump());
+  }
   return kEqual;
+}
+
+/// The shape that was quantized: as the metadata has it when it fits, else the matrix.
+std::vector<int64_t> original_shape(const io::TensorFile &file, const BlockScaled &q) {
+  const std::vector<int64_t> matrix = q.axis == Axis::row ? std::vector<int64_t>{q.rows, q.k} : std::vector<int64_t>{q.k, q.rows};
+  const auto it = file.metadata.find("shape");
+  if (it == file.metadata.end()) return matrix;
+  const nlohmann::json j = nlohmann::json::parse(it->second, nullptr, false);
+  if (!j.is_array() || j.empty() || j.size() > 64) return matrix;
+  std::vector<int64_t> shape;
+  for (const nlohmann::json &length : j) {
+    if (!length.is_number_unsigned()) return matrix;
+    shape.push_back(int64_t(length.get<uint64_t>()));
+  }
+  const std::optional<int64_t> count = io::element_count(shape);
+  return count && *count == q.rows * q.k && shape.back() == matrix[1] ? shape : matrix;
 }
 
 int run_dequantize(const Options &o) {
@@ -73,7 +112,7 @@ int run_dequantize(const Options &o) {
   DequantizeOptions options;
   options.undo_hadamard = !o.keep_rotation;
   std::vector<float> y = dequantize(q, options);
-  const std::vector<int64_t> shape = q.axis == Axis::row ? std::vector<int64_t>{q.rows, q.k} : std::vector<int64_t>{q.k, q.rows};
+  const std::vector<int64_t> shape = original_shape(in, q);
   const auto name = in.metadata.find("tensor");
   io::TensorFile out;
   const std::string tensor = name == in.metadata.end() ? "data" : name->second;
@@ -87,6 +126,8 @@ int run_dequantize(const Options &o) {
     out.tensors.push_back(io::Tensor::from_bits(tensor, id == FormatId::bf16 ? io::DType::bf16 : io::DType::f16, shape, words));
   }
   io::write_tensors(o.out, out);
+  if (o.json)
+    fmt::print("{}\n", nlohmann::ordered_json{{"shape", shape}, {"convention", q.convention}, {"dtype", o.dtype}, {"output", o.out}}.dump());
   return kEqual;
 }
 
@@ -103,7 +144,7 @@ void register_quantize(CLI::App &app, int &exit_code) {
   verb->add_option("--axis", o->axis, "row, or col for the columnwise copy, stored transposed")->check(CLI::IsMember({"row", "col"}));
   verb->add_option("--rounding", o->rounding, "rne, sr-carry8, sr-te, sr-exact")
       ->check(CLI::IsMember({"rne", "sr-carry8", "sr-te", "sr-exact"}));
-  CLI::Option *seed = verb->add_option("--seed", o->seed, "Philox key for stochastic rounding");
+  verb->add_option("--seed", o->seed, "Philox key for stochastic rounding");
   verb->add_option("--offset", o->offset, "Philox offset");
   verb->add_flag("--hadamard", o->hadamard, "16-point random Hadamard along the blocks first");
   verb->add_option("--scale-layout", o->layout, "linear or 128x4")->check(CLI::IsMember({"linear", "128x4"}));
@@ -111,10 +152,7 @@ void register_quantize(CLI::App &app, int &exit_code) {
   verb->add_option("--global-scale", o->scale, "The stored global scale, for presets whose caller gives it");
   verb->add_flag("--json", o->json, "One line of JSON about the result");
   verb->footer("Example: nvfp4 quantize x.npy -o x.q.safetensors --convention te --block 1x16");
-  verb->callback([o, seed, &exit_code] {
-    o->seed_given = seed->count() > 0;
-    exit_code = run_quantize(*o);
-  });
+  verb->callback([o, &exit_code] { exit_code = run_quantize(*o); });
 }
 
 void register_dequantize(CLI::App &app, int &exit_code) {
@@ -123,6 +161,7 @@ void register_dequantize(CLI::App &app, int &exit_code) {
   verb->add_option("in", o->in, "A file written by nvfp4 quantize")->required();
   verb->add_option("-o,--output", o->out, "Output .npy or .safetensors")->required();
   verb->add_option("--dtype", o->dtype, "f32, bf16 or f16")->check(CLI::IsMember({"f32", "bf16", "f16"}));
+  verb->add_flag("--json", o->json, "One line of JSON about the result");
   verb->add_flag("--keep-rotation", o->keep_rotation, "Do not undo the Hadamard rotation");
   verb->footer("Example: nvfp4 dequantize x.q.safetensors -o x.npy");
   verb->callback([o, &exit_code] { exit_code = run_dequantize(*o); });
