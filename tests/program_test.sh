@@ -3,7 +3,7 @@
 # The program as a user meets it: every verb on good input, and bad input that must give one line, exit code 2 and no
 # output file. Needs only a shell; tensors are written as .npy by hand.
 set -uo pipefail
-nvfp4=$1
+nvfp4=$(realpath "$1")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// The loops around block_rule.hpp: orientation, rotation, maxima, blocks and tiles, threads.
+// The loops around block_rule.hpp: orientation, rotation, maxima, blocks and tiles, threads. The vector path
+// of engine.hpp takes over where it covers the convention.
 #include "emulator/quantize/quantize.hpp"
+
+#include "emulator/quantize/engine.hpp"
+#include "emulator/quantize/strip.hpp"
 
 #include <algorithm>
 
@@ -11,8 +15,7 @@
 namespace nvfp4 {
 namespace {
 
-constexpr int kTile = 16;
-constexpr int kMaxBlock = 32;
+using quant::kTile;
 
 void refuse(const Convention &c, const char *what) {
   throw Error("convention '" + std::string(c.name) + "' cannot be quantized with " + what);
@@ -91,138 +94,113 @@ std::vector<Amax> row_maxima(const MatrixView<const float> &x, [[maybe_unused]] 
   return maxima;
 }
 
-/// One strip of 1 or 16 rows: everything that a block needs to know about its surroundings.
-struct Strip {
-  const MatrixView<const float> &x;
-  const Rule &rule;
-  const QuantizeOptions &options;
-  const GlobalScale &global;
-  BlockScaled &out;
-  int64_t first_row;
-  int rows;
+/// By the definition, element by element.
+class Scalar {
+public:
+  Scalar(MatrixView<const float> x, const Rule &rule, const QuantizeOptions &options, int threads)
+      : rule_(rule), options_(options), threads_(threads), operand_(x, options, threads),
+        maxima_(rule.per_row || !(options.global_amax || options.global_scale)
+                    ? row_maxima(operand_.view(), threads)
+                    : std::vector<Amax>{}) {}
 
-  [[nodiscard]] uint32_t random(int64_t r, int64_t i) const {
-    const int64_t index = options.axis == Axis::row ? r * x.cols + i : i * x.rows + r;
-    if (options.rounding == ElementRounding::sr_exact) return options.key.bits32(uint64_t(index));
-    return options.key.bits8(uint64_t(index));
+  [[nodiscard]] Amax maximum() const {
+    Amax all;
+    for (const Amax &m : maxima_) all.merge(m);
+    return all;
   }
 
-  /// Codes of one candidate scale, and their error where four-over-six asks for it.
-  float encode(const float (&values)[kTile][kMaxBlock], int64_t first, int width, const BlockScale &scale,
-               uint8_t (&codes)[kTile][kMaxBlock]) const {
-    float sums[kTile] = {};
-    for (int r = 0; r < rows; ++r)
-      for (int i = 0; i < width; ++i) {
-        const uint32_t bits =
-            options.rounding == ElementRounding::nearest ? 0 : random(first_row + r, first + i);
-        codes[r][i] = encode_element(rule, values[r][i], scale, options.rounding, bits);
-        if (rule.four_over_six != FourOverSix::off)
-          sums[r] = add_error(rule, sums[r], codes[r][i], values[r][i], scale, global.amax);
+  void run(const GlobalScale &global, BlockScaled &out) const {
+    std::vector<GlobalScale> per_row;
+    if (rule_.per_row)
+      for (const Amax &m : maxima_) {
+        out.row_amax.push_back(m.value(rule_.amax_nan));
+        per_row.push_back(global_from_amax(rule_, out.row_amax.back(), options_.source));
       }
-    if (out.block_rows == 1) return sums[0];
-    for (int half = kTile / 2; half > 0; half /= 2)
-      for (int i = 0; i < half; ++i) sums[i] = sums[i] + sums[i + half];
-    return sums[0];
-  }
-
-  void quantize_block(int64_t b) const {
-    const int64_t first = b * rule.block;
-    const int width = int(std::min<int64_t>(rule.block, x.cols - first));
-    float values[kTile][kMaxBlock];
-    Amax amax;
-    for (int r = 0; r < rows; ++r)
-      for (int i = 0; i < width; ++i) {
-        values[r][i] = x(first_row + r, first + i);
-        amax.add(values[r][i]);
-      }
-    const float bmax = amax.value(rule.amax_nan);
-    uint8_t codes[kTile][kMaxBlock] = {};
-    BlockScale scale = block_scale(rule, bmax, global, options.source);
-    const float error = encode(values, first, width, scale, codes);
-    if (rule.four_over_six != FourOverSix::off) {
-      uint8_t wider[kTile][kMaxBlock] = {};
-      const BlockScale four = block_scale(rule, bmax, global, options.source, true);
-      if (encode(values, first, width, four, wider) < error) {
-        scale = four;
-        std::copy_n(&wider[0][0], kTile * kMaxBlock, &codes[0][0]);
+    const MatrixView<const float> &x = operand_.view();
+    const int64_t strips = (out.rows + out.block_rows - 1) / out.block_rows;
+#pragma omp parallel for schedule(static) num_threads(threads_)
+    for (int64_t s = 0; s < strips; ++s) {
+      const int64_t first = s * out.block_rows;
+      const int rows = int(std::min<int64_t>(out.block_rows, out.rows - first));
+      const quant::Strip strip{rule_, options_, rule_.per_row ? per_row[size_t(first)] : global,
+                               out,   first,    rows};
+      for (int64_t b = 0; b < out.scale_cols(); ++b) {
+        const float *at[kTile];
+        for (int r = 0; r < rows; ++r) at[r] = x.row(first + r) + b * rule_.block;
+        strip.quantize_block(b, at);
       }
     }
-    for (int r = 0; r < rows; ++r) store(first_row + r, b, scale.code, codes[r]);
   }
 
-  void store(int64_t r, int64_t b, uint8_t scale, const uint8_t (&codes)[kMaxBlock]) const {
-    out.scales[size_t(r * out.scale_cols() + b)] = scale;
-    const bool nibbles = format(rule.element).storage_bits == 4;
-    uint8_t *const to = out.codes.data() + r * out.row_bytes() + b * rule.block / (nibbles ? 2 : 1);
-    if (nibbles)
-      for (int i = 0; i < rule.block; i += 2) to[i / 2] = uint8_t(codes[i] | codes[i + 1] << 4);
-    else
-      std::copy_n(codes, rule.block, to);
-  }
+private:
+  const Rule &rule_;
+  const QuantizeOptions &options_;
+  int threads_;
+  Operand operand_;
+  std::vector<Amax> maxima_;
 };
+
+/// The second level and then the blocks, on either path.
+template <class Path>
+void fill(const Path &path, const Rule &rule, const QuantizeOptions &options, BlockScaled &out) {
+  GlobalScale global;
+  if (!rule.per_row) {
+    global = options.global_scale ? global_from_word(rule, *options.global_scale)
+             : options.global_amax
+                 ? global_from_amax(rule, *options.global_amax, options.source)
+                 : global_from_amax(rule, path.maximum().value(rule.amax_nan), options.source);
+    out.global_amax = global.amax;
+    out.global_encode = global.encode;
+    out.global_decode = global.decode;
+  }
+  path.run(global, out);
+}
 
 } // namespace
 
-BlockScaled quantize(MatrixView<const float> input, const Convention &convention,
-                     const QuantizeOptions &options) {
-  check_options(input, convention, options);
+void quantize_into(BlockScaled &out, MatrixView<const float> x, const Convention &convention,
+                   const QuantizeOptions &options) {
+  check_options(x, convention, options);
   const Rule &rule = convention.rule;
   int threads = 1;
 #ifdef _OPENMP
   threads = options.threads > 0 ? options.threads : omp_get_max_threads();
 #endif
-  const Operand operand(input, options, threads);
-  const MatrixView<const float> &x = operand.view();
-
-  BlockScaled out{.convention = std::string(convention.name),
-                  .element = rule.element,
-                  .scale = rule.scale,
-                  .block = rule.block,
-                  .block_rows = options.block_rows,
-                  .rows = x.rows,
-                  .k = x.cols,
-                  .padded_k = (x.cols + rule.block - 1) / rule.block * rule.block,
-                  .axis = options.axis,
-                  .source = options.source,
-                  .hadamard = options.hadamard,
-                  .sign_mask = options.hadamard ? options.sign_mask : uint16_t{0}};
+  const bool transposed = options.axis == Axis::col;
+  const int64_t k = transposed ? x.rows : x.cols;
+  out = {.convention = std::string(convention.name),
+         .element = rule.element,
+         .scale = rule.scale,
+         .block = rule.block,
+         .block_rows = options.block_rows,
+         .rows = transposed ? x.cols : x.rows,
+         .k = k,
+         .padded_k = (k + rule.block - 1) / rule.block * rule.block,
+         .axis = options.axis,
+         .source = options.source,
+         .codes = std::move(out.codes),
+         .scales = std::move(out.scales),
+         .hadamard = options.hadamard,
+         .sign_mask = options.hadamard ? options.sign_mask : uint16_t{0}};
   out.codes.resize(size_t(out.rows * out.row_bytes()));
   out.scales.resize(size_t(out.rows * out.scale_cols()));
 
-  std::vector<GlobalScale> per_row;
-  GlobalScale global;
-  if (rule.per_row) {
-    for (const Amax &m : row_maxima(x, threads)) {
-      out.row_amax.push_back(m.value(rule.amax_nan));
-      per_row.push_back(global_from_amax(rule, out.row_amax.back(), options.source));
-    }
-  } else {
-    if (options.global_scale) {
-      global = global_from_word(rule, *options.global_scale);
-    } else if (options.global_amax) {
-      global = global_from_amax(rule, *options.global_amax, options.source);
-    } else {
-      Amax all;
-      for (const Amax &m : row_maxima(x, threads)) all.merge(m);
-      global = global_from_amax(rule, all.value(rule.amax_nan), options.source);
-    }
-    out.global_amax = global.amax;
-    out.global_encode = global.encode;
-    out.global_decode = global.decode;
-  }
+  const quant::Engine engine(x, rule, options, threads);
+  if (engine.covers())
+    fill(engine, rule, options, out);
+  else
+    fill(Scalar(x, rule, options, threads), rule, options, out);
 
-  const int64_t strips = (out.rows + options.block_rows - 1) / options.block_rows;
-#pragma omp parallel for schedule(static) num_threads(threads)
-  for (int64_t s = 0; s < strips; ++s) {
-    const int64_t first = s * options.block_rows;
-    const int rows = int(std::min<int64_t>(options.block_rows, out.rows - first));
-    const Strip strip{x, rule, options, rule.per_row ? per_row[size_t(first)] : global, out, first, rows};
-    for (int64_t b = 0; b < out.scale_cols(); ++b) strip.quantize_block(b);
-  }
   if (options.layout == ScaleLayout::tiled_128x4) {
     out.scales = tile_scales(out.scales, out.rows, out.scale_cols());
     out.layout = options.layout;
   }
+}
+
+BlockScaled quantize(MatrixView<const float> x, const Convention &convention,
+                     const QuantizeOptions &options) {
+  BlockScaled out;
+  quantize_into(out, x, convention, options);
   return out;
 }
 

@@ -36,4 +36,8 @@ struct QuantizeOptions {
 [[nodiscard]] BlockScaled quantize(MatrixView<const float> x, const Convention &convention,
                                    const QuantizeOptions &options = {});
 
+/// The same into a tensor whose memory is used again where it is large enough; what it held is lost.
+void quantize_into(BlockScaled &out, MatrixView<const float> x, const Convention &convention,
+                   const QuantizeOptions &options = {});
+
 } // namespace nvfp4

@@ -4,9 +4,11 @@
 #include "emulator/gemm/isa.hpp"
 #include "golden/io/file.hpp"
 #include "tools/bench/gemm_suite.hpp"
+#include "tools/bench/quantize_suite.hpp"
 #include "tools/bench/yardstick.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
+#include <algorithm>
 #include <fmt/core.h>
 #include <fstream>
 #include <memory>
@@ -19,7 +21,7 @@ namespace {
 using nlohmann::json;
 
 struct Options {
-  std::vector<std::string> works = {"nvfp4", "bf16"};
+  std::vector<std::string> works = {"nvfp4", "bf16", "quantize"};
   std::string compare, out;
   int64_t largest = 2048;
   std::vector<int> threads;
@@ -45,12 +47,50 @@ json read_old(const std::string &path) {
 }
 
 /// The same work, shape and threads in an older run; null when it was not measured.
-json find_result(const json &run, const json &key) {
-  for (const json &r : run["results"])
+json find_result(const json &run, const json &key, const char *list = "results") {
+  if (!run.contains(list) || !run[list].is_array()) return nullptr;
+  for (const json &r : run[list])
     if (r.is_object() && r.value("work", "") == key["work"] && r.value("shape", "") == key["shape"] &&
         r.value("threads", 0) == key["threads"] && r.contains("ratio") && r["ratio"].is_number())
       return r;
   return nullptr;
+}
+
+/// Quantization, stochastic rounding and Hadamard beside memcpy.
+json time_quantization(int threads, int repeats) {
+  json rows = json::array();
+  for (const bench::QuantizeWork &work : bench::quantize_works()) {
+    bench::QuantizeBench one(work, bench::kMemoryShape, threads);
+    std::vector<double> own, copy, ratio;
+    for (int i = 0; i < repeats; ++i) {
+      const bench::QuantizeSample s = one.sample();
+      own.push_back(s.quantize);
+      copy.push_back(s.copy);
+      ratio.push_back(s.copy / s.quantize);
+    }
+    rows.push_back({{"work", work.name},
+                    {"shape", bench::kMemoryShape.name},
+                    {"threads", threads},
+                    {"gb_per_s", one.bytes() * 1e-9 / bench::median(own)},
+                    {"memcpy_gb_per_s", one.bytes() * 1e-9 / bench::median(copy)},
+                    {"ratio", bench::median(ratio)}});
+  }
+  return rows;
+}
+
+void print_quantization(const json &rows, const json &old) {
+  fmt::print("\n{:<36} {:>7} {:>10} {:>10} {:>7}{}\n", "quantization (bytes read)", "threads", "GB/s", "memcpy", "ratio",
+             old.is_null() ? "" : "   old ratio");
+  for (const json &r : rows) {
+    fmt::print("{:<36} {:>7} {:>10.2f} {:>10.2f} {:>7.2f}", r["work"].get<std::string>(), r["threads"].get<int>(),
+               r["gb_per_s"].get<double>(), r["memcpy_gb_per_s"].get<double>(), r["ratio"].get<double>());
+    if (!old.is_null()) {
+      const json before = find_result(old, r, "quantization");
+      if (before.is_null()) fmt::print("{:>12}", "-");
+      else fmt::print("{:>12.2f}", before["ratio"].get<double>());
+    }
+    fmt::print("\n");
+  }
 }
 
 void print(const json &run, const json &old) {
@@ -97,6 +137,7 @@ int run(const Options &o) {
   const double total = double(o.works.size() * shapes.size() * threads.size());
   double done = 0;
   for (const std::string &name : o.works) {
+    if (name == "quantize") continue;
     const bench::Work &work = bench::find_work(name);
     const Unit &unit = find_unit(work.unit);
     for (const bench::Shape &s : shapes) {
@@ -121,6 +162,10 @@ int run(const Options &o) {
       }
     }
   }
+  result["quantization"] = json::array();
+  if (std::find(o.works.begin(), o.works.end(), "quantize") != o.works.end())
+    for (const int t : threads)
+      for (const json &row : time_quantization(t, o.repeats)) result["quantization"].push_back(row);
   if (!o.out.empty()) {
     const std::string text = result.dump(2) + "\n";
     io::write_file_atomically(o.out, std::as_bytes(std::span(text)));
@@ -129,6 +174,7 @@ int run(const Options &o) {
     fmt::print("{}\n", result.dump(2));
   else
     print(result, old);
+  if (!o.json_output && !result["quantization"].empty()) print_quantization(result["quantization"], old);
   return kEqual;
 }
 
@@ -136,9 +182,9 @@ int run(const Options &o) {
 
 void register_bench(CLI::App &app, int &exit_code) {
   CLI::App *verb =
-      app.add_subcommand("bench", "Speed of matrix products beside SGEMM and the machine's peaks");
+      app.add_subcommand("bench", "Speed of matrix products beside SGEMM, of quantization beside memcpy, and the machine's peaks");
   auto o = std::make_shared<Options>();
-  verb->add_option("--work", o->works, "nvfp4, mxfp4, bf16, fp16, fp8, mxfp8 (default nvfp4 and bf16)")
+  verb->add_option("--work", o->works, "nvfp4, mxfp4, bf16, fp16, fp8, mxfp8, quantize (default nvfp4, bf16, quantize)")
       ->delimiter(',');
   verb->add_option("--largest", o->largest, "Largest square, 256 to 4096 (default 2048)")
       ->check(CLI::Range(256, 4096));

@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: Apache-2.0
+// Drives the kernels over a tensor: which conventions they cover, maxima, panels, threads, and what goes back
+// to the definition.
+#include "emulator/quantize/engine.hpp"
+
+#include "emulator/gemm/float_state.hpp"
+#include "emulator/gemm/isa.hpp"
+#include "emulator/quantize/strip.hpp"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+
+namespace nvfp4::quant {
+namespace {
+
+constexpr int64_t kChunk = 16384;          // floats that one step of the maximum reads
+constexpr int64_t kPanelsPerItem = 64;     // 64 kB of input for blocks of 16
+constexpr int64_t kWorthAThread = 1 << 15; // elements
+
+#if defined(__x86_64__)
+using Environment = gemm::FloatState;
+#else
+struct Environment {};
+#endif
+
+const Kernels *choose_kernels() {
+  switch (choose_isa()) {
+  case Isa::avx512: return kernels_avx512();
+  case Isa::avx2: return kernels_avx2();
+  case Isa::scalar: break;
+  }
+  return nullptr;
+}
+
+bool chain_covers(const Rule &r, FormatId source) {
+  if (r.order == ScaleOrder::source_sixth && source == FormatId::f16) return false;
+  if (r.scale_rounding == ScaleRounding::ggml || r.scaling == Scaling::search) return false;
+  if (r.four_over_six != FourOverSix::off && (r.block != 16 || r.element != FormatId::e2m1)) return false;
+  return r.block == 16 || r.block == 32;
+}
+
+/// Null where elements meet their factor in a way that no kernel has.
+Encode find_encoder(const Kernels &kernels, const Rule &r, ElementRounding rounding) {
+  const bool divides = r.scaling == Scaling::divide || r.scaling == Scaling::divide_encode;
+  if (divides != (r.negative_zero == NegativeZero::drop_exact) || (divides && r.flush)) return nullptr;
+  const Meet meet = divides ? Meet::divide : r.flush ? Meet::multiply_flushed : Meet::multiply;
+  return kernels.encoder(r.element, meet, rounding);
+}
+
+Chain make_chain(const Rule &r, const GlobalScale &g, FormatId source) {
+  const float top = value_f32(r.element, format(r.element).max_finite_magnitude());
+  return {.order = r.order,
+          .rounding = r.scale_rounding,
+          .scaling = r.scaling,
+          .zero_multiplier = r.zero_multiplier,
+          .flush = r.flush,
+          .bf16_source = source == FormatId::bf16,
+          .to_four = false,
+          .max_exponent = detail::max_exponent(r.element),
+          .encode = g.encode,
+          .decode = g.decode,
+          .encode_sixth = detail::multiply(r.flush, g.encode, kSixth),
+          .six_decode = detail::multiply(r.flush, 6.0f, g.decode),
+          .inverse_decode = detail::divide(r.flush, 1.0f, g.decode),
+          .inverse_top = 1.0f / top};
+}
+
+/// Values of the UE4M3 codes.
+const std::array<float, 256> &scale_values() {
+  static const std::array<float, 256> values = [] {
+    std::array<float, 256> v{};
+    for (size_t code = 0; code < v.size(); ++code) v[code] = value_f32(FormatId::ue4m3, code);
+    return v;
+  }();
+  return values;
+}
+
+} // namespace
+
+Engine::Engine(MatrixView<const float> x, const Rule &rule, const QuantizeOptions &options, int threads)
+    : x_(x), rule_(rule), options_(options), threads_(x.rows * x.cols < kWorthAThread ? 1 : threads),
+      kernels_(choose_kernels()) {
+  if (kernels_ != nullptr && chain_covers(rule, options.source))
+    encode_ = find_encoder(*kernels_, rule, options.rounding);
+}
+
+Engine::Level Engine::level(const GlobalScale &g) const {
+  const auto positive = [](float v) { return v > 0.0f && v <= kFltMax; };
+  const bool weighable = rule_.four_over_six == FourOverSix::off || g.amax <= kFltMax;
+  return {g, make_chain(rule_, g, options_.source), positive(g.encode) && positive(g.decode) && weighable};
+}
+
+Amax Engine::maximum_of(const float *x, int64_t n) const {
+  Amax all;
+  const uint32_t word = kernels_->amax(x, n);
+  if (word <= kInfinity) {
+    all.word = word;
+    all.number = n > 0;
+  } else {
+    for (int64_t i = 0; i < n; ++i) all.add(x[i]);
+  }
+  return all;
+}
+
+Amax Engine::maximum() const {
+  Amax all;
+  if (options_.hadamard) {
+    const PanelSource source(x_, rule_, options_, *kernels_);
+    const PanelWalk walk = source.walk();
+    const int64_t items = walk.lines() * walk.length();
+#pragma omp parallel num_threads(threads_)
+    {
+      const Environment environment{};
+      Amax mine;
+      Panel panel;
+#pragma omp for schedule(static) nowait
+      for (int64_t item = 0; item < items; ++item) {
+        source.load(walk, item / walk.length(), item % walk.length(), panel);
+        for (int r = 0; r < panel.rows; ++r) mine.merge(maximum_of(panel.x[r], panel.width));
+      }
+#pragma omp critical(nvfp4_quantize_amax)
+      all.merge(mine);
+    }
+    return all;
+  }
+  const bool dense = x_.stride == x_.cols;
+  const int64_t rows = dense ? 1 : x_.rows, length = dense ? x_.rows * x_.cols : x_.cols;
+  const int64_t chunks = (length + kChunk - 1) / kChunk;
+#pragma omp parallel num_threads(threads_)
+  {
+    Amax mine;
+#pragma omp for schedule(static) nowait
+    for (int64_t item = 0; item < rows * chunks; ++item) {
+      const int64_t first = item % chunks * kChunk;
+      mine.merge(maximum_of(x_.row(item / chunks) + first, std::min(kChunk, length - first)));
+    }
+#pragma omp critical(nvfp4_quantize_amax)
+    all.merge(mine);
+  }
+  return all;
+}
+
+void Engine::run(const GlobalScale &global, BlockScaled &out) const {
+  const PanelSource source(x_, rule_, options_, *kernels_);
+  PanelWalk walk = source.walk();
+  if (rule_.per_row) walk.across = false; // a strip at a time: its maxima first
+  const int64_t per_item = rule_.per_row ? std::max<int64_t>(walk.length(), 1) : kPanelsPerItem;
+  const int64_t segments = (walk.length() + per_item - 1) / per_item;
+  const int64_t items = walk.lines() * segments;
+  if (rule_.per_row) out.row_amax.resize(size_t(out.rows));
+  const Level shared = level(global);
+#pragma omp parallel num_threads(threads_)
+  {
+    const Environment environment{};
+    Panel panel;
+#pragma omp for schedule(static)
+    for (int64_t item = 0; item < items; ++item) {
+      // Backwards: the maximum has just left the end of the tensor in the cache.
+      const int64_t from_end = items - 1 - item, line = from_end / segments, segment = from_end % segments;
+      Level own[kPanelRows];
+      if (rule_.per_row) row_levels(source, line, panel, own, out);
+      const int64_t last = std::min(walk.length(), (segment + 1) * per_item);
+      for (int64_t at = segment * per_item; at < last; ++at) {
+        source.load(walk, line, at, panel);
+        if (options_.rounding != ElementRounding::nearest) source.load_random(panel);
+        if (options_.block_rows == 1)
+          quantize_rows(panel, rule_.per_row ? own : nullptr, shared, out);
+        else
+          quantize_tiles(panel, shared, out);
+      }
+    }
+  }
+}
+
+void Engine::row_levels(const PanelSource &source, int64_t strip, Panel &panel, Level *levels,
+                        BlockScaled &out) const {
+  Amax maxima[kPanelRows];
+  for (int64_t p = 0; p < source.shape().panels(); ++p) {
+    source.load(strip, p, panel);
+    for (int r = 0; r < panel.rows; ++r) maxima[r].merge(maximum_of(panel.x[r], panel.width));
+  }
+  const int64_t first = strip * source.shape().strip;
+  for (int r = 0; r < std::min<int64_t>(source.shape().strip, out.rows - first); ++r) {
+    float &amax = out.row_amax[size_t(first + r)];
+    amax = maxima[r].value(rule_.amax_nan);
+    levels[r] = level(global_from_amax(rule_, amax, options_.source));
+  }
+}
+
+uint32_t Engine::choose_scales(const Panel &panel, int r, int rows, const Level &level, const uint32_t *words,
+                               float *factors, uint8_t *scales) const {
+  uint32_t again = kernels_->scales(level.chain, words, factors, scales);
+  if (rule_.four_over_six == FourOverSix::off) return again;
+  Chain to_four = level.chain;
+  to_four.to_four = true;
+  alignas(64) float four_factors[kGroup], sums[kGroup], four_sums[kGroup];
+  uint8_t four_scales[kGroup];
+  again |= kernels_->scales(to_four, words, four_factors, four_scales);
+  error_sums(panel, r, rows, level, factors, scales, sums);
+  error_sums(panel, r, rows, level, four_factors, four_scales, four_sums);
+  for (int b = 0; b < kGroup; ++b)
+    if (four_sums[b] < sums[b]) {
+      factors[b] = four_factors[b];
+      scales[b] = four_scales[b];
+    }
+  return again;
+}
+
+void Engine::error_sums(const Panel &panel, int r, int rows, const Level &level, const float *factors,
+                        const uint8_t *scales, float *sums) const {
+  const ErrorRule weigh{level.global.amax, 6.0f * rule_.e4m3_max, rule_.four_over_six == FourOverSix::mse,
+                        rule_.fused_error};
+  alignas(64) float values[kGroup], transposed[16 * kGroup], of_row[kPanelRows][kGroup] = {};
+  for (int b = 0; b < kGroup; ++b) values[b] = scale_values()[scales[b]];
+  for (int i = 0; i < rows; ++i) {
+    kernels_->transpose(panel.x[r + i], 16, transposed, kGroup);
+    kernels_->errors(weigh, transposed, factors, values, of_row[i]);
+  }
+  if (options_.block_rows > 1)
+    add_rows_as_tree([&](int i, int j) {
+      for (int b = 0; b < kGroup; ++b) of_row[i][b] = of_row[i][b] + of_row[j][b];
+    });
+  std::copy_n(of_row[0], kGroup, sums);
+}
+
+void Engine::quantize_rows(const Panel &panel, const Level *own, const Level &shared,
+                           BlockScaled &out) const {
+  for (int r = 0; r < panel.rows; ++r) {
+    const Level &level = own != nullptr ? own[r] : shared;
+    alignas(64) uint32_t words[kGroup];
+    alignas(64) float factors[kGroup];
+    uint8_t scales[kGroup];
+    uint32_t again = 0xFFFF;
+    if (level.usable) {
+      kernels_->block_amax(panel.x[r], rule_.block, words);
+      again = choose_scales(panel, r, 1, level, words, factors, scales);
+      store_row(panel, r, factors, scales, out);
+    }
+    redo(panel, r, 1, again, level.global, out);
+  }
+}
+
+void Engine::quantize_tiles(const Panel &panel, const Level &level, BlockScaled &out) const {
+  uint32_t again = 0xFFFF;
+  if (level.usable) {
+    alignas(64) uint32_t words[kGroup] = {}, row[kGroup];
+    alignas(64) float factors[kGroup];
+    uint8_t scales[kGroup];
+    for (int r = 0; r < panel.rows; ++r) {
+      kernels_->block_amax(panel.x[r], rule_.block, row);
+      for (int b = 0; b < kGroup; ++b) words[b] = std::max(words[b], row[b]);
+    }
+    again = choose_scales(panel, 0, panel.rows, level, words, factors, scales);
+    for (int r = 0; r < panel.rows; ++r) store_row(panel, r, factors, scales, out);
+  }
+  redo(panel, 0, panel.rows, again, level.global, out);
+}
+
+void Engine::store_row(const Panel &panel, int r, const float *factors, const uint8_t *scales,
+                       BlockScaled &out) const {
+  const int bits = format(rule_.element).storage_bits;
+  const int64_t row = panel.first_row + r;
+  const int blocks = (panel.width + rule_.block - 1) / rule_.block;
+  uint8_t *const codes = out.codes.data() + row * out.row_bytes() + panel.first * bits / 8;
+  std::copy_n(scales, blocks, out.scales.data() + row * out.scale_cols() + panel.first / rule_.block);
+  if (blocks == kGroup) return encode_(panel.x[r], rule_.block, factors, panel.random[r], codes);
+  uint8_t whole[kMaxGroupWidth];
+  encode_(panel.x[r], rule_.block, factors, panel.random[r], whole);
+  std::copy_n(whole, blocks * rule_.block * bits / 8, codes);
+}
+
+void Engine::redo(const Panel &panel, int r, int rows, uint32_t blocks, const GlobalScale &global,
+                  BlockScaled &out) const {
+  const int exist = (panel.width + rule_.block - 1) / rule_.block;
+  for (blocks &= (1u << exist) - 1; blocks != 0; blocks &= blocks - 1) {
+    const int b = std::countr_zero(blocks);
+    const float *x[kPanelRows];
+    for (int i = 0; i < rows; ++i) x[i] = panel.x[r + i] + b * rule_.block;
+    // the one row of a flat panel is all rows of the output
+    const int64_t index = panel.first / rule_.block + b;
+    const int64_t row = panel.first_row + r + index / out.scale_cols();
+    const Strip strip{rule_, options_, global, out, row, rows};
+    strip.quantize_block(index % out.scale_cols(), x);
+  }
+}
+
+} // namespace nvfp4::quant

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// The vector path of quantize(): the same bits as strip.hpp, 16 blocks at a time. README.md explains it.
+#pragma once
+#include "emulator/quantize/panel.hpp"
+
+namespace nvfp4::quant {
+
+/// One call of quantize() on the kernels of the chosen instruction set (NVFP4_ISA).
+class Engine {
+public:
+  Engine(MatrixView<const float> x, const Rule &rule, const QuantizeOptions &options, int threads);
+
+  /// Whether this rule and these options have kernels here. If not, nothing else may be called.
+  [[nodiscard]] bool covers() const { return encode_ != nullptr; }
+
+  /// Over the tensor, after rotation.
+  [[nodiscard]] Amax maximum() const;
+
+  /// Fills codes and scales of `out`, whose vectors have their sizes; for row scales row_amax as well.
+  void run(const GlobalScale &global, BlockScaled &out) const;
+
+private:
+  /// A global scale and what the kernels want to know about it.
+  struct Level {
+    GlobalScale global;
+    Chain chain;
+    bool usable;
+  };
+  [[nodiscard]] Level level(const GlobalScale &global) const;
+  [[nodiscard]] Amax maximum_of(const float *x, int64_t n) const;
+  void row_levels(const PanelSource &source, int64_t strip, Panel &panel, Level *levels,
+                  BlockScaled &out) const;
+  /// Scale codes and factors for the maxima of r and the rows below it that share them; blocks to redo.
+  uint32_t choose_scales(const Panel &panel, int r, int rows, const Level &level, const uint32_t *words,
+                         float *factors, uint8_t *scales) const;
+  void error_sums(const Panel &panel, int r, int rows, const Level &level, const float *factors,
+                  const uint8_t *scales, float *sums) const;
+  void quantize_rows(const Panel &panel, const Level *own, const Level &shared, BlockScaled &out) const;
+  void quantize_tiles(const Panel &panel, const Level &level, BlockScaled &out) const;
+  void store_row(const Panel &panel, int r, const float *factors, const uint8_t *scales,
+                 BlockScaled &out) const;
+  /// By the definition: `rows` rows from r on, one bit per block.
+  void redo(const Panel &panel, int r, int rows, uint32_t blocks, const GlobalScale &global,
+            BlockScaled &out) const;
+
+  MatrixView<const float> x_;
+  const Rule &rule_;
+  const QuantizeOptions &options_;
+  int threads_;
+  const Kernels *kernels_ = nullptr;
+  Encode encode_ = nullptr;
+};
+
+} // namespace nvfp4::quant

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+// The contract between the quantization engine and its kernels for one instruction set. Plain data only, so
+// that files compiled for wider instruction sets share no inline code with the others.
+#pragma once
+#include "emulator/quantize/block_rule.hpp"
+
+namespace nvfp4::quant {
+
+/// Blocks of one row that a kernel call handles: one lane each in the chain from maximum to multiplier.
+inline constexpr int kGroup = 16;
+/// Bits of the smallest word that is not a finite magnitude.
+inline constexpr uint32_t kInfinity = 0x7F800000;
+
+/// What block_scale reads, with everything that does not depend on the block computed beforehand. Only for
+/// positive finite S and p.
+struct Chain {
+  ScaleOrder order;
+  ScaleRounding rounding;
+  Scaling scaling;
+  ZeroMultiplier zero_multiplier;
+  bool flush;
+  bool bf16_source;     ///< ScaleOrder::source_sixth rounds to BF16
+  bool to_four;         ///< the wider candidate of four-over-six
+  int max_exponent;     ///< of the element format
+  float encode, decode; ///< S, p
+  float encode_sixth;   ///< S * K6
+  float six_decode;     ///< 6 p
+  float inverse_decode; ///< 1 / p
+  float inverse_top;    ///< 1 / largest element
+};
+
+/// How an element meets its block's factor. The quotients belong to rules that drop the sign of a zero.
+enum class Meet : uint8_t { multiply, multiply_flushed, divide };
+
+/// The codes of kGroup blocks: x (kGroup, block), factors (kGroup), random: one byte per element, four for
+/// sr_exact, none for nearest. E2M1 is written two to a byte. Factors and x are finite, or the codes of that
+/// block are worthless.
+using Encode = void (*)(const float *x, int block, const float *factors, const uint8_t *random,
+                        uint8_t *codes);
+
+/// How four-over-six weighs a candidate.
+struct ErrorRule {
+  float amax, range; ///< range = 6 M
+  bool squared, fused;
+};
+
+struct Kernels {
+  /// Largest word of n floats without their signs; above kInfinity when there is a NaN.
+  uint32_t (*amax)(const float *x, int64_t n);
+  /// The same for each of kGroup blocks of 16 or 32.
+  void (*block_amax)(const float *x, int block, uint32_t *words);
+  /// kGroup scale codes and factors from the maxima. Returns a bit for each block that the definition must
+  /// redo: a NaN or Inf in it, or a factor that is not a positive finite number or 0 (0 counts where it
+  /// divides).
+  uint32_t (*scales)(const Chain &, const uint32_t *amax, float *factors, uint8_t *codes);
+  /// Errors of kGroup blocks of 16 rounded to E2M1: transposed (16, kGroup), the rest (kGroup).
+  void (*errors)(const ErrorRule &, const float *transposed, const float *factors, const float *scales,
+                 float *sums);
+  /// Null where the combination is not covered.
+  Encode (*encoder)(FormatId element, Meet, ElementRounding);
+  /// The 16 bytes of each Philox block, one after the other. count is a multiple of 8.
+  void (*philox)(uint64_t seed, uint64_t offset, const uint64_t *index, int count, uint8_t *bytes);
+  /// rotate16 on `groups` groups of 16 (at most 32), out of place or in place. Returns a bit for each group
+  /// that it left as it was, for the definition.
+  uint32_t (*rotate)(const float *x, int groups, uint16_t signs, float *rotated);
+  /// A 16 x 16 tile; strides in elements.
+  void (*transpose)(const float *x, int64_t stride, float *transposed, int64_t to_stride);
+  void (*transpose_bytes)(const uint8_t *x, int64_t stride, uint8_t *transposed, int64_t to_stride);
+};
+
+/// Null when not compiled in.
+const Kernels *kernels_avx512();
+const Kernels *kernels_avx2();
+
+// The parts of those tables that live in files of their own.
+Encode encoder_avx512(FormatId element, Meet meet, ElementRounding rounding);
+void philox_avx512(uint64_t seed, uint64_t offset, const uint64_t *index, int count, uint8_t *bytes);
+uint32_t rotate_avx512(const float *x, int groups, uint16_t signs, float *rotated);
+void transpose_avx512(const float *x, int64_t stride, float *transposed, int64_t to_stride);
+void transpose_bytes_avx512(const uint8_t *x, int64_t stride, uint8_t *transposed, int64_t to_stride);
+Encode encoder_avx2(FormatId element, Meet meet, ElementRounding rounding);
+void philox_avx2(uint64_t seed, uint64_t offset, const uint64_t *index, int count, uint8_t *bytes);
+uint32_t rotate_avx2(const float *x, int groups, uint16_t signs, float *rotated);
+void transpose_avx2(const float *x, int64_t stride, float *transposed, int64_t to_stride);
+void transpose_bytes_avx2(const uint8_t *x, int64_t stride, uint8_t *transposed, int64_t to_stride);
+
+} // namespace nvfp4::quant

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the kernels read: up to 16 output rows by 16 blocks of a matrix that may have to be transposed,
+// rotated or padded, and the random bits that belong to it. Knows nothing of conventions.
+#pragma once
+#include "emulator/quantize/kernels.hpp"
+#include "emulator/quantize/quantize.hpp"
+
+namespace nvfp4::quant {
+
+inline constexpr int kPanelRows = 16;
+inline constexpr int kMaxGroupWidth = kGroup * 32; // elements of 16 blocks
+inline constexpr int kBufferRow = kMaxGroupWidth + 16;
+inline constexpr int kRandomRow = 4 * kMaxGroupWidth + 256;
+
+struct Panel {
+  int64_t first_row = 0; ///< of the output
+  int rows = 0;
+  int64_t first = 0; ///< element along k
+  int width = 0;     ///< elements that exist; the rest of the group is +0
+  const float *x[kPanelRows];
+  const uint8_t *random[kPanelRows]; ///< as Encode reads them
+
+  alignas(64) float buffer[kPanelRows * kBufferRow];
+  alignas(64) uint8_t noise[kPanelRows * kRandomRow];
+};
+
+/// How the output is cut. A dense matrix of whole blocks is one long row: no block sees a row's end.
+struct PanelShape {
+  int64_t rows = 0, k = 0;
+  bool flat = false;
+  int strip = 1; ///< rows of a panel
+  int group = 0; ///< elements along k of a panel
+
+  [[nodiscard]] int64_t strips() const { return (rows + strip - 1) / strip; }
+  [[nodiscard]] int64_t panels() const { return (k + group - 1) / group; } ///< of a strip
+};
+
+/// In which order panels are visited: along a strip, or, where rows of the output are columns in memory, across
+/// the strips, so that neighbours in memory follow each other.
+struct PanelWalk {
+  int64_t strips, panels;
+  bool across;
+
+  [[nodiscard]] int64_t lines() const { return across ? panels : strips; }
+  [[nodiscard]] int64_t length() const { return across ? strips : panels; }
+};
+
+class PanelSource {
+public:
+  PanelSource(MatrixView<const float> x, const Rule &rule, const QuantizeOptions &options,
+              const Kernels &kernels);
+  [[nodiscard]] const PanelShape &shape() const { return shape_; }
+
+  [[nodiscard]] PanelWalk walk() const {
+    return {shape_.strips(), shape_.panels(), options_.axis == Axis::col};
+  }
+
+  /// Values only, without random bits.
+  void load(int64_t strip, int64_t index, Panel &panel) const;
+  void load(const PanelWalk &walk, int64_t line, int64_t at, Panel &panel) const {
+    load(walk.across ? at : line, walk.across ? line : at, panel);
+  }
+  /// The random bits of a panel that was loaded.
+  void load_random(Panel &panel) const;
+
+private:
+  void load_row(int r, Panel &panel) const;
+  void load_transposed(Panel &panel) const;
+  void random_row(int r, Panel &panel) const;
+  void random_transposed(int i, Panel &panel) const;
+  void rotate(const float *x, int groups, float *rotated) const;
+
+  MatrixView<const float> x_;
+  const QuantizeOptions &options_;
+  const Kernels &kernels_;
+  PanelShape shape_;
+};
+
+} // namespace nvfp4::quant
