@@ -61,6 +61,8 @@ TextFile parse_text(std::string_view text, const std::string &path) {
       if (file.header.back().first == "columns") file.columns = split(file.header.back().second);
     } else if (!line.empty()) {
       std::vector<std::string> cells = split(line);
+      if (cells.empty()) continue;
+      if (cells.front().front() == '#') throw Error(where + "a header line starts with '# ', a case does not start with '#'");
       if (cells.size() != file.columns.size())
         throw Error(where + "expected " + std::to_string(file.columns.size()) + " columns, got " +
                     std::to_string(cells.size()));

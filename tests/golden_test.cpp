@@ -34,6 +34,8 @@ TEST_CASE("golden text: broken files name file and line", "[golden]") {
   CHECK_THROWS_WITH(golden::parse_text("hello\n", "x.txt"), Catch::Contains("x.txt: not a golden text file"));
   CHECK_THROWS_WITH(golden::parse_text("", "x.txt"), Catch::Contains("x.txt: empty"));
   CHECK_THROWS_WITH(golden::parse_text(std::string(kCase) + "two 00\n", "x.txt"), Catch::Contains("x.txt:7: expected 5 columns, got 2"));
+  CHECK(golden::parse_text(std::string(kCase) + "  \n", "x.txt").rows.size() == 1); // found by the fuzzer
+  CHECK_THROWS_WITH(golden::parse_text(std::string(kCase) + " # a b c d\n", "x.txt"), Catch::Contains("x.txt:7: a header line"));
   CHECK_THROWS_WITH(golden::parse_hex_words("12x4", 16, "x.txt: case 1"), Catch::Contains("'x' is not a hex digit"));
   CHECK_THROWS_WITH(golden::parse_hex_words("123", 16, "x.txt: case 1"), Catch::Contains("whole words"));
 }

@@ -35,8 +35,8 @@ struct PanelShape {
   [[nodiscard]] int64_t panels() const { return (k + group - 1) / group; } ///< of a strip
 };
 
-/// In which order panels are visited: along a strip, or, where rows of the output are columns in memory, across
-/// the strips, so that neighbours in memory follow each other.
+/// In which order panels are visited: along a strip, or, where rows of the output are columns in memory,
+/// across the strips, so that neighbours in memory follow each other.
 struct PanelWalk {
   int64_t strips, panels;
   bool across;
