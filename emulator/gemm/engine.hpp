@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the GEMM engines share: the job, where finished outputs go, and the entry of each engine. Internal.
 #pragma once
+#include "emulator/gemm/float_state.hpp"
 #include "emulator/gemm/gemm.hpp"
 #include "emulator/gemm/isa.hpp"
 
 #include <atomic>
+#include <omp.h>
 
 namespace nvfp4::gemm {
 
@@ -58,5 +60,21 @@ struct Task {
 
 /// Units with FP32 words as accumulator and F at most 25 (fdpa, st_fdpa); false when not covered.
 [[nodiscard]] bool run_fdpa(const Job &job, Isa isa, Sink sink);
+
+/// Runs all tasks on job.threads threads. Each thread has its own Block(job, kernels, sink) and float state.
+template <class Block, class Kernels>
+void run_tasks(const Job &job, const Kernels &kernels, const Sink &sink, const std::vector<Task> &tasks) {
+  Progress progress(job.progress, int64_t(tasks.size()));
+#pragma omp parallel num_threads(job.threads)
+  {
+    const FloatState state;
+    Block block(job, kernels, sink);
+#pragma omp for schedule(dynamic, 1)
+    for (size_t t = 0; t < tasks.size(); ++t) {
+      block.run(tasks[t]);
+      progress.finished(omp_get_thread_num());
+    }
+  }
+}
 
 } // namespace nvfp4::gemm

@@ -161,17 +161,7 @@ bool run_fdpa(const Job &job, Isa isa, Sink sink) {
   if (kernels == nullptr || !covered(*job.rule) || job.a->padded_k == 0 || job.a->padded_k > kMaxK)
     return false;
   const std::vector<Task> tasks = cut(job.a->rows, job.b->rows, kRows, kCols, kernels->mr, job.threads);
-  Progress progress(job.progress, int64_t(tasks.size()));
-#pragma omp parallel num_threads(job.threads)
-  {
-    const FloatState state;
-    Block block(job, *kernels, sink);
-#pragma omp for schedule(dynamic, 1)
-    for (size_t t = 0; t < tasks.size(); ++t) {
-      block.run(tasks[t]);
-      progress.finished(omp_get_thread_num());
-    }
-  }
+  run_tasks<Block>(job, *kernels, sink, tasks);
   return true;
 #else
   (void)job, (void)isa, (void)sink;

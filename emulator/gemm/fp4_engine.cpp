@@ -218,17 +218,7 @@ bool run_fp4(const Job &job, Isa isa, Sink sink) {
   const int64_t cols =
       std::clamp<int64_t>(budget / column_bytes / kernels->nr * kernels->nr, 2 * kernels->nr, 256);
   const std::vector<Task> tasks = cut(job.a->rows, job.b->rows, 2048, cols, kernels->mr, job.threads);
-  Progress progress(job.progress, int64_t(tasks.size()));
-#pragma omp parallel num_threads(job.threads)
-  {
-    const FloatState state;
-    Block block(job, *kernels, sink);
-#pragma omp for schedule(dynamic, 1)
-    for (size_t t = 0; t < tasks.size(); ++t) {
-      block.run(tasks[t]);
-      progress.finished(omp_get_thread_num());
-    }
-  }
+  run_tasks<Block>(job, *kernels, sink, tasks);
   return true;
 #else
   (void)job, (void)isa, (void)sink;
