@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// Chooses the CPU backend and holds what all of them share.
+#include "emulator/gemm/isa.hpp"
+#include "reference_models/backend/cpu_backend.hpp"
+#include "reference_models/backend/cpu_backends.hpp"
+
+#include <algorithm>
+#include <omp.h>
+
+namespace nvfp4::models {
+namespace {
+
+int thread_count(int threads) { return threads > 0 ? threads : std::max(1, omp_get_max_threads()); }
+
+} // namespace
+
+void *allocate_host(size_t bytes) {
+  const size_t rounded = (std::max<size_t>(bytes, 1) + 63) / 64 * 64;
+  void *memory = std::aligned_alloc(64, rounded);
+  if (memory == nullptr)
+    throw Error("out of memory: expected room for " + std::to_string(bytes) +
+                " bytes; use a smaller model, batch or sequence");
+  std::memset(memory, 0, rounded);
+  return memory;
+}
+
+void release_host(void *memory) noexcept { std::free(memory); }
+
+std::unique_ptr<Backend<float>> make_cpu_backend(int threads) {
+  const int n = thread_count(threads);
+#if defined(__x86_64__)
+  switch (choose_isa()) {
+  case Isa::avx512: return std::unique_ptr<Backend<float>>(new_avx512_backend(n));
+  case Isa::avx2: return std::unique_ptr<Backend<float>>(new_avx2_backend(n));
+  case Isa::scalar: break;
+  }
+#endif
+  return make_baseline_backend(n);
+}
+
+std::unique_ptr<Backend<double>> make_double_backend(int threads) {
+  return make_baseline_double_backend(thread_count(threads));
+}
+
+} // namespace nvfp4::models

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// The CPU backend for one instruction set: teams are iterations of an OpenMP loop. Included by one file per
+// instruction set, which defines Multiply<Tag, T> first. Internal.
+#pragma once
+#include "reference_models/backend/backend.hpp"
+
+#include <cstdlib>
+#include <cstring>
+
+namespace nvfp4::models {
+
+/// Memory of the CPU; not inline, so that no instruction set's build defines it.
+void *allocate_host(size_t bytes);
+void release_host(void *memory) noexcept;
+
+template <class Tag, class T> class CpuBackend final : public Backend<T> {
+public:
+  explicit CpuBackend(int threads) : threads_(threads) {}
+
+  void *allocate(size_t bytes) override { return allocate_host(bytes); }
+  void release(void *memory) noexcept override { release_host(memory); }
+  void upload(void *device, const void *host, size_t bytes) override {
+    __builtin_memcpy(device, host, bytes);
+  }
+  void download(void *host, const void *device, size_t bytes) override {
+    __builtin_memcpy(host, device, bytes);
+  }
+  void copy(void *to, const void *from, size_t bytes) override { __builtin_memmove(to, from, bytes); }
+  void zero(void *device, size_t bytes) override { __builtin_memset(device, 0, bytes); }
+  bool shares_memory() const override { return true; }
+
+#define NVFP4_DEFINE(Kernel)                                                                                 \
+  void run(const Kernel<T> &kernel) override { launch(kernel); }
+  NVFP4_MODEL_KERNELS(NVFP4_DEFINE)
+#undef NVFP4_DEFINE
+
+private:
+  template <class K> void launch(const K &kernel) const {
+    const int64_t n = kernel.teams();
+    if (n <= 1 || threads_ == 1) {
+      const CpuTeam<Tag, T> team;
+      for (int64_t i = 0; i < n; ++i) kernel(team, i);
+      return;
+    }
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads_)
+    for (int64_t i = 0; i < n; ++i) {
+      const CpuTeam<Tag, T> team;
+      kernel(team, i);
+    }
+  }
+  int threads_;
+};
+
+} // namespace nvfp4::models

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+// The short convolution of Gated DeltaNet: causal, one filter of four taps a channel, then SiLU.
+#pragma once
+#include "reference_models/kernels/norm.hpp"
+
+namespace nvfp4::models {
+
+inline constexpr int64_t kTaps = 4;
+
+/// Token t of one channel; taps before `first` see 0.
+template <class T>
+NVFP4_INLINE T convolve(int64_t channels, const T *x, const T *weight, int64_t t, int64_t first) {
+  T z = T(0);
+  for (int64_t w = 0; w < kTaps; ++w) {
+    const T value = x[(w < first ? t : t - (kTaps - 1) + w) * channels];
+    z = numerics::fma(weight[w], w < first ? T(0) : value, z);
+  }
+  return z;
+}
+
+/// y = silu(z), z_t = sum over w of weight[c, w] x[t - 3 + w], where x is 0 before its sequence: fused
+/// multiply-adds from 0, w increasing. As in PyTorch, the last tap is the current token's.
+template <class T> struct ConvolutionForward {
+  int64_t tokens, length, channels; ///< tokens is a multiple of length
+  const T *x, *weight;              // (tokens, channels), (channels, 4)
+  T *y;                             // not x
+
+  [[nodiscard]] int64_t teams() const { return row_teams(tokens); }
+  template <class Team> NVFP4_INLINE void operator()(const Team &team, int64_t index) const {
+    const auto s = *this;
+    rows_of_team(team, tokens, index, [=](int64_t t, const auto &lane) {
+      const int64_t first = numerics::max<int64_t>(0, kTaps - 1 - t % s.length);
+      lane.each(s.channels, [=](int64_t c) {
+        s.y[t * s.channels + c] =
+            numerics::silu(convolve(s.channels, s.x + c, s.weight + c * kTaps, t, first));
+      });
+    });
+  }
+};
+
+/// dx, and dweight += its gradient; z is computed again. Teams of 16 channels.
+template <class T> struct ConvolutionBackward {
+  int64_t tokens, length, channels;
+  const T *dy, *x, *weight;
+  T *dx, *dweight; // (tokens, channels), (channels, 4)
+  T *dz;           // (tokens, channels), scratch
+
+  [[nodiscard]] int64_t teams() const { return (channels + 15) / 16; }
+  template <class Team> NVFP4_INLINE void operator()(const Team &team, int64_t index) const {
+    const auto s = *this;
+    const int64_t begin = index * 16, width = numerics::min<int64_t>(16, channels - begin);
+    team.rows(tokens, [=](int64_t t, const auto &lane) {
+      const int64_t first = numerics::max<int64_t>(0, kTaps - 1 - t % s.length);
+      lane.each(width, [=](int64_t j) {
+        const int64_t c = begin + j;
+        const T z = convolve(s.channels, s.x + c, s.weight + c * kTaps, t, first);
+        s.dz[t * s.channels + c] = s.dy[t * s.channels + c] * numerics::silu_derivative(z);
+      });
+    });
+    team.rows(tokens, [=](int64_t t, const auto &lane) {
+      const int64_t left = s.length - t % s.length; // tokens from here to the sequence's end
+      lane.each(width, [=](int64_t j) {
+        const int64_t c = begin + j;
+        T d = T(0);
+        for (int64_t w = 0; w < kTaps; ++w) { // tap 3 - w of the token w later
+          const T later = s.dz[(w < left ? t + w : t) * s.channels + c];
+          d = numerics::fma(s.weight[c * kTaps + kTaps - 1 - w], w < left ? later : T(0), d);
+        }
+        s.dx[t * s.channels + c] = d;
+      });
+    });
+    for (int64_t w = 0; w < kTaps; ++w) {
+      const int64_t back = kTaps - 1 - w;
+      team.column_sums(
+          tokens, width,
+          [=](int64_t t, int64_t j) {
+            return t % s.length < back
+                       ? T(0)
+                       : s.dz[t * s.channels + begin + j] * s.x[(t - back) * s.channels + begin + j];
+          },
+          [=](int64_t j, T sum) {
+            T &to = s.dweight[(begin + j) * kTaps + w];
+            to = to + sum;
+          });
+    }
+  }
+};
+
+} // namespace nvfp4::models
