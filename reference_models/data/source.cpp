@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+// Decides between text and task.
+#include "reference_models/data/source.hpp"
+#include "emulator/config.hpp"
+#include "reference_models/data/tasks.hpp"
+#include "reference_models/data/text.hpp"
+
+namespace nvfp4::models {
+
+std::unique_ptr<DataSource> open_data(const std::string &spec, double validation_fraction, int64_t sequence) {
+  if (sequence < 1 || sequence > max_sequence)
+    throw Error("expected a sequence of 1 to " + std::to_string(max_sequence) + " tokens, got " +
+                std::to_string(sequence));
+  if (spec.starts_with(task_prefix)) return open_task(spec, sequence);
+  return open_text(spec, validation_fraction, sequence);
+}
+
+} // namespace nvfp4::models
