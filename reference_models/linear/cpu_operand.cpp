@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: Apache-2.0
+// Filling operands: rounding to the source type, quantization, packing for the GEMM, hot-channel segments.
+#include "reference_models/linear/cpu_operand.hpp"
+
+#include "emulator/multiversion.hpp"
+#include "emulator/quantize/global_alpha.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+namespace nvfp4::models::cpu {
+namespace {
+
+int64_t round_up(int64_t x, int64_t to) { return (x + to - 1) / to * to; }
+
+NVFP4_MULTIVERSION void round_all(const float *x, int64_t n, float *y) {
+  for (int64_t i = 0; i < n; ++i) y[i] = to_bf16(x[i]);
+}
+
+NVFP4_MULTIVERSION void round_row(const float *x, int64_t n, uint16_t *words) {
+  for (int64_t i = 0; i < n; ++i) words[i] = uint16_t(bit_cast<uint32_t>(to_bf16(x[i])) >> 16);
+}
+
+/// Gives `packed` its shape: rows of `columns` elements, padded to the unit's K. Contents are left as they
+/// are.
+void shape(PackedOperand &packed, const UnitRule &unit, FormatId format, int64_t rows, int64_t columns) {
+  packed.format = format;
+  packed.rows = rows;
+  packed.k = columns;
+  packed.padded_k = round_up(columns, unit.k);
+  packed.scale_block = unit.scale_block;
+}
+
+/// Zeroes the codes and neutralises the scales behind `columns`.
+void clear_padding(PackedOperand &p, const UnitRule &unit, int64_t columns) {
+  if (columns == p.padded_k) return;
+  const int bits = format(p.format).storage_bits;
+  const int64_t first = columns * bits / 8, blocks = p.scale_block == 0 ? 0 : p.padded_k / p.scale_block;
+  const uint8_t neutral = unit.scale == FormatId::ue8m0 ? 127 : 0x38; // 1.0
+  for (int64_t r = 0; r < p.rows; ++r) {
+    std::memset(p.codes.data() + r * p.row_bytes() + first, 0, size_t(p.row_bytes() - first));
+    if (blocks != 0)
+      std::memset(p.scales.data() + r * blocks + columns / p.scale_block, neutral,
+                  size_t(blocks - columns / p.scale_block));
+  }
+}
+
+void scan(PackedOperand &p, const UnitRule &unit) {
+  p.ranges.resize(size_t(p.rows));
+  for (int64_t r = 0; r < p.rows; ++r) p.ranges[size_t(r)] = row_range(unit, p, r);
+}
+
+/// BF16 words of x (rows, cols), or of its transpose.
+void pack_bf16(CpuOperand &out, const UnitRule &unit, const float *x, int64_t rows, int64_t cols, Axis axis) {
+  PackedOperand &p = out.packed;
+  const bool transposed = axis == Axis::col;
+  shape(p, unit, FormatId::bf16, transposed ? cols : rows, transposed ? rows : cols);
+  p.codes.resize(size_t(p.rows * p.row_bytes()));
+  p.scales.clear();
+  out.scaled = false;
+  auto *const words = reinterpret_cast<uint16_t *>(p.codes.data());
+  if (!transposed) {
+    for (int64_t r = 0; r < rows; ++r) round_row(x + r * cols, cols, words + r * p.padded_k);
+  } else {
+    constexpr int64_t side = 32;
+    alignas(64) uint16_t tile[side][side];
+    for (int64_t r = 0; r < rows; r += side)
+      for (int64_t c = 0; c < cols; c += side) {
+        const int64_t height = std::min(side, rows - r), width = std::min(side, cols - c);
+        for (int64_t i = 0; i < height; ++i) round_row(x + (r + i) * cols + c, width, tile[i]);
+        for (int64_t j = 0; j < width; ++j)
+          for (int64_t i = 0; i < height; ++i) words[(c + j) * p.padded_k + r + i] = tile[i][j];
+      }
+  }
+  clear_padding(p, unit, p.k);
+  scan(p, unit);
+}
+
+/// Copies the codes and scales of q to column `column` of p.
+void copy_columns(const BlockScaled &q, PackedOperand &p, int64_t column) {
+  const int64_t bits = format(p.format).storage_bits, blocks = p.padded_k / p.scale_block;
+  for (int64_t r = 0; r < q.rows; ++r) {
+    std::memcpy(p.codes.data() + r * p.row_bytes() + column * bits / 8, q.codes.data() + r * q.row_bytes(),
+                size_t(q.row_bytes()));
+    std::memcpy(p.scales.data() + r * blocks + column / p.scale_block, q.scales.data() + r * q.scale_cols(),
+                size_t(q.scale_cols()));
+  }
+}
+
+/// Reads values of a block-scaled operand: tables of what codes and scales stand for.
+class Reader {
+public:
+  explicit Reader(const CpuOperand &o)
+      : packed_(o.packed),
+        rule_(find_convention(o.quantized.convention).rule), global_{o.quantized.global_amax,
+                                                                     o.quantized.global_encode,
+                                                                     o.quantized.global_decode} {
+    const Values &v = values(rule_.scale);
+    for (size_t s = 0; s < factors_.size(); ++s) factors_[s] = decode_values(rule_, 1.0f, v[s], global_);
+  }
+  [[nodiscard]] float operator()(const uint8_t *codes, const uint8_t *scales, int64_t c) const {
+    const float v = elements_[size_t(codes[c / 2] >> (4 * (c % 2)) & 15)];
+    const uint8_t scale = scales[c / 16];
+    // 1 times a factor is the factor, unless the rule multiplies in another order
+    if (rule_.decoding == Decoding::amax_divide)
+      return decode_values(rule_, v, values(rule_.scale)[scale], global_);
+    return v * factors_[scale];
+  }
+  [[nodiscard]] const uint8_t *codes(int64_t r) const {
+    return packed_.codes.data() + r * packed_.row_bytes();
+  }
+  [[nodiscard]] const uint8_t *scales(int64_t r) const { return packed_.row_scales(r); }
+
+private:
+  using Values = std::array<float, 256>;
+  static const Values &values(FormatId id) {
+    const auto table = [](FormatId f) {
+      Values t{};
+      for (size_t c = 0; c < t.size(); ++c) t[c] = value_f32(f, c);
+      return t;
+    };
+    static const Values e2m1 = table(FormatId::e2m1), ue4m3 = table(FormatId::ue4m3);
+    return id == FormatId::e2m1 ? e2m1 : ue4m3;
+  }
+  const PackedOperand &packed_;
+  const Rule &rule_;
+  GlobalScale global_;
+  const Values &elements_ = values(FormatId::e2m1);
+  Values factors_{};
+};
+
+/// (rows, count) values of a segment.
+void gather(const PatchTask &task, const CpuOperand &main, Segment segment, std::vector<float> &out) {
+  const int64_t rows = main.packed.rows;
+  const Reader read(main);
+  const int64_t x_row = task.axis == Axis::row ? main.quantized.k : 1,
+                x_col = task.axis == Axis::row ? 1 : rows;
+  const bool rounds = task.source == FormatId::bf16;
+  out.resize(size_t(rows * task.count));
+  for (int64_t r = 0; r < rows; ++r) {
+    const uint8_t *const codes = read.codes(r), *const scales = read.scales(r);
+    float *const to = out.data() + r * task.count;
+    for (int64_t i = 0; i < task.count; ++i) to[i] = read(codes, scales, task.channels[i]);
+    if (segment == Segment::value) continue;
+    for (int64_t i = 0; i < task.count; ++i) {
+      const float x = task.x[r * x_row + task.channels[i] * x_col];
+      to[i] = (rounds ? to_bf16(x) : x) - to[i];
+    }
+  }
+}
+
+/// Codes and scales of whole blocks, side by side.
+void copy_blocks(const PatchTask &task, const PackedOperand &main, PackedOperand &p, int64_t column) {
+  const int64_t blocks = p.padded_k / 16;
+  for (int64_t r = 0; r < p.rows; ++r)
+    for (int64_t i = 0; i < task.count; i += 16) {
+      const int64_t from = task.channels[i];
+      std::memcpy(p.codes.data() + r * p.row_bytes() + (column + i) / 2,
+                  main.codes.data() + r * main.row_bytes() + from / 2, 8);
+      p.scales[size_t(r * blocks + (column + i) / 16)] = main.row_scales(r)[from / 16];
+    }
+}
+
+} // namespace
+
+float CpuOperand::alpha(const CpuOperand &b) const {
+  return scaled ? global_alpha(quantized, b.quantized, 1.0f, AlphaRule::by_convention) : 1.0f;
+}
+
+const float *rounded(FormatId source, const float *x, int64_t n, Workspace &workspace) {
+  if (source != FormatId::bf16) return x;
+  std::vector<float> &copy = workspace.rounded;
+  if (workspace.rounded_from == x) return copy.data();
+  if (int64_t(copy.size()) < n) copy.resize(size_t(n));
+  round_all(x, n, copy.data());
+  workspace.rounded_from = x;
+  return copy.data();
+}
+
+void read_values(const CpuOperand &q, int64_t width, std::vector<float> &out) {
+  const Reader read(q);
+  out.resize(size_t(q.packed.rows * width));
+  for (int64_t r = 0; r < q.packed.rows; ++r)
+    for (int64_t c = 0; c < width; ++c) out[size_t(r * width + c)] = read(read.codes(r), read.scales(r), c);
+}
+
+void quantize(const QuantizeTask &task, Workspace &workspace, int threads) {
+  CpuOperand &out = static_cast<CpuOperand &>(*task.out);
+  const OperandRecipe &recipe = *task.recipe;
+  const UnitRule &unit = task.unit->rule;
+  if (recipe.format == OperandFormat::bf16) {
+    pack_bf16(out, unit, task.x, task.rows, task.cols, task.axis);
+    return;
+  }
+  const Convention &convention = find_convention(recipe.convention);
+  const float *x = rounded(task.source, task.x, task.rows * task.cols, workspace);
+  int64_t rows = task.rows;
+  if (recipe.hadamard && task.axis == Axis::col && rows % kHadamardSize != 0) {
+    rows = round_up(rows, kHadamardSize);
+    std::vector<float> &copy = workspace.rounded;
+    if (x == task.x) {
+      copy.assign(x, x + task.rows * task.cols);
+      workspace.rounded_from = nullptr;
+    }
+    copy.resize(std::max(copy.size(), size_t(rows * task.cols)));
+    std::fill(copy.begin() + task.rows * task.cols, copy.begin() + rows * task.cols, 0.0f);
+    x = copy.data();
+  }
+  PackedOperand &p = out.packed;
+  BlockScaled &q = out.quantized;
+  std::swap(q.codes, p.codes); // the larger memory
+  std::swap(q.scales, p.scales);
+  quantize_into(q, {x, rows, task.cols}, convention,
+                {.axis = task.axis,
+                 .block_rows = recipe.block_rows,
+                 .rounding = recipe.rounding,
+                 .key = task.key,
+                 .hadamard = recipe.hadamard,
+                 .source = task.source,
+                 .threads = threads});
+  out.scaled = true;
+  shape(p, unit, q.element, q.rows, q.padded_k);
+  if (p.padded_k == q.padded_k) {
+    std::swap(q.codes, p.codes);
+    std::swap(q.scales, p.scales);
+  } else {
+    p.codes.resize(size_t(p.rows * p.row_bytes()));
+    p.scales.resize(size_t(p.rows * (p.padded_k / p.scale_block)));
+    copy_columns(q, p, 0);
+    clear_padding(p, unit, q.padded_k);
+  }
+  scan(p, unit);
+}
+
+void patch(const PatchTask &task, Workspace &workspace) {
+  CpuOperand &out = static_cast<CpuOperand &>(*task.out);
+  const CpuOperand &main = static_cast<const CpuOperand &>(*task.main);
+  const UnitRule &unit = task.unit->rule;
+  const int64_t rows = main.packed.rows, segments = int64_t(task.segments.size());
+  if (task.bf16) {
+    if (segments != 1) throw Error("a BF16 patch has one segment");
+    gather(task, main, task.segments[0], workspace.gathered);
+    pack_bf16(out, unit, workspace.gathered.data(), rows, task.count, Axis::row);
+    return;
+  }
+  const BlockScaled &q = main.quantized;
+  const Convention &convention = find_convention(q.convention);
+  const int64_t width = round_up(task.count, 16), own = task.append ? q.padded_k : 0;
+  BlockScaled &meta = out.quantized;
+  meta.convention = q.convention;
+  meta.global_amax = q.global_amax;
+  meta.global_encode = q.global_encode;
+  meta.global_decode = q.global_decode;
+  out.scaled = true;
+  PackedOperand &p = out.packed;
+  shape(p, unit, FormatId::e2m1, rows, own + segments * width);
+  p.codes.resize(size_t(rows * p.row_bytes()));
+  p.scales.resize(size_t(rows * (p.padded_k / 16)));
+  if (task.append)
+    for (int64_t r = 0; r < rows; ++r) {
+      std::memcpy(p.codes.data() + r * p.row_bytes(), main.packed.codes.data() + r * main.packed.row_bytes(),
+                  size_t(own / 2));
+      std::memcpy(p.scales.data() + r * (p.padded_k / 16), main.packed.row_scales(r), size_t(own / 16));
+    }
+  int64_t column = own;
+  for (const Segment segment : task.segments) {
+    if (task.whole_blocks && segment == Segment::value) {
+      copy_blocks(task, main.packed, p, column);
+    } else {
+      gather(task, main, segment, workspace.gathered);
+      QuantizeOptions options{.threads = 1};
+      if (convention.rule.global != GlobalRule::none) options.global_amax = q.global_amax;
+      quantize_into(workspace.segment, {workspace.gathered.data(), rows, task.count}, convention, options);
+      copy_columns(workspace.segment, p, column);
+    }
+    column += width;
+  }
+  clear_padding(p, unit, column);
+  scan(p, unit);
+}
+
+} // namespace nvfp4::models::cpu

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+// An operand on the CPU: what the emulator's GEMM reads, and what is needed to read values back. Internal to
+// the CPU engine; the functions run on the calling thread and `threads` more.
+#pragma once
+#include "emulator/gemm/gemm.hpp"
+#include "reference_models/linear/operand_engine.hpp"
+
+namespace nvfp4::models::cpu {
+
+class CpuOperand final : public Operand {
+public:
+  PackedOperand packed; ///< the segments of a patch stand behind the main columns
+  BlockScaled
+      quantized; ///< of block-scaled operands; codes and scales are moved into `packed` where they fit
+  bool scaled = false;
+
+  [[nodiscard]] float alpha(const CpuOperand &b) const;
+};
+
+/// Memory that a thread uses again and again.
+struct Workspace {
+  std::vector<float> rounded, gathered;
+  const float *rounded_from = nullptr; ///< what `rounded` was made from, within one batch
+  BlockScaled segment;
+};
+
+void quantize(const QuantizeTask &task, Workspace &workspace, int threads);
+void patch(const PatchTask &task, Workspace &workspace);
+
+/// x as the recipe's source type has it: x itself, or a rounded copy in the workspace.
+[[nodiscard]] const float *rounded(FormatId source, const float *x, int64_t n, Workspace &workspace);
+
+/// The first `width` columns of an NVFP4 operand as FP32, (rows, width).
+void read_values(const CpuOperand &q, int64_t width, std::vector<float> &out);
+
+} // namespace nvfp4::models::cpu

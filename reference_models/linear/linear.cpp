@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+// The order of work in a group of linear layers: quantize, choose and patch hot channels, multiply, add up.
+#include "reference_models/linear/linear.hpp"
+
+#include "reference_models/linear/patched_product.hpp"
+
+#include <algorithm>
+
+namespace nvfp4::models {
+namespace {
+
+/// Views for the f32 products.
+template <class T> View<const T> matrix(const T *data, int64_t cols) { return {data, cols, 1}; }
+
+bool is_f32(const GemmRecipe &g) { return g.a.format == OperandFormat::f32; }
+
+} // namespace
+
+template <class T> struct LinearGroup<T>::Impl {
+  Backend<T> &backend;
+  OperandEngine *engine;
+  std::vector<LinearWeight<T>> members;
+  std::vector<LinearRecipe> recipes;
+  std::vector<MemberProducts> products; ///< empty when all is f32
+  std::vector<Array<float>> terms;      ///< dgrads of the members but the first
+  Stages stages;
+
+  Impl(Backend<T> &b, OperandEngine *e, std::vector<LinearWeight<T>> m, const Recipe &recipe)
+      : backend(b), engine(e), members(std::move(m)), terms(members.size()) {
+    if (members.empty()) throw Error("a group of linear layers needs a member");
+    for (const LinearWeight<T> &w : members) {
+      if (w.in != members[0].in)
+        throw Error("linear layers of a group must share their input; " + w.role + " does not");
+      recipes.push_back(recipe.resolve(w.role, w.layer, w.layers));
+      if (recipes.back().all_f32()) continue;
+      if (std::is_same_v<T, double>)
+        throw Error("recipe '" + recipe.name + "' cannot run in double precision; only fp32 can");
+      if (engine == nullptr)
+        throw Error("recipe '" + recipe.name + "' needs an operand engine for " + w.role);
+    }
+    const auto all_f32 = [](const LinearRecipe &r) { return r.all_f32(); };
+    if constexpr (std::is_same_v<T, float>)
+      if (!std::all_of(recipes.begin(), recipes.end(), all_f32))
+        for (size_t i = 0; i < members.size(); ++i)
+          products.emplace_back(backend, *engine, recipes[i],
+                                WeightShape{members[i].in, members[i].out, members[i].id});
+  }
+
+  void forward(const StepContext &step, const T *x, int64_t rows, std::span<T *const> y) {
+    if constexpr (std::is_same_v<T, float>)
+      if (!products.empty()) engine_forward(step, x, rows, y);
+    for (size_t i = 0; i < members.size(); ++i) {
+      const LinearWeight<T> &w = members[i];
+      if (!is_f32(recipes[i].fprop)) continue;
+      backend.run(Matmul<T>{
+          rows, w.out, w.in, matrix(x, w.in), matrix(w.weight, w.in).transposed(), {y[i], w.out, 1}, false});
+      if (w.bias != nullptr) backend.run(AddBias<T>{rows, w.out, w.bias, y[i]});
+    }
+  }
+
+  void backward(const StepContext &step, const T *x, int64_t rows, std::span<const T *const> dy, T *dx) {
+    if constexpr (std::is_same_v<T, float>)
+      if (!products.empty()) engine_backward(step, x, rows, dy, dx);
+    for (size_t i = 0; i < members.size(); ++i) {
+      const LinearWeight<T> &w = members[i];
+      if (dx != nullptr && is_f32(recipes[i].dgrad))
+        backend.run(
+            Matmul<T>{rows, w.in, w.out, matrix(dy[i], w.out), matrix(w.weight, w.in), {dx, w.in, 1}, i > 0});
+      else if (dx != nullptr && i > 0)
+        add_term(rows * w.in, i, dx);
+      if (is_f32(recipes[i].wgrad))
+        backend.run(Matmul<T>{w.out,
+                              w.in,
+                              rows,
+                              matrix(dy[i], w.out).transposed(),
+                              matrix(x, w.in),
+                              {w.weight_grad, w.in, 1},
+                              true});
+      if (w.bias_grad != nullptr) backend.run(AccumulateColumns<T>{rows, w.out, dy[i], w.bias_grad});
+    }
+  }
+
+  void add_term(int64_t n, size_t i, T *dx) {
+    if constexpr (std::is_same_v<T, float>) backend.run(Add<T>{n, dx, terms[i].data(), dx});
+  }
+
+  /// The first member whose copy of x is made the same way as member i's.
+  size_t owner(size_t i, GemmRecipe LinearRecipe::*gemm, OperandRecipe GemmRecipe::*operand) const {
+    const GemmRecipe &mine = recipes[i].*gemm;
+    for (size_t j = 0; j < i; ++j)
+      if ((recipes[j].*gemm).*operand == mine.*operand && (recipes[j].*gemm).unit == mine.unit) return j;
+    return i;
+  }
+
+  void engine_forward(const StepContext &step, const T *x, int64_t rows,
+                      std::span<T *const> y) requires std::is_same_v<T, float> {
+    stages.clear();
+    size_t used = 0;
+    for (size_t i = 0; i < members.size(); ++i) {
+      if (is_f32(recipes[i].fprop)) continue;
+      PatchedProduct &p = products[i].fprop;
+      const LinearWeight<T> &w = members[i];
+      const size_t own = owner(i, &LinearRecipe::fprop, &GemmRecipe::a);
+      p.begin(step, {x, rows, w.in, Axis::row}, {w.weight, w.out, w.in, Axis::row});
+      p.quantize_a(stages, own == i ? engine->temporary(used++) : products[own].fprop.a(), own == i);
+      p.quantize_b(stages);
+    }
+    engine->quantize(stages.quantize);
+    for (size_t i = 0; i < members.size(); ++i)
+      if (!is_f32(recipes[i].fprop)) products[i].fprop.choose_and_patch(stages, used);
+    engine->patch(stages.patch);
+    for (size_t i = 0; i < members.size(); ++i)
+      if (!is_f32(recipes[i].fprop))
+        products[i].fprop.multiply(stages, y[i], members[i].bias, Epilogue::Into::overwrite);
+    stages.multiply_all(*engine);
+  }
+
+  void engine_backward(const StepContext &step, const T *x, int64_t rows, std::span<const T *const> dy,
+                       T *dx) requires std::is_same_v<T, float> {
+    stages.clear();
+    size_t used = 0;
+    for (size_t i = 0; i < members.size(); ++i) {
+      const LinearWeight<T> &w = members[i];
+      if (dx != nullptr && !is_f32(recipes[i].dgrad)) {
+        PatchedProduct &p = products[i].dgrad;
+        p.begin(step, {dy[i], rows, w.out, Axis::row}, {w.weight, w.out, w.in, Axis::col});
+        p.quantize_a(stages, engine->temporary(used++), true);
+        p.quantize_b(stages);
+      }
+      if (is_f32(recipes[i].wgrad)) continue;
+      const size_t own = owner(i, &LinearRecipe::wgrad, &GemmRecipe::b);
+      PatchedProduct &p = products[i].wgrad;
+      p.begin(step, {dy[i], rows, w.out, Axis::col}, {x, rows, w.in, Axis::col});
+      p.quantize_a(stages, engine->temporary(used++), true);
+      p.quantize_shared_b(stages, own == i ? engine->temporary(used++) : products[own].wgrad.b(), own == i);
+    }
+    engine->quantize(stages.quantize);
+    for (size_t i = 0; i < members.size(); ++i)
+      if (dx != nullptr && !is_f32(recipes[i].dgrad)) products[i].dgrad.choose_and_patch(stages, used);
+    engine->patch(stages.patch);
+    for (size_t i = 0; i < members.size(); ++i) {
+      const int64_t n = rows * members[i].in;
+      if (dx != nullptr && !is_f32(recipes[i].dgrad)) {
+        if (i > 0 && terms[i].size() < n) terms[i].reset(backend, n);
+        products[i].dgrad.multiply(stages, i > 0 ? terms[i].data() : dx, nullptr, Epilogue::Into::overwrite);
+      }
+      if (!is_f32(recipes[i].wgrad)) {
+        const bool rounds = recipes[i].wgrad.output == FormatId::bf16;
+        products[i].wgrad.multiply(stages, members[i].weight_grad, nullptr,
+                                   rounds ? Epilogue::Into::add_rounded : Epilogue::Into::accumulate);
+      }
+    }
+    stages.multiply_all(*engine);
+  }
+};
+
+template <class T>
+LinearGroup<T>::LinearGroup(Backend<T> &backend, OperandEngine *engine, std::vector<LinearWeight<T>> members,
+                            const Recipe &recipe)
+    : impl_(std::make_unique<Impl>(backend, engine, std::move(members), recipe)) {}
+template <class T> LinearGroup<T>::~LinearGroup() = default;
+template <class T> LinearGroup<T>::LinearGroup(LinearGroup &&) noexcept = default;
+
+template <class T>
+void LinearGroup<T>::forward(const StepContext &step, const T *x, int64_t rows, std::span<T *const> y) {
+  impl_->forward(step, x, rows, y);
+}
+
+template <class T>
+void LinearGroup<T>::backward(const StepContext &step, const T *x, int64_t rows, std::span<const T *const> dy,
+                              T *dx) {
+  impl_->backward(step, x, rows, dy, dx);
+}
+
+template <class T> void LinearGroup<T>::weights_changed() {
+  for (MemberProducts &p : impl_->products) p.weights_changed();
+}
+
+template <class T> std::span<const LinearWeight<T>> LinearGroup<T>::members() const { return impl_->members; }
+template <class T> const LinearRecipe &LinearGroup<T>::recipe(size_t member) const {
+  return impl_->recipes.at(member);
+}
+
+template <class T> const HotChannels &LinearGroup<T>::hot_channels(size_t member, Product product) const {
+  static const HotChannels none;
+  if (impl_->products.empty() || product == Product::wgrad) return none;
+  const MemberProducts &p = impl_->products.at(member);
+  return (product == Product::fprop ? p.fprop : p.dgrad).hot_channels();
+}
+
+template <class T> void LinearGroup<T>::set_hot_channels(size_t member, HotChannels state, Product product) {
+  if (impl_->products.empty() || product == Product::wgrad) {
+    if (!state.indices.empty()) throw Error("hot channels for a layer without the Hot-Channel Patch");
+    return;
+  }
+  MemberProducts &p = impl_->products.at(member);
+  (product == Product::fprop ? p.fprop : p.dgrad).set_hot_channels(std::move(state));
+}
+
+template class LinearGroup<float>;
+template class LinearGroup<double>;
+
+} // namespace nvfp4::models

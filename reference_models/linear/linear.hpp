@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+// Linear layers under a recipe: fprop, dgrad and wgrad, each with the operands that the recipe names, and the
+// Hot-Channel Patch. Layers that read the same input form a group, so that the input is quantized once.
+#pragma once
+#include "reference_models/backend/backend.hpp"
+#include "reference_models/linear/hot_channels.hpp"
+#include "reference_models/linear/operand_engine.hpp"
+#include "reference_models/linear/random_key.hpp"
+#include "reference_models/recipe/recipe.hpp"
+
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace nvfp4::models {
+
+/// What a step's random words and HCP's refresh depend on.
+struct StepContext {
+  uint64_t seed = 0;       ///< of the run
+  int64_t step = 0;        ///< optimizer steps done before this one
+  int64_t micro_batch = 0; ///< within the step
+  bool training = true;    ///< false: HCP's sets are used as they are, never refreshed
+};
+
+/// One weight of the model: (out, in) row-major, y = x weight^T + bias.
+template <class T> struct LinearWeight {
+  std::string role;              ///< "attn.q_proj", "mlp.down_proj", "lm_head": what recipes speak of
+  int64_t layer = 0, layers = 1; ///< which block of how many; lm_head: layer = layers
+  int64_t in = 0, out = 0;
+  const T *weight = nullptr;
+  const T *bias = nullptr;  // (out) or null
+  T *weight_grad = nullptr; // added to
+  T *bias_grad = nullptr;
+  uint64_t id = 0; ///< number of the layer in the model: part of its random key
+};
+
+/// Linear layers that share an input. T = double takes the `fp32` recipe only (an Error otherwise).
+template <class T> class LinearGroup {
+public:
+  /// `engine` may be null when every member's recipe is f32. Both must outlive the group. A recipe with rules
+  /// for model families must have been bound to one (Recipe::for_family).
+  LinearGroup(Backend<T> &backend, OperandEngine *engine, std::vector<LinearWeight<T>> members,
+              const Recipe &recipe);
+  ~LinearGroup();
+  LinearGroup(LinearGroup &&) noexcept;
+
+  /// y[i] (rows, out_i) from x (rows, in). Refreshes HCP's channels when training and due (first micro-batch
+  /// only).
+  void forward(const StepContext &step, const T *x, int64_t rows, std::span<T *const> y);
+  /// dx (rows, in) = the members' dgrads added in order (overwrites; null: not wanted); weight and bias
+  /// gradients are added to. x is forward's input.
+  void backward(const StepContext &step, const T *x, int64_t rows, std::span<const T *const> dy, T *dx);
+  /// The weights have changed: what was quantized from them is void.
+  void weights_changed();
+
+  [[nodiscard]] std::span<const LinearWeight<T>> members() const;
+  [[nodiscard]] const LinearRecipe &recipe(size_t member) const;
+  /// State for checkpoints, of fprop or dgrad; empty for members without HCP there.
+  [[nodiscard]] const HotChannels &hot_channels(size_t member, Product product = Product::fprop) const;
+  /// Error when the state does not fit the layer.
+  void set_hot_channels(size_t member, HotChannels state, Product product = Product::fprop);
+
+private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+} // namespace nvfp4::models

@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+// Tasks of a product: operands, hot channels, patches, the products themselves.
+#include "reference_models/linear/patched_product.hpp"
+
+#include "reference_models/linear/linear.hpp"
+
+#include <algorithm>
+
+namespace nvfp4::models {
+namespace {
+
+using Kernel = HcpRecipe::Kernel;
+using Side = HcpRecipe::Side;
+
+const GemmRecipe &gemm_of(const LinearRecipe &l, Product product) {
+  return product == Product::fprop ? l.fprop : product == Product::dgrad ? l.dgrad : l.wgrad;
+}
+
+/// Segments of operand a behind (or beside) its main columns; operand b has the other one at the same place.
+std::vector<Segment> segments_of_a(Side side) {
+  if (side == Side::activation) return {Segment::residual};
+  if (side == Side::weight) return {Segment::value};
+  return {Segment::residual, Segment::value};
+}
+
+Segment partner(Segment s) { return s == Segment::value ? Segment::residual : Segment::value; }
+
+} // namespace
+
+void Stages::clear() {
+  quantize.clear();
+  patch.clear();
+  for (std::vector<GemmTask> &m : multiply) m.clear();
+}
+
+void Stages::multiply_all(OperandEngine &engine) {
+  for (const std::vector<GemmTask> &m : multiply)
+    if (!m.empty()) engine.multiply(m);
+}
+
+PatchedProduct::PatchedProduct(Backend<float> &backend, OperandEngine &engine, const LinearRecipe &recipe,
+                               Product product, uint64_t layer_id)
+    : backend_(&backend), engine_(&engine), linear_(recipe), gemm_(gemm_of(recipe, product)),
+      hcp_(recipe.hcp),
+      hcp_on_(hcp_.enabled && (product == Product::fprop || (product == Product::dgrad && hcp_.dgrad))),
+      product_(product), layer_(layer_id) {
+  if (gemm_.a.format == OperandFormat::f32) return;
+  unit_ = &find_unit(gemm_.unit);
+  if (hcp_on_ && hcp_.residual == HcpRecipe::Residual::bf16) bf16_unit_ = &find_unit(linear_.bf16_unit);
+  weight_ = engine.make_operand();
+  for (std::unique_ptr<Operand> &p : patch_b_) p = engine.make_operand();
+}
+
+RandomKey PatchedProduct::key(RandomUse use) const {
+  return random_key(seed_, layer_, product_, use, step_, micro_batch_);
+}
+
+void PatchedProduct::begin(const StepContext &step, const Source &a, const Source &b) {
+  seed_ = step.seed;
+  step_ = step.step;
+  micro_batch_ = step.micro_batch;
+  training_ = step.training;
+  from_a_ = a;
+  from_b_ = b;
+}
+
+void PatchedProduct::quantize_a(Stages &stages, Operand &into, bool fill) {
+  a_ = &into;
+  if (fill)
+    stages.quantize.push_back({a_, &gemm_.a, linear_.source, unit_, from_a_.data, from_a_.rows, from_a_.cols,
+                               from_a_.axis, key(RandomUse::operand_a)});
+}
+
+void PatchedProduct::quantize_b(Stages &stages) {
+  const bool fill = !weight_valid_;
+  quantize_shared_b(stages, *weight_, fill);
+  weight_valid_ = true;
+}
+
+void PatchedProduct::quantize_shared_b(Stages &stages, Operand &into, bool fill) {
+  b_ = &into;
+  if (fill)
+    stages.quantize.push_back({b_, &gemm_.b, linear_.source, unit_, from_b_.data, from_b_.rows, from_b_.cols,
+                               from_b_.axis, key(RandomUse::operand_b)});
+}
+
+void PatchedProduct::weights_changed() { weight_valid_ = patch_b_valid_ = false; }
+
+void PatchedProduct::choose() {
+  const int64_t n = contraction;
+  std::vector<float> scores(static_cast<size_t>(n), 0.0f);
+  if (hcp_.choice == HcpRecipe::Choice::random) {
+    const RandomKey words = key(RandomUse::channel_choice);
+    for (int64_t j = 0; j < n; ++j) scores[size_t(j)] = float(words.bits32(uint64_t(j)) >> 8);
+  } else {
+    Array<float> device(*backend_, n);
+    const auto read = [&] { return to_host(*backend_, device.data(), n); };
+    if (hcp_.choice == HcpRecipe::Choice::magnitude) {
+      engine_->column_maxima(linear_.source, from_a_.data, from_a_.rows, from_a_.cols, from_a_.axis,
+                             device.data());
+      scores = read();
+    } else {
+      engine_->column_errors(*a_, linear_.source, from_a_.data, from_a_.rows, from_a_.cols, from_a_.axis,
+                             device.data());
+      scores = read();
+      engine_->column_errors(*b_, linear_.source, from_b_.data, from_b_.rows, from_b_.cols, from_b_.axis,
+                             device.data());
+      const std::vector<float> of_weight = read();
+      for (size_t j = 0; j < scores.size(); ++j) scores[j] += of_weight[j];
+    }
+  }
+  const int64_t k = hcp_.channels(n);
+  hot_ = {hcp_.choice == HcpRecipe::Choice::blocks ? largest_blocks(scores, k) : largest_channels(scores, k),
+          std::move(scores), step_};
+  adopt();
+}
+
+/// Puts the channels where the engine reads them.
+void PatchedProduct::adopt() {
+  patch_b_valid_ = false;
+  const auto n = int64_t(hot_.indices.size());
+  if (n == 0) return;
+  if (device_channels_.size() < n) device_channels_.reset(*backend_, n);
+  backend_->upload(device_channels_.data(), hot_.indices.data(), size_t(n) * sizeof(int32_t));
+}
+
+void PatchedProduct::set_hot_channels(HotChannels state) {
+  const auto k = int64_t(state.indices.size());
+  const bool known = std::all_of(state.indices.begin(), state.indices.end(),
+                                 [this](int32_t j) { return j >= 0 && j < contraction; });
+  if (!known || (k > 0 && (!hcp_on_ || k > hcp_.channels(contraction))) ||
+      (!state.scores.empty() && int64_t(state.scores.size()) != contraction))
+    throw Error("hot channels do not fit the layer: expected at most " +
+                std::to_string(hcp_on_ ? hcp_.channels(contraction) : 0) + " of " +
+                std::to_string(contraction) + " channels, got " + std::to_string(k));
+  hot_ = std::move(state);
+  adopt();
+}
+
+PatchTask PatchedProduct::patch_task(Operand &out, const Operand &main, const Source &from,
+                                     std::vector<Segment> segments) const {
+  const bool bf16 = hcp_.residual == HcpRecipe::Residual::bf16;
+  return {.out = &out,
+          .main = &main,
+          .source = linear_.source,
+          .unit = bf16 ? bf16_unit_ : unit_,
+          .x = from.data,
+          .axis = from.axis,
+          .channels = device_channels_.data(),
+          .count = int64_t(hot_.indices.size()),
+          .segments = std::move(segments),
+          .append = hcp_.kernel == Kernel::single,
+          .bf16 = bf16,
+          .whole_blocks = hcp_.reblock == HcpRecipe::Reblock::whole_blocks};
+}
+
+void PatchedProduct::choose_and_patch(Stages &stages, size_t &temporaries) {
+  if (hcp_on_ && training_ && micro_batch_ == 0 && choice_is_due(hcp_, step_)) choose();
+  if (!patching()) return;
+  const std::vector<Segment> of_a = segments_of_a(hcp_.side);
+  std::vector<Segment> of_b;
+  for (const Segment s : of_a) of_b.push_back(partner(s));
+  const size_t parts = hcp_.kernel == Kernel::single ? 1 : of_a.size();
+  for (size_t i = 0; i < parts; ++i) {
+    const auto part = [&](const std::vector<Segment> &all) {
+      return parts == 1 ? all : std::vector<Segment>{all[i]};
+    };
+    patch_a_[i] = &engine_->temporary(temporaries++);
+    stages.patch.push_back(patch_task(*patch_a_[i], *a_, from_a_, part(of_a)));
+    if (!patch_b_valid_) stages.patch.push_back(patch_task(*patch_b_[i], *b_, from_b_, part(of_b)));
+  }
+  patch_b_valid_ = true;
+}
+
+void PatchedProduct::multiply(Stages &stages, float *out, const float *bias, Epilogue::Into into) const {
+  const bool bf16 = gemm_.output == FormatId::bf16;
+  const auto task = [&](const Operand *a, const Operand *b, const Unit *unit, Epilogue::Into how, bool last) {
+    return GemmTask{a, b, unit, linear_.accumulation, out, last ? bias : nullptr, {how, last && bf16}};
+  };
+  if (!patching()) {
+    stages.multiply[0].push_back(task(a_, b_, unit_, into, true));
+    return;
+  }
+  if (hcp_.kernel == Kernel::single) {
+    stages.multiply[0].push_back(task(patch_a_[0], patch_b_[0].get(), unit_, into, true));
+    return;
+  }
+  const size_t parts = segments_of_a(hcp_.side).size();
+  const Unit *unit = hcp_.residual == HcpRecipe::Residual::bf16 ? bf16_unit_ : unit_;
+  stages.multiply[0].push_back(task(a_, b_, unit_, into, false));
+  for (size_t i = 0; i < parts; ++i)
+    stages.multiply[i + 1].push_back(
+        task(patch_a_[i], patch_b_[i].get(), unit, Epilogue::Into::accumulate, i + 1 == parts));
+}
+
+MemberProducts::MemberProducts(Backend<float> &backend, OperandEngine &engine, const LinearRecipe &recipe,
+                               const WeightShape &shape)
+    : fprop(backend, engine, recipe, Product::fprop, shape.id),
+      dgrad(backend, engine, recipe, Product::dgrad, shape.id),
+      wgrad(backend, engine, recipe, Product::wgrad, shape.id) {
+  fprop.contraction = shape.in;
+  dgrad.contraction = shape.out;
+}
+
+void MemberProducts::weights_changed() {
+  fprop.weights_changed();
+  dgrad.weights_changed();
+}
+
+} // namespace nvfp4::models

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+// One of the three products of a linear layer on an operand engine, with the Hot-Channel Patch where its
+// recipe has it. A group of layers collects the tasks of all its products into stages, so that the engine
+// gets them in batches. Internal to the linear layers.
+#pragma once
+#include "reference_models/backend/backend.hpp"
+#include "reference_models/linear/hot_channels.hpp"
+#include "reference_models/linear/operand_engine.hpp"
+#include "reference_models/linear/random_key.hpp"
+
+#include <array>
+#include <optional>
+
+namespace nvfp4::models {
+
+struct StepContext;
+
+/// Tasks of one call, by the order in which they must run.
+struct Stages {
+  std::vector<QuantizeTask> quantize;
+  std::vector<PatchTask> patch;
+  std::array<std::vector<GemmTask>, 3>
+      multiply; ///< one after the other: later ones add to the results of earlier ones
+
+  void clear();
+  void multiply_all(OperandEngine &engine);
+};
+
+/// A matrix in device memory and the axis along which it is contracted.
+struct Source {
+  const float *data = nullptr;
+  int64_t rows = 0, cols = 0;
+  Axis axis = Axis::row;
+};
+
+class PatchedProduct {
+public:
+  PatchedProduct(Backend<float> &backend, OperandEngine &engine, const LinearRecipe &recipe, Product product,
+                 uint64_t layer_id);
+
+  /// Opens a call: what the operands are made from.
+  void begin(const StepContext &step, const Source &a, const Source &b);
+  /// `into` becomes operand a; fill: by a task in stages, otherwise another product's task fills it.
+  void quantize_a(Stages &stages, Operand &into, bool fill);
+  /// Operand b from the weight, kept until weights_changed().
+  void quantize_b(Stages &stages);
+  void quantize_shared_b(Stages &stages, Operand &into, bool fill);
+  /// After quantization: chooses hot channels when due, and adds the tasks that make the patches.
+  /// `temporaries` counts the engine's temporary operands in use.
+  void choose_and_patch(Stages &stages, size_t &temporaries);
+  void multiply(Stages &stages, float *out, const float *bias, Epilogue::Into into) const;
+
+  [[nodiscard]] Operand &a() const { return *a_; }
+  [[nodiscard]] Operand &b() const { return *b_; }
+  void weights_changed();
+
+  [[nodiscard]] const HotChannels &hot_channels() const { return hot_; }
+  void set_hot_channels(HotChannels state);
+  /// Channels of the contraction, known at construction for weights.
+  int64_t contraction = 0;
+
+private:
+  [[nodiscard]] bool patching() const { return hcp_on_ && !hot_.indices.empty(); }
+  void choose();
+  void adopt();
+  [[nodiscard]] RandomKey key(RandomUse use) const;
+  PatchTask patch_task(Operand &out, const Operand &main, const Source &from,
+                       std::vector<Segment> segments) const;
+
+  Backend<float> *backend_;
+  OperandEngine *engine_;
+  LinearRecipe linear_;
+  GemmRecipe gemm_;
+  HcpRecipe hcp_;
+  bool hcp_on_;
+  Product product_;
+  uint64_t layer_;
+  const Unit *unit_ = nullptr, *bf16_unit_ = nullptr;
+
+  uint64_t seed_ = 0;
+  int64_t step_ = 0, micro_batch_ = 0;
+  bool training_ = true;
+  Source from_a_, from_b_;
+  Operand *a_ = nullptr, *b_ = nullptr;
+  std::unique_ptr<Operand> weight_; ///< operand b where it is the layer's own
+  bool weight_valid_ = false;
+
+  HotChannels hot_;
+  Array<int32_t> device_channels_;
+  /// The patched operands: for `single` one, for `dual` one a side.
+  std::array<Operand *, 2> patch_a_{};
+  std::array<std::unique_ptr<Operand>, 2> patch_b_;
+  bool patch_b_valid_ = false;
+};
+
+struct WeightShape {
+  int64_t in, out;
+  uint64_t id;
+};
+
+/// The three products of one layer.
+struct MemberProducts {
+  PatchedProduct fprop, dgrad, wgrad;
+
+  MemberProducts(Backend<float> &backend, OperandEngine &engine, const LinearRecipe &recipe,
+                 const WeightShape &shape);
+  void weights_changed();
+};
+
+} // namespace nvfp4::models

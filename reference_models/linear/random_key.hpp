@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which random words a quantization of a training step takes.
+#pragma once
+#include "emulator/formats/conversion.hpp"
+#include "emulator/formats/philox.hpp"
+
+namespace nvfp4::models {
+
+/// The three products of a linear layer.
+enum class Product : uint8_t { fprop, dgrad, wgrad };
+/// What is quantized for it.
+enum class RandomUse : uint8_t { operand_a, operand_b, channel_choice };
+
+/// The key of one use in one layer at one step:
+///   seed = splitmix64(run seed) + 16 layer + 4 product + use,  offset = step 2^24 + micro-batch.
+/// Different for any two uses of a run with fewer than 2^24 micro-batches a step. An operand that several
+/// layers share takes the key of the first of them. The same element of both orientations of dy meets
+/// different random words, since dgrad and wgrad are different products.
+[[nodiscard]] constexpr RandomKey random_key(uint64_t run_seed, uint64_t layer, Product product,
+                                             RandomUse use, int64_t step, int64_t micro_batch) {
+  return {splitmix64(run_seed) + 16 * layer + 4 * uint64_t(product) + uint64_t(use),
+          (uint64_t(step) << 24) + uint64_t(micro_batch)};
+}
+
+} // namespace nvfp4::models

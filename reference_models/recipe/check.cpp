@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a recipe may not ask for, with one line that says where it stands.
+#include "reference_models/recipe/recipe.hpp"
+
+#include "emulator/quantize/convention.hpp"
+#include "emulator/tensorcore/catalogue.hpp"
+#include "golden/io/message.hpp"
+
+#include <algorithm>
+
+namespace nvfp4::models {
+namespace {
+
+/// What a convention must be for a format.
+bool fits(OperandFormat format, const Rule &rule) {
+  switch (format) {
+  case OperandFormat::nvfp4:
+    return rule.element == FormatId::e2m1 && rule.scale == FormatId::ue4m3 && rule.block == 16;
+  case OperandFormat::mxfp4:
+    return rule.element == FormatId::e2m1 && rule.scale == FormatId::ue8m0 && rule.block == 32;
+  case OperandFormat::mxfp8:
+    return (rule.element == FormatId::e4m3 || rule.element == FormatId::e5m2) &&
+           rule.scale == FormatId::ue8m0;
+  case OperandFormat::f32:
+  case OperandFormat::bf16: break;
+  }
+  return false;
+}
+
+void check_operand(const OperandRecipe &o, const std::string &path) {
+  if (o.convention.empty()) return;
+  const auto fail = [&](const std::string &what) { throw Error(path + ": " + what); };
+  const Convention *c = nullptr;
+  try {
+    c = &find_convention(o.convention);
+  } catch (const Error &e) {
+    fail(e.what());
+  }
+  const std::string name = "convention '" + o.convention + "' ";
+  if (!fits(o.format, c->rule)) fail(name + "does not give " + std::string(to_string(o.format)));
+  if (c->rule.per_row) fail(name + "has a scale per row, which a product of the tensor core cannot undo");
+  if (o.block_rows == 16 && !c->can.tiles) fail(name + "has no 16x16 tiles; use block_rows 1");
+  if (o.block_rows == 16 && o.hadamard)
+    fail("16x16 tiles serve both orientations, a Hadamard rotation one; drop one of them");
+  if (o.hadamard && !c->can.hadamard) fail(name + "has no Hadamard rotation");
+  if (o.rounding != ElementRounding::nearest &&
+      (!c->can.stochastic || (o.rounding == ElementRounding::sr_te && c->rule.element != FormatId::e2m1)))
+    fail(name + "does not round that way; use rne");
+}
+
+void check_gemm(const GemmRecipe &g, const std::string &path) {
+  if (g.a.format != g.b.format)
+    throw Error(path + ": expected operands of one format, got " + std::string(to_string(g.a.format)) +
+                " and " + std::string(to_string(g.b.format)));
+  if (g.a.hadamard != g.b.hadamard)
+    throw Error(path + ": both operands are rotated or none; hadamard differs");
+  if (g.a.format == OperandFormat::f32) {
+    if (g.output != FormatId::f32) throw Error(path + ".output: f32 operands give f32");
+    if (!g.unit.empty()) throw Error(path + ".unit: f32 operands use no tensor core");
+    return;
+  }
+  const Unit *unit = nullptr;
+  try {
+    unit = &find_unit(g.unit);
+  } catch (const Error &e) {
+    throw Error(path + ".unit: " + e.what());
+  }
+  const UnitRule &u = unit->rule;
+  const auto takes = [&](const OperandRecipe &o, FormatId element) {
+    if (o.convention.empty()) return element == FormatId::bf16 && u.scale_block == 0;
+    const Rule &r = find_convention(o.convention).rule;
+    return element == r.element && u.scale_block == r.block && u.scale == r.scale;
+  };
+  if (!takes(g.a, u.a) || !takes(g.b, u.b) || u.acc != FormatId::f32)
+    throw Error(path + ".unit: " + unit->name() +
+                " does not take these operands, or does not accumulate in FP32");
+}
+
+void check_hcp(const LinearRecipe &l, const std::string &path) {
+  const HcpRecipe &h = l.hcp;
+  if (!h.enabled) return;
+  const auto fail = [&](const std::string &what) { throw Error(path + ": " + what); };
+  const auto patchable = [](const GemmRecipe &g) {
+    return g.a.format == OperandFormat::nvfp4 && !g.a.hadamard;
+  };
+  if (!patchable(l.fprop) || (h.dgrad && !patchable(l.dgrad)))
+    fail("the Hot-Channel Patch needs nvfp4 operands without a rotation in fprop, and in dgrad with 'dgrad'");
+  if (h.k > 0 && h.k % 16 != 0) fail("k is a multiple of 16, got " + std::to_string(h.k));
+  if (h.residual == HcpRecipe::Residual::bf16 && h.kernel == HcpRecipe::Kernel::single)
+    fail("bf16 residuals need kernel 'dual': a single product has one format");
+  if (h.reblock == HcpRecipe::Reblock::whole_blocks && h.choice != HcpRecipe::Choice::blocks)
+    fail("reblock 'whole-blocks' needs choice 'blocks'");
+}
+
+void check_rule(const Recipe &recipe, const RecipeRule &rule, const std::string &path) {
+  if (!recipe.linears.contains(rule.use))
+    throw Error(path + ".use: " + io::in_quotes(rule.use) + " is not among this recipe's linears");
+  for (const std::string &family : rule.families)
+    if (std::find(model_families().begin(), model_families().end(), family) == model_families().end())
+      throw Error(path + ".families: unknown family " + io::in_quotes(family));
+  for (const std::string &pattern : rule.roles) {
+    const auto same = [&](std::string_view role) { return matches_role(pattern, role); };
+    if (std::none_of(linear_roles().begin(), linear_roles().end(), same))
+      throw Error(path + ".roles: " + io::in_quotes(pattern) +
+                  " matches no linear layer (attn.q_proj, mlp.down_proj, lm_head, ...)");
+  }
+}
+
+} // namespace
+
+void check_recipe(const Recipe &recipe, const std::string &where) {
+  if (!recipe.linears.contains(recipe.default_linear))
+    throw Error(where + ".default: " + io::in_quotes(recipe.default_linear) + " is not among its linears");
+  for (size_t i = 0; i < recipe.rules.size(); ++i)
+    check_rule(recipe, recipe.rules[i], where + ".rules[" + std::to_string(i) + "]");
+  for (const auto &[name, linear] : recipe.linears) {
+    const std::string path = where + ".linears." + io::printable(name, 60);
+    for (const auto &[product, gemm] :
+         {std::pair(".fprop", &linear.fprop), std::pair(".dgrad", &linear.dgrad),
+          std::pair(".wgrad", &linear.wgrad)}) {
+      check_operand(gemm->a, path + product + ".a");
+      check_operand(gemm->b, path + product + ".b");
+    }
+    Recipe one = recipe;
+    one.rules.clear();
+    one.default_linear = name;
+    const LinearRecipe l = one.resolve("lm_head", 0, 0); // with the names of the units
+    check_gemm(l.fprop, path + ".fprop");
+    check_gemm(l.dgrad, path + ".dgrad");
+    check_gemm(l.wgrad, path + ".wgrad");
+    check_hcp(l, path + ".hcp");
+  }
+}
+
+} // namespace nvfp4::models

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which linear recipe a layer takes.
+#include "reference_models/recipe/recipe.hpp"
+
+#include "emulator/quantize/convention.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+namespace nvfp4::models {
+namespace {
+
+constexpr std::array<std::string_view, 13> kRoles = {
+    "attn.q_proj",    "attn.k_proj",   "attn.v_proj", "attn.g_proj", "attn.gk_proj.0",
+    "attn.gk_proj.1", "attn.a_proj",   "attn.b_proj", "attn.o_proj", "mlp.gate_proj",
+    "mlp.up_proj",    "mlp.down_proj", "lm_head"};
+constexpr std::array<std::string_view, 4> kFamilies = {"gla", "qwen3", "qwen2.5", "gdn"};
+
+/// The number of blocks that `first` or `last` means.
+int64_t blocks(double amount, int64_t layers) {
+  if (amount <= 0) return 0;
+  return amount < 1 ? std::max<int64_t>(1, int64_t(std::floor(amount * double(layers) + 0.5)))
+                    : int64_t(amount);
+}
+
+bool applies(const RecipeRule &rule, std::string_view role, int64_t layer, int64_t layers,
+             std::string_view family) {
+  const auto is = [](std::string_view wanted) {
+    return [wanted](std::string_view x) { return matches_role(x, wanted); };
+  };
+  if (std::none_of(rule.roles.begin(), rule.roles.end(), is(role))) return false;
+  if (!rule.families.empty() &&
+      std::find(rule.families.begin(), rule.families.end(), family) == rule.families.end())
+    return false;
+  if (rule.first <= 0 && rule.last <= 0) return true;
+  return layer < layers &&
+         (layer < blocks(rule.first, layers) || layer >= layers - blocks(rule.last, layers));
+}
+
+void replace(std::string &text, std::string_view what, std::string_view with) {
+  for (size_t at = text.find(what); at != std::string::npos; at = text.find(what))
+    text.replace(at, what.size(), with);
+}
+
+/// The unit of a product: its own, or the recipe's for the format.
+std::string unit_of(const Recipe &recipe, const GemmRecipe &gemm) {
+  if (gemm.a.format == OperandFormat::f32 || !gemm.unit.empty()) return gemm.unit;
+  const auto at = recipe.units.find(std::string(to_string(gemm.a.format)));
+  if (at == recipe.units.end()) return {};
+  std::string unit = at->second;
+  for (const auto &[hole, operand] : {std::pair("{a}", &gemm.a), std::pair("{b}", &gemm.b)}) {
+    if (operand->convention.empty()) continue;
+    const Format element = format(find_convention(operand->convention).rule.element);
+    replace(unit, hole, element.name);
+  }
+  return unit;
+}
+
+} // namespace
+
+std::string_view to_string(OperandFormat format) {
+  constexpr std::array<std::string_view, 5> names = {"f32", "bf16", "nvfp4", "mxfp4", "mxfp8"};
+  return names[size_t(format)];
+}
+
+bool matches_role(std::string_view pattern, std::string_view role) {
+  if (pattern.empty()) return role.empty();
+  if (pattern[0] == '*')
+    return matches_role(pattern.substr(1), role) || (!role.empty() && matches_role(pattern, role.substr(1)));
+  return !role.empty() && pattern[0] == role[0] && matches_role(pattern.substr(1), role.substr(1));
+}
+
+std::span<const std::string_view> linear_roles() { return kRoles; }
+std::span<const std::string_view> model_families() { return kFamilies; }
+
+int64_t HcpRecipe::channels(int64_t contraction) const {
+  if (!enabled) return 0;
+  const int64_t wanted = k >= 0 ? k : int64_t(std::ceil(fraction * double(contraction) / 16.0)) * 16;
+  return std::min(wanted, contraction);
+}
+
+bool LinearRecipe::all_f32() const {
+  const auto f32 = [](const GemmRecipe &g) { return g.a.format == OperandFormat::f32; };
+  return f32(fprop) && f32(dgrad) && f32(wgrad);
+}
+
+Recipe Recipe::for_family(const std::string &model_family) const {
+  std::string names;
+  for (const std::string_view f : kFamilies) names.append(names.empty() ? "" : ", ").append(f);
+  if (std::find(kFamilies.begin(), kFamilies.end(), model_family) == kFamilies.end())
+    throw Error("unknown model family '" + model_family + "'; expected one of " + names);
+  Recipe bound = *this;
+  bound.family = model_family;
+  return bound;
+}
+
+LinearRecipe Recipe::resolve(const std::string &role, int64_t layer, int64_t layers) const {
+  std::string use = default_linear;
+  for (const RecipeRule &rule : rules) {
+    if (!rule.families.empty() && family.empty())
+      throw Error("recipe '" + name + "' has rules for model families; bind it with for_family() first");
+    if (applies(rule, role, layer, layers, family)) use = rule.use;
+  }
+  LinearRecipe linear = linears.at(use);
+  for (GemmRecipe *g : {&linear.fprop, &linear.dgrad, &linear.wgrad}) g->unit = unit_of(*this, *g);
+  linear.source = source;
+  linear.accumulation = accumulation;
+  linear.bf16_unit = unit_of(*this, {});
+  return linear;
+}
+
+} // namespace nvfp4::models

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+// Recipes as data: for every linear layer and each of its three products, what the operands become before
+// they reach a tensor core, which unit multiplies them, and whether the Hot-Channel Patch is on. README.md
+// lists the JSON fields.
+#pragma once
+#include "emulator/quantize/block_rule.hpp"
+#include "emulator/tensorcore/unit.hpp"
+
+#include <cstdint>
+#include <map>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace nvfp4::models {
+
+/// What an operand's elements are. f32 operands are multiplied by the backend's own kernel, both or none.
+enum class OperandFormat : uint8_t { f32, bf16, nvfp4, mxfp4, mxfp8 };
+[[nodiscard]] std::string_view to_string(OperandFormat format);
+
+/// One operand of one product. The fields after `format` have a meaning for block-scaled formats only.
+struct OperandRecipe {
+  OperandFormat format = OperandFormat::bf16;
+  std::string convention = {}; ///< of quantize/convention.hpp; empty for f32 and bf16
+  int block_rows = 1;          ///< 16: tiles, so that both orientations have the same values
+  ElementRounding rounding = ElementRounding::nearest;
+  bool hadamard = false; ///< rotate groups of 16 along the contraction; both operands or none
+
+  bool operator==(const OperandRecipe &) const = default;
+};
+
+/// One product a b^T. fprop: x, weight over `in`; dgrad: dy, weight^T over `out`; wgrad: dy^T, x^T over
+/// tokens.
+struct GemmRecipe {
+  OperandRecipe a = {}, b = {};
+  std::string unit =
+      {}; ///< catalogue name; empty in a Recipe: its unit for the format. Always set by resolve()
+  /// bf16: the result is rounded once, after alpha and bias. A weight gradient is added to in FP32 either
+  /// way.
+  FormatId output = FormatId::bf16;
+
+  bool operator==(const GemmRecipe &) const = default;
+};
+
+/// The Hot-Channel Patch: the k channels of the contraction where quantization hurts most get their
+/// first-order errors back. With Xh, Wh the quantized operands, R their residuals and I the channels,
+///   y = Xh Wh^T + R_X[:,I] Wh[:,I]^T + Xh[:,I] R_W[:,I]^T.
+struct HcpRecipe {
+  enum class Kernel : uint8_t {
+    single, ///< one product over K + 2k (+ k for one side): the segments share the main operands' global
+            ///< scales
+    dual,   ///< the main product, then one small product a side, added in FP32 before the one rounding
+  };
+  enum class Side : uint8_t { activation, weight, both };
+  enum class Residual : uint8_t { nvfp4, bf16 }; ///< format of the segments; bf16 needs Kernel::dual
+  enum class Choice : uint8_t {
+    score,     ///< mean |R_X| over tokens + mean |R_W| over outputs
+    magnitude, ///< max |X| over tokens
+    blocks,    ///< whole blocks of 16 by the sum of their channels' scores
+    random,    ///< for ablations
+  };
+  enum class Reblock : uint8_t {
+    requantize,  ///< gathered values are quantized anew in blocks of their own
+    whole_blocks ///< codes and scales are copied; needs Choice::blocks
+  };
+
+  bool enabled = false;
+  int64_t k = -1;           ///< channels; -1: from `fraction`
+  double fraction = 0.0625; ///< of K, rounded up to a multiple of 16
+  int64_t period = 50;      ///< steps between choices
+  int64_t start = 0;        ///< step of the first choice; no patch before it
+  Kernel kernel = Kernel::single;
+  Side side = Side::both;
+  Residual residual = Residual::nvfp4;
+  Choice choice = Choice::score;
+  Reblock reblock = Reblock::requantize;
+  bool dgrad = false; ///< also in dgrad, where channels are outputs
+
+  /// Channels to keep of K.
+  [[nodiscard]] int64_t channels(int64_t contraction) const;
+  bool operator==(const HcpRecipe &) const = default;
+};
+
+struct LinearRecipe {
+  GemmRecipe fprop = {}, dgrad = {}, wgrad = {.output = FormatId::f32};
+  HcpRecipe hcp = {};
+  // The rest is the same for all layers of a recipe; resolve() fills it in.
+  FormatId source =
+      FormatId::bf16; ///< x, weight and dy are rounded to it first, as TransformerEngine's tensors are
+  Accumulation accumulation = Accumulation::mmasim;
+  std::string bf16_unit = {}; ///< multiplies BF16 residuals
+
+  [[nodiscard]] bool all_f32() const;
+  bool operator==(const LinearRecipe &) const = default;
+};
+
+/// Which layers take another of the recipe's linears. Of the rules that match, the last one counts.
+struct RecipeRule {
+  std::vector<std::string> roles = {"*"}; ///< patterns; * stands for any characters
+  std::vector<std::string> families = {}; ///< model families; empty: all
+  /// The first or last n blocks, or, below 1, that fraction of them, to the nearest and at least one; 0: no
+  /// condition. Such a rule never matches lm_head. With both, either is enough.
+  double first = 0, last = 0;
+  std::string use = {};
+
+  bool operator==(const RecipeRule &) const = default;
+};
+
+struct Recipe {
+  std::string name = {}, description = {};
+  FormatId source = FormatId::bf16;
+  Accumulation accumulation = Accumulation::mmasim; ///< of FP4 units
+  /// Unit by operand format (bf16, nvfp4, mxfp4, mxfp8); {a} and {b} stand for the element formats.
+  std::map<std::string, std::string> units = {};
+  std::map<std::string, LinearRecipe> linears = {}; ///< by name; what rules speak of
+  std::string default_linear = {};
+  std::vector<RecipeRule> rules = {};
+  std::string family = {}; ///< set by for_family(); not part of the JSON
+
+  /// The same recipe for models of one family; Error when it is unknown.
+  [[nodiscard]] Recipe for_family(const std::string &model_family) const;
+  /// What `role` of block `layer` of `layers` uses; lm_head has layer = layers. Error when the recipe has
+  /// rules for families and was not bound to one.
+  [[nodiscard]] LinearRecipe resolve(const std::string &role, int64_t layer, int64_t layers) const;
+  bool operator==(const Recipe &) const = default;
+};
+
+/// Names of the built-in recipes, and the JSON of one.
+[[nodiscard]] std::span<const std::string_view> builtin_recipes();
+[[nodiscard]] std::string_view builtin_recipe_json(std::string_view name);
+
+/// Roles of linear layers and model families that rules may name.
+[[nodiscard]] std::span<const std::string_view> linear_roles();
+[[nodiscard]] std::span<const std::string_view> model_families();
+/// Whether a rule's pattern, in which * stands for any characters, speaks of a role.
+[[nodiscard]] bool matches_role(std::string_view pattern, std::string_view role);
+
+/// A built-in recipe, or a file's where the name has a '/' or ends in ".json". Error with one line otherwise.
+[[nodiscard]] Recipe load_recipe(const std::string &name_or_path);
+/// From JSON text; `where` opens error messages. Unknown keys and combinations without a meaning are refused.
+[[nodiscard]] Recipe parse_recipe(std::string_view json, const std::string &where);
+/// JSON with every field written out; parse_recipe() gives the same recipe back.
+[[nodiscard]] std::string to_json(const Recipe &recipe);
+
+/// Throws Error where the recipe asks for what does not exist or has no meaning.
+void check_recipe(const Recipe &recipe, const std::string &where);
+
+} // namespace nvfp4::models
