@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: Apache-2.0
+// Lines are collected for a step and appended at once; a crash leaves at most half a line, which truncation
+// removes.
+#include "reference_models/diagnostics/recorder.hpp"
+
+#include "golden/io/file.hpp"
+#include "golden/io/message.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <cmath>
+#include <cstdio>
+#include <filesystem>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+namespace nvfp4::models {
+namespace {
+
+using Json = nlohmann::ordered_json;
+constexpr const char *kMaxPrefix = "channel_max/", *kMeanPrefix = "channel_mean/";
+
+std::string jsonl_path(const std::string &dir) { return dir + "/diagnostics.jsonl"; }
+std::string tensors_path(const std::string &dir) { return dir + "/diagnostics.safetensors"; }
+
+std::string_view name_of(TensorKind kind) {
+  return kind == TensorKind::activation ? "activation" : kind == TensorKind::weight ? "weight" : "gradient";
+}
+
+/// Seven digits say all that a measure of a sample knows; not finite becomes null.
+Json number(double value) {
+  if (!std::isfinite(value)) return nullptr;
+  char text[32];
+  std::snprintf(text, sizeof text, "%.7g", value);
+  return std::strtod(text, nullptr);
+}
+
+void write_text(const std::string &path, std::string_view text) {
+  io::write_file_atomically(path, std::as_bytes(std::span(text)));
+}
+
+/// The step of a line of diagnostics.jsonl, or nothing.
+std::optional<int64_t> step_of(std::string_view line) {
+  const auto json = Json::parse(line, nullptr, false);
+  if (!json.is_object()) return {};
+  const auto at = json.find("step");
+  if (at == json.end() || !at->is_number_integer()) return {};
+  return at->get<int64_t>();
+}
+
+void truncate_lines(const std::string &path, int64_t step) {
+  if (!std::filesystem::exists(path)) return;
+  const auto bytes = io::read_file(path);
+  const std::string_view text(reinterpret_cast<const char *>(bytes.data()), bytes.size());
+  std::string kept;
+  size_t line_number = 1;
+  for (size_t at = 0; at < text.size(); ++line_number) {
+    const size_t end = text.find('\n', at);
+    if (end == std::string_view::npos) break; // half a line
+    const std::string_view line = text.substr(at, end - at);
+    const auto recorded = step_of(line);
+    if (!recorded)
+      throw Error(io::printable(path) + " line " + std::to_string(line_number) +
+                  ": expected a JSON object with a step, got " + io::in_quotes(line) +
+                  ": remove the file or the line");
+    if (*recorded <= step) kept.append(line).push_back('\n');
+    at = end + 1;
+  }
+  if (kept.size() != text.size()) write_text(path, kept);
+}
+
+void truncate_tensors(const std::string &path, int64_t step) {
+  if (!std::filesystem::exists(path)) return;
+  io::TensorFile file = io::read_tensors(path);
+  const auto stored = file.elements<int64_t>("steps");
+  const std::vector<int64_t> steps(stored.begin(), stored.end()); // the tensor itself is cut below
+  const auto rows = std::count_if(steps.begin(), steps.end(), [&](int64_t s) { return s <= step; });
+  if (rows == int64_t(steps.size())) return;
+  if (rows == 0) {
+    std::filesystem::remove(path);
+    return;
+  }
+  for (io::Tensor &t : file.tensors) { // steps are stored in increasing order
+    if (t.shape.empty() || t.shape[0] != int64_t(steps.size()))
+      throw Error(io::message_prefix(path, t.name) + "expected a row for each recorded step, got shape " +
+                  io::shape_text(t.shape) + ": remove the file");
+    const size_t row_bytes = t.data.size() / size_t(t.shape[0]);
+    t.shape[0] = rows;
+    t.data.resize(size_t(rows) * row_bytes);
+  }
+  io::write_tensors(path, file);
+}
+
+} // namespace
+
+Recorder::Recorder(std::string dir) : dir_(std::move(dir)) { load(); }
+
+void Recorder::load() {
+  const std::string path = tensors_path(dir_);
+  if (!std::filesystem::exists(path)) return;
+  const io::TensorFile file = io::read_tensors(path);
+  const auto steps = file.elements<int64_t>("steps");
+  steps_.assign(steps.begin(), steps.end());
+  for (const io::Tensor &t : file.tensors) {
+    const bool max = t.name.starts_with(kMaxPrefix), mean = t.name.starts_with(kMeanPrefix);
+    if (!max && !mean) continue;
+    if (t.shape.size() != 2 || t.shape[0] != int64_t(steps_.size()))
+      throw Error(io::message_prefix(path, t.name) + "expected " + std::to_string(steps_.size()) +
+                  " rows, one a recorded step, got shape " + io::shape_text(t.shape));
+    Channels &c = channels_[t.name.substr(std::string_view(max ? kMaxPrefix : kMeanPrefix).size())];
+    c.count = t.shape[1];
+    const auto values = t.as<float>(path);
+    (max ? c.max : c.mean).assign(values.begin(), values.end());
+  }
+  for (auto &[name, c] : channels_) pad(c, steps_.size());
+}
+
+void Recorder::pad(Channels &c, size_t rows) const {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  c.max.resize(rows * size_t(c.count), nan);
+  c.mean.resize(rows * size_t(c.count), nan);
+}
+
+void Recorder::begin_step(int64_t step) {
+  if (open_) throw Error("diagnostics: step " + std::to_string(step_) + " was not ended");
+  if (!steps_.empty() && step <= steps_.back())
+    throw Error(io::printable(dir_) + ": diagnostics of step " + std::to_string(step) +
+                " come after those of step " + std::to_string(steps_.back()) +
+                ": truncate them before a run is resumed");
+  step_ = step;
+  open_ = true;
+  lines_.clear();
+  steps_.push_back(step);
+}
+
+void Recorder::tensor(int layer, std::string_view op, TensorKind kind, MatrixView<const float> x,
+                      const OperandInfo &info) {
+  const Kurtosis k = kurtosis(x);
+  const ChannelMagnitudes m = channel_magnitudes(x);
+  const auto top = top_channels(m.max, std::max<int64_t>(16, hot_channel_count(x.cols)));
+  const QuantizationError e = quantization_error(x, find_convention(info.convention), info.block_rows);
+
+  Json j = {{"step", step_}, {"type", "tensor"}, {"layer", layer}, {"op", op}, {"kind", name_of(kind)}};
+  j["rows"] = x.rows;
+  j["channels"] = x.cols;
+  j["kurtosis"] = number(k.tensor);
+  j["block_kurtosis"] = {{"max", number(k.block_max)},
+                         {"p99", number(k.block_p99)},
+                         {"mean", number(k.block_mean)},
+                         {"blocks", k.blocks}};
+  Json values = Json::array();
+  for (const int64_t c : top) values.push_back(number(double(m.max[size_t(c)])));
+  const auto hot = std::min<int64_t>(hot_channel_count(x.cols), int64_t(top.size()));
+  j["hot"] = hot; // the hot set is the first of these
+  j["top"] = top;
+  j["top_max"] = values;
+  j["convention"] = info.convention;
+  j["block_rows"] = info.block_rows;
+  j["quantized"] = info.quantized;
+  j["ftz"] = number(e.ftz);
+  j["ftz_all"] = number(e.ftz_all);
+  j["snr_db"] = number(e.snr_db);
+  if (e.noise == 0) j["exact"] = true;
+  lines_ += j.dump() + "\n";
+
+  if (kind != TensorKind::activation) return;
+  Channels &c = channels_[std::to_string(layer) + "." + std::string(op)];
+  if (c.count == 0) c.count = x.cols;
+  if (c.count != x.cols)
+    throw Error("diagnostics: the input of " + std::string(op) + " had " + std::to_string(c.count) +
+                " channels, now " + std::to_string(x.cols));
+  pad(c, steps_.size() - 1);
+  c.max.insert(c.max.end(), m.max.begin(), m.max.end());
+  c.mean.insert(c.mean.end(), m.mean.begin(), m.mean.end());
+}
+
+void Recorder::output(int layer, std::string_view op, MatrixView<const float> y) {
+  const ChannelMagnitudes m = channel_magnitudes(y);
+  const auto top = top_channels(m.max, 1);
+  Json j = {{"step", step_}, {"type", "output"}, {"layer", layer}, {"op", op}, {"channels", y.cols}};
+  j["channel"] = top.empty() ? Json(nullptr) : Json(top[0]);
+  j["top1"] = top.empty() ? Json(nullptr) : number(double(m.max[size_t(top[0])]));
+  lines_ += j.dump() + "\n";
+}
+
+void Recorder::attention(int layer, double entropy, double logit_max, double logit_kurtosis) {
+  lines_ += Json{{"step", step_},
+                 {"type", "attention"},
+                 {"layer", layer},
+                 {"entropy", number(entropy)},
+                 {"logit_max", number(logit_max)},
+                 {"logit_kurtosis", number(logit_kurtosis)}}
+                .dump() +
+            "\n";
+}
+
+void Recorder::gate(int layer, double min, double max, double top1) {
+  lines_ += Json{{"step", step_},      {"type", "gate"},     {"layer", layer},
+                 {"min", number(min)}, {"max", number(max)}, {"top1", number(top1)}}
+                .dump() +
+            "\n";
+}
+
+void Recorder::swiglu(int layer, double mean_abs, double p99_abs, double weighted) {
+  lines_ += Json{{"step", step_},
+                 {"type", "swiglu"},
+                 {"layer", layer},
+                 {"mean_abs", number(mean_abs)},
+                 {"p99_abs", number(p99_abs)},
+                 {"weighted", number(weighted)}}
+                .dump() +
+            "\n";
+}
+
+void Recorder::end_step() {
+  if (!open_) throw Error("diagnostics: no step was begun");
+  open_ = false;
+  for (auto &[name, c] : channels_) pad(c, steps_.size());
+  const std::string path = jsonl_path(dir_);
+  std::FILE *const file = std::fopen(path.c_str(), "ab");
+  const bool written = file && std::fwrite(lines_.data(), 1, lines_.size(), file) == lines_.size();
+  const int code = errno;
+  if (!file || std::fclose(file) != 0 || !written)
+    throw Error(io::printable(path) + ": cannot append: " + io::errno_text(code));
+}
+
+void Recorder::save() const {
+  if (steps_.empty()) return;
+  const auto rows = int64_t(steps_.size());
+  io::TensorFile file;
+  file.metadata["format"] = "nvfp4 diagnostics 1";
+  file.tensors.push_back(io::Tensor::from("steps", {rows}, steps_));
+  for (const auto &[name, c] : channels_) {
+    file.tensors.push_back(io::Tensor::from(kMaxPrefix + name, {rows, c.count}, c.max));
+    file.tensors.push_back(io::Tensor::from(kMeanPrefix + name, {rows, c.count}, c.mean));
+  }
+  io::write_tensors(tensors_path(dir_), file);
+}
+
+void Recorder::truncate_after(const std::string &dir, int64_t step) {
+  truncate_lines(jsonl_path(dir), step);
+  truncate_tensors(tensors_path(dir), step);
+}
+
+void write_sensitivity(const std::string &dir, std::span<const SensitivityRecord> records) {
+  Json list = Json::array();
+  for (const SensitivityRecord &r : records)
+    list.push_back({{"op", r.op},
+                    {"score", number(r.score)},
+                    {"loss", number(r.loss)},
+                    {"baseline", number(r.baseline)},
+                    {"parameters", r.parameters}});
+  write_text(dir + "/sensitivity.json", list.dump(1) + "\n");
+}
+
+} // namespace nvfp4::models

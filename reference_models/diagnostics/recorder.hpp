@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+// Writes what a run measures of itself: DIR/diagnostics.jsonl, one JSON object a record, and
+// DIR/diagnostics.safetensors, the channel magnitudes of the operators' inputs over the steps. Computes
+// through metrics.hpp.
+#pragma once
+#include "reference_models/diagnostics/metrics.hpp"
+
+#include <map>
+#include <string>
+#include <string_view>
+
+namespace nvfp4::models {
+
+enum class TensorKind : uint8_t {
+  activation, ///< the operator's input, (tokens, input features)
+  weight,     ///< (output features, input features)
+  gradient,   ///< of the operator's output, (tokens, output features)
+};
+
+/// How flushing and noise of a tensor are measured: rounded to nearest, blocks along its rows.
+struct OperandInfo {
+  std::string_view convention = "te";
+  int block_rows = 1;    ///< 16 for tiles
+  bool quantized = true; ///< what the recipe does; a tensor that it keeps in BF16 is measured as if quantized
+};
+
+/// Fed by a trainer: begin_step, the measures of that step in any order, end_step. Operators are named
+/// `attn.q_proj`, `attn.gk_proj.0`, `mlp.down_proj`, `lm_head`; a layer of -1 is a part outside the blocks.
+/// JSON has null where a number is not finite, and "exact": true beside a quantization without any error.
+class Recorder {
+public:
+  /// Continues the files in `dir` if there are any; call truncate_after first when a run is resumed or
+  /// started anew. Throws Error for files that are not such a record.
+  explicit Recorder(std::string dir);
+
+  void begin_step(int64_t step);
+  /// Tails, channel magnitudes, hot set (1 % of the channels) and the 16 largest channels, FTZ, SNR.
+  void tensor(int layer, std::string_view op, TensorKind kind, MatrixView<const float> x,
+              const OperandInfo &info);
+  /// Largest |x| of an operator's output, (tokens, output features): what decides which operator has the
+  /// largest.
+  void output(int layer, std::string_view op, MatrixView<const float> y);
+  /// nats, logits q.k / sqrt(d) over the causally valid pairs; see SoftmaxStatistics.
+  void attention(int layer, double entropy, double logit_max, double logit_kurtosis);
+  /// Pre-activations of a gate (gk_proj's output): smallest, largest, largest magnitude.
+  void gate(int layer, double min, double max, double top1);
+  void swiglu(int layer, double mean_abs, double p99_abs, double weighted);
+  /// Appends the step's lines to the JSONL with one write. Do this before the checkpoint of that step.
+  void end_step();
+
+  /// Writes diagnostics.safetensors: `steps` (I64, recorded steps) and, for each operator,
+  /// `channel_max/LAYER.OP` and `channel_mean/LAYER.OP` (F32, [recorded steps, channels], NaN where a step
+  /// lacks the operator). Atomic, and as large as the whole record: call it before each checkpoint and at the
+  /// end, not at each step.
+  void save() const;
+
+  /// Forgets everything after `step` in both files, half a line at the end included: nothing comes twice when
+  /// a run continues from its checkpoint. 0 for a new run. Throws Error if a whole line is not a record.
+  static void truncate_after(const std::string &dir, int64_t step);
+
+private:
+  struct Channels {
+    int64_t count = 0;
+    std::vector<float> max, mean; // (recorded steps, count)
+  };
+  void pad(Channels &channels, size_t rows) const;
+  void load();
+
+  std::string dir_;
+  int64_t step_ = 0;
+  bool open_ = false;
+  std::string lines_;
+  std::vector<int64_t> steps_;
+  std::map<std::string, Channels> channels_; ///< by LAYER.OP
+};
+
+/// One operator in NVFP4, everything else in BF16, evaluated on the same data.
+struct SensitivityRecord {
+  std::string op;         ///< in all layers
+  double score = 0;       ///< sensitivity_score()
+  double loss = 0;        ///< nats per token
+  double baseline = 0;    ///< the same in BF16
+  int64_t parameters = 0; ///< of the operator, all layers
+};
+
+/// DIR/sensitivity.json, atomically; a list in the given order.
+void write_sensitivity(const std::string &dir, std::span<const SensitivityRecord> records);
+
+} // namespace nvfp4::models

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+// The orderings that "Dissecting Outlier Dynamics in LLM NVFP4 Pretraining" (arXiv 2602.02047) reports or
+// implies, each judged on the runs at hand: held, not held, or not measured, with the numbers. Nothing is
+// tuned until it agrees.
+#pragma once
+#include "reference_models/report/analysis.hpp"
+
+namespace nvfp4::models {
+
+enum class Verdict : uint8_t { not_measured, held, not_held };
+
+struct Ordering {
+  int number = 0;    ///< of the claim, 1 to 9
+  std::string claim; ///< what should hold
+  std::string where; ///< which model; empty for all
+  Verdict verdict = Verdict::not_measured;
+  /// True where the seeds do not settle it: one pair or run only, or the 95 % interval of the difference
+  /// contains 0.
+  bool weak = false;
+  std::string measured; ///< the numbers, or what was missing
+  std::string paper;    ///< what the paper states, or that it states no number
+};
+
+[[nodiscard]] std::string_view to_string(Verdict verdict);
+
+/// In the order of the claims; one for each model or pair of models where that matters.
+[[nodiscard]] std::vector<Ordering> judge_orderings(const std::vector<RunGroup> &groups);
+
+} // namespace nvfp4::models

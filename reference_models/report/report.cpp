@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the reader sees first: what was run, how short it was, and what came out.
+#include "reference_models/report/report.hpp"
+
+#include "emulator/config.hpp"
+#include "reference_models/report/page.hpp"
+#include "reference_models/report/sections.hpp"
+
+#include <algorithm>
+#include <fmt/core.h>
+
+namespace nvfp4::models {
+namespace {
+
+/// The step by which the paper sees hot channels settled; shorter runs are called short.
+constexpr int64_t kSettled = 10000;
+
+std::string list_of(std::vector<std::string> items) {
+  std::string out;
+  for (size_t i = 0; i < items.size(); ++i)
+    out += (i == 0 ? "" : i + 1 == items.size() ? " and " : ", ") + items[i];
+  return out;
+}
+
+std::string headline(const std::vector<RunData> &runs, const std::vector<RunGroup> &groups) {
+  std::vector<std::string> recipes;
+  for (const RunGroup &g : groups)
+    if (std::find(recipes.begin(), recipes.end(), g.recipe) == recipes.end()) recipes.push_back(g.recipe);
+  std::vector<uint64_t> seeds;
+  for (const RunData &r : runs) seeds.push_back(r.seed);
+  std::sort(seeds.begin(), seeds.end());
+  seeds.erase(std::unique(seeds.begin(), seeds.end()), seeds.end());
+  const auto plural = [](size_t n, const char *what) {
+    return fmt::format("{} {}{}", n, what, n == 1 ? "" : "s");
+  };
+  return fmt::format("{} of {} under {}, {}.", plural(runs.size(), "run"), list_of(models_of(groups)),
+                     list_of(recipes), plural(seeds.size(), "seed"));
+}
+
+std::string verdicts(const std::vector<Ordering> &orderings) {
+  int held = 0, failed = 0, absent = 0, held_settled = 0, failed_settled = 0;
+  for (const Ordering &o : orderings) {
+    if (o.verdict == Verdict::not_measured)
+      ++absent;
+    else
+      (o.verdict == Verdict::held ? held : failed) += 1;
+    if (o.verdict == Verdict::held) held_settled += o.weak ? 0 : 1;
+    if (o.verdict == Verdict::not_held) failed_settled += o.weak ? 0 : 1;
+  }
+  return fmt::format("Of {} orderings, {} held ({} of them settled by these seeds), {} did not ({} settled), "
+                     "{} were not measured.",
+                     orderings.size(), held, held_settled, failed, failed_settled, absent);
+}
+
+} // namespace
+
+std::string make_report(const std::vector<RunData> &runs, const std::string &version) {
+  if (runs.empty()) throw Error("report: expected at least one run");
+  const std::vector<RunGroup> groups = group_runs(runs);
+  const std::vector<Ordering> orderings = judge_orderings(groups);
+  int64_t shortest = runs[0].last_step(), longest = 0, tokens = 0;
+  size_t unfinished = 0;
+  for (const RunData &r : runs) {
+    shortest = std::min(shortest, r.last_step());
+    longest = std::max(longest, r.last_step());
+    tokens = std::max(tokens, r.log.empty() ? 0 : r.log.back().tokens);
+    unfinished += r.last_step() < r.planned_steps ? 1 : 0;
+  }
+  std::string body = "<h1>NVFP4 training report</h1>\n<p>" + escape(headline(runs, groups)) + " " +
+                     escape(verdicts(orderings)) + "</p>\n";
+  std::string notice;
+  if (longest < kSettled)
+    notice += fmt::format("These are short runs: {} steps, at most {} tokens. The paper's earliest figures "
+                          "are at step 400 and its hot "
+                          "channels settle after about 10,000 steps of millions of tokens, so what is seen "
+                          "here may be the first phase only. ",
+                          shortest == longest
+                              ? number_text(double(longest), 9)
+                              : number_text(double(shortest), 9) + " to " + number_text(double(longest), 9),
+                          number_text(double(tokens), 12));
+  if (unfinished > 0)
+    notice += fmt::format("{} of {} runs had not reached their last step. ", unfinished, runs.size());
+  if (!notice.empty()) body += "<p class=\"notice\">" + escape(notice) + "</p>\n";
+  body += loss_section(groups) + ordering_section(orderings) + paper_section(groups) +
+          kurtosis_section(groups) + channel_section(groups) + flush_section(groups) +
+          attention_section(groups) + gate_section(groups) + swiglu_section(groups) +
+          sensitivity_section(groups) + provenance_section(runs, version);
+  return page("NVFP4 training report", body);
+}
+
+} // namespace nvfp4::models

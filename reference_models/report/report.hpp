@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+// One self-contained HTML page about some runs: what was lost against BF16 and what the tensors looked like
+// meanwhile.
+#pragma once
+#include "reference_models/report/orderings.hpp"
+
+#include <string>
+#include <vector>
+
+namespace nvfp4::models {
+
+/// The page. It loads nothing, runs no script, and follows the reader's light or dark preference.
+[[nodiscard]] std::string make_report(const std::vector<RunData> &runs, const std::string &version);
+
+} // namespace nvfp4::models

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+// The parts of the report, each an HTML section; one with nothing to show says so.
+#pragma once
+#include "reference_models/report/orderings.hpp"
+
+#include <string>
+
+namespace nvfp4::models {
+
+/// The colour class of a recipe, the same in every chart.
+[[nodiscard]] int recipe_color(std::string_view recipe);
+
+using Groups = std::vector<RunGroup>;
+[[nodiscard]] std::string loss_section(const Groups &groups);
+[[nodiscard]] std::string ordering_section(const std::vector<Ordering> &orderings);
+[[nodiscard]] std::string paper_section(const Groups &groups);
+[[nodiscard]] std::string kurtosis_section(const Groups &groups);
+[[nodiscard]] std::string channel_section(const Groups &groups);
+[[nodiscard]] std::string flush_section(const Groups &groups);
+[[nodiscard]] std::string attention_section(const Groups &groups);
+[[nodiscard]] std::string gate_section(const Groups &groups);
+[[nodiscard]] std::string swiglu_section(const Groups &groups);
+[[nodiscard]] std::string sensitivity_section(const Groups &groups);
+[[nodiscard]] std::string provenance_section(const std::vector<RunData> &runs, const std::string &version);
+
+} // namespace nvfp4::models

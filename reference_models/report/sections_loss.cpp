@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: Apache-2.0
+// Losses: the table, the curves, the gap to BF16; the orderings; the paper's numbers beside ours.
+#include "reference_models/report/page.hpp"
+#include "reference_models/report/sections.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <fmt/core.h>
+#include <map>
+
+namespace nvfp4::models {
+namespace {
+
+constexpr size_t kRawPoints = 400; ///< of a faint line
+
+std::string cell(const Estimate &e, int decimals, const char *unit = "") {
+  if (e.n == 0) return "–";
+  if (!std::isfinite(e.mean)) return "not finite";
+  std::string out = fmt::format("{}{:.{}f}", e.mean < 0 ? "−" : "", std::fabs(e.mean), decimals);
+  if (e.half_width) out += fmt::format(" ± {:.{}f}", *e.half_width, decimals);
+  return out + unit;
+}
+
+struct GroupLosses {
+  Estimate last, smoothed, validation, gap, validation_gap;
+};
+
+GroupLosses losses_of_group(const RunGroup &g, const RunGroup *reference) {
+  std::vector<double> last, smoothed, validation, gap, validation_gap;
+  for (const RunData *run : g.runs)
+    if (const auto l = losses_of(*run)) {
+      last.push_back(l->last);
+      smoothed.push_back(l->smoothed);
+      if (l->validation) validation.push_back(*l->validation);
+    }
+  if (reference && reference != &g)
+    for (const auto &[x, y] : pairs_of(g, *reference)) {
+      const auto a = losses_of(*x), b = losses_of(*y);
+      if (!a || !b) continue;
+      gap.push_back(relative_gap(a->smoothed, b->smoothed));
+      if (a->validation && b->validation)
+        validation_gap.push_back(relative_gap(*a->validation, *b->validation));
+    }
+  return {estimate(last), estimate(smoothed), estimate(validation), estimate(gap), estimate(validation_gap)};
+}
+
+std::string loss_table(const Groups &groups) {
+  std::vector<std::vector<std::string>> rows;
+  for (const RunGroup &g : groups) {
+    const RunGroup *const reference = find_group(groups, g.model, "bf16");
+    const GroupLosses l = losses_of_group(g, reference);
+    std::string seeds;
+    for (const RunData *run : g.runs) seeds += (seeds.empty() ? "" : ", ") + std::to_string(run->seed);
+    rows.push_back({escape(g.model), escape(g.recipe), escape(seeds), cell(l.last, 4), cell(l.smoothed, 4),
+                    cell(l.validation, 4), &g == reference ? "baseline" : cell(l.gap, 3, " %"),
+                    &g == reference ? "baseline" : cell(l.validation_gap, 3, " %")});
+  }
+  return table(
+      {"model", "recipe", "seeds", "last step", "smoothed", "validation", "gap to BF16", "gap, validation"},
+      rows, 3);
+}
+
+std::string loss_chart(const Groups &groups, const std::string &model) {
+  LineChart chart{.title = "Training loss, " + model, .x_label = "step", .y_label = "loss, nats per token"};
+  double low = INFINITY, high = -INFINITY;
+  for (const bool raw : {true, false})
+    for (const RunGroup &g : groups) {
+      if (g.model != model) continue;
+      const int color = recipe_color(g.recipe);
+      std::vector<std::vector<Point>> smooth;
+      for (const RunData *run : g.runs) {
+        smooth.push_back(smoothed_loss(*run));
+        if (!raw) continue;
+        Series s{.color = color, .faint = true};
+        const size_t stride = std::max<size_t>(1, run->log.size() / kRawPoints);
+        for (size_t i = 0; i < run->log.size(); i += stride)
+          s.points.push_back({double(run->log[i].step), run->log[i].loss});
+        chart.series.push_back(std::move(s));
+      }
+      if (raw) continue;
+      const std::vector<Point> line = mean_over_runs(smooth);
+      if (line.empty()) continue;
+      for (const Point &p : line)
+        if (std::isfinite(p.y)) low = std::min(low, p.y), high = std::max(high, p.y);
+      chart.series.push_back(
+          {.label = g.recipe + " " + number_text(line.back().y, 4), .color = color, .points = line});
+    }
+  if (high > low) chart.y_low = low - 0.08 * (high - low), chart.y_high = high + 0.05 * (high - low);
+  return line_chart(chart);
+}
+
+std::string gap_chart(const Groups &groups, const std::string &model) {
+  const RunGroup *const reference = find_group(groups, model, "bf16");
+  if (!reference) return {};
+  LineChart chart{
+      .title = "Gap to BF16, " + model, .x_label = "step", .y_label = "gap of the smoothed loss, % of BF16"};
+  double low = 0, high = 0;
+  for (const RunGroup &g : groups) {
+    if (g.model != model || &g == reference) continue;
+    std::vector<std::vector<Point>> lines;
+    for (const auto &[x, y] : pairs_of(g, *reference)) {
+      const auto a = smoothed_loss(*x), b = smoothed_loss(*y);
+      std::vector<Point> line;
+      const size_t skip = a.size() / 20; // the first steps fall steeply, and a gap there says nothing
+      for (size_t i = skip; i < std::min(a.size(), b.size()); ++i)
+        if (a[i].x == b[i].x) line.push_back({a[i].x, relative_gap(a[i].y, b[i].y)});
+      lines.push_back(std::move(line));
+    }
+    const std::vector<Point> line = mean_over_runs(lines);
+    if (line.empty()) continue;
+    const int color = recipe_color(g.recipe);
+    if (lines.size() > 1) {
+      Band band{color, {}};
+      std::map<double, std::array<double, 3>> range;
+      for (const auto &l : lines)
+        for (const Point &p : l) {
+          auto &r = range.try_emplace(p.x, std::array{p.x, p.y, p.y}).first->second;
+          r[1] = std::min(r[1], p.y);
+          r[2] = std::max(r[2], p.y);
+        }
+      for (const auto &[x, r] : range)
+        if (std::isfinite(r[1]) && std::isfinite(r[2])) band.points.push_back(r);
+      chart.bands.push_back(std::move(band));
+    }
+    for (size_t i = line.size() / 5; i < line.size(); ++i)
+      if (std::isfinite(line[i].y)) low = std::min(low, line[i].y), high = std::max(high, line[i].y);
+    chart.series.push_back(
+        {.label = g.recipe + " " + number_text(line.back().y, 3) + " %", .color = color, .points = line});
+  }
+  if (chart.series.empty()) return {};
+  chart.rules.emplace_back(0.0, "BF16");
+  const double air = std::max(0.15 * (high - low), 0.02);
+  chart.y_low = low - air;
+  chart.y_high = high + air;
+  return line_chart(chart);
+}
+
+} // namespace
+
+int recipe_color(std::string_view recipe) {
+  constexpr std::string_view known[] = {"fp32",    "bf16",        "nvfp4",        "chon", "hcp",
+                                        "post-qk", "nvfp4-plain", "mxfp4-sr-rht", "mxfp8"};
+  return int(std::find(std::begin(known), std::end(known), recipe) - std::begin(known));
+}
+
+std::string loss_section(const Groups &groups) {
+  std::string content;
+  bool intervals = false, pairs = false;
+  for (const RunGroup &g : groups) intervals |= g.runs.size() > 1;
+  for (const std::string &model : models_of(groups)) {
+    std::vector<std::string> list;
+    list.push_back(
+        figure(loss_chart(groups, model),
+               "The bold lines are means over 5 % of the steps around each, averaged over seeds, with their "
+               "last value; the faint lines are the loss of each step of each run."));
+    const std::string gap = gap_chart(groups, model);
+    pairs |= !gap.empty();
+    list.push_back(figure(
+        gap,
+        "How far the smoothed loss lies above that of the BF16 run of the same seed, mean over seeds; the "
+        "pale band reaches from the lowest to the highest seed."));
+    content += figures(list);
+  }
+  std::string note = "Losses in nats per token. Smoothed is the mean of the last 10 % of the steps. Gaps are "
+                     "relative to the BF16 run "
+                     "of the same seed and length.";
+  note += intervals
+              ? " ± is the 95 % confidence interval over seeds (Student's t); a row with one seed has none."
+              : " There is one seed for each recipe, so there are no confidence intervals: a gap of a few "
+                "tenths of a "
+                "percent may be chance.";
+  if (!pairs) note += " Without a BF16 run of the same model and seed there is no gap.";
+  return section("Loss", note, loss_table(groups) + content, "No losses were logged.");
+}
+
+std::string ordering_section(const std::vector<Ordering> &orderings) {
+  std::vector<std::vector<std::string>> rows;
+  for (const Ordering &o : orderings) {
+    const char *const css = o.verdict == Verdict::held       ? "held"
+                            : o.verdict == Verdict::not_held ? "failed"
+                                                             : "absent";
+    std::string verdict = fmt::format("<span class=\"{}\">{}</span>", css, to_string(o.verdict));
+    if (o.weak && o.verdict != Verdict::not_measured)
+      verdict += "<span class=\"weak\">not settled by these seeds</span>";
+    rows.push_back({std::to_string(o.number),
+                    escape(o.claim) +
+                        (o.where.empty() ? "" : "<br/><span class=\"soft\">" + escape(o.where) + "</span>"),
+                    verdict, escape(o.measured), escape(o.paper)});
+  }
+  return section("Orderings, as they came out",
+                 "Statements of arXiv 2602.02047 as orderings that a small run can contradict. Formulas that "
+                 "the paper leaves open are "
+                 "choices, named where they matter. Not settled: there is one run or pair, or the 95 % "
+                 "interval of the difference "
+                 "contains 0.",
+                 rows.empty() ? "" : table({"", "claim", "came out", "measured here", "the paper"}, rows, 99),
+                 "Nothing to judge.");
+}
+
+std::string paper_section(const Groups &groups) {
+  std::vector<std::vector<std::string>> rows;
+  for (const std::string &model : models_of(groups)) {
+    const RunGroup &g = reference_group(groups, model);
+    const RunData &first = *g.runs[0];
+    const auto gap = [&](const char *recipe, const char *paper) {
+      const RunGroup *const group = find_group(groups, model, recipe), *const bf16 =
+                                                                           find_group(groups, model, "bf16");
+      if (!group || !bf16) return;
+      const GroupLosses l = losses_of_group(*group, bf16);
+      rows.push_back({escape(model), fmt::format("loss gap of {}, training / validation", recipe), paper,
+                      cell(l.gap, 3, " %") + " / " + cell(l.validation_gap, 3, " %")});
+    };
+    const bool gla = first.family == "gla";
+    gap("nvfp4", gla ? "0.939 % (Table 2, GLA-1.3B, 60 B tokens)" : "not known for this family");
+    gap("chon", gla ? "0.588 % (Table 2, GLA-1.3B, 60 B tokens)" : "not known for this family");
+    const double weight = late_value(first, TensorKind::weight, &TensorRecord::kurtosis, true);
+    if (std::isfinite(weight) && (gla || first.softmax()))
+      rows.push_back({escape(model), "late excess kurtosis of weights (here: median over operators)",
+                      gla ? "plateau near 1.1" : "plateau above 2", number_text(weight, 3)});
+    if (gla && !first.gates.empty()) {
+      double low = INFINITY, high = -INFINITY;
+      for (const RunGroup &each : groups)
+        if (each.model == model)
+          for (const RunData *run : each.runs)
+            for (const GateRecord &r : run->gates) low = std::fmin(low, r.min), high = std::fmax(high, r.max);
+      rows.push_back({escape(model), "range of gk_proj's pre-activations", "about −120 to 80",
+                      number_text(low, 3) + " to " + number_text(high, 3)});
+    }
+    const auto logits = layer_mean(first.attention, &AttentionRecord::logit_max);
+    if (first.softmax() && !logits.empty())
+      rows.push_back({escape(model), "largest logit, first and last record (here: mean over layers)",
+                      "from about 4 to about 10 (Fig. 7)",
+                      number_text(logits.front().y, 3) + " to " + number_text(logits.back().y, 3)});
+    for (const SensitivityRecord &s : first.sensitivity) {
+      const char *paper = nullptr;
+      if (gla)
+        paper = s.op == "attn.o_proj"     ? "0.058 (Table 3)"
+                : s.op == "mlp.down_proj" ? "0.012 (Table 3)"
+                                          : nullptr;
+      if (first.softmax())
+        paper = s.op == "attn.v_proj"     ? "0.143 (Table 3)"
+                : s.op == "mlp.down_proj" ? "0.020 (Table 3)"
+                                          : nullptr;
+      if (paper)
+        rows.push_back({escape(model),
+                        "sensitivity of " + escape(s.op) + " (compare the order, not the value)", paper,
+                        number_text(s.score, 3)});
+    }
+  }
+  return section("Beside the paper's numbers",
+                 "The paper trained models of 340 M to 7 B parameters on tens of billions of tokens; its "
+                 "numbers are given to show the "
+                 "scale, not as a target. Those in tables and figures are taken from published notes on the "
+                 "paper, since its full text "
+                 "was not at hand.",
+                 rows.empty() ? "" : table({"model", "quantity", "the paper", "here"}, rows, 99),
+                 "No quantity that the paper states was measured in these runs.");
+}
+
+} // namespace nvfp4::models

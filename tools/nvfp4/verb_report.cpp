@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+// nvfp4 report DIR... -o report.html: one self-contained page about training runs.
+#include "golden/io/file.hpp"
+#include "reference_models/report/report.hpp"
+#include "tools/nvfp4/verbs.hpp"
+
+#include <fmt/core.h>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+namespace nvfp4::tool {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+struct Options {
+  std::vector<std::string> folders;
+  std::string out;
+  bool json = false;
+};
+
+int report(const Options &o) {
+  const std::vector<std::string> folders = models::find_runs(o.folders);
+  std::vector<models::RunData> runs;
+  for (size_t i = 0; i < folders.size(); ++i) {
+    runs.push_back(models::read_run(folders[i]));
+    show_progress("reading", double(i + 1) / double(folders.size()));
+  }
+  const std::string html = models::make_report(runs, NVFP4_VERSION);
+  io::write_file_atomically(o.out, std::as_bytes(std::span(html)));
+
+  const std::vector<models::Ordering> orderings = models::judge_orderings(models::group_runs(runs));
+  if (o.json) {
+    Json list = Json::array();
+    for (const models::Ordering &x : orderings)
+      list.push_back({{"number", x.number},
+                      {"claim", x.claim},
+                      {"where", x.where},
+                      {"verdict", models::to_string(x.verdict)},
+                      {"settled", x.verdict != models::Verdict::not_measured && !x.weak},
+                      {"measured", x.measured},
+                      {"paper", x.paper}});
+    fmt::print(
+        "{}\n",
+        Json{{"output", o.out}, {"runs", runs.size()}, {"bytes", html.size()}, {"orderings", list}}.dump());
+    return kEqual;
+  }
+  for (const models::Ordering &x : orderings)
+    fmt::print("{:<13} {} {}{}\n", models::to_string(x.verdict), x.number, x.claim,
+               x.where.empty() ? "" : " (" + x.where + ")");
+  fmt::print("{}: {} run{}, losses, {} orderings, tensors and their provenance\n", o.out, runs.size(),
+             runs.size() == 1 ? "" : "s", orderings.size());
+  return kEqual;
+}
+
+} // namespace
+
+void register_report(CLI::App &app, int &exit_code) {
+  CLI::App *verb =
+      app.add_subcommand("report", "One HTML page about training runs: losses, gaps, tensors, orderings");
+  auto o = std::make_shared<Options>();
+  verb->add_option("folders", o->folders, "Folders of runs, or of experiments")->required();
+  verb->add_option("-o,--output", o->out, "The page to write")->required();
+  verb->add_flag("--json", o->json, "Machine-readable output: the orderings with their numbers");
+  verb->footer("Example: nvfp4 report runs/gla-tiny-bf16-1 runs/gla-tiny-chon-1 -o report.html");
+  verb->callback([o, &exit_code] { exit_code = report(*o); });
+}
+
+} // namespace nvfp4::tool
