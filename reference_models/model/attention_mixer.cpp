@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+// Softmax attention's mixer: projections, RMSNorm of q and k per head (Qwen3) or biases (Qwen2.5), rotary
+// embedding, causal attention over grouped queries, output projection. Source: Hugging Face transformers,
+// models/qwen3 and models/qwen2.
+#include "reference_models/model/mixer.hpp"
+#include "reference_models/model/rope_table.hpp"
+
+namespace nvfp4::models {
+namespace {
+
+enum Slot : size_t { kTeams, kDo, kDq, kDk, kDv, kTermsQ, kTermsK };
+
+template <class T> class AttentionMixer final : public Mixer<T> {
+public:
+  AttentionMixer(const BlockContext<T> &context, Scratch<T> &scratch)
+      : c_(context), scratch_(scratch), path_(mixer_path(context.config, context.layer)) {
+    const ModelConfig &m = c_.config;
+    const int64_t rows = c_.rows(), kv = kv_width();
+    shape_ = {c_.batch, c_.length, m.heads, m.kv_heads, m.key_head(), T(1) / numerics::sqrt(T(m.key_head()))};
+    for (Array<T> *a : {&q_, &q_rotated_, &o_}) a->reset(c_.backend, rows * m.key_dim);
+    for (Array<T> *a : {&k_, &k_rotated_, &v_}) a->reset(c_.backend, rows * kv);
+    q_rstd_.reset(c_.backend, rows * m.heads);
+    k_rstd_.reset(c_.backend, rows * m.kv_heads);
+    saved_.reset(c_.backend, shape_.saved());
+    const RopeTable<T> table = rope_table<T>(c_.length, m.key_head(), m.rope_base);
+    for (const auto &[array, values] : {std::pair{&cosine_, &table.cosine}, std::pair{&sine_, &table.sine}}) {
+      array->reset(c_.backend, int64_t(values->size()));
+      c_.backend.upload(array->data(), values->data(), values->size() * sizeof(T));
+    }
+    scratch.reserve(kTeams, shape_.scratch());
+    for (const size_t slot : {kDo, kDq, kTermsQ}) scratch.reserve(slot, rows * m.key_dim);
+    for (const size_t slot : {kDk, kDv, kTermsK}) scratch.reserve(slot, rows * kv);
+    const auto linear = [&](const char *name, uint64_t id) {
+      return c_.linear(std::string("attn.") + name, path_ + name, uint64_t(c_.layer) * 16 + id);
+    };
+    input_ = std::make_unique<LinearGroup<T>>(
+        c_.backend, c_.engine,
+        std::vector<LinearWeight<T>>{linear("q_proj", 0), linear("k_proj", 1), linear("v_proj", 2)},
+        c_.recipe);
+    output_ = std::make_unique<LinearGroup<T>>(c_.backend, c_.engine,
+                                               std::vector<LinearWeight<T>>{linear("o_proj", 6)}, c_.recipe);
+  }
+
+  void forward(const StepContext &step, const T *x, T *y) override {
+    const ModelConfig &m = c_.config;
+    const int64_t rows = c_.rows();
+    T *const projected[] = {q_.data(), k_.data(), v_.data()};
+    input_->forward(step, x, rows, projected);
+    const T *q = q_.data(), *k = k_.data();
+    if (m.qk_norm) {
+      c_.backend.run(norm(rows * m.heads, q, "q_norm", q_rotated_.data(), q_rstd_.data()));
+      c_.backend.run(norm(rows * m.kv_heads, k, "k_norm", k_rotated_.data(), k_rstd_.data()));
+      q = q_rotated_.data();
+      k = k_rotated_.data();
+    }
+    c_.backend.run(RopeForward<T>{rope(m.heads), q, q_rotated_.data()});
+    c_.backend.run(RopeForward<T>{rope(m.kv_heads), k, k_rotated_.data()});
+    c_.backend.run(AttentionForward<T>{shape_, q_rotated_.data(), k_rotated_.data(), v_.data(), o_.data(),
+                                       saved_.data(), scratch_[kTeams]});
+    T *const out[] = {y};
+    output_->forward(step, o_.data(), rows, out);
+  }
+
+  void backward(const StepContext &step, const T *x, const T *dy, T *dx) override {
+    const ModelConfig &m = c_.config;
+    const int64_t rows = c_.rows();
+    const Scratch<T> &s = scratch_;
+    const T *const grad[] = {dy};
+    output_->backward(step, o_.data(), rows, grad, s[kDo]);
+    c_.backend.run(AttentionBackward<T>{shape_, s[kDo], q_rotated_.data(), k_rotated_.data(), v_.data(),
+                                        s[kDq], s[kDk], s[kDv], saved_.data(), s[kTeams]});
+    c_.backend.run(RopeBackward<T>{rope(m.heads), s[kDq], s[kDq]});
+    c_.backend.run(RopeBackward<T>{rope(m.kv_heads), s[kDk], s[kDk]});
+    if (m.qk_norm) {
+      norm_backward(rows * m.heads, s[kDq], q_.data(), "q_norm", q_rstd_.data(), s[kTermsQ]);
+      norm_backward(rows * m.kv_heads, s[kDk], k_.data(), "k_norm", k_rstd_.data(), s[kTermsK]);
+    }
+    const T *const projected[] = {s[kDq], s[kDk], s[kDv]};
+    input_->backward(step, x, rows, projected, dx);
+    x_ = x;
+    dy_ = dy;
+  }
+
+  void groups(const std::function<void(LinearGroup<T> &, const T *, std::span<const T *const>)> &f) override {
+    const T *const projected[] = {scratch_[kDq], scratch_[kDk], scratch_[kDv]};
+    const T *const dy[] = {dy_};
+    f(*input_, x_, projected);
+    f(*output_, o_.data(), dy);
+  }
+
+  void activations(std::vector<Activation<T>> &out) const override {
+    const ModelConfig &m = c_.config;
+    const auto add = [&](const char *name, const Array<T> &a, int64_t width) {
+      out.push_back({path_ + name, {c_.batch, c_.length, width}, a.data()});
+    };
+    add("q_proj", q_, m.key_dim);
+    add("k_proj", k_, kv_width());
+    add("v_proj", v_, kv_width());
+    add("q_rotated", q_rotated_, m.key_dim);
+    add("k_rotated", k_rotated_, kv_width());
+    add("attention", o_, m.key_dim);
+  }
+
+  std::vector<AttentionMoments> attention_moments() override {
+    const int64_t heads = c_.batch * c_.config.heads;
+    const Array<AttentionMoments> rows(c_.backend, heads * c_.length), moments(c_.backend, heads);
+    c_.backend.run(AttentionStatistics<T>{shape_, q_rotated_.data(), k_rotated_.data(), saved_.data(),
+                                          scratch_[kTeams], rows.data(), moments.data()});
+    return to_host(c_.backend, moments.data(), moments.size());
+  }
+
+private:
+  [[nodiscard]] int64_t kv_width() const { return c_.config.key_head() * c_.config.kv_heads; }
+  [[nodiscard]] RopeShape<T> rope(int64_t heads) const {
+    return {c_.rows(), c_.length, heads, c_.config.key_head(), cosine_.data(), sine_.data()};
+  }
+  [[nodiscard]] RmsNormForward<T> norm(int64_t rows, const T *x, const char *name, T *y, T *rstd) const {
+    return {rows,
+            c_.config.key_head(),
+            T(c_.config.norm_epsilon),
+            x,
+            c_.parameters.value(path_ + name + ".weight"),
+            y,
+            rstd};
+  }
+  void norm_backward(int64_t rows, T *grad, const T *x, const char *name, const T *rstd, T *terms) {
+    const std::string weight = path_ + name + ".weight";
+    c_.backend.run(RmsNormBackward<T>{rows, c_.config.key_head(), grad, x, c_.parameters.value(weight), rstd,
+                                      nullptr, grad, terms});
+    c_.backend.run(AccumulateColumns<T>{rows, c_.config.key_head(), terms, c_.parameters.gradient(weight)});
+  }
+
+  BlockContext<T> c_;
+  Scratch<T> &scratch_;
+  std::string path_;
+  AttentionShape<T> shape_{};
+  Array<T> q_, q_rotated_, k_, k_rotated_, v_, o_, q_rstd_, k_rstd_, saved_, cosine_, sine_;
+  const T *x_ = nullptr, *dy_ = nullptr;
+  std::unique_ptr<LinearGroup<T>> input_, output_;
+};
+
+} // namespace
+
+template <class T>
+std::unique_ptr<Mixer<T>> make_attention(const BlockContext<T> &context, Scratch<T> &scratch) {
+  return std::make_unique<AttentionMixer<T>>(context, scratch);
+}
+template std::unique_ptr<Mixer<float>> make_attention(const BlockContext<float> &, Scratch<float> &);
+template std::unique_ptr<Mixer<double>> make_attention(const BlockContext<double> &, Scratch<double> &);
+
+} // namespace nvfp4::models

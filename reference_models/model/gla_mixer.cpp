@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+// GLA's mixer: projections, gated linear attention per head, RMSNorm and swish gate, output projection.
+// Source: flash-linear-attention, fla/layers/gla.py.
+#include "reference_models/model/mixer.hpp"
+
+namespace nvfp4::models {
+namespace {
+
+enum Slot : size_t { kTeams, kDo, kDq, kDk, kDv, kDg, kDGate, kDLow, kDNormed, kTerms };
+
+template <class T> class GlaMixer final : public Mixer<T> {
+public:
+  GlaMixer(const BlockContext<T> &context, Scratch<T> &scratch)
+      : c_(context), scratch_(scratch), path_(mixer_path(context.config, context.layer)) {
+    const ModelConfig &m = c_.config;
+    const int64_t rows = c_.rows();
+    shape_ = {c_.batch,     c_.length,      m.heads,
+              m.key_head(), m.value_head(), T(1) / numerics::sqrt(T(m.key_head()))};
+    for (Array<T> *a : {&q_, &k_, &gk_, &g_}) a->reset(c_.backend, rows * m.key_dim);
+    for (Array<T> *a : {&v_, &gate_, &o_, &normed_}) a->reset(c_.backend, rows * m.value_dim);
+    low_.reset(c_.backend, rows * m.gate_rank);
+    rstd_.reset(c_.backend, rows * m.heads);
+    saved_.reset(c_.backend, shape_.teams() * shape_.saved());
+    scratch.reserve(kTeams, shape_.teams() * shape_.scratch());
+    for (const size_t slot : {kDq, kDk, kDg, kDGate})
+      scratch.reserve(slot, rows * std::max(m.key_dim, m.value_dim));
+    for (const size_t slot : {kDo, kDv, kDNormed, kTerms}) scratch.reserve(slot, rows * m.value_dim);
+    scratch.reserve(kDLow, rows * m.gate_rank);
+    const auto linear = [&](const char *name, uint64_t id) {
+      return c_.linear(std::string("attn.") + name, path_ + name, id);
+    };
+    const auto id = uint64_t(c_.layer) * 16;
+    input_ = std::make_unique<LinearGroup<T>>(
+        c_.backend, c_.engine,
+        std::vector<LinearWeight<T>>{linear("q_proj", id), linear("k_proj", id + 1), linear("v_proj", id + 2),
+                                     linear("g_proj", id + 3), linear("gk_proj.0", id + 4)},
+        c_.recipe);
+    gate_up_ = std::make_unique<LinearGroup<T>>(
+        c_.backend, c_.engine, std::vector<LinearWeight<T>>{linear("gk_proj.1", id + 5)}, c_.recipe);
+    output_ = std::make_unique<LinearGroup<T>>(
+        c_.backend, c_.engine, std::vector<LinearWeight<T>>{linear("o_proj", id + 6)}, c_.recipe);
+  }
+
+  void forward(const StepContext &step, const T *x, T *y) override {
+    const ModelConfig &m = c_.config;
+    const int64_t rows = c_.rows();
+    T *const projected[] = {q_.data(), k_.data(), v_.data(), gate_.data(), low_.data()};
+    input_->forward(step, x, rows, projected);
+    T *const gk[] = {gk_.data()};
+    gate_up_->forward(step, low_.data(), rows, gk);
+    c_.backend.run(GateForward<T>{rows * m.key_dim, gk_.data(), g_.data(), T(m.gate_normalizer)});
+    c_.backend.run(GlaForward<T>{shape_, q_.data(), k_.data(), v_.data(), g_.data(), o_.data(), saved_.data(),
+                                 scratch_[kTeams]});
+    c_.backend.run(GatedNormForward<T>{rows * m.heads, m.value_head(), T(m.norm_epsilon), o_.data(),
+                                       norm_weight(), gate_.data(), normed_.data(), rstd_.data()});
+    T *const out[] = {y};
+    output_->forward(step, normed_.data(), rows, out);
+  }
+
+  void backward(const StepContext &step, const T *x, const T *dy, T *dx) override {
+    const ModelConfig &m = c_.config;
+    const int64_t rows = c_.rows();
+    const Scratch<T> &s = scratch_;
+    const T *const grad[] = {dy};
+    dy_ = dy;
+    output_->backward(step, normed_.data(), rows, grad, s[kDNormed]);
+    c_.backend.run(GatedNormBackward<T>{rows * m.heads, m.value_head(), s[kDNormed], o_.data(), norm_weight(),
+                                        gate_.data(), rstd_.data(), s[kDo], s[kDGate], s[kTerms]});
+    c_.backend.run(AccumulateColumns<T>{rows * m.heads, m.value_head(), s[kTerms],
+                                        c_.parameters.gradient(path_ + "g_norm_swish_gate.weight")});
+    c_.backend.run(GlaBackward<T>{shape_, s[kDo], q_.data(), k_.data(), v_.data(), s[kDq], s[kDk], s[kDv],
+                                  s[kDg], saved_.data(), s[kTeams]});
+    c_.backend.run(GateBackward<T>{rows * m.key_dim, s[kDg], gk_.data(), s[kDg], T(m.gate_normalizer)});
+    const T *const dgk[] = {s[kDg]};
+    gate_up_->backward(step, low_.data(), rows, dgk, s[kDLow]);
+    const T *const projected[] = {s[kDq], s[kDk], s[kDv], s[kDGate], s[kDLow]};
+    input_->backward(step, x, rows, projected, dx);
+    x_ = x;
+  }
+
+  void groups(const std::function<void(LinearGroup<T> &, const T *, std::span<const T *const>)> &f) override {
+    const Scratch<T> &s = scratch_;
+    const T *const projected[] = {s[kDq], s[kDk], s[kDv], s[kDGate], s[kDLow]};
+    const T *const dgk[] = {s[kDg]};
+    const T *const dy[] = {dy_};
+    f(*input_, x_, projected);
+    f(*gate_up_, low_.data(), dgk);
+    f(*output_, normed_.data(), dy);
+  }
+
+  void activations(std::vector<Activation<T>> &out) const override {
+    const ModelConfig &m = c_.config;
+    const auto add = [&](const char *name, const Array<T> &a, int64_t width) {
+      out.push_back({path_ + name, {c_.batch, c_.length, width}, a.data()});
+    };
+    add("q_proj", q_, m.key_dim);
+    add("k_proj", k_, m.key_dim);
+    add("v_proj", v_, m.value_dim);
+    add("g_proj", gate_, m.value_dim);
+    add("gk_proj.0", low_, m.gate_rank);
+    add("gk_proj", gk_, m.key_dim);
+    add("gate", g_, m.key_dim);
+    add("gla", o_, m.value_dim);
+    add("g_norm_swish_gate", normed_, m.value_dim);
+  }
+
+private:
+  [[nodiscard]] const T *norm_weight() const {
+    return c_.parameters.value(path_ + "g_norm_swish_gate.weight");
+  }
+
+  BlockContext<T> c_;
+  Scratch<T> &scratch_;
+  std::string path_;
+  GlaShape<T> shape_{};
+  Array<T> q_, k_, v_, gk_, g_, gate_, low_, o_, normed_, rstd_, saved_;
+  const T *x_ = nullptr, *dy_ = nullptr;
+  std::unique_ptr<LinearGroup<T>> input_, gate_up_, output_;
+};
+
+} // namespace
+
+template <class T> std::unique_ptr<Mixer<T>> make_gla(const BlockContext<T> &context, Scratch<T> &scratch) {
+  return std::make_unique<GlaMixer<T>>(context, scratch);
+}
+template std::unique_ptr<Mixer<float>> make_gla(const BlockContext<float> &, Scratch<float> &);
+template std::unique_ptr<Mixer<double>> make_gla(const BlockContext<double> &, Scratch<double> &);
+
+} // namespace nvfp4::models

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+// The token mixer of a block: what differs between the model families. Internal to the model.
+#pragma once
+#include "reference_models/linear/linear.hpp"
+#include "reference_models/model/parameters.hpp"
+
+#include <functional>
+
+namespace nvfp4::models {
+
+/// A tensor of the last forward pass, on the device.
+template <class T> struct Activation {
+  std::string name; ///< module path, e.g. "model.layers.0.attn.q_proj" for that module's output
+  std::vector<int64_t> shape;
+  const T *data;
+};
+
+/// One linear layer as its backward pass sees it.
+template <class T> struct LinearObservation {
+  const LinearWeight<T> *weight;
+  std::string_view role;
+  int64_t layer, rows;
+  const T *input;       // (rows, in)
+  const T *output_grad; // (rows, out)
+  const LinearRecipe *recipe;
+};
+
+/// What a block needs of its model.
+template <class T> struct BlockContext {
+  Backend<T> &backend;
+  OperandEngine *engine;
+  const Recipe &recipe;
+  const ModelConfig &config;
+  Parameters<T> &parameters;
+  int64_t layer, batch, length;
+
+  [[nodiscard]] int64_t rows() const { return batch * length; }
+  /// The linear layer `role` whose parameters stand at path + ".weight" and, if there, path + ".bias".
+  [[nodiscard]] LinearWeight<T> linear(const std::string &role, const std::string &path, uint64_t id) const;
+};
+
+template <class T> class Mixer {
+public:
+  virtual ~Mixer() = default;
+  /// y (rows, hidden) from x (rows, hidden), which must stay until backward.
+  virtual void forward(const StepContext &step, const T *x, T *y) = 0;
+  /// dx (rows, hidden) from dy; parameter gradients are added to.
+  virtual void backward(const StepContext &step, const T *x, const T *dy, T *dx) = 0;
+  /// Calls f(group, input, output gradients) for every group of linear layers; the gradients are those of the
+  /// last backward pass, null before one.
+  virtual void
+  groups(const std::function<void(LinearGroup<T> &, const T *input, std::span<const T *const>)> &f) = 0;
+  /// Appends this mixer's tensors of the last forward pass.
+  virtual void activations(std::vector<Activation<T>> &out) const = 0;
+  /// Logits of the last forward pass, by sequence and head; empty where there is no softmax.
+  [[nodiscard]] virtual std::vector<AttentionMoments> attention_moments() { return {}; }
+};
+
+/// Scratch that all layers share: used within one call only. Sized by the largest request.
+template <class T> class Scratch {
+public:
+  explicit Scratch(Backend<T> &backend) : backend_(&backend) {}
+  /// At least n elements; the request is made while the model is built.
+  void reserve(size_t slot, int64_t n) {
+    if (slots_.size() <= slot) slots_.resize(slot + 1);
+    if (slots_[slot].size() < n) slots_[slot].reset(*backend_, n);
+  }
+  [[nodiscard]] T *operator[](size_t slot) const { return slots_[slot].data(); }
+
+private:
+  Backend<T> *backend_;
+  std::vector<Array<T>> slots_;
+};
+
+template <class T> std::unique_ptr<Mixer<T>> make_gla(const BlockContext<T> &context, Scratch<T> &scratch);
+template <class T>
+std::unique_ptr<Mixer<T>> make_attention(const BlockContext<T> &context, Scratch<T> &scratch);
+template <class T> std::unique_ptr<Mixer<T>> make_delta(const BlockContext<T> &context, Scratch<T> &scratch);
+
+} // namespace nvfp4::models

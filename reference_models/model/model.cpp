@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: Apache-2.0
+// The order of operations of a step. Each block keeps its input, the two normalised inputs and the MLP's
+// inner values.
+#include "reference_models/model/model.hpp"
+#include "emulator/config.hpp"
+
+#include <algorithm>
+
+namespace nvfp4::models {
+
+template <class T>
+LinearWeight<T> BlockContext<T>::linear(const std::string &role, const std::string &path, uint64_t id) const {
+  LinearWeight<T> w;
+  w.role = role;
+  w.layer = layer;
+  w.layers = config.layers;
+  w.id = id;
+  for (const ParameterSpec &p : parameters.list()) {
+    if (p.name == path + ".weight") {
+      w.out = p.shape[0];
+      w.in = p.shape[1];
+      w.weight = parameters.value(p.name);
+      w.weight_grad = parameters.gradient(p.name);
+    } else if (p.name == path + ".bias") {
+      w.bias = parameters.value(p.name);
+      w.bias_grad = parameters.gradient(p.name);
+    }
+  }
+  if (w.weight == nullptr) throw Error("the model has no parameter " + path + ".weight");
+  return w;
+}
+
+template <class T> struct Model<T>::Block {
+  Array<T> x, normed1, rstd1, middle, normed2, rstd2, gate, up, inner;
+  const T *norm1 = nullptr, *norm2 = nullptr;
+  T *norm1_grad = nullptr, *norm2_grad = nullptr;
+  std::string path;
+  std::unique_ptr<Mixer<T>> mixer;
+  std::unique_ptr<LinearGroup<T>> wide, down;
+};
+
+template <class T> Model<T>::~Model() = default;
+
+template <class T>
+Model<T>::Model(Backend<T> &backend, OperandEngine *engine, const ModelConfig &config, const Recipe &recipe,
+                int64_t batch, int64_t length, bool training)
+    : backend_(backend), config_(config), recipe_(recipe.for_family(std::string(to_string(config.family)))),
+      batch_(batch), length_(length), mixer_scratch_(backend) {
+  check(config);
+  if (batch < 1 || length < 1)
+    throw Error("expected a batch and a sequence of at least 1, got " + std::to_string(batch) + " and " +
+                std::to_string(length));
+  parameters_ = std::make_unique<Parameters<T>>(backend, config, training);
+  const int64_t rows = batch * length, d = config.hidden, inner = config.intermediate;
+  for (int64_t layer = 0; layer < config.layers; ++layer) {
+    auto block = std::make_unique<Block>();
+    const BlockContext<T> context{backend, engine, recipe_, config_, *parameters_, layer, batch, length};
+    block->path = "model.layers." + std::to_string(layer) + ".";
+    const std::string first =
+        block->path + (config.softmax() ? "input_layernorm.weight" : "attn_norm.weight");
+    const std::string second =
+        block->path + (config.softmax() ? "post_attention_layernorm.weight" : "mlp_norm.weight");
+    block->norm1 = parameters_->value(first);
+    block->norm2 = parameters_->value(second);
+    block->norm1_grad = parameters_->gradient(first);
+    block->norm2_grad = parameters_->gradient(second);
+    for (Array<T> *a : {&block->x, &block->normed1, &block->middle, &block->normed2})
+      a->reset(backend, rows * d);
+    for (Array<T> *a : {&block->gate, &block->up, &block->inner}) a->reset(backend, rows * inner);
+    block->rstd1.reset(backend, rows);
+    block->rstd2.reset(backend, rows);
+    switch (config.family) {
+    case Family::gla: block->mixer = make_gla(context, mixer_scratch_); break;
+    case Family::qwen3:
+    case Family::qwen2_5: block->mixer = make_attention(context, mixer_scratch_); break;
+    case Family::gdn: block->mixer = make_delta(context, mixer_scratch_); break;
+    }
+    const auto linear = [&](const char *name, uint64_t id) {
+      return context.linear(std::string("mlp.") + name, block->path + "mlp." + name,
+                            uint64_t(layer) * 16 + id);
+    };
+    block->wide = std::make_unique<LinearGroup<T>>(
+        backend, engine, std::vector<LinearWeight<T>>{linear("gate_proj", 12), linear("up_proj", 13)},
+        recipe_);
+    block->down = std::make_unique<LinearGroup<T>>(
+        backend, engine, std::vector<LinearWeight<T>>{linear("down_proj", 14)}, recipe_);
+    blocks_.push_back(std::move(block));
+  }
+  const BlockContext<T> context{backend,      engine,        recipe_, config_,
+                                *parameters_, config.layers, batch,   length};
+  const std::string head =
+      config.tie ? config.softmax() ? "model.embed_tokens" : "model.embeddings" : "lm_head";
+  head_ = std::make_unique<LinearGroup<T>>(
+      backend, engine,
+      std::vector<LinearWeight<T>>{context.linear("lm_head", head, uint64_t(config.layers) * 16 + 15)},
+      recipe_);
+  for (Array<T> *a : {&final_norm_, &branch_}) a->reset(backend, rows * d);
+  final_rstd_.reset(backend, rows);
+  logits_.reset(backend, rows * config.vocabulary);
+  for (Array<T> *a : {&row_loss_, &weights_}) a->reset(backend, rows);
+  for (Array<int32_t> *a : {&tokens_, &targets_, &positions_}) a->reset(backend, rows);
+  starts_.reset(backend, config.vocabulary + 1);
+  if (!training) return;
+  for (Array<T> *a : {&d_x_, &d_branch_, &terms_}) a->reset(backend, rows * d);
+  for (Array<T> *a : {&d_inner_, &d_gate_, &d_up_}) a->reset(backend, rows * inner);
+}
+
+template <class T>
+void Model<T>::set_tokens(std::span<const int32_t> tokens, std::span<const float> weights) {
+  const int64_t rows = batch_ * length_;
+  if (int64_t(tokens.size()) != batch_ * (length_ + 1))
+    throw Error("expected tokens of shape [" + std::to_string(batch_) + ", " + std::to_string(length_ + 1) +
+                "], got " + std::to_string(tokens.size()) + " of them");
+  std::vector<int32_t> inputs, targets, starts(size_t(config_.vocabulary) + 1, 0),
+      positions(static_cast<size_t>(rows));
+  for (int64_t b = 0; b < batch_; ++b)
+    for (int64_t t = 0; t <= length_; ++t) {
+      const int32_t token = tokens[size_t(b * (length_ + 1) + t)];
+      if (token < 0 || token >= config_.vocabulary)
+        throw Error("token " + std::to_string(token) + " at [" + std::to_string(b) + ", " +
+                    std::to_string(t) + "]: expected 0 to " + std::to_string(config_.vocabulary - 1));
+      if (t < length_) inputs.push_back(token);
+      if (t > 0) targets.push_back(token);
+    }
+  for (const int32_t token : inputs) ++starts[size_t(token) + 1];
+  for (size_t v = 1; v < starts.size(); ++v) starts[v] += starts[v - 1];
+  std::vector<int32_t> next(starts.begin(), starts.end() - 1);
+  for (int64_t r = 0; r < rows; ++r) positions[size_t(next[size_t(inputs[size_t(r)])]++)] = int32_t(r);
+  host_weights_.assign(size_t(rows), 1.0f);
+  if (!weights.empty()) host_weights_.assign(weights.begin(), weights.end());
+  total_weight_ = 0;
+  for (const float w : host_weights_) total_weight_ += double(w);
+  const std::vector<T> converted(host_weights_.begin(), host_weights_.end());
+  backend_.upload(weights_.data(), converted.data(), converted.size() * sizeof(T));
+  backend_.upload(tokens_.data(), inputs.data(), inputs.size() * 4);
+  backend_.upload(targets_.data(), targets.data(), targets.size() * 4);
+  backend_.upload(starts_.data(), starts.data(), starts.size() * 4);
+  backend_.upload(positions_.data(), positions.data(), positions.size() * 4);
+}
+
+template <class T> void Model<T>::forward(const StepContext &step) {
+  const int64_t rows = batch_ * length_, d = config_.hidden, n = rows * d;
+  const auto epsilon = T(config_.norm_epsilon);
+  const std::string table = config_.softmax() ? "model.embed_tokens.weight" : "model.embeddings.weight";
+  backend_.run(
+      EmbeddingForward<T>{rows, d, tokens_.data(), parameters_->value(table), blocks_.front()->x.data()});
+  for (size_t layer = 0; layer < blocks_.size(); ++layer) {
+    Block &b = *blocks_[layer];
+    backend_.run(RmsNormForward<T>{rows, d, epsilon, b.x.data(), b.norm1, b.normed1.data(), b.rstd1.data()});
+    b.mixer->forward(step, b.normed1.data(), branch_.data());
+    if (output_observer) output_observer(int64_t(layer), "attn.o_proj", branch_.data());
+    backend_.run(Add<T>{n, b.x.data(), branch_.data(), b.middle.data()});
+    backend_.run(
+        RmsNormForward<T>{rows, d, epsilon, b.middle.data(), b.norm2, b.normed2.data(), b.rstd2.data()});
+    T *const wide[] = {b.gate.data(), b.up.data()};
+    b.wide->forward(step, b.normed2.data(), rows, wide);
+    backend_.run(SwigluForward<T>{rows * config_.intermediate, b.gate.data(), b.up.data(), b.inner.data()});
+    T *const down[] = {branch_.data()};
+    b.down->forward(step, b.inner.data(), rows, down);
+    if (output_observer) output_observer(int64_t(layer), "mlp.down_proj", branch_.data());
+    // the last block's output is needed only here: it may take the place of the branch
+    T *out = layer + 1 < blocks_.size() ? blocks_[layer + 1]->x.data() : branch_.data();
+    backend_.run(Add<T>{n, b.middle.data(), branch_.data(), out});
+  }
+  backend_.run(RmsNormForward<T>{rows, d, epsilon, branch_.data(), parameters_->value("model.norm.weight"),
+                                 final_norm_.data(), final_rstd_.data()});
+  T *const logits[] = {logits_.data()};
+  head_->forward(step, final_norm_.data(), rows, logits);
+}
+
+template <class T> double Model<T>::loss(double gradient_scale) {
+  const int64_t rows = batch_ * length_;
+  const bool gradient = gradient_scale > 0;
+  const double divisor = total_weight_ > 0 ? total_weight_ : 1.0;
+  backend_.run(CrossEntropy<T>{rows, config_.vocabulary, logits_.data(), targets_.data(), weights_.data(),
+                               T(gradient_scale / divisor), row_loss_.data(),
+                               gradient ? logits_.data() : nullptr});
+  const std::vector<T> each = to_host(backend_, row_loss_.data(), rows);
+  double sum = 0;
+  for (size_t r = 0; r < each.size(); ++r)
+    if (host_weights_[r] != 0.0f) sum += double(each[r]) * double(host_weights_[r]);
+  return sum / divisor;
+}
+
+template <class T> void Model<T>::backward(const StepContext &step) {
+  const int64_t rows = batch_ * length_, d = config_.hidden;
+  const T *const dlogits[] = {logits_.data()};
+  head_->backward(step, final_norm_.data(), rows, dlogits, d_branch_.data());
+  if (observer) observe(*head_, final_norm_.data(), dlogits);
+  // branch_ still holds the last block's output
+  backend_.run(RmsNormBackward<T>{rows, d, d_branch_.data(), branch_.data(),
+                                  parameters_->value("model.norm.weight"), final_rstd_.data(), nullptr,
+                                  d_x_.data(), terms_.data()});
+  backend_.run(AccumulateColumns<T>{rows, d, terms_.data(), parameters_->gradient("model.norm.weight")});
+  for (size_t layer = blocks_.size(); layer-- > 0;) {
+    Block &b = *blocks_[layer];
+    const T *const dx[] = {d_x_.data()};
+    b.down->backward(step, b.inner.data(), rows, dx, d_inner_.data());
+    if (observer) observe(*b.down, b.inner.data(), dx);
+    backend_.run(SwigluBackward<T>{rows * config_.intermediate, d_inner_.data(), b.gate.data(), b.up.data(),
+                                   d_gate_.data(), d_up_.data()});
+    const T *const wide[] = {d_gate_.data(), d_up_.data()};
+    b.wide->backward(step, b.normed2.data(), rows, wide, d_branch_.data());
+    if (observer) observe(*b.wide, b.normed2.data(), wide);
+    backend_.run(RmsNormBackward<T>{rows, d, d_branch_.data(), b.middle.data(), b.norm2, b.rstd2.data(),
+                                    d_x_.data(), d_x_.data(), terms_.data()});
+    backend_.run(AccumulateColumns<T>{rows, d, terms_.data(), b.norm2_grad});
+    b.mixer->backward(step, b.normed1.data(), d_x_.data(), d_branch_.data());
+    if (observer)
+      b.mixer->groups(
+          [&](LinearGroup<T> &g, const T *x, std::span<const T *const> dy) { observe(g, x, dy); });
+    backend_.run(RmsNormBackward<T>{rows, d, d_branch_.data(), b.x.data(), b.norm1, b.rstd1.data(),
+                                    d_x_.data(), d_x_.data(), terms_.data()});
+    backend_.run(AccumulateColumns<T>{rows, d, terms_.data(), b.norm1_grad});
+  }
+  const std::string table = config_.softmax() ? "model.embed_tokens.weight" : "model.embeddings.weight";
+  backend_.run(EmbeddingBackward<T>{config_.vocabulary, d, starts_.data(), positions_.data(), d_x_.data(),
+                                    parameters_->gradient(table)});
+}
+
+template <class T>
+void Model<T>::observe(LinearGroup<T> &group, const T *input, std::span<const T *const> grads) {
+  const auto members = group.members();
+  for (size_t i = 0; i < members.size(); ++i)
+    observer({&members[i], members[i].role, members[i].layer, batch_ * length_, input, grads[i],
+              &group.recipe(i)});
+}
+
+template <class T> void Model<T>::visit_all(const GroupVisitor &f) {
+  for (auto &block : blocks_) {
+    block->mixer->groups(f);
+    f(*block->wide, nullptr, {});
+    f(*block->down, nullptr, {});
+  }
+  f(*head_, nullptr, {});
+}
+
+template <class T> void Model<T>::parameters_changed() {
+  visit_all([](LinearGroup<T> &g, const T *, std::span<const T *const>) { g.weights_changed(); });
+}
+
+template <class T> std::vector<Activation<T>> Model<T>::activations() const {
+  std::vector<Activation<T>> out;
+  const auto add = [&](const std::string &name, const Array<T> &a, int64_t width) {
+    out.push_back({name, {batch_, length_, width}, a.data()});
+  };
+  const bool qwen = config_.softmax();
+  add(qwen ? "model.embed_tokens" : "model.embeddings", blocks_.front()->x, config_.hidden);
+  for (size_t layer = 0; layer < blocks_.size(); ++layer) {
+    const Block &b = *blocks_[layer];
+    if (layer > 0) add("model.layers." + std::to_string(layer - 1), b.x, config_.hidden);
+    add(b.path + (qwen ? "input_layernorm" : "attn_norm"), b.normed1, config_.hidden);
+    b.mixer->activations(out);
+    add(b.path + "middle", b.middle, config_.hidden);
+    add(b.path + (qwen ? "post_attention_layernorm" : "mlp_norm"), b.normed2, config_.hidden);
+    add(b.path + "mlp.gate_proj", b.gate, config_.intermediate);
+    add(b.path + "mlp.up_proj", b.up, config_.intermediate);
+    add(b.path + "mlp.swiglu", b.inner, config_.intermediate);
+  }
+  add("model.layers." + std::to_string(blocks_.size() - 1), branch_, config_.hidden);
+  add("model.norm", final_norm_, config_.hidden);
+  return out;
+}
+
+template <class T> std::vector<AttentionMoments> Model<T>::attention_moments(int64_t layer) {
+  return blocks_.at(size_t(layer))->mixer->attention_moments();
+}
+
+template <class T> std::map<std::string, HotChannels> Model<T>::hot_channels() {
+  std::map<std::string, HotChannels> out;
+  visit_all([&](LinearGroup<T> &g, const T *, std::span<const T *const>) {
+    for (size_t i = 0; i < g.members().size(); ++i)
+      if (g.hot_channels(i).chosen_at >= 0)
+        out[std::to_string(g.members()[i].layer) + "." + g.members()[i].role] = g.hot_channels(i);
+  });
+  return out;
+}
+
+template <class T>
+std::map<std::string, HotChannels>
+Model<T>::hot_channel_layers(const std::map<std::string, HotChannels> &state) {
+  std::map<std::string, HotChannels> out;
+  visit_all([&](LinearGroup<T> &g, const T *, std::span<const T *const>) {
+    for (size_t i = 0; i < g.members().size(); ++i) {
+      const auto at = state.find(std::to_string(g.members()[i].layer) + "." + g.members()[i].role);
+      if (at != state.end() && g.recipe(i).hcp.enabled) out.insert(*at);
+    }
+  });
+  return out;
+}
+
+template <class T> void Model<T>::set_hot_channels(const std::map<std::string, HotChannels> &state) {
+  size_t used = 0;
+  visit_all([&](LinearGroup<T> &g, const T *, std::span<const T *const>) {
+    for (size_t i = 0; i < g.members().size(); ++i) {
+      const std::string name = std::to_string(g.members()[i].layer) + "." + g.members()[i].role;
+      const auto at = state.find(name);
+      if (at == state.end()) continue;
+      for (const int32_t channel : at->second.indices)
+        if (channel < 0 || channel >= g.members()[i].in)
+          throw Error("hot channels of " + name + ": expected 0 to " + std::to_string(g.members()[i].in - 1) +
+                      ", got " + std::to_string(channel));
+      g.set_hot_channels(i, at->second);
+      ++used;
+    }
+  });
+  if (used != state.size())
+    throw Error("the checkpoint has hot channels of layers that this model does not have");
+}
+
+template struct BlockContext<float>;
+template struct BlockContext<double>;
+template class Model<float>;
+template class Model<double>;
+
+} // namespace nvfp4::models

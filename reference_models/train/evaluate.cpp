@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+// Validation batches in order; HCP's channels stay as they are.
+#include "reference_models/train/evaluate.hpp"
+#include "emulator/config.hpp"
+
+#include <set>
+
+namespace nvfp4::models {
+
+double evaluate(Model<float> &model, const DataSource &data, int64_t batches,
+                const std::function<void(double)> &progress) {
+  if (batches < 1) throw Error("expected at least 1 validation batch, got " + std::to_string(batches));
+  std::vector<int32_t> tokens(size_t(model.batch() * (model.length() + 1)));
+  std::vector<float> weights(size_t(model.batch() * model.length()));
+  double sum = 0;
+  for (int64_t i = 0; i < batches; ++i) {
+    data.validation_batch(i, model.batch(), model.length(), tokens, weights);
+    model.set_tokens(tokens, weights);
+    StepContext step;
+    step.training = false;
+    model.forward(step);
+    sum += model.loss(0);
+    if (progress) progress(double(i + 1) / double(batches));
+  }
+  return sum / double(batches);
+}
+
+std::vector<SensitivityRecord> sensitivity(Model<float> &model, const std::string &device, int threads,
+                                           const DataSource &data, int64_t batches,
+                                           const std::function<void(double)> &progress) {
+  const ModelConfig &config = model.config();
+  const Recipe bf16 = load_recipe("bf16"), nvfp4 = load_recipe("nvfp4");
+  std::vector<std::string> roles = {""}; // the baseline first
+  std::map<std::string, int64_t> parameters;
+  for (const ParameterSpec &p : model.parameters().list()) {
+    if (!p.name.starts_with("model.layers.") || !p.name.ends_with(".weight") || p.shape.size() != 2) continue;
+    std::string role = p.name.substr(p.name.find('.', 13) + 1);
+    role = role.substr(0, role.size() - 7);
+    if (role.starts_with("self_attn.")) role = role.substr(5);
+    if (parameters[role] == 0) roles.push_back(role);
+    parameters[role] += p.count();
+  }
+  int64_t all = 0;
+  for (const auto &[role, n] : parameters) all += n;
+  std::vector<SensitivityRecord> out;
+  double baseline = 0;
+  for (size_t i = 0; i < roles.size(); ++i) {
+    Recipe recipe = bf16;
+    recipe.name = "bf16 with " + roles[i] + " in nvfp4";
+    if (!roles[i].empty()) {
+      recipe.units = nvfp4.units;
+      recipe.linears["one"] = nvfp4.linears.at(nvfp4.default_linear);
+      RecipeRule rule;
+      rule.roles = {roles[i]};
+      rule.use = "one";
+      recipe.rules.push_back(rule);
+    }
+    Session session = make_session(device, threads, config, recipe, model.batch(), model.length(), false);
+    const int64_t bytes = model.parameters().total() * int64_t(sizeof(float));
+    session.backend->copy(session.model->parameters().values(), model.parameters().values(), size_t(bytes));
+    session.model->parameters_changed();
+    const double loss = evaluate(*session.model, data, batches);
+    if (progress) progress(double(i + 1) / double(roles.size()));
+    if (roles[i].empty()) {
+      baseline = loss;
+      continue;
+    }
+    const auto n = double(parameters[roles[i]]);
+    out.push_back(
+        {roles[i], sensitivity_score(loss, baseline, n, double(all)), loss, baseline, parameters[roles[i]]});
+  }
+  return out;
+}
+
+} // namespace nvfp4::models

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+// Loss on held-out data, and how much each operator's quantization alone costs.
+#pragma once
+#include "reference_models/data/source.hpp"
+#include "reference_models/diagnostics/recorder.hpp"
+#include "reference_models/train/session.hpp"
+
+namespace nvfp4::models {
+
+/// Mean loss in nats per token over validation micro-batches 0 to batches - 1.
+[[nodiscard]] double evaluate(Model<float> &model, const DataSource &data, int64_t batches,
+                              const std::function<void(double)> &progress = {});
+
+/// For each role of linear layer: validation loss with that role in NVFP4 (as recipe `nvfp4` has it, in every
+/// block) and everything else in BF16, from the same parameters. One-shot: nothing is trained.
+[[nodiscard]] std::vector<SensitivityRecord> sensitivity(Model<float> &model, const std::string &device,
+                                                         int threads, const DataSource &data, int64_t batches,
+                                                         const std::function<void(double)> &progress = {});
+
+} // namespace nvfp4::models

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+// The host's part of a step: factors in FP64, rounded once; sums of chunks in order.
+#include "reference_models/train/optimizer.hpp"
+#include "emulator/config.hpp"
+
+#include <array>
+#include <cmath>
+
+namespace nvfp4::models {
+namespace {
+
+/// x^n by squaring: the same bits everywhere.
+double power(double x, int64_t n) {
+  double result = 1;
+  for (; n > 0; n /= 2, x *= x)
+    if (n % 2 == 1) result *= x;
+  return result;
+}
+
+} // namespace
+
+template <class T>
+Optimizer<T>::Optimizer(Parameters<T> &parameters, const AdamWOptions &options)
+    : parameters_(&parameters), options_(options), squares_(parameters.backend(), chunks(parameters.total())),
+      digests_(parameters.backend(), 3 * chunks(parameters.total())) {
+  if (!parameters.training()) throw Error("an optimizer needs a model that was made for training");
+}
+
+template <class T> double Optimizer<T>::gradient_norm() {
+  Backend<T> &backend = parameters_->backend();
+  backend.run(SquareSums<T>{parameters_->total(), parameters_->gradients(), squares_.data()});
+  double sum = 0;
+  for (const double part : to_host(backend, squares_.data(), squares_.size())) sum += part;
+  return std::sqrt(sum);
+}
+
+template <class T> double Optimizer<T>::step(int64_t step, float learning_rate) {
+  Backend<T> &backend = parameters_->backend();
+  const double norm = gradient_norm();
+  const double clip = options_.clip > 0 && norm > options_.clip ? options_.clip / norm : 1.0;
+  const int64_t decaying = parameters_->decaying();
+  for (const bool decay : {true, false}) {
+    const int64_t first = decay ? 0 : decaying, n = decay ? decaying : parameters_->total() - decaying;
+    if (n == 0) continue;
+    backend.run(AdamW<T>{n, parameters_->gradients() + first, parameters_->values() + first,
+                         parameters_->first_moments() + first, parameters_->second_moments() + first,
+                         T(options_.beta1), T(options_.beta2), T(options_.epsilon), T(learning_rate),
+                         decay ? T(double(learning_rate) * options_.weight_decay) : T(0),
+                         T(1 / (1 - power(options_.beta1, step))), T(1 / (1 - power(options_.beta2, step))),
+                         T(clip)});
+  }
+  backend.zero(parameters_->gradients(), size_t(parameters_->total()) * sizeof(T));
+  return norm;
+}
+
+template <class T> std::string Optimizer<T>::digest(int64_t step) {
+  Backend<T> &backend = parameters_->backend();
+  const int64_t n = parameters_->total();
+  const std::array<const T *, 3> slabs = {parameters_->values(), parameters_->first_moments(),
+                                          parameters_->second_moments()};
+  for (size_t i = 0; i < slabs.size(); ++i)
+    backend.run(
+        DigestSums<T>{n, uint64_t(i) * uint64_t(n), slabs[i], digests_.data() + int64_t(i) * chunks(n)});
+  uint64_t sum = mix64(uint64_t(step));
+  for (const uint64_t part : to_host(backend, digests_.data(), digests_.size())) sum += part;
+  static constexpr char kDigits[] = "0123456789abcdef";
+  std::string text(16, '0');
+  for (size_t i = 0; i < 16; ++i) text[i] = kDigits[sum >> (60 - 4 * i) & 15];
+  return text;
+}
+
+template class Optimizer<float>;
+template class Optimizer<double>;
+
+} // namespace nvfp4::models

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+// JSON and POSIX files of a run.
+#include "reference_models/train/run_folder.hpp"
+#include "emulator/config.hpp"
+#include "golden/io/file.hpp"
+#include "golden/io/message.hpp"
+#include "reference_models/report/options.hpp"
+
+#include <bit>
+#include <cerrno>
+#include <cstdio>
+#include <fcntl.h>
+#include <filesystem>
+#include <unistd.h>
+
+namespace nvfp4::models {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json description(const RunDescription &run) {
+  Json j;
+  j["version"] = 1;
+  j["model"] = Json::parse(to_json(run.model));
+  j["recipe"] = Json::parse(run.recipe);
+  j["options"] = options_to_json(run.options);
+  j["data"] = {{"description", run.data}, {"sha256", run.data_digest}};
+  j["parameters"] = parameter_count(run.model);
+  return j;
+}
+
+[[noreturn]] void fail(const std::string &path, const char *what) {
+  throw Error(std::string(what) + " " + io::printable(path) + ": " + io::errno_text(errno));
+}
+
+} // namespace
+
+RunFolder::RunFolder(const std::string &path, const RunDescription &run, bool resume) : path_(path) {
+  if (path.empty()) throw Error("expected a folder for the run (--out DIR)");
+  const std::string file = path + "/run.json";
+  std::error_code code;
+  const bool there = std::filesystem::exists(file, code);
+  if (there && !resume)
+    throw Error(io::printable(path) +
+                " already holds a run: continue it with --resume, or choose another folder");
+  if (!there && resume)
+    throw Error(io::printable(path) + " holds no run to continue (no run.json): start it without --resume");
+  const Json mine = description(run);
+  if (there) {
+    const auto bytes = io::read_file(file);
+    const auto text = std::string_view(reinterpret_cast<const char *>(bytes.data()), bytes.size());
+    const Json stored = Json::parse(text, nullptr, false);
+    if (!stored.is_object() || stored.value("version", 0) != 1)
+      throw Error(io::printable(file) + ": expected the description of a run, version 1");
+    const std::string different = first_difference(run.options, stored.value("options", Json::object()));
+    if (!different.empty()) throw Error(io::printable(path) + " holds another run: " + different);
+    for (const char *key : {"model", "recipe", "data"})
+      if (!stored.contains(key) || stored[key] != mine[key])
+        throw Error(io::printable(path) + " holds another run: its " + key + " is not the one given");
+  } else {
+    std::filesystem::create_directories(path, code);
+    if (code) throw Error("cannot make the folder " + io::printable(path) + ": " + code.message());
+    const std::string text = mine.dump(2) + "\n";
+    io::write_file_atomically(file, std::as_bytes(std::span(text.data(), text.size())));
+  }
+  const std::string log = path + "/log.jsonl";
+  log_ = ::open(log.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
+  if (log_ < 0) fail(log, "cannot open");
+}
+
+RunFolder::~RunFolder() {
+  if (log_ >= 0) ::close(log_);
+}
+
+std::vector<float> RunFolder::truncate_log(int64_t step) {
+  const std::string file = path_ + "/log.jsonl";
+  const auto bytes = io::read_file(file);
+  const auto text = std::string_view(reinterpret_cast<const char *>(bytes.data()), bytes.size());
+  std::vector<float> losses;
+  size_t keep = 0;
+  while (int64_t(losses.size()) < step) {
+    const size_t end = text.find('\n', keep);
+    if (end == std::string_view::npos)
+      throw Error(io::printable(file) + ": expected " + std::to_string(step) +
+                  " steps, as the checkpoint has, got " + std::to_string(losses.size()));
+    const Json line = Json::parse(text.substr(keep, end - keep), nullptr, false);
+    if (!line.is_object() || line.value("step", int64_t{-1}) != int64_t(losses.size()) + 1 ||
+        !line.contains("loss_hex") || !line["loss_hex"].is_string())
+      throw Error(io::printable(file) + ": line " + std::to_string(losses.size() + 1) +
+                  " is not the record of that step");
+    losses.push_back(
+        std::bit_cast<float>(uint32_t(std::stoul(line["loss_hex"].get<std::string>(), nullptr, 16))));
+    keep = end + 1;
+  }
+  if (::ftruncate(log_, off_t(keep)) != 0) fail(file, "cannot shorten");
+  return losses;
+}
+
+void RunFolder::log(const StepReport &report, const std::string &digest) {
+  char hex[9];
+  std::snprintf(hex, sizeof hex, "%08x", std::bit_cast<uint32_t>(report.loss));
+  Json j;
+  j["step"] = report.step;
+  j["tokens"] = report.tokens;
+  j["loss"] = report.loss;
+  j["loss_hex"] = hex;
+  j["lr"] = report.learning_rate;
+  j["grad_norm"] = report.gradient_norm;
+  j["tokens_per_s"] = double(int64_t(report.tokens_per_second * 10)) / 10;
+  j["digest"] = digest;
+  if (report.validation_loss) j["val_loss"] = *report.validation_loss;
+  const std::string line = j.dump() + "\n";
+  for (size_t done = 0; done < line.size();) {
+    const ssize_t n = ::write(log_, line.data() + done, line.size() - done);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) fail(path_ + "/log.jsonl", "cannot write");
+    done += size_t(n);
+  }
+}
+
+} // namespace nvfp4::models

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+// The files of a run: run.json says what it is, log.jsonl has a line a step, checkpoint.safetensors its
+// state. Written so that a run killed at any moment leaves files that a resumed one continues.
+#pragma once
+#include "reference_models/model/config.hpp"
+#include "reference_models/train/trainer.hpp"
+
+#include <string>
+
+namespace nvfp4::models {
+
+/// What run.json holds.
+struct RunDescription {
+  TrainOptions options;
+  ModelConfig model;
+  std::string recipe;      ///< JSON
+  std::string data_digest; ///< SHA-256 of the corpus or task
+  std::string data;        ///< one line for people
+};
+
+class RunFolder {
+public:
+  /// Makes the folder and run.json, or with `resume` checks that run.json describes the same run. Throws
+  /// Error where a run is already there, where it is another run (naming the first difference), and for what
+  /// cannot be written.
+  RunFolder(const std::string &path, const RunDescription &run, bool resume);
+  ~RunFolder();
+  RunFolder(const RunFolder &) = delete;
+  RunFolder &operator=(const RunFolder &) = delete;
+
+  [[nodiscard]] std::string checkpoint() const { return path_ + "/checkpoint.safetensors"; }
+  [[nodiscard]] const std::string &path() const { return path_; }
+  /// Removes log lines after `step`, a torn last line included, and returns the losses of those before.
+  std::vector<float> truncate_log(int64_t step);
+  /// Appends one line with one write.
+  void log(const StepReport &report, const std::string &digest);
+
+private:
+  std::string path_;
+  int log_ = -1;
+};
+
+} // namespace nvfp4::models

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+// The loop: micro-batches, optimizer step, log line, and now and then validation, diagnostics and a
+// checkpoint. Order of the writes: diagnostics, log, checkpoint; a resumed run cuts the first two back to the
+// third.
+#include "reference_models/train/trainer.hpp"
+#include "emulator/config.hpp"
+#include "golden/io/message.hpp"
+#include "golden/io/sha256.hpp"
+#include "reference_models/train/evaluate.hpp"
+#include "reference_models/train/optimizer.hpp"
+#include "reference_models/train/probe.hpp"
+#include "reference_models/train/run_folder.hpp"
+#include "reference_models/train/schedule.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+
+namespace nvfp4::models {
+namespace {
+
+void check_options(const TrainOptions &o) {
+  const auto want = [](bool holds, const std::string &what) {
+    if (!holds) throw Error("expected " + what);
+  };
+  want(o.steps >= 1, "--steps of at least 1, got " + std::to_string(o.steps));
+  want(o.batch >= 1 && o.batch <= 1 << 20, "--batch of 1 to 2^20, got " + std::to_string(o.batch));
+  want(o.sequence >= 1 && o.sequence <= 1 << 20,
+       "--sequence of 1 to 2^20, got " + std::to_string(o.sequence));
+  want(o.accumulation >= 1, "--accumulation of at least 1, got " + std::to_string(o.accumulation));
+  want(std::isfinite(o.learning_rate) && o.learning_rate > 0, "a positive --learning-rate");
+  want(o.beta1 >= 0 && o.beta1 < 1 && o.beta2 >= 0 && o.beta2 < 1, "--beta1 and --beta2 in [0, 1)");
+  want(o.epsilon > 0, "a positive --epsilon");
+  want(o.weight_decay >= 0, "a --weight-decay of at least 0");
+  want(o.clip >= 0, "a --clip of at least 0 (0: off)");
+  want(o.eval_batches >= 1, "--eval-batches of at least 1");
+  want(o.threads >= 0, "--threads of at least 0 (0: all)");
+}
+
+class Trainer {
+public:
+  Trainer(const TrainOptions &options, const std::function<void(const StepReport &)> &on_step)
+      : o_(options), on_step_(on_step), schedule_(parse_schedule(options.schedule)),
+        recipe_(load_recipe(options.recipe)),
+        data_(open_data(options.data, options.validation, options.sequence)) {
+    config_ = find_model(o_.model, o_.size);
+    if (data_->vocabulary() > config_.vocabulary)
+      throw Error("the data has tokens up to " + std::to_string(data_->vocabulary() - 1) +
+                  ", the model's vocabulary is " + std::to_string(config_.vocabulary) +
+                  ": use a model with a larger one");
+    session_ = make_session(o_.device, o_.threads, config_, recipe_, o_.batch, o_.sequence, true);
+    optimizer_ = std::make_unique<Optimizer<float>>(
+        model().parameters(), AdamWOptions{o_.beta1, o_.beta2, o_.epsilon, o_.weight_decay, o_.clip});
+    folder_ = std::make_unique<RunFolder>(
+        o_.out, RunDescription{o_, config_, to_json(recipe_), data_->digest(), data_->describe()}, o_.resume);
+    start();
+  }
+
+  TrainResult run() {
+    for (int64_t step = state_.step + 1; step <= o_.steps; ++step) one_step(step);
+    if (saved_step_ != o_.steps) save();
+    if (o_.sensitivity)
+      write_sensitivity(folder_->path(),
+                        sensitivity(model(), o_.device, o_.threads, *data_, o_.eval_batches));
+    TrainResult result;
+    result.steps = o_.steps;
+    result.final_loss = double(losses_.back());
+    const auto tail = size_t(std::max<int64_t>(1, o_.steps / 10));
+    for (size_t i = losses_.size() - tail; i < losses_.size(); ++i)
+      result.smoothed_loss += double(losses_[i]) / double(tail);
+    result.validation_loss = validation_ ? *validation_ : evaluate(model(), *data_, o_.eval_batches);
+    if (data_->bytes()) result.bits_per_byte = result.validation_loss / std::log(2.0);
+    result.parameter_digest = optimizer_->digest(o_.steps);
+    return result;
+  }
+
+private:
+  [[nodiscard]] Model<float> &model() { return *session_.model; }
+
+  void start() {
+    initialise(model().parameters(), config_, o_.seed);
+    std::error_code code;
+    if (o_.resume && std::filesystem::exists(folder_->checkpoint(), code)) {
+      const Checkpoint checkpoint = read_checkpoint(folder_->checkpoint());
+      load_checkpoint(checkpoint, model().parameters(), config_, true);
+      model().set_hot_channels(checkpoint.state.hot_channels);
+      state_ = checkpoint.state;
+      saved_step_ = state_.step;
+    }
+    model().parameters_changed();
+    losses_ = folder_->truncate_log(state_.step);
+    if (o_.diagnostics_every != 0) {
+      Recorder::truncate_after(folder_->path(), state_.step);
+      recorder_.emplace(folder_->path());
+    }
+    tokens_.resize(size_t(o_.batch * (o_.sequence + 1)));
+    weights_.resize(size_t(o_.batch * o_.sequence));
+  }
+
+  void one_step(int64_t step) {
+    const auto begin = std::chrono::steady_clock::now();
+    const int64_t period = o_.diagnostics_every < 0 ? 50 : o_.diagnostics_every;
+    const bool probed = recorder_ && (step == 1 || step % period == 0);
+    double loss = 0;
+    for (int64_t micro = 0; micro < o_.accumulation; ++micro) {
+      const StepContext context{o_.seed, step - 1, micro, true};
+      data_->training_batch(o_.seed, (step - 1) * o_.accumulation + micro, o_.batch, o_.sequence, tokens_,
+                            weights_);
+      model().set_tokens(tokens_, weights_);
+      std::optional<Probe> probe;
+      if (probed && micro == 0) probe.emplace(model(), *session_.backend, *recorder_, step);
+      model().forward(context);
+      if (probe) probe->after_forward();
+      loss += model().loss(1.0 / double(o_.accumulation));
+      model().backward(context);
+      if (probe) probe->finish();
+    }
+    StepReport report;
+    report.step = step;
+    report.steps = o_.steps;
+    report.loss = float(loss / double(o_.accumulation));
+    report.learning_rate =
+        learning_rate(schedule_, o_.learning_rate, o_.final_learning_rate, o_.warmup, o_.steps, step);
+    report.gradient_norm = float(optimizer_->step(step, report.learning_rate));
+    model().parameters_changed();
+    const int64_t trained = o_.batch * o_.sequence * o_.accumulation;
+    state_.step = step;
+    state_.tokens += trained;
+    report.tokens = state_.tokens;
+    const std::string digest = optimizer_->digest(step);
+    const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - begin;
+    report.tokens_per_second = double(trained) / elapsed.count();
+    if (step == o_.steps || (o_.eval_every > 0 && step % o_.eval_every == 0)) {
+      validation_ = evaluate(model(), *data_, o_.eval_batches);
+      report.validation_loss = validation_;
+    }
+    losses_.push_back(report.loss);
+    folder_->log(report, digest);
+    if (step == o_.steps || step % (o_.checkpoint_every > 0 ? o_.checkpoint_every : 100) == 0) save();
+    if (on_step_) on_step_(report);
+  }
+
+  void save() {
+    if (recorder_) recorder_->save();
+    state_.hot_channels = model().hot_channels();
+    save_checkpoint(folder_->checkpoint(), model().parameters(), config_, to_json(recipe_), state_, true);
+    saved_step_ = state_.step;
+  }
+
+  TrainOptions o_;
+  std::function<void(const StepReport &)> on_step_;
+  Schedule schedule_;
+  Recipe recipe_;
+  std::unique_ptr<DataSource> data_;
+  ModelConfig config_;
+  Session session_;
+  std::unique_ptr<Optimizer<float>> optimizer_;
+  std::unique_ptr<RunFolder> folder_;
+  std::optional<Recorder> recorder_;
+  CheckpointState state_;
+  int64_t saved_step_ = -1;
+  std::vector<float> losses_;
+  std::optional<double> validation_;
+  std::vector<int32_t> tokens_;
+  std::vector<float> weights_;
+};
+
+} // namespace
+
+TrainResult train(const TrainOptions &options, const std::function<void(const StepReport &)> &on_step) {
+  check_options(options);
+  return Trainer(options, on_step).run();
+}
+
+} // namespace nvfp4::models

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+// Trains one model under one recipe into a folder: run.json, log.jsonl, checkpoint.safetensors, diagnostics.
+// A run that was stopped at any moment continues with the same bits.
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace nvfp4::models {
+
+/// Everything that decides the bits of a run, and a few things that do not (marked *).
+struct TrainOptions {
+  std::string model = "gla";    ///< family: gla, qwen3, qwen2.5, gdn; or a JSON file with a ModelConfig
+  std::string size = "tiny";    ///< preset of the family
+  std::string recipe = "nvfp4"; ///< built-in name or a JSON file
+  std::string data;             ///< text file, or task:copy, task:mqar, task:dyck
+  std::string out;              ///< folder of the run *
+  int64_t steps = 100;
+  uint64_t seed = 1;
+  int64_t batch = 4;        ///< sequences a micro-batch
+  int64_t sequence = 64;    ///< tokens a sequence
+  int64_t accumulation = 1; ///< micro-batches a step
+  double learning_rate = 1e-3;
+  double final_learning_rate = 0.1; ///< fraction of learning_rate at the end
+  int64_t warmup = -1;              ///< steps; -1: 5 % of steps
+  std::string schedule = "cosine";  ///< cosine, wsd, constant
+  double beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8, weight_decay = 0.1;
+  double clip = 1.0;              ///< largest gradient norm, 0: off
+  double validation = 0.05;       ///< fraction of the text held out, its end
+  int64_t eval_every = 0;         ///< steps between validations, 0: only at the end
+  int64_t eval_batches = 16;      ///< micro-batches per validation
+  int64_t checkpoint_every = 0;   ///< steps between checkpoints *, 0: 100
+  int64_t diagnostics_every = -1; ///< steps between diagnostics *; 0: none; -1: 50
+  bool sensitivity = false;       ///< after training, one operator at a time in NVFP4
+  bool resume = false;            ///< * continue the run in `out`
+  int threads = 0;                ///< * 0: all
+  std::string device = "cpu";     ///< * cpu or cuda
+};
+
+/// What one optimizer step did.
+struct StepReport {
+  int64_t step = 0;   ///< from 1
+  int64_t steps = 0;  ///< of the run
+  int64_t tokens = 0; ///< trained so far
+  float loss = 0;     ///< nats per token, mean over the step
+  float learning_rate = 0;
+  float gradient_norm = 0; ///< before clipping
+  double tokens_per_second = 0;
+  std::optional<double> validation_loss; ///< nats per token
+};
+
+struct TrainResult {
+  int64_t steps = 0;
+  double final_loss = 0;        ///< of the last step
+  double smoothed_loss = 0;     ///< mean of the last 10 % of steps (at least 1)
+  double validation_loss = 0;   ///< at the end
+  double bits_per_byte = 0;     ///< validation_loss / ln 2, for byte-level data
+  std::string parameter_digest; ///< SHA-256 of parameters, optimizer state and counters
+};
+
+/// Runs or resumes. Throws Error for bad options, data or checkpoints; `on_step` is called after each step.
+TrainResult train(const TrainOptions &options, const std::function<void(const StepReport &)> &on_step = {});
+
+} // namespace nvfp4::models

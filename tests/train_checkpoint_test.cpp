@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+// Checkpoints survive the disk bit for bit and are refused when they do not fit; a few steps give the same
+// words on any number of threads; the optimizer is AdamW.
+#include "reference_models/train/optimizer.hpp"
+#include "reference_models/train/steps.hpp"
+#include "tests/catch.hpp"
+
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <unistd.h>
+
+using namespace nvfp4::models;
+namespace io = nvfp4::io;
+
+namespace {
+
+struct Folder {
+  std::filesystem::path path =
+      std::filesystem::temp_directory_path() / ("nvfp4-train-test-" + std::to_string(getpid()));
+  Folder() { std::filesystem::create_directories(path); }
+  ~Folder() { std::filesystem::remove_all(path); }
+  [[nodiscard]] std::string file(const char *name) const { return (path / name).string(); }
+};
+
+std::string refusal(const std::function<void()> &f) {
+  try {
+    f();
+  } catch (const nvfp4::Error &e) {
+    return e.what();
+  }
+  return "accepted";
+}
+
+} // namespace
+
+TEST_CASE("a checkpoint comes back bit for bit", "[train]") {
+  const Folder folder;
+  const ModelConfig c = preset(Family::gla, "tiny");
+  const auto backend = make_cpu_backend(1);
+  Parameters<float> saved(*backend, c, true), loaded(*backend, c, true);
+  initialise(saved, c, 4);
+  for (int64_t i = 0; i < saved.total(); ++i) saved.first_moments()[i] = float(i % 97) * 1e-3f;
+  CheckpointState state;
+  state.step = 12;
+  state.tokens = 3072;
+  state.hot_channels["0.attn.q_proj"] = {{3, 1, 2}, {0.5f, 0.25f, 0.125f}, 10};
+  save_checkpoint(folder.file("c.safetensors"), saved, c, "", state, true);
+  const Checkpoint back = read_checkpoint(folder.file("c.safetensors"));
+  REQUIRE(back.config.has_value());
+  CHECK(*back.config == c);
+  CHECK(back.state.step == 12);
+  CHECK(back.state.tokens == 3072);
+  CHECK(back.state.hot_channels.at("0.attn.q_proj").indices == std::vector<int32_t>{3, 1, 2});
+  CHECK(back.state.hot_channels.at("0.attn.q_proj").chosen_at == 10);
+  load_checkpoint(back, loaded, c, true);
+  Optimizer<float> a(saved, {}), b(loaded, {});
+  CHECK(a.digest(12) == b.digest(12));
+  CHECK(a.digest(12) != a.digest(13));
+  loaded.values()[5] = std::nextafter(loaded.values()[5], 9.0f);
+  CHECK(a.digest(12) != b.digest(12));
+}
+
+TEST_CASE("checkpoints that do not fit are refused", "[train]") {
+  const Folder folder;
+  const ModelConfig tiny = preset(Family::gla, "tiny"), other = preset(Family::qwen3, "tiny");
+  const auto backend = make_cpu_backend(1);
+  Parameters<float> parameters(*backend, tiny, true), wrong(*backend, other, true);
+  initialise(parameters, tiny, 4);
+  const std::string path = folder.file("c.safetensors");
+  save_checkpoint(path, parameters, tiny, "", {}, false);
+  CHECK(refusal([&] {
+          load_checkpoint(read_checkpoint(path), parameters, tiny, true);
+        }).find("no optimizer state") != std::string::npos);
+  CHECK(refusal([&] { load_checkpoint(read_checkpoint(path), wrong, other, false); }).find("expected") !=
+        std::string::npos);
+  Checkpoint changed = read_checkpoint(path);
+  changed.file.tensors.erase(changed.file.tensors.begin() + 5);
+  CHECK(refusal([&] { load_checkpoint(changed, parameters, tiny, false); }).find("does not have") !=
+        std::string::npos);
+  io::TensorFile file = io::read_tensors(path);
+  file.metadata["version"] = "2";
+  io::write_tensors(path, file);
+  CHECK(refusal([&] { (void)read_checkpoint(path); }).find("version") != std::string::npos);
+  file.metadata.clear();
+  file.tensors.push_back(io::Tensor::from("lm_head.weight", {256, 128}, std::vector<float>(256 * 128)));
+  io::write_tensors(path, file); // as another program writes it, with the tied head stored
+  CHECK_NOTHROW(load_checkpoint(read_checkpoint(path), parameters, tiny, false));
+}
+
+TEST_CASE("AdamW as published, with decay of matrices only", "[train]") {
+  ModelConfig c = preset(Family::gla, "tiny");
+  const auto backend = make_double_backend(1);
+  Parameters<double> p(*backend, c, true);
+  initialise(p, c, 1);
+  const std::string matrix = "model.layers.0.attn.q_proj.weight", vector = "model.norm.weight";
+  const double w = p.value(matrix)[7], n = p.value(vector)[7];
+  p.gradient(matrix)[7] = 0.5;
+  p.gradient(vector)[7] = -0.25;
+  Optimizer<double> optimizer(p, {0.9, 0.95, 1e-8, 0.1, 0.0});
+  CHECK(optimizer.step(1, 0.25f) == Approx(std::sqrt(0.5 * 0.5 + 0.25 * 0.25)));
+  // after one step the bias-corrected moments are g and g^2
+  CHECK(p.value(matrix)[7] == Approx(w - 0.25 * 0.1 * w - 0.25 * 0.5 / (0.5 + 1e-8)));
+  CHECK(p.value(vector)[7] == Approx(n + 0.25 * 0.25 / (0.25 + 1e-8)));
+  CHECK(p.gradient(matrix)[7] == 0.0);
+}
+
+TEST_CASE("steps give the same words on any number of threads", "[train]") {
+  StepsOptions o;
+  o.steps = 3;
+  o.batch = 2;
+  o.sequence = 32;
+  o.recipe = "chon";
+  o.model = GENERATE(as<std::string>{}, "gla", "qwen3", "gdn");
+  o.threads = 1;
+  const std::vector<StepRecord> one = run_steps(o);
+  o.threads = 3;
+  CHECK(run_steps(o) == one);
+  o.seed = 2;
+  CHECK(run_steps(o) != one);
+}

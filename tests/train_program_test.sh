@@ -1,0 +1,111 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Training as a user meets it: a run, the same run on other threads and instruction sets, killed at any moment and resumed,
+# evaluated, dumped; and bad input, each with one line, exit code 2 and nothing lost.
+set -uo pipefail
+nvfp4=$(realpath "$1")
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work"
+export OMP_WAIT_POLICY=passive
+failures=0
+say() { echo "FAILED: $*"; failures=$((failures + 1)); }
+bad() {
+  local pattern=$1
+  shift
+  "$nvfp4" "$@" >out.txt 2>err.txt
+  local code=$?
+  [ $code -eq 2 ] || say "exit $code instead of 2: nvfp4 $*"
+  [ "$(wc -l <err.txt)" -eq 1 ] || say "$(wc -l <err.txt) lines on stderr: nvfp4 $*: $(cat err.txt)"
+  grep -qF -- "$pattern" err.txt || say "no '$pattern' in: $(cat err.txt)"
+}
+# what decides a run: steps, losses, digests, not speeds
+bits() { sed 's/"tokens_per_s":[^,}]*//' "$1/log.jsonl"; }
+
+# a text of its own, without any download
+for i in $(seq 1 700); do echo "line $i says that $((i * i % 97)) follows $((i * 7 % 31)) and the rest is noise $((i * 31337 % 1009))"; done >text.txt
+
+run="--model gla --size tiny --recipe chon --data text.txt --steps 12 --batch 2 --sequence 32 --seed 3 --checkpoint-every 3 --diagnostics-every 5"
+"$nvfp4" train $run --out whole >out.txt 2>err.txt || say "train: $(cat err.txt)"
+[ "$(wc -l <whole/log.jsonl)" -eq 12 ] || say "12 steps, $(wc -l <whole/log.jsonl) lines"
+[ -s err.txt ] && say "train wrote to stderr in a pipe: $(head -1 err.txt)"
+grep -q '"step":10' whole/diagnostics.jsonl || say "no diagnostics of step 10"
+
+# the same bits on one and three threads, and with other instruction sets
+"$nvfp4" train $run --out one --threads 1 >out.txt 2>&1 || say "one thread: $(cat out.txt)"
+cmp -s <(bits whole) <(bits one) || say "one thread gives other bits"
+"$nvfp4" train $run --out three --threads 3 >out.txt 2>&1 || say "three threads: $(cat out.txt)"
+cmp -s <(bits whole) <(bits three) || say "three threads give other bits"
+cmp -s whole/checkpoint.safetensors three/checkpoint.safetensors || say "three threads give another checkpoint"
+for isa in avx2 scalar; do
+  NVFP4_ISA=$isa "$nvfp4" train $run --out $isa >out.txt 2>&1
+  code=$?
+  grep -q "lacks" out.txt && continue # this CPU has not got it
+  [ $code -eq 0 ] || say "$isa: $(cat out.txt)"
+  cmp -s <(bits whole) <(bits $isa) || say "$isa gives other bits"
+done
+
+# killed again and again, then finished: every line and the checkpoint as if nothing had happened
+resume=
+for try in 1 2 3 4 5 6 7 8 9; do
+  "$nvfp4" train $run --out killed $resume >out.txt 2>&1 &
+  pid=$!
+  sleep "0.$((try * 37 % 90 + 5))"
+  kill -9 $pid 2>/dev/null
+  wait $pid 2>/dev/null
+  [ -f killed/run.json ] && resume=--resume
+done
+"$nvfp4" train $run --out killed $resume >out.txt 2>&1 || say "resume after kill -9: $(cat out.txt)"
+cmp -s <(bits whole) <(bits killed) || say "a killed and resumed run has another log"
+cmp -s whole/checkpoint.safetensors killed/checkpoint.safetensors || say "a killed and resumed run has another checkpoint"
+cmp -s whole/diagnostics.jsonl killed/diagnostics.jsonl || say "a killed and resumed run has other diagnostics"
+
+# a full disk: one line, and what was there stays
+if (ulimit -f 200; "$nvfp4" train $run --out full >out.txt 2>err.txt); then say "a full disk went unnoticed"; fi
+[ "$(wc -l <err.txt)" -eq 1 ] || say "a full disk gives $(wc -l <err.txt) lines"
+
+# evaluate and dump
+"$nvfp4" eval --checkpoint whole/checkpoint.safetensors --data text.txt --sequence 32 --batches 2 --json >eval.txt 2>err.txt || say "eval: $(cat err.txt)"
+grep -q '"bits_per_byte"' eval.txt || say "eval without bits per byte"
+"$nvfp4" init --model qwen3 --size tiny --seed 5 -o c.safetensors >out.txt 2>err.txt || say "init: $(cat err.txt)"
+"$nvfp4" init --model qwen3 --size tiny --seed 5 -o c2.safetensors >out.txt 2>err.txt
+cmp -s c.safetensors c2.safetensors || say "init is not deterministic"
+printf '\x93NUMPY\x01\x00\x76\x00%-117s\n' "{'descr': '<i4', 'fortran_order': False, 'shape': (2, 33), }" >t.npy
+for i in $(seq 1 66); do printf "\\x$(printf %02x $((i * 37 % 256)))\\x00\\x00\\x00"; done >>t.npy
+for recipe in fp32 bf16 nvfp4 chon; do
+  "$nvfp4" forward --checkpoint c.safetensors --recipe $recipe --tokens t.npy --dump d-$recipe.safetensors --grads >out.txt 2>err.txt || say "forward $recipe: $(cat err.txt)"
+  grep -q 'grad/model.layers.0.self_attn.q_proj.weight' d-$recipe.safetensors || say "no gradients in the dump of $recipe"
+done
+cmp -s d-bf16.safetensors d-nvfp4.safetensors && say "bf16 and nvfp4 dump the same"
+
+# bad input
+: >empty.txt
+echo short >short.txt
+printf 'not json' >bad.json
+printf '{"name":"x","unknown":1}' >unknown.json
+printf '{"family":"gla","heads":3}' >odd.json
+bad "run.json" train $run --out nothing --resume
+bad "already holds a run" train $run --out whole
+bad "holds another run: seed" train ${run/--seed 3/--seed 4} --out whole --resume
+bad "family" train ${run/gla/lstm} --out x
+bad "size" train ${run/tiny/huge} --out x
+bad "nvfp5" train ${run/chon/nvfp5} --out x
+bad "bad.json" train ${run/chon/./bad.json} --out x
+bad "unknown" train ${run/chon/./unknown.json} --out x
+bad "heads" train ${run/--model gla/--model ./odd.json} --out x
+bad "missing.txt" train --data missing.txt --out x
+bad "empty.txt" train --data empty.txt --out x
+bad "short.txt" train --data short.txt --out x
+bad "schedule" train $run --out x --schedule linear
+bad "--steps" train ${run/--steps 12/--steps 0} --out x
+bad "device" train $run --out x --device tpu
+bad "shape" eval --checkpoint c.safetensors --model qwen3 --size small --data text.txt
+bad "expected tensor" eval --checkpoint c.safetensors --model gla --size tiny --data text.txt
+bad "which model" eval --checkpoint d-bf16.safetensors --data text.txt
+bad "No such file" eval --checkpoint nowhere.safetensors --data text.txt
+head -c 300 t.npy | sed "s/(2, 33)/(66,  )/" >flat.npy
+tail -c 92 t.npy >>flat.npy
+bad "[B, T + 1]" forward --checkpoint c.safetensors --tokens flat.npy --dump x.safetensors
+[ -e x ] && say "a refused run left a folder behind"
+[ $failures -eq 0 ] && echo "training: all good"
+exit $((failures > 0))

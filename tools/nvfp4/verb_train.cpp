@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+// nvfp4 train and nvfp4 eval.
+#include "golden/io/message.hpp"
+#include "reference_models/train/evaluate.hpp"
+#include "reference_models/train/trainer.hpp"
+#include "tools/nvfp4/verbs.hpp"
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include <cmath>
+#include <memory>
+#include <unistd.h>
+
+namespace nvfp4::tool {
+namespace {
+
+using namespace nvfp4::models;
+
+void draw(const StepReport &r) {
+  constexpr int kWidth = 24;
+  const int filled = int(r.step * kWidth / r.steps);
+  fmt::print(stderr, "\r[{:<{}}] {}/{}  loss {:.4f}  {:.0f} tokens/s ", std::string(size_t(filled), '='),
+             kWidth, r.step, r.steps, r.loss, r.tokens_per_second);
+  if (r.step == r.steps) fmt::print(stderr, "\r\033[K");
+  std::fflush(stderr);
+}
+
+int run_train(const TrainOptions &options, bool json) {
+  const bool terminal = isatty(STDERR_FILENO) != 0;
+  double seconds = 0;
+  int64_t tokens = 0;
+  const TrainResult result = train(options, [&](const StepReport &r) {
+    const auto trained = double(options.batch * options.sequence * options.accumulation);
+    seconds += trained / r.tokens_per_second;
+    tokens += int64_t(trained);
+    if (terminal) draw(r);
+  });
+  const double speed = seconds > 0 ? double(tokens) / seconds : 0;
+  if (json) {
+    nlohmann::ordered_json j;
+    j["steps"] = result.steps;
+    j["final_loss"] = result.final_loss;
+    j["smoothed_loss"] = result.smoothed_loss;
+    j["validation_loss"] = result.validation_loss;
+    if (result.bits_per_byte > 0) j["bits_per_byte"] = result.bits_per_byte;
+    j["digest"] = result.parameter_digest;
+    j["tokens_per_s"] = std::round(speed);
+    j["out"] = options.out;
+    fmt::print("{}\n", j.dump());
+    return kEqual;
+  }
+  fmt::print("{} {} under {}, seed {}: {} steps\n", options.model, options.size, options.recipe, options.seed,
+             result.steps);
+  fmt::print("  loss {:.4f} (last 10 %: {:.4f}), validation {:.4f} nats", result.final_loss,
+             result.smoothed_loss, result.validation_loss);
+  if (result.bits_per_byte > 0) fmt::print(" = {:.4f} bits per byte", result.bits_per_byte);
+  fmt::print("\n  {:.0f} tokens/s, state {}, written to {}\n", speed, result.parameter_digest, options.out);
+  return kEqual;
+}
+
+struct EvalOptions {
+  std::string checkpoint, recipe, data, model, size = "tiny", device = "cpu";
+  double validation = 0.05;
+  int64_t batch = 4, sequence = 64, batches = 64;
+  int threads = 0;
+  bool json = false;
+};
+
+int run_eval(const EvalOptions &o) {
+  const Checkpoint checkpoint = read_checkpoint(o.checkpoint);
+  if (!checkpoint.config && o.model.empty())
+    throw Error(checkpoint.source + ": does not say which model it is: give --model and --size");
+  const ModelConfig config = o.model.empty() ? *checkpoint.config : find_model(o.model, o.size);
+  const Recipe recipe = !o.recipe.empty()            ? load_recipe(o.recipe)
+                        : !checkpoint.recipe.empty() ? parse_recipe(checkpoint.recipe, checkpoint.source)
+                                                     : load_recipe("bf16");
+  const std::unique_ptr<DataSource> data = open_data(o.data, o.validation, o.sequence);
+  Session session = make_session(o.device, o.threads, config, recipe, o.batch, o.sequence, false);
+  load_checkpoint(checkpoint, session.model->parameters(), config, false);
+  session.model->parameters_changed();
+  std::map<std::string, HotChannels> known = session.model->hot_channel_layers(checkpoint.state.hot_channels);
+  session.model->set_hot_channels(known);
+  const double loss =
+      evaluate(*session.model, *data, o.batches, [](double f) { show_progress("evaluating", f); });
+  const int64_t tokens = o.batches * o.batch * o.sequence;
+  if (o.json) {
+    nlohmann::ordered_json j = {{"loss", loss}, {"tokens", tokens}, {"recipe", recipe.name}};
+    if (data->bytes()) j["bits_per_byte"] = loss / std::log(2.0);
+    fmt::print("{}\n", j.dump());
+  } else {
+    fmt::print("validation loss {:.5f} nats per token", loss);
+    if (data->bytes()) fmt::print(" = {:.5f} bits per byte", loss / std::log(2.0));
+    fmt::print(" over {} tokens, under {}\n", tokens, recipe.name);
+  }
+  return kEqual;
+}
+
+} // namespace
+
+void register_train(CLI::App &app, int &exit_code) {
+  auto *verb = app.add_subcommand("train", "Train a small language model in exact arithmetic");
+  auto o = std::make_shared<TrainOptions>();
+  auto json = std::make_shared<bool>(false);
+  verb->add_option("--model", o->model, "gla, qwen3, qwen2.5, gdn, or a JSON file with the sizes")
+      ->capture_default_str();
+  verb->add_option("--size", o->size, "Preset of the family: tiny, small, ...")->capture_default_str();
+  verb->add_option("--recipe", o->recipe,
+                   "fp32, bf16, nvfp4-plain, nvfp4, hcp, post-qk, chon, mxfp4-sr-rht, mxfp8, or a JSON file")
+      ->capture_default_str();
+  verb->add_option("--data", o->data, "Text file, or task:copy, task:mqar, task:dyck")->required();
+  verb->add_option("--out", o->out, "Folder of the run")->required();
+  verb->add_option("--steps", o->steps, "Optimizer steps")->capture_default_str();
+  verb->add_option("--seed", o->seed, "Of initial values, order of data, stochastic rounding")
+      ->capture_default_str();
+  verb->add_option("--batch", o->batch, "Sequences a micro-batch")->capture_default_str();
+  verb->add_option("--sequence", o->sequence, "Tokens a sequence")->capture_default_str();
+  verb->add_option("--accumulation", o->accumulation, "Micro-batches a step")->capture_default_str();
+  verb->add_option("--lr,--learning-rate", o->learning_rate, "Peak learning rate")->capture_default_str();
+  verb->add_option("--final-lr", o->final_learning_rate, "Fraction of it at the end")->capture_default_str();
+  verb->add_option("--warmup", o->warmup, "Steps of warm-up; -1: 5 % of the steps")->capture_default_str();
+  verb->add_option("--schedule", o->schedule, "cosine, wsd or constant")->capture_default_str();
+  verb->add_option("--beta1", o->beta1, "AdamW")->capture_default_str();
+  verb->add_option("--beta2", o->beta2, "AdamW")->capture_default_str();
+  verb->add_option("--epsilon", o->epsilon, "AdamW")->capture_default_str();
+  verb->add_option("--weight-decay", o->weight_decay, "AdamW, of matrices")->capture_default_str();
+  verb->add_option("--clip", o->clip, "Largest gradient norm; 0: off")->capture_default_str();
+  verb->add_option("--validation", o->validation, "Fraction of the text held out")->capture_default_str();
+  verb->add_option("--eval-every", o->eval_every, "Steps between validations; 0: at the end only")
+      ->capture_default_str();
+  verb->add_option("--eval-batches", o->eval_batches, "Micro-batches a validation")->capture_default_str();
+  verb->add_option("--checkpoint-every", o->checkpoint_every, "Steps between checkpoints; 0: 100")
+      ->capture_default_str();
+  verb->add_option("--diagnostics-every", o->diagnostics_every, "Steps between diagnostics; -1: 50, 0: none")
+      ->capture_default_str();
+  verb->add_flag("--sensitivity", o->sensitivity, "After training, measure each operator alone in NVFP4");
+  verb->add_flag("--resume", o->resume, "Continue the run in --out, bit for bit");
+  verb->add_option("--threads", o->threads, "0: all; changes no bit")->capture_default_str();
+  verb->add_option("--device", o->device, "cpu")->capture_default_str();
+  verb->add_flag("--json", *json, "One line of JSON at the end");
+  verb->footer("Example: nvfp4 train --model gla --size tiny --recipe chon --data kjv.txt --steps 300 --out "
+               "runs/chon");
+  verb->callback([o, json, &exit_code] { exit_code = run_train(*o, *json); });
+}
+
+void register_eval(CLI::App &app, int &exit_code) {
+  auto *verb = app.add_subcommand("eval", "Validation loss of a checkpoint");
+  auto o = std::make_shared<EvalOptions>();
+  verb->add_option("--checkpoint", o->checkpoint,
+                   "Written by train or init, or a PyTorch model's safetensors")
+      ->required();
+  verb->add_option("--data", o->data, "Text file or task; its held-out part is used")->required();
+  verb->add_option("--recipe", o->recipe, "Default: the checkpoint's own");
+  verb->add_option("--model", o->model, "Where the checkpoint does not say: family or JSON file");
+  verb->add_option("--size", o->size, "Preset")->capture_default_str();
+  verb->add_option("--batch", o->batch, "Sequences at a time")->capture_default_str();
+  verb->add_option("--sequence", o->sequence, "Tokens a sequence")->capture_default_str();
+  verb->add_option("--batches", o->batches, "How many")->capture_default_str();
+  verb->add_option("--validation", o->validation, "Fraction of the text held out")->capture_default_str();
+  verb->add_option("--threads", o->threads, "0: all")->capture_default_str();
+  verb->add_option("--device", o->device, "cpu")->capture_default_str();
+  verb->add_flag("--json", o->json, "One line of JSON");
+  verb->footer(
+      "Example: nvfp4 eval --checkpoint runs/chon/checkpoint.safetensors --data kjv.txt --recipe bf16");
+  verb->callback([o, &exit_code] { exit_code = run_eval(*o); });
+}
+
+} // namespace nvfp4::tool
