@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+// Mistakes in the accumulation: order along K, rounding, arithmetic, unit, model.
+#include "golden/diagnosis/hypothesis.hpp"
+
+#include "emulator/formats/codec.hpp"
+#include "emulator/quantize/block_rule.hpp"
+#include "emulator/quantize/convention.hpp"
+#include "emulator/tensorcore/accumulation.hpp"
+
+#include <algorithm>
+#include <tuple>
+
+namespace nvfp4::diagnosis {
+namespace {
+
+using Raw = std::shared_ptr<const RawOperand>;
+
+/// The operand with K filled up to a multiple of `step` by zeros under scales of 1.
+RawOperand padded(const RawOperand &o, int64_t step) {
+  if (o.k % step == 0) return o;
+  RawOperand p = o;
+  p.k = (o.k + step - 1) / step * step;
+  p.codes.assign(size_t(p.rows * p.row_bytes()), 0);
+  p.scales.assign(size_t(p.rows * p.blocks()), uint8_t(o.scale == FormatId::ue8m0 ? 127 : 0x38));
+  for (int64_t r = 0; r < o.rows; ++r) {
+    for (int64_t i = 0; i < o.k; ++i) p.set(r, i, o.code(r, i));
+    std::copy_n(o.scales.begin() + r * o.blocks(), o.blocks(), p.scales.begin() + r * p.blocks());
+  }
+  return p;
+}
+
+/// Steps of `step` elements along K in another order.
+Raw reorder(const RawOperand &o, int64_t step, const std::vector<int64_t> &order) {
+  const RawOperand from = padded(o, step);
+  RawOperand to = from;
+  const int64_t bytes = step * from.bits() / 8, scales = from.block == 0 ? 0 : step / from.block;
+  for (int64_t r = 0; r < from.rows; ++r)
+    for (size_t s = 0; s < order.size(); ++s) {
+      std::copy_n(from.codes.begin() + r * from.row_bytes() + order[s] * bytes, bytes,
+                  to.codes.begin() + r * from.row_bytes() + int64_t(s) * bytes);
+      std::copy_n(from.scales.begin() + r * from.blocks() + order[s] * scales, scales,
+                  to.scales.begin() + r * from.blocks() + int64_t(s) * scales);
+    }
+  return std::make_shared<const RawOperand>(std::move(to));
+}
+
+int64_t steps_of(const Computation &c, int64_t step) { return (c.a->k + step - 1) / step; }
+
+/// Tiles of 1, 2, 4 instructions in falling order of K.
+bool reverse_k(const Problem &, int variant, Computation &c) {
+  if (variant > 2) return false;
+  const int64_t step = int64_t{c.chain.unit.rule.k} << variant, steps = steps_of(c, step);
+  if (steps < 2) return false;
+  std::vector<int64_t> order;
+  for (int64_t s = steps; s-- > 0;) order.push_back(s);
+  std::tie(c.a, c.b) = std::pair(reorder(*c.a, step, order), reorder(*c.b, step, order));
+  return true;
+}
+
+/// `ways` accumulators take turns, tiles of 1, 2, 4 instructions each, and are added at the end.
+bool interleave_k(int ways, int variant, Computation &c) {
+  if (variant > 2) return false;
+  const int64_t step = int64_t{c.chain.unit.rule.k} << variant, steps = steps_of(c, step);
+  if (steps < 2 * ways || steps % ways != 0) return false;
+  std::vector<int64_t> order;
+  for (int w = 0; w < ways; ++w)
+    for (int64_t s = w; s < steps; s += ways) order.push_back(s);
+  std::tie(c.a, c.b) = std::pair(reorder(*c.a, step, order), reorder(*c.b, step, order));
+  c.chain.slice = steps / ways * step;
+  return true;
+}
+
+/// K in `ways` slices of equal length; the forms differ in how partial sums are added.
+bool split_k(int ways, int variant, Computation &c) {
+  const int64_t step = c.chain.unit.rule.k, steps = steps_of(c, step);
+  if (variant > 3 || steps < ways) return false;
+  if (variant == 3 && c.chain.unit.rule.acc != FormatId::f32) return false;
+  c.chain.slice = (steps + ways - 1) / ways * step;
+  c.chain.combine = variant == 1 ? Combine::pairwise : variant == 2 ? Combine::reversed : Combine::sequential;
+  c.chain.alpha_on_partials = variant == 3;
+  return true;
+}
+
+bool promote(int64_t slice, int variant, Computation &c) {
+  if (variant != 0 || slice % c.chain.unit.rule.k != 0 || slice >= c.a->k) return false;
+  c.chain.slice = slice;
+  return true;
+}
+
+bool round_nearest(const Problem &, int variant, Computation &c) {
+  const Output output = c.chain.unit.rule.output;
+  if (variant != 0 || (output != Output::rz_f32 && output != Output::rz_e8m13)) return false;
+  c.chain.finish = Finish::nearest_even;
+  return true;
+}
+
+/// The operand as dense codes of `type`: values times block scales, and times the global scale where
+/// `global`.
+std::optional<Raw> dequantized(const RawOperand &o, const BlockScaled &q, FormatId type, bool global) {
+  const Rule &rule = find_convention(q.convention).rule;
+  if (global && (!q.row_amax.empty() || q.global_amax != q.global_amax)) return std::nullopt;
+  const GlobalScale g{q.global_amax, q.global_encode, q.global_decode};
+  RawOperand d{type, FormatId::ue4m3, 0, o.rows, o.k, {}, {}};
+  d.codes.resize(size_t(d.rows * d.row_bytes()));
+  for (int64_t r = 0; r < o.rows; ++r)
+    for (int64_t i = 0; i < o.k; ++i) {
+      const uint8_t code = uint8_t(o.code(r, i)), scale = o.scales[size_t(r * o.blocks() + i / o.block)];
+      const float v = global ? decode_element(rule, code, scale, g)
+                             : value_f32(o.format, code) * value_f32(o.scale, scale);
+      d.set(r, i, encode(type, v, Rounding::nearest_even, Overflow::ieee));
+    }
+  return std::make_shared<const RawOperand>(std::move(d));
+}
+
+/// Both operands; with global scales in the values, alpha is the caller's alone.
+bool dequantize_both(const Problem &p, Computation &c, FormatId type, bool global) {
+  if (!p.a.scaled || !p.b.scaled || c.a->block == 0 || c.b->block == 0) return false;
+  const auto a = dequantized(*c.a, *p.a.scaled, type, global),
+             b = dequantized(*c.b, *p.b.scaled, type, global);
+  if (!a || !b) return false;
+  std::tie(c.a, c.b) = std::pair(*a, *b);
+  if (global) c.epilogue.alpha = p.alpha;
+  return true;
+}
+
+/// FP32 fused multiply-adds: with block scales in the values, block by block, or on fully dequantized values.
+bool fma_f32(const Problem &p, int variant, Computation &c) {
+  if (c.chain.unit.rule.acc != FormatId::f32) return false;
+  c.chain.arithmetic = variant == 1 ? Arithmetic::block_f32 : Arithmetic::fma_f32;
+  if (variant == 0) return true;
+  if (variant == 1) return c.a->block != 0 && c.a->format == FormatId::e2m1;
+  return variant == 2 && dequantize_both(p, c, FormatId::f32, true);
+}
+
+bool same_rule(const UnitRule &x, const UnitRule &y) {
+  const auto key = [](const UnitRule &r) {
+    return std::tuple(r.family, r.a, r.b, r.acc, r.output, r.k, r.link, r.fraction_bits, r.floor,
+                      r.scale_block == 0 ? FormatId::f32 : r.scale, r.scale_block);
+  };
+  return key(x) == key(y);
+}
+
+/// Units of other arithmetic for operands of these formats, each arithmetic once, `arch` first.
+std::vector<const Unit *> distinct_units(FormatId a, FormatId b, FormatId scale, int block,
+                                         const std::string &arch, const UnitRule *except) {
+  std::vector<const Unit *> units;
+  for (const bool own : {true, false})
+    for (const Unit &u : catalogue()) {
+      const UnitRule &r = u.rule;
+      if (r.a != a || r.b != b || r.scale_block != block || (block != 0 && r.scale != scale) ||
+          (u.arch == arch) != own)
+        continue;
+      if (except != nullptr && same_rule(r, *except)) continue;
+      if (std::none_of(units.begin(), units.end(), [&](const Unit *v) { return same_rule(v->rule, r); }))
+        units.push_back(&u);
+    }
+  return units;
+}
+
+/// Dequantized operands rounded to a 16-bit type and multiplied on a dense unit. Variants: unit, global scale
+/// inside.
+bool sixteen_bit_gemm(FormatId type, const Problem &p, int variant, Computation &c) {
+  std::vector<const Unit *> units = distinct_units(type, type, FormatId::f32, 0, p.unit->arch, nullptr);
+  std::erase_if(units, [](const Unit *u) { return u->rule.acc != FormatId::f32; });
+  const int count = int(units.size());
+  if (variant >= 2 * (count + 1) || !dequantize_both(p, c, type, variant % 2 == 0)) return false;
+  if (variant / 2 < count)
+    c.chain.unit = *units[size_t(variant / 2)];
+  else
+    c.chain.arithmetic = Arithmetic::fma_f32;
+  return true;
+}
+
+} // namespace
+
+void add_chain_hypotheses(const Problem &p, std::vector<Hypothesis> &out) {
+  const UnitRule &rule = p.unit->rule;
+  const auto add = [&](std::string name, std::string title, std::string advice, auto apply) {
+    out.push_back({std::move(name), std::move(title), std::move(advice), Topic::chain, apply});
+  };
+  for (const int ways : {2, 4, 8})
+    add("split-k-" + std::to_string(ways),
+        "K is split in " + std::to_string(ways) + " slices whose partial sums are added in FP32",
+        "Run with split-K = 1 to get the bits of one chain, or accept these as the bits of a split kernel.",
+        [ways](const Problem &, int v, Computation &c) { return split_k(ways, v, c); });
+  for (const int ways : {2, 4})
+    add("k-interleaved-" + std::to_string(ways),
+        std::to_string(ways) + " accumulators take turns along K and are added at the end",
+        "Chain all instructions of an output through one accumulator.",
+        [ways](const Problem &, int v, Computation &c) { return interleave_k(ways, v, c); });
+  add("k-reversed", "K runs from its end to its start", "Issue the instructions in increasing K.", reverse_k);
+  for (const int64_t slice : {128, 256, 512, 1024})
+    add("k-promotion-" + std::to_string(slice),
+        "the accumulator is added to an FP32 register every " + std::to_string(slice) + " elements of K",
+        "Keep one accumulator over all of K, or accept these as the bits of a kernel with promotion.",
+        [slice](const Problem &, int v, Computation &c) { return promote(slice, v, c); });
+  add("accumulate-nearest", "the accumulator is rounded to nearest even where the hardware truncates",
+      "Truncate after each step: tensor cores round their FP32 accumulator toward zero.", round_nearest);
+  add("fp32-fma", "products are accumulated by FP32 fused multiply-adds",
+      "Use the tensor-core instruction; FP32 sums have other bits.", fma_f32);
+  if (p.a.scaled && p.b.scaled) {
+    add("dequantize-bf16-gemm", "operands are dequantized to BF16 and multiplied by a BF16 GEMM",
+        "Multiply the codes with a block-scaled instruction.",
+        [](const Problem &q, int v, Computation &c) { return sixteen_bit_gemm(FormatId::bf16, q, v, c); });
+    add("dequantize-f16-gemm", "operands are dequantized to FP16 and multiplied by an FP16 GEMM",
+        "Multiply the codes with a block-scaled instruction.",
+        [](const Problem &q, int v, Computation &c) { return sixteen_bit_gemm(FormatId::f16, q, v, c); });
+  }
+  if (rule.family == Family::gst_fdpa)
+    for (const Accumulation model : {Accumulation::mmasim, Accumulation::nadpe, Accumulation::exact})
+      if (model != p.accumulation)
+        add("accumulation:" + std::string(to_string(model)),
+            "groups are accumulated as the model '" + std::string(to_string(model)) + "' says",
+            "Compare with --accumulation " + std::string(to_string(model)) +
+                "; public models of the FP4 step disagree.",
+            [model](const Problem &, int v, Computation &c) {
+              c.chain.accumulation = model;
+              return v == 0;
+            });
+  for (const Unit *unit : distinct_units(rule.a, rule.b, rule.scale, rule.scale_block, p.unit->arch, &rule))
+    if (unit->rule.acc == FormatId::f64 || rule.acc != FormatId::f64)
+      add("unit:" + unit->name(), "the output is that of unit " + unit->name(),
+          "Compare with --unit " + unit->name() + " if that is what ran.",
+          [unit](const Problem &, int v, Computation &c) {
+            c.chain.unit = *unit;
+            return v == 0;
+          });
+}
+
+} // namespace nvfp4::diagnosis

@@ -1,0 +1,336 @@
+// SPDX-License-Identifier: Apache-2.0
+// nvfp4 check: is a kernel's output what the hardware arithmetic gives, and if not, which mistake explains
+// it.
+#include "emulator/formats/codec.hpp"
+#include "emulator/tensorcore/accumulation.hpp"
+#include "golden/diagnosis/diagnose.hpp"
+#include "golden/io/file.hpp"
+#include "golden/quantized_file.hpp"
+#include "tools/nvfp4/operand.hpp"
+#include "tools/nvfp4/verbs.hpp"
+
+#include <cmath>
+#include <fmt/core.h>
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+namespace nvfp4::tool {
+namespace {
+
+using namespace diagnosis;
+using Json = nlohmann::ordered_json;
+
+struct Options {
+  std::string a, b, c, d, unit, a_tensor, b_tensor, c_tensor, d_tensor, a_source, b_source, out,
+      accumulation = "mmasim", alpha_rule = "by_convention";
+  float alpha = 1.0f, beta = 0.0f;
+  int64_t sample = 128;
+  bool json = false, pairs = false, trace = false;
+  int threads = 0;
+};
+
+ProblemOperand read_side(const std::string &path, const std::string &tensor, const std::string &source,
+                         const Unit &unit, Side side) {
+  Operand o = read_operand(path, tensor, unit, side);
+  ProblemOperand p{
+      o.scaled ? raw_operand(*o.scaled) : raw_operand(o.packed, unit.rule.scale), std::move(o.scaled), {}};
+  if (source.empty()) return p;
+  const std::string flag = side == Side::a ? "--a-source " : "--b-source ";
+  if (!p.scaled)
+    throw Error(flag + source + ": " + path + " is dense; a source goes with a quantized operand");
+  const io::TensorFile file = io::read_tensors(source);
+  golden::DenseMatrix m = golden::to_matrix(golden::choose_tensor(file, ""), file.source);
+  const bool transposed = p.scaled->axis == Axis::col;
+  const int64_t rows = transposed ? p.scaled->k : p.scaled->rows,
+                cols = transposed ? p.scaled->rows : p.scaled->k;
+  if (m.rows != rows || m.cols != cols)
+    throw Error(flag + source + ": is " + std::to_string(m.rows) + " x " + std::to_string(m.cols) + ", " +
+                path + " was made from " + std::to_string(rows) + " x " + std::to_string(cols));
+  p.source = SourceTensor{m.rows, m.cols, std::move(m.values)};
+  return p;
+}
+
+/// C as words of the epilogue's type: FP32, or FP64 for FP64 units.
+std::vector<uint8_t> read_c(const Options &o, FormatId acc, int64_t m, int64_t n) {
+  const io::TensorFile file = io::read_tensors(o.c);
+  const io::Tensor &t = golden::choose_tensor(file, o.c_tensor);
+  const std::vector<int64_t> shape{m, n};
+  if (t.shape != shape)
+    throw Error(io::message_prefix(file.source, t.name) + "C must have shape " + io::shape_text(shape) +
+                ", got " + io::shape_text(t.shape));
+  const auto raw = [](const void *data, size_t bytes) {
+    const uint8_t *p = static_cast<const uint8_t *>(data);
+    return std::vector<uint8_t>(p, p + bytes);
+  };
+  if (acc != FormatId::f64) {
+    const golden::DenseMatrix matrix = golden::to_matrix(t, file.source);
+    return raw(matrix.values.data(), matrix.values.size() * 4);
+  }
+  if (t.dtype != io::DType::f64)
+    throw Error(io::message_prefix(file.source, t.name) + "C of an FP64 unit must be F64");
+  return raw(t.data.data(), t.data.size());
+}
+
+/// D's words; sets the problem's types.
+std::vector<uint8_t> read_d(const Options &o, Problem &p) {
+  const io::TensorFile file = io::read_tensors(o.d);
+  const io::Tensor &t = golden::choose_tensor(file, o.d_tensor);
+  const std::string where = io::message_prefix(file.source, t.name);
+  const std::vector<int64_t> shape{p.m(), p.n()}, swapped{p.n(), p.m()};
+  if (t.shape != shape)
+    throw Error(where + "D must have shape " + io::shape_text(shape) + ", got " + io::shape_text(t.shape) +
+                (t.shape == swapped ? ": exchange --a and --b, or transpose D" : ""));
+  const bool f64 = p.unit->rule.acc == FormatId::f64;
+  if (f64 && t.dtype == io::DType::f64)
+    p.word = FormatId::f64;
+  else if (!f64 && t.dtype == io::DType::f32)
+    p.word = FormatId::f32;
+  else if (!f64 && t.dtype == io::DType::bf16)
+    p.word = FormatId::bf16;
+  else if (!f64 && t.dtype == io::DType::f16)
+    p.word = FormatId::f16;
+  else
+    throw Error(where + "D of unit " + p.unit->name() + " must be " + (f64 ? "F64" : "F32, BF16 or F16") +
+                ", got " + std::string(io::info(t.dtype).safetensors));
+  p.round = o.out.empty() ? p.word : *find_format(o.out);
+  if (p.round != p.word && (p.word != FormatId::f32 || f64))
+    throw Error(where + "D is " + format(p.word).name + ", which does not hold results rounded to " + o.out +
+                "; leave --out away");
+  const uint8_t *data = reinterpret_cast<const uint8_t *>(t.data.data());
+  return {data, data + t.data.size()};
+}
+
+Problem read_problem(const Options &o) {
+  static const std::map<std::string, AlphaRule> rules = {{"by_convention", AlphaRule::by_convention},
+                                                         {"mul_const", AlphaRule::mul_const},
+                                                         {"div", AlphaRule::div},
+                                                         {"sdec_product", AlphaRule::sdec_product}};
+  if (!std::isfinite(o.alpha) || !std::isfinite(o.beta)) throw Error("--alpha and --beta must be finite");
+  if (o.beta == 0.0f && !o.c.empty()) throw Error("--c " + o.c + " has no effect without --beta");
+  if (o.beta != 0.0f && o.c.empty()) throw Error("--beta " + std::to_string(o.beta) + " needs --c FILE");
+  Problem p;
+  p.unit = &find_unit(o.unit);
+  p.accumulation = parse_accumulation(o.accumulation);
+  p.a = read_side(o.a, o.a_tensor, o.a_source, *p.unit, Side::a);
+  p.b = read_side(o.b, o.b_tensor, o.b_source, *p.unit, Side::b);
+  p.alpha = o.alpha;
+  p.beta = o.beta;
+  p.alpha_rule = rules.at(o.alpha_rule);
+  p.threads = o.threads;
+  const auto logical_k = [](const ProblemOperand &side) { return side.scaled ? side.scaled->k : side.raw.k; };
+  if (logical_k(p.a) != logical_k(p.b))
+    throw Error(o.a + " has K = " + std::to_string(logical_k(p.a)) + ", " + o.b +
+                " has K = " + std::to_string(logical_k(p.b)) + "; they must be equal");
+  if (p.a.scaled && p.b.scaled) {
+    const BlockScaled &a = *p.a.scaled, &b = *p.b.scaled;
+    if (a.hadamard != b.hadamard || (a.hadamard && a.sign_mask != b.sign_mask))
+      throw Error(o.a + " and " + o.b + ": only one is Hadamard-rotated, or their sign masks differ");
+    if ((!a.row_amax.empty() || !b.row_amax.empty()) && o.beta != 0.0f)
+      throw Error("--beta has no meaning with row-scaled operands, whose scales are applied after the GEMM");
+  }
+  if (o.beta != 0.0f) p.c = read_c(o, p.unit->rule.acc, p.m(), p.n());
+  return p;
+}
+
+std::string hex(uint64_t word, FormatId type) {
+  return fmt::format("{:0{}x}", word, format(type).storage_bits / 4);
+}
+
+Json to_json(const Finding &f) {
+  Json j = {{"name", f.name},
+            {"title", f.title},
+            {"advice", f.advice},
+            {"topic", to_string(f.topic)},
+            {"variant", f.variant},
+            {"sampled", f.sampled},
+            {"sampled_equal", f.sampled_equal},
+            {"distance", f.distance}};
+  if (f.equal >= 0) j["equal"] = f.equal;
+  if (f.parting)
+    j["stage"] = {{"name", to_string(f.parting->stage)}, {"k", f.parting->k}, {"text", f.parting->text}};
+  return j;
+}
+
+Json to_json(const std::vector<Finding> &list) {
+  Json j = Json::array();
+  for (const Finding &f : list) j.push_back(to_json(f));
+  return j;
+}
+
+void print_json(const Problem &p, const Report &r, bool trace) {
+  const Comparison &c = r.comparison;
+  Json j = {{"equal", c.equal()},
+            {"m", p.m()},
+            {"n", p.n()},
+            {"k", p.a.raw.k},
+            {"unit", p.unit->name()},
+            {"evidence", to_string(p.unit->evidence)},
+            {"type", format(p.word).name},
+            {"rounded_to", format(p.round).name},
+            {"alpha", r.alpha},
+            {"outputs", c.total},
+            {"differing", c.differing}};
+  if (!c.equal()) {
+    j["first"] = {{"i", c.first / p.n()},
+                  {"j", c.first % p.n()},
+                  {"got", hex(c.first_got, p.word)},
+                  {"want", hex(c.first_want, p.word)},
+                  {"got_value", value(p.word, c.first_got)},
+                  {"want_value", value(p.word, c.first_want)}};
+    if (trace) j["first"]["trace"] = r.reference_trace;
+    j["rows_hit"] = c.rows_hit;
+    j["cols_hit"] = c.cols_hit;
+    j["max_ulp"] = c.max_ulp;
+    j["mean_ulp"] = c.mean_ulp;
+    j["max_relative"] = c.max_relative;
+    j["distance"] = c.distance;
+    j["zero_signs"] = c.zero_signs;
+    j["nan"] = {{"got", c.nan_got}, {"missing", c.nan_missing}, {"other_words", c.nan_words}};
+    j["infinities"] = c.infinities;
+    for (int b = 0; b < Comparison::kBins; ++b)
+      if (c.bins[size_t(b)] != 0) j["distribution"][bin_text(b)] = c.bins[size_t(b)];
+    j["sampled"] = r.sampled;
+    j["sampled_equal"] = r.sampled_equal;
+    if (r.factor) j["constant_factor"] = *r.factor;
+    j["candidates"] = to_json(r.candidates);
+    j["partial"] = to_json(r.partial);
+    j["others"] = to_json(r.others);
+    j["no_effect"] = r.no_effect;
+  }
+  fmt::print("{}\n", j.dump(-1, ' ', false, Json::error_handler_t::replace));
+}
+
+double percent(int64_t part, int64_t whole) { return whole == 0 ? 0 : 100.0 * double(part) / double(whole); }
+
+void print_statistics(const Problem &p, const Comparison &c) {
+  const int64_t i = c.first / p.n(), j = c.first % p.n();
+  fmt::print("{} of {} outputs differ ({:.3f} %), in {} of {} rows and {} of {} columns\n", c.differing,
+             c.total, percent(c.differing, c.total), c.rows_hit, p.m(), c.cols_hit, p.n());
+  fmt::print("first at ({}, {}): got {} ({:.9g}), want {} ({:.9g})\n", i, j, hex(c.first_got, p.word),
+             value(p.word, c.first_got), hex(c.first_want, p.word), value(p.word, c.first_want));
+  fmt::print("ulp: max {}", c.max_ulp);
+  if (c.max_ulp_at >= 0) fmt::print(" at ({}, {})", c.max_ulp_at / p.n(), c.max_ulp_at % p.n());
+  fmt::print(", mean of differing {:.3f}; max relative error {:.3g}; distance {:.3g}\n", c.mean_ulp,
+             c.max_relative, c.distance);
+  if (c.nan_got + c.nan_missing + c.nan_words + c.infinities + c.zero_signs != 0)
+    fmt::print("NaN for a number {}, number for NaN {}, other NaN words {}, Inf differences {}, zeros of "
+               "other sign {}\n",
+               c.nan_got, c.nan_missing, c.nan_words, c.infinities, c.zero_signs);
+  fmt::print("\n{:>16}  {:>10}\n", "ulp", "outputs");
+  for (int b = 0; b < Comparison::kBins; ++b)
+    if (c.bins[size_t(b)] != 0) fmt::print("{:>16}  {:>10}\n", bin_text(b), c.bins[size_t(b)]);
+}
+
+void print_finding(const Finding &f) {
+  fmt::print("  {}: {}\n      {}\n", f.name, f.title, f.advice);
+  if (f.parting) {
+    fmt::print("      parts at: {}", to_string(f.parting->stage));
+    if (f.parting->k >= 0) fmt::print(", k = {}", f.parting->k);
+    fmt::print(": {}\n", f.parting->text);
+  }
+}
+
+void print_table(const Problem &p, const Report &r, bool trace) {
+  const Comparison &c = r.comparison;
+  fmt::print("unit {} ({}), [{}, {}] {}, K {}, accumulator times {:.9g}\n", p.unit->name(),
+             to_string(p.unit->evidence), p.m(), p.n(), format(p.word).name, p.a.raw.k, r.alpha);
+  if (c.equal()) {
+    fmt::print("equal: all {} outputs\n", c.total);
+    return;
+  }
+  print_statistics(p, c);
+  if (trace) fmt::print("\nthe expected accumulator of the first differing output\n{}", r.reference_trace);
+  fmt::print("\n");
+  if (r.factor) fmt::print("D is {:.9g} times what is expected, to rounding\n\n", *r.factor);
+  if (!r.candidates.empty()) {
+    fmt::print("diagnosis: {} all {} outputs\n",
+               r.candidates.size() == 1 ? "explains" : "each of these explains", c.total);
+    for (const Finding &f : r.candidates) print_finding(f);
+    return;
+  }
+  fmt::print("no single mistake that was tried explains all outputs{}\n",
+             r.partial.empty() ? "" : "; these explain more than the expected bits do");
+  for (size_t i = 0; i < r.partial.size() && i < 5; ++i) {
+    const Finding &f = r.partial[i];
+    if (f.equal >= 0)
+      fmt::print("explains {:.1f} % of outputs (expected bits: {:.1f} %)\n", percent(f.equal, c.total),
+                 percent(c.total - c.differing, c.total));
+    else
+      fmt::print("explains {:.1f} % of {} sampled outputs (expected bits: {:.1f} %)\n",
+                 percent(f.sampled_equal, f.sampled), f.sampled, percent(r.sampled_equal, r.sampled));
+    print_finding(f);
+  }
+  std::vector<Finding> all = r.partial;
+  all.insert(all.end(), r.others.begin(), r.others.end());
+  std::stable_sort(all.begin(), all.end(),
+                   [](const Finding &x, const Finding &y) { return x.distance < y.distance; });
+  fmt::print("\nhow far D is from each mistake, on {} sampled outputs (the expected bits: {} equal)\n{:>10} "
+             "{:>9}  mistake\n",
+             r.sampled, r.sampled_equal, "distance", "equal");
+  for (const Finding &f : all)
+    fmt::print("{:>10.3g} {:>8.2f}%  {}\n", f.distance, percent(f.sampled_equal, f.sampled), f.name);
+  if (!r.no_effect.empty())
+    fmt::print("{} more change no bit of these outputs (--json names them)\n", r.no_effect.size());
+}
+
+int run(const Options &o) {
+  Problem p = read_problem(o);
+  const std::vector<uint8_t> words = read_d(o, p);
+  DiagnoseOptions options;
+  options.sample = o.sample;
+  options.pairs = o.pairs;
+  options.progress = [](double f) { show_progress("check", f); };
+  const Report r = diagnose(p, words, options);
+  o.json ? print_json(p, r, o.trace) : print_table(p, r, o.trace);
+  return r.comparison.equal() ? kEqual : kMismatch;
+}
+
+} // namespace
+
+void register_check(CLI::App &app, int &exit_code) {
+  CLI::App *verb = app.add_subcommand(
+      "check", "Is a kernel's output what the hardware arithmetic gives? If not, which mistake explains it");
+  auto o = std::make_shared<Options>();
+  verb->add_option("--a", o->a, "A (M, K): written by nvfp4 quantize, or dense")->required();
+  verb->add_option("--b", o->b, "B (N, K): likewise")->required();
+  verb->add_option("--d", o->d, "The kernel's output (M, N), .npy or .safetensors: F32, BF16 or F16")
+      ->required();
+  verb->add_option("--unit", o->unit, "ARCH:INSTRUCTION that the kernel should use (nvfp4 info --units)")
+      ->required();
+  verb->add_option("--c", o->c, "C (M, N), F32, BF16 or F16");
+  verb->add_option("--alpha", o->alpha,
+                   "Factor of A * B^T; the global scales of quantized operands come on top");
+  verb->add_option("--beta", o->beta, "Factor of C");
+  verb->add_option(
+          "--alpha-rule", o->alpha_rule,
+          "How global scales meet: by_convention (default), mul_const (TransformerEngine), div, sdec_product")
+      ->check(CLI::IsMember({"by_convention", "mul_const", "div", "sdec_product"}));
+  verb->add_option("--out", o->out,
+                   "Type to which the epilogue rounds (default: D's); bf16 and f16 also where D is F32")
+      ->check(CLI::IsMember({"f32", "bf16", "f16"}));
+  verb->add_option("--accumulation", o->accumulation,
+                   "FP4 accumulation model: mmasim (default), nadpe, exact");
+  verb->add_option("--a-source", o->a_source, "A before quantization: other quantizers are tried too");
+  verb->add_option("--b-source", o->b_source, "B before quantization: likewise");
+  verb->add_option("--a-tensor", o->a_tensor, "Which tensor of A's file");
+  verb->add_option("--b-tensor", o->b_tensor, "Which tensor of B's file");
+  verb->add_option("--c-tensor", o->c_tensor, "Which tensor of C's file");
+  verb->add_option("--d-tensor", o->d_tensor, "Which tensor of D's file");
+  verb->add_option("--sample", o->sample,
+                   "Rows and columns on which each mistake is tried (default 128); what explains them is "
+                   "verified on all outputs")
+      ->check(CLI::Range(4, 65536));
+  verb->add_flag("--pairs", o->pairs, "Where no single mistake explains D, try two at a time (slow)");
+  verb->add_flag("--trace", o->trace,
+                 "Show the expected accumulator of the first differing output step by step");
+  verb->add_option("--threads", o->threads, "Threads (default: all); the result does not depend on it")
+      ->check(CLI::Range(1, 1024));
+  verb->add_flag("--json", o->json, "One line of JSON");
+  verb->footer("Exit code 0: every word is equal; 1: some differ; 2: bad input.\n"
+               "Example: nvfp4 check --a x.q.safetensors --b w.q.safetensors --d kernel_output.npy --unit "
+               "sm_120:mma.m16n8k64.f32.mxf4nvf4.ue4m3.block16");
+  verb->callback([o, &exit_code] { exit_code = run(*o); });
+}
+
+} // namespace nvfp4::tool
