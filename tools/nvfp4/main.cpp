@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The program: parses the command line, runs one verb, turns errors into one line and exit code 2.
 #include "emulator/config.hpp"
+#include "reference_models/backend/backend.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
 #include <csignal>
@@ -49,12 +50,22 @@ int main(int argc, char **argv) {
   register_gemm(app, exit_code);
   register_golden(app, exit_code);
   register_bench(app, exit_code);
+  register_check(app, exit_code);
+  register_train(app, exit_code);
+  register_eval(app, exit_code);
+  register_init(app, exit_code);
+  register_forward(app, exit_code);
+  register_experiment(app, exit_code);
+  register_report(app, exit_code);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError &error) {
     if (error.get_exit_code() == 0) return app.exit(error);
     complain(std::string(error.what()) + " (see nvfp4 --help)");
     return kBadInput;
+  } catch (const nvfp4::models::NoDevice &error) {
+    complain(error.what());
+    return kNoDevice;
   } catch (const nvfp4::Error &error) {
     complain(error.what());
     return kBadInput;

@@ -5,6 +5,7 @@
 #include "golden/io/file.hpp"
 #include "tools/bench/gemm_suite.hpp"
 #include "tools/bench/quantize_suite.hpp"
+#include "tools/bench/train_suite.hpp"
 #include "tools/bench/yardstick.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
@@ -27,6 +28,9 @@ struct Options {
   std::vector<int> threads;
   int repeats = 7;
   bool json_output = false;
+  bool train = false;
+  bench::TrainShape shape = {};
+  std::vector<std::string> recipes = {"fp32", "bf16", "nvfp4", "chon"};
 };
 
 /// The machine's yardsticks for one number of threads.
@@ -79,15 +83,18 @@ json time_quantization(int threads, int repeats) {
 }
 
 void print_quantization(const json &rows, const json &old) {
-  fmt::print("\n{:<36} {:>7} {:>10} {:>10} {:>7}{}\n", "quantization (bytes read)", "threads", "GB/s", "memcpy", "ratio",
-             old.is_null() ? "" : "   old ratio");
+  fmt::print("\n{:<36} {:>7} {:>10} {:>10} {:>7}{}\n", "quantization (bytes read)", "threads", "GB/s",
+             "memcpy", "ratio", old.is_null() ? "" : "   old ratio");
   for (const json &r : rows) {
-    fmt::print("{:<36} {:>7} {:>10.2f} {:>10.2f} {:>7.2f}", r["work"].get<std::string>(), r["threads"].get<int>(),
-               r["gb_per_s"].get<double>(), r["memcpy_gb_per_s"].get<double>(), r["ratio"].get<double>());
+    fmt::print("{:<36} {:>7} {:>10.2f} {:>10.2f} {:>7.2f}", r["work"].get<std::string>(),
+               r["threads"].get<int>(), r["gb_per_s"].get<double>(), r["memcpy_gb_per_s"].get<double>(),
+               r["ratio"].get<double>());
     if (!old.is_null()) {
       const json before = find_result(old, r, "quantization");
-      if (before.is_null()) fmt::print("{:>12}", "-");
-      else fmt::print("{:>12.2f}", before["ratio"].get<double>());
+      if (before.is_null())
+        fmt::print("{:>12}", "-");
+      else
+        fmt::print("{:>12.2f}", before["ratio"].get<double>());
     }
     fmt::print("\n");
   }
@@ -120,7 +127,59 @@ void print(const json &run, const json &old) {
   }
 }
 
+/// Training steps by recipe: tokens a second, and where a step's time goes.
+int run_training(const Options &o) {
+  json result = {{"version", 1},
+                 {"isa", to_string(choose_isa())},
+                 {"openblas", bench::Blas::instance().core()},
+                 {"model", o.shape.model},
+                 {"size", o.shape.size},
+                 {"batch", o.shape.batch},
+                 {"sequence", o.shape.sequence},
+                 {"training", json::array()}};
+  const std::vector<int> threads = o.threads.empty() ? std::vector<int>{omp_get_max_threads()} : o.threads;
+  if (!o.json_output)
+    fmt::print(
+        "{} {}, {} x {} tokens a step, kernels {}; SGEMM: OpenBLAS {} doing the step's products alone\n",
+        o.shape.model, o.shape.size, o.shape.batch, o.shape.sequence, result["isa"].get<std::string>(),
+        result["openblas"].get<std::string>());
+  for (const int t : threads) {
+    const std::vector<bench::TrainTiming> timings =
+        bench::time_training(o.shape, o.recipes, t, std::max(o.repeats, 20));
+    if (!o.json_output)
+      fmt::print("\n{:<14} {:>7} {:>10} {:>17} {:>14}\n", "recipe", "threads", "tokens/s", "quartiles",
+                 "SGEMM / step");
+    for (const bench::TrainTiming &timing : timings) {
+      json profile = json::object();
+      for (const auto &[name, ms] : timing.profile) profile[name] = ms;
+      result["training"].push_back({{"recipe", timing.recipe},
+                                    {"threads", t},
+                                    {"tokens_per_s", timing.tokens_per_second},
+                                    {"low", timing.low},
+                                    {"high", timing.high},
+                                    {"sgemm_ratio", timing.sgemm_ratio},
+                                    {"profile_ms", profile}});
+      if (!o.json_output)
+        fmt::print("{:<14} {:>7} {:>10.0f} {:>8.0f}-{:<8.0f} {:>14.2f}\n", timing.recipe, t,
+                   timing.tokens_per_second, timing.low, timing.high, timing.sgemm_ratio);
+    }
+    if (o.json_output) continue;
+    for (const bench::TrainTiming &timing : timings) {
+      fmt::print("\n{}: milliseconds a step\n", timing.recipe);
+      for (const auto &[name, ms] : timing.profile)
+        if (ms >= 0.05) fmt::print("  {:<36} {:>8.2f}\n", name, ms);
+    }
+  }
+  if (!o.out.empty()) {
+    const std::string text = result.dump(2) + "\n";
+    io::write_file_atomically(o.out, std::as_bytes(std::span(text)));
+  }
+  if (o.json_output) fmt::print("{}\n", result.dump(2));
+  return kEqual;
+}
+
 int run(const Options &o) {
+  if (o.train) return run_training(o);
   const json old = o.compare.empty() ? json(nullptr) : read_old(o.compare);
   std::vector<int> threads = o.threads;
   if (threads.empty()) {
@@ -181,10 +240,11 @@ int run(const Options &o) {
 } // namespace
 
 void register_bench(CLI::App &app, int &exit_code) {
-  CLI::App *verb =
-      app.add_subcommand("bench", "Speed of matrix products beside SGEMM, of quantization beside memcpy, and the machine's peaks");
+  CLI::App *verb = app.add_subcommand("bench", "Speed of matrix products beside SGEMM, of quantization "
+                                               "beside memcpy, of training, and the machine's peaks");
   auto o = std::make_shared<Options>();
-  verb->add_option("--work", o->works, "nvfp4, mxfp4, bf16, fp16, fp8, mxfp8, quantize (default nvfp4, bf16, quantize)")
+  verb->add_option("--work", o->works,
+                   "nvfp4, mxfp4, bf16, fp16, fp8, mxfp8, quantize (default nvfp4, bf16, quantize)")
       ->delimiter(',');
   verb->add_option("--largest", o->largest, "Largest square, 256 to 4096 (default 2048)")
       ->check(CLI::Range(256, 4096));
@@ -195,6 +255,16 @@ void register_bench(CLI::App &app, int &exit_code) {
       ->check(CLI::Range(1, 1000));
   verb->add_option("-o,--output", o->out, "Also write JSON to this file");
   verb->add_option("--compare", o->compare, "JSON of an older run: show its ratios and the change");
+  verb->add_flag("--train", o->train, "Training steps by recipe instead, with a profile by operation");
+  verb->add_option("--model", o->shape.model, "With --train: family or JSON file")->capture_default_str();
+  verb->add_option("--size", o->shape.size, "With --train: preset")->capture_default_str();
+  verb->add_option("--batch", o->shape.batch, "With --train: sequences a step")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1 << 16));
+  verb->add_option("--sequence", o->shape.sequence, "With --train: tokens a sequence")
+      ->capture_default_str()
+      ->check(CLI::Range(2, 1 << 16));
+  verb->add_option("--recipes", o->recipes, "With --train (default fp32, bf16, nvfp4, chon)")->delimiter(',');
   verb->add_flag("--json", o->json_output, "JSON on standard output instead of the table");
   verb->footer("Rates count a multiply-add as two operations. Ratios are to OpenBLAS SGEMM of the same shape "
                "in the same run.\n"

@@ -168,6 +168,7 @@ void register_golden(CLI::App &app, int &exit_code) {
   c->add_option("--seed", o->seed, "Seed of the inputs");
   c->add_option("--tiles", o->tiles, "Tiles of each input class");
   c->callback([o, &exit_code] { exit_code = capture(*o); });
+  register_golden_training(*verb, exit_code);
 }
 
 } // namespace nvfp4::tool

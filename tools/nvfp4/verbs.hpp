@@ -17,7 +17,15 @@ void register_dequantize(CLI::App &app, int &exit_code);
 void register_mma(CLI::App &app, int &exit_code);
 void register_gemm(CLI::App &app, int &exit_code);
 void register_golden(CLI::App &app, int &exit_code);
+void register_golden_training(CLI::App &golden, int &exit_code);
 void register_bench(CLI::App &app, int &exit_code);
+void register_check(CLI::App &app, int &exit_code);
+void register_train(CLI::App &app, int &exit_code);
+void register_eval(CLI::App &app, int &exit_code);
+void register_init(CLI::App &app, int &exit_code);
+void register_experiment(CLI::App &app, int &exit_code);
+void register_report(CLI::App &app, int &exit_code);
+void register_forward(CLI::App &app, int &exit_code);
 
 /// Draws "label  42 %" on stderr when that is a terminal, nothing otherwise.
 void show_progress(const char *label, double fraction);
