@@ -5,6 +5,7 @@
 
 #include "emulator/formats/codec.hpp"
 #include "emulator/gemm/fdpa_kernels.hpp"
+#include "emulator/multiversion.hpp"
 
 #include <array>
 #include <vector>
@@ -45,23 +46,26 @@ const std::vector<Element> &table(FormatId id) {
 }
 
 /// BF16 and TF32 are FP32 words with low bits missing.
-void from_f32_word(uint32_t word, float &value, int16_t &exponent) {
+inline void from_f32_word(uint32_t word, float &value, int16_t &exponent) {
   const uint32_t field = (word >> 23) & 0xFF, magnitude = word & 0x7FFFFFFF;
   const bool counts = magnitude != 0 && field != 0xFF;
   value = bit_cast<float>(counts ? word : 0u);
   exponent = counts ? int16_t(int(field == 0 ? 1 : field) - 127) : kZeroExponent;
 }
 
+NVFP4_MULTIVERSION void read_bf16(const uint8_t *from, int64_t n, float *values, int16_t *exponents) {
+  for (int64_t i = 0; i < n; ++i) {
+    uint16_t word;
+    std::memcpy(&word, from + 2 * i, 2);
+    from_f32_word(uint32_t(word) << 16, values[i], exponents[i]);
+  }
+}
+
 } // namespace
 
 void read_elements(FormatId id, CodeView codes, int64_t k, int64_t n, float *values, int16_t *exponents) {
   if (id == FormatId::bf16) {
-    const uint8_t *from = codes.data + 2 * k;
-    for (int64_t i = 0; i < n; ++i) {
-      uint16_t word;
-      std::memcpy(&word, from + 2 * i, 2);
-      from_f32_word(uint32_t(word) << 16, values[i], exponents[i]);
-    }
+    read_bf16(codes.data + 2 * k, n, values, exponents);
     return;
   }
   if (id == FormatId::tf32) {

@@ -8,7 +8,9 @@
 
 namespace nvfp4::gemm {
 
-std::vector<Task> cut(int64_t m, int64_t n, int64_t rows, int64_t cols, int64_t row_step, int threads) {
+std::vector<Task> cut(const Job &job, int64_t rows, int64_t cols, int64_t row_step) {
+  const int64_t m = job.rows, n = job.b->rows;
+  const int threads = job.threads;
   const auto up = [](int64_t x, int64_t to) { return (x + to - 1) / to; };
   const int64_t across = std::max<int64_t>(up(n, cols), 1);
   const int64_t wanted =
@@ -19,7 +21,7 @@ std::vector<Task> cut(int64_t m, int64_t n, int64_t rows, int64_t cols, int64_t 
   std::vector<Task> tasks;
   for (int64_t j = 0; j < n; j += cols)
     for (int64_t i = 0; i < m; i += rows)
-      tasks.push_back({i, std::min(rows, m - i), j, std::min(cols, n - j)});
+      tasks.push_back({job.first + i, std::min(rows, m - i), j, std::min(cols, n - j)});
   return tasks;
 }
 

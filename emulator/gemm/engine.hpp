@@ -10,21 +10,17 @@
 
 namespace nvfp4::gemm {
 
-/// Receives finished accumulator words of rows [i, i + rows) and columns [j, j + cols): 32-bit words,
-/// `stride` apart from row to row. Called concurrently for disjoint outputs.
-struct Sink {
-  void (*store)(const void *context, int64_t i, int64_t j, int64_t rows, int64_t cols, const uint32_t *words,
-                int64_t stride);
-  const void *context;
-};
+using Sink = AccumulatorSink;
 
-/// One product: D(i, j) = the chain of instructions over a's row i and b's row j, from +0.
+/// One product: D(i, j) = the chain of instructions over a's row i and b's row j, from +0, for `rows` rows of
+/// a from `first` on.
 struct Job {
   const UnitRule *rule;
   Accumulation accumulation;
   const PackedOperand *a, *b;
   int threads;
   void (*progress)(double); ///< may be null; called from one thread
+  int64_t first, rows;
 };
 
 /// Counts finished pieces of work and reports them from the first thread.
@@ -42,15 +38,28 @@ private:
   std::atomic<int64_t> done_{0};
 };
 
+/// Memory that is not cleared; what it held is lost when it grows.
+template <class T> class Buffer {
+public:
+  T *reserve(size_t n) {
+    if (n > size_) memory_ = std::make_unique_for_overwrite<T[]>(size_ = n);
+    return memory_.get();
+  }
+  [[nodiscard]] T *data() const { return memory_.get(); }
+
+private:
+  std::unique_ptr<T[]> memory_;
+  size_t size_ = 0;
+};
+
 /// A rectangle of outputs for one thread.
 struct Task {
   int64_t row, rows, col, cols;
 };
 
-/// Cuts (m, n) into rectangles of at most rows x cols; with few rectangles, rows are cut further so that
-/// `threads` have work. Row cuts fall on multiples of `row_step`.
-[[nodiscard]] std::vector<Task> cut(int64_t m, int64_t n, int64_t rows, int64_t cols, int64_t row_step,
-                                    int threads);
+/// Cuts a job's outputs into rectangles of at most rows x cols; with few rectangles, rows are cut further so
+/// that its threads have work. Row cuts fall on multiples of `row_step`.
+[[nodiscard]] std::vector<Task> cut(const Job &job, int64_t rows, int64_t cols, int64_t row_step);
 
 /// The definition: dot() of one output. For what the vector kernels cannot prove.
 [[nodiscard]] uint32_t reference_output(const Job &job, int64_t i, int64_t j);

@@ -44,16 +44,18 @@ struct Block {
   FdpaStep step;
   std::vector<float> values;
   std::vector<int16_t> exponents;
-  std::vector<uint8_t> a_panel, b_tiles;
-  std::vector<float> acc, result; // (row panels, tiles, mr, nr)
+  std::vector<uint8_t> a_panel;
+  Buffer<uint8_t> b_tiles;
+  Buffer<float> acc;                // (row panels, tiles, mr, nr)
+  std::vector<float> start, result; // (mr, nr): +0, and a tile on its way
 
   Block(const Job &j, const FdpaKernels &k, Sink s)
       : job(j), kernels(k),
         sink(s), step{j.rule->link, j.rule->fraction_bits, j.rule->family == Family::st_fdpa,
                       j.rule->output == Output::rz_e8m13},
         values(size_t(kChunk)), exponents(size_t(kChunk)),
-        a_panel(size_t(kChunk / step.link) * FdpaKernels::step_bytes(k.mr, step)),
-        result(size_t(k.mr * k.nr)) {}
+        a_panel(size_t(kChunk / step.link) * FdpaKernels::step_bytes(k.mr, step)), start(size_t(k.mr * k.nr)),
+        result(start.size()) {}
 
   /// Decodes elements [k, k + n) of a row into values and exponents.
   void read(const PackedOperand &p, int64_t row, int64_t k, int64_t n) {
@@ -103,23 +105,27 @@ struct Block {
     const int mr = kernels.mr, nr = kernels.nr;
     const int64_t panels = (t.rows + mr - 1) / mr, tiles = (t.cols + nr - 1) / nr, padded_k = job.a->padded_k;
     const size_t tile_size = size_t(mr * nr);
-    acc.assign(size_t(panels * tiles) * tile_size, 0.0f);
+    acc.reserve(size_t(panels * tiles) * tile_size);
     for (int64_t k = 0; k < padded_k; k += kChunk) {
       const int64_t n = std::min(kChunk, padded_k - k), steps = n / step.link;
       const size_t tile_bytes = size_t(steps) * FdpaKernels::step_bytes(nr, step);
-      b_tiles.assign(size_t(tiles) * tile_bytes, 0);
+      uint8_t *const packed = b_tiles.reserve(size_t(tiles) * tile_bytes);
+      if (t.cols % nr != 0) std::memset(packed + size_t(tiles - 1) * tile_bytes, 0, tile_bytes);
       for (int64_t c = 0; c < t.cols; ++c)
-        pack_b(b_tiles.data() + size_t(c / nr) * tile_bytes, t.col + c, int(c % nr), k, n);
+        pack_b(packed + size_t(c / nr) * tile_bytes, t.col + c, int(c % nr), k, n);
       for (int64_t p = 0; p < panels; ++p) {
         const int64_t rows = std::min<int64_t>(mr, t.rows - p * mr);
         if (rows < mr) std::fill(a_panel.begin(), a_panel.end(), uint8_t{0});
         for (int64_t r = 0; r < rows; ++r) pack_a(t.row + p * mr + r, int(r), k, n);
         for (int64_t tile = 0; tile < tiles; ++tile) {
           float *state = acc.data() + size_t(p * tiles + tile) * tile_size;
-          const uint8_t *b = b_tiles.data() + size_t(tile) * tile_bytes;
-          if (!kernels.tile(a_panel.data(), b, steps, step, false, state, result.data()))
-            (void)kernels.tile(a_panel.data(), b, steps, step, true, state, result.data());
-          std::copy(result.begin(), result.end(), state);
+          const uint8_t *b = packed + size_t(tile) * tile_bytes;
+          // `in` must outlive a failure, so only the first chunk may write where it belongs
+          const float *const in = k == 0 ? start.data() : state;
+          float *const out = k == 0 ? state : result.data();
+          if (!kernels.tile(a_panel.data(), b, steps, step, false, in, out))
+            (void)kernels.tile(a_panel.data(), b, steps, step, true, in, out);
+          if (k != 0) std::copy(result.begin(), result.end(), state);
         }
       }
     }
@@ -160,7 +166,7 @@ bool run_fdpa(const Job &job, Isa isa, Sink sink) {
   const FdpaKernels *kernels = isa == Isa::avx512 ? fdpa_avx512() : isa == Isa::avx2 ? fdpa_avx2() : nullptr;
   if (kernels == nullptr || !covered(*job.rule) || job.a->padded_k == 0 || job.a->padded_k > kMaxK)
     return false;
-  const std::vector<Task> tasks = cut(job.a->rows, job.b->rows, kRows, kCols, kernels->mr, job.threads);
+  const std::vector<Task> tasks = cut(job, kRows, kCols, kernels->mr);
   run_tasks<Block>(job, *kernels, sink, tasks);
   return true;
 #else

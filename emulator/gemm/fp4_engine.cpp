@@ -33,14 +33,25 @@ constexpr int kStepBits = 13;
 /// 2^e as FP32, for normal results.
 float power(int e) { return bit_cast<float>(uint32_t(e + 127) << 23); }
 
+using ScaleTable = std::array<float, 256>;
+
 /// Scales by code: value times `factor`, 0 for NaN.
-std::array<float, 256> scale_table(FormatId id, float factor) {
-  std::array<float, 256> t{};
+ScaleTable scale_table(FormatId id, float factor) {
+  ScaleTable t{};
   for (int c = 0; c < 256; ++c) {
     const float x = value_f32(id, uint64_t(c));
     t[size_t(c)] = x == x ? x * factor : 0.0f;
   }
   return t;
+}
+
+/// The tables of A and B for a scale format.
+const std::array<ScaleTable, 2> &scale_tables(FormatId id) {
+  static const std::array<ScaleTable, 2> ue4m3 = {scale_table(FormatId::ue4m3, 0.25f),
+                                                  scale_table(FormatId::ue4m3, 1.0f)};
+  static const std::array<ScaleTable, 2> ue8m0 = {scale_table(FormatId::ue8m0, 0.25f),
+                                                  scale_table(FormatId::ue8m0, 1.0f)};
+  return id == FormatId::ue8m0 ? ue8m0 : ue4m3;
 }
 
 /// The conditions of one output, apart from the accumulator's size.
@@ -70,16 +81,17 @@ struct Block {
   Conditions conditions;
   int unit; ///< codes per scale
   int64_t units, steps;
-  std::array<float, 256> scales_a, scales_b;
-  std::vector<uint8_t> a_panel, b_tiles;
+  const ScaleTable &scales_a, &scales_b;
+  std::vector<uint8_t> a_panel;
+  Buffer<uint8_t> b_tiles;
   std::vector<float> acc, peak, cut_acc; // (mr, nr)
   int direct = 0;                        ///< tiles to take in FP64 without trying FP32
   int penalty = 1;
 
   Block(const Job &j, const Fp4Kernels &k, Sink s)
       : job(j), kernels(k), sink(s), conditions(j.accumulation), unit(j.rule->scale_block),
-        units(j.a->padded_k / unit), steps(j.a->padded_k / 64), scales_a(scale_table(j.rule->scale, 0.25f)),
-        scales_b(scale_table(j.rule->scale, 1.0f)), a_panel(size_t(units) * k.a_bytes(unit)),
+        units(j.a->padded_k / unit), steps(j.a->padded_k / 64), scales_a(scale_tables(j.rule->scale)[0]),
+        scales_b(scale_tables(j.rule->scale)[1]), a_panel(size_t(units) * k.a_bytes(unit)),
         acc(size_t(k.mr * k.nr)), peak(acc.size()), cut_acc(acc.size()) {}
 
   void pack(Fp4Kernels::Pack function, uint8_t *panel, int index, const PackedOperand &from, int64_t row,
@@ -161,10 +173,11 @@ struct Block {
     const int mr = kernels.mr, nr = kernels.nr;
     const int64_t tiles = (t.cols + nr - 1) / nr;
     const size_t tile_bytes = size_t(units) * kernels.b_bytes(unit);
-    b_tiles.assign(size_t(tiles) * tile_bytes, 0);
+    uint8_t *const packed = b_tiles.reserve(size_t(tiles) * tile_bytes);
+    if (t.cols % nr != 0) std::fill_n(packed + size_t(tiles - 1) * tile_bytes, tile_bytes, uint8_t{0});
     std::vector<RowRange> y(static_cast<size_t>(tiles));
     for (int64_t c = 0; c < t.cols; ++c) {
-      pack(kernels.pack_b, b_tiles.data() + size_t(c / nr) * tile_bytes, int(c % nr), *job.b, t.col + c,
+      pack(kernels.pack_b, packed + size_t(c / nr) * tile_bytes, int(c % nr), *job.b, t.col + c,
            scales_b.data());
       merge(y[size_t(c / nr)], job.b->ranges[size_t(t.col + c)]);
     }
@@ -178,7 +191,7 @@ struct Block {
       }
       for (int64_t t_index = 0; t_index < tiles; ++t_index) {
         const int64_t j = t.col + t_index * nr, cols = std::min<int64_t>(nr, t.col + t.cols - j);
-        tile(b_tiles.data() + size_t(t_index) * tile_bytes, x, y[size_t(t_index)], i, j, rows, cols);
+        tile(packed + size_t(t_index) * tile_bytes, x, y[size_t(t_index)], i, j, rows, cols);
         sink.store(sink.context, i, j, rows, cols, reinterpret_cast<const uint32_t *>(acc.data()), nr);
       }
     }
@@ -217,7 +230,7 @@ bool run_fp4(const Job &job, Isa isa, Sink sink) {
   const int64_t budget = std::clamp<int64_t>(operands / (12 * job.threads), 1 << 15, 1 << 18);
   const int64_t cols =
       std::clamp<int64_t>(budget / column_bytes / kernels->nr * kernels->nr, 2 * kernels->nr, 256);
-  const std::vector<Task> tasks = cut(job.a->rows, job.b->rows, 2048, cols, kernels->mr, job.threads);
+  const std::vector<Task> tasks = cut(job, 2048, cols, kernels->mr);
   run_tasks<Block>(job, *kernels, sink, tasks);
   return true;
 #else

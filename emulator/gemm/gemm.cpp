@@ -103,14 +103,14 @@ void check_operands(const Unit &unit, const PackedOperand &a, const PackedOperan
 
 /// The definition, output by output: emit(o, accumulator word).
 template <class Emit> void run_reference(const gemm::Job &job, bool oracle, Emit emit) {
-  const int64_t n = job.b->rows, outputs = job.a->rows * n;
+  const int64_t n = job.b->rows, outputs = job.rows * n;
   constexpr int64_t tile = 256; // outputs a thread takes at a time
   const int64_t tiles = (outputs + tile - 1) / tile;
   gemm::Progress progress(job.progress, tiles);
 #pragma omp parallel for schedule(dynamic) num_threads(job.threads)
   for (int64_t t = 0; t < tiles; ++t) {
     for (int64_t o = t * tile; o < std::min(outputs, (t + 1) * tile); ++o) {
-      const int64_t i = o / n, j = o % n;
+      const int64_t i = job.first + o / n, j = o % n;
       const DotOperands op{job.a->row(i), job.b->row(j), job.a->row_scales(i), job.b->row_scales(j)};
       emit(o, oracle ? oracle_dot(*job.rule, op, job.a->padded_k, job.accumulation)
                      : dot(*job.rule, op, job.a->padded_k, 0, job.accumulation));
@@ -122,11 +122,11 @@ template <class Emit> void run_reference(const gemm::Job &job, bool oracle, Emit
 /// Whether a vector engine took the job.
 bool run_engine(gemm::Job job, bool oracle, gemm::Sink sink) {
   const Isa isa = choose_isa(); // a wrong NVFP4_ISA is an error for every unit
-  if (oracle || isa == Isa::scalar || job.a->rows == 0 || job.b->rows == 0) return false;
+  if (oracle || isa == Isa::scalar || job.rows == 0 || job.b->rows == 0) return false;
   for (const PackedOperand *p : {job.a, job.b}) // an operand that pack_operand() did not make
     if (int64_t(p->ranges.size()) != p->rows) return false;
   // a thread should have at least four million multiply-adds, some tens of microseconds
-  const double work = double(job.a->rows) * double(job.b->rows) * double(job.a->k);
+  const double work = double(job.rows) * double(job.b->rows) * double(job.a->k);
   job.threads = int(std::clamp(work / double(1 << 22), 1.0, double(job.threads)));
   return gemm::run_fp4(job, isa, sink) || gemm::run_fdpa(job, isa, sink);
 }
@@ -141,7 +141,8 @@ void GemmPlan::accumulate(const PackedOperand &a, const PackedOperand &b, std::s
                           void (*progress)(double)) const {
   check_operands(*unit_, a, b);
   if (int64_t(acc.size()) != a.rows * b.rows) throw Error("accumulator has the wrong size");
-  const gemm::Job job{&unit_->rule, options_.accumulation, &a, &b, thread_count(options_), progress};
+  const gemm::Job job{&unit_->rule, options_.accumulation, &a, &b, thread_count(options_), progress, 0,
+                      a.rows};
   struct Target {
     uint64_t *acc;
     int64_t n;
@@ -155,6 +156,21 @@ void GemmPlan::accumulate(const PackedOperand &a, const PackedOperand &b, std::s
   run_reference(job, options_.oracle, [&](int64_t o, uint64_t word) { acc[size_t(o)] = word; });
 }
 
+void GemmPlan::accumulate_rows(const PackedOperand &a, const PackedOperand &b, int64_t first, int64_t rows,
+                               AccumulatorSink sink) const {
+  check_operands(*unit_, a, b);
+  if (unit_->rule.acc != FormatId::f32)
+    throw Error("unit " + unit_->name() + " does not accumulate in FP32 words");
+  if (first < 0 || rows < 0 || first + rows > a.rows) throw Error("A does not have these rows");
+  const gemm::Job job{&unit_->rule, options_.accumulation, &a, &b, thread_count(options_), nullptr, first,
+                      rows};
+  if (run_engine(job, options_.oracle, sink)) return;
+  run_reference(job, options_.oracle, [&](int64_t o, uint64_t word) {
+    const uint32_t accumulator = uint32_t(word);
+    sink.store(sink.context, first + o / b.rows, o % b.rows, 1, 1, &accumulator, 1);
+  });
+}
+
 GemmResult GemmPlan::run(const PackedOperand &a, const PackedOperand &b, std::span<const uint8_t> c,
                          void (*progress)(double)) const {
   check_operands(*unit_, a, b);
@@ -166,7 +182,8 @@ GemmResult GemmPlan::run(const PackedOperand &a, const PackedOperand &b, std::sp
     throw Error("C must be " + shape(a.rows, b.rows) + " " + format(c_format).name + " when beta is not 0");
   GemmResult d{options_.out, a.rows, b.rows, std::vector<uint8_t>(outputs * width)};
 
-  const gemm::Job job{&unit_->rule, options_.accumulation, &a, &b, thread_count(options_), progress};
+  const gemm::Job job{&unit_->rule, options_.accumulation, &a, &b, thread_count(options_), progress, 0,
+                      a.rows};
   struct Target {
     const GemmOptions *options;
     const uint8_t *c;

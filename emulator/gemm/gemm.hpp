@@ -60,6 +60,14 @@ struct GemmResult {
   [[nodiscard]] float f32(int64_t i, int64_t j) const;
 };
 
+/// Receives finished accumulator words of rows [i, i + rows) and columns [j, j + cols): 32-bit words, `stride` apart
+/// from row to row. Called concurrently for disjoint outputs.
+struct AccumulatorSink {
+  void (*store)(const void *context, int64_t i, int64_t j, int64_t rows, int64_t cols, const uint32_t *words,
+                int64_t stride);
+  const void *context;
+};
+
 /// A unit bound to options. Reusable and safe to share between threads.
 class GemmPlan {
 public:
@@ -76,6 +84,10 @@ public:
   /// Accumulator words only (no epilogue): the chain from +0.
   void accumulate(const PackedOperand &a, const PackedOperand &b, std::span<uint64_t> acc,
                   void (*progress)(double) = nullptr) const;
+  /// The same for rows [first, first + rows) of A only, handed over as they are finished. For units that accumulate in
+  /// FP32 words.
+  void accumulate_rows(const PackedOperand &a, const PackedOperand &b, int64_t first, int64_t rows,
+                       AccumulatorSink sink) const;
 
   [[nodiscard]] const Unit &unit() const { return *unit_; }
   [[nodiscard]] const GemmOptions &options() const { return options_; }

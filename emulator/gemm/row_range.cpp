@@ -3,6 +3,7 @@
 #include "emulator/gemm/row_range.hpp"
 
 #include "emulator/gemm/gemm.hpp"
+#include "emulator/multiversion.hpp"
 #include "emulator/tensorcore/gst_fdpa.hpp"
 
 #include <array>
@@ -37,19 +38,41 @@ void widen(RowRange &r, int e) {
   r.max = int16_t(e > r.max ? e : r.max);
 }
 
+/// What a scale code contributes to the range of a row.
+struct ScaleEntry {
+  int16_t low = 0x3FFF, high = -0x3FFF; ///< the exponent; nothing for zero and NaN
+  bool nan = false;
+};
+
+const std::array<ScaleEntry, 256> &scale_entries(FormatId id) {
+  const auto make = [](FormatId f) {
+    std::array<ScaleEntry, 256> entries;
+    for (size_t c = 0; c < entries.size(); ++c) {
+      const Decoded d = decode(format(f), c);
+      if (d.cls == Class::finite) entries[c].low = entries[c].high = int16_t(d.exponent);
+      entries[c].nan = d.cls == Class::nan;
+    }
+    return entries;
+  };
+  static const std::array<ScaleEntry, 256> ue4m3 = make(FormatId::ue4m3), ue8m0 = make(FormatId::ue8m0);
+  return id == FormatId::ue8m0 ? ue8m0 : ue4m3;
+}
+
 RowRange fp4_range(const UnitRule &rule, const PackedOperand &p, int64_t row) {
-  const CodeTable &scales = table(rule.scale);
+  const ScaleEntry *const entries = scale_entries(rule.scale).data();
   const uint8_t *codes = p.row(row).data, *scale = p.row_scales(row);
+  const int per_scale = rule.scale_block / kGroup;
   RowRange r;
-  for (int64_t g = 0; g < p.padded_k / kGroup; ++g) {
-    const uint8_t s = scale[g * kGroup / rule.scale_block];
-    uint64_t group;
-    memcpy(&group, codes + g * 8, 8);
-    const Class cls = Class(scales.cls[s]);
-    if (cls == Class::nan)
-      r.scale_nan = true;
-    else if (cls == Class::finite && (group & 0x7777777777777777) != 0)
-      widen(r, scales.exponent[s]);
+  for (int64_t s = 0; s < p.padded_k / rule.scale_block; ++s) {
+    const ScaleEntry e = entries[scale[s]];
+    r.scale_nan = r.scale_nan || e.nan;
+    for (int g = 0; g < per_scale; ++g, codes += 8) {
+      uint64_t group;
+      memcpy(&group, codes, 8);
+      const bool some = (group & 0x7777777777777777) != 0;
+      r.min = some && e.low < r.min ? e.low : r.min;
+      r.max = some && e.high > r.max ? e.high : r.max;
+    }
   }
   return r;
 }
@@ -83,14 +106,11 @@ RowRange narrow_range(const UnitRule &rule, const PackedOperand &p, int64_t row)
   return r;
 }
 
-/// Elements of 16 bits or TF32: the largest and smallest non-zero magnitudes have the largest and smallest
-/// exponents.
-template <class Word> RowRange wide_range(const PackedOperand &p, int64_t row) {
-  const Format f = format(p.format);
-  const uint8_t *codes = p.row(row).data;
-  const Word mask = Word(f.magnitude_mask() << f.padding_bits);
-  Word low = mask, high = 0; // low: the smallest of magnitude - 1, where zero wraps to the largest
-  for (int64_t k = 0; k < p.padded_k; ++k) {
+/// The largest magnitude, and the smallest of magnitude - 1, where zero wraps to the largest.
+template <class Word>
+[[gnu::always_inline]] inline void extremes(const uint8_t *codes, int64_t n, Word mask, Word &low,
+                                            Word &high) {
+  for (int64_t k = 0; k < n; ++k) {
     Word word;
     memcpy(&word, codes + k * int64_t(sizeof word), sizeof word);
     word = Word(word & mask);
@@ -98,6 +118,29 @@ template <class Word> RowRange wide_range(const PackedOperand &p, int64_t row) {
     const Word less = Word(word - 1);
     low = less < low ? less : low;
   }
+}
+NVFP4_MULTIVERSION void find_extremes(const uint8_t *codes, int64_t n, uint16_t mask, uint16_t *found) {
+  uint16_t low = mask, high = 0;
+  extremes(codes, n, mask, low, high);
+  found[0] = low;
+  found[1] = high;
+}
+NVFP4_MULTIVERSION void find_extremes(const uint8_t *codes, int64_t n, uint32_t mask, uint32_t *found) {
+  uint32_t low = mask, high = 0;
+  extremes(codes, n, mask, low, high);
+  found[0] = low;
+  found[1] = high;
+}
+
+/// Elements of 16 bits or TF32: the largest and smallest non-zero magnitudes have the largest and smallest
+/// exponents.
+template <class Word> RowRange wide_range(const PackedOperand &p, int64_t row) {
+  const Format f = format(p.format);
+  const uint8_t *codes = p.row(row).data;
+  const Word mask = Word(f.magnitude_mask() << f.padding_bits);
+  Word found[2];
+  find_extremes(codes, p.padded_k, mask, found);
+  const Word low = found[0], high = found[1];
   RowRange r;
   if (high == 0) return r;
   for (const Word word : {Word(low + 1), high}) {

@@ -272,11 +272,8 @@ namespace detail {
   return r.fused_error ? fmaf(d, d, sum) : sum + d * d;
 }
 
-/// What multiplies an element's value on the way back, and the value itself for Decoding::amax_divide.
-[[nodiscard]] NVFP4_HD inline float decode_element(const Rule &r, uint8_t code, uint8_t scale_code,
-                                                   const GlobalScale &g) {
-  const float v = value_f32(r.element, code);
-  const float sf = value_f32(r.scale, scale_code);
+/// The value of an element from those of its code and of its block's scale.
+[[nodiscard]] NVFP4_HD inline float decode_values(const Rule &r, float v, float sf, const GlobalScale &g) {
   switch (r.decoding) {
   case Decoding::amax_constant: return v * ((sf * g.amax) * (1.0f / (6.0f * r.e4m3_max)));
   case Decoding::scale_decode: return v * (sf * g.decode);
@@ -285,6 +282,12 @@ namespace detail {
   case Decoding::scale_only: break;
   }
   return v * sf;
+}
+
+/// The same from the codes.
+[[nodiscard]] NVFP4_HD inline float decode_element(const Rule &r, uint8_t code, uint8_t scale_code,
+                                                   const GlobalScale &g) {
+  return decode_values(r, value_f32(r.element, code), value_f32(r.scale, scale_code), g);
 }
 
 } // namespace nvfp4
