@@ -266,12 +266,23 @@ template <class T> std::vector<AttentionMoments> Model<T>::attention_moments(int
   return blocks_.at(size_t(layer))->mixer->attention_moments();
 }
 
+namespace {
+
+/// The products that the Hot-Channel Patch may be in.
+constexpr Product kPatchable[] = {Product::fprop, Product::dgrad};
+
+template <class T> std::string patch_name(const LinearWeight<T> &w, Product product) {
+  return std::to_string(w.layer) + "." + w.role + (product == Product::dgrad ? ".dgrad" : "");
+}
+
+} // namespace
+
 template <class T> std::map<std::string, HotChannels> Model<T>::hot_channels() {
   std::map<std::string, HotChannels> out;
   visit_all([&](LinearGroup<T> &g, const T *, std::span<const T *const>) {
     for (size_t i = 0; i < g.members().size(); ++i)
-      if (g.hot_channels(i).chosen_at >= 0)
-        out[std::to_string(g.members()[i].layer) + "." + g.members()[i].role] = g.hot_channels(i);
+      for (const Product p : kPatchable)
+        if (g.hot_channels(i, p).chosen_at >= 0) out[patch_name(g.members()[i], p)] = g.hot_channels(i, p);
   });
   return out;
 }
@@ -281,10 +292,12 @@ std::map<std::string, HotChannels>
 Model<T>::hot_channel_layers(const std::map<std::string, HotChannels> &state) {
   std::map<std::string, HotChannels> out;
   visit_all([&](LinearGroup<T> &g, const T *, std::span<const T *const>) {
-    for (size_t i = 0; i < g.members().size(); ++i) {
-      const auto at = state.find(std::to_string(g.members()[i].layer) + "." + g.members()[i].role);
-      if (at != state.end() && g.recipe(i).hcp.enabled) out.insert(*at);
-    }
+    for (size_t i = 0; i < g.members().size(); ++i)
+      for (const Product p : kPatchable) {
+        const auto at = state.find(patch_name(g.members()[i], p));
+        const HcpRecipe &hcp = g.recipe(i).hcp;
+        if (at != state.end() && hcp.enabled && (p == Product::fprop || hcp.dgrad)) out.insert(*at);
+      }
   });
   return out;
 }
@@ -292,17 +305,19 @@ Model<T>::hot_channel_layers(const std::map<std::string, HotChannels> &state) {
 template <class T> void Model<T>::set_hot_channels(const std::map<std::string, HotChannels> &state) {
   size_t used = 0;
   visit_all([&](LinearGroup<T> &g, const T *, std::span<const T *const>) {
-    for (size_t i = 0; i < g.members().size(); ++i) {
-      const std::string name = std::to_string(g.members()[i].layer) + "." + g.members()[i].role;
-      const auto at = state.find(name);
-      if (at == state.end()) continue;
-      for (const int32_t channel : at->second.indices)
-        if (channel < 0 || channel >= g.members()[i].in)
-          throw Error("hot channels of " + name + ": expected 0 to " + std::to_string(g.members()[i].in - 1) +
-                      ", got " + std::to_string(channel));
-      g.set_hot_channels(i, at->second);
-      ++used;
-    }
+    for (size_t i = 0; i < g.members().size(); ++i)
+      for (const Product p : kPatchable) {
+        const LinearWeight<T> &w = g.members()[i];
+        const auto at = state.find(patch_name(w, p));
+        if (at == state.end()) continue;
+        const int64_t channels = p == Product::fprop ? w.in : w.out;
+        for (const int32_t channel : at->second.indices)
+          if (channel < 0 || channel >= channels)
+            throw Error("hot channels of " + at->first + ": expected 0 to " + std::to_string(channels - 1) +
+                        ", got " + std::to_string(channel));
+        g.set_hot_channels(i, at->second, p);
+        ++used;
+      }
   });
   if (used != state.size())
     throw Error("the checkpoint has hot channels of layers that this model does not have");

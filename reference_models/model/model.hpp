@@ -47,7 +47,8 @@ public:
   std::function<void(int64_t layer, std::string_view role, const T *output)> output_observer;
   /// Called after each block's backward for each of its linear layers, and for the head.
   std::function<void(const LinearObservation<T> &)> observer;
-  /// HCP's state by layer, "0.attn.q_proj"; layers that have none are not in it.
+  /// HCP's state by layer, "0.attn.q_proj" of fprop and "0.attn.q_proj.dgrad"; layers that have none are not
+  /// in it.
   [[nodiscard]] std::map<std::string, HotChannels> hot_channels();
   /// Those of `state` whose layers have HCP under this model's recipe.
   [[nodiscard]] std::map<std::string, HotChannels>

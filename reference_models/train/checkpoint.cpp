@@ -19,6 +19,14 @@ io::Tensor fetch(Backend<float> &backend, std::string name, const ParameterSpec 
   return io::Tensor::from(std::move(name), spec.shape, values);
 }
 
+int64_t to_number(const std::string &text, const std::string &source, const char *key) {
+  if (text.empty() || text.size() > 18 || text.find_first_not_of("0123456789") != std::string::npos)
+    throw Error(source + ": metadata \"" + key + "\": expected a whole number, got " + io::in_quotes(text));
+  return std::stoll(text);
+}
+
+} // namespace
+
 std::vector<float> as_floats(const io::Tensor &tensor, const std::string &source) {
   switch (tensor.dtype) {
   case io::DType::f32: {
@@ -38,16 +46,8 @@ std::vector<float> as_floats(const io::Tensor &tensor, const std::string &source
   }
 }
 
-int64_t to_number(const std::string &text, const std::string &source, const char *key) {
-  if (text.empty() || text.size() > 18 || text.find_first_not_of("0123456789") != std::string::npos)
-    throw Error(source + ": metadata \"" + key + "\": expected a whole number, got " + io::in_quotes(text));
-  return std::stoll(text);
-}
-
-} // namespace
-
-void save_checkpoint(const std::string &path, const Parameters<float> &parameters, const ModelConfig &config,
-                     const std::string &recipe, const CheckpointState &state, bool optimizer) {
+io::TensorFile checkpoint_file(const Parameters<float> &parameters, const ModelConfig &config,
+                               const std::string &recipe, const CheckpointState &state, bool optimizer) {
   io::TensorFile file;
   nlohmann::json chosen = nlohmann::json::object();
   for (const ParameterSpec &p : parameters.list()) {
@@ -73,13 +73,22 @@ void save_checkpoint(const std::string &path, const Parameters<float> &parameter
   file.metadata["tokens"] = std::to_string(state.tokens);
   file.metadata["optimizer"] = optimizer ? "adamw" : "none";
   file.metadata["hcp_chosen_at"] = chosen.dump();
-  io::write_tensors(path, file);
+  return file;
+}
+
+void save_checkpoint(const std::string &path, const Parameters<float> &parameters, const ModelConfig &config,
+                     const std::string &recipe, const CheckpointState &state, bool optimizer) {
+  io::write_tensors(path, checkpoint_file(parameters, config, recipe, state, optimizer));
 }
 
 Checkpoint read_checkpoint(const std::string &path) {
+  return parse_checkpoint(io::read_tensors(path), io::printable(path));
+}
+
+Checkpoint parse_checkpoint(io::TensorFile file, const std::string &source) {
   Checkpoint out;
-  out.source = io::printable(path);
-  out.file = io::read_tensors(path);
+  out.source = source;
+  out.file = std::move(file);
   const auto get = [&](const char *key) {
     const auto at = out.file.metadata.find(key);
     return at == out.file.metadata.end() ? std::string() : at->second;
