@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+// D = alpha * A * B^T + beta * C on device-resident operands, every output the chain of tensor-core
+// instructions that emulator/gemm computes, in increasing K from +0: the same words. NVFP4 and MXFP4 have a
+// fast engine (gemm_fp4.cu, proofs in README.md), the other units run the definition or gemm_fdpa.cu.
+#pragma once
+#include "emulator/tensorcore/unit.hpp"
+#include "gpu/emulated/device.hpp"
+
+namespace nvfp4::cuda {
+
+/// An operand in device memory: A is (M, K), B is (N, K). Codes are rows of padded_k elements, 4-bit codes
+/// two to a byte with even k in the low nibble, other formats in their storage width; elements from k to
+/// padded_k are zero codes. Scales are linear, (rows, padded_k / scale_block). padded_k needs to be a
+/// multiple of the scale block only (of 2 for FP4 without scales); the pointers need 16-byte alignment. The
+/// layout is BlockScaled's and cuda::quantize's.
+struct DeviceOperand {
+  FormatId format = FormatId::e2m1;
+  int64_t rows = 0, k = 0, padded_k = 0;
+  const uint8_t *codes = nullptr;
+  const uint8_t *scales = nullptr; ///< null for units without scales
+};
+
+/// What becomes of the accumulators: alpha * acc, or fma(alpha, acc, beta * C) where beta is not 0, then one
+/// rounding to `out`. The order is emulator/gemm/epilogue.cpp's. FP64 units write FP64 (alpha and beta are
+/// widened).
+struct GemmOutput {
+  void *d = nullptr;            ///< (M, N) words of `out`, row-major
+  FormatId out = FormatId::f32; ///< f32, bf16 or f16; f64 for FP64 units
+  float alpha = 1.0f;
+  float beta = 0.0f;
+  const float *device_alpha = nullptr; ///< read on the device instead of `alpha`, see global_alpha()
+  const void *c = nullptr;             ///< (M, N) FP32 (FP64 for FP64 units), read when beta != 0
+  bool accumulators =
+      false; ///< write the accumulator's own words (4 bytes, 8 for FP64; FP16 in 4) and nothing else
+};
+
+/// How many outputs or steps of outputs each way of computing took; see README.md.
+struct Fp4Paths {
+  unsigned long long tiles_fast =
+      0; ///< 128 x 128 tiles that nothing but the tensor core and FP32 additions made
+  unsigned long long tiles_mixed = 0; ///< the others; the rest counts within those
+  unsigned long long chain = 0;       ///< steps of outputs whose four groups the tensor core summed
+  unsigned long long split = 0;       ///< steps summed in pairs of FP32
+  unsigned long long wide = 0;        ///< steps summed in FP64
+  unsigned long long aligned = 0;     ///< steps in which alignment may cut
+  unsigned long long defined = 0;     ///< steps computed by the definition
+  unsigned long long outputs = 0;     ///< outputs whose whole chain was done by the definition
+};
+
+/// An FP4 operand as the fast engine reads it: values as BF16 and the ranges that decide which shortcuts
+/// hold. Prepare a weight once and use it in many products. It refers to the DeviceOperand's memory, which
+/// must live as long. Memory: 2 bytes an element, and per 64 elements 24 bytes of scratch, 16 of exponents,
+/// half a byte of ranges.
+struct Fp4Operand {
+  DeviceOperand source; ///< K padded to 64, own memory where the caller's was not
+  FormatId scale = FormatId::ue4m3;
+  int scale_block = 16;
+  int64_t padded_rows = 0, steps = 0;
+  DeviceBuffer codes, scales, values, raw, presence, ranges8, ranges128, row_info;
+};
+void prepare_fp4(const UnitRule &rule, const DeviceOperand &operand, Fp4Operand &out, cudaStream_t stream);
+
+/// Memory that products may use; keep it between calls.
+struct GemmWorkspace {
+  Fp4Operand a, b;
+  DeviceBuffer codes_a, codes_b, scales_a, scales_b; ///< operands padded to the unit's K
+};
+
+/// Any unit of the catalogue. Throws Error where operands, unit and output do not fit. `paths`, when given,
+/// is device memory to add to (FP4 units only).
+void gemm(const UnitRule &rule, const DeviceOperand &a, const DeviceOperand &b, const GemmOutput &output,
+          Accumulation accumulation, GemmWorkspace &workspace, cudaStream_t stream,
+          Fp4Paths *paths = nullptr);
+
+/// The FP4 engine on prepared operands of the same unit.
+void gemm_fp4(const UnitRule &rule, const Fp4Operand &a, const Fp4Operand &b, const GemmOutput &output,
+              Accumulation accumulation, cudaStream_t stream, Fp4Paths *paths = nullptr);
+
+/// One thread per output running dot(): any unit, any values. The reference of the others.
+void gemm_definition(const UnitRule &rule, const DeviceOperand &a, const DeviceOperand &b,
+                     const GemmOutput &output, Accumulation accumulation, GemmWorkspace &workspace,
+                     cudaStream_t stream);
+
+} // namespace nvfp4::cuda

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the GEMM kernels share: the epilogue on the device, and the views they read FP4 operands through.
+// Internal.
+#pragma once
+#include "emulator/tensorcore/execute.hpp"
+#include "gpu/emulated/gemm.hpp"
+
+namespace nvfp4::cuda {
+
+/// emulator/gemm/epilogue.cpp for one output.
+template <class T> NVFP4_HD inline T blend(T alpha, T acc, T beta, T c) {
+  return beta != T(0) ? fma(alpha, acc, beta * c) : alpha * acc;
+}
+
+/// Writes output o from an accumulator word of the rule's format.
+__device__ inline void write_output(const GemmOutput &out, FormatId acc_format, int64_t o, uint64_t acc) {
+  if (out.accumulators) {
+    if (acc_format == FormatId::f64)
+      static_cast<uint64_t *>(out.d)[o] = acc;
+    else
+      static_cast<uint32_t *>(out.d)[o] = uint32_t(acc);
+    return;
+  }
+  const float alpha = out.device_alpha != nullptr ? *out.device_alpha : out.alpha;
+  if (acc_format == FormatId::f64) {
+    const double c = out.beta != 0.0f ? static_cast<const double *>(out.c)[o] : 0.0;
+    const double y = blend<double>(alpha, value(acc_format, acc), out.beta, c);
+    static_cast<uint64_t *>(out.d)[o] = y != y ? accumulator_nan(Output::rne_f64) : bit_cast<uint64_t>(y);
+    return;
+  }
+  const float x = acc_format == FormatId::f32 ? bit_cast<float>(uint32_t(acc)) : value_f32(acc_format, acc);
+  const float c = out.beta != 0.0f ? static_cast<const float *>(out.c)[o] : 0.0f;
+  const float y = blend(alpha, x, out.beta, c);
+  const uint32_t w = bit_cast<uint32_t>(y);
+  switch (out.out) {
+  case FormatId::f32: static_cast<uint32_t *>(out.d)[o] = y != y ? 0x7FFFFFFFu : w; return;
+  case FormatId::bf16:
+    static_cast<uint16_t *>(out.d)[o] = y != y ? 0x7FFF : uint16_t((w + 0x7FFF + ((w >> 16) & 1)) >> 16);
+    return;
+  default:
+    static_cast<uint16_t *>(out.d)[o] =
+        uint16_t(encode(FormatId::f16, y, Rounding::nearest_even, Overflow::ieee));
+  }
+}
+
+/// A row of an FP4 operand: exponents of its scales over groups of 16 with a non-zero code under a non-zero
+/// scale, as RowRange has it. Empty: min > max.
+struct RowInfo {
+  int16_t min, max;
+  int16_t nan; ///< a scale is NaN
+  int16_t pad;
+  [[nodiscard]] NVFP4_HD bool empty() const { return min > max; }
+};
+
+/// Ends of what FP32 and BF16 hold: the engine vouches for products of rows with -118 < e <= 120 each and
+/// sums of exponents from -118 to 80.
+inline constexpr int kLowestScale = -117, kHighestScale = 120, kLowestSum = -118, kHighestSum = 80;
+
+[[nodiscard]] NVFP4_HD inline bool in_range(const RowInfo &x, const RowInfo &y) {
+  return x.empty() || y.empty() ||
+         (x.min >= kLowestScale && y.min >= kLowestScale && x.max <= kHighestScale &&
+          y.max <= kHighestScale && x.min + y.min >= kLowestSum && x.max + y.max <= kHighestSum);
+}
+
+/// A step of one row, or the worst of several rows, as four bytes whose sums over A and B decide; see
+/// README.md.
+///   byte 0, width:  log2 of (norm / lsb)^2, rounded up         chain exact: sum <= 48
+///   byte 1, growth: log2 of (norm of all steps so far / lsb)^2  accumulator cuts no group: sum < 72
+///   byte 2, reach:  largest scale exponent - least lsb so far  no group cuts anything: sum <= 35 (31 for
+///   nadpe) byte 3, place:  127 - lsb
+struct StepRange {
+  int width, growth, reach, place;
+  [[nodiscard]] NVFP4_HD static StepRange sum(uint32_t a, uint32_t b) {
+    return {int(a & 255) + int(b & 255), int(a >> 8 & 255) + int(b >> 8 & 255),
+            int(a >> 16 & 255) + int(b >> 16 & 255), int(a >> 24) + int(b >> 24)};
+  }
+};
+inline constexpr int kSaturated = 127;                   ///< of bytes 0 to 2: fails every condition
+inline constexpr int kChainWidth = 48, kWideWidth = 104; ///< twice the bits of FP32 and (with room) of FP64
+inline constexpr int kGrowth = 72, kReach = 35, kNadpeReach = 31;
+
+/// Thresholds of an accumulation model.
+struct Limits {
+  int growth, reach;
+  NVFP4_HD explicit Limits(Accumulation a)
+      : growth(a == Accumulation::exact ? 1 << 20 : kGrowth), reach(a == Accumulation::exact   ? 1 << 20
+                                                                    : a == Accumulation::nadpe ? kNadpeReach
+                                                                                               : kReach) {}
+  [[nodiscard]] NVFP4_HD bool chain(const StepRange &s) const {
+    return s.width <= kChainWidth && s.growth < growth && s.reach <= reach;
+  }
+};
+
+/// What alignment reads of one step of one row: a bit per non-zero code of each group of 16, and the
+/// exponents of their scales as bytes; groups under a zero scale have no bits.
+struct Presence {
+  uint2 codes; ///< 4 x 16 bits
+  int8_t exponent[4];
+  uint32_t pad;
+};
+
+/// An operand as the kernels see it. Codes and scales have K padded to 64.
+struct Fp4View {
+  const uint16_t *values;    ///< (padded_rows, 64 steps) BF16
+  const uint32_t *ranges8;   ///< (steps, padded_rows / 8)
+  const uint32_t *ranges128; ///< (steps, padded_rows / 128)
+  const RowInfo *rows;       ///< (padded_rows)
+  const Presence *presence;  ///< (steps, padded_rows)
+  const uint8_t *codes;      ///< (rows, 32 steps)
+  const uint8_t *scales;     ///< (rows, 64 steps / scale_block)
+  int64_t padded_rows;
+};
+
+[[nodiscard]] inline Fp4View view_of(const Fp4Operand &o) {
+  return {o.values.as<uint16_t>(),
+          o.ranges8.as<uint32_t>(),
+          o.ranges128.as<uint32_t>(),
+          o.row_info.as<RowInfo>(),
+          o.presence.as<Presence>(),
+          o.source.codes,
+          o.source.scales,
+          o.padded_rows};
+}
+
+/// Copies an operand whose K is not a multiple of the unit's into rows that are, with zero codes and scales
+/// of 1.
+[[nodiscard]] DeviceOperand pad_operand(const UnitRule &rule, const DeviceOperand &operand,
+                                        DeviceBuffer &codes, DeviceBuffer &scales, cudaStream_t stream);
+
+/// Units with FP32 accumulators of the fdpa and st_fdpa families; false where not covered.
+[[nodiscard]] bool gemm_fdpa(const UnitRule &rule, const DeviceOperand &a, const DeviceOperand &b,
+                             const GemmOutput &output, cudaStream_t stream);
+
+} // namespace nvfp4::cuda

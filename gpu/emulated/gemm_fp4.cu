@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: Apache-2.0
+// The exact NVFP4 and MXFP4 product: BF16 tensor cores sum the groups of a step of K = 64 without any
+// rounding, FP32 additions toward zero chain the steps. Where a range says that this is not proven,
+// gemm_fp4_steps.cuh takes the step. README.md has the proofs. Tiles of 128 x 128, operands by cp.async and
+// ldmatrix.
+#include "gpu/emulated/gemm_fp4_steps.cuh"
+
+#include <algorithm>
+
+namespace nvfp4::cuda {
+namespace {
+
+constexpr int kTile = 128, kStages = 3;
+constexpr int kTileBytes = kTile * 128; // one operand's 128 rows of 64 BF16
+constexpr int kStageBytes = 2 * kTileBytes;
+constexpr int kSharedBytes = kStages * kStageBytes;
+
+/// 8 warps of 64 x 32 where all steps are fast; 16 warps of 32 x 32 for the others, whose code is longer and
+/// slower.
+template <bool mixed> struct Geometry {
+  static constexpr int threads = mixed ? 512 : 256;
+  static constexpr int mi = mixed ? 2 : 4, nj = 4; // fragments of 16 x 8 per warp
+};
+
+__device__ inline void copy_async(uint32_t shared, const void *global) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared), "l"(global) : "memory");
+}
+__device__ inline void commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+template <int n> __device__ inline void wait_groups() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(n) : "memory");
+}
+
+__device__ inline void load_matrices(uint32_t (&r)[4], uint32_t shared) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(shared)
+               : "memory");
+}
+
+/// d += one group of 16 products for 16 x 8 outputs.
+__device__ inline void add_group(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, "
+               "%9}, {%0, %1, %2, %3};"
+               : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+/// Rows of 128 bytes; 16-byte pieces are exchanged by row so that neither copies nor ldmatrix meet in a bank.
+__device__ inline uint32_t place(int row, int piece) {
+  return uint32_t(row * 128 + ((piece ^ (row & 7)) << 4));
+}
+
+/// One step of both operands into a stage.
+template <int threads>
+__device__ inline void copy_step(const Fp4Job &job, uint32_t stage, int64_t row, int64_t col, int64_t t) {
+#pragma unroll
+  for (int i = 0; i < kTile * 8 / threads; ++i) {
+    const int at = int(threadIdx.x) + i * threads, r = at / 8, piece = at % 8;
+    copy_async(stage + place(r, piece), job.a.values + ((row + r) * job.steps + t) * 64 + piece * 8);
+    copy_async(stage + kTileBytes + place(r, piece),
+               job.b.values + ((col + r) * job.steps + t) * 64 + piece * 8);
+  }
+}
+
+/// Whether every step of a tile may take the tensor core's sum, and every output is in range and not NaN.
+__device__ inline bool tile_is_fast(const Fp4Job &job, int64_t row, int64_t col) {
+  const Limits limits(job.accumulation);
+  bool bad = false;
+  for (int64_t t = threadIdx.x; t < job.steps; t += blockDim.x)
+    bad = bad || !limits.chain(StepRange::sum(job.a.ranges128[(t * job.a.padded_rows + row) / 128],
+                                              job.b.ranges128[(t * job.b.padded_rows + col) / 128]));
+  __shared__ int extremes[4]; // least and largest scale exponents of A's and B's rows
+  if (threadIdx.x < 4) extremes[threadIdx.x] = threadIdx.x % 2 == 0 ? 127 : -128;
+  __syncthreads();
+  const bool second = threadIdx.x >= kTile;
+  RowInfo r{127, -128, 0, 0};
+  if (threadIdx.x < 2 * kTile)
+    r = second ? job.b.rows[col + threadIdx.x - kTile] : job.a.rows[row + threadIdx.x];
+  if (!r.empty()) {
+    atomicMin(&extremes[second ? 2 : 0], int(r.min));
+    atomicMax(&extremes[second ? 3 : 1], int(r.max));
+  }
+  bad = __syncthreads_or(bad || r.nan != 0) != 0;
+  const RowInfo x{int16_t(extremes[0]), int16_t(extremes[1]), 0, 0},
+      y{int16_t(extremes[2]), int16_t(extremes[3]), 0, 0};
+  return !bad && in_range(x, y);
+}
+
+struct Counts {
+  uint32_t chain = 0, split = 0, wide = 0, aligned = 0, defined = 0, outputs = 0;
+};
+
+/// A step of one fragment (16 x 8) whose ranges forbid the chain, or do not.
+__device__ inline void mixed_step(const Fp4Job &job, const StepRange &range, const Limits &limits,
+                                  int64_t row, int64_t col, int64_t t, const uint32_t (&a)[4][4],
+                                  const uint32_t (&b)[4][2], float (&acc)[4], Counts &counts) {
+  if (limits.chain(range)) {
+    float sum[4] = {};
+#pragma unroll
+    for (int g = 0; g < 4; ++g) add_group(sum, a[g], b[g][0], b[g][1]);
+#pragma unroll
+    for (int o = 0; o < 4; ++o) acc[o] = __fadd_rz(acc[o], sum[o]);
+    counts.chain += 4;
+    return;
+  }
+  float group[4][4] = {};
+#pragma unroll
+  for (int g = 0; g < 4; ++g) add_group(group[g], a[g], b[g][0], b[g][1]);
+  // the accumulator cuts a group when its exponent exceeds the group's lsb by more than 35
+  const int limit_exponent = 254 - range.place + 36;
+  const float limit = job.accumulation == Accumulation::exact || limit_exponent > 127
+                          ? __int_as_float(0x7F800000)
+                      : limit_exponent < -126 ? 0.0f
+                                              : bit_cast<float>(uint32_t(limit_exponent + 127) << 23);
+  const int lsb = 254 - range.place;
+  const bool grid = lsb >= -120 && lsb <= 60;
+  const float magic = grid ? 1.5f * bit_cast<float>(uint32_t(lsb + 46 + 127) << 23) : 0.0f;
+  const float largest = grid ? bit_cast<float>(uint32_t(lsb + 43 + 127) << 23) : 0.0f;
+  const bool uncut = range.width <= kWideWidth && range.reach <= limits.reach;
+#pragma unroll
+  for (int o = 0; o < 4; ++o) {
+    const bool whole = uncut && fabsf(acc[o]) < limit;
+    const float peak =
+        fmaxf(fmaxf(fabsf(group[0][o]), fabsf(group[1][o])), fmaxf(fabsf(group[2][o]), fabsf(group[3][o])));
+    if (whole && peak < largest) {
+      acc[o] = split_step(acc[o], magic, group[0][o], group[1][o], group[2][o], group[3][o]);
+      ++counts.split;
+    } else {
+      RareWay way;
+      acc[o] = rare_step(job, whole, row + (o >= 2 ? 8 : 0), col + (o & 1), t, acc[o], group[0][o],
+                         group[1][o], group[2][o], group[3][o], way);
+      counts.wide += way == RareWay::wide;
+      counts.aligned += way == RareWay::aligned;
+      counts.defined += way == RareWay::defined;
+    }
+  }
+}
+
+__device__ inline void add_counts(Fp4Paths *paths, const Counts &c) {
+  atomicAdd(&paths->chain, c.chain);
+  atomicAdd(&paths->split, c.split);
+  atomicAdd(&paths->wide, c.wide);
+  atomicAdd(&paths->aligned, c.aligned);
+  atomicAdd(&paths->defined, c.defined);
+  atomicAdd(&paths->outputs, c.outputs);
+}
+
+/// Tiles in bands of 16 rows of tiles, down each column of a band first, so that neighbours share operands in
+/// L2.
+__device__ inline void tile_origin(const Fp4Job &job, int64_t tile, int64_t &row, int64_t &col) {
+  constexpr int64_t band = 16;
+  const int64_t first = tile / (band * job.tiles_n) * band, high = min(band, job.tiles_m - first);
+  const int64_t within = tile - first * job.tiles_n;
+  row = (first + within % high) * kTile;
+  col = within / high * kTile;
+}
+
+/// `mixed` false: tiles where every step is fast; true: the others. Each launch covers all tiles and leaves
+/// the other's.
+template <bool mixed>
+__global__ void __launch_bounds__(Geometry<mixed>::threads, 1)
+    product_kernel(const __grid_constant__ Fp4Job job) {
+  constexpr int kThreads = Geometry<mixed>::threads, kMi = Geometry<mixed>::mi, kNj = Geometry<mixed>::nj;
+  extern __shared__ __align__(128) uint8_t shared[];
+  int64_t row, col;
+  tile_origin(job, blockIdx.x, row, col);
+  if (tile_is_fast(job, row, col) == mixed) return;
+
+  const uint32_t base = uint32_t(__cvta_generic_to_shared(shared));
+  const int warp = int(threadIdx.x) / 32, lane = int(threadIdx.x) % 32;
+  const int warp_row = warp / 4 * 16 * kMi, warp_col = warp % 4 * 32;
+  float acc[kMi][kNj][4] = {};
+  [[maybe_unused]] Counts counts;
+  [[maybe_unused]] const Limits limits(job.accumulation);
+
+#pragma unroll
+  for (int s = 0; s < kStages - 1; ++s) {
+    if (s < job.steps) copy_step<kThreads>(job, base + uint32_t(s * kStageBytes), row, col, s);
+    commit();
+  }
+  int stage = 0, next = kStages - 1;
+  for (int64_t t = 0; t < job.steps; ++t) {
+    wait_groups<kStages - 2>();
+    __syncthreads(); // the step has arrived for all, and all have left the stage that is filled next
+    if (t + kStages - 1 < job.steps)
+      copy_step<kThreads>(job, base + uint32_t(next * kStageBytes), row, col, t + kStages - 1);
+    commit();
+    const uint32_t at_a = base + uint32_t(stage * kStageBytes), at_b = at_a + kTileBytes;
+    stage = stage + 1 == kStages ? 0 : stage + 1;
+    next = next + 1 == kStages ? 0 : next + 1;
+
+    uint32_t b[kNj][4][2]; // [fragment][group]
+#pragma unroll
+    for (int j = 0; j < kNj; j += 2)
+#pragma unroll
+      for (int g = 0; g < 4; ++g) {
+        uint32_t r[4];
+        load_matrices(r,
+                      at_b + place(warp_col + j * 8 + (lane & 7) + (lane >> 4) * 8, g * 2 + (lane >> 3 & 1)));
+        b[j][g][0] = r[0];
+        b[j][g][1] = r[1];
+        b[j + 1][g][0] = r[2];
+        b[j + 1][g][1] = r[3];
+      }
+    [[maybe_unused]] uint32_t range_a[kMi], range_b[kNj];
+    if constexpr (mixed) {
+      const uint32_t *const ra = job.a.ranges8 + (t * job.a.padded_rows + row + warp_row) / 8;
+      const uint32_t *const rb = job.b.ranges8 + (t * job.b.padded_rows + col + warp_col) / 8;
+#pragma unroll
+      for (int i = 0; i < kMi; ++i) range_a[i] = __vmaxu4(ra[2 * i], ra[2 * i + 1]);
+#pragma unroll
+      for (int j = 0; j < kNj; ++j) range_b[j] = rb[j];
+    }
+#pragma unroll
+    for (int i = 0; i < kMi; ++i) {
+      uint32_t a[4][4];
+#pragma unroll
+      for (int g = 0; g < 4; ++g)
+        load_matrices(a[g], at_a + place(warp_row + i * 16 + (lane & 15), g * 2 + (lane >> 4)));
+      if constexpr (mixed) {
+        const int64_t r = row + warp_row + i * 16 + lane / 4;
+#pragma unroll
+        for (int j = 0; j < kNj; ++j)
+          mixed_step(job, StepRange::sum(range_a[i], range_b[j]), limits, r,
+                     col + warp_col + j * 8 + lane % 4 * 2, t, a, b[j], acc[i][j], counts);
+      } else {
+        float sum[kNj][4] = {};
+#pragma unroll
+        for (int g = 0; g < 4; ++g)
+#pragma unroll
+          for (int j = 0; j < kNj; ++j) add_group(sum[j], a[g], b[j][g][0], b[j][g][1]);
+#pragma unroll
+        for (int j = 0; j < kNj; ++j)
+#pragma unroll
+          for (int o = 0; o < 4; ++o) acc[i][j][o] = __fadd_rz(acc[i][j][o], sum[j][o]);
+      }
+    }
+  }
+
+  const bool plain = job.out.accumulators || (job.out.out == FormatId::f32 && job.out.alpha == 1.0f &&
+                                              job.out.beta == 0.0f && job.out.device_alpha == nullptr);
+#pragma unroll
+  for (int i = 0; i < kMi; ++i)
+#pragma unroll
+    for (int j = 0; j < kNj; ++j)
+#pragma unroll
+      for (int o = 0; o < 4; ++o) {
+        const int64_t r = row + warp_row + i * 16 + lane / 4 + (o >= 2 ? 8 : 0);
+        const int64_t c = col + warp_col + j * 8 + lane % 4 * 2 + (o & 1);
+        if (r >= job.m || c >= job.n) continue;
+        uint32_t word = bit_cast<uint32_t>(acc[i][j][o]);
+        if constexpr (mixed) {
+          const RowInfo x = job.a.rows[r], y = job.b.rows[c];
+          if (x.nan != 0 || y.nan != 0) {
+            word = uint32_t(accumulator_nan(Output::rz_f32));
+          } else if (!in_range(x, y)) {
+            word = defined_output(job, r, c);
+            ++counts.outputs;
+          }
+        }
+        if (plain)
+          static_cast<uint32_t *>(job.out.d)[r * job.n + c] = word;
+        else
+          write_output(job.out, FormatId::f32, r * job.n + c, word);
+      }
+  if (job.paths == nullptr) return;
+  if constexpr (mixed) add_counts(job.paths, counts);
+  if (threadIdx.x == 0) atomicAdd(mixed ? &job.paths->tiles_mixed : &job.paths->tiles_fast, 1ull);
+}
+
+template <bool mixed> void launch(const Fp4Job &job, cudaStream_t stream) {
+  static const cudaError_t raised =
+      cudaFuncSetAttribute(product_kernel<mixed>, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes);
+  check(raised, "shared memory of the FP4 product");
+  product_kernel<mixed>
+      <<<unsigned(job.tiles_m * job.tiles_n), Geometry<mixed>::threads, kSharedBytes, stream>>>(job);
+  check_launch("product_kernel");
+}
+
+} // namespace
+
+void gemm_fp4(const UnitRule &rule, const Fp4Operand &a, const Fp4Operand &b, const GemmOutput &output,
+              Accumulation accumulation, cudaStream_t stream, Fp4Paths *paths) {
+  if (rule.family != Family::gst_fdpa || rule.k != 64 || rule.fraction_bits != 35 ||
+      rule.floor > kLowestSum || a.scale != rule.scale || b.scale != rule.scale ||
+      a.scale_block != rule.scale_block || b.scale_block != rule.scale_block || a.steps != b.steps)
+    throw Error("cuda::gemm_fp4: operands were not prepared for this unit, or have different K");
+  // as on the CPU: 2^24 steps keep sums within FP32's exponents
+  if (a.steps > int64_t{1} << 24) throw Error("cuda::gemm_fp4: K above 2^30");
+  Fp4Job job{rule,    accumulation,        view_of(a),          view_of(b), a.source.rows, b.source.rows,
+             a.steps, a.padded_rows / 128, b.padded_rows / 128, output,     paths};
+  launch<false>(job, stream);
+  launch<true>(job, stream);
+}
+
+} // namespace nvfp4::cuda

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+// Prepares FP4 operands for gemm_fp4.cu: elements times scale as BF16, which is exact, and per step of K = 64
+// the ranges that decide whether sums are exact and whether alignment can cut anything.
+#include "gpu/emulated/gemm_detail.cuh"
+
+namespace nvfp4::cuda {
+namespace {
+
+/// One step of one row. norm2 is an upper bound.
+struct RawStep {
+  double norm2;    ///< sum of squares of element times scale
+  int8_t max, min; ///< scale exponents over groups that count; max < min when there is none
+  int8_t nan;      ///< a scale is NaN
+  int8_t pad;
+  int32_t lsb; ///< every element times scale is a multiple of 2^lsb; 127 when all are zero
+};
+
+__device__ inline double power_f64(int e) {
+  return __longlong_as_double(static_cast<long long>(e + 1023) << 52);
+}
+
+/// A thread per step of a row: 64 codes to 64 BF16 values.
+__global__ void expand_kernel(FormatId scale_format, int scale_block, DeviceOperand x, int64_t padded_rows,
+                              int64_t steps, uint16_t *values, RawStep *raw, Presence *presence) {
+  const int64_t index = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (index >= padded_rows * steps) return;
+  const int64_t row = index / steps, t = index % steps;
+  RawStep out{0.0, -128, 127, 0, 0, 127};
+  Presence seen{{0, 0}, {0, 0, 0, 0}, 0};
+  uint4 *to = reinterpret_cast<uint4 *>(values + (row * steps + t) * 64);
+  for (int g = 0; g < kMaxGroups; ++g) {
+    uint2 codes{0, 0};
+    GroupScale scale{false, 0, 0};
+    if (row < x.rows) {
+      codes = reinterpret_cast<const uint2 *>(x.codes + (row * steps + t) * 32)[g];
+      scale = decode_scale(scale_format,
+                           x.scales[(row * steps + t) * (64 / scale_block) + g * kGroup / scale_block]);
+    }
+    if (scale.nan) out.nan = 1;
+    // beyond these exponents BF16 could not hold the products' factors; such rows are computed by the
+    // definition
+    const bool fits = !scale.nan && scale.exponent >= kLowestScale && scale.exponent <= kHighestScale;
+    const float half_unit =
+        fits ? float(scale.significand) * bit_cast<float>(uint32_t(scale.exponent - 4 + 127) << 23) : 0.0f;
+    int squares = 0, twos = 4;
+    uint32_t nonzero = 0;
+    uint32_t packed[8];
+    for (int i = 0; i < kGroup; i += 2) {
+      const uint32_t byte = (i < 8 ? codes.x : codes.y) >> (4 * (i & 7)) & 0xFF;
+      const int low = e2m1_twice(byte & 15), high = e2m1_twice(byte >> 4);
+      squares += low * low + high * high;
+      if (low != 0) twos = min(twos, __ffs(low) - 1);
+      if (high != 0) twos = min(twos, __ffs(high) - 1);
+      nonzero |= uint32_t(low != 0) << i | uint32_t(high != 0) << (i + 1);
+      packed[i / 2] = bit_cast<uint32_t>(float(low) * half_unit) >> 16 |
+                      (bit_cast<uint32_t>(float(high) * half_unit) & 0xFFFF0000u);
+    }
+    to[2 * g] = make_uint4(packed[0], packed[1], packed[2], packed[3]);
+    to[2 * g + 1] = make_uint4(packed[4], packed[5], packed[6], packed[7]);
+    if (squares == 0 || scale.nan || scale.significand == 0) continue;
+    const int e = scale.exponent, m = int(scale.significand);
+    (g < 2 ? seen.codes.x : seen.codes.y) |= nonzero << (g % 2 * 16);
+    seen.exponent[g] = int8_t(e);
+    out.max = int8_t(max(int(out.max), e));
+    out.min = int8_t(min(int(out.min), e));
+    out.lsb = min(out.lsb, twos + __ffs(m) - 1 + e - 4);
+    out.norm2 = __dadd_ru(out.norm2, double(squares * m * m) * power_f64(2 * (e - 4)));
+  }
+  raw[t * padded_rows + row] = out;
+  presence[t * padded_rows + row] = seen;
+}
+
+/// log2 of x rounded up, x >= 0; a large negative number for 0.
+__device__ inline int ceil_log2(double x) {
+  if (x == 0.0) return -10000;
+  const long long w = __double_as_longlong(x);
+  return int(w >> 52) - 1023 + ((w & 0xFFFFFFFFFFFFFll) != 0 ? 1 : 0);
+}
+
+__device__ inline uint32_t field(int x) { return uint32_t(min(max(x, 0), kSaturated)); }
+
+/// The larger of each byte.
+__device__ inline uint32_t worst(uint32_t a, uint32_t b) { return __vmaxu4(a, b); }
+
+/// A thread per row goes through its steps; the worst of 8 rows is written.
+__global__ void scan_kernel(const RawStep *raw, int64_t padded_rows, int64_t steps, uint32_t *ranges8,
+                            RowInfo *rows) {
+  const int64_t row = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  double prefix = 0.0;
+  int least = 127, low = 127, high = -128, nan = 0;
+  for (int64_t t = 0; t < steps; ++t) {
+    const RawStep s = raw[t * padded_rows + row];
+    uint32_t packed = 0; // a step without products: nothing to cut, whatever the other operand holds
+    if (s.max >= s.min) {
+      least = min(least, s.lsb);
+      const int growth = prefix == 0.0 ? 0 : ceil_log2(prefix) - 2 * s.lsb;
+      packed = field(ceil_log2(s.norm2) - 2 * s.lsb) | field(growth) << 8 | field(int(s.max) - least) << 16 |
+               uint32_t(min(max(127 - s.lsb, 0), 255)) << 24;
+      prefix = __dadd_ru(prefix, s.norm2);
+      low = min(low, int(s.min));
+      high = max(high, int(s.max));
+    }
+    nan |= s.nan;
+    for (int d = 1; d < 8; d *= 2) packed = worst(packed, __shfl_xor_sync(0xFFFFFFFF, packed, d));
+    if (row % 8 == 0) ranges8[(t * padded_rows + row) / 8] = packed;
+  }
+  rows[row] = {int16_t(low), int16_t(high), int16_t(nan), 0};
+}
+
+__global__ void coarsen_kernel(const uint32_t *ranges8, int64_t count, uint32_t *ranges128) {
+  const int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i >= count) return;
+  uint32_t w = 0;
+  for (int j = 0; j < 16; ++j) w = worst(w, ranges8[i * 16 + j]);
+  ranges128[i] = w;
+}
+
+__global__ void pad_kernel(const uint8_t *from, int64_t from_bytes, uint8_t *to, int64_t to_bytes,
+                           int64_t rows, uint8_t fill) {
+  const int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i >= rows * to_bytes) return;
+  const int64_t row = i / to_bytes, at = i % to_bytes;
+  to[i] = at < from_bytes ? from[row * from_bytes + at] : fill;
+}
+
+void pad(const uint8_t *from, int64_t from_bytes, DeviceBuffer &to, int64_t to_bytes, int64_t rows,
+         uint8_t fill, cudaStream_t stream) {
+  to.reserve(rows * to_bytes);
+  if (rows * to_bytes == 0) return;
+  pad_kernel<<<blocks_for(rows * to_bytes, 256), 256, 0, stream>>>(from, from_bytes, to.as<uint8_t>(),
+                                                                   to_bytes, rows, fill);
+  check_launch("pad_kernel");
+}
+
+} // namespace
+
+DeviceOperand pad_operand(const UnitRule &rule, const DeviceOperand &operand, DeviceBuffer &codes,
+                          DeviceBuffer &scales, cudaStream_t stream) {
+  DeviceOperand p = operand;
+  if (operand.padded_k % rule.k == 0) return p;
+  p.padded_k = (operand.padded_k + rule.k - 1) / rule.k * rule.k;
+  const int bits = format(operand.format).storage_bits;
+  pad(operand.codes, operand.padded_k * bits / 8, codes, p.padded_k * bits / 8, operand.rows, 0, stream);
+  p.codes = codes.as<uint8_t>();
+  if (rule.scale_block != 0) {
+    const uint8_t one = rule.scale == FormatId::ue8m0 ? 127 : 0x38;
+    pad(operand.scales, operand.padded_k / rule.scale_block, scales, p.padded_k / rule.scale_block,
+        operand.rows, one, stream);
+    p.scales = scales.as<uint8_t>();
+  }
+  return p;
+}
+
+void prepare_fp4(const UnitRule &rule, const DeviceOperand &operand, Fp4Operand &out, cudaStream_t stream) {
+  if (rule.family != Family::gst_fdpa || operand.format != FormatId::e2m1 || operand.scales == nullptr ||
+      operand.rows <= 0 || operand.padded_k <= 0 || operand.padded_k % rule.scale_block != 0)
+    throw Error(
+        "cuda::prepare_fp4: expected E2M1 codes with block scales for an FP4 unit, padded K a multiple of " +
+        std::to_string(rule.scale_block) + "; got " + std::to_string(operand.rows) + " x " +
+        std::to_string(operand.padded_k));
+  out.source = pad_operand(rule, operand, out.codes, out.scales, stream);
+  out.scale = rule.scale;
+  out.scale_block = rule.scale_block;
+  const int64_t rows = out.padded_rows = (operand.rows + 127) / 128 * 128,
+                steps = out.steps = out.source.padded_k / 64;
+  out.values.reserve(rows * steps * 128);
+  out.raw.reserve(rows * steps * int64_t(sizeof(RawStep)));
+  out.presence.reserve(rows * steps * int64_t(sizeof(Presence)));
+  out.ranges8.reserve(rows * steps / 2);
+  out.ranges128.reserve(rows * steps / 32);
+  out.row_info.reserve(rows * int64_t(sizeof(RowInfo)));
+  RawStep *const raw = out.raw.as<RawStep>();
+  expand_kernel<<<blocks_for(rows * steps, 128), 128, 0, stream>>>(rule.scale, rule.scale_block, out.source,
+                                                                   rows, steps, out.values.as<uint16_t>(),
+                                                                   raw, out.presence.as<Presence>());
+  check_launch("expand_kernel");
+  scan_kernel<<<blocks_for(rows, 32), 32, 0, stream>>>(raw, rows, steps, out.ranges8.as<uint32_t>(),
+                                                       out.row_info.as<RowInfo>());
+  check_launch("scan_kernel");
+  const int64_t count = rows / 128 * steps;
+  coarsen_kernel<<<blocks_for(count, 128), 128, 0, stream>>>(out.ranges8.as<uint32_t>(), count,
+                                                             out.ranges128.as<uint32_t>());
+  check_launch("coarsen_kernel");
+}
+
+} // namespace nvfp4::cuda

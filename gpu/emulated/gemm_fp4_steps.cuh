@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+// Steps of K = 64 that the tensor core's own sum cannot vouch for, one output at a time: FP64 where nothing
+// is cut, the aligned sum where something may be, the definition where even that is not proven. Internal to
+// gemm_fp4.cu.
+#pragma once
+#include "gpu/emulated/gemm_detail.cuh"
+
+namespace nvfp4::cuda {
+
+struct Fp4Job {
+  UnitRule rule;
+  Accumulation accumulation;
+  Fp4View a, b;
+  int64_t m, n, steps;
+  int64_t tiles_m, tiles_n;
+  GemmOutput out;
+  Fp4Paths *paths;
+};
+
+/// The accumulator plus an exact sum, truncated to 53 bits and then to 24: truncations compose.
+__device__ inline float add_truncated(float acc, double sum) {
+  return __double2float_rz(__dadd_rz(double(acc), sum));
+}
+
+/// s + e = a + b exactly, s rounded to nearest.
+__device__ inline void two_sum(float a, float b, float &s, float &e) {
+  s = __fadd_rn(a, b);
+  const float bb = __fsub_rn(s, a);
+  e = __fadd_rn(__fsub_rn(a, __fsub_rn(s, bb)), __fsub_rn(b, bb));
+}
+
+/// The accumulator plus four groups, truncated once, in FP32 alone. `magic` is 1.5 * 2^(lsb + 46): adding to
+/// it rounds to the grid 2^(lsb + 23). Groups are multiples of 2^lsb and below 2^(lsb + 43). Proven in
+/// README.md.
+__device__ inline float split_step(float acc, float magic, float g0, float g1, float g2, float g3) {
+  const float s1 = __fadd_rn(magic, g0), s2 = __fadd_rn(s1, g1), s3 = __fadd_rn(s2, g2),
+              s4 = __fadd_rn(s3, g3);
+  const float l0 = __fsub_rn(g0, __fsub_rn(s1, magic)), l1 = __fsub_rn(g1, __fsub_rn(s2, s1));
+  const float l2 = __fsub_rn(g2, __fsub_rn(s3, s2)), l3 = __fsub_rn(g3, __fsub_rn(s4, s3));
+  float sum, low, high, tail;
+  two_sum(__fsub_rn(s4, magic), __fadd_rn(__fadd_rn(l0, l1), __fadd_rn(l2, l3)), sum, low);
+  two_sum(acc, sum, high, tail);
+  const float rest = high > 0.0f ? __fadd_rd(tail, low) : __fadd_ru(tail, low);
+  return __fadd_rz(high, rest);
+}
+
+/// x * 2^lift truncated to a whole number. |lift| <= 200, x * 2^lift < 2^48.
+__device__ inline double whole(float x, int lift) {
+  return trunc(double(x) * __longlong_as_double(static_cast<long long>(lift + 1023) << 52));
+}
+
+/// mmasim's step for an output in range, from the exact values of its four groups: every term cut below
+/// 2^(top - 35). Sums of five whole numbers below 2^48 are exact in FP64.
+__device__ inline float aligned_step(const Fp4Job &job, int64_t row, int64_t col, int64_t t, float acc,
+                                     float g0, float g1, float g2, float g3) {
+  const float group[kMaxGroups] = {g0, g1, g2, g3};
+  const Presence x = job.a.presence[t * job.a.padded_rows + row],
+                 y = job.b.presence[t * job.b.padded_rows + col];
+  const uint2 both = make_uint2(x.codes.x & y.codes.x, x.codes.y & y.codes.y);
+  // in range, an accumulator is zero or normal; the exponent of a zero is below all others
+  int top = int((bit_cast<uint32_t>(acc) >> 23) & 0xFF) - 127;
+  if ((both.x & 0xFFFF) != 0) top = max(top, x.exponent[0] + y.exponent[0]);
+  if ((both.x >> 16) != 0) top = max(top, x.exponent[1] + y.exponent[1]);
+  if ((both.y & 0xFFFF) != 0) top = max(top, x.exponent[2] + y.exponent[2]);
+  if ((both.y >> 16) != 0) top = max(top, x.exponent[3] + y.exponent[3]);
+  const int lift = job.rule.fraction_bits - top;
+  double sum = whole(acc, lift);
+  for (int g = 0; g < kMaxGroups; ++g) sum += whole(group[g], lift);
+  return __double2float_rz(sum * __longlong_as_double(static_cast<long long>(1023 - lift) << 52));
+}
+
+/// Any step, any model: the shared text.
+__device__ __noinline__ float defined_step(const Fp4Job &job, int64_t row, int64_t col, int64_t t,
+                                           float acc) {
+  const int per_step = 64 / job.rule.scale_block;
+  const CodeView a{job.a.codes + (row * job.steps + t) * 32, 4},
+      b{job.b.codes + (col * job.steps + t) * 32, 4};
+  return bit_cast<float>(uint32_t(gst_fdpa(job.rule, a, b, job.a.scales + (row * job.steps + t) * per_step,
+                                           job.b.scales + (col * job.steps + t) * per_step,
+                                           bit_cast<uint32_t>(acc), job.accumulation)));
+}
+
+/// Which way a rare step went, for the counts.
+enum class RareWay : uint8_t { wide, aligned, defined, none };
+
+/// A step of one output that FP32 alone does not do: FP64 where nothing is cut, else the aligned sum or the
+/// definition. Out of line, so that the product's loop stays in the instruction cache.
+__device__ __noinline__ float rare_step(const Fp4Job &job, bool uncut, int64_t row, int64_t col, int64_t t,
+                                        float acc, float g0, float g1, float g2, float g3, RareWay &way) {
+  if (uncut) {
+    way = RareWay::wide;
+    return add_truncated(acc, (double(g0) + double(g1)) + (double(g2) + double(g3)));
+  }
+  way = RareWay::none; // outside the matrix, or replaced at the end
+  if (row >= job.m || col >= job.n || !in_range(job.a.rows[row], job.b.rows[col])) return acc;
+  way = job.accumulation == Accumulation::mmasim ? RareWay::aligned : RareWay::defined;
+  if (way == RareWay::aligned) return aligned_step(job, row, col, t, acc, g0, g1, g2, g3);
+  return defined_step(job, row, col, t, acc);
+}
+
+/// The whole chain of an output by the definition.
+__device__ __noinline__ uint32_t defined_output(const Fp4Job &job, int64_t row, int64_t col) {
+  float acc = 0.0f;
+  for (int64_t t = 0; t < job.steps; ++t) acc = defined_step(job, row, col, t, acc);
+  return bit_cast<uint32_t>(acc);
+}
+
+} // namespace nvfp4::cuda

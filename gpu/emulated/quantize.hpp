@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+// Quantization on the device: the bytes of emulator/quantize for every convention and option, from and to
+// device memory.
+#pragma once
+#include "emulator/quantize/quantize.hpp"
+#include "gpu/emulated/device.hpp"
+#include "gpu/emulated/gemm.hpp"
+
+namespace nvfp4::cuda {
+
+/// A block-scaled tensor in device memory. Its description is a BlockScaled without its vectors; codes and
+/// scales lie as documented there. Reusing one over calls reuses its memory.
+struct DeviceBlockScaled {
+  BlockScaled info;     ///< codes, scales, row_amax and the three global words are not set here
+  DeviceBuffer codes;   ///< (rows, padded_k)
+  DeviceBuffer scales;  ///< (rows, padded_k / block), or 128x4 tiles
+  DeviceBuffer globals; ///< GlobalScale: one, or one per row where the convention scales rows
+  DeviceBuffer maxima;  ///< scratch: maxima of the tensor, of rows, of tiles
+  DeviceBuffer panel;   ///< scratch: the transposed or rotated matrix
+  bool per_row = false;
+
+  /// What a product reads; the scales must be linear.
+  [[nodiscard]] DeviceOperand operand() const {
+    return {info.element, info.rows, info.k, info.padded_k, codes.as<uint8_t>(), scales.as<uint8_t>()};
+  }
+  [[nodiscard]] const GlobalScale *global() const { return globals.as<GlobalScale>(); }
+  /// The same tensor in host memory; waits for the stream.
+  [[nodiscard]] BlockScaled download(cudaStream_t stream) const;
+};
+
+/// Quantizes x (rows, cols), `stride` elements from row to row, on the stream. Options are
+/// emulator/quantize's with the same refusals; `threads` is not read. device_amax, when given, is the amax in
+/// device memory (options.global_amax and global_scale must be empty then). Nothing is waited for.
+void quantize(const float *x, int64_t rows, int64_t cols, int64_t stride, const Convention &convention,
+              const QuantizeOptions &options, DeviceBlockScaled &out, cudaStream_t stream,
+              const float *device_amax = nullptr);
+
+/// Writes emulator/quantize/global_alpha.hpp's factor of two operands to device memory, from their
+/// device-resident globals, by the rule that their conventions imply (AlphaRule::by_convention).
+void global_alpha(const DeviceBlockScaled &a, const DeviceBlockScaled &b, float alpha, float *out,
+                  cudaStream_t stream);
+
+/// max |x| of a matrix into *out on the device, NaN elements ignored, as TransformerEngine takes it.
+void amax(const float *x, int64_t rows, int64_t cols, int64_t stride, float *out, DeviceBuffer &scratch,
+          cudaStream_t stream);
+
+} // namespace nvfp4::cuda
