@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # same_bits_test.sh SOURCE_ROOT COMPILER FLAGS: builds the program with another compiler or other flags and asks it for
-# the stored results of every unit, convention and conversion, and for a GEMM on every instruction set the CPU has.
+# the stored results of every unit, convention and conversion, for a GEMM on every instruction set the CPU has, and for
+# recorded training steps.
 set -euo pipefail
 root=$1 compiler=$2 flags=$3
 work=$(mktemp -d)
@@ -14,6 +15,9 @@ trap 'rm -rf "$work"' EXIT
 nvfp4=$work/build/nvfp4
 for kind in mma convert quantize; do
   "$nvfp4" golden verify --kind $kind --dir "$root/golden" >"$work/out" || { cat "$work/out"; exit 1; }
+done
+for slice in "gla tiny chon" "qwen3 tiny bf16" "gdn tiny nvfp4-plain"; do
+  "$nvfp4" golden training --match "$slice" --dir "$root/golden" >"$work/out" || { cat "$work/out"; exit 1; }
 done
 x=$root/golden/vectors/hardware/rtx5080/o_proj_activation.safetensors
 for rounding in rne "sr-te --seed 5" "sr-exact --seed 5"; do
