@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// A team of the models' kernels as a block of GPU threads: the same steps as CpuTeam, each followed by a
-// barrier, with the same order of every sum. See reference_models/kernels/team.hpp.
+// A team of the models' kernels as GPU threads: one block, or a cluster of blocks where teams are fewer than
+// multiprocessors. The same steps as CpuTeam, each followed by a barrier, with the same order of every sum. See
+// reference_models/kernels/team.hpp.
 #pragma once
-#include "reference_models/kernels/team.hpp"
+#include "gpu/emulated/cuda_matmul.cuh"
 
 namespace nvfp4::cuda {
 
-inline constexpr int kTeamThreads = 256;
 inline constexpr unsigned kFullWarp = 0xFFFFFFFFu;
 
 template <class T> struct CudaLane {
@@ -47,60 +47,96 @@ private:
   }
 };
 
-template <class T> struct CudaTeam {
+/// `blocks` blocks of Threads threads each; more than one are a cluster.
+template <class T, int Threads> struct CudaTeam {
+  int block, blocks;
+
   template <class F> __device__ __forceinline__ void each(int64_t n, F f) const {
-    for (int64_t i = threadIdx.x; i < n; i += kTeamThreads) f(i);
-    __syncthreads();
+    for (int64_t i = rank(); i < n; i += count()) f(i);
+    sync();
   }
   template <class F> __device__ __forceinline__ void rows(int64_t n, F f) const {
     const CudaLane<T> lane{int(threadIdx.x % 32)};
-    for (int64_t r = threadIdx.x / 32; r < n; r += kTeamThreads / 32) f(r, lane);
-    __syncthreads();
+    for (int64_t r = rank() / 32; r < n; r += count() / 32) f(r, lane);
+    sync();
   }
   template <class Step, class Store>
   __device__ __forceinline__ void contract(int64_t m, int64_t n, int64_t k, Step step, Store store) const {
-    for (int64_t at = threadIdx.x; at < m * n; at += kTeamThreads) {
+    for (int64_t at = rank(); at < m * n; at += count()) {
       const int64_t i = at / n, j = at % n;
       T acc = T(0);
       for (int64_t q = 0; q < k; ++q) acc = step(i, j, q, acc);
       store(i, j, acc);
     }
-    __syncthreads();
+    sync();
   }
-  /// Each thread keeps 4 rows of one column, so that a value of b serves four chains.
   __device__ __forceinline__ void matmul(int64_t m, int64_t n, int64_t k, models::View<const T> a,
                                          models::View<const T> b, models::View<T> c, bool add = false) const {
-    const int64_t groups = (m + 3) / 4;
-    for (int64_t at = threadIdx.x; at < groups * n; at += kTeamThreads) {
-      const int64_t i = at / n * 4, j = at % n;
-      T acc[4];
-#pragma unroll
-      for (int r = 0; r < 4; ++r) acc[r] = add && i + r < m ? c(i + r, j) : T(0);
-      const int64_t last = m - 1;
-      const T *row[4];
-#pragma unroll
-      for (int r = 0; r < 4; ++r) row[r] = a.data + numerics::min(i + r, last) * a.row;
-      for (int64_t q = 0; q < k; ++q) {
-        const T x = b(q, j);
-#pragma unroll
-        for (int r = 0; r < 4; ++r) acc[r] = numerics::fma(row[r][q * a.col], x, acc[r]);
-      }
-#pragma unroll
-      for (int r = 0; r < 4; ++r)
-        if (i + r < m) c(i + r, j) = acc[r];
-    }
-    __syncthreads();
+    if (m >= kTiledRows)
+      multiply_tiles<T, Threads>(m, n, k, a, b, c, add, block, blocks);
+    else
+      multiply_outputs<T>(m, n, k, a, b, c, add, rank(), count());
+    sync();
   }
   /// A warp takes a column, lane l its rows l, l + 32, ...
   template <class Term, class Store>
   __device__ __forceinline__ void column_sums(int64_t rows, int64_t cols, Term term, Store store) const {
     const CudaLane<T> lane{int(threadIdx.x % 32)};
-    for (int64_t j = threadIdx.x / 32; j < cols; j += kTeamThreads / 32) {
+    for (int64_t j = rank() / 32; j < cols; j += count() / 32) {
       const T sum = lane.sum(rows, [=](int64_t r) { return term(r, j); });
       lane.one([=] { store(j, sum); });
     }
+    sync();
+  }
+
+private:
+  [[nodiscard]] __device__ __forceinline__ int rank() const { return block * Threads + int(threadIdx.x); }
+  [[nodiscard]] __device__ __forceinline__ int count() const { return blocks * Threads; }
+  __device__ __forceinline__ void sync() const {
+#if __CUDA_ARCH__ >= 900
+    if (blocks > 1) {
+      asm volatile("barrier.cluster.arrive.release;\n\tbarrier.cluster.wait.acquire;" ::: "memory");
+      return;
+    }
+#endif
     __syncthreads();
   }
 };
+
+template <class K, int Threads>
+__global__ void __launch_bounds__(Threads) run_teams(const __grid_constant__ K kernel, int64_t teams, int blocks) {
+  const CudaTeam<float, Threads> team{int(blockIdx.x) % blocks, blocks};
+  for (int64_t i = blockIdx.x / blocks; i < teams; i += gridDim.x / blocks) kernel(team, i);
+}
+
+/// What a launch needs to know of the device.
+struct DeviceShape {
+  int processors = 0;
+  bool clusters = false; ///< compute capability 9.0 and newer
+};
+[[nodiscard]] inline DeviceShape device_shape() {
+  int device = 0, processors = 0, major = 0;
+  check(cudaGetDevice(&device), "cudaGetDevice");
+  check(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device), "cudaDeviceGetAttribute");
+  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "cudaDeviceGetAttribute");
+  return {processors, major >= 9};
+}
+
+/// Runs all teams of a kernel; clusters of up to 8 blocks fill the device where teams are few.
+template <int Threads, class K> void launch_teams(const DeviceShape &device, const K &kernel, const char *name) {
+  const int64_t teams = kernel.teams();
+  if (teams <= 0) return;
+  int blocks = 1;
+  while (device.clusters && blocks < 8 && teams * blocks * 2 <= device.processors) blocks *= 2;
+  cudaLaunchAttribute attribute{};
+  attribute.id = cudaLaunchAttributeClusterDimension;
+  attribute.val.clusterDim = {unsigned(blocks), 1, 1};
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(unsigned(numerics::min<int64_t>(teams, int64_t{1} << 27) * blocks));
+  config.blockDim = dim3(Threads);
+  config.attrs = &attribute;
+  config.numAttrs = blocks > 1 ? 1 : 0;
+  check(cudaLaunchKernelEx(&config, run_teams<K, Threads>, kernel, teams, blocks), name);
+}
 
 } // namespace nvfp4::cuda

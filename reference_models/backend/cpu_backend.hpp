@@ -35,18 +35,19 @@ public:
 #undef NVFP4_DEFINE
 
 private:
+  /// Everything inlined: a lambda that stayed a call would keep its loop from being vectorised.
+  template <class K> __attribute__((flatten)) static void run_team(const K &kernel, int64_t i) {
+    const CpuTeam<Tag, T> team;
+    kernel(team, i);
+  }
   template <class K> void launch(const K &kernel) const {
     const int64_t n = kernel.teams();
     if (n <= 1 || threads_ == 1) {
-      const CpuTeam<Tag, T> team;
-      for (int64_t i = 0; i < n; ++i) kernel(team, i);
+      for (int64_t i = 0; i < n; ++i) run_team(kernel, i);
       return;
     }
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads_)
-    for (int64_t i = 0; i < n; ++i) {
-      const CpuTeam<Tag, T> team;
-      kernel(team, i);
-    }
+    for (int64_t i = 0; i < n; ++i) run_team(kernel, i);
   }
   int threads_;
 };

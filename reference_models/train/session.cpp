@@ -1,16 +1,39 @@
 // SPDX-License-Identifier: Apache-2.0
-// Devices by name.
+// Devices by name. The CPU is always there; programs register others, so that the models depend on none.
 #include "reference_models/train/session.hpp"
 #include "golden/io/message.hpp"
 
+#include <map>
+
 namespace nvfp4::models {
+namespace {
+
+std::map<std::string, DeviceFactory> &devices() {
+  static std::map<std::string, DeviceFactory> all;
+  return all;
+}
+
+Session make_device(const std::string &name, int threads) {
+  if (name == "cpu") {
+    Session s;
+    s.backend = make_cpu_backend(threads);
+    s.engine = make_cpu_operand_engine(threads);
+    return s;
+  }
+  const auto at = devices().find(name);
+  if (at != devices().end()) return at->second(threads);
+  if (name == "cuda")
+    throw NoDevice("this build has no CUDA: it was configured without nvcc; use --device cpu");
+  throw Error("--device " + io::in_quotes(name) + " is unknown: expected cpu or cuda");
+}
+
+} // namespace
+
+void register_device(const std::string &name, DeviceFactory factory) { devices()[name] = std::move(factory); }
 
 Session make_session(const std::string &device, int threads, const ModelConfig &config, const Recipe &recipe,
                      int64_t batch, int64_t length, bool training) {
-  if (device != "cpu") throw Error("--device " + io::in_quotes(device) + " is unknown: expected cpu");
-  Session session;
-  session.backend = make_cpu_backend(threads);
-  session.engine = make_cpu_operand_engine(threads);
+  Session session = make_device(device, threads);
   session.model = std::make_unique<Model<float>>(*session.backend, session.engine.get(), config, recipe,
                                                  batch, length, training);
   return session;

@@ -4,6 +4,7 @@
 #include "reference_models/model/model.hpp"
 #include "reference_models/train/checkpoint.hpp"
 
+#include <functional>
 #include <memory>
 
 namespace nvfp4::models {
@@ -14,7 +15,13 @@ struct Session {
   std::unique_ptr<Model<float>> model;
 };
 
-/// device: "cpu". Throws Error for another, and NoDevice where it is not there.
+/// Makes backend and engine of a device, or throws NoDevice. The argument is the number of CPU threads.
+using DeviceFactory = std::function<Session(int threads)>;
+/// Adds a device that is not the CPU; one of the same name gives way. Before any session is made, on one thread.
+void register_device(const std::string &name, DeviceFactory factory);
+
+/// device: "cpu", or a registered one ("cuda" where the program was built with it). Throws Error for another,
+/// and NoDevice where this build or this machine does not have it.
 [[nodiscard]] Session make_session(const std::string &device, int threads, const ModelConfig &config,
                                    const Recipe &recipe, int64_t batch, int64_t length, bool training);
 
