@@ -57,6 +57,8 @@ int main(int argc, char **argv) {
   register_forward(app, exit_code);
   register_experiment(app, exit_code);
   register_report(app, exit_code);
+  register_record(app, exit_code);
+  register_replay(app, exit_code);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError &error) {

@@ -25,6 +25,8 @@ void register_eval(CLI::App &app, int &exit_code);
 void register_init(CLI::App &app, int &exit_code);
 void register_experiment(CLI::App &app, int &exit_code);
 void register_report(CLI::App &app, int &exit_code);
+void register_record(CLI::App &app, int &exit_code);
+void register_replay(CLI::App &app, int &exit_code);
 void register_forward(CLI::App &app, int &exit_code);
 
 /// Draws "label  42 %" on stderr when that is a terminal, nothing otherwise.

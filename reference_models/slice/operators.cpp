@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+// One layer at a time: exact products in FP64 on the host, the recipe's and BF16's on the device's engine.
+#include "reference_models/slice/operators.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace nvfp4::models {
+namespace {
+
+constexpr std::array<Product, 3> kProducts = {Product::fprop, Product::dgrad, Product::wgrad};
+
+const GemmRecipe &gemm_of(const LinearRecipe &l, Product p) {
+  return p == Product::fprop ? l.fprop : p == Product::dgrad ? l.dgrad : l.wgrad;
+}
+
+/// On the host, rounded to BF16.
+std::vector<double> operand(Backend<float> &backend, const float *data, int64_t n) {
+  std::vector<double> out(static_cast<size_t>(n));
+  const std::vector<float> values = to_host(backend, data, n);
+  for (size_t i = 0; i < out.size(); ++i) out[i] = double(to_bf16(values[i]));
+  return out;
+}
+
+std::vector<double> transposed(const std::vector<double> &x, int64_t rows, int64_t cols) {
+  std::vector<double> out(x.size());
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t c = 0; c < cols; ++c) out[size_t(c * rows + r)] = x[size_t(r * cols + c)];
+  return out;
+}
+
+/// a (m, k) b (k, n).
+std::vector<double> product(const std::vector<double> &a, const std::vector<double> &b, int64_t m, int64_t k,
+                            int64_t n) {
+  std::vector<double> out(size_t(m * n), 0.0);
+#pragma omp parallel for
+  for (int64_t i = 0; i < m; ++i) {
+    double *const row = out.data() + i * n;
+    for (int64_t j = 0; j < k; ++j) {
+      const double factor = a[size_t(i * k + j)];
+      const double *const from = b.data() + j * n;
+      for (int64_t c = 0; c < n; ++c) row[c] += factor * from[c];
+    }
+  }
+  return out;
+}
+
+std::array<std::vector<double>, 3> exact_products(Backend<float> &backend, const OperatorInput &o) {
+  const LinearWeight<float> &w = o.weight;
+  const std::vector<double> x = operand(backend, o.input, o.rows * w.in),
+                            weight = operand(backend, w.weight, w.out * w.in);
+  std::array<std::vector<double>, 3> out;
+  out[0] = product(x, transposed(weight, w.out, w.in), o.rows, w.in, w.out);
+  if (w.bias != nullptr) {
+    const std::vector<float> bias = to_host(backend, w.bias, w.out);
+    for (size_t i = 0; i < out[0].size(); ++i) out[0][i] += double(bias[i % bias.size()]);
+  }
+  if (o.output_grad == nullptr) return out;
+  const std::vector<double> dy = operand(backend, o.output_grad, o.rows * w.out);
+  out[1] = product(dy, weight, o.rows, w.out, w.in);
+  out[2] = product(transposed(dy, o.rows, w.out), x, w.out, o.rows, w.in);
+  return out;
+}
+
+double root(double numerator, double denominator) {
+  return denominator > 0 ? std::sqrt(numerator / denominator) : 0.0;
+}
+
+} // namespace
+
+void ErrorSums::add(const ErrorSums &o) {
+  against_bf16 += o.against_bf16;
+  bf16 += o.bf16;
+  against_exact += o.against_exact;
+  exact += o.exact;
+  outputs += o.outputs;
+}
+
+double ErrorSums::relative_to_bf16() const { return root(against_bf16, bf16); }
+double ErrorSums::relative_to_exact() const { return root(against_exact, exact); }
+
+double signal_to_noise(double relative_error) {
+  return relative_error > 0 ? -20 * std::log10(relative_error) : std::numeric_limits<double>::infinity();
+}
+
+OperatorMeter::OperatorMeter(Backend<float> &backend, OperandEngine &engine, std::vector<Recipe> recipes,
+                             std::vector<std::string> roles)
+    : backend_(backend), engine_(engine), recipes_(std::move(recipes)), roles_(std::move(roles)),
+      cells_(recipes_.size()) {}
+
+OperatorMeter::Outputs OperatorMeter::run(const OperatorInput &o, const Recipe &recipe,
+                                          const StepContext &step) {
+  LinearWeight<float> w = o.weight;
+  Array<float> y(backend_, o.rows * w.out), dx(backend_, o.rows * w.in), dw(backend_, w.out * w.in);
+  w.weight_grad = dw.data();
+  w.bias_grad = nullptr;
+  LinearGroup<float> layer(backend_, &engine_, {w}, recipe);
+  const LinearRecipe &linear = layer.recipe(0);
+  float *const out[] = {y.data()};
+  const float *const dy[] = {o.output_grad};
+  const bool backward = o.output_grad != nullptr;
+  if (linear.hcp.enabled) {
+    // a choice falls due at the recipe's first step
+    const StepContext first{step.seed, linear.hcp.start, 0, true};
+    layer.forward(first, o.input, o.rows, out);
+    if (backward && linear.hcp.dgrad) layer.backward(first, o.input, o.rows, dy, dx.data());
+    backend_.zero(dw.data(), size_t(dw.size()) * sizeof(float));
+    if (o.hot && o.hot->indices.size() == layer.hot_channels(0).indices.size())
+      layer.set_hot_channels(0, *o.hot);
+  }
+  StepContext then = step;
+  then.training = false;
+  layer.forward(then, o.input, o.rows, out);
+  if (backward) layer.backward(then, o.input, o.rows, dy, dx.data());
+  Outputs result;
+  result.values[0] = to_host(backend_, y.data(), y.size());
+  if (backward) {
+    result.values[1] = to_host(backend_, dx.data(), dx.size());
+    result.values[2] = to_host(backend_, dw.data(), dw.size());
+  }
+  for (const Product p : kProducts) {
+    const bool patched =
+        linear.hcp.enabled && (p == Product::fprop || (p == Product::dgrad && linear.hcp.dgrad));
+    result.formats[size_t(p)] = std::string(to_string(gemm_of(linear, p).a.format)) + (patched ? "+hcp" : "");
+  }
+  return result;
+}
+
+void OperatorMeter::measure(const OperatorInput &input, const StepContext &step) {
+  const LinearWeight<float> &w = input.weight;
+  if (std::find(roles_.begin(), roles_.end(), w.role) == roles_.end()) roles_.push_back(w.role);
+  static const Recipe kBf16 = load_recipe("bf16");
+  const std::array<std::vector<double>, 3> exact = exact_products(backend_, input);
+  const Outputs bf16 = run(input, kBf16, step);
+  for (size_t i = 0; i < recipes_.size(); ++i) {
+    const Outputs mine = run(input, recipes_[i], step);
+    for (const Product p : kProducts) {
+      const std::vector<float> &y = mine.values[size_t(p)], &reference = bf16.values[size_t(p)];
+      if (y.empty()) continue;
+      ErrorSums sums;
+      sums.outputs = int64_t(y.size());
+      for (size_t j = 0; j < y.size(); ++j) {
+        const double a = double(y[j]), b = double(reference[j]), e = exact[size_t(p)][j];
+        sums.against_bf16 += (a - b) * (a - b);
+        sums.bf16 += b * b;
+        sums.against_exact += (a - e) * (a - e);
+        sums.exact += e * e;
+      }
+      Cell &cell = cells_[i][{w.role, w.layer, p}];
+      cell.sums.add(sums);
+      cell.format = mine.formats[size_t(p)];
+    }
+  }
+}
+
+std::vector<OperatorError> OperatorMeter::errors(size_t recipe, bool by_layer) const {
+  std::vector<OperatorError> out;
+  for (const std::string &role : roles_)
+    for (const Product p : kProducts) {
+      OperatorError all{.role = role, .format = {}, .layer = -1, .product = p, .sums = {}};
+      std::vector<std::pair<std::string, int>> formats;
+      for (const auto &[key, cell] : cells_.at(recipe)) {
+        if (key.role != role || key.product != p) continue;
+        if (by_layer) out.push_back({role, cell.format, key.layer, p, cell.sums});
+        all.sums.add(cell.sums);
+        const auto at = std::find_if(formats.begin(), formats.end(),
+                                     [&](const auto &f) { return f.first == cell.format; });
+        if (at == formats.end())
+          formats.emplace_back(cell.format, 1);
+        else
+          ++at->second;
+      }
+      if (by_layer || formats.empty()) continue;
+      for (const auto &[format, n] : formats)
+        all.format += (all.format.empty() ? "" : ", ") + format +
+                      (formats.size() > 1 && n > 1 ? " x" + std::to_string(n) : "");
+      out.push_back(all);
+    }
+  return out;
+}
+
+} // namespace nvfp4::models

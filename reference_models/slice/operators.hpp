@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a recipe does to single operators: the three products of a linear layer on given operands, against
+// BF16 and against exact arithmetic. Every operator gets the same operands under every recipe, so that errors
+// are its own.
+#pragma once
+#include "reference_models/linear/linear.hpp"
+
+#include <array>
+#include <map>
+#include <optional>
+
+namespace nvfp4::models {
+
+/// A linear layer with its operands on the device.
+struct OperatorInput {
+  LinearWeight<float> weight; ///< its gradients are not used
+  int64_t rows = 0;
+  const float *input = nullptr;       // (rows, in)
+  const float *output_grad = nullptr; // (rows, out), or null: fprop alone
+  std::optional<HotChannels>
+      hot; ///< of fprop, known from training; otherwise a recipe with HCP chooses on `input`
+};
+
+/// Sums of squares over the outputs of one product.
+struct ErrorSums {
+  double against_bf16 = 0, bf16 = 0; ///< |y - y_bf16|^2, |y_bf16|^2
+  double against_exact = 0,
+         exact = 0; ///< |y - y_exact|^2, |y_exact|^2; FP64 product of BF16-rounded operands
+  int64_t outputs = 0;
+
+  void add(const ErrorSums &other);
+  /// Relative RMS errors; 0 where there is nothing to divide by.
+  [[nodiscard]] double relative_to_bf16() const;
+  [[nodiscard]] double relative_to_exact() const;
+};
+/// -20 log10 of a relative RMS error, in dB; infinite for 0.
+[[nodiscard]] double signal_to_noise(double relative_error);
+
+struct OperatorError {
+  std::string role, format; ///< format: "nvfp4", "nvfp4+hcp", "bf16"; where layers differ "nvfp4 x3, bf16"
+  int64_t layer = -1;       ///< -1: all layers together
+  Product product = Product::fprop;
+  ErrorSums sums;
+};
+
+/// Measures operators, one after the other, under several recipes.
+class OperatorMeter {
+public:
+  /// Recipes bound to a family; roles: the order in which errors() lists them, others follow. The device's
+  /// parts must outlive the meter.
+  OperatorMeter(Backend<float> &backend, OperandEngine &engine, std::vector<Recipe> recipes,
+                std::vector<std::string> roles = {});
+  /// step: that of the data; it keys stochastic rounding.
+  void measure(const OperatorInput &input, const StepContext &step);
+
+  /// Of recipe i: by role, then product; by_layer: each layer by itself.
+  [[nodiscard]] std::vector<OperatorError> errors(size_t recipe, bool by_layer) const;
+
+private:
+  struct Outputs {
+    std::array<std::vector<float>, 3> values; ///< by product
+    std::array<std::string, 3> formats;
+  };
+  [[nodiscard]] Outputs run(const OperatorInput &input, const Recipe &recipe, const StepContext &step);
+
+  Backend<float> &backend_;
+  OperandEngine &engine_;
+  std::vector<Recipe> recipes_;
+  std::vector<std::string> roles_;
+  struct Key {
+    std::string role;
+    int64_t layer;
+    Product product;
+    auto operator<=>(const Key &) const = default;
+  };
+  struct Cell {
+    ErrorSums sums;
+    std::string format;
+  };
+  std::vector<std::map<Key, Cell>> cells_; ///< by recipe
+};
+
+} // namespace nvfp4::models

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+// Sessions from slices, and comparisons of what they give.
+#include "reference_models/slice/replay.hpp"
+#include "golden/io/message.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <cstdio>
+
+namespace nvfp4::models {
+namespace {
+
+std::string hex(uint64_t word, int digits) {
+  char text[17];
+  std::snprintf(text, sizeof text, "%0*llx", digits, static_cast<unsigned long long>(word));
+  return text;
+}
+
+/// A model in the slice's state before the step; HCP's channels are the caller's.
+Session session_of(const Slice &slice, const Recipe &recipe, const Place &place) {
+  const SliceStep &s = slice.step;
+  Session session =
+      make_session(place.device, place.threads, *slice.before.config, recipe, s.batch, s.sequence, true);
+  load_checkpoint(slice.before, session.model->parameters(), *slice.before.config, true);
+  session.model->parameters_changed();
+  return session;
+}
+
+/// What to record again. Throws Error for tensors that the model cannot have.
+std::vector<Tap> recorded_taps(const Slice &slice, bool &gradients) {
+  std::vector<std::string> names;
+  const std::vector<ParameterSpec> parameters = parameter_list(*slice.before.config);
+  for (const io::Tensor &t : slice.result.tensors) {
+    if (t.dtype != io::DType::f32)
+      throw Error(io::message_prefix(slice.before.source, t.name) + "expected F32, got " +
+                  std::string(io::info(t.dtype).safetensors));
+    if (t.name.starts_with("tap/")) {
+      names.push_back(t.name.substr(4));
+      continue;
+    }
+    gradients = true;
+    const std::string name = t.name.substr(5);
+    if (std::none_of(parameters.begin(), parameters.end(),
+                     [&](const ParameterSpec &p) { return p.name == name; }))
+      throw Error(io::message_prefix(slice.before.source, t.name) +
+                  "the model has no parameter of that name");
+  }
+  try {
+    return parse_taps(names, *slice.before.config);
+  } catch (const Error &error) {
+    throw Error(slice.before.source + ": " + error.what());
+  }
+}
+
+void compare(const io::Tensor &recorded, const io::Tensor &replayed, const std::string &source,
+             Identity &out) {
+  if (recorded.shape != replayed.shape)
+    throw Error(io::message_prefix(source, recorded.name) + "expected shape " +
+                io::shape_text(replayed.shape) + " of this model, got " + io::shape_text(recorded.shape));
+  const auto a = recorded.as<uint32_t>(source), b = replayed.as<uint32_t>();
+  ++out.tensors;
+  out.values += int64_t(a.size());
+  Mismatch m{recorded.name, {}, {}, {}, 0, int64_t(a.size())};
+  for (size_t i = 0; i < a.size(); ++i) {
+    if (a[i] == b[i]) continue;
+    if (m.differing++ > 0) continue;
+    m.recorded = hex(a[i], 8);
+    m.replayed = hex(b[i], 8);
+    auto rest = int64_t(i);
+    m.index.resize(recorded.shape.size());
+    for (size_t d = m.index.size(); d-- > 0; rest /= recorded.shape[d]) m.index[d] = rest % recorded.shape[d];
+  }
+  if (m.differing > 0) out.mismatches.push_back(std::move(m));
+}
+
+RecipeOutcome whole_step(const Slice &slice, const ComparedRecipe &r, const Place &place) {
+  const Session session = session_of(slice, r.recipe, place);
+  Model<float> &model = *session.model;
+  const std::map<std::string, HotChannels> &state = slice.before.state.hot_channels;
+  if (r.choose_channels)
+    complete_hot_channels(model, r.recipe, slice.step, state);
+  else
+    model.set_hot_channels(model.hot_channel_layers(state));
+  Optimizer<float> optimizer(model.parameters(), slice.step.adamw);
+  const StepResult result = run_step(model, optimizer, slice.step, {}, false);
+  const StepResult &recorded = slice.result;
+  const bool same = std::bit_cast<uint32_t>(result.loss) == std::bit_cast<uint32_t>(recorded.loss) &&
+                    result.gradients == recorded.gradients && result.digest == recorded.digest;
+  return {r.recipe.name, result.loss, result.gradient_norm, same};
+}
+
+std::vector<Recipe> bound(const std::vector<ComparedRecipe> &recipes, const std::string &family) {
+  std::vector<Recipe> out;
+  for (const ComparedRecipe &r : recipes) out.push_back(r.recipe.for_family(family));
+  return out;
+}
+
+void collect(const OperatorMeter &meter, size_t recipes, bool by_layer, Comparison &out) {
+  for (size_t i = 0; i < recipes; ++i) out.errors.push_back(meter.errors(i, by_layer));
+}
+
+} // namespace
+
+Identity replay_identically(const Slice &slice, const Place &place) {
+  bool gradients = false;
+  const std::vector<Tap> taps = recorded_taps(slice, gradients);
+  const Session session =
+      session_of(slice, parse_recipe(slice.before.recipe, slice.before.source + ": recipe"), place);
+  session.model->set_hot_channels(slice.before.state.hot_channels);
+  Optimizer<float> optimizer(session.model->parameters(), slice.step.adamw);
+  Identity out;
+  out.replayed = run_step(*session.model, optimizer, slice.step, taps, gradients);
+  const StepResult &now = out.replayed, &then = slice.result;
+  const auto number = [&](const char *name, const std::string &recorded, const std::string &replayed) {
+    ++out.values;
+    if (recorded != replayed) out.mismatches.push_back({name, {}, recorded, replayed, 1, 1});
+  };
+  // loss stands between the forward pass and the gradients
+  bool backward = false;
+  const auto loss = [&] {
+    if (!backward)
+      number("loss", hex(std::bit_cast<uint32_t>(then.loss), 8), hex(std::bit_cast<uint32_t>(now.loss), 8));
+    backward = true;
+  };
+  for (const io::Tensor &t : now.tensors) {
+    if (t.name.ends_with(".output_grad") || t.name.starts_with("grad/")) loss();
+    const auto at = std::find_if(then.tensors.begin(), then.tensors.end(),
+                                 [&](const io::Tensor &r) { return r.name == t.name; });
+    if (at != then.tensors.end()) compare(*at, t, slice.before.source, out);
+  }
+  loss();
+  number("gradients (SHA-256)", then.gradients, now.gradients);
+  number("gradient norm", hex(std::bit_cast<uint64_t>(then.gradient_norm), 16),
+         hex(std::bit_cast<uint64_t>(now.gradient_norm), 16));
+  number("state after the step", then.digest, now.digest);
+  return out;
+}
+
+Comparison compare_recipes(const Slice &slice, const std::vector<ComparedRecipe> &recipes, bool by_layer,
+                           const Place &place) {
+  const ModelConfig &config = *slice.before.config;
+  Comparison out;
+  const Session session = session_of(slice, load_recipe("bf16"), place);
+  OperatorMeter meter(*session.backend, *session.engine,
+                      bound(recipes, std::string(to_string(config.family))), linear_roles_of(config));
+  const std::map<std::string, HotChannels> &state = slice.before.state.hot_channels;
+  session.model->observer = [&](const LinearObservation<float> &o) {
+    OperatorInput input{*o.weight, o.rows, o.input, o.output_grad, {}};
+    const auto hot = state.find(std::to_string(o.layer) + "." + std::string(o.role));
+    if (hot != state.end()) input.hot = hot->second;
+    meter.measure(input, {slice.step.seed, slice.step.step - 1, 0, false});
+    ++out.operators;
+  };
+  out.bf16_loss = float(run_micro_batches(*session.model, slice.step));
+  out.operators /= slice.step.accumulation;
+  for (const ComparedRecipe &r : recipes) out.outcomes.push_back(whole_step(slice, r, place));
+  collect(meter, recipes.size(), by_layer, out);
+  return out;
+}
+
+Comparison compare_recipes(const OperatorFile &file, const std::vector<ComparedRecipe> &recipes,
+                           bool by_layer, const Place &place) {
+  Comparison out;
+  if (place.device != "cpu") throw Error("operators of another program are measured with --device cpu");
+  const std::unique_ptr<Backend<float>> backend = make_cpu_backend(place.threads);
+  const std::unique_ptr<OperandEngine> engine = make_cpu_operand_engine(place.threads);
+  OperatorMeter meter(*backend, *engine, bound(recipes, file.family));
+  for (const RecordedOperator &o : file.operators) {
+    const auto upload = [&](const std::vector<float> &values) {
+      Array<float> array(*backend, int64_t(values.size()));
+      backend->upload(array.data(), values.data(), values.size() * sizeof(float));
+      return array;
+    };
+    const Array<float> x = upload(o.input), w = upload(o.weight), bias = upload(o.bias),
+                       dy = upload(o.output_grad);
+    OperatorInput input;
+    input.weight.role = o.role;
+    input.weight.layer = o.layer;
+    input.weight.layers = file.layers;
+    input.weight.in = o.in;
+    input.weight.out = o.out;
+    input.weight.weight = w.data();
+    input.weight.bias = o.bias.empty() ? nullptr : bias.data();
+    input.weight.id = uint64_t(out.operators);
+    input.rows = o.rows;
+    input.input = x.data();
+    input.output_grad = o.output_grad.empty() ? nullptr : dy.data();
+    meter.measure(input, {0, 0, 0, false});
+    ++out.operators;
+  }
+  collect(meter, recipes.size(), by_layer, out);
+  return out;
+}
+
+Recipe with_unit(Recipe recipe, const std::string &name) {
+  const Unit &unit = find_unit(name);
+  const UnitRule &u = unit.rule;
+  const std::string format = u.scale_block == 0           ? "bf16"
+                             : u.scale == FormatId::ue4m3 ? "nvfp4"
+                             : u.a == FormatId::e2m1      ? "mxfp4"
+                                                          : "mxfp8";
+  bool used = false;
+  for (auto &[key, linear] : recipe.linears)
+    for (GemmRecipe *g : {&linear.fprop, &linear.dgrad, &linear.wgrad}) {
+      if (to_string(g->a.format) != format) continue;
+      used = true;
+      g->unit.clear();
+    }
+  if (!used)
+    throw Error("no product of recipe '" + recipe.name + "' has the format of unit " + unit.name() + " (" +
+                format + ")");
+  recipe.units[format] = unit.name();
+  check_recipe(recipe, "recipe " + recipe.name + " with --unit");
+  return recipe;
+}
+
+} // namespace nvfp4::models

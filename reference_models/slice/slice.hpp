@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+// A training slice: the whole state and input of one optimizer step, and what the step produced, as one
+// safetensors file. README.md is the format.
+#pragma once
+#include "reference_models/train/checkpoint.hpp"
+#include "reference_models/train/optimizer.hpp"
+
+#include <string>
+#include <vector>
+
+namespace nvfp4::models {
+
+/// What a step takes besides the state before it.
+struct SliceStep {
+  int64_t step = 1; ///< from 1; the state before it has step - 1 behind it
+  uint64_t seed = 1;
+  int64_t accumulation = 1, batch = 1, sequence = 1;
+  float learning_rate = 0;
+  AdamWOptions adamw;
+  std::vector<int32_t> tokens; ///< (accumulation, batch, sequence + 1)
+  std::vector<float> weights;  ///< of the targets, (accumulation, batch, sequence)
+};
+
+struct StepResult {
+  float loss = 0;           ///< nats per token, mean over the step
+  double gradient_norm = 0; ///< before clipping
+  std::string gradients;    ///< SHA-256 of all gradients in the model's order
+  std::string digest;       ///< of parameters, moments and counter after the step, as in log.jsonl
+  std::vector<io::Tensor>
+      tensors; ///< "tap/NAME" and "grad/PARAMETER", in the order in which the step makes them
+};
+
+struct Slice {
+  Checkpoint before; ///< config, recipe, parameters, moments, HCP's state
+  SliceStep step;
+  StepResult result; ///< tensors: in the order of the file
+};
+
+/// Atomic. `before` is what checkpoint_file() gives of the model before the step.
+void save_slice(const std::string &path, io::TensorFile before, const SliceStep &step,
+                const StepResult &result);
+
+/// Whether a file says that it is a slice of this program; else it may hold operators of another
+/// (operator_file.hpp).
+[[nodiscard]] bool is_slice(const io::TensorFile &file);
+/// Throws Error for files of another format or version, and where numbers, shapes or tensors are missing or
+/// wrong.
+[[nodiscard]] Slice parse_slice(io::TensorFile file, const std::string &source);
+
+} // namespace nvfp4::models

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+// One optimizer step as the trainer takes it, from a slice's inputs, with what a slice keeps of it.
+#pragma once
+#include "reference_models/slice/slice.hpp"
+#include "reference_models/slice/taps.hpp"
+
+namespace nvfp4::models {
+
+/// Runs step `s` of a model that holds the state before it, and leaves the state after it. gradients: also
+/// every parameter's gradient, summed over the step, before clipping.
+[[nodiscard]] StepResult run_step(Model<float> &model, Optimizer<float> &optimizer, const SliceStep &s,
+                                  std::span<const Tap> taps, bool gradients);
+
+/// Forward and backward of the step's micro-batches without the optimizer; returns the loss. `after_forward`
+/// is called between a micro-batch's forward and its loss.
+double run_micro_batches(Model<float> &model, const SliceStep &s,
+                         const std::function<void()> &after_forward = {});
+
+/// HCP's channels for layers under a recipe for which `state` has none that fit: chosen on the step's first
+/// micro-batch. Those of `state` that fit are set.
+void complete_hot_channels(Model<float> &model, const Recipe &recipe, const SliceStep &s,
+                           const std::map<std::string, HotChannels> &state);
+
+} // namespace nvfp4::models

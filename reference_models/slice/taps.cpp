@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+// Names of taps, and where a model has them.
+#include "reference_models/slice/taps.hpp"
+#include "golden/io/message.hpp"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+
+namespace nvfp4::models {
+namespace {
+
+constexpr std::array<std::string_view, 3> kKinds = {"input", "output", "output_grad"};
+
+[[noreturn]] void unknown(const std::string &name, const ModelConfig &config) {
+  std::string roles;
+  for (const std::string &role : linear_roles_of(config))
+    roles.append(roles.empty() ? "" : ", ").append(role);
+  throw Error("unknown tap " + io::in_quotes(name) +
+              "; expected ROLE.input, ROLE.output or ROLE.output_grad, with layers.0. to layers." +
+              std::to_string(config.layers - 1) + ". before it for one layer; ROLE is one of " + roles);
+}
+
+/// Takes "layers.N." off the front; -1 where there is none.
+int64_t take_layer(std::string_view &rest) {
+  constexpr std::string_view kLayers = "layers.";
+  if (!rest.starts_with(kLayers)) return -1;
+  int64_t layer = -1;
+  const auto [end, code] = std::from_chars(rest.data() + kLayers.size(), rest.data() + rest.size(), layer);
+  if (code != std::errc() || layer < 0 || end == rest.data() + rest.size() || *end != '.') return -1;
+  rest.remove_prefix(size_t(end - rest.data()) + 1);
+  return layer;
+}
+
+} // namespace
+
+std::string Tap::name(const ModelConfig &config) const {
+  const std::string module = layer >= config.layers ? role : "layers." + std::to_string(layer) + "." + role;
+  return module + "." + std::string(kKinds[size_t(kind)]);
+}
+
+std::vector<std::string> linear_roles_of(const ModelConfig &config) {
+  std::vector<std::string> roles;
+  const std::string mixer = mixer_path(config, 0), block = "model.layers.0.";
+  for (const ParameterSpec &p : parameter_list(config)) {
+    if (!p.name.starts_with(block) || !p.name.ends_with(".weight")) continue;
+    const std::string module = p.name.substr(0, p.name.size() - 7);
+    const std::string role =
+        module.starts_with(mixer) ? "attn." + module.substr(mixer.size()) : module.substr(block.size());
+    if (std::find(linear_roles().begin(), linear_roles().end(), role) != linear_roles().end())
+      roles.push_back(role);
+  }
+  roles.emplace_back("lm_head");
+  return roles;
+}
+
+std::vector<Tap> parse_taps(std::span<const std::string> names, const ModelConfig &config) {
+  const std::vector<std::string> roles = linear_roles_of(config);
+  std::vector<std::pair<std::array<int64_t, 4>, Tap>> found; // with the place in the step
+  for (const std::string &name : names) {
+    std::string_view rest = name;
+    if (rest.starts_with("model.")) rest.remove_prefix(6);
+    const int64_t layer = take_layer(rest);
+    const size_t dot = rest.rfind('.');
+    if (dot == std::string_view::npos) unknown(name, config);
+    std::string role(rest.substr(0, dot));
+    if (role.starts_with("self_attn.")) role.erase(0, 5);
+    const auto kind = std::find(kKinds.begin(), kKinds.end(), rest.substr(dot + 1));
+    const auto at = std::find(roles.begin(), roles.end(), role);
+    const bool head = role == "lm_head";
+    if (kind == kKinds.end() || at == roles.end() || layer >= config.layers || (head && layer >= 0))
+      unknown(name, config);
+    const int64_t first = head ? config.layers : std::max<int64_t>(layer, 0);
+    const int64_t last = head || layer >= 0 ? first : config.layers - 1;
+    for (int64_t l = first; l <= last; ++l) {
+      const Tap tap{Tap::Kind(kind - kKinds.begin()), l, role};
+      const bool backward = tap.kind == Tap::Kind::output_grad;
+      found.push_back({{backward, backward ? -l : l, at - roles.begin(), kind - kKinds.begin()}, tap});
+    }
+  }
+  std::sort(found.begin(), found.end(), [](const auto &x, const auto &y) { return x.first < y.first; });
+  std::vector<Tap> taps;
+  for (const auto &[place, tap] : found)
+    if (taps.empty() || taps.back() != tap) taps.push_back(tap);
+  return taps;
+}
+
+TapCollector::TapCollector(Model<float> &model, std::span<const Tap> taps) : model_(model) {
+  for (const Tap &tap : taps) kept_.push_back({tap});
+  if (kept_.empty()) return;
+  model_.output_observer = [this](int64_t layer, std::string_view role, const float *output) {
+    keep(Tap::Kind::output, layer, role, output, model_.config().hidden);
+  };
+  model_.observer = [this](const LinearObservation<float> &o) {
+    keep(Tap::Kind::input, o.layer, o.role, o.input, o.weight->in);
+    keep(Tap::Kind::output_grad, o.layer, o.role, o.output_grad, o.weight->out);
+  };
+}
+
+TapCollector::~TapCollector() {
+  model_.output_observer = nullptr;
+  model_.observer = nullptr;
+}
+
+void TapCollector::keep(Tap::Kind kind, int64_t layer, std::string_view role, const float *data,
+                        int64_t width) {
+  for (Kept &k : kept_) {
+    if (k.tap.kind != kind || k.tap.layer != layer || k.tap.role != role) continue;
+    const std::vector<float> values =
+        to_host(model_.parameters().backend(), data, model_.batch() * model_.length() * width);
+    k.values.insert(k.values.end(), values.begin(), values.end());
+    k.width = width;
+  }
+}
+
+void TapCollector::after_forward() {
+  if (kept_.empty()) return;
+  const ModelConfig &config = model_.config();
+  std::map<std::string, const Activation<float> *> by_name;
+  const std::vector<Activation<float>> all = model_.activations();
+  for (const Activation<float> &a : all) by_name[a.name] = &a;
+  for (const Kept &k : kept_) {
+    if (k.tap.kind != Tap::Kind::output) continue;
+    if (k.tap.role == "lm_head") {
+      keep(k.tap.kind, k.tap.layer, k.tap.role, model_.logits(), config.vocabulary);
+      continue;
+    }
+    std::string module = k.tap.role.starts_with("attn.")
+                             ? mixer_path(config, k.tap.layer) + k.tap.role.substr(5)
+                             : "model.layers." + std::to_string(k.tap.layer) + "." + k.tap.role;
+    if (module.ends_with("gk_proj.1"))
+      module.resize(module.size() - 2); // the low-rank pair's output has the pair's name
+    const auto at = by_name.find(module);
+    if (at != by_name.end())
+      keep(k.tap.kind, k.tap.layer, k.tap.role, at->second->data, at->second->shape.back());
+  }
+}
+
+std::vector<io::Tensor> TapCollector::tensors() const {
+  std::vector<io::Tensor> out;
+  for (const Kept &k : kept_) {
+    if (k.width == 0) throw Error("the model did not show " + k.tap.name(model_.config()));
+    const int64_t rows = int64_t(k.values.size()) / k.width;
+    out.push_back(io::Tensor::from("tap/" + k.tap.name(model_.config()),
+                                   {rows / model_.length(), model_.length(), k.width}, k.values));
+  }
+  return out;
+}
+
+} // namespace nvfp4::models

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+// Taps: intermediate tensors of a step by name. A tap is what a linear layer reads, what it makes, or the
+// gradient that comes back to it.
+#pragma once
+#include "golden/io/tensor.hpp"
+#include "reference_models/model/model.hpp"
+
+namespace nvfp4::models {
+
+struct Tap {
+  enum class Kind : uint8_t { input, output, output_grad };
+  Kind kind = Kind::input;
+  int64_t layer = 0; ///< lm_head: the number of layers
+  std::string role;  ///< "attn.o_proj", "lm_head"
+
+  /// "layers.2.attn.o_proj.input", "lm_head.output".
+  [[nodiscard]] std::string name(const ModelConfig &config) const;
+  bool operator==(const Tap &) const = default;
+};
+
+/// Roles of the linear layers that a model has, in the order of its parameters; lm_head last.
+[[nodiscard]] std::vector<std::string> linear_roles_of(const ModelConfig &config);
+
+/// From names as Tap::name gives them, or without the layer ("attn.o_proj.input": of every layer); "model."
+/// and "self_attn" are understood. In the order of a step: inputs and outputs by layer, then output gradients
+/// from the head back; each once. An Error lists the names there are.
+[[nodiscard]] std::vector<Tap> parse_taps(std::span<const std::string> names, const ModelConfig &config);
+
+/// Copies taps out of a model while it runs. Construct before the first micro-batch; it uses the model's
+/// observers.
+class TapCollector {
+public:
+  TapCollector(Model<float> &model, std::span<const Tap> taps);
+  ~TapCollector();
+  TapCollector(const TapCollector &) = delete;
+  TapCollector &operator=(const TapCollector &) = delete;
+
+  /// Between forward and loss of each micro-batch.
+  void after_forward();
+  /// "tap/NAME" (micro-batches * batch, sequence, width), F32, in the order of the taps.
+  [[nodiscard]] std::vector<io::Tensor> tensors() const;
+
+private:
+  void keep(Tap::Kind kind, int64_t layer, std::string_view role, const float *data, int64_t width);
+
+  struct Kept {
+    Tap tap;
+    int64_t width = 0;
+    std::vector<float> values = {};
+  };
+  Model<float> &model_;
+  std::vector<Kept> kept_;
+};
+
+} // namespace nvfp4::models
