@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The directed vectors say what their text says: the words below are written down by hand, not taken from the emulator.
+// The directed vectors say what their text says: the words below are written down by hand, not taken from the
+// emulator.
 #include "emulator/gemm/gemm.hpp"
 #include "gpu/blackwell/directed.hpp"
 #include "tests/catch.hpp"

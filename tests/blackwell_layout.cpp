@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The layouts that gpu/blackwell's kernels use, held against a second transcription of the PTX ISA 9.1: a simulated
-// warp loads fragments and scales as the kernel does, and a simulated tensor core reads them as the ISA says.
+// The layouts that gpu/blackwell's kernels use, held against a second transcription of the PTX ISA 9.1: a
+// simulated warp loads fragments and scales as the kernel does, and a simulated tensor core reads them as the
+// ISA says.
 #include "gpu/blackwell/fragments.hpp"
 #include "tests/catch.hpp"
 
@@ -65,7 +66,8 @@ TEST_CASE("a tile's swizzle is the canonical one and fills the tile", "[blackwel
   for (int row = 0; row < kTileRows; ++row)
     for (int step = 0; step < kStepsPerTile; ++step)
       for (int chunk = 0; chunk < 2; ++chunk) {
-        // ((8,m),(T,2k)):((8T,SBO),(1,T)) in bytes, from the start address that the descriptor of the step gives
+        // ((8,m),(T,2k)):((8T,SBO),(1,T)) in bytes, from the start address that the descriptor of the step
+        // gives
         const uint64_t descriptor = operand_descriptor(0, step);
         const int start = int(descriptor & 0x3FFF) << 4, stride = int(descriptor >> 32 & 0x3FFF) << 4;
         const int linear = start + row % 8 * 128 + row / 8 * stride + chunk * 16;
@@ -84,7 +86,8 @@ TEST_CASE("mma fragments: every element of A and B lands where the ISA reads it"
           const int byte = ldmatrix_byte(address_a, lane, i / 8) + i % 8 / 2;
           const At at = isa_a(lane, i);
           REQUIRE(tile.row(byte) == row + at.row);
-          REQUIRE(2 * tile.column(byte) + i % 2 == kStepK * step + at.k); // the even element is the low nibble
+          REQUIRE(2 * tile.column(byte) + i % 2 ==
+                  kStepK * step + at.k); // the even element is the low nibble
           ++seen_a[size_t(at.row)][size_t(at.k)];
         }
         const auto address_b = [&](int l) { return ldmatrix_b(l, row, step); };
@@ -128,7 +131,8 @@ TEST_CASE("mma outputs: every (row, column) is held exactly once", "[blackwell]"
           const At at = isa_d(lane, i);
           REQUIRE(p.row == at.row);
           REQUIRE(p.col == at.k);
-          const int row = warp / 4 * 64 + fragment / 4 * 16 + p.row, col = warp % 4 * 32 + fragment % 4 * 8 + p.col;
+          const int row = warp / 4 * 64 + fragment / 4 * 16 + p.row,
+                    col = warp % 4 * 32 + fragment % 4 * 8 + p.col;
           ++seen.at(size_t(row * kTileRows + col));
         }
   for (const int count : seen) REQUIRE(count == 1);
@@ -141,7 +145,8 @@ TEST_CASE("mma scales: the selected lane and bytes hold the row's scales of the 
     // the K piece's scales as the 128x4 layout stores them: value = row * cols + column
     std::vector<int> scales(size_t(scale_size_128x4(kTileRows, cols)), -1);
     for (int row = 0; row < kTileRows; ++row)
-      for (int col = 0; col < cols; ++col) scales.at(size_t(scale_offset_128x4(row, col, cols))) = row * cols + col;
+      for (int col = 0; col < cols; ++col)
+        scales.at(size_t(scale_offset_128x4(row, col, cols))) = row * cols + col;
     for (const int value : scales) REQUIRE(value >= 0);
     for (int step = 0; step < kStepsPerTile; ++step) {
       const int base = scale_tile(step, block) * kScaleTileBytes, byte = scale_byte(step, block);
@@ -154,7 +159,8 @@ TEST_CASE("mma scales: the selected lane and bytes hold the row's scales of the 
             const int at = word(lane, warp_row + 32 * (fragment / 2));
             REQUIRE(at % 4 == 0);
             for (int s = 0; s < per_step; ++s)
-              REQUIRE(scales.at(size_t(at + byte + s)) == (warp_row + 16 * fragment + m) * cols + step * per_step + s);
+              REQUIRE(scales.at(size_t(at + byte + s)) ==
+                      (warp_row + 16 * fragment + m) * cols + step * per_step + s);
           }
       for (int warp_col = 0; warp_col < kTileRows; warp_col += 32)
         for (int fragment = 0; fragment < 4; ++fragment)
@@ -162,14 +168,16 @@ TEST_CASE("mma scales: the selected lane and bytes hold the row's scales of the 
             const int lane = isa_scale_lane_b(n, thread_id_b(fragment));
             const int at = word(lane, warp_col);
             for (int s = 0; s < per_step; ++s)
-              REQUIRE(scales.at(size_t(at + byte + s)) == (warp_col + 8 * fragment + n) * cols + step * per_step + s);
+              REQUIRE(scales.at(size_t(at + byte + s)) ==
+                      (warp_col + 8 * fragment + n) * cols + step * per_step + s);
           }
     }
   }
 }
 
 TEST_CASE("tcgen05 scales: the copied tile is lane = row % 32, column = row / 32", "[blackwell]") {
-  // tcgen05.cp.32x128b reads 32 rows of 16 bytes: 8 rows are contiguous, groups of 8 stand the stride offset apart
+  // tcgen05.cp.32x128b reads 32 rows of 16 bytes: 8 rows are contiguous, groups of 8 stand the stride offset
+  // apart
   const uint64_t descriptor = scale_descriptor(0);
   const int stride = int(descriptor >> 32 & 0x3FFF) << 4;
   REQUIRE(descriptor >> 61 == 0);
@@ -182,14 +190,16 @@ TEST_CASE("tcgen05 scales: the copied tile is lane = row % 32, column = row / 32
 }
 
 TEST_CASE("tcgen05 descriptors have the fields of tables 40 and 44", "[blackwell]") {
-  const auto field = [](uint64_t word, int low, int bits) { return int(word >> low & ((uint64_t{1} << bits) - 1)); };
+  const auto field = [](uint64_t word, int low, int bits) {
+    return int(word >> low & ((uint64_t{1} << bits) - 1));
+  };
   const uint64_t d = operand_descriptor(0x2C400, 3);
   REQUIRE(field(d, 0, 14) == (0x2C460 & 0x3FFFF) >> 4);
   REQUIRE(field(d, 32, 14) == 1024 >> 4);
   REQUIRE(field(d, 46, 3) == 1);
-  REQUIRE(field(d, 49, 3) == 0);  // tiles start on 1024-byte boundaries
-  REQUIRE(field(d, 52, 9) == 0);  // relative leading offset; fixed zeros
-  REQUIRE(field(d, 61, 3) == 2);  // 128-byte swizzle
+  REQUIRE(field(d, 49, 3) == 0); // tiles start on 1024-byte boundaries
+  REQUIRE(field(d, 52, 9) == 0); // relative leading offset; fixed zeros
+  REQUIRE(field(d, 61, 3) == 2); // 128-byte swizzle
   for (const bool ue8m0 : {false, true})
     for (const int id : {0, 2}) {
       const uint32_t i = instruction_descriptor(128, 128, ue8m0, id);

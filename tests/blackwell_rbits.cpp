@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The directed inputs that find the order of cvt.rs's random bits, tried on a simulated instruction with every
-// published order, with shuffled ones, and with instructions that no order explains.
+// The directed inputs that find the order of cvt.rs's random bits, tried on a simulated instruction with
+// every published order, with shuffled ones, and with instructions that no order explains.
 #include "emulator/formats/stochastic.hpp"
 #include "gpu/blackwell/rbits.hpp"
 #include "tests/catch.hpp"
@@ -78,7 +78,7 @@ TEST_CASE("results that no order explains are refused", "[blackwell]") {
   CHECK_FALSE(rbits_map(convert(shared, probes))); // two places on one byte
   std::vector<uint32_t> codes = convert(rbits_sm103(), probes);
   codes[0] = 4;
-  CHECK_FALSE(rbits_map(codes)); // an impossible code
+  CHECK_FALSE(rbits_map(codes));                                  // an impossible code
   CHECK_FALSE(rbits_map(std::vector<uint32_t>(codes.size(), 2))); // the bits do nothing
   CHECK_FALSE(rbits_map(std::vector<uint32_t>(3, 2)));            // too few
 }

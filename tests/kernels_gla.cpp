@@ -162,3 +162,17 @@ TEST_CASE("a reset in one token forgets everything before it") {
         std::vector<float>(before.begin() + reset * 8, before.end()));
   CHECK(a.o[0] != before[0]);
 }
+
+TEST_CASE("mild gates after strong ones keep their decays to 1e-4") {
+  const auto fast = make_cpu_backend(1);
+  Random random(6);
+  for (const float strong : {-7.5f, -20.0f}) {
+    Gla<float> a({1, 64, 1, 16, 16}, {-0.05, 0}, random);
+    for (int64_t i = 0; i < 40 * 16; ++i) a.g[size_t(i)] = strong;
+    a.forward(*fast);
+    const double error = difference(a.o, recurrence(a));
+    INFO("gates of " << strong << ", then mild: " << error);
+    CHECK(error < 1e-4);
+    CHECK(error > 1e-6); // the loss is there: README.md says so
+  }
+}

@@ -41,7 +41,7 @@ TrainResult result_for(const TrainOptions &o) {
   const double loss = o.recipe == "bf16"    ? base
                       : o.recipe == "nvfp4" ? base * (1 + 0.01 * double(o.seed))
                                             : base * 0.99;
-  return {o.steps, loss + 1, loss, loss + 0.5, loss, "digest"};
+  return {o.steps, loss + 1, loss, loss + 0.5, loss, 0, "digest"};
 }
 
 struct Trainer {
@@ -256,7 +256,7 @@ TEST_CASE("options: every field goes to JSON and back") {
   const Json json = options_to_json(o);
   for (const auto &[key, value] : json.items()) CHECK(set_option(back, key, value, ""));
   CHECK(options_to_json(back) == options_to_json(o));
-  CHECK(options_to_json(o).size() == 28);
+  CHECK(options_to_json(o).size() == 31);
   CHECK_FALSE(set_option(back, "nonsense", 1, ""));
   CHECK(first_difference(o, options_to_json(o)).empty());
   back.threads = 3;

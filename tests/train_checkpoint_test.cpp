@@ -83,9 +83,16 @@ TEST_CASE("checkpoints that do not fit are refused", "[train]") {
   io::write_tensors(path, file);
   CHECK(refusal([&] { (void)read_checkpoint(path); }).find("version") != std::string::npos);
   file.metadata.clear();
-  file.tensors.push_back(io::Tensor::from("lm_head.weight", {256, 128}, std::vector<float>(256 * 128)));
+  io::Tensor head = file.at("model.embeddings.weight");
+  head.name = "lm_head.weight";
+  file.tensors.push_back(head);
   io::write_tensors(path, file); // as another program writes it, with the tied head stored
   CHECK_NOTHROW(load_checkpoint(read_checkpoint(path), parameters, tiny, false));
+  file.tensors.back().data[5] ^= std::byte{1};
+  io::write_tensors(path, file);
+  CHECK(refusal([&] {
+          load_checkpoint(read_checkpoint(path), parameters, tiny, false);
+        }).find("differs from the embedding") != std::string::npos);
 }
 
 TEST_CASE("AdamW as published, with decay of matrices only", "[train]") {

@@ -45,23 +45,54 @@ for isa in avx2 scalar; do
   cmp -s <(bits whole) <(bits $isa) || say "$isa gives other bits"
 done
 
-# killed again and again, then finished: every line and the checkpoint as if nothing had happened
-resume=
-for try in 1 2 3 4 5 6 7 8 9; do
+# killed again and again in mid-run, then finished: every line and the checkpoint as if nothing had happened. The recipe
+# rounds weights stochastically and validates in between, so that nothing may leak from one step to the next.
+cat >sr.json <<'JSON'
+{"name": "sr", "linears": {"x": {"fprop": {"a": "nvfp4", "b": {"format": "nvfp4", "rounding": "sr-carry8"}},
+  "dgrad": {"a": {"format": "nvfp4", "rounding": "sr-carry8"}, "b": "nvfp4"}, "wgrad": {"a": "nvfp4", "b": "nvfp4"}, "hcp": {"period": 4}}},
+ "default": "x"}
+JSON
+run="--model gla --size tiny --recipe ./sr.json --data text.txt --steps 40 --batch 2 --sequence 32 --accumulation 2 --seed 3 --checkpoint-every 3 --diagnostics-every 5 --eval-every 4 --eval-batches 2"
+"$nvfp4" train $run --out unkilled >out.txt 2>err.txt || say "train: $(cat err.txt)"
+resume= kills=0
+for lines in 2 7 8 14 21 28; do
   "$nvfp4" train $run --out killed $resume >out.txt 2>&1 &
   pid=$!
-  sleep "0.$((try * 37 % 90 + 5))"
-  kill -9 $pid 2>/dev/null
+  for wait in $(seq 1 3000); do
+    [ "$(cat killed/log.jsonl 2>/dev/null | wc -l)" -ge $lines ] && break
+    kill -0 $pid 2>/dev/null || break
+    sleep 0.01
+  done
+  kill -9 $pid 2>/dev/null && kills=$((kills + 1))
   wait $pid 2>/dev/null
-  [ -f killed/run.json ] && resume=--resume
+  resume=--resume
 done
+[ $kills -ge 4 ] || say "only $kills of 6 kills met a running program"
+[ "$(wc -l <killed/log.jsonl)" -lt 40 ] || say "the last kill came after the end"
 "$nvfp4" train $run --out killed $resume >out.txt 2>&1 || say "resume after kill -9: $(cat out.txt)"
-cmp -s <(bits whole) <(bits killed) || say "a killed and resumed run has another log"
-cmp -s whole/checkpoint.safetensors killed/checkpoint.safetensors || say "a killed and resumed run has another checkpoint"
-cmp -s whole/diagnostics.jsonl killed/diagnostics.jsonl || say "a killed and resumed run has other diagnostics"
+cmp -s <(bits unkilled) <(bits killed) || say "a killed and resumed run has another log"
+cmp -s unkilled/checkpoint.safetensors killed/checkpoint.safetensors || say "a killed and resumed run has another checkpoint"
+cmp -s unkilled/diagnostics.jsonl killed/diagnostics.jsonl || say "a killed and resumed run has other diagnostics"
+
+ls -A killed | grep -q tmp && say "unfinished files stayed behind"
+grep -q '"diverged":true' killed/log.jsonl && say "the run diverged"
+
+# one process a folder; a checkpoint of another run is not continued
+"$nvfp4" train $run --out twice >out.txt 2>&1 &
+pid=$!
+for wait in $(seq 1 500); do [ -s twice/log.jsonl ] && break; sleep 0.01; done
+bad "another process" train $run --out twice --resume
+kill -9 $pid 2>/dev/null
+wait $pid 2>/dev/null
+cp -r unkilled foreign
+sed -i 's/"digest":"[0-9a-f]*"/"digest":"0000000000000000"/' foreign/log.jsonl
+bad "not the one that log.jsonl has" train $run --out foreign --resume
+run="--model gla --size tiny --recipe chon --data text.txt --steps 12 --batch 2 --sequence 32 --seed 3 --checkpoint-every 3 --diagnostics-every 5"
+"$nvfp4" train ${run/--steps 12/--steps 5} --out wild --lr 1e30 >out.txt 2>&1 || say "a diverging run: $(cat out.txt)"
+grep -q "DIVERGED" out.txt || say "a diverged run was reported as good: $(cat out.txt)"
 
 # a full disk: one line, and what was there stays
-if (ulimit -f 200; "$nvfp4" train $run --out full >out.txt 2>err.txt); then say "a full disk went unnoticed"; fi
+if (ulimit -f 200; exec "$nvfp4" train $run --out full >out.txt 2>err.txt); then say "a full disk went unnoticed"; fi
 [ "$(wc -l <err.txt)" -eq 1 ] || say "a full disk gives $(wc -l <err.txt) lines"
 
 # evaluate and dump
@@ -98,6 +129,12 @@ bad "empty.txt" train --data empty.txt --out x
 bad "short.txt" train --data short.txt --out x
 bad "schedule" train $run --out x --schedule linear
 bad "--steps" train ${run/--steps 12/--steps 0} --out x
+bad "final learning rate" train $run --out x --final-lr 2
+bad "--threads" train $run --out x --threads 100000
+bad "--threads" eval --checkpoint c.safetensors --data text.txt --threads -5
+bad "--set" train $run --out x --set hidden
+bad "multiple" train $run --out x --set heads=3
+bad "tools/corpus" train --out x
 bad "device" train $run --out x --device tpu
 bad "shape" eval --checkpoint c.safetensors --model qwen3 --size small --data text.txt
 bad "expected tensor" eval --checkpoint c.safetensors --model gla --size tiny --data text.txt

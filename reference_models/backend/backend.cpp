@@ -10,7 +10,13 @@
 namespace nvfp4::models {
 namespace {
 
-int thread_count(int threads) { return threads > 0 ? threads : std::max(1, omp_get_max_threads()); }
+int thread_count(int threads) {
+  constexpr int kMost = 1024;
+  if (threads < 0 || threads > kMost)
+    throw Error("expected --threads of 0 (all) to " + std::to_string(kMost) + ", got " +
+                std::to_string(threads));
+  return threads > 0 ? threads : std::clamp(omp_get_max_threads(), 1, kMost);
+}
 
 } // namespace
 

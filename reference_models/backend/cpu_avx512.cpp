@@ -55,8 +55,8 @@ NVFP4_INLINE void tile(int64_t depth, const float *a, int64_t a_row, int64_t a_c
 } // namespace
 
 template <> struct Multiply<Avx512, float> {
-  __attribute__((noinline)) static void run(int64_t m, int64_t n, int64_t k, View<const float> a, View<const float> b, View<float> c,
-                  bool add) {
+  __attribute__((noinline)) static void run(int64_t m, int64_t n, int64_t k, View<const float> a,
+                                            View<const float> b, View<float> c, bool add) {
     alignas(64) float panel[kDepth * kCols];
     for (int64_t j = 0; j < n; j += kCols) {
       const int64_t cols = n - j < kCols ? n - j : kCols;

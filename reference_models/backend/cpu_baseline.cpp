@@ -7,7 +7,8 @@
 namespace nvfp4::models {
 
 template <class T> struct Multiply<Baseline, T> {
-  __attribute__((noinline)) static void run(int64_t m, int64_t n, int64_t k, View<const T> a, View<const T> b, View<T> c, bool add) {
+  __attribute__((noinline)) static void run(int64_t m, int64_t n, int64_t k, View<const T> a, View<const T> b,
+                                            View<T> c, bool add) {
     for (int64_t i = 0; i < m; ++i)
       for (int64_t j = 0; j < n; ++j) {
         T acc = add ? c(i, j) : T(0);

@@ -15,10 +15,11 @@
 
 #define NVFP4_MODEL_KERNELS(X)                                                                               \
   X(Add)                                                                                                     \
-  X(AddBias) X(AccumulateColumns) X(Scale) X(SquareSums) X(DigestSums) X(AdamW) X(SwigluForward)             \
-      X(SwigluBackward) X(GateForward) X(GateBackward) X(RmsNormForward) X(RmsNormBackward)                  \
-          X(GatedNormForward) X(GatedNormBackward) X(EmbeddingForward) X(EmbeddingBackward) X(CrossEntropy)  \
-              X(Matmul) X(GlaForward) X(GlaBackward) X(RopeForward) X(RopeBackward) X(AttentionForward)      \
+  X(AddBias)                                                                                                 \
+  X(AccumulateColumns) X(Scale) X(SquareSums) X(DigestSums) X(AdamW) X(SwigluForward) X(SwigluBackward)      \
+      X(GateForward) X(GateBackward) X(RmsNormForward) X(RmsNormBackward) X(GatedNormForward)                \
+          X(GatedNormBackward) X(EmbeddingForward) X(EmbeddingBackward) X(CrossEntropy) X(Matmul)            \
+              X(GlaForward) X(GlaBackward) X(RopeForward) X(RopeBackward) X(AttentionForward)                \
                   X(AttentionBackward) X(AttentionStatistics) X(ConvolutionForward) X(ConvolutionBackward)   \
                       X(L2NormForward) X(L2NormBackward) X(DeltaGateForward) X(DeltaGateBackward)            \
                           X(DeltaForward) X(DeltaBackward)

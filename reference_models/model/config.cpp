@@ -11,6 +11,7 @@
 #include <array>
 #include <cmath>
 #include <functional>
+#include <sstream>
 
 namespace nvfp4::models {
 namespace {
@@ -41,7 +42,7 @@ constexpr Preset kPresets[] = {
     {Family::qwen2_5, "small", 256, 256, 6, 8, 4, 256, 256, 768, true},
     {Family::gdn, "tiny", 256, 128, 4, 2, 2, 64, 128, 384, true},
     {Family::gdn, "small", 256, 256, 6, 4, 4, 128, 256, 768, true},
-    {Family::gdn, "gdn-340m", 32000, 1024, 21, 6, 6, 1536, 3072, 2816, true},
+    {Family::gdn, "gdn-340m", 32000, 1024, 21, 6, 6, 1536, 3072, 2816, false},
 };
 
 /// Calls f(name, field) for every field but family and name.
@@ -154,12 +155,31 @@ ModelConfig preset(Family family, std::string_view size) {
               " is unknown: expected " + known + ", or a JSON file as --model");
 }
 
-ModelConfig find_model(const std::string &model, const std::string &size) {
+ModelConfig find_model(const std::string &model, const std::string &size, const std::string &changes) {
+  ModelConfig config;
   if (model.size() > 5 && model.ends_with(".json")) {
     const std::vector<std::byte> bytes = io::read_file(model);
-    return config_from_json({reinterpret_cast<const char *>(bytes.data()), bytes.size()}, model);
+    config = config_from_json({reinterpret_cast<const char *>(bytes.data()), bytes.size()}, model);
+  } else {
+    config = preset(parse_family(model), size);
   }
-  return preset(parse_family(model), size);
+  if (changes.empty()) return config;
+  auto json = nlohmann::ordered_json::parse(to_json(config));
+  std::stringstream list(changes);
+  for (std::string item; std::getline(list, item, ',');) {
+    const size_t equal = item.find('=');
+    const std::string key = item.substr(0, equal);
+    const auto value = equal == std::string::npos
+                           ? nlohmann::ordered_json(nlohmann::json::value_t::discarded)
+                           : nlohmann::ordered_json::parse(item.substr(equal + 1), nullptr, false);
+    if (value.is_discarded() || key == "family" || key == "name" || !json.contains(key))
+      throw Error("--set " + io::in_quotes(item) +
+                  ": expected FIELD=NUMBER with a field of the model: hidden, layers, heads, "
+                  "kv_heads, key_dim, value_dim, intermediate, vocabulary, tie, ...");
+    json[key] = value;
+  }
+  json["name"] = config.name + "," + changes;
+  return config_from_json(json.dump(), "--set");
 }
 
 void check(const ModelConfig &c) {

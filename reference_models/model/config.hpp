@@ -50,7 +50,9 @@ struct ModelConfig {
 [[nodiscard]] ModelConfig preset(Family family, std::string_view size);
 /// `model` is a family's name with `size` a preset, or a path of a JSON file, which has the fields of
 /// ModelConfig.
-[[nodiscard]] ModelConfig find_model(const std::string &model, const std::string &size);
+/// `changes` sets fields: "hidden=256,layers=6".
+[[nodiscard]] ModelConfig find_model(const std::string &model, const std::string &size,
+                                     const std::string &changes = {});
 /// Throws Error unless the sizes make a model: positive, divisible by heads and so on.
 void check(const ModelConfig &config);
 

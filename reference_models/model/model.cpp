@@ -168,18 +168,20 @@ template <class T> void Model<T>::forward(const StepContext &step) {
   head_->forward(step, final_norm_.data(), rows, logits);
 }
 
-template <class T> double Model<T>::loss(double gradient_scale) {
+template <class T> double Model<T>::loss_sum(double factor) {
   const int64_t rows = batch_ * length_;
-  const bool gradient = gradient_scale > 0;
-  const double divisor = total_weight_ > 0 ? total_weight_ : 1.0;
   backend_.run(CrossEntropy<T>{rows, config_.vocabulary, logits_.data(), targets_.data(), weights_.data(),
-                               T(gradient_scale / divisor), row_loss_.data(),
-                               gradient ? logits_.data() : nullptr});
+                               T(factor), row_loss_.data(), factor > 0 ? logits_.data() : nullptr});
   const std::vector<T> each = to_host(backend_, row_loss_.data(), rows);
   double sum = 0;
   for (size_t r = 0; r < each.size(); ++r)
     if (host_weights_[r] != 0.0f) sum += double(each[r]) * double(host_weights_[r]);
-  return sum / divisor;
+  return sum;
+}
+
+template <class T> double Model<T>::loss(double gradient_scale) {
+  const double divisor = total_weight_ > 0 ? total_weight_ : 1.0;
+  return loss_sum(gradient_scale / divisor) / divisor;
 }
 
 template <class T> void Model<T>::backward(const StepContext &step) {

@@ -24,8 +24,12 @@ public:
   void set_tokens(std::span<const int32_t> tokens, std::span<const float> weights = {});
   /// Activations and logits.
   void forward(const StepContext &step);
-  /// Weighted mean cross-entropy in nats. With gradient_scale > 0 the logits are replaced by their gradients
+  /// Sum of the weights of the targets.
+  [[nodiscard]] double total_weight() const { return total_weight_; }
+  /// Weighted sum of cross-entropies in nats. With factor > 0 the logits are replaced by the sum's gradients
   /// times that.
+  [[nodiscard]] double loss_sum(double factor);
+  /// Weighted mean of this batch, loss_sum over total_weight; gradient_scale likewise.
   [[nodiscard]] double loss(double gradient_scale);
   /// Adds to the parameters' gradients; after loss(gradient_scale > 0).
   void backward(const StepContext &step);

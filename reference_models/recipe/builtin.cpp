@@ -112,12 +112,12 @@ constexpr std::string_view kChon = R"({
 
 constexpr std::string_view kMxfp4 = R"({
   "name": "mxfp4-sr-rht",
-  "description": "MXFP4 (blocks of 32, powers of two) with stochastic rounding of gradients and Hadamard in wgrad; the last blocks and the head in BF16",
+  "description": "MXFP4 (blocks of 32, powers of two, rounded up so that nothing saturates) with stochastic rounding of gradients and Hadamard in wgrad; the last blocks and the head in BF16",
   "linears": {
-    "mxfp4": {"fprop": {"a": "mxfp4", "b": "mxfp4"},
-              "dgrad": {"a": {"format": "mxfp4", "rounding": "sr-carry8"}, "b": "mxfp4"},
-              "wgrad": {"a": {"format": "mxfp4", "rounding": "sr-carry8", "hadamard": true},
-                        "b": {"format": "mxfp4", "hadamard": true}}},
+    "mxfp4": {"fprop": {"a": {"format": "mxfp4", "convention": "mxfp4-ceil"}, "b": {"format": "mxfp4", "convention": "mxfp4-ceil"}},
+              "dgrad": {"a": {"format": "mxfp4", "convention": "mxfp4-ceil", "rounding": "sr-carry8"}, "b": {"format": "mxfp4", "convention": "mxfp4-ceil"}},
+              "wgrad": {"a": {"format": "mxfp4", "convention": "mxfp4-ceil", "rounding": "sr-carry8", "hadamard": true},
+                        "b": {"format": "mxfp4", "convention": "mxfp4-ceil", "hadamard": true}}},
     "bf16": {"fprop": {"a": "bf16", "b": "bf16"}, "dgrad": {"a": "bf16", "b": "bf16"}, "wgrad": {"a": "bf16", "b": "bf16"}},
     "head": {"fprop": {"a": "bf16", "b": "bf16", "output": "f32"}, "dgrad": {"a": "bf16", "b": "bf16"}, "wgrad": {"a": "bf16", "b": "bf16"}}
   },

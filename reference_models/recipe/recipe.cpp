@@ -65,10 +65,24 @@ std::string_view to_string(OperandFormat format) {
 }
 
 bool matches_role(std::string_view pattern, std::string_view role) {
-  if (pattern.empty()) return role.empty();
-  if (pattern[0] == '*')
-    return matches_role(pattern.substr(1), role) || (!role.empty() && matches_role(pattern, role.substr(1)));
-  return !role.empty() && pattern[0] == role[0] && matches_role(pattern.substr(1), role.substr(1));
+  // on a mismatch the last * takes one more character: linear in the product of the lengths
+  size_t p = 0, r = 0, star = std::string_view::npos, retry = 0;
+  while (r < role.size()) {
+    if (p < pattern.size() && pattern[p] == '*') {
+      star = p++;
+      retry = r;
+    } else if (p < pattern.size() && pattern[p] == role[r]) {
+      ++p;
+      ++r;
+    } else if (star != std::string_view::npos) {
+      p = star + 1;
+      r = ++retry;
+    } else {
+      return false;
+    }
+  }
+  while (p < pattern.size() && pattern[p] == '*') ++p;
+  return p == pattern.size();
 }
 
 std::span<const std::string_view> linear_roles() { return kRoles; }
@@ -93,6 +107,23 @@ Recipe Recipe::for_family(const std::string &model_family) const {
   Recipe bound = *this;
   bound.family = model_family;
   return bound;
+}
+
+void keep_in_bf16(Recipe &recipe, int64_t first, int64_t last) {
+  if (!recipe.linears.contains("bf16"))
+    throw Error("recipe '" + recipe.name + "' has no linear named \"bf16\", which blocks in BF16 would use");
+  const auto is_ours = [](const RecipeRule &r) { return r.use == "bf16" && (r.first > 0 || r.last > 0); };
+  RecipeRule rule;
+  rule.use = "bf16";
+  for (const RecipeRule &r : recipe.rules)
+    if (is_ours(r)) {
+      rule.first = std::max(rule.first, r.first);
+      rule.last = std::max(rule.last, r.last);
+    }
+  std::erase_if(recipe.rules, is_ours);
+  if (first >= 0) rule.first = double(first);
+  if (last >= 0) rule.last = double(last);
+  if (rule.first > 0 || rule.last > 0) recipe.rules.push_back(rule);
 }
 
 LinearRecipe Recipe::resolve(const std::string &role, int64_t layer, int64_t layers) const {

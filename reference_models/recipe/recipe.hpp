@@ -138,6 +138,9 @@ struct Recipe {
 
 /// A built-in recipe, or a file's where the name has a '/' or ends in ".json". Error with one line otherwise.
 [[nodiscard]] Recipe load_recipe(const std::string &name_or_path);
+/// Makes the recipe keep the first and last so many blocks in its linear "bf16", instead of those its rules
+/// say; below 0: as they say. Error where it has no such linear.
+void keep_in_bf16(Recipe &recipe, int64_t first, int64_t last);
 /// From JSON text; `where` opens error messages. Unknown keys and combinations without a meaning are refused.
 [[nodiscard]] Recipe parse_recipe(std::string_view json, const std::string &where);
 /// JSON with every field written out; parse_recipe() gives the same recipe back.

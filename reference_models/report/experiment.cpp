@@ -69,6 +69,7 @@ Json result_json(const TrainResult &r) {
   return {{"steps", r.steps},
           {"final_loss", r.final_loss}, // null where not finite
           {"smoothed_loss", r.smoothed_loss},
+          {"diverged", r.diverged},
           {"validation_loss", r.validation_loss},
           {"bits_per_byte", r.bits_per_byte},
           {"parameter_digest", r.parameter_digest}};
@@ -79,9 +80,13 @@ TrainResult result_of(const Json &json, const std::string &path) {
     const auto loss = [&](const char *key) {
       return json.at(key).is_null() ? std::nan("") : json.at(key).get<double>();
     };
-    return {json.at("steps").get<int64_t>(), loss("final_loss"),
-            loss("smoothed_loss"),           loss("validation_loss"),
-            loss("bits_per_byte"),           json.at("parameter_digest").get<std::string>()};
+    return {json.at("steps").get<int64_t>(),
+            loss("final_loss"),
+            loss("smoothed_loss"),
+            loss("validation_loss"),
+            loss("bits_per_byte"),
+            json.value("diverged", int64_t{0}),
+            json.at("parameter_digest").get<std::string>()};
   } catch (const Json::exception &) {
     throw Error(io::printable(path) + ": expected the result of a run; remove the file to run it again");
   }

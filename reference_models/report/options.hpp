@@ -14,7 +14,10 @@ namespace nvfp4::models {
 template <class Options, class Visit> void for_each_option(Options &o, Visit &&visit) {
   visit("model", o.model, true);
   visit("size", o.size, true);
+  visit("sizes", o.sizes, true);
   visit("recipe", o.recipe, true);
+  visit("bf16_first", o.bf16_first, true);
+  visit("bf16_last", o.bf16_last, true);
   visit("data", o.data, true);
   visit("out", o.out, false);
   visit("steps", o.steps, true);
@@ -32,11 +35,11 @@ template <class Options, class Visit> void for_each_option(Options &o, Visit &&v
   visit("weight_decay", o.weight_decay, true);
   visit("clip", o.clip, true);
   visit("validation", o.validation, true);
-  visit("eval_every", o.eval_every, true);
-  visit("eval_batches", o.eval_batches, true);
+  visit("eval_every", o.eval_every, false);
+  visit("eval_batches", o.eval_batches, false);
   visit("checkpoint_every", o.checkpoint_every, false);
   visit("diagnostics_every", o.diagnostics_every, false);
-  visit("sensitivity", o.sensitivity, true);
+  visit("sensitivity", o.sensitivity, false);
   visit("resume", o.resume, false);
   visit("threads", o.threads, false);
   visit("device", o.device, false);

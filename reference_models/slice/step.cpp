@@ -18,16 +18,18 @@ void set_micro_batch(Model<float> &model, const SliceStep &s, int64_t micro) {
 
 double run_micro_batches(Model<float> &model, const SliceStep &s,
                          const std::function<void()> &after_forward) {
-  double loss = 0;
+  double loss = 0, weight = 0;
+  for (const float w : s.weights) weight += double(w);
+  if (weight == 0) weight = 1;
   for (int64_t micro = 0; micro < s.accumulation; ++micro) {
     const StepContext context{s.seed, s.step - 1, micro, true};
     set_micro_batch(model, s, micro);
     model.forward(context);
     if (after_forward) after_forward();
-    loss += model.loss(1.0 / double(s.accumulation));
+    loss += model.loss_sum(1.0 / weight);
     model.backward(context);
   }
-  return loss / double(s.accumulation);
+  return loss / weight;
 }
 
 StepResult run_step(Model<float> &model, Optimizer<float> &optimizer, const SliceStep &s,

@@ -132,7 +132,14 @@ void load_checkpoint(const Checkpoint &checkpoint, Parameters<float> &parameters
                      bool optimizer) {
   std::map<std::string, const io::Tensor *> tensors;
   for (const io::Tensor &t : checkpoint.file.tensors) tensors[t.name] = &t;
-  if (config.tie) tensors.erase("lm_head.weight");
+  if (config.tie && tensors.contains("lm_head.weight")) {
+    const auto table =
+        tensors.find(config.softmax() ? "model.embed_tokens.weight" : "model.embeddings.weight");
+    if (table != tensors.end() && table->second->data != tensors.at("lm_head.weight")->data)
+      throw Error(io::message_prefix(checkpoint.source, "lm_head.weight") +
+                  "differs from the embedding, to which this model ties it; use a model with \"tie\": false");
+    tensors.erase("lm_head.weight");
+  }
   if (optimizer && !checkpoint.optimizer)
     throw Error(checkpoint.source + ": has no optimizer state: it cannot continue a run, only start one");
   std::vector<std::string> missing;

@@ -8,21 +8,32 @@
 namespace nvfp4::models {
 
 double evaluate(Model<float> &model, const DataSource &data, int64_t batches,
-                const std::function<void(double)> &progress) {
+                const std::function<void(double)> &progress, bool choose_hot_channels) {
   if (batches < 1) throw Error("expected at least 1 validation batch, got " + std::to_string(batches));
+  check_vocabulary(data, model.config());
   std::vector<int32_t> tokens(size_t(model.batch() * (model.length() + 1)));
   std::vector<float> weights(size_t(model.batch() * model.length()));
-  double sum = 0;
+  double sum = 0, weight = 0;
+  model.parameters_changed(); // training and evaluation share no quantized weights: their random words differ
   for (int64_t i = 0; i < batches; ++i) {
     data.validation_batch(i, model.batch(), model.length(), tokens, weights);
     model.set_tokens(tokens, weights);
     StepContext step;
-    step.training = false;
+    step.training = choose_hot_channels && i == 0;
     model.forward(step);
-    sum += model.loss(0);
+    sum += model.loss_sum(0);
+    weight += model.total_weight();
     if (progress) progress(double(i + 1) / double(batches));
   }
-  return sum / double(batches);
+  model.parameters_changed();
+  return weight > 0 ? sum / weight : 0;
+}
+
+void check_vocabulary(const DataSource &data, const ModelConfig &config) {
+  if (data.vocabulary() > config.vocabulary)
+    throw Error("the data has tokens up to " + std::to_string(data.vocabulary() - 1) +
+                ", the model's vocabulary is " + std::to_string(config.vocabulary) +
+                ": use a model with a larger one");
 }
 
 std::vector<SensitivityRecord> sensitivity(Model<float> &model, const std::string &device, int threads,

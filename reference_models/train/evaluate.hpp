@@ -7,9 +7,15 @@
 
 namespace nvfp4::models {
 
-/// Mean loss in nats per token over validation micro-batches 0 to batches - 1.
+/// Mean loss in nats per target that counts, over validation micro-batches 0 to batches - 1. HCP uses the
+/// channels that the model has; choose_hot_channels: the first micro-batch chooses them (for a checkpoint
+/// without any).
 [[nodiscard]] double evaluate(Model<float> &model, const DataSource &data, int64_t batches,
-                              const std::function<void(double)> &progress = {});
+                              const std::function<void(double)> &progress = {},
+                              bool choose_hot_channels = false);
+
+/// Throws Error where the data has tokens that the model has not.
+void check_vocabulary(const DataSource &data, const ModelConfig &config);
 
 /// For each role of linear layer: validation loss with that role in NVFP4 (as recipe `nvfp4` has it, in every
 /// block) and everything else in BF16, from the same parameters. One-shot: nothing is trained.

@@ -8,9 +8,12 @@
 
 #include <bit>
 #include <cerrno>
+#include <charconv>
+#include <cmath>
 #include <cstdio>
 #include <fcntl.h>
 #include <filesystem>
+#include <sys/file.h>
 #include <unistd.h>
 
 namespace nvfp4::models {
@@ -27,6 +30,11 @@ Json description(const RunDescription &run) {
   j["data"] = {{"description", run.data}, {"sha256", run.data_digest}};
   j["parameters"] = parameter_count(run.model);
   return j;
+}
+
+bool parse_hex(const std::string &text, uint32_t &word) {
+  const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), word, 16);
+  return text.size() == 8 && code == std::errc() && end == text.data() + text.size();
 }
 
 [[noreturn]] void fail(const std::string &path, const char *what) {
@@ -50,9 +58,10 @@ RunFolder::RunFolder(const std::string &path, const RunDescription &run, bool re
     const auto bytes = io::read_file(file);
     const auto text = std::string_view(reinterpret_cast<const char *>(bytes.data()), bytes.size());
     const Json stored = Json::parse(text, nullptr, false);
-    if (!stored.is_object() || stored.value("version", 0) != 1)
+    if (!stored.is_object() || !stored.contains("version") || stored["version"] != 1)
       throw Error(io::printable(file) + ": expected the description of a run, version 1");
-    const std::string different = first_difference(run.options, stored.value("options", Json::object()));
+    const std::string different =
+        first_difference(run.options, stored.contains("options") ? stored["options"] : Json::object());
     if (!different.empty()) throw Error(io::printable(path) + " holds another run: " + different);
     for (const char *key : {"model", "recipe", "data"})
       if (!stored.contains(key) || stored[key] != mine[key])
@@ -66,13 +75,20 @@ RunFolder::RunFolder(const std::string &path, const RunDescription &run, bool re
   const std::string log = path + "/log.jsonl";
   log_ = ::open(log.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
   if (log_ < 0) fail(log, "cannot open");
+  if (::flock(log_, LOCK_EX | LOCK_NB) != 0)
+    throw Error(io::printable(path) +
+                " is being written by another process: wait for it, or choose another folder");
+  for (const auto &entry : std::filesystem::directory_iterator(path, code)) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with(".nvfp4-") && name.ends_with(".tmp")) std::filesystem::remove(entry.path(), code);
+  }
 }
 
 RunFolder::~RunFolder() {
   if (log_ >= 0) ::close(log_);
 }
 
-std::vector<float> RunFolder::truncate_log(int64_t step) {
+std::vector<float> RunFolder::truncate_log(int64_t step, std::string &digest) {
   const std::string file = path_ + "/log.jsonl";
   const auto bytes = io::read_file(file);
   const auto text = std::string_view(reinterpret_cast<const char *>(bytes.data()), bytes.size());
@@ -84,16 +100,23 @@ std::vector<float> RunFolder::truncate_log(int64_t step) {
       throw Error(io::printable(file) + ": expected " + std::to_string(step) +
                   " steps, as the checkpoint has, got " + std::to_string(losses.size()));
     const Json line = Json::parse(text.substr(keep, end - keep), nullptr, false);
-    if (!line.is_object() || line.value("step", int64_t{-1}) != int64_t(losses.size()) + 1 ||
-        !line.contains("loss_hex") || !line["loss_hex"].is_string())
+    uint32_t word = 0;
+    const bool known = line.is_object() && line.contains("step") && line["step"] == losses.size() + 1 &&
+                       line.contains("loss_hex") && line["loss_hex"].is_string() && line.contains("digest") &&
+                       line["digest"].is_string() && parse_hex(line["loss_hex"].get<std::string>(), word);
+    if (!known)
       throw Error(io::printable(file) + ": line " + std::to_string(losses.size() + 1) +
                   " is not the record of that step");
-    losses.push_back(
-        std::bit_cast<float>(uint32_t(std::stoul(line["loss_hex"].get<std::string>(), nullptr, 16))));
+    losses.push_back(std::bit_cast<float>(word));
+    digest = line["digest"].get<std::string>();
     keep = end + 1;
   }
   if (::ftruncate(log_, off_t(keep)) != 0) fail(file, "cannot shorten");
   return losses;
+}
+
+void RunFolder::sync_log() const {
+  if (::fdatasync(log_) != 0) fail(path_ + "/log.jsonl", "cannot write");
 }
 
 void RunFolder::log(const StepReport &report, const std::string &digest) {
@@ -108,6 +131,7 @@ void RunFolder::log(const StepReport &report, const std::string &digest) {
   j["grad_norm"] = report.gradient_norm;
   j["tokens_per_s"] = double(int64_t(report.tokens_per_second * 10)) / 10;
   j["digest"] = digest;
+  if (!std::isfinite(report.loss) || !std::isfinite(report.gradient_norm)) j["diverged"] = true;
   if (report.validation_loss) j["val_loss"] = *report.validation_loss;
   const std::string line = j.dump() + "\n";
   for (size_t done = 0; done < line.size();) {

@@ -21,8 +21,8 @@ struct RunDescription {
 class RunFolder {
 public:
   /// Makes the folder and run.json, or with `resume` checks that run.json describes the same run. Throws
-  /// Error where a run is already there, where it is another run (naming the first difference), and for what
-  /// cannot be written.
+  /// Error where a run is already there, where it is another run (naming the first difference), where another
+  /// process writes it, and for what cannot be written. Removes what a killed process left unfinished.
   RunFolder(const std::string &path, const RunDescription &run, bool resume);
   ~RunFolder();
   RunFolder(const RunFolder &) = delete;
@@ -31,7 +31,10 @@ public:
   [[nodiscard]] std::string checkpoint() const { return path_ + "/checkpoint.safetensors"; }
   [[nodiscard]] const std::string &path() const { return path_; }
   /// Removes log lines after `step`, a torn last line included, and returns the losses of those before.
-  std::vector<float> truncate_log(int64_t step);
+  /// `digest` becomes that of the last line kept.
+  std::vector<float> truncate_log(int64_t step, std::string &digest);
+  /// Waits until the log is on the disk, so that a checkpoint never knows more steps than the log.
+  void sync_log() const;
   /// Appends one line with one write.
   void log(const StepReport &report, const std::string &digest);
 

@@ -17,7 +17,8 @@ struct Session {
 
 /// Makes backend and engine of a device, or throws NoDevice. The argument is the number of CPU threads.
 using DeviceFactory = std::function<Session(int threads)>;
-/// Adds a device that is not the CPU; one of the same name gives way. Before any session is made, on one thread.
+/// Adds a device that is not the CPU; one of the same name gives way. Before any session is made, on one
+/// thread.
 void register_device(const std::string &name, DeviceFactory factory);
 
 /// device: "cpu", or a registered one ("cuda" where the program was built with it). Throws Error for another,

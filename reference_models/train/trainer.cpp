@@ -16,6 +16,7 @@
 #include <chrono>
 #include <cmath>
 #include <filesystem>
+#include <limits>
 
 namespace nvfp4::models {
 namespace {
@@ -24,11 +25,17 @@ void check_options(const TrainOptions &o) {
   const auto want = [](bool holds, const std::string &what) {
     if (!holds) throw Error("expected " + what);
   };
-  want(o.steps >= 1, "--steps of at least 1, got " + std::to_string(o.steps));
+  want(o.steps >= 1 && o.steps <= int64_t{1} << 40, "--steps of 1 to 2^40, got " + std::to_string(o.steps));
   want(o.batch >= 1 && o.batch <= 1 << 20, "--batch of 1 to 2^20, got " + std::to_string(o.batch));
   want(o.sequence >= 1 && o.sequence <= 1 << 20,
        "--sequence of 1 to 2^20, got " + std::to_string(o.sequence));
-  want(o.accumulation >= 1, "--accumulation of at least 1, got " + std::to_string(o.accumulation));
+  want(o.accumulation >= 1 && o.accumulation <= 1 << 16,
+       "--accumulation of 1 to 2^16, got " + std::to_string(o.accumulation));
+  want(o.warmup >= -1, "--warmup of at least -1 (-1: 5 % of the steps)");
+  want(o.eval_every >= 0 && o.checkpoint_every >= 0 && o.diagnostics_every >= -1,
+       "--eval-every and --checkpoint-every of at least 0, --diagnostics-every of at least -1");
+  (void)learning_rate(parse_schedule(o.schedule), o.learning_rate, o.final_learning_rate, o.warmup, o.steps,
+                      1);
   want(std::isfinite(o.learning_rate) && o.learning_rate > 0, "a positive --learning-rate");
   want(o.beta1 >= 0 && o.beta1 < 1 && o.beta2 >= 0 && o.beta2 < 1, "--beta1 and --beta2 in [0, 1)");
   want(o.epsilon > 0, "a positive --epsilon");
@@ -44,11 +51,9 @@ public:
       : o_(options), on_step_(on_step), schedule_(parse_schedule(options.schedule)),
         recipe_(load_recipe(options.recipe)),
         data_(open_data(options.data, options.validation, options.sequence)) {
-    config_ = find_model(o_.model, o_.size);
-    if (data_->vocabulary() > config_.vocabulary)
-      throw Error("the data has tokens up to " + std::to_string(data_->vocabulary() - 1) +
-                  ", the model's vocabulary is " + std::to_string(config_.vocabulary) +
-                  ": use a model with a larger one");
+    config_ = find_model(o_.model, o_.size, o_.sizes);
+    check_vocabulary(*data_, config_);
+    if (o_.bf16_first >= 0 || o_.bf16_last >= 0) keep_in_bf16(recipe_, o_.bf16_first, o_.bf16_last);
     session_ = make_session(o_.device, o_.threads, config_, recipe_, o_.batch, o_.sequence, true);
     optimizer_ = std::make_unique<Optimizer<float>>(
         model().parameters(), AdamWOptions{o_.beta1, o_.beta2, o_.epsilon, o_.weight_decay, o_.clip});
@@ -58,20 +63,26 @@ public:
   }
 
   TrainResult run() {
-    for (int64_t step = state_.step + 1; step <= o_.steps; ++step) one_step(step);
+    for (int64_t step = state_.step + 1; step <= o_.steps && diverged_ == 0; ++step) one_step(step);
+    TrainResult result;
+    result.steps = state_.step;
+    result.diverged = diverged_;
+    result.parameter_digest = optimizer_->digest(state_.step);
+    if (diverged_ != 0) {
+      result.final_loss = result.smoothed_loss = result.validation_loss =
+          std::numeric_limits<double>::quiet_NaN();
+      return result;
+    }
     if (saved_step_ != o_.steps) save();
     if (o_.sensitivity)
       write_sensitivity(folder_->path(),
                         sensitivity(model(), o_.device, o_.threads, *data_, o_.eval_batches));
-    TrainResult result;
-    result.steps = o_.steps;
     result.final_loss = double(losses_.back());
     const auto tail = size_t(std::max<int64_t>(1, o_.steps / 10));
     for (size_t i = losses_.size() - tail; i < losses_.size(); ++i)
       result.smoothed_loss += double(losses_[i]) / double(tail);
     result.validation_loss = validation_ ? *validation_ : evaluate(model(), *data_, o_.eval_batches);
     if (data_->bytes()) result.bits_per_byte = result.validation_loss / std::log(2.0);
-    result.parameter_digest = optimizer_->digest(o_.steps);
     return result;
   }
 
@@ -83,46 +94,66 @@ private:
     std::error_code code;
     if (o_.resume && std::filesystem::exists(folder_->checkpoint(), code)) {
       const Checkpoint checkpoint = read_checkpoint(folder_->checkpoint());
+      if (!checkpoint.config || *checkpoint.config != config_ || checkpoint.recipe != to_json(recipe_))
+        throw Error(checkpoint.source + ": is of another model or recipe than " + io::printable(o_.out) +
+                    "/run.json");
       load_checkpoint(checkpoint, model().parameters(), config_, true);
       model().set_hot_channels(checkpoint.state.hot_channels);
       state_ = checkpoint.state;
       saved_step_ = state_.step;
     }
     model().parameters_changed();
-    losses_ = folder_->truncate_log(state_.step);
+    std::string last_digest;
+    losses_ = folder_->truncate_log(state_.step, last_digest);
+    if (state_.step > 0 && last_digest != optimizer_->digest(state_.step))
+      throw Error(io::printable(folder_->checkpoint()) +
+                  ": its state is not the one that log.jsonl has for step " + std::to_string(state_.step) +
+                  "; start the run again in another folder");
     if (o_.diagnostics_every != 0) {
       Recorder::truncate_after(folder_->path(), state_.step);
       recorder_.emplace(folder_->path());
     }
-    tokens_.resize(size_t(o_.batch * (o_.sequence + 1)));
-    weights_.resize(size_t(o_.batch * o_.sequence));
+    tokens_.resize(size_t(o_.accumulation * o_.batch * (o_.sequence + 1)));
+    weights_.resize(size_t(o_.accumulation * o_.batch * o_.sequence));
   }
 
   void one_step(int64_t step) {
     const auto begin = std::chrono::steady_clock::now();
     const int64_t period = o_.diagnostics_every < 0 ? 50 : o_.diagnostics_every;
     const bool probed = recorder_ && (step == 1 || step % period == 0);
-    double loss = 0;
+    const int64_t inputs = o_.batch * (o_.sequence + 1), targets = o_.batch * o_.sequence;
+    const auto tokens = [&](int64_t micro) {
+      return std::span(tokens_).subspan(size_t(micro * inputs), size_t(inputs));
+    };
+    const auto weights = [&](int64_t micro) {
+      return std::span(weights_).subspan(size_t(micro * targets), size_t(targets));
+    };
+    double loss = 0, weight = 0;
+    for (int64_t micro = 0; micro < o_.accumulation; ++micro) {
+      data_->training_batch(o_.seed, (step - 1) * o_.accumulation + micro, o_.batch, o_.sequence,
+                            tokens(micro), weights(micro));
+      for (const float w : weights(micro)) weight += double(w);
+    }
+    if (weight == 0) weight = 1;
     for (int64_t micro = 0; micro < o_.accumulation; ++micro) {
       const StepContext context{o_.seed, step - 1, micro, true};
-      data_->training_batch(o_.seed, (step - 1) * o_.accumulation + micro, o_.batch, o_.sequence, tokens_,
-                            weights_);
-      model().set_tokens(tokens_, weights_);
+      model().set_tokens(tokens(micro), weights(micro));
       std::optional<Probe> probe;
       if (probed && micro == 0) probe.emplace(model(), *session_.backend, *recorder_, step);
       model().forward(context);
       if (probe) probe->after_forward();
-      loss += model().loss(1.0 / double(o_.accumulation));
+      loss += model().loss_sum(1.0 / weight);
       model().backward(context);
       if (probe) probe->finish();
     }
     StepReport report;
     report.step = step;
     report.steps = o_.steps;
-    report.loss = float(loss / double(o_.accumulation));
+    report.loss = float(loss / weight);
     report.learning_rate =
         learning_rate(schedule_, o_.learning_rate, o_.final_learning_rate, o_.warmup, o_.steps, step);
     report.gradient_norm = float(optimizer_->step(step, report.learning_rate));
+    if (!std::isfinite(report.loss) || !std::isfinite(report.gradient_norm)) diverged_ = step;
     model().parameters_changed();
     const int64_t trained = o_.batch * o_.sequence * o_.accumulation;
     state_.step = step;
@@ -131,6 +162,11 @@ private:
     const std::string digest = optimizer_->digest(step);
     const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - begin;
     report.tokens_per_second = double(trained) / elapsed.count();
+    if (diverged_ != 0) {
+      folder_->log(report, digest);
+      if (on_step_) on_step_(report);
+      return;
+    }
     if (step == o_.steps || (o_.eval_every > 0 && step % o_.eval_every == 0)) {
       validation_ = evaluate(model(), *data_, o_.eval_batches);
       report.validation_loss = validation_;
@@ -144,6 +180,7 @@ private:
   void save() {
     if (recorder_) recorder_->save();
     state_.hot_channels = model().hot_channels();
+    folder_->sync_log();
     save_checkpoint(folder_->checkpoint(), model().parameters(), config_, to_json(recipe_), state_, true);
     saved_step_ = state_.step;
   }
@@ -159,7 +196,7 @@ private:
   std::unique_ptr<RunFolder> folder_;
   std::optional<Recorder> recorder_;
   CheckpointState state_;
-  int64_t saved_step_ = -1;
+  int64_t saved_step_ = -1, diverged_ = 0;
   std::vector<float> losses_;
   std::optional<double> validation_;
   std::vector<int32_t> tokens_;

@@ -14,9 +14,11 @@ namespace nvfp4::models {
 struct TrainOptions {
   std::string model = "gla";    ///< family: gla, qwen3, qwen2.5, gdn; or a JSON file with a ModelConfig
   std::string size = "tiny";    ///< preset of the family
+  std::string sizes;            ///< changes to it: "hidden=256,layers=6", fields of ModelConfig
   std::string recipe = "nvfp4"; ///< built-in name or a JSON file
-  std::string data;             ///< text file, or task:copy, task:mqar, task:dyck
-  std::string out;              ///< folder of the run *
+  int64_t bf16_first = -1, bf16_last = -1;   ///< blocks in BF16 instead of the recipe's; -1: as it says
+  std::string data = "build/corpus/kjv.txt"; ///< text file, or task:copy, task:mqar, task:dyck
+  std::string out;                           ///< folder of the run *
   int64_t steps = 100;
   uint64_t seed = 1;
   int64_t batch = 4;        ///< sequences a micro-batch
@@ -53,11 +55,13 @@ struct StepReport {
 
 struct TrainResult {
   int64_t steps = 0;
-  double final_loss = 0;        ///< of the last step
-  double smoothed_loss = 0;     ///< mean of the last 10 % of steps (at least 1)
-  double validation_loss = 0;   ///< at the end
-  double bits_per_byte = 0;     ///< validation_loss / ln 2, for byte-level data
-  std::string parameter_digest; ///< SHA-256 of parameters, optimizer state and counters
+  double final_loss = 0;      ///< of the last step
+  double smoothed_loss = 0;   ///< mean of the last 10 % of steps (at least 1)
+  double validation_loss = 0; ///< at the end
+  double bits_per_byte = 0;   ///< validation_loss / ln 2, for byte-level data
+  int64_t diverged = 0;       ///< step at which loss or gradient was not finite and the run stopped; 0: none
+  std::string parameter_digest; ///< of parameters, moments and step: 64 bits, 16 hexadecimal digits
+                                ///< (kernels/digest.hpp)
 };
 
 /// Runs or resumes. Throws Error for bad options, data or checkpoints; `on_step` is called after each step.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Quantization beside memcpy of the same matrix, by turns in one run: quantize/<work>/<shape>/threads:<n>. Counters are
-// medians: bytes read per second, the same for memcpy, and the median of the ratios of neighbours.
+// Quantization beside memcpy of the same matrix, by turns in one run: quantize/<work>/<shape>/threads:<n>.
+// Counters are medians: bytes read per second, the same for memcpy, and the median of the ratios of
+// neighbours.
 #include "emulator/gemm/isa.hpp"
 #include "tools/bench/quantize_suite.hpp"
 

@@ -90,8 +90,10 @@ QuantizeSample QuantizeBench::sample() {
   const double start = now();
   copy(size_t(shape_.rows * shape_.cols), threads_);
   const double middle = now();
-  if (work_.fresh) out_ = quantize(view, convention, options_);
-  else quantize_into(out_, view, convention, options_);
+  if (work_.fresh)
+    out_ = quantize(view, convention, options_);
+  else
+    quantize_into(out_, view, convention, options_);
   return {middle - start, now() - middle};
 }
 

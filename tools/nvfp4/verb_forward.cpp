@@ -16,12 +16,12 @@ namespace {
 using namespace nvfp4::models;
 
 struct InitOptions {
-  std::string model = "gla", size = "tiny", out;
+  std::string model = "gla", size = "tiny", sizes, out;
   uint64_t seed = 1;
 };
 
 int run_init(const InitOptions &o) {
-  const ModelConfig config = find_model(o.model, o.size);
+  const ModelConfig config = find_model(o.model, o.size, o.sizes);
   const std::unique_ptr<Backend<float>> backend = make_cpu_backend();
   Parameters<float> parameters(*backend, config, false);
   initialise(parameters, config, o.seed);
@@ -106,6 +106,7 @@ void register_init(CLI::App &app, int &exit_code) {
   auto o = std::make_shared<InitOptions>();
   verb->add_option("--model", o->model, "gla, qwen3, qwen2.5, gdn, or a JSON file")->capture_default_str();
   verb->add_option("--size", o->size, "Preset of the family")->capture_default_str();
+  verb->add_option("--set", o->sizes, "Changes to the preset, e.g. hidden=256,layers=6");
   verb->add_option("--seed", o->seed, "Of the initial values")->capture_default_str();
   verb->add_option("-o,--output", o->out, "Checkpoint (.safetensors)")->required();
   verb->footer("Example: nvfp4 init --model gla --size tiny --seed 1 -o c.safetensors");
@@ -126,7 +127,7 @@ void register_forward(CLI::App &app, int &exit_code) {
   verb->add_option("--size", o->size, "Preset")->capture_default_str();
   verb->add_option("--seed", o->seed, "Of stochastic rounding")->capture_default_str();
   verb->add_option("--threads", o->threads, "0: all")->capture_default_str();
-  verb->add_option("--device", o->device, "cpu")->capture_default_str();
+  verb->add_option("--device", o->device, "cpu or cuda")->capture_default_str();
   verb->add_flag("--json", o->json, "One line of JSON");
   verb->footer("Example: nvfp4 forward --checkpoint c.safetensors --recipe chon --tokens t.npy --dump "
                "out.safetensors --grads");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// nvfp4 golden training: repeats the recorded first steps of each model and recipe and compares loss words and digests, or
-// records them. Evidence: model (this library's CPU reference); no hardware is claimed.
+// nvfp4 golden training: repeats the recorded first steps of each model and recipe and compares loss words
+// and digests, or records them. Evidence: model (this library's CPU reference); no hardware is claimed.
 #include "golden/io/file.hpp"
 #include "golden/io/message.hpp"
 #include "golden/manifest.hpp"
@@ -32,8 +32,13 @@ std::string folder_of(const Options &o) { return o.dir.empty() ? golden::find_go
 std::string hex(uint32_t word) { return fmt::format("{:08x}", word); }
 
 Json describe(const StepsOptions &o) {
-  return {{"model", o.model},   {"size", o.size},         {"data", o.data}, {"batch", o.batch},
-          {"sequence", o.sequence}, {"seed", o.seed}, {"learning_rate", o.learning_rate}};
+  return {{"model", o.model},
+          {"size", o.size},
+          {"data", o.data},
+          {"batch", o.batch},
+          {"sequence", o.sequence},
+          {"seed", o.seed},
+          {"learning_rate", o.learning_rate}};
 }
 
 void record(const Options &o) {
@@ -46,7 +51,8 @@ void record(const Options &o) {
     s.model = family;
     s.steps = o.steps;
     s.threads = o.threads;
-    Json file = {{"format", "nvfp4-training-slices"}, {"version", 1}, {"evidence", "model"}, {"options", describe(s)}};
+    Json file = {
+        {"format", "nvfp4-training-slices"}, {"version", 1}, {"evidence", "model"}, {"options", describe(s)}};
     for (const std::string_view recipe : models::builtin_recipes()) {
       s.recipe = recipe;
       Json losses = Json::array(), digests = Json::array();
@@ -71,7 +77,8 @@ struct Slice {
 std::vector<Slice> read_slices(const Options &o) {
   const std::string folder = folder_of(o) + "/training";
   if (!std::filesystem::is_directory(folder))
-    throw Error(io::printable(folder) + ": expected a folder of training slices; give --dir with the golden folder");
+    throw Error(io::printable(folder) +
+                ": expected a folder of training slices; give --dir with the golden folder");
   std::vector<std::string> paths;
   for (const auto &entry : std::filesystem::directory_iterator(folder))
     if (entry.path().extension() == ".json") paths.push_back(entry.path().string());
@@ -80,8 +87,10 @@ std::vector<Slice> read_slices(const Options &o) {
   for (const std::string &path : paths) {
     const auto bytes = io::read_file(path);
     try {
-      const Json file = Json::parse(std::string_view(reinterpret_cast<const char *>(bytes.data()), bytes.size()));
-      if (file.at("format") != "nvfp4-training-slices" || file.at("version") != 1) throw Error("another format or version");
+      const Json file =
+          Json::parse(std::string_view(reinterpret_cast<const char *>(bytes.data()), bytes.size()));
+      if (file.at("format") != "nvfp4-training-slices" || file.at("version") != 1)
+        throw Error("another format or version");
       for (const Json &slice : file.at("slices")) {
         Slice s;
         const Json &options = file.at("options");
@@ -102,7 +111,8 @@ std::vector<Slice> read_slices(const Options &o) {
         if (s.name.find(o.match) != std::string::npos) out.push_back(std::move(s));
       }
     } catch (const std::exception &error) {
-      throw Error(io::printable(path) + ": not a file of training slices: " + io::printable(error.what(), 200));
+      throw Error(io::printable(path) +
+                  ": not a file of training slices: " + io::printable(error.what(), 200));
     }
   }
   if (out.empty()) throw Error("no training slice matches " + io::in_quotes(o.match));
@@ -117,26 +127,33 @@ int verify(const Options &o) {
   for (const Slice &s : slices) {
     const std::vector<StepRecord> got = models::run_steps(s.options);
     size_t first = 0;
-    while (first < got.size() && hex(got[first].loss) == s.losses.at(first) && got[first].digest == s.digests.at(first)) ++first;
+    while (first < got.size() && hex(got[first].loss) == s.losses.at(first) &&
+           got[first].digest == s.digests.at(first))
+      ++first;
     steps += int64_t(got.size());
     const bool equal = first == got.size();
     if (!equal) ++wrong;
     show_progress("repeating", ++done / double(slices.size()));
     if (o.json) continue;
-    if (equal) fmt::print("{:<28} {:>6}  yes\n", s.name, got.size());
+    if (equal)
+      fmt::print("{:<28} {:>6}  yes\n", s.name, got.size());
     else
-      fmt::print("{:<28} {:>6}  NO: step {}: loss {} and digest {}, recorded {} and {}\n", s.name, got.size(), first + 1,
-                 hex(got[first].loss), got[first].digest, s.losses.at(first).get<std::string>(),
+      fmt::print("{:<28} {:>6}  NO: step {}: loss {} and digest {}, recorded {} and {}\n", s.name, got.size(),
+                 first + 1, hex(got[first].loss), got[first].digest, s.losses.at(first).get<std::string>(),
                  s.digests.at(first).get<std::string>());
   }
-  if (o.json) fmt::print("{}\n", Json{{"slices", slices.size()}, {"steps", steps}, {"mismatches", wrong}, {"device", o.device}}.dump());
+  if (o.json)
+    fmt::print("{}\n",
+               Json{{"slices", slices.size()}, {"steps", steps}, {"mismatches", wrong}, {"device", o.device}}
+                   .dump());
   return wrong == 0 ? kEqual : kMismatch;
 }
 
 } // namespace
 
 void register_golden_training(CLI::App &golden, int &exit_code) {
-  auto *verb = golden.add_subcommand("training", "Repeat the recorded first steps of each model and recipe; exit code 1 when a bit differs");
+  auto *verb = golden.add_subcommand(
+      "training", "Repeat the recorded first steps of each model and recipe; exit code 1 when a bit differs");
   auto o = std::make_shared<Options>();
   verb->add_option("--dir", o->dir, "Golden folder (default: the one of this project)");
   verb->add_option("--match", o->match, "Only slices whose name has this, e.g. \"gla tiny chon\"");
@@ -147,8 +164,10 @@ void register_golden_training(CLI::App &golden, int &exit_code) {
   verb->add_flag("--json", o->json, "One line of JSON");
   verb->footer("Example: nvfp4 golden training --match chon");
   verb->callback([o, &exit_code] {
-    if (o->write) record(*o);
-    else exit_code = verify(*o);
+    if (o->write)
+      record(*o);
+    else
+      exit_code = verify(*o);
   });
 }
 

@@ -27,6 +27,9 @@ void draw(const StepReport &r) {
 }
 
 int run_train(const TrainOptions &options, bool json) {
+  if (options.data == TrainOptions().data && access(options.data.c_str(), R_OK) != 0)
+    throw Error("the default text " + options.data +
+                " is not there: make it with tools/corpus, or give --data");
   const bool terminal = isatty(STDERR_FILENO) != 0;
   double seconds = 0;
   int64_t tokens = 0;
@@ -40,6 +43,7 @@ int run_train(const TrainOptions &options, bool json) {
   if (json) {
     nlohmann::ordered_json j;
     j["steps"] = result.steps;
+    if (result.diverged != 0) j["diverged"] = result.diverged;
     j["final_loss"] = result.final_loss;
     j["smoothed_loss"] = result.smoothed_loss;
     j["validation_loss"] = result.validation_loss;
@@ -52,6 +56,11 @@ int run_train(const TrainOptions &options, bool json) {
   }
   fmt::print("{} {} under {}, seed {}: {} steps\n", options.model, options.size, options.recipe, options.seed,
              result.steps);
+  if (result.diverged != 0) {
+    fmt::print("  DIVERGED at step {}: loss or gradient is not finite; stopped, written to {}\n",
+               result.diverged, options.out);
+    return kEqual;
+  }
   fmt::print("  loss {:.4f} (last 10 %: {:.4f}), validation {:.4f} nats", result.final_loss,
              result.smoothed_loss, result.validation_loss);
   if (result.bits_per_byte > 0) fmt::print(" = {:.4f} bits per byte", result.bits_per_byte);
@@ -81,17 +90,21 @@ int run_eval(const EvalOptions &o) {
   session.model->parameters_changed();
   std::map<std::string, HotChannels> known = session.model->hot_channel_layers(checkpoint.state.hot_channels);
   session.model->set_hot_channels(known);
-  const double loss =
-      evaluate(*session.model, *data, o.batches, [](double f) { show_progress("evaluating", f); });
+  const double loss = evaluate(
+      *session.model, *data, o.batches, [](double f) { show_progress("evaluating", f); }, known.empty());
+  const char *hot = !known.empty()                          ? "stored"
+                    : session.model->hot_channels().empty() ? "none"
+                                                            : "chosen on the first batch";
   const int64_t tokens = o.batches * o.batch * o.sequence;
   if (o.json) {
-    nlohmann::ordered_json j = {{"loss", loss}, {"tokens", tokens}, {"recipe", recipe.name}};
+    nlohmann::ordered_json j = {
+        {"loss", loss}, {"tokens", tokens}, {"recipe", recipe.name}, {"hot_channels", hot}};
     if (data->bytes()) j["bits_per_byte"] = loss / std::log(2.0);
     fmt::print("{}\n", j.dump());
   } else {
     fmt::print("validation loss {:.5f} nats per token", loss);
     if (data->bytes()) fmt::print(" = {:.5f} bits per byte", loss / std::log(2.0));
-    fmt::print(" over {} tokens, under {}\n", tokens, recipe.name);
+    fmt::print(" over {} tokens, under {} (hot channels: {})\n", tokens, recipe.name, hot);
   }
   return kEqual;
 }
@@ -105,10 +118,13 @@ void register_train(CLI::App &app, int &exit_code) {
   verb->add_option("--model", o->model, "gla, qwen3, qwen2.5, gdn, or a JSON file with the sizes")
       ->capture_default_str();
   verb->add_option("--size", o->size, "Preset of the family: tiny, small, ...")->capture_default_str();
+  verb->add_option("--set", o->sizes, "Changes to the preset, e.g. hidden=256,layers=6,intermediate=768");
+  verb->add_option("--bf16-first", o->bf16_first, "First blocks in BF16; -1: as the recipe says")->capture_default_str();
+  verb->add_option("--bf16-last", o->bf16_last, "Last blocks in BF16; -1: as the recipe says")->capture_default_str();
   verb->add_option("--recipe", o->recipe,
                    "fp32, bf16, nvfp4-plain, nvfp4, hcp, post-qk, chon, mxfp4-sr-rht, mxfp8, or a JSON file")
       ->capture_default_str();
-  verb->add_option("--data", o->data, "Text file, or task:copy, task:mqar, task:dyck")->required();
+  verb->add_option("--data", o->data, "Text file, or task:copy, task:mqar, task:dyck")->capture_default_str();
   verb->add_option("--out", o->out, "Folder of the run")->required();
   verb->add_option("--steps", o->steps, "Optimizer steps")->capture_default_str();
   verb->add_option("--seed", o->seed, "Of initial values, order of data, stochastic rounding")
@@ -136,7 +152,7 @@ void register_train(CLI::App &app, int &exit_code) {
   verb->add_flag("--sensitivity", o->sensitivity, "After training, measure each operator alone in NVFP4");
   verb->add_flag("--resume", o->resume, "Continue the run in --out, bit for bit");
   verb->add_option("--threads", o->threads, "0: all; changes no bit")->capture_default_str();
-  verb->add_option("--device", o->device, "cpu")->capture_default_str();
+  verb->add_option("--device", o->device, "cpu or cuda")->capture_default_str();
   verb->add_flag("--json", *json, "One line of JSON at the end");
   verb->footer("Example: nvfp4 train --model gla --size tiny --recipe chon --data kjv.txt --steps 300 --out "
                "runs/chon");
@@ -158,7 +174,7 @@ void register_eval(CLI::App &app, int &exit_code) {
   verb->add_option("--batches", o->batches, "How many")->capture_default_str();
   verb->add_option("--validation", o->validation, "Fraction of the text held out")->capture_default_str();
   verb->add_option("--threads", o->threads, "0: all")->capture_default_str();
-  verb->add_option("--device", o->device, "cpu")->capture_default_str();
+  verb->add_option("--device", o->device, "cpu or cuda")->capture_default_str();
   verb->add_flag("--json", o->json, "One line of JSON");
   verb->footer(
       "Example: nvfp4 eval --checkpoint runs/chon/checkpoint.safetensors --data kjv.txt --recipe bf16");
