@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Does cuBLASLt's NVFP4 GEMM (VEC16_UE4M3, 128x4 scales) give the words of the emulator's unit of the GPU at hand? And
-// with --directed: which model of FP4 accumulation do the vectors of gpu/blackwell/directed.hpp choose? Needs a
-// Blackwell GPU; compiled, not yet run. Exit codes: 0 equal, 1 mismatch, 2 bad call, 3 no suitable device. Build:
-//   nvcc -std=c++20 --fmad=false -O2 -arch=sm_100a -I. gpu/probes/cublaslt_nvfp4.cu gpu/blackwell/directed.cpp \
-//     -lcublasLt -Xcompiler -fopenmp LIBRARY_OF_THE_EMULATOR -o cublaslt_nvfp4
+// Does cuBLASLt's NVFP4 GEMM (VEC16_UE4M3, 128x4 scales) give the words of the emulator's unit of the GPU at
+// hand? And with --directed: which model of FP4 accumulation do the vectors of gpu/blackwell/directed.hpp
+// choose? Needs a Blackwell GPU; compiled, not yet run. Exit codes: 0 equal, 1 mismatch, 2 bad call, 3 no
+// suitable device. Build with nvcc -std=c++20 --fmad=false, gpu/blackwell/directed.cpp, the emulator's
+// library and -lcublasLt; CMake's target is nvfp4_probe_cublaslt_nvfp4.
 #include "emulator/gemm/gemm.hpp"
 #include "emulator/quantize/quantize.hpp"
 #include "gpu/blackwell/directed.hpp"
@@ -38,7 +38,8 @@ struct Operand {
   std::vector<uint8_t> codes, scales;
 };
 
-/// A named type around cuBLASLt's unnamed struct: nvcc 13.0's front end stops with an internal error at a vector of that.
+/// A named type around cuBLASLt's unnamed struct: nvcc 13.0's front end stops with an internal error at a
+/// vector of that.
 struct Algorithm {
   cublasLtMatmulAlgo_t value;
 };
@@ -55,7 +56,8 @@ public:
     set(CUBLASLT_MATMUL_DESC_A_SCALE_MODE, mode), set(CUBLASLT_MATMUL_DESC_B_SCALE_MODE, mode);
     ok(cublasLtMatrixLayoutCreate(&b_, CUDA_R_4F_E2M1, uint64_t(k), uint64_t(n), k), "layout");
     ok(cublasLtMatrixLayoutCreate(&a_, CUDA_R_4F_E2M1, uint64_t(k), uint64_t(m), k), "layout");
-    ok(cublasLtMatrixLayoutCreate(&d_, bf16 ? CUDA_R_16BF : CUDA_R_32F, uint64_t(n), uint64_t(m), n), "layout");
+    ok(cublasLtMatrixLayoutCreate(&d_, bf16 ? CUDA_R_16BF : CUDA_R_32F, uint64_t(n), uint64_t(m), n),
+       "layout");
     workspace_.reserve(int64_t(kWorkspace));
   }
   ~Matmul() {
@@ -107,7 +109,8 @@ private:
 int split_of(const Algorithm &algo) {
   int parts = 0;
   size_t written = 0;
-  cublasLtMatmulAlgoConfigGetAttribute(&algo.value, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &parts, sizeof parts, &written);
+  cublasLtMatmulAlgoConfigGetAttribute(&algo.value, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &parts, sizeof parts,
+                                       &written);
   return parts;
 }
 
@@ -119,7 +122,8 @@ struct Results {
 Results multiply(const Operand &a, const Operand &b, float alpha, bool bf16) {
   cuda::DeviceBuffer codes_a, codes_b, scales_a, scales_b, d;
   codes_a.upload(a.codes), codes_b.upload(b.codes);
-  scales_a.upload(tile_scales(a.scales, a.rows, a.k / 16)), scales_b.upload(tile_scales(b.scales, b.rows, b.k / 16));
+  scales_a.upload(tile_scales(a.scales, a.rows, a.k / 16)),
+      scales_b.upload(tile_scales(b.scales, b.rows, b.k / 16));
   const int64_t bytes = a.rows * b.rows * (bf16 ? 2 : 4);
   d.reserve(bytes);
   Matmul matmul(a.rows, b.rows, a.k, bf16);
@@ -145,8 +149,8 @@ Operand random_operand(int64_t rows, int64_t k, unsigned seed) {
 }
 
 /// Words that differ from the emulator's under each model.
-std::array<int64_t, 3> mismatches(const Unit &unit, const Operand &a, const Operand &b, float alpha, bool bf16,
-                                  const std::vector<uint8_t> &got) {
+std::array<int64_t, 3> mismatches(const Unit &unit, const Operand &a, const Operand &b, float alpha,
+                                  bool bf16, const std::vector<uint8_t> &got) {
   const PackedOperand pa = pack_operand(unit, Side::a, a.rows, a.k, a.codes, a.scales),
                       pb = pack_operand(unit, Side::b, b.rows, b.k, b.codes, b.scales);
   std::array<int64_t, 3> wrong{};
@@ -158,7 +162,8 @@ std::array<int64_t, 3> mismatches(const Unit &unit, const Operand &a, const Oper
     const GemmResult want = GemmPlan(unit, options).run(pa, pb);
     const size_t width = bf16 ? 2 : 4;
     for (size_t at = 0; at < got.size(); at += width)
-      wrong[i] += std::equal(got.begin() + int64_t(at), got.begin() + int64_t(at + width), want.words.begin() + int64_t(at))
+      wrong[i] += std::equal(got.begin() + int64_t(at), got.begin() + int64_t(at + width),
+                             want.words.begin() + int64_t(at))
                       ? 0
                       : 1;
   }
@@ -168,7 +173,8 @@ std::array<int64_t, 3> mismatches(const Unit &unit, const Operand &a, const Oper
 int compare(const Unit &unit) {
   std::printf("m n k output alpha split-k outputs mismatches: mmasim nadpe exact\n");
   bool equal = true;
-  const int64_t shapes[][3] = {{128, 128, 64}, {128, 256, 512}, {256, 384, 4096}, {1024, 1024, 2048}, {16, 4096, 4096}};
+  const int64_t shapes[][3] = {
+      {128, 128, 64}, {128, 256, 512}, {256, 384, 4096}, {1024, 1024, 2048}, {16, 4096, 4096}};
   for (const auto &[m, n, k] : shapes)
     for (const bool bf16 : {false, true})
       for (const float alpha : {1.0f, 0.37f}) {
@@ -177,9 +183,9 @@ int compare(const Unit &unit) {
         for (size_t i = 0; i < results.words.size(); ++i) {
           const std::array<int64_t, 3> wrong = mismatches(unit, a, b, alpha, bf16, results.words[i]);
           equal = equal && wrong[0] == 0;
-          std::printf("%lld %lld %lld %s %g %d %lld %lld %lld %lld\n", (long long)m, (long long)n, (long long)k,
-                      bf16 ? "bf16" : "f32", alpha, results.split[i], (long long)(m * n), (long long)wrong[0],
-                      (long long)wrong[1], (long long)wrong[2]);
+          std::printf("%lld %lld %lld %s %g %d %lld %lld %lld %lld\n", (long long)m, (long long)n,
+                      (long long)k, bf16 ? "bf16" : "f32", alpha, results.split[i], (long long)(m * n),
+                      (long long)wrong[0], (long long)wrong[1], (long long)wrong[2]);
         }
       }
   return equal ? 0 : 1;
@@ -228,7 +234,8 @@ int main(int argc, char **argv) {
   }
   try {
     const std::string arch = "sm_" + std::to_string(10 * major + minor);
-    const Unit &unit = find_unit(arch + (major == 12 ? ":mma.m16n8k64" : ":tcgen05.k64") + ".f32.mxf4nvf4.ue4m3.block16");
+    const Unit &unit =
+        find_unit(arch + (major == 12 ? ":mma.m16n8k64" : ":tcgen05.k64") + ".f32.mxf4nvf4.ue4m3.block16");
     std::printf("unit %s, cuBLASLt %zu\n", unit.name().c_str(), cublasLtGetVersion());
     return mode == "--directed" ? directed(unit) : compare(unit);
   } catch (const std::exception &error) {
