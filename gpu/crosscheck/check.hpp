@@ -60,6 +60,10 @@ struct Tally {
 /// Products: FP4 on every path, the others on ragged shapes. `large` adds 4096^3 of four kinds of data;
 /// `brief` keeps to the smallest, for compute-sanitizer.
 [[nodiscard]] Tally check_gemm(bool large, bool brief);
+/// Every kernel of the models; every recipe and form of the Hot-Channel Patch in linear layers. `match`: part
+/// of a group's name.
+[[nodiscard]] Tally check_kernels(const std::string &match);
+[[nodiscard]] Tally check_linear(const std::string &match);
 /// Speed beside its ceilings; compares the large product with the CPU.
 [[nodiscard]] Tally time_all(int64_t size);
 

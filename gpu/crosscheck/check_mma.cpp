@@ -4,6 +4,7 @@
 #include "emulator/tensorcore/catalogue.hpp"
 #include "emulator/tensorcore/execute.hpp"
 #include "gpu/crosscheck/check.hpp"
+#include "gpu/crosscheck/stage.hpp"
 #include "gpu/emulated/mma.hpp"
 
 #include <cmath>
@@ -101,15 +102,16 @@ Tally compare(const Unit &unit, Input input, int tiles, Accumulation accumulatio
   Tally t;
   t.values = uint64_t(tiles) * m * n;
   std::vector<uint64_t> want(t.values);
-#pragma omp parallel for schedule(static)
-  for (int64_t o = 0; o < int64_t(t.values); ++o) {
+  const auto operands = [&](int64_t o) {
     const int64_t row_a = o / n, row_b = o / n / m * n + o % n;
-    const DotOperands op{{a.data() + row_a * k * bits_a / 8, bits_a},
-                         {b.data() + row_b * k * bits_b / 8, bits_b},
-                         blocks == 0 ? nullptr : sa.data() + row_a * blocks,
-                         blocks == 0 ? nullptr : sb.data() + row_b * blocks};
-    want[size_t(o)] = dot(r, op, k, CodeView{c.data(), width}[o], accumulation);
-  }
+    return DotOperands{{a.data() + row_a * k * bits_a / 8, bits_a},
+                       {b.data() + row_b * k * bits_b / 8, bits_b},
+                       blocks == 0 ? nullptr : sa.data() + row_a * blocks,
+                       blocks == 0 ? nullptr : sb.data() + row_b * blocks};
+  };
+#pragma omp parallel for schedule(static)
+  for (int64_t o = 0; o < int64_t(t.values); ++o)
+    want[size_t(o)] = dot(r, operands(o), k, CodeView{c.data(), width}[o], accumulation);
   for (int64_t o = 0; o < int64_t(t.values); ++o) {
     const uint64_t got = CodeView{d.data(), width}[o];
     if (got == want[size_t(o)]) continue;
@@ -117,7 +119,10 @@ Tally compare(const Unit &unit, Input input, int tiles, Accumulation accumulatio
     std::snprintf(text, sizeof text, "%s class %d output %lld: got %llx, want %llx", unit.name().c_str(),
                   int(input), static_cast<long long>(o), static_cast<unsigned long long>(got),
                   static_cast<unsigned long long>(want[size_t(o)]));
-    t.mismatch(text);
+    t.mismatch(t.mismatches > 0
+                   ? std::string()
+                   : std::string(text) + "; " +
+                         explain_word(r, operands(o), k, CodeView{c.data(), width}[o], accumulation, got));
   }
   return t;
 }

@@ -2,76 +2,163 @@
 // nvfp4-crosscheck-gpu: compares gpu/emulated with the CPU library, word by word, and times it. Exit code 0
 // equal, 1 mismatch, 2 bad call, 3 no GPU.
 #include "gpu/crosscheck/check.hpp"
+#include "gpu/crosscheck/training.hpp"
+#include "gpu/emulated/cuda_backend.hpp"
 
 #include <cstdlib>
 #include <cstring>
+#include <set>
 
 namespace {
 
+using namespace nvfp4::crosscheck;
+using nvfp4::models::StepsOptions;
+
 constexpr const char *kUsage =
-    "usage: nvfp4-crosscheck-gpu [elements] [mma] [quantize] [gemm] [large] [brief] [time]\n"
-    "         [--tiles N] [--match TEXT] [--repeats N] [--size N]\n"
-    "Without names: elements, mma, quantize, gemm. large and brief are gemm with 4096^3 products or the "
-    "smallest only.\n"
+    "usage: nvfp4-crosscheck-gpu [elements] [mma] [quantize] [gemm] [large] [brief] [time] [kernels] "
+    "[linear]\n"
+    "         [train] [--tiles N] [--match TEXT] [--repeats N] [--size N] [--steps N] [--other-steps N]\n"
+    "         [--record FOLDER] [--profile MODEL,SIZE,RECIPE,BATCH,LENGTH]...\n"
+    "Without names: elements, mma, quantize, gemm, kernels, linear. large and brief are gemm with 4096^3 "
+    "products or\n"
+    "the smallest only.\n"
     "--tiles: tiles of 16 x 8 outputs per unit and class (default 8).\n"
     "--match: units whose name contains TEXT. --repeats: rounds of the quantization check. --size: of the "
-    "timed product\n"
-    "(default 8192). Example: nvfp4-crosscheck-gpu mma --match wgmma --tiles 64\n";
+    "timed\n"
+    "product (default 8192). train: GLA under fp32, bf16, nvfp4, hcp and chon for --steps (default 200), "
+    "qwen3,\n"
+    "qwen2.5 and gdn for --other-steps (default 20); --record writes GLA's slices. --profile: times training "
+    "steps.\n"
+    "Example: nvfp4-crosscheck-gpu mma --match wgmma --tiles 64\n";
+
+std::vector<StepsOptions> training_runs(int steps, int others) {
+  std::vector<StepsOptions> runs;
+  for (const char *family : {"gla", "qwen3", "gdn", "qwen2.5"})
+    for (const char *recipe : {"fp32", "bf16", "nvfp4", "hcp", "chon"}) {
+      StepsOptions o;
+      o.model = family;
+      o.recipe = recipe;
+      o.steps = o.model == "gla" ? steps : others;
+      if (o.steps > 0) runs.push_back(o);
+    }
+  return runs;
+}
+
+/// Slices of one family as golden/training has them (tools/nvfp4/verb_golden_training.cpp).
+void record(const std::string &folder, const std::vector<TrainingRun> &runs) {
+  cudaDeviceProp device{};
+  int driver = 0, runtime = 0;
+  nvfp4::cuda::check(cudaGetDeviceProperties(&device, 0), "device properties");
+  nvfp4::cuda::check(cudaDriverGetVersion(&driver), "cudaDriverGetVersion");
+  nvfp4::cuda::check(cudaRuntimeGetVersion(&runtime), "cudaRuntimeGetVersion");
+  for (const TrainingRun &r : runs) {
+    if (r.cpu != r.gpu || r.options.steps < 200) continue;
+    const StepsOptions &o = r.options;
+    const std::string path = folder + "/gpu-" + o.model + "-" + o.recipe + ".json";
+    std::FILE *const f = std::fopen(path.c_str(), "w");
+    if (f == nullptr) throw nvfp4::Error(path + ": cannot be written");
+    std::fprintf(
+        f,
+        "{\n \"format\": \"nvfp4-training-slices\",\n \"version\": 1,\n \"evidence\": \"%s\",\n"
+        " \"note\": \"every loss word and digest also equal on %s (CUDA driver %d.%d, runtime %d.%d)%s\",\n"
+        " \"options\": {\n  \"model\": \"%s\",\n  \"size\": \"%s\",\n  \"data\": \"%s\",\n  \"batch\": "
+        "%lld,\n"
+        "  \"sequence\": %lld,\n  \"seed\": %llu,\n  \"learning_rate\": %g\n },\n \"slices\": [\n  {\n"
+        "   \"recipe\": \"%s\",\n   \"loss_hex\": [",
+        o.recipe == "bf16" && device.major == 9 ? "hardware" : "model", device.name, driver / 1000,
+        driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10,
+        o.recipe == "bf16" && device.major == 9 ? ", linear layers on its own tensor cores (wgmma)" : "",
+        o.model.c_str(), o.size.c_str(), o.data.c_str(), static_cast<long long>(o.batch),
+        static_cast<long long>(o.sequence), static_cast<unsigned long long>(o.seed), o.learning_rate,
+        o.recipe.c_str());
+    for (size_t i = 0; i < r.gpu.size(); ++i)
+      std::fprintf(f, "%s\n    \"%08x\"", i == 0 ? "" : ",", r.gpu[i].loss);
+    std::fprintf(f, "\n   ],\n   \"digest\": [");
+    for (size_t i = 0; i < r.gpu.size(); ++i)
+      std::fprintf(f, "%s\n    \"%s\"", i == 0 ? "" : ",", r.gpu[i].digest.c_str());
+    std::fprintf(f, "\n   ]\n  }\n ]\n}\n");
+    if (std::fclose(f) != 0) throw nvfp4::Error(path + ": cannot be written");
+  }
+}
+
+/// MODEL,SIZE,RECIPE,BATCH,LENGTH
+StepsOptions parse_profile(const std::string &text) {
+  std::vector<std::string> parts(1);
+  for (const char c : text)
+    if (c == ',')
+      parts.emplace_back();
+    else
+      parts.back() += c;
+  if (parts.size() != 5)
+    throw nvfp4::Error("--profile takes MODEL,SIZE,RECIPE,BATCH,LENGTH, got '" + text + "'");
+  StepsOptions o;
+  o.model = parts[0];
+  o.size = parts[1];
+  o.recipe = parts[2];
+  o.batch = std::atoi(parts[3].c_str());
+  o.sequence = std::atoi(parts[4].c_str());
+  if (o.batch < 1 || o.sequence < 1) throw nvfp4::Error("--profile: batch and length are positive numbers");
+  return o;
+}
 
 int run(int argc, char **argv) {
-  using namespace nvfp4::crosscheck;
-  bool elements = false, mma = false, quantize = false, gemm = false, large = false, brief = false,
-       time = false;
-  int tiles = 8, repeats = 1, size = 8192;
-  std::string match;
+  const std::set<std::string> known = {"elements", "mma",  "quantize", "gemm",   "large",
+                                       "brief",    "time", "kernels",  "linear", "train"};
+  std::set<std::string> asked;
+  int tiles = 8, repeats = 1, size = 8192, steps = 200, others = 20;
+  std::string match, folder;
+  std::vector<StepsOptions> profiles;
   for (int i = 1; i < argc; ++i) {
     const std::string word = argv[i];
     const char *const value = i + 1 < argc ? argv[i + 1] : nullptr;
-    const auto number = [&](int &to) {
-      if (value == nullptr || std::atoi(value) <= 0) throw nvfp4::Error(word + " takes a positive number");
+    const auto number = [&](int &to, int least) {
+      if (value == nullptr || std::atoi(value) < least)
+        throw nvfp4::Error(word + " takes a number of at least " + std::to_string(least));
       to = std::atoi(value);
       ++i;
     };
-    if (word == "elements")
-      elements = true;
-    else if (word == "mma")
-      mma = true;
-    else if (word == "quantize")
-      quantize = true;
-    else if (word == "gemm")
-      gemm = true;
-    else if (word == "large")
-      large = gemm = true;
-    else if (word == "brief")
-      brief = gemm = true;
-    else if (word == "time")
-      time = true;
+    if (known.contains(word))
+      asked.insert(word);
     else if (word == "--tiles")
-      number(tiles);
+      number(tiles, 1);
     else if (word == "--repeats")
-      number(repeats);
+      number(repeats, 1);
     else if (word == "--size")
-      number(size);
+      number(size, 1);
+    else if (word == "--steps")
+      number(steps, 0);
+    else if (word == "--other-steps")
+      number(others, 0);
     else if (word == "--match" && value != nullptr)
       match = value, ++i;
+    else if (word == "--record" && value != nullptr)
+      folder = value, ++i;
+    else if (word == "--profile" && value != nullptr)
+      profiles.push_back(parse_profile(value)), ++i;
     else if (word == "--help" || word == "-h")
       return std::fputs(kUsage, stdout), 0;
     else
       throw nvfp4::Error("unknown argument '" + word + "'; see --help");
   }
-  if (!(elements || mma || quantize || gemm || time)) elements = mma = quantize = gemm = true;
-  int devices = 0;
-  if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) {
-    std::fputs("nvfp4-crosscheck-gpu: no suitable device\n", stderr);
-    return 3;
-  }
+  if (asked.empty() && profiles.empty()) asked = {"elements", "mma", "quantize", "gemm", "kernels", "linear"};
+  nvfp4::cuda::require_device();
+  const auto wanted = [&](const char *name) { return asked.contains(name); };
   Tally all;
-  if (elements) all.add(check_elements());
-  if (mma) all.add(check_mma(tiles, match));
-  if (quantize) all.add(check_quantize(repeats));
-  if (gemm) all.add(check_gemm(large, brief));
-  if (time) all.add(time_all(size));
-  all.print("total");
+  if (wanted("elements")) all.add(check_elements());
+  if (wanted("mma")) all.add(check_mma(tiles, match));
+  if (wanted("quantize")) all.add(check_quantize(repeats));
+  if (wanted("gemm") || wanted("large") || wanted("brief"))
+    all.add(check_gemm(wanted("large"), wanted("brief")));
+  if (wanted("kernels")) all.add(check_kernels(match));
+  if (wanted("linear")) all.add(check_linear(match));
+  if (wanted("train")) {
+    std::vector<TrainingRun> runs;
+    all.add(check_training(training_runs(steps, others), 2, &runs));
+    if (!folder.empty()) record(folder, runs);
+  }
+  if (wanted("time")) all.add(time_all(size));
+  for (const StepsOptions &p : profiles) profile_training(p, 3);
+  if (!asked.empty()) all.print("total");
   return all.mismatches == 0 ? 0 : 1;
 }
 
@@ -80,6 +167,9 @@ int run(int argc, char **argv) {
 int main(int argc, char **argv) {
   try {
     return run(argc, argv);
+  } catch (const nvfp4::models::NoDevice &e) {
+    std::fprintf(stderr, "nvfp4-crosscheck-gpu: %s\n", e.what());
+    return 3;
   } catch (const std::exception &e) {
     std::fprintf(stderr, "nvfp4-crosscheck-gpu: %s\n", e.what());
     return 2;

@@ -76,12 +76,14 @@ private:
 void require_device() {
   int count = 0;
   if (cudaGetDeviceCount(&count) != cudaSuccess || count == 0)
-    throw models::NoDevice("no CUDA device: expected a GPU of compute capability 8.0 or newer; use --device cpu");
+    throw models::NoDevice(
+        "no CUDA device: expected a GPU of compute capability 8.0 or newer; use --device cpu");
   cudaDeviceProp device{};
   check(cudaGetDeviceProperties(&device, 0), "device properties");
   if (device.major < 8)
-    throw models::NoDevice(std::string(device.name) + " has compute capability " + std::to_string(device.major) +
-                           "." + std::to_string(device.minor) + ": expected 8.0 or newer; use --device cpu");
+    throw models::NoDevice(std::string(device.name) + " has compute capability " +
+                           std::to_string(device.major) + "." + std::to_string(device.minor) +
+                           ": expected 8.0 or newer; use --device cpu");
 }
 
 std::unique_ptr<models::Backend<float>> make_cuda_backend(Timeline *timeline) {

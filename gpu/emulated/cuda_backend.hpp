@@ -9,8 +9,8 @@ namespace nvfp4::cuda {
 /// Throws models::NoDevice, with one line, without a GPU of compute capability 8.0 or newer.
 void require_device();
 
-/// All work goes to the default stream. `timeline`, when given, outlives the backend and is marked after every
-/// kernel. Throws models::NoDevice without a usable device.
+/// All work goes to the default stream. `timeline`, when given, outlives the backend and is marked after
+/// every kernel. Throws models::NoDevice without a usable device.
 [[nodiscard]] std::unique_ptr<models::Backend<float>> make_cuda_backend(Timeline *timeline = nullptr);
 
 } // namespace nvfp4::cuda

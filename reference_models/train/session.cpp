@@ -23,7 +23,7 @@ Session make_device(const std::string &name, int threads) {
   const auto at = devices().find(name);
   if (at != devices().end()) return at->second(threads);
   if (name == "cuda")
-    throw NoDevice("this build has no CUDA: it was configured without nvcc; use --device cpu");
+    throw NoDevice("this build has no CUDA: it was configured without it; use --device cpu");
   throw Error("--device " + io::in_quotes(name) + " is unknown: expected cpu or cuda");
 }
 

@@ -3,6 +3,9 @@
 #include "emulator/config.hpp"
 #include "reference_models/backend/backend.hpp"
 #include "tools/nvfp4/verbs.hpp"
+#if NVFP4_CUDA
+#include "gpu/emulated/cuda_session.hpp"
+#endif
 
 #include <csignal>
 #include <cstdio>
@@ -43,6 +46,9 @@ int main(int argc, char **argv) {
   app.require_subcommand(1);
   app.set_version_flag("--version", NVFP4_VERSION);
   int exit_code = kEqual;
+#if NVFP4_CUDA
+  nvfp4::cuda::register_cuda_device();
+#endif
   register_info(app, exit_code);
   register_quantize(app, exit_code);
   register_dequantize(app, exit_code);
@@ -59,6 +65,7 @@ int main(int argc, char **argv) {
   register_report(app, exit_code);
   register_record(app, exit_code);
   register_replay(app, exit_code);
+  register_crosscheck(app, exit_code);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError &error) {

@@ -298,7 +298,7 @@ void register_record(CLI::App &app, int &exit_code) {
   field("model", "--model", f.model, "Where the checkpoint does not say: family or JSON file");
   field("size", "--size", f.size, "Preset");
   verb->add_option("--threads", f.threads, "0: all; changes no bit")->capture_default_str();
-  verb->add_option("--device", f.device, "cpu")->capture_default_str();
+  verb->add_option("--device", f.device, "cpu or cuda")->capture_default_str();
   verb->add_flag("--json", o->json, "One line of JSON");
   verb->footer("Example: nvfp4 record --checkpoint runs/chon/checkpoint.safetensors --step 301 --tap "
                "attn.o_proj.input -o slice.safetensors");
@@ -320,7 +320,7 @@ void register_replay(CLI::App &app, int &exit_code) {
   verb->add_option("--family", o->family,
                    "For operators of another program: the family for the recipe's rules");
   verb->add_flag("--layers", o->layers, "Every layer by itself");
-  verb->add_option("--device", o->place.device, "cpu")->capture_default_str();
+  verb->add_option("--device", o->place.device, "cpu or cuda")->capture_default_str();
   verb->add_option("--threads", o->place.threads, "0: all; changes no bit")->capture_default_str();
   verb->add_flag("--json", o->json, "One line of JSON");
   verb->footer("Example: nvfp4 replay slice.safetensors --recipe chon --against nvfp4");

@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: Apache-2.0
+// Batches of tasks on the default stream, products of a batch on several that start after it and that it
+// waits for. Buffers grow to the largest use and are kept.
+#include "gpu/emulated/cuda_operand.hpp"
+#include "gpu/emulated/cuda_operand_engine.hpp"
+#include "gpu/emulated/cuda_team.cuh"
+#include "gpu/hopper/gemm_bf16.hpp"
+#include "reference_models/kernels/hcp.hpp"
+
+#include <algorithm>
+#include <array>
+
+namespace nvfp4::cuda {
+namespace {
+
+using models::GemmTask;
+using models::Operand;
+using models::PatchTask;
+using models::QuantizeTask;
+
+/// An event without a time, destroyed with its owner.
+class Event {
+public:
+  Event() { check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "cudaEventCreate"); }
+  ~Event() { cudaEventDestroy(event_); }
+  Event(const Event &) = delete;
+  Event &operator=(const Event &) = delete;
+  [[nodiscard]] cudaEvent_t get() const { return event_; }
+
+private:
+  cudaEvent_t event_ = nullptr;
+};
+
+const CudaOperand &operand(const Operand *o) { return static_cast<const CudaOperand &>(*o); }
+
+class CudaOperandEngine final : public models::OperandEngine {
+public:
+  explicit CudaOperandEngine(const OperandEngineOptions &options)
+      : options_(options), device_(device_shape()) {
+    for (size_t i = 0; i < kLanes; ++i) lanes_[i].stream = streams_[i].get();
+    int current = 0, major = 0, minor = 0;
+    check(cudaGetDevice(&current), "cudaGetDevice");
+    check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, current),
+          "cudaDeviceGetAttribute");
+    check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, current),
+          "cudaDeviceGetAttribute");
+    hopper_ = options.own_tensor_cores && major == 9 && minor == 0;
+  }
+
+  std::unique_ptr<Operand> make_operand() override { return std::make_unique<CudaOperand>(); }
+
+  void quantize(std::span<const QuantizeTask> tasks) override {
+    // tasks that read the same tensor follow each other, so that it is rounded to the source type once
+    done_.assign(tasks.size(), false);
+    for (size_t first = 0; first < tasks.size(); ++first) {
+      rounded_from_ = nullptr;
+      for (size_t i = first; i < tasks.size(); ++i) {
+        if (done_[i] || tasks[i].x != tasks[first].x) continue;
+        quantize_one(tasks[i]);
+        done_[i] = true;
+      }
+    }
+    rounded_from_ = nullptr;
+  }
+
+  void patch(std::span<const PatchTask> tasks) override {
+    for (const PatchTask &t : tasks) cuda::patch(t, patches_, nullptr);
+    if (!tasks.empty()) mark("patch");
+  }
+
+  void multiply(std::span<const GemmTask> tasks) override {
+    // small products do not fill a GPU: tasks of a batch, which do not depend on each other, run side by side
+    lanes_used_ = 0;
+    for (const GemmTask &t : tasks)
+      for (const Operand *o : {t.a, t.b}) prepare(*t.unit, operand(o));
+    const bool prepared = lanes_used_ > 0;
+    join();
+    if (prepared) mark("prepare FP4");
+    const char *name = "other product";
+    for (const GemmTask &t : tasks) name = multiply_one(t, tasks.size() == 1 ? main_ : fork());
+    join();
+    if (!tasks.empty()) mark(name);
+  }
+
+  void column_errors(const Operand &q, FormatId source, const float *x, int64_t rows, int64_t cols, Axis axis,
+                     float *means) override {
+    const CudaOperand &o = static_cast<const CudaOperand &>(q);
+    const int64_t lines = o.rows(), width = axis == Axis::row ? cols : rows;
+    values_.reserve(lines * width * 4);
+    read_values(o, width, values_.as<float>(), nullptr);
+    launch_teams<256>(
+        device_,
+        models::ColumnErrors<float>{
+            lines, width, view(source, x, rows, cols, axis), {values_.as<float>(), width, 1}, means},
+        "ColumnErrors");
+    mark("column errors");
+  }
+
+  void column_maxima(FormatId source, const float *x, int64_t rows, int64_t cols, Axis axis,
+                     float *maxima) override {
+    const bool along = axis == Axis::row;
+    launch_teams<256>(device_,
+                      models::ColumnMaxima<float>{along ? rows : cols, along ? cols : rows,
+                                                  view(source, x, rows, cols, axis), maxima},
+                      "ColumnMaxima");
+    mark("column maxima");
+  }
+
+private:
+  /// x in the source type: x itself, or a rounded copy, `extra` zeros behind it.
+  const float *rounded(FormatId source, const float *x, int64_t n, int64_t extra) {
+    if (source != FormatId::bf16 && extra == 0) return x;
+    if (rounded_from_ == x && rounded_extra_ >= extra) return rounded_.as<float>();
+    rounded_.reserve((n + extra) * 4);
+    if (source == FormatId::bf16)
+      round_to_bf16(x, n, rounded_.as<float>(), nullptr);
+    else
+      check(cudaMemcpyAsync(rounded_.as<void>(), x, size_t(n) * 4, cudaMemcpyDeviceToDevice, nullptr),
+            "padding a tensor");
+    if (extra > 0)
+      check(cudaMemsetAsync(rounded_.as<float>() + n, 0, size_t(extra) * 4, nullptr), "padding a tensor");
+    rounded_from_ = x;
+    rounded_extra_ = extra;
+    mark("round");
+    return rounded_.as<float>();
+  }
+
+  models::View<const float> view(FormatId source, const float *x, int64_t rows, int64_t cols, Axis axis) {
+    rounded_from_ = nullptr;
+    const float *const data = rounded(source, x, rows * cols, 0);
+    rounded_from_ = nullptr;
+    return axis == Axis::row ? models::View<const float>{data, cols, 1}
+                             : models::View<const float>{data, 1, cols};
+  }
+
+  void quantize_one(const QuantizeTask &task) {
+    CudaOperand &out = static_cast<CudaOperand &>(*task.out);
+    const models::OperandRecipe &recipe = *task.recipe;
+    if (recipe.format == models::OperandFormat::bf16) {
+      pack_bf16(task.unit->rule, task.x, task.rows, task.cols, task.axis, out, nullptr);
+      mark("pack BF16");
+      return;
+    }
+    int64_t rows = task.rows;
+    if (recipe.hadamard && task.axis == Axis::col)
+      rows = (rows + kHadamardSize - 1) / kHadamardSize * kHadamardSize;
+    const float *const x =
+        rounded(task.source, task.x, task.rows * task.cols, (rows - task.rows) * task.cols);
+    out.scaled = true;
+    out.fp4_ready = false;
+    std::swap(out.q.panel, panel_); // scratch that all operands share
+    std::swap(out.q.maxima, maxima_);
+    cuda::quantize(x, rows, task.cols, task.cols, find_convention(recipe.convention),
+                   {.axis = task.axis,
+                    .block_rows = recipe.block_rows,
+                    .rounding = recipe.rounding,
+                    .key = task.key,
+                    .hadamard = recipe.hadamard,
+                    .source = task.source,
+                    .threads = 1},
+                   out.q, nullptr);
+    std::swap(out.q.panel, panel_);
+    std::swap(out.q.maxima, maxima_);
+    mark("quantize");
+  }
+
+  /// A stream with what products need of their own. The main one is the default stream.
+  struct Lane {
+    cudaStream_t stream = nullptr;
+    DeviceBuffer accumulators, alpha;
+    GemmWorkspace workspace;
+  };
+  static constexpr size_t kLanes = 4;
+
+  /// A lane that starts after what is in the default stream.
+  Lane &fork() {
+    if (lanes_used_ == 0) check(cudaEventRecord(forked_.get(), nullptr), "cudaEventRecord");
+    Lane &lane = lanes_[lanes_used_ % kLanes];
+    if (lanes_used_++ < kLanes) check(cudaStreamWaitEvent(lane.stream, forked_.get()), "cudaStreamWaitEvent");
+    return lane;
+  }
+  /// The default stream goes on after all lanes in use.
+  void join() {
+    for (size_t i = 0; i < std::min(lanes_used_, kLanes); ++i) {
+      check(cudaEventRecord(joined_[i].get(), lanes_[i].stream), "cudaEventRecord");
+      check(cudaStreamWaitEvent(nullptr, joined_[i].get()), "cudaStreamWaitEvent");
+    }
+    lanes_used_ = 0;
+  }
+
+  const char *multiply_one(const GemmTask &task, Lane &lane) {
+    const CudaOperand &a = operand(task.a), &b = operand(task.b);
+    const int64_t m = a.rows(), n = b.rows();
+    if (m * n == 0) return "other product";
+    if (!a.scaled && hopper_ && task.unit->name() == "sm_90:wgmma.k16.f32.bf16") {
+      gemm_bf16(a.words.as<uint16_t>(), b.words.as<uint16_t>(), m, n, a.bf16_padded_k, a.bf16_padded_k,
+                b.bf16_padded_k, 1.0f, task.bias, task.epilogue, task.out, lane.stream);
+      return "BF16 product (wgmma)";
+    }
+    float *accumulators = task.out;
+    if (task.epilogue.into != models::Epilogue::Into::overwrite) {
+      lane.accumulators.reserve(m * n * 4);
+      accumulators = lane.accumulators.as<float>();
+    }
+    GemmOutput output;
+    output.d = accumulators;
+    output.accumulators = true;
+    const UnitRule &rule = task.unit->rule;
+    const bool fp4 = a.fp4_ready;
+    if (fp4)
+      gemm_fp4(rule, a.fp4, b.fp4, output, task.accumulation, lane.stream);
+    else
+      gemm(rule, a.view(), b.view(), output, task.accumulation, lane.workspace, lane.stream);
+    const float *alpha = nullptr;
+    if (a.scaled) {
+      lane.alpha.reserve(sizeof(float));
+      global_alpha(a.q, b.q, 1.0f, lane.alpha.as<float>(), lane.stream);
+      alpha = lane.alpha.as<float>();
+    }
+    finish_outputs(task.epilogue, alpha, accumulators, task.out, task.bias, m, n, lane.stream);
+    return fp4 ? "FP4 product" : "other product";
+  }
+
+  /// What the FP4 engine reads, once per filling of an operand.
+  void prepare(const Unit &unit, const CudaOperand &o) {
+    if (o.fp4_ready || unit.rule.family != Family::gst_fdpa || o.view().padded_k == 0 || o.rows() == 0)
+      return;
+    prepare_fp4(unit.rule, o.view(), o.fp4, fork().stream);
+    o.fp4_ready = true;
+  }
+
+  void mark(const char *name) const {
+    if (options_.timeline != nullptr) options_.timeline->mark(name);
+  }
+
+  OperandEngineOptions options_;
+  DeviceShape device_;
+  bool hopper_ = false;
+  DeviceBuffer rounded_, panel_, maxima_, values_;
+  const float *rounded_from_ = nullptr; ///< what rounded_ was made from, within one batch
+  int64_t rounded_extra_ = 0;
+  std::vector<bool> done_;
+  PatchWorkspace patches_;
+  Lane main_;
+  std::array<Stream, kLanes> streams_;
+  std::array<Lane, kLanes> lanes_;
+  Event forked_;
+  std::array<Event, kLanes> joined_;
+  size_t lanes_used_ = 0;
+};
+
+} // namespace
+
+std::unique_ptr<models::OperandEngine> make_cuda_operand_engine(const OperandEngineOptions &options) {
+  return std::make_unique<CudaOperandEngine>(options);
+}
+
+} // namespace nvfp4::cuda
