@@ -16,9 +16,7 @@ nvfp4=$work/build/nvfp4
 for kind in mma convert quantize; do
   "$nvfp4" golden verify --kind $kind --dir "$root/golden" >"$work/out" || { cat "$work/out"; exit 1; }
 done
-for slice in "gla tiny chon" "qwen3 tiny bf16" "gdn tiny nvfp4-plain"; do
-  "$nvfp4" golden training --match "$slice" --dir "$root/golden" >"$work/out" || { cat "$work/out"; exit 1; }
-done
+"$nvfp4" golden training --match "gla tiny chon" --dir "$root/golden" >"$work/out" || { cat "$work/out"; exit 1; }
 x=$root/golden/vectors/hardware/rtx5080/o_proj_activation.safetensors
 for rounding in rne "sr-te --seed 5" "sr-exact --seed 5"; do
   # shellcheck disable=SC2086

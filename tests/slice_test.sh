@@ -103,7 +103,7 @@ record="record --checkpoint c.safetensors --data text.txt --batch 2 --sequence 3
 expect 2 "unknown tap 'attn.p_proj.input'" $record --step 1 --tap attn.p_proj.input
 expect 2 "after the checkpoint's, at least 1" $record --step 0
 expect 2 "at least 4" record --checkpoint short/checkpoint.safetensors --step 3 -o bad.safetensors
-expect 2 "data to train on" record --checkpoint c.safetensors --step 1 -o bad.safetensors
+expect 2 "kjv.txt" record --checkpoint c.safetensors --step 1 -o bad.safetensors
 expect 2 "unknown recipe" $record --step 1 --recipe none
 [ -e bad.safetensors ] && say "a refused recording left a file"
 expect 0 "without the optimizer's moments" $record --step 1 --recipe hcp
