@@ -92,65 +92,69 @@ template <class T> struct LinearGroup<T>::Impl {
     return i;
   }
 
-  void engine_forward(const StepContext &step, const T *x, int64_t rows,
-                      std::span<T *const> y) requires std::is_same_v<T, float> {
-    stages.clear();
-    size_t used = 0;
-    for (size_t i = 0; i < members.size(); ++i) {
-      if (is_f32(recipes[i].fprop)) continue;
-      PatchedProduct &p = products[i].fprop;
-      const LinearWeight<T> &w = members[i];
-      const size_t own = owner(i, &LinearRecipe::fprop, &GemmRecipe::a);
-      p.begin(step, {x, rows, w.in, Axis::row}, {w.weight, w.out, w.in, Axis::row});
-      p.quantize_a(stages, own == i ? engine->temporary(used++) : products[own].fprop.a(), own == i);
-      p.quantize_b(stages);
+  void engine_forward(const StepContext &step, const T *x, int64_t rows, std::span<T *const> y) {
+    if constexpr (std::is_same_v<T, float>) {
+      stages.clear();
+      size_t used = 0;
+      for (size_t i = 0; i < members.size(); ++i) {
+        if (is_f32(recipes[i].fprop)) continue;
+        PatchedProduct &p = products[i].fprop;
+        const LinearWeight<T> &w = members[i];
+        const size_t own = owner(i, &LinearRecipe::fprop, &GemmRecipe::a);
+        p.begin(step, {x, rows, w.in, Axis::row}, {w.weight, w.out, w.in, Axis::row});
+        p.quantize_a(stages, own == i ? engine->temporary(used++) : products[own].fprop.a(), own == i);
+        p.quantize_b(stages);
+      }
+      engine->quantize(stages.quantize);
+      for (size_t i = 0; i < members.size(); ++i)
+        if (!is_f32(recipes[i].fprop)) products[i].fprop.choose_and_patch(stages, used);
+      engine->patch(stages.patch);
+      for (size_t i = 0; i < members.size(); ++i)
+        if (!is_f32(recipes[i].fprop))
+          products[i].fprop.multiply(stages, y[i], members[i].bias, Epilogue::Into::overwrite);
+      stages.multiply_all(*engine);
     }
-    engine->quantize(stages.quantize);
-    for (size_t i = 0; i < members.size(); ++i)
-      if (!is_f32(recipes[i].fprop)) products[i].fprop.choose_and_patch(stages, used);
-    engine->patch(stages.patch);
-    for (size_t i = 0; i < members.size(); ++i)
-      if (!is_f32(recipes[i].fprop))
-        products[i].fprop.multiply(stages, y[i], members[i].bias, Epilogue::Into::overwrite);
-    stages.multiply_all(*engine);
   }
 
   void engine_backward(const StepContext &step, const T *x, int64_t rows, std::span<const T *const> dy,
-                       T *dx) requires std::is_same_v<T, float> {
-    stages.clear();
-    size_t used = 0;
-    for (size_t i = 0; i < members.size(); ++i) {
-      const LinearWeight<T> &w = members[i];
-      if (dx != nullptr && !is_f32(recipes[i].dgrad)) {
-        PatchedProduct &p = products[i].dgrad;
-        p.begin(step, {dy[i], rows, w.out, Axis::row}, {w.weight, w.out, w.in, Axis::col});
+                       T *dx) {
+    if constexpr (std::is_same_v<T, float>) {
+      stages.clear();
+      size_t used = 0;
+      for (size_t i = 0; i < members.size(); ++i) {
+        const LinearWeight<T> &w = members[i];
+        if (dx != nullptr && !is_f32(recipes[i].dgrad)) {
+          PatchedProduct &p = products[i].dgrad;
+          p.begin(step, {dy[i], rows, w.out, Axis::row}, {w.weight, w.out, w.in, Axis::col});
+          p.quantize_a(stages, engine->temporary(used++), true);
+          p.quantize_b(stages);
+        }
+        if (is_f32(recipes[i].wgrad)) continue;
+        const size_t own = owner(i, &LinearRecipe::wgrad, &GemmRecipe::b);
+        PatchedProduct &p = products[i].wgrad;
+        p.begin(step, {dy[i], rows, w.out, Axis::col}, {x, rows, w.in, Axis::col});
         p.quantize_a(stages, engine->temporary(used++), true);
-        p.quantize_b(stages);
+        p.quantize_shared_b(stages, own == i ? engine->temporary(used++) : products[own].wgrad.b(), own == i);
       }
-      if (is_f32(recipes[i].wgrad)) continue;
-      const size_t own = owner(i, &LinearRecipe::wgrad, &GemmRecipe::b);
-      PatchedProduct &p = products[i].wgrad;
-      p.begin(step, {dy[i], rows, w.out, Axis::col}, {x, rows, w.in, Axis::col});
-      p.quantize_a(stages, engine->temporary(used++), true);
-      p.quantize_shared_b(stages, own == i ? engine->temporary(used++) : products[own].wgrad.b(), own == i);
+      engine->quantize(stages.quantize);
+      for (size_t i = 0; i < members.size(); ++i)
+        if (dx != nullptr && !is_f32(recipes[i].dgrad)) products[i].dgrad.choose_and_patch(stages, used);
+      engine->patch(stages.patch);
+      for (size_t i = 0; i < members.size(); ++i) {
+        const int64_t n = rows * members[i].in;
+        if (dx != nullptr && !is_f32(recipes[i].dgrad)) {
+          if (i > 0 && terms[i].size() < n) terms[i].reset(backend, n);
+          products[i].dgrad.multiply(stages, i > 0 ? terms[i].data() : dx, nullptr,
+                                     Epilogue::Into::overwrite);
+        }
+        if (!is_f32(recipes[i].wgrad)) {
+          const bool rounds = recipes[i].wgrad.output == FormatId::bf16;
+          products[i].wgrad.multiply(stages, members[i].weight_grad, nullptr,
+                                     rounds ? Epilogue::Into::add_rounded : Epilogue::Into::accumulate);
+        }
+      }
+      stages.multiply_all(*engine);
     }
-    engine->quantize(stages.quantize);
-    for (size_t i = 0; i < members.size(); ++i)
-      if (dx != nullptr && !is_f32(recipes[i].dgrad)) products[i].dgrad.choose_and_patch(stages, used);
-    engine->patch(stages.patch);
-    for (size_t i = 0; i < members.size(); ++i) {
-      const int64_t n = rows * members[i].in;
-      if (dx != nullptr && !is_f32(recipes[i].dgrad)) {
-        if (i > 0 && terms[i].size() < n) terms[i].reset(backend, n);
-        products[i].dgrad.multiply(stages, i > 0 ? terms[i].data() : dx, nullptr, Epilogue::Into::overwrite);
-      }
-      if (!is_f32(recipes[i].wgrad)) {
-        const bool rounds = recipes[i].wgrad.output == FormatId::bf16;
-        products[i].wgrad.multiply(stages, members[i].weight_grad, nullptr,
-                                   rounds ? Epilogue::Into::add_rounded : Epilogue::Into::accumulate);
-      }
-    }
-    stages.multiply_all(*engine);
   }
 };
 

@@ -165,7 +165,7 @@ std::vector<OperatorError> OperatorMeter::errors(size_t recipe, bool by_layer) c
         if (by_layer) out.push_back({role, cell.format, key.layer, p, cell.sums});
         all.sums.add(cell.sums);
         const auto at = std::find_if(formats.begin(), formats.end(),
-                                     [&](const auto &f) { return f.first == cell.format; });
+                                     [&, &format = cell.format](const auto &f) { return f.first == format; });
         if (at == formats.end())
           formats.emplace_back(cell.format, 1);
         else
