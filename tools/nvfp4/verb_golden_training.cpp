@@ -123,9 +123,11 @@ int verify(const Options &o) {
   const std::vector<Slice> slices = read_slices(o);
   int64_t wrong = 0, steps = 0;
   double done = 0;
-  if (!o.json) fmt::print("{:<28} {:>6}  {}\n", "training slice", "steps", "equal");
   for (const Slice &s : slices) {
     const std::vector<StepRecord> got = models::run_steps(s.options);
+    // only now: without the device there is no table
+    if (!o.json && &s == &slices.front())
+      fmt::print("{:<28} {:>6}  {}\n", "training slice", "steps", "equal");
     size_t first = 0;
     while (first < got.size() && hex(got[first].loss) == s.losses.at(first) &&
            got[first].digest == s.digests.at(first))
