@@ -19,10 +19,10 @@ __device__ __noinline__ inline float step(const UnitRule &rule, const uint32_t (
                                            bytes(&scale_b), __float_as_uint(c), Accumulation::mmasim)));
 }
 
-/// mma.sync.m16n8k64 with block scaling (9.7.14.5.11, 9.7.14.3). Whole warp.
-__device__ inline void mma(const UnitRule &rule, float (&d)[4], const uint32_t (&a)[4], uint32_t b0,
-                           uint32_t b1, uint32_t scale_a, uint32_t scale_b, int byte, int thread_a,
-                           int thread_b) {
+/// mma.sync.m16n8k64 with block scaling (9.7.14.5.11, 9.7.14.3). Whole warp. Not inlined, as step().
+__device__ __noinline__ inline void mma(const UnitRule &rule, float (&d)[4], const uint32_t (&a)[4],
+                                        uint32_t b0, uint32_t b1, uint32_t scale_a, uint32_t scale_b,
+                                        int byte, int thread_a, int thread_b) {
   const int lane = threadIdx.x & 31, group = lane >> 2, in_group = lane % 4;
   uint32_t row[2][8], col[2][8], of_row[2], of_col[2];
 #pragma unroll
