@@ -41,6 +41,7 @@ std::vector<float> initial_values(const ParameterSpec &spec, double std, uint64_
   constexpr double kTwoPi = 6.283185307179586;
   std::vector<float> out(size_t(spec.count()));
   const RandomKey key{seed, uint64_t{0x494E4954} << 32 | number}; // "INIT"
+#pragma omp parallel for schedule(static) if (out.size() > 65536)
   for (size_t i = 0; i < out.size(); ++i) {
     switch (spec.init) {
     case Init::zeros: out[i] = 0.0f; break;
