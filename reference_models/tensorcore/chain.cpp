@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+// Chains of a unit's instructions through the exact GEMM.
+#include "reference_models/tensorcore/chain.hpp"
+
+#include "emulator/config.hpp"
+#include "emulator/gemm/gemm.hpp"
+
+namespace nvfp4::models {
+
+std::vector<float> chain(const Unit &unit, const ChainOperand &a, const ChainOperand &b) {
+  if (unit.rule.a != FormatId::bf16 || unit.rule.b != FormatId::bf16 || unit.rule.acc != FormatId::f32)
+    throw Error("unit " + unit.name() +
+                ": a chain here needs BF16 operands and FP32 accumulators, such as "
+                "sm_90:mma.m16n8k16.f32.bf16");
+  if (a.k != b.k) throw Error("chain: A has K = " + std::to_string(a.k) + ", B has " + std::to_string(b.k));
+  const auto bytes = [](const ChainOperand &x) {
+    return std::span(reinterpret_cast<const uint8_t *>(x.words.data()), 2 * x.words.size());
+  };
+  GemmOptions options;
+  options.threads = 1;
+  std::vector<uint64_t> words(size_t(a.rows * b.rows));
+  GemmPlan(unit, options)
+      .accumulate(pack_operand(unit, Side::a, a.rows, a.k, bytes(a)),
+                  pack_operand(unit, Side::b, b.rows, b.k, bytes(b)), words);
+  std::vector<float> out(words.size());
+  for (size_t i = 0; i < out.size(); ++i) out[i] = bit_cast<float>(uint32_t(words[i]));
+  return out;
+}
+
+} // namespace nvfp4::models
