@@ -2,7 +2,7 @@
 // The exact NVFP4 and MXFP4 product: BF16 tensor cores sum the groups of a step of K = 64 without any
 // rounding, FP32 additions toward zero chain the steps. Where a range says that this is not proven,
 // gemm_fp4_steps.cuh takes the step. README.md has the proofs. Tiles of 128 x 128, operands by cp.async and
-// ldmatrix.
+// ldmatrix; on sm_90 gemm_fp4_wgmma.cu takes the tiles in which every step is fast.
 #include "gpu/emulated/gemm_fp4_steps.cuh"
 
 #include <algorithm>
@@ -62,8 +62,11 @@ __device__ inline void copy_step(const Fp4Job &job, uint32_t stage, int64_t row,
   }
 }
 
-/// Whether every step of a tile may take the tensor core's sum, and every output is in range and not NaN.
-__device__ inline bool tile_is_fast(const Fp4Job &job, int64_t row, int64_t col) {
+/// Whether every step of a tile may take the tensor core's sum, and every output is in range and not NaN. A
+/// block a tile.
+__global__ void __launch_bounds__(2 * kTile) classify_kernel(const __grid_constant__ Fp4Job job) {
+  const int64_t row = int64_t(blockIdx.x) % job.tiles_m * kTile,
+                col = int64_t(blockIdx.x) / job.tiles_m * kTile;
   const Limits limits(job.accumulation);
   bool bad = false;
   for (int64_t t = threadIdx.x; t < job.steps; t += blockDim.x)
@@ -73,9 +76,7 @@ __device__ inline bool tile_is_fast(const Fp4Job &job, int64_t row, int64_t col)
   if (threadIdx.x < 4) extremes[threadIdx.x] = threadIdx.x % 2 == 0 ? 127 : -128;
   __syncthreads();
   const bool second = threadIdx.x >= kTile;
-  RowInfo r{127, -128, 0, 0};
-  if (threadIdx.x < 2 * kTile)
-    r = second ? job.b.rows[col + threadIdx.x - kTile] : job.a.rows[row + threadIdx.x];
+  const RowInfo r = second ? job.b.rows[col + threadIdx.x - kTile] : job.a.rows[row + threadIdx.x];
   if (!r.empty()) {
     atomicMin(&extremes[second ? 2 : 0], int(r.min));
     atomicMax(&extremes[second ? 3 : 1], int(r.max));
@@ -83,7 +84,7 @@ __device__ inline bool tile_is_fast(const Fp4Job &job, int64_t row, int64_t col)
   bad = __syncthreads_or(bad || r.nan != 0) != 0;
   const RowInfo x{int16_t(extremes[0]), int16_t(extremes[1]), 0, 0},
       y{int16_t(extremes[2]), int16_t(extremes[3]), 0, 0};
-  return !bad && in_range(x, y);
+  if (threadIdx.x == 0) job.fast[blockIdx.x] = !bad && in_range(x, y);
 }
 
 struct Counts {
@@ -164,7 +165,7 @@ __global__ void __launch_bounds__(Geometry<mixed>::threads, 1)
   extern __shared__ __align__(128) uint8_t shared[];
   int64_t row, col;
   tile_origin(job, blockIdx.x, row, col);
-  if (tile_is_fast(job, row, col) == mixed) return;
+  if (job.is_fast(row, col) == mixed) return;
 
   const uint32_t base = uint32_t(__cvta_generic_to_shared(shared));
   const int warp = int(threadIdx.x) / 32, lane = int(threadIdx.x) % 32;
@@ -237,8 +238,7 @@ __global__ void __launch_bounds__(Geometry<mixed>::threads, 1)
     }
   }
 
-  const bool plain = job.out.accumulators || (job.out.out == FormatId::f32 && job.out.alpha == 1.0f &&
-                                              job.out.beta == 0.0f && job.out.device_alpha == nullptr);
+  const bool plain = job.writes_plainly();
 #pragma unroll
   for (int i = 0; i < kMi; ++i)
 #pragma unroll
@@ -288,9 +288,14 @@ void gemm_fp4(const UnitRule &rule, const Fp4Operand &a, const Fp4Operand &b, co
   // as on the CPU: 2^24 steps keep sums within FP32's exponents
   if (a.steps > int64_t{1} << 24) throw Error("cuda::gemm_fp4: K above 2^30");
   Fp4Job job{rule,    accumulation,        view_of(a),          view_of(b), a.source.rows, b.source.rows,
-             a.steps, a.padded_rows / 128, b.padded_rows / 128, output,     paths};
-  launch<false>(job, stream);
+             a.steps, a.padded_rows / 128, b.padded_rows / 128, output,     paths,         nullptr};
+  const int64_t tiles = job.tiles_m * job.tiles_n;
+  check(cudaMallocAsync(reinterpret_cast<void **>(&job.fast), size_t(tiles), stream), "cudaMallocAsync");
+  classify_kernel<<<unsigned(tiles), 2 * kTile, 0, stream>>>(job);
+  check_launch("classify_kernel");
+  if (!gemm_fp4_wgmma(job, stream)) launch<false>(job, stream);
   launch<true>(job, stream);
+  check(cudaFreeAsync(job.fast, stream), "cudaFreeAsync");
 }
 
 } // namespace nvfp4::cuda

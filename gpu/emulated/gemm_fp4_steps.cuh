@@ -15,7 +15,21 @@ struct Fp4Job {
   int64_t tiles_m, tiles_n;
   GemmOutput out;
   Fp4Paths *paths;
+  uint8_t
+      *fast; ///< (tiles_n, tiles_m): whether all steps of a tile of 128 x 128 are exact in the tensor core
+
+  [[nodiscard]] __device__ bool is_fast(int64_t row, int64_t col) const {
+    return fast[col / 128 * tiles_m + row / 128] != 0;
+  }
+  /// Accumulators' words are the output's.
+  [[nodiscard]] __device__ bool writes_plainly() const {
+    return out.accumulators ||
+           (out.out == FormatId::f32 && out.alpha == 1.0f && out.beta == 0.0f && out.device_alpha == nullptr);
+  }
 };
+
+/// The fast tiles on sm_90's wgmma (gemm_fp4_wgmma.cu); false on other devices.
+[[nodiscard]] bool gemm_fp4_wgmma(const Fp4Job &job, cudaStream_t stream);
 
 /// The accumulator plus an exact sum, truncated to 53 bits and then to 24: truncations compose.
 __device__ inline float add_truncated(float acc, double sum) {
@@ -70,8 +84,8 @@ __device__ inline float aligned_step(const Fp4Job &job, int64_t row, int64_t col
 }
 
 /// Any step, any model: the shared text.
-__device__ __noinline__ float defined_step(const Fp4Job &job, int64_t row, int64_t col, int64_t t,
-                                           float acc) {
+__device__ __noinline__ inline float defined_step(const Fp4Job &job, int64_t row, int64_t col, int64_t t,
+                                                  float acc) {
   const int per_step = 64 / job.rule.scale_block;
   const CodeView a{job.a.codes + (row * job.steps + t) * 32, 4},
       b{job.b.codes + (col * job.steps + t) * 32, 4};
@@ -85,8 +99,9 @@ enum class RareWay : uint8_t { wide, aligned, defined, none };
 
 /// A step of one output that FP32 alone does not do: FP64 where nothing is cut, else the aligned sum or the
 /// definition. Out of line, so that the product's loop stays in the instruction cache.
-__device__ __noinline__ float rare_step(const Fp4Job &job, bool uncut, int64_t row, int64_t col, int64_t t,
-                                        float acc, float g0, float g1, float g2, float g3, RareWay &way) {
+__device__ __noinline__ inline float rare_step(const Fp4Job &job, bool uncut, int64_t row, int64_t col,
+                                               int64_t t, float acc, float g0, float g1, float g2, float g3,
+                                               RareWay &way) {
   if (uncut) {
     way = RareWay::wide;
     return add_truncated(acc, (double(g0) + double(g1)) + (double(g2) + double(g3)));
@@ -99,7 +114,7 @@ __device__ __noinline__ float rare_step(const Fp4Job &job, bool uncut, int64_t r
 }
 
 /// The whole chain of an output by the definition.
-__device__ __noinline__ uint32_t defined_output(const Fp4Job &job, int64_t row, int64_t col) {
+__device__ __noinline__ inline uint32_t defined_output(const Fp4Job &job, int64_t row, int64_t col) {
   float acc = 0.0f;
   for (int64_t t = 0; t < job.steps; ++t) acc = defined_step(job, row, col, t, acc);
   return bit_cast<uint32_t>(acc);

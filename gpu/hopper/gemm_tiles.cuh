@@ -63,16 +63,15 @@ __device__ void feed(const CUtensorMap *map_a, const CUtensorMap *map_b, const P
   }
 }
 
-/// Writes one warp's 16 rows. 32 columns at a time go through shared memory, so that 32 lanes write 128 bytes
-/// of a row and the code stays small enough for the instruction cache: straight from registers it cost 28 us
-/// a tile on an H200.
-template <int TileN>
-__device__ void write_rows(const Product &p, const float (&d)[TileN / 2], float *staging, int64_t row0,
-                           int64_t col0) {
+/// Hands one warp's 16 rows of an (m, n) output to store(row, column, value). 32 columns at a time go through
+/// shared memory, so that 32 lanes write 128 bytes of a row and the code stays small enough for the
+/// instruction cache: straight from registers it cost 28 us a tile on an H200.
+template <int TileN, class Store>
+__device__ void write_rows(int64_t m, int64_t n, const float (&d)[TileN / 2], float *staging, int64_t row0,
+                           int64_t col0, Store store) {
   const int lane = threadIdx.x & 31;
   float2 *put = reinterpret_cast<float2 *>(staging + (lane >> 2) * kPitch) + (lane & 3);
-  const bool reads = p.epilogue.into != models::Epilogue::Into::overwrite;
-  const int rows = int(min(int64_t(16), p.m - row0));
+  const int rows = int(min(int64_t(16), m - row0));
 #pragma unroll
   for (int chunk = 0; chunk < TileN / 32; ++chunk) {
     __syncwarp();
@@ -84,12 +83,10 @@ __device__ void write_rows(const Product &p, const float (&d)[TileN / 2], float 
     }
     __syncwarp();
     const int64_t col = col0 + 32 * chunk + lane;
-    if (col >= p.n) continue; // the last lanes of a ragged tile
-    const float *bias = p.bias ? p.bias + col : nullptr;
-    float *out = p.out + row0 * p.n + col;
+    if (col >= n) continue; // the last lanes of a ragged tile
 #pragma unroll 8
-    for (int r = 0; r < 16; ++r, out += p.n)
-      if (r < rows) *out = finish(p.epilogue, p.alpha, staging[r * kPitch + lane], reads ? *out : 0.0f, bias);
+    for (int r = 0; r < 16; ++r)
+      if (r < rows) store(row0 + r, col, staging[r * kPitch + lane]);
   }
   __syncwarp(); // wgmma needs whole warps
 }
@@ -127,7 +124,13 @@ __device__ void multiply(const Product &p, int64_t tiles, int warpgroup, uint32_
     for (float &x : d) asm volatile("" : "+f"(x)::"memory"); // complete only from here on
     if (p.steps > 0 && leader) barrier_arrive(empty + 8 * previous);
     const TileAt at = tile_at(p, t, TileN);
-    write_rows<TileN>(p, d, staging, at.row + threadIdx.x / 32 * 16, at.col);
+    const bool reads = p.epilogue.into != models::Epilogue::Into::overwrite;
+    write_rows<TileN>(p.m, p.n, d, staging, at.row + threadIdx.x / 32 * 16, at.col,
+                      [&](int64_t row, int64_t col, float value) {
+                        float *const out = p.out + row * p.n + col;
+                        *out = finish(p.epilogue, p.alpha, value, reads ? *out : 0.0f,
+                                      p.bias ? p.bias + col : nullptr);
+                      });
   }
 }
 
