@@ -3,6 +3,7 @@
 // statistics.
 #include "tests/io_support.hpp"
 
+#include "golden/io/file.hpp"
 #include "reference_models/report/experiment.hpp"
 #include "reference_models/report/options.hpp"
 
@@ -41,7 +42,13 @@ TrainResult result_for(const TrainOptions &o) {
   const double loss = o.recipe == "bf16"    ? base
                       : o.recipe == "nvfp4" ? base * (1 + 0.01 * double(o.seed))
                                             : base * 0.99;
-  return {o.steps, loss + 1, loss, loss + 0.5, loss, 0, "digest"};
+  TrainResult r;
+  r.steps = o.steps;
+  r.final_loss = loss + 1;
+  r.smoothed_loss = r.bits_per_byte = loss;
+  r.validation_loss = loss + 0.5;
+  r.parameter_digest = "digest";
+  return r;
 }
 
 struct Trainer {
@@ -243,6 +250,67 @@ TEST_CASE("a run that fails or diverges does not stop the others") {
   CHECK(j["groups"][1]["smoothed_loss"]["mean"].is_null());
   const ExperimentSummary again = run_experiment(e, train);
   CHECK(summary_json(again) == summary_json(s));
+}
+
+TEST_CASE("a diverged run is named and counts in no mean and no gap") {
+  const Folder folder;
+  const Experiment e = parse_experiment(grid(folder).dump(), "grid.json");
+  const auto train = [](const TrainOptions &o, const std::function<void(const StepReport &)> &) {
+    TrainResult r = result_for(o);
+    if ((o.recipe == "nvfp4" && o.seed == 3) || (o.recipe == "bf16" && o.seed == 2)) {
+      r.diverged = 17;
+      r.final_loss = r.smoothed_loss = r.validation_loss = std::nan("");
+      r.last_finite_loss = 6.25;
+    }
+    return r;
+  };
+  const ExperimentSummary s = run_experiment(e, train);
+  CHECK(s.groups[1].seeds == std::vector<uint64_t>{1, 2});
+  CHECK(s.groups[1].diverged == std::vector<uint64_t>{3});
+  CHECK(s.groups[1].smoothed_gap.n == 1); // seed 2 has no reference, seed 3 no loss
+  CHECK(s.groups[1].smoothed_gap.mean == Approx(1));
+  CHECK(s.groups[1].smoothed_loss.mean == Approx((2.1 * 1.01 + 2.2 * 1.02) / 2));
+  const std::string table = summary_table(s);
+  INFO(table);
+  CHECK(table.find("not finite") == std::string::npos);
+  CHECK(table.find("DIVERGED at step 17, last finite loss 6.2500: ") != std::string::npos);
+  const ExperimentSummary again = run_experiment(e, train); // from result.json
+  CHECK(summary_json(again) == summary_json(s));
+  CHECK(Json::parse(summary_json(again))["groups"][1]["diverged_seeds"] == Json{3});
+}
+
+TEST_CASE("damaged results are refused with file, fault and advice") {
+  const Folder folder;
+  const Experiment e = parse_experiment(grid(folder).dump(), "grid.json");
+  Trainer trainer;
+  (void)run_experiment(e, trainer.function());
+  const std::string path = e.out + "/gla-tiny-bf16-1/result.json";
+  const auto bytes = io::read_file(path);
+  const std::string good(reinterpret_cast<const char *>(bytes.data()), bytes.size());
+  const auto refused = [&](const std::string &content, std::vector<std::string> parts) {
+    std::ofstream(path) << content;
+    parts.insert(parts.end(), {"gla-tiny-bf16-1/result.json", "remove the file to run it again"});
+    CAPTURE(content);
+    io::check_message(io::error_of([&] { (void)run_experiment(e, trainer.function()); }), parts);
+  };
+  refused("", {"got nothing"});
+  refused(good.substr(0, good.size() / 2), {"line ", "breaks off"});
+  refused("[]", {"expected a JSON object"});
+  for (const char *key : {"steps", "final_loss", "smoothed_loss", "validation_loss", "parameter_digest"}) {
+    Json j = Json::parse(good);
+    j["result"].erase(key);
+    refused(j.dump(), {"result: expected the key", key});
+    j["result"][key] = Json::array();
+    refused(j.dump(), {"result: ", key, "got []"});
+  }
+  Json j = Json::parse(good);
+  j["options"] = 3;
+  refused(j.dump(), {"options: expected a JSON object"});
+  j = Json::parse(good);
+  j["options"]["steps"] = "many";
+  std::ofstream(path) << j.dump();
+  io::check_message(io::error_of([&] { (void)run_experiment(e, trainer.function()); }),
+                    {"result.json", "'steps' takes a whole number"});
 }
 
 TEST_CASE("options: every field goes to JSON and back") {

@@ -112,6 +112,11 @@ size_t count(const std::string &text, const std::string &part) {
   return n;
 }
 
+std::string slurp(const std::string &path) {
+  const auto bytes = io::read_file(path);
+  return {reinterpret_cast<const char *>(bytes.data()), bytes.size()};
+}
+
 std::vector<RunData> read_all(const Folder &folder) {
   std::vector<RunData> runs;
   for (const std::string &f : find_runs({folder.path.string()})) runs.push_back(read_run(f));
@@ -212,10 +217,125 @@ TEST_CASE("report: one run, and runs that diverged or stopped early") {
   std::ofstream(dir + "/log.jsonl") << "{\"step\":1,\"loss\":5.5}\n{\"step\":2,\"loss\":null}\n";
   html = make_report({read_run(dir)}, "1");
   CHECK(first_fault(html).empty());
-  CHECK(html.find("not finite") != std::string::npos);
+  CHECK(html.find("Diverged runs") != std::string::npos);
+  CHECK(html.find("5.5000") != std::string::npos); // of step 1
+  CHECK(html.find("diverged and are left out") != std::string::npos);
+  CHECK(html.find("had not reached their last step") == std::string::npos); // it stopped, which is said
+  std::ofstream(dir + "/log.jsonl") << "{\"step\":1,\"loss\":5.5}\n";
+  html = make_report({read_run(dir)}, "1");
   CHECK(html.find("had not reached their last step") != std::string::npos);
+  CHECK(html.find("Diverged runs") == std::string::npos);
   fs::remove(dir + "/log.jsonl");
   CHECK(first_fault(make_report({read_run(dir)}, "1")).empty());
+}
+
+TEST_CASE("report: a diverged run counts nowhere, and its pairs neither") {
+  const Folder folder;
+  for (uint64_t seed = 1; seed <= 3; ++seed) {
+    write_run(folder, "gla", "bf16", seed, 0);
+    write_run(folder, "gla", "nvfp4", seed, 1.0 + 0.1 * double(seed));
+    write_run(folder, "gla", "chon", seed, 0.5 + 0.1 * double(seed));
+  }
+  const std::string chon = (folder.path / "gla-tiny-chon-2").string();
+  const std::string tail =
+      GENERATE(as<std::string>{}, R"({"step":121,"tokens":1,"loss":null,"grad_norm":1,"diverged":true})",
+               R"({"step":121,"tokens":1,"loss":2.5,"grad_norm":null,"diverged":true})");
+  {
+    std::string log = slurp(chon + "/log.jsonl");
+    log.resize(log.rfind('\n') + 1); // without its half line
+    std::ofstream(chon + "/log.jsonl") << log << tail << "\n";
+  }
+  const std::vector<RunData> runs = read_all(folder);
+  const auto bad =
+      std::find_if(runs.begin(), runs.end(), [](const RunData &r) { return r.diverged.has_value(); });
+  REQUIRE(bad != runs.end());
+  CHECK(bad->diverged->step == 121);
+  const bool gradient_only = tail.find("2.5") != std::string::npos;
+  CHECK(bad->diverged->last_finite_step == (gradient_only ? 121 : 120));
+  CHECK(bad->diverged->last_finite_loss == Approx(gradient_only ? 2.5 : bad->log[119].loss));
+  const std::vector<RunGroup> groups = group_runs(runs);
+  CHECK(find_group(groups, "gla-tiny", "chon")->runs.size() == 2);
+  CHECK(find_group(groups, "gla-tiny", "bf16")->runs.size() == 3);
+  const Ordering o = ordering(judge_orderings(groups), "CHON below NVFP4", "gla");
+  CHECK(o.verdict == Verdict::held);
+  INFO(o.measured);
+  CHECK(o.measured.find("2)") != std::string::npos);
+  const std::string html = make_report(runs, "1");
+  CHECK(first_fault(html).empty());
+  CHECK(html.find("1 of 9 runs diverged") != std::string::npos);
+  CHECK(html.find("121 of 120") != std::string::npos);
+  CHECK(html.find("diverged at 121") != std::string::npos);
+  CHECK(html.find("0.700 ± 0.248") == std::string::npos); // the gap of three seeds
+}
+
+TEST_CASE("report: damaged files are refused with file, line, fault and advice") {
+  const Folder folder;
+  const std::string dir = write_run(folder, "gla", "bf16", 1, 0);
+  const SensitivityRecord scores[] = {{"attn.q_proj", 0.03, 2.1, 2, 1}};
+  write_sensitivity(dir, scores);
+  (void)read_run(dir);
+  const auto check = [&](const char *file, const std::string &content, std::vector<std::string> parts) {
+    const std::string path = dir + "/" + file, good = slurp(path);
+    std::ofstream(path) << content;
+    parts.emplace_back(file);
+    CAPTURE(file, content);
+    io::check_message(io::error_of([&] { (void)read_run(dir); }), parts);
+    std::ofstream(path) << good;
+  };
+  const std::string line1 = "{\"step\":1,\"loss\":5}\n";
+  const auto log = [&](const std::string &line, std::vector<std::string> parts) {
+    parts.insert(parts.end(), {"line 2: ", "cut the file before this line"});
+    check("log.jsonl", line1 + line + "\n" + line1, parts);
+  };
+  log(R"({"step":2,"lo)", {"expected JSON", "breaks off"});
+  log("", {"expected JSON, got nothing"});
+  log("[]", {"expected a JSON object, got []"});
+  log(R"({"loss":5})", {"expected the key \"step\""});
+  log(R"({"step":2})", {"expected the key \"loss\""});
+  log(R"({"step":1,"loss":5})", {"step: expected a whole number of at least 2, got 1"});
+  log(R"({"step":1.5,"loss":5})", {"step: expected a whole number"});
+  log(R"({"step":2,"loss":"5"})", {"loss: expected a number or null, got \"5\""});
+  log(R"({"step":2,"loss":5,"tokens":-3})", {"tokens"});
+  log(R"({"step":2,"loss":5,"diverged":1})", {"diverged: expected true or false"});
+  log(std::string("\0\xFF", 2), {"expected JSON", "\\x00\\xff"});
+
+  const std::string diagnostics = slurp(dir + "/diagnostics.jsonl");
+  const std::string record = diagnostics.substr(0, diagnostics.find('\n'));
+  for (const char *key : {"step", "type", "layer", "op", "kind", "channels", "kurtosis", "block_kurtosis",
+                          "top", "top_max", "hot", "quantized", "ftz", "snr_db"}) {
+    Json j = Json::parse(record);
+    j.erase(key);
+    check("diagnostics.jsonl", record + "\n" + j.dump() + "\n",
+          {"line 2", "expected the key", key, "remove"});
+    j[key] = {{"an", "object"}};
+    check("diagnostics.jsonl", j.dump() + "\n", {"line 1", "remove"});
+  }
+
+  const std::string run = slurp(dir + "/run.json");
+  for (const char *key : {"version", "model", "recipe", "options", "parameters"}) {
+    Json j = Json::parse(run);
+    j.erase(key);
+    check("run.json", j.dump(), {"expected the key", key, "run it again"});
+    j[key] = "text";
+    check("run.json", j.dump(), {"expected", "got \"text\""});
+  }
+  check("run.json", "", {"expected JSON, got nothing"});
+  check("run.json", "{\n\"version\": 1,\n\"model\": {", {"line 3", "breaks off"});
+  check("run.json", "[1]", {"expected a JSON object"});
+  Json later = Json::parse(run);
+  later["version"] = 2;
+  check("run.json", later.dump(), {"expected version 1", "release"});
+
+  check("sensitivity.json", "", {"got nothing", "remove the file"});
+  check("sensitivity.json", "{}", {"expected a list", "remove the file"});
+  check("sensitivity.json", R"([{"op":"a"}])", {"score 1", "expected the key \"score\"", "remove the file"});
+  const std::string tensors = slurp(dir + "/diagnostics.safetensors");
+  check("diagnostics.safetensors", "", {"empty", "remove the file"});
+  check("diagnostics.safetensors", tensors.substr(0, 100), {"truncated", "remove the file"});
+  check("diagnostics.safetensors", tensors.substr(0, tensors.size() - 1), {"remove the file"});
+  io::write_tensors(dir + "/other.safetensors", io::TensorFile{});
+  check("diagnostics.safetensors", slurp(dir + "/other.safetensors"), {"'steps'", "remove the file"});
+  (void)read_run(dir); // all is as it was
 }
 
 TEST_CASE("report: folders that are none are refused in one line") {
@@ -235,7 +355,7 @@ TEST_CASE("report: folders that are none are refused in one line") {
   std::ofstream(dir + "/sensitivity.json") << "{\"op\":3}";
   io::check_message(io::error_of([&] { (void)read_run(dir); }), {"sensitivity.json"});
   fs::remove(dir + "/sensitivity.json");
-  std::ofstream(dir + "/run.json") << "{\"model\":{\"family\":7}}";
+  std::ofstream(dir + "/run.json") << "{\"version\":1,\"model\":{\"family\":7}}";
   io::check_message(io::error_of([&] { (void)read_run(dir); }), {"run.json"});
   std::ofstream(dir + "/run.json") << "{";
   io::check_message(io::error_of([&] { (void)read_run(dir); }), {"run.json", "JSON"});
@@ -246,6 +366,8 @@ TEST_CASE("charts: ticks are round, numbers read well, text is escaped") {
   CHECK(round_ticks(0, 10, 5) == std::vector<double>{0, 2, 4, 6, 8, 10});
   CHECK(round_ticks(-0.3, 0.95, 5).front() == Approx(-0.2));
   CHECK(round_ticks(5, 5, 4) == std::vector<double>{5});
+  CHECK(round_ticks(5, std::nextafter(5.0, 6.0), 4) == std::vector<double>{5});
+  CHECK(round_ticks(-1e300, 1e300, 4).size() >= 3);
   CHECK(number_text(1234567.0) == "1,234,567");
   CHECK(number_text(0.0117, 3) == "0.0117");
   CHECK(number_text(2.5) == "2.5");

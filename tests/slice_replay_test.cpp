@@ -128,17 +128,20 @@ TEST_CASE("one flipped bit is found and named", "[slice]") {
   CHECK(found[1].index == std::vector<int64_t>{1});
 
   // another state, another step: a weight of block 1 changes what comes after it, and nothing before
-  changed = slice;
-  for (io::Tensor &t : changed.before.file.tensors)
-    if (t.name == "model.layers.1.mlp.up_proj.weight") t.data[3] ^= std::byte{0x7F};
+  const auto change = [&](const char *name, size_t byte, std::byte bits) {
+    changed = slice;
+    io::TensorFile file = slice.before.tensors.read_all();
+    for (io::Tensor &t : file.tensors)
+      if (t.name == name) t.data[byte] ^= bits;
+    changed.before.tensors = io::TensorReader(file);
+  };
+  change("model.layers.1.mlp.up_proj.weight", 3, std::byte{0x7F});
   found = replay_identically(changed, {}).mismatches;
   REQUIRE_FALSE(found.empty());
   CHECK(found[0].name == "loss");
   CHECK(found.back().name == "state after the step");
   // a moment shows in the state alone
-  changed = slice;
-  for (io::Tensor &t : changed.before.file.tensors)
-    if (t.name == "optimizer.m.model.norm.weight") t.data[2] ^= std::byte{0x40};
+  change("optimizer.m.model.norm.weight", 2, std::byte{0x40});
   found = replay_identically(changed, {}).mismatches;
   REQUIRE(found.size() == 1);
   CHECK(found[0].name == "state after the step");

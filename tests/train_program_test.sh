@@ -87,6 +87,10 @@ wait $pid 2>/dev/null
 cp -r unkilled foreign
 sed -i 's/"digest":"[0-9a-f]*"/"digest":"0000000000000000"/' foreign/log.jsonl
 bad "not the one that log.jsonl has" train $run --out foreign --resume
+sed 's/"state_digest":"[0-9a-f]*"/"state_digest":"0000000000000000"/' unkilled/log.jsonl >foreign/log.jsonl
+bad "not the one that log.jsonl has" train $run --out foreign --resume
+sed 's/,"state_digest":"[0-9a-f]*"//' unkilled/log.jsonl >foreign/log.jsonl # as older releases wrote it
+"$nvfp4" train $run --out foreign --resume >out.txt 2>&1 || say "a log without state digests: $(cat out.txt)"
 run="--model gla --size tiny --recipe chon --data text.txt --steps 12 --batch 2 --sequence 32 --seed 3 --checkpoint-every 3 --diagnostics-every 5"
 "$nvfp4" train ${run/--steps 12/--steps 5} --out wild --lr 1e30 >out.txt 2>&1 || say "a diverging run: $(cat out.txt)"
 grep -q "DIVERGED" out.txt || say "a diverged run was reported as good: $(cat out.txt)"
@@ -143,6 +147,43 @@ bad "No such file" eval --checkpoint nowhere.safetensors --data text.txt
 head -c 300 t.npy | sed "s/(2, 33)/(66,  )/" >flat.npy
 tail -c 92 t.npy >>flat.npy
 bad "[B, T + 1]" forward --checkpoint c.safetensors --tokens flat.npy --dump x.safetensors
+# damaged run folders: file, line, what to do
+damaged() { # FILE PATTERN, the damage on stdin
+  rm -rf hurt
+  cp -r whole hurt
+  cat >hurt/$1
+  bad "$2" train $run --out hurt --resume
+  grep -q "hurt/$1" err.txt || say "damage to $1 is not named: $(cat err.txt)"
+}
+damaged run.json "got nothing" </dev/null
+head -c 200 whole/run.json | damaged run.json "breaks off"
+sed 's/"steps": 12/"steps": "12"/' whole/run.json | damaged run.json "'steps' takes a whole number"
+sed 's/"options"/"choices"/' whole/run.json | damaged run.json 'expected the key "options"'
+sed 's/"version": 1/"version": "one"/' whole/run.json | damaged run.json "version: expected a whole number"
+sed '4s/.\{30\}$//' whole/log.jsonl | damaged log.jsonl "log.jsonl line 4: expected JSON"
+sed '5s/"digest"/"dig"/' whole/log.jsonl | damaged log.jsonl 'line 5: expected the key "digest"'
+sed '6s/"loss_hex":"/"loss_hex":"zz/' whole/log.jsonl | damaged log.jsonl "line 6: loss_hex: expected 8 hexadecimal digits"
+sed 3d whole/log.jsonl | damaged log.jsonl "line 3: expected the record of that step"
+head -c 300 whole/log.jsonl | damaged log.jsonl "steps, as the checkpoint has"
+sed '2s/"step"/"stop"/' whole/diagnostics.jsonl | damaged diagnostics.jsonl "line 2"
+damaged diagnostics.safetensors "remove the file" </dev/null
+head -c 2000 whole/diagnostics.safetensors | damaged diagnostics.safetensors "remove the file"
+damaged checkpoint.safetensors "empty" </dev/null
+head -c 5000 whole/checkpoint.safetensors | damaged checkpoint.safetensors "checkpoint.safetensors"
+for size in 0 7 5000 100000; do
+  head -c $size whole/checkpoint.safetensors >cut.safetensors
+  bad "cut.safetensors" eval --checkpoint cut.safetensors --data text.txt
+  bad "cut.safetensors" forward --checkpoint cut.safetensors --tokens t.npy --dump x.safetensors
+  bad "cut.safetensors" record --checkpoint cut.safetensors --step 20 -o x.safetensors
+  bad "cut.safetensors" replay cut.safetensors
+done
+rm -rf hurt
+cp -r whole hurt
+echo '{"version":"one"}' >hurt/run.json
+bad "hurt/run.json" record --checkpoint hurt/checkpoint.safetensors --step 20 -o x.safetensors
+bad "hurt/run.json" report hurt -o x.html
+"$nvfp4" report whole wild -o r.html >out.txt 2>err.txt || say "report: $(cat err.txt)"
+grep -q "^DIVERGED .*wild at step" out.txt || say "a diverged run is not reported: $(cat out.txt)"
 [ -e x ] && say "a refused run left a folder behind"
 [ $failures -eq 0 ] && echo "training: all good"
 exit $((failures > 0))

@@ -3,45 +3,19 @@
 #include "golden/io/file.hpp"
 #include "golden/io/message.hpp"
 #include "golden/io/npy.hpp"
-#include "golden/io/safetensors.hpp"
+#include "golden/io/posix.hpp"
+#include "golden/io/stream.hpp"
 
 #include <algorithm>
 #include <atomic>
-#include <cerrno>
 #include <charconv>
 #include <cstdio>
 #include <filesystem>
 #include <new>
 #include <utility>
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 namespace nvfp4::io {
 namespace {
-
-/// "out.npy: cannot write: No space left on device".
-[[noreturn]] void fail(const std::string &path, const char *what, int code) {
-  throw Error((path.empty() ? "''" : printable(path)) + ": " + what + ": " + errno_text(code));
-}
-
-/// A file descriptor that closes itself.
-class Descriptor {
-public:
-  explicit Descriptor(int fd) : fd_(fd) {}
-  Descriptor(const Descriptor &) = delete;
-  Descriptor &operator=(const Descriptor &) = delete;
-  ~Descriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  [[nodiscard]] int get() const { return fd_; }
-  /// Closes now; false with errno set if that fails, as it may where writes are delayed.
-  [[nodiscard]] bool close() { return ::close(std::exchange(fd_, -1)) == 0; }
-
-private:
-  int fd_;
-};
 
 /// Removes the file it names unless told to keep it.
 struct TemporaryFile {
@@ -51,16 +25,6 @@ struct TemporaryFile {
     if (!keep) ::unlink(path.c_str());
   }
 };
-
-template <class Call> auto retry(Call call) {
-  auto result = call();
-  while (result < 0 && errno == EINTR) result = call();
-  return result;
-}
-
-int open_file(const std::string &path, int flags, mode_t mode = 0) {
-  return retry([&] { return ::open(path.c_str(), flags | O_CLOEXEC, mode); });
-}
 
 /// False with errno set if not every byte could be written.
 [[nodiscard]] bool write_all(int fd, std::span<const std::byte> bytes) {
@@ -95,12 +59,15 @@ bool is_sink(const std::string &path) {
   return ::stat(path.c_str(), &status) == 0 && !S_ISREG(status.st_mode) && !S_ISDIR(status.st_mode);
 }
 
-void write_directly(const std::string &path, std::span<const std::byte> bytes) {
+void write_directly(const std::string &path, const ByteProducer &produce) {
   const int own = own_descriptor(path);
   if (own == STDOUT_FILENO) std::fflush(stdout); // what was printed before comes first
   Descriptor fd(own >= 0 ? ::fcntl(own, F_DUPFD_CLOEXEC, 0) : open_file(path, O_WRONLY));
   if (fd.get() < 0) fail(path, "cannot open for writing", errno);
-  if (!write_all(fd.get(), bytes) || !fd.close()) fail(path, "cannot write", errno);
+  produce([&](std::span<const std::byte> bytes) {
+    if (!write_all(fd.get(), bytes)) fail(path, "cannot write", errno);
+  });
+  if (!fd.close()) fail(path, "cannot write", errno);
 }
 
 /// Creates a file that was not there before, in the folder of `target`. The name is short because the
@@ -144,7 +111,11 @@ std::vector<std::byte> read_file(const std::string &path) {
 }
 
 void write_file_atomically(const std::string &path, std::span<const std::byte> bytes) {
-  if (is_sink(path)) return write_directly(path, bytes);
+  stream_file_atomically(path, [&](const ByteSink &write) { write(bytes); });
+}
+
+void stream_file_atomically(const std::string &path, const ByteProducer &produce) {
+  if (is_sink(path)) return write_directly(path, produce);
 
   std::filesystem::path target = path;
   struct stat old {};
@@ -163,7 +134,9 @@ void write_file_atomically(const std::string &path, std::span<const std::byte> b
   if (number < 0) fail(path, "cannot create a file in its folder", errno);
   Descriptor fd(number);
   TemporaryFile guard{std::move(temporary)};
-  if (!write_all(fd.get(), bytes)) fail(path, "cannot write", errno);
+  produce([&](std::span<const std::byte> bytes) {
+    if (!write_all(fd.get(), bytes)) fail(path, "cannot write", errno);
+  });
   if (exists && ::fchmod(fd.get(), old.st_mode & 07777) != 0)
     fail(path, "cannot keep its permissions", errno);
   if (retry([&] { return ::fsync(fd.get()); }) != 0 || !fd.close()) fail(path, "cannot write", errno);
@@ -177,20 +150,7 @@ void write_file_atomically(const std::string &path, std::span<const std::byte> b
   if (directory.get() >= 0) (void)::fsync(directory.get());
 }
 
-TensorFile read_tensors(const std::string &path) {
-  const auto bytes = read_file(path);
-  if (bytes.empty())
-    throw Error(printable(path) + ": expected a .npy or .safetensors file, got an empty one");
-  const std::string_view text(reinterpret_cast<const char *>(bytes.data()), bytes.size());
-  try {
-    if (!text.starts_with(npy_magic)) return parse_safetensors(bytes, path);
-    TensorFile file{{}, {}, path};
-    file.tensors.push_back(parse_npy(bytes, path));
-    return file;
-  } catch (const std::bad_alloc &) {
-    fail(path, "cannot read", ENOMEM);
-  }
-}
+TensorFile read_tensors(const std::string &path) { return TensorReader(path).read_all(); }
 
 void write_tensors(const std::string &path, const TensorFile &file) {
   const auto extension = std::filesystem::path(path).extension();
@@ -202,7 +162,14 @@ void write_tensors(const std::string &path, const TensorFile &file) {
   }
   if (extension != ".safetensors" && !is_sink(path))
     throw Error(printable(path) + ": expected a name that ends in .npy or .safetensors");
-  write_file_atomically(path, to_safetensors(file, path));
+  TensorStream stream;
+  stream.metadata = file.metadata;
+  for (const Tensor &t : file.tensors) {
+    t.check(path);
+    stream.tensors.push_back({t.name, t.dtype, t.shape});
+  }
+  stream.bytes = [&](size_t i) { return std::span(file.tensors[i].data); };
+  write_safetensors(path, stream);
 }
 
 } // namespace nvfp4::io

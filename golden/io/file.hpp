@@ -3,6 +3,8 @@
 #pragma once
 #include "golden/io/tensor.hpp"
 
+#include <functional>
+
 namespace nvfp4::io {
 
 /// The whole of a file, or of whatever a pipe delivers. An Error names the path and the system's reason.
@@ -13,6 +15,14 @@ namespace nvfp4::io {
 /// system's reason. A symbolic link is followed. Pipes, devices and the process's own descriptors
 /// (/dev/stdout, /dev/fd/3) are written to directly.
 void write_file_atomically(const std::string &path, std::span<const std::byte> bytes);
+
+/// Takes the next bytes of a file.
+using ByteSink = std::function<void(std::span<const std::byte>)>;
+/// Gives a file's bytes, in order, to the sink.
+using ByteProducer = std::function<void(const ByteSink &)>;
+/// write_file_atomically for content that is made while it is written. What `produce` throws leaves the old
+/// file as well.
+void stream_file_atomically(const std::string &path, const ByteProducer &produce);
 
 /// Reads a .npy file, known by its first bytes, or else a .safetensors file; see npy.hpp and safetensors.hpp.
 /// The array of a .npy file is the tensor "data".

@@ -20,10 +20,7 @@ constexpr size_t length_size = 8;
 constexpr std::string_view metadata_key = "__metadata__";
 
 /// A header entry as it stands, before its bytes are looked for.
-struct Entry {
-  std::string name;
-  DType dtype = DType::u8;
-  std::vector<int64_t> shape;
+struct Entry : TensorHeader {
   size_t begin = 0, end = 0; ///< in the data, which follows the header
 };
 
@@ -60,7 +57,7 @@ public:
 
   bool start_object(size_t) override {
     if (depth_ > 1) refuse("an object");
-    if (++depth_ == 2 && !in_metadata()) entries.push_back({key_, {}, {}, 0, 0});
+    if (++depth_ == 2 && !in_metadata()) entries.push_back({{key_, {}, {}}, 0, 0});
     return true;
   }
 
@@ -198,11 +195,6 @@ std::string json_string(const std::string &text, std::string_view destination) {
   }
 }
 
-void append(std::vector<std::byte> &out, std::string_view text) {
-  const auto bytes = std::as_bytes(std::span(text));
-  out.insert(out.end(), bytes.begin(), bytes.end());
-}
-
 std::string number_list(std::span<const int64_t> numbers) {
   std::string text;
   for (const int64_t number : numbers) text += (text.empty() ? "" : ",") + std::to_string(number);
@@ -211,66 +203,81 @@ std::string number_list(std::span<const int64_t> numbers) {
 
 } // namespace
 
-TensorFile parse_safetensors(std::span<const std::byte> bytes, std::string source) {
+size_t safetensors_header_size(std::span<const std::byte> start, uint64_t file_size,
+                               const std::string &source) {
   const auto fail = [&](const std::string &reason) { throw Error(printable(source) + ": " + reason); };
-  if (bytes.size() < length_size)
+  if (file_size < length_size)
     fail("expected a .safetensors file, which starts with 8 bytes of header length, got " +
-         std::to_string(bytes.size()) + " bytes in all");
-  uint64_t header_size = 0;
-  std::memcpy(&header_size, bytes.data(), length_size);
-  const auto rest = bytes.subspan(length_size);
-  if (header_size > header_limit)
+         std::to_string(file_size) + " bytes in all");
+  uint64_t size = 0;
+  std::memcpy(&size, start.data(), length_size);
+  if (size > header_limit)
     fail("expected a .safetensors header of at most 100000000 bytes, got a length of " +
-         std::to_string(header_size) + ": the file is damaged or of another format");
-  if (header_size > rest.size())
-    fail("the header should have " + std::to_string(header_size) + " bytes, but the file ends after " +
-         std::to_string(rest.size()) + ": it is truncated or of another format");
-  const auto *text = reinterpret_cast<const char *>(rest.data());
-  if (header_size == 0 || text[0] != '{')
-    fail("expected the header to be a JSON object that starts with '{'");
+         std::to_string(size) + ": the file is damaged or of another format");
+  if (size > file_size - length_size)
+    fail("the header should have " + std::to_string(size) + " bytes, but the file ends after " +
+         std::to_string(file_size - length_size) + ": it is truncated or of another format");
+  return size;
+}
 
-  const auto data = rest.subspan(header_size);
-  HeaderReader header(source, data.size());
-  json::sax_parse(text, text + header_size, &header);
-  check_layout(header.entries, data.size(), source);
-
-  TensorFile file{{}, std::move(header.metadata), std::move(source)};
+SafetensorsIndex parse_safetensors_header(std::string_view text, uint64_t file_size,
+                                          const std::string &source) {
+  if (!text.starts_with('{'))
+    throw Error(printable(source) + ": expected the header to be a JSON object that starts with '{'");
+  const size_t before = length_size + text.size(), data_size = file_size - before;
+  HeaderReader header(source, data_size);
+  json::sax_parse(text, &header);
+  check_layout(header.entries, data_size, source);
+  SafetensorsIndex index{{}, {}, std::move(header.metadata)};
   for (Entry &entry : header.entries) {
-    const auto span = data.subspan(entry.begin, entry.end - entry.begin);
-    file.tensors.push_back(
-        {std::move(entry.name), entry.dtype, std::move(entry.shape), {span.begin(), span.end()}});
+    index.offsets.push_back(before + entry.begin);
+    index.tensors.push_back(std::move(entry));
+  }
+  return index;
+}
+
+TensorFile parse_safetensors(std::span<const std::byte> bytes, std::string source) {
+  const size_t size = safetensors_header_size(bytes, bytes.size(), source);
+  const std::string_view text(reinterpret_cast<const char *>(bytes.data()) + length_size, size);
+  SafetensorsIndex index = parse_safetensors_header(text, bytes.size(), source);
+  TensorFile file{{}, std::move(index.metadata), std::move(source)};
+  for (size_t i = 0; i < index.tensors.size(); ++i) {
+    TensorHeader &t = index.tensors[i];
+    const auto span = bytes.subspan(index.offsets[i], t.bytes());
+    file.tensors.push_back({std::move(t.name), t.dtype, std::move(t.shape), {span.begin(), span.end()}});
   }
   return file;
 }
 
-std::vector<std::byte> to_safetensors(const TensorFile &file, std::string_view destination) {
-  std::vector<const Tensor *> order;
-  for (const Tensor &tensor : file.tensors) {
-    tensor.check(destination);
-    if (tensor.name == metadata_key)
-      throw Error(message_prefix(destination, tensor.name) + "the format keeps this name for the metadata");
-    order.push_back(&tensor);
-  }
-  std::ranges::sort(order, [](const Tensor *a, const Tensor *b) {
-    const size_t size_a = info(a->dtype).size, size_b = info(b->dtype).size;
-    return size_a != size_b ? size_a > size_b : a->name < b->name;
+SafetensorsLayout lay_out_safetensors(std::span<const TensorHeader> tensors,
+                                      const std::map<std::string, std::string> &metadata,
+                                      std::string_view destination) {
+  SafetensorsLayout out;
+  for (size_t i = 0; i < tensors.size(); ++i) out.order.push_back(i);
+  std::ranges::sort(out.order, [&](size_t i, size_t j) {
+    const TensorHeader &a = tensors[i], &b = tensors[j];
+    const size_t size_a = info(a.dtype).size, size_b = info(b.dtype).size;
+    return size_a != size_b ? size_a > size_b : a.name < b.name;
   });
 
   std::set<std::string_view> names;
   std::string header, pairs;
-  for (const auto &[key, value] : file.metadata)
+  for (const auto &[key, value] : metadata)
     pairs +=
         (pairs.empty() ? "" : ",") + json_string(key, destination) + ":" + json_string(value, destination);
   if (!pairs.empty()) header += json_string(std::string(metadata_key), destination) + ":{" + pairs + "}";
   size_t offset = 0;
-  for (const Tensor *tensor : order) {
-    if (!names.insert(tensor->name).second)
-      throw Error(message_prefix(destination, tensor->name) + "expected unique names, got two of these");
-    const int64_t offsets[] = {int64_t(offset), int64_t(offset + tensor->data.size())};
-    header += (header.empty() ? "" : ",") + json_string(tensor->name, destination) + ":{\"dtype\":\"" +
-              std::string(info(tensor->dtype).safetensors) + "\",\"shape\":" + number_list(tensor->shape) +
+  for (const size_t i : out.order) {
+    const TensorHeader &t = tensors[i];
+    if (t.name == metadata_key)
+      throw Error(message_prefix(destination, t.name) + "the format keeps this name for the metadata");
+    if (!names.insert(t.name).second)
+      throw Error(message_prefix(destination, t.name) + "expected unique names, got two of these");
+    const int64_t offsets[] = {int64_t(offset), int64_t(offset + t.bytes(destination))};
+    header += (header.empty() ? "" : ",") + json_string(t.name, destination) + ":{\"dtype\":\"" +
+              std::string(info(t.dtype).safetensors) + "\",\"shape\":" + number_list(t.shape) +
               ",\"data_offsets\":" + number_list(offsets) + "}";
-    offset += tensor->data.size();
+    offset = size_t(offsets[1]);
   }
   header = "{" + header + "}";
   header.resize((header.size() + 7) / 8 * 8, ' ');
@@ -278,13 +285,28 @@ std::vector<std::byte> to_safetensors(const TensorFile &file, std::string_view d
     throw Error((destination.empty() ? "" : printable(destination) + ": ") +
                 "expected names and metadata of at most 100000000 bytes, got " +
                 std::to_string(header.size()));
-
-  std::vector<std::byte> out(length_size);
   const uint64_t header_size = header.size();
-  std::memcpy(out.data(), &header_size, length_size);
-  out.reserve(length_size + header.size() + offset);
-  append(out, header);
-  for (const Tensor *tensor : order) out.insert(out.end(), tensor->data.begin(), tensor->data.end());
+  out.start.resize(length_size);
+  std::memcpy(out.start.data(), &header_size, length_size);
+  out.start += header;
+  return out;
+}
+
+std::vector<std::byte> to_safetensors(const TensorFile &file, std::string_view destination) {
+  std::vector<TensorHeader> headers;
+  size_t size = 0;
+  for (const Tensor &t : file.tensors) {
+    t.check(destination);
+    headers.push_back({t.name, t.dtype, t.shape});
+    size += t.data.size();
+  }
+  const SafetensorsLayout layout = lay_out_safetensors(headers, file.metadata, destination);
+  const auto start = std::as_bytes(std::span(layout.start));
+  std::vector<std::byte> out;
+  out.reserve(start.size() + size);
+  out.assign(start.begin(), start.end());
+  for (const size_t i : layout.order)
+    out.insert(out.end(), file.tensors[i].data.begin(), file.tensors[i].data.end());
   return out;
 }
 

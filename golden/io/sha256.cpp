@@ -10,17 +10,42 @@
 
 namespace nvfp4::io {
 
-std::string sha256_hex(std::span<const std::byte> bytes) {
+namespace {
+
+void check(bool good) {
+  if (!good) throw Error("OpenSSL refuses to compute SHA-256: expected a library with the default provider");
+}
+
+} // namespace
+
+struct Sha256::State {
+  std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context{EVP_MD_CTX_new(), EVP_MD_CTX_free};
+};
+
+Sha256::Sha256() : state_(std::make_unique<State>()) {
+  check(state_->context && EVP_DigestInit_ex(state_->context.get(), EVP_sha256(), nullptr) == 1);
+}
+
+Sha256::~Sha256() = default;
+
+void Sha256::add(std::span<const std::byte> bytes) {
+  check(EVP_DigestUpdate(state_->context.get(), bytes.data(), bytes.size()) == 1);
+}
+
+std::string Sha256::hex() {
   std::array<unsigned char, 32> digest{};
   unsigned length = 0;
-  if (EVP_Digest(bytes.data(), bytes.size(), digest.data(), &length, EVP_sha256(), nullptr) != 1 ||
-      length != digest.size())
-    throw Error("OpenSSL refuses to compute SHA-256: expected a library with the default provider");
-
+  check(EVP_DigestFinal_ex(state_->context.get(), digest.data(), &length) == 1 && length == digest.size());
   constexpr std::string_view digits = "0123456789abcdef";
   std::string hex;
   for (const unsigned byte : digest) hex += {digits[byte >> 4], digits[byte & 15]};
   return hex;
+}
+
+std::string sha256_hex(std::span<const std::byte> bytes) {
+  Sha256 digest;
+  digest.add(bytes);
+  return digest.hex();
 }
 
 } // namespace nvfp4::io

@@ -50,15 +50,20 @@ std::string message_prefix(std::string_view source, std::string_view tensor) {
   return (source.empty() ? "" : printable(source) + ": ") + "tensor " + in_quotes(tensor) + ": ";
 }
 
-void Tensor::check(std::string_view source) const {
-  const auto expected = byte_count(dtype, shape);
-  if (!expected)
+size_t TensorHeader::bytes(std::string_view source) const {
+  const auto count = byte_count(dtype, shape);
+  if (!count)
     throw Error(message_prefix(source, name) + "shape " + shape_text(shape) +
                 " has a negative length or more elements than 64 bits can count");
-  if (data.size() != *expected)
+  return *count;
+}
+
+void Tensor::check(std::string_view source) const {
+  const size_t expected = TensorHeader{name, dtype, shape}.bytes(source);
+  if (data.size() != expected)
     throw Error(message_prefix(source, name) + "shape " + shape_text(shape) + " of " +
-                std::string(info(dtype).safetensors) + " needs " + std::to_string(*expected) +
-                " bytes, got " + std::to_string(data.size()));
+                std::string(info(dtype).safetensors) + " needs " + std::to_string(expected) + " bytes, got " +
+                std::to_string(data.size()));
 }
 
 void Tensor::check_view(size_t size, size_t alignment, bool bits, DType wanted,

@@ -95,6 +95,17 @@ template <class T> [[nodiscard]] constexpr DType dtype_of() {
 /// "model.safetensors: tensor 'w': "; without the file where `source` is empty.
 [[nodiscard]] std::string message_prefix(std::string_view source, std::string_view tensor);
 
+/// A tensor without its bytes.
+struct TensorHeader {
+  std::string name;
+  DType dtype = DType::f32;
+  std::vector<int64_t> shape;
+
+  bool operator==(const TensorHeader &) const = default;
+  /// Its size; throws an Error, which names the file `source` if given, unless the lengths make sense.
+  [[nodiscard]] size_t bytes(std::string_view source = {}) const;
+};
+
 struct Tensor {
   std::string name;
   DType dtype = DType::f32;

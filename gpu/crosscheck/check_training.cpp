@@ -4,8 +4,7 @@
 #include "gpu/crosscheck/training.hpp"
 #include "gpu/emulated/cuda_session.hpp"
 #include "gpu/emulated/timeline.hpp"
-#include "reference_models/data/source.hpp"
-#include "reference_models/train/optimizer.hpp"
+#include "reference_models/train/training_step.hpp"
 
 #include <algorithm>
 #include <atomic>
@@ -107,31 +106,26 @@ void profile_training(const StepsOptions &o, int timed) {
   Model<float> &model = *session.model;
   Optimizer<float> optimizer(model.parameters(), {});
   initialise_in_parallel(model.parameters(), config, o.seed);
-  std::vector<int32_t> tokens(size_t(o.batch * (o.sequence + 1)));
-  std::vector<float> weights(size_t(o.batch * o.sequence));
-  const auto one = [&](int64_t step) {
-    model.parameters_changed();
-    data->training_batch(o.seed, step - 1, o.batch, o.sequence, tokens, weights);
-    model.set_tokens(tokens, weights);
-    const StepContext context{o.seed, step - 1, 0, true};
-    model.forward(context);
-    const double loss = model.loss(1.0);
-    model.backward(context);
-    optimizer.step(step, float(o.learning_rate));
+  model.parameters_changed();
+  StepInput input{1, o.seed, 1, o.batch, o.sequence, float(o.learning_rate), {}, {}};
+  const auto one = [&] {
+    read_micro_batches(*data, input);
+    const float loss = training_step(model, optimizer, input).loss;
+    ++input.step;
     return loss;
   };
-  one(1); // allocates, and chooses hot channels
-  one(2);
+  one(); // allocates, and chooses hot channels
+  one();
   cuda::check(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
   timeline.start();
   const Clock::time_point start = Clock::now();
-  double loss = 0;
-  for (int i = 0; i < timed; ++i) loss = one(3 + i);
+  float loss = 0;
+  for (int i = 0; i < timed; ++i) loss = one();
   const auto entries = timeline.read();
   const double seconds = seconds_since(start) / timed;
   std::printf("profile %s %s %s, batch %lld x %lld: %.4f s a step, %.0f tokens/s, loss %.5f\n",
               o.model.c_str(), o.size.c_str(), o.recipe.c_str(), static_cast<long long>(o.batch),
-              static_cast<long long>(o.sequence), seconds, double(o.batch * o.sequence) / seconds, loss);
+              static_cast<long long>(o.sequence), seconds, double(o.batch * o.sequence) / seconds, double(loss));
   std::vector<std::pair<std::string, cuda::Timeline::Entry>> sorted(entries.begin(), entries.end());
   std::sort(sorted.begin(), sorted.end(),
             [](const auto &a, const auto &b) { return a.second.milliseconds > b.second.milliseconds; });

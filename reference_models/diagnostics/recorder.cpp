@@ -3,8 +3,8 @@
 // removes.
 #include "reference_models/diagnostics/recorder.hpp"
 
-#include "golden/io/file.hpp"
 #include "golden/io/message.hpp"
+#include "golden/io/stream.hpp"
 
 #include <algorithm>
 #include <cerrno>
@@ -72,7 +72,7 @@ void truncate_lines(const std::string &path, int64_t step) {
 
 void truncate_tensors(const std::string &path, int64_t step) {
   if (!std::filesystem::exists(path)) return;
-  io::TensorFile file = io::read_tensors(path);
+  io::TensorFile file = read_channel_file(path);
   const auto stored = file.elements<int64_t>("steps");
   const std::vector<int64_t> steps(stored.begin(), stored.end()); // the tensor itself is cut below
   const auto rows = std::count_if(steps.begin(), steps.end(), [&](int64_t s) { return s <= step; });
@@ -94,12 +94,26 @@ void truncate_tensors(const std::string &path, int64_t step) {
 
 } // namespace
 
+io::TensorFile read_channel_file(const std::string &path) {
+  try {
+    io::TensorFile file = io::read_tensors(path);
+    const io::Tensor &steps = file.at("steps");
+    if (steps.shape.size() != 1)
+      throw Error(io::message_prefix(path, steps.name) + "expected a list, got shape " +
+                  io::shape_text(steps.shape));
+    (void)steps.as<int64_t>(path);
+    return file;
+  } catch (const Error &error) {
+    throw Error(std::string(error.what()) + "; remove the file");
+  }
+}
+
 Recorder::Recorder(std::string dir) : dir_(std::move(dir)) { load(); }
 
 void Recorder::load() {
   const std::string path = tensors_path(dir_);
   if (!std::filesystem::exists(path)) return;
-  const io::TensorFile file = io::read_tensors(path);
+  const io::TensorFile file = read_channel_file(path);
   const auto steps = file.elements<int64_t>("steps");
   steps_.assign(steps.begin(), steps.end());
   for (const io::Tensor &t : file.tensors) {
@@ -107,7 +121,7 @@ void Recorder::load() {
     if (!max && !mean) continue;
     if (t.shape.size() != 2 || t.shape[0] != int64_t(steps_.size()))
       throw Error(io::message_prefix(path, t.name) + "expected " + std::to_string(steps_.size()) +
-                  " rows, one a recorded step, got shape " + io::shape_text(t.shape));
+                  " rows, one a recorded step, got shape " + io::shape_text(t.shape) + "; remove the file");
     Channels &c = channels_[t.name.substr(std::string_view(max ? kMaxPrefix : kMeanPrefix).size())];
     c.count = t.shape[1];
     const auto values = t.as<float>(path);
@@ -228,14 +242,22 @@ void Recorder::end_step() {
 void Recorder::save() const {
   if (steps_.empty()) return;
   const auto rows = int64_t(steps_.size());
-  io::TensorFile file;
-  file.metadata["format"] = "nvfp4 diagnostics 1";
-  file.tensors.push_back(io::Tensor::from("steps", {rows}, steps_));
+  io::TensorStream stream;
+  std::vector<std::span<const std::byte>> bytes;
+  const auto add = [&](std::string name, std::vector<int64_t> shape, const auto &values) {
+    stream.tensors.push_back({std::move(name),
+                              io::dtype_of<typename std::decay_t<decltype(values)>::value_type>(),
+                              std::move(shape)});
+    bytes.push_back(std::as_bytes(std::span(values)));
+  };
+  stream.metadata["format"] = "nvfp4 diagnostics 1";
+  add("steps", {rows}, steps_);
   for (const auto &[name, c] : channels_) {
-    file.tensors.push_back(io::Tensor::from(kMaxPrefix + name, {rows, c.count}, c.max));
-    file.tensors.push_back(io::Tensor::from(kMeanPrefix + name, {rows, c.count}, c.mean));
+    add(kMaxPrefix + name, {rows, c.count}, c.max);
+    add(kMeanPrefix + name, {rows, c.count}, c.mean);
   }
-  io::write_tensors(tensors_path(dir_), file);
+  stream.bytes = [&](size_t i) { return bytes[i]; };
+  io::write_safetensors(tensors_path(dir_), stream);
 }
 
 void Recorder::truncate_after(const std::string &dir, int64_t step) {

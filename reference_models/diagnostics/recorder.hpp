@@ -3,6 +3,7 @@
 // DIR/diagnostics.safetensors, the channel magnitudes of the operators' inputs over the steps. Computes
 // through metrics.hpp.
 #pragma once
+#include "golden/io/tensor.hpp"
 #include "reference_models/diagnostics/metrics.hpp"
 
 #include <map>
@@ -73,6 +74,10 @@ private:
   std::vector<int64_t> steps_;
   std::map<std::string, Channels> channels_; ///< by LAYER.OP
 };
+
+/// diagnostics.safetensors of a run, whose `steps` are checked. Throws Error, which says what to do with the
+/// file.
+[[nodiscard]] io::TensorFile read_channel_file(const std::string &path);
 
 /// One operator in NVFP4, everything else in BF16, evaluated on the same data.
 struct SensitivityRecord {

@@ -47,8 +47,9 @@ PatchedProduct::PatchedProduct(Backend<float> &backend, OperandEngine &engine, c
   if (gemm_.a.format == OperandFormat::f32) return;
   unit_ = &find_unit(gemm_.unit);
   if (hcp_on_ && hcp_.residual == HcpRecipe::Residual::bf16) bf16_unit_ = &find_unit(linear_.bf16_unit);
-  weight_ = engine.make_operand();
-  for (std::unique_ptr<Operand> &p : patch_b_) p = engine.make_operand();
+  if (product != Product::wgrad) weight_ = engine.make_operand(); // wgrad's operands change with each call
+  if (hcp_on_)
+    for (std::unique_ptr<Operand> &p : patch_b_) p = engine.make_operand();
 }
 
 RandomKey PatchedProduct::key(RandomUse use) const {

@@ -82,12 +82,12 @@ private:
   bool training_ = true;
   Source from_a_, from_b_;
   Operand *a_ = nullptr, *b_ = nullptr;
-  std::unique_ptr<Operand> weight_; ///< operand b where it is the layer's own
+  std::unique_ptr<Operand> weight_; ///< operand b where it is the layer's own: all but wgrad
   bool weight_valid_ = false;
 
   HotChannels hot_;
   Array<int32_t> device_channels_;
-  /// The patched operands: for `single` one, for `dual` one a side.
+  /// The patched operands, where there is a patch: for `single` one, for `dual` one a side.
   std::array<Operand *, 2> patch_a_{};
   std::array<std::unique_ptr<Operand>, 2> patch_b_;
   bool patch_b_valid_ = false;

@@ -40,6 +40,7 @@ std::span<const int64_t> set_of(const TensorRecord &t, bool hot) {
 std::vector<RunGroup> group_runs(const std::vector<RunData> &runs) {
   std::vector<RunGroup> groups;
   for (const RunData &run : runs) {
+    if (run.diverged) continue;
     auto at = std::find_if(groups.begin(), groups.end(),
                            [&](const RunGroup &g) { return g.model == run.model && g.recipe == run.recipe; });
     if (at == groups.end()) at = groups.insert(at, {run.model, run.recipe, {}});

@@ -10,7 +10,8 @@
 
 namespace nvfp4::models {
 
-/// Runs that differ only in their seed, by model, then recipe as in recipe_order.
+/// Runs that differ only in their seed, by model, then recipe as in recipe_order. Those that diverged are in
+/// none: they count in no ordering, gap or mean, and are shown by themselves.
 struct RunGroup {
   std::string model, recipe;
   std::vector<const RunData *> runs;

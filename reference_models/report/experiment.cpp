@@ -5,6 +5,7 @@
 #include "emulator/config.hpp"
 #include "golden/io/file.hpp"
 #include "golden/io/message.hpp"
+#include "reference_models/report/fields.hpp"
 #include "reference_models/report/options.hpp"
 
 #include <algorithm>
@@ -22,11 +23,6 @@ namespace fs = std::filesystem;
 
 void write_text(const std::string &path, std::string_view text) {
   io::write_file_atomically(path, std::as_bytes(std::span(text)));
-}
-
-std::string read_text(const std::string &path) {
-  const auto bytes = io::read_file(path);
-  return {reinterpret_cast<const char *>(bytes.data()), bytes.size()};
 }
 
 /// The list under `key`, which must be there, not empty and without repetitions.
@@ -66,44 +62,41 @@ std::string stem(const std::string &name) {
 }
 
 Json result_json(const TrainResult &r) {
-  return {{"steps", r.steps},
-          {"final_loss", r.final_loss}, // null where not finite
-          {"smoothed_loss", r.smoothed_loss},
-          {"diverged", r.diverged},
-          {"validation_loss", r.validation_loss},
-          {"bits_per_byte", r.bits_per_byte},
-          {"parameter_digest", r.parameter_digest}};
+  Json json = {{"steps", r.steps},
+               {"final_loss", r.final_loss}, // null where not finite
+               {"smoothed_loss", r.smoothed_loss},
+               {"diverged", r.diverged},
+               {"validation_loss", r.validation_loss},
+               {"bits_per_byte", r.bits_per_byte},
+               {"parameter_digest", r.parameter_digest}};
+  if (r.diverged != 0) json["last_finite_loss"] = r.last_finite_loss;
+  return json;
 }
 
-TrainResult result_of(const Json &json, const std::string &path) {
-  try {
-    const auto loss = [&](const char *key) {
-      return json.at(key).is_null() ? std::nan("") : json.at(key).get<double>();
-    };
-    return {json.at("steps").get<int64_t>(),
-            loss("final_loss"),
-            loss("smoothed_loss"),
-            loss("validation_loss"),
-            loss("bits_per_byte"),
-            json.value("diverged", int64_t{0}),
-            json.at("parameter_digest").get<std::string>()};
-  } catch (const Json::exception &) {
-    throw Error(io::printable(path) + ": expected the result of a run; remove the file to run it again");
-  }
+TrainResult result_of(const Fields &f) {
+  TrainResult r;
+  r.steps = f.count("steps", 0);
+  r.final_loss = f.real("final_loss");
+  r.smoothed_loss = f.real("smoothed_loss");
+  r.validation_loss = f.real("validation_loss");
+  r.bits_per_byte = f.real("bits_per_byte");
+  r.diverged = f.has("diverged") ? f.count("diverged", 0) : 0;
+  r.last_finite_loss = f.optional_real("last_finite_loss");
+  r.parameter_digest = f.text("parameter_digest");
+  return r;
 }
 
 /// The result in the folder if the run there is done.
 bool finished(const TrainOptions &options, TrainResult &result) {
   const std::string path = options.out + "/result.json";
   if (!fs::exists(path)) return false;
-  const Json json = Json::parse(read_text(path), nullptr, false);
-  if (!json.is_object() || !json.contains("options") || !json.contains("result"))
-    throw Error(io::printable(path) + ": expected the result of a run; remove the file to run it again");
-  const std::string difference = first_difference(options, json["options"]);
+  const std::string where = io::printable(path) + ": ", advice = "; remove the file to run it again";
+  const Fields file(parse_json(read_text(path), where, advice), where, advice);
+  const std::string difference = first_difference(options, file.object("options").json(), where);
   if (!difference.empty())
     throw Error(io::printable(options.out) + " holds a run with other options (" + difference +
                 "): give another 'out' or remove the folder");
-  result = result_of(json["result"], path);
+  result = result_of(file.object("result"));
   return true;
 }
 
@@ -233,16 +226,20 @@ std::vector<ExperimentGroup> summarize(const Experiment &e, const std::vector<Ex
   std::vector<ExperimentGroup> groups;
   for (const ExperimentModel &m : e.models)
     for (const std::string &recipe : e.recipes) {
-      ExperimentGroup g{m, recipe, {}, {}, {}, {}, {}, {}};
+      ExperimentGroup g{m, recipe, {}, {}, {}, {}, {}, {}, {}};
       std::vector<double> last, smoothed, validation, smoothed_gap, validation_gap;
       for (const uint64_t seed : e.seeds) {
         const TrainResult *const r = find(m, recipe, seed), *const reference = find(m, "bf16", seed);
         if (!r) continue;
+        if (r->diverged != 0) {
+          g.diverged.push_back(seed);
+          continue;
+        }
         g.seeds.push_back(seed);
         last.push_back(r->final_loss);
         smoothed.push_back(r->smoothed_loss);
         validation.push_back(r->validation_loss);
-        if (!reference || recipe == "bf16") continue;
+        if (!reference || reference->diverged != 0 || recipe == "bf16") continue;
         smoothed_gap.push_back(relative_gap(r->smoothed_loss, reference->smoothed_loss));
         validation_gap.push_back(relative_gap(r->validation_loss, reference->validation_loss));
       }
@@ -275,6 +272,13 @@ std::string summary_table(const ExperimentSummary &s) {
                     : "Losses in nats per token; one seed has no confidence interval; gaps pair runs of the "
                       "same seed.\n";
   for (const ExperimentRun &r : s.runs)
+    if (r.failure.empty() && r.result.diverged != 0)
+      text += fmt::format(
+          "DIVERGED at step {}, last finite loss {}: {} is left out of losses and gaps\n", r.result.diverged,
+          std::isfinite(r.result.last_finite_loss) ? fmt::format("{:.4f}", r.result.last_finite_loss)
+                                                   : std::string("unknown"),
+          io::printable(r.options.out));
+  for (const ExperimentRun &r : s.runs)
     if (!r.failure.empty()) text += "failed: " + io::printable(r.options.out) + ": " + r.failure + "\n";
   return text;
 }
@@ -298,6 +302,7 @@ std::string summary_json(const ExperimentSummary &s) {
                       {"size", g.model.size},
                       {"recipe", g.recipe},
                       {"seeds", g.seeds},
+                      {"diverged_seeds", g.diverged},
                       {"final_loss", estimate_json(g.final_loss)},
                       {"smoothed_loss", estimate_json(g.smoothed_loss)},
                       {"validation_loss", estimate_json(g.validation_loss)},

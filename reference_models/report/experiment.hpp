@@ -38,7 +38,8 @@ struct ExperimentRun {
 struct ExperimentGroup {
   ExperimentModel model;
   std::string recipe;
-  std::vector<uint64_t> seeds; ///< that finished
+  std::vector<uint64_t> seeds;    ///< that finished
+  std::vector<uint64_t> diverged; ///< seeds whose runs did; they count nowhere below
   Estimate final_loss, smoothed_loss, validation_loss;
   /// Relative to the bf16 run of the same seed, percent; n counts the pairs, 0 without a bf16 recipe.
   Estimate smoothed_gap, validation_gap;

@@ -62,10 +62,10 @@ bool set_option(TrainOptions &options, std::string_view key, const Json &value, 
   return found;
 }
 
-std::string first_difference(const TrainOptions &options, const Json &stored) {
+std::string first_difference(const TrainOptions &options, const Json &stored, const std::string &where) {
   TrainOptions other;
-  if (stored.is_object())
-    for (const auto &[key, value] : stored.items()) set_option(other, key, value, "stored options: ");
+  if (!stored.is_object()) throw Error(where + "expected an object of options");
+  for (const auto &[key, value] : stored.items()) set_option(other, key, value, where);
   const Json here = options_to_json(options), there = options_to_json(other);
   std::string difference;
   for_each_option(options, [&](const char *name, const auto &, bool decides) {

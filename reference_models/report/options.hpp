@@ -54,7 +54,9 @@ bool set_option(TrainOptions &options, std::string_view key, const nlohmann::ord
                 const std::string &where);
 
 /// The first field that decides bits and is not as `stored` says, as "steps: 200 here, 100 there"; empty if
-/// none. A field that `stored` lacks counts as its default.
-[[nodiscard]] std::string first_difference(const TrainOptions &options, const nlohmann::ordered_json &stored);
+/// none. A field that `stored` lacks counts as its default. An Error, which starts with `where`, for a wrong
+/// type.
+[[nodiscard]] std::string first_difference(const TrainOptions &options, const nlohmann::ordered_json &stored,
+                                           const std::string &where = "stored options: ");
 
 } // namespace nvfp4::models

@@ -33,6 +33,7 @@ std::string headline(const std::vector<RunData> &runs, const std::vector<RunGrou
   const auto plural = [](size_t n, const char *what) {
     return fmt::format("{} {}{}", n, what, n == 1 ? "" : "s");
   };
+  if (groups.empty()) return plural(runs.size(), "run") + ", and no loss stayed finite.";
   return fmt::format("{} of {} under {}, {}.", plural(runs.size(), "run"), list_of(models_of(groups)),
                      list_of(recipes), plural(seeds.size(), "seed"));
 }
@@ -59,12 +60,13 @@ std::string make_report(const std::vector<RunData> &runs, const std::string &ver
   const std::vector<RunGroup> groups = group_runs(runs);
   const std::vector<Ordering> orderings = judge_orderings(groups);
   int64_t shortest = runs[0].last_step(), longest = 0, tokens = 0;
-  size_t unfinished = 0;
+  size_t unfinished = 0, diverged = 0;
   for (const RunData &r : runs) {
+    if (r.diverged) ++diverged;
     shortest = std::min(shortest, r.last_step());
     longest = std::max(longest, r.last_step());
     tokens = std::max(tokens, r.log.empty() ? 0 : r.log.back().tokens);
-    unfinished += r.last_step() < r.planned_steps ? 1 : 0;
+    unfinished += !r.diverged && r.last_step() < r.planned_steps ? 1 : 0;
   }
   std::string body = "<h1>NVFP4 training report</h1>\n<p>" + escape(headline(runs, groups)) + " " +
                      escape(verdicts(orderings)) + "</p>\n";
@@ -80,9 +82,12 @@ std::string make_report(const std::vector<RunData> &runs, const std::string &ver
                           number_text(double(tokens), 12));
   if (unfinished > 0)
     notice += fmt::format("{} of {} runs had not reached their last step. ", unfinished, runs.size());
+  if (diverged > 0)
+    notice += fmt::format("{} of {} runs diverged and are left out of losses, gaps and orderings. ", diverged,
+                          runs.size());
   if (!notice.empty()) body += "<p class=\"notice\">" + escape(notice) + "</p>\n";
-  body += loss_section(groups) + ordering_section(orderings) + paper_section(groups) +
-          kurtosis_section(groups) + channel_section(groups) + flush_section(groups) +
+  body += divergence_section(runs) + loss_section(groups) + ordering_section(orderings) +
+          paper_section(groups) + kurtosis_section(groups) + channel_section(groups) + flush_section(groups) +
           attention_section(groups) + gate_section(groups) + swiglu_section(groups) +
           sensitivity_section(groups) + provenance_section(runs, version);
   return page("NVFP4 training report", body);

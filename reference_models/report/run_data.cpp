@@ -1,109 +1,103 @@
 // SPDX-License-Identifier: Apache-2.0
-// JSON and safetensors into plain structs. Fields that a file lacks stay at their defaults.
+// JSON and safetensors into plain structs, each field with its type.
 #include "reference_models/report/run_data.hpp"
 
-#include "golden/io/file.hpp"
 #include "golden/io/message.hpp"
+#include "reference_models/report/fields.hpp"
 
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <functional>
 #include <limits>
-#include <nlohmann/json.hpp>
 #include <set>
 
 namespace nvfp4::models {
 namespace {
 
-using Json = nlohmann::json;
+using Json = Fields::Json;
 namespace fs = std::filesystem;
 
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
-std::string read_text(const std::string &path) {
-  const auto bytes = io::read_file(path);
-  return {reinterpret_cast<const char *>(bytes.data()), bytes.size()};
-}
-
-/// null and absent are NaN.
-double real(const Json &j, const char *key) {
-  const auto at = j.find(key);
-  return at == j.end() || at->is_null() ? kNan : at->get<double>();
-}
-template <class T> T value(const Json &j, const char *key, T otherwise) {
-  const auto at = j.find(key);
-  return at == j.end() || at->is_null() ? otherwise : at->get<T>();
-}
-
-Json read_json(const std::string &path) {
-  Json json = Json::parse(read_text(path), nullptr, false);
-  if (json.is_discarded()) throw Error(io::printable(path) + ": expected JSON");
-  return json;
-}
-
-/// Calls take(object) for each line; wrong types inside are reported with the line.
-void each_line(const std::string &path, const std::function<void(const Json &)> &take) {
+/// Calls take(fields) for each whole line; half a line at the end is one that is being written.
+void each_line(const std::string &path, const std::string &advice,
+               const std::function<void(const Fields &)> &take) {
   if (!fs::exists(path)) return;
   const std::string text = read_text(path);
   int64_t number = 1;
   for (size_t at = 0; at < text.size(); ++number) {
     const size_t end = text.find('\n', at);
-    if (end == std::string::npos) break; // half a line
-    const std::string line = text.substr(at, end - at);
+    if (end == std::string::npos) break;
+    const std::string where = io::printable(path) + " line " + std::to_string(number) + ": ";
+    take(Fields(parse_json(std::string_view(text).substr(at, end - at), where, advice), where, advice));
     at = end + 1;
-    const Json json = Json::parse(line, nullptr, false);
-    try {
-      if (!json.is_object()) throw Error("");
-      take(json);
-    } catch (const std::exception &) {
-      throw Error(io::printable(path) + " line " + std::to_string(number) +
-                  ": expected a record of this program, got " + io::in_quotes(line));
-    }
   }
 }
 
-void take_diagnostics(RunData &run, const Json &j) {
-  const auto step = j.at("step").get<int64_t>();
-  const auto layer = value<int>(j, "layer", -1);
-  const auto type = j.at("type").get<std::string>();
-  if (type == "tensor") {
-    TensorRecord t;
-    t.step = step;
-    t.layer = layer;
-    t.op = j.at("op").get<std::string>();
-    const auto kind = j.at("kind").get<std::string>();
-    t.kind = kind == "weight"     ? TensorKind::weight
-             : kind == "gradient" ? TensorKind::gradient
-                                  : TensorKind::activation;
-    t.channels = value<int64_t>(j, "channels", 0);
-    t.kurtosis = real(j, "kurtosis");
-    const Json blocks = value<Json>(j, "block_kurtosis", Json::object());
-    t.block_max = real(blocks, "max");
-    t.block_p99 = real(blocks, "p99");
-    t.top = value<std::vector<int64_t>>(j, "top", {});
-    t.hot = std::clamp<int64_t>(value<int64_t>(j, "hot", 1), 0, int64_t(t.top.size()));
-    const Json magnitudes = value<Json>(j, "top_max", Json::array());
-    t.top1 = magnitudes.empty() || magnitudes[0].is_null() ? kNan : magnitudes[0].get<double>();
-    t.quantized = value<bool>(j, "quantized", false);
-    t.ftz = real(j, "ftz");
-    t.snr_db = real(j, "snr_db");
-    run.tensors.push_back(std::move(t));
-  } else if (type == "output") {
-    run.outputs.push_back({step, layer, j.at("op").get<std::string>(), real(j, "top1")});
-  } else if (type == "attention") {
-    run.attention.push_back(
-        {step, layer, real(j, "entropy"), real(j, "logit_max"), real(j, "logit_kurtosis")});
-  } else if (type == "gate") {
-    run.gates.push_back({step, layer, real(j, "min"), real(j, "max"), real(j, "top1")});
-  } else if (type == "swiglu") {
-    run.swiglu.push_back({step, layer, real(j, "mean_abs"), real(j, "p99_abs"), real(j, "weighted")});
+void take_log(RunData &run, const Fields &f) {
+  LogLine line;
+  line.step = f.count("step", run.last_step() + 1);
+  line.tokens = f.has("tokens") ? f.count("tokens", 0) : 0;
+  line.loss = f.real("loss");
+  line.gradient_norm = f.optional_real("grad_norm");
+  line.tokens_per_second = f.optional_real("tokens_per_s");
+  if (f.has("val_loss")) line.validation_loss = f.real("val_loss");
+  const bool norm_lost = f.json().contains("grad_norm") && !std::isfinite(line.gradient_norm);
+  const bool diverged = (f.has("diverged") && f.flag("diverged")) || !std::isfinite(line.loss) || norm_lost;
+  if (diverged && !run.diverged) {
+    run.diverged = Divergence{line.step, 0, kNan};
+    for (const LogLine &l : run.log)
+      run.diverged->last_finite_step = l.step, run.diverged->last_finite_loss = l.loss;
+    if (std::isfinite(line.loss)) // the gradient was not
+      run.diverged->last_finite_step = line.step, run.diverged->last_finite_loss = line.loss;
   }
+  run.log.push_back(line);
+}
+
+void take_tensor(RunData &run, const Fields &f, int64_t step, int layer) {
+  TensorRecord t;
+  t.step = step;
+  t.layer = layer;
+  t.op = f.text("op");
+  const std::string kind = f.text("kind");
+  t.kind = kind == "weight"     ? TensorKind::weight
+           : kind == "gradient" ? TensorKind::gradient
+                                : TensorKind::activation;
+  t.channels = f.count("channels", 0);
+  t.kurtosis = f.real("kurtosis");
+  const Fields blocks = f.object("block_kurtosis");
+  t.block_max = blocks.real("max");
+  t.block_p99 = blocks.real("p99");
+  t.top = f.counts("top");
+  t.hot = std::min<int64_t>(f.count("hot", 0), int64_t(t.top.size()));
+  const std::vector<double> magnitudes = f.reals("top_max");
+  t.top1 = magnitudes.empty() ? kNan : magnitudes[0];
+  t.quantized = f.flag("quantized");
+  t.ftz = f.real("ftz");
+  t.snr_db = f.real("snr_db");
+  run.tensors.push_back(std::move(t));
+}
+
+void take_diagnostics(RunData &run, const Fields &f) {
+  const int64_t step = f.count("step", 1);
+  const auto layer = int(f.count("layer", -1));
+  const std::string type = f.text("type");
+  if (type == "tensor")
+    take_tensor(run, f, step, layer);
+  else if (type == "output")
+    run.outputs.push_back({step, layer, f.text("op"), f.real("top1")});
+  else if (type == "attention")
+    run.attention.push_back({step, layer, f.real("entropy"), f.real("logit_max"), f.real("logit_kurtosis")});
+  else if (type == "gate")
+    run.gates.push_back({step, layer, f.real("min"), f.real("max"), f.real("top1")});
+  else if (type == "swiglu")
+    run.swiglu.push_back({step, layer, f.real("mean_abs"), f.real("p99_abs"), f.real("weighted")});
 }
 
 void read_channels(RunData &run, const std::string &path) {
   if (!fs::exists(path)) return;
-  const io::TensorFile file = io::read_tensors(path);
+  const io::TensorFile file = read_channel_file(path);
   const auto steps = file.elements<int64_t>("steps");
   run.channel_steps.assign(steps.begin(), steps.end());
   constexpr std::string_view prefix = "channel_max/";
@@ -113,7 +107,7 @@ void read_channels(RunData &run, const std::string &path) {
     const size_t dot = name.find('.');
     if (dot == std::string::npos || t.shape.size() != 2 || t.shape[0] != int64_t(steps.size()))
       throw Error(io::message_prefix(path, t.name) +
-                  "expected LAYER.OPERATOR and a row for each recorded step");
+                  "expected LAYER.OPERATOR and a row for each recorded step; remove the file");
     ChannelHistory h{std::atoi(name.c_str()), name.substr(dot + 1), t.shape[1], {}};
     const auto values = t.as<float>(path);
     h.max.assign(values.begin(), values.end());
@@ -124,29 +118,42 @@ void read_channels(RunData &run, const std::string &path) {
   });
 }
 
-void take_description(RunData &run, const Json &json) {
-  const Json model = value<Json>(json, "model", Json::object()),
-             recipe = value<Json>(json, "recipe", Json::object());
-  const Json options = value<Json>(json, "options", Json::object());
-  run.family = value<std::string>(model, "family", value<std::string>(options, "model", "model"));
-  const std::string size = value<std::string>(model, "name", value<std::string>(options, "size", ""));
+void take_description(RunData &run, const Fields &f) {
+  if (f.count("version", 1) != 1)
+    throw Error(io::printable(run.folder) + "/run.json: expected version 1; use the release that wrote it");
+  const Fields model = f.object("model"), options = f.object("options");
+  run.family = model.text("family");
+  const std::string size = model.text("name");
   run.model = size.empty() || size.starts_with(run.family) ? (size.empty() ? run.family : size)
                                                            : run.family + "-" + size;
-  run.recipe = value<std::string>(recipe, "name", value<std::string>(options, "recipe", "recipe"));
-  run.seed = value<uint64_t>(options, "seed", 0);
-  run.planned_steps = value<int64_t>(options, "steps", 0);
-  run.parameters = value<int64_t>(json, "parameters", 0);
-  const auto data = value<std::string>(options, "data", "");
+  run.recipe = f.object("recipe").text("name");
+  run.seed = options.seed("seed");
+  run.planned_steps = options.count("steps", 1);
+  run.parameters = f.count("parameters", 0);
+  const std::string data = options.text("data");
   run.data = data.starts_with("task:") ? data : fs::path(data).filename().string();
-  run.device = value<std::string>(options, "device", "cpu");
+  run.device = options.text("device");
   for (const char *key :
        {"batch", "sequence", "accumulation", "learning_rate", "schedule", "clip", "weight_decay"})
-    if (options.contains(key)) {
-      std::string text = options[key].is_string() ? options[key].get<std::string>() : options[key].dump();
+    if (options.has(key)) {
+      const Json &value = options.json()[key];
       std::string name = key;
       std::replace(name.begin(), name.end(), '_', ' ');
-      run.settings += (run.settings.empty() ? "" : ", ") + name + " " + text;
+      run.settings += (run.settings.empty() ? "" : ", ") + name + " " +
+                      (value.is_string() ? value.get<std::string>() : value.dump());
     }
+}
+
+void read_sensitivity(RunData &run, const std::string &path) {
+  if (!fs::exists(path)) return;
+  const std::string advice = "; remove the file";
+  const Json list = parse_json(read_text(path), io::printable(path) + ": ", advice);
+  if (!list.is_array()) throw Error(io::printable(path) + ": expected a list of scores" + advice);
+  for (size_t i = 0; i < list.size(); ++i) {
+    const Fields f(list[i], io::printable(path) + ": score " + std::to_string(i + 1) + ": ", advice);
+    run.sensitivity.push_back(
+        {f.text("op"), f.real("score"), f.real("loss"), f.real("baseline"), f.count("parameters", 0)});
+  }
 }
 
 } // namespace
@@ -154,34 +161,18 @@ void take_description(RunData &run, const Json &json) {
 RunData read_run(const std::string &folder) {
   RunData run;
   run.folder = folder;
-  const std::string description = folder + "/run.json", sensitivity = folder + "/sensitivity.json";
+  const std::string description = folder + "/run.json";
   if (!fs::exists(description))
     throw Error(io::printable(folder) + ": expected the folder of a run, with run.json, or of an experiment");
-  const Json json = read_json(description);
-  try {
-    take_description(run, json);
-  } catch (const Json::exception &) {
-    throw Error(io::printable(description) + ": expected the description of a run: model, recipe, options");
-  }
-  each_line(folder + "/log.jsonl", [&](const Json &j) {
-    LogLine line{j.at("step").get<int64_t>(), value<int64_t>(j, "tokens", 0), real(j, "loss"),
-                 real(j, "grad_norm"),        real(j, "tokens_per_s"),        {}};
-    if (j.contains("val_loss")) line.validation_loss = real(j, "val_loss");
-    run.log.push_back(line);
-  });
-  each_line(folder + "/diagnostics.jsonl", [&](const Json &j) { take_diagnostics(run, j); });
+  const std::string where = io::printable(description) + ": ",
+                    advice = "; leave this folder out or run it again";
+  take_description(run, Fields(parse_json(read_text(description), where, advice), where, advice));
+  each_line(folder + "/log.jsonl", "; cut the file before this line to report what comes before it",
+            [&](const Fields &f) { take_log(run, f); });
+  each_line(folder + "/diagnostics.jsonl", "; remove this line or the file",
+            [&](const Fields &f) { take_diagnostics(run, f); });
   read_channels(run, folder + "/diagnostics.safetensors");
-  if (fs::exists(sensitivity)) {
-    const Json list = read_json(sensitivity);
-    try {
-      for (const Json &s : list)
-        run.sensitivity.push_back({s.at("op").get<std::string>(), real(s, "score"), real(s, "loss"),
-                                   real(s, "baseline"), value<int64_t>(s, "parameters", 0)});
-    } catch (const Json::exception &) {
-      throw Error(io::printable(sensitivity) +
-                  ": expected a list of objects with op, score, loss, baseline, parameters");
-    }
-  }
+  read_sensitivity(run, folder + "/sensitivity.json");
   return run;
 }
 

@@ -59,6 +59,13 @@ struct ChannelHistory {
   std::vector<float> max; // (recorded steps, channels)
 };
 
+/// A run that stopped because loss or gradient were not finite.
+struct Divergence {
+  int64_t step = 0;             ///< of it
+  int64_t last_finite_step = 0; ///< 0: there was none
+  double last_finite_loss = 0;  ///< NaN then
+};
+
 struct RunData {
   std::string folder;        ///< as it was given
   std::string family, model; ///< "gla", "gla-tiny"
@@ -68,6 +75,7 @@ struct RunData {
   std::string data, device; ///< data: file name without folders, or the task
   std::string settings;     ///< batch, sequence, learning rate, schedule in one line
   std::vector<LogLine> log;
+  std::optional<Divergence> diverged;
   std::vector<TensorRecord> tensors;
   std::vector<OutputRecord> outputs;
   std::vector<AttentionRecord> attention;
@@ -81,8 +89,9 @@ struct RunData {
   [[nodiscard]] bool softmax() const { return family.starts_with("qwen"); }
 };
 
-/// Throws Error for a folder without run.json or with files that cannot be understood. Missing diagnostics
-/// are fine, half a line at the end of a file too: the run may be going on.
+/// Throws Error for a folder without run.json or with files that cannot be understood: one line with the
+/// file, the line in it, what is wrong and what to do. Missing diagnostics are fine, half a line at the end
+/// of a file too: the run may be going on.
 [[nodiscard]] RunData read_run(const std::string &folder);
 
 /// The run folders that `paths` name: each a run folder or a folder of them (an experiment), which come in

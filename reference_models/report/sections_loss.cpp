@@ -170,7 +170,25 @@ std::string loss_section(const Groups &groups) {
                 "tenths of a "
                 "percent may be chance.";
   if (!pairs) note += " Without a BF16 run of the same model and seed there is no gap.";
-  return section("Loss", note, loss_table(groups) + content, "No losses were logged.");
+  return section("Loss", note, groups.empty() ? "" : loss_table(groups) + content, "No losses were logged.");
+}
+
+std::string divergence_section(const std::vector<RunData> &runs) {
+  std::vector<std::vector<std::string>> rows;
+  for (const RunData &r : runs) {
+    if (!r.diverged) continue;
+    const Divergence &d = *r.diverged;
+    rows.push_back({escape(r.model), escape(r.recipe), std::to_string(r.seed),
+                    number_text(double(d.step), 9) + " of " + number_text(double(r.planned_steps), 9),
+                    d.last_finite_step > 0 ? fmt::format("{:.4f}", d.last_finite_loss) : "none",
+                    d.last_finite_step > 0 ? number_text(double(d.last_finite_step), 9) : "–"});
+  }
+  if (rows.empty()) return {};
+  return section(
+      "Diverged runs",
+      "Loss or gradient stopped being finite, and training with it. These runs count in no loss, gap, "
+      "ordering or chart of this page.",
+      table({"model", "recipe", "seed", "diverged at step", "last finite loss", "of step"}, rows, 2), "");
 }
 
 std::string ordering_section(const std::vector<Ordering> &orderings) {

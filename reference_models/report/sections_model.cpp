@@ -151,7 +151,10 @@ std::string provenance_section(const std::vector<RunData> &runs, const std::stri
   std::vector<std::vector<std::string>> rows;
   for (const RunData &r : runs) {
     std::string steps = number_text(double(r.last_step()), 9);
-    if (r.planned_steps > r.last_step()) steps += " of " + number_text(double(r.planned_steps), 9);
+    if (r.diverged)
+      steps = "diverged at " + steps;
+    else if (r.planned_steps > r.last_step())
+      steps += " of " + number_text(double(r.planned_steps), 9);
     rows.push_back({escape(r.model), escape(r.recipe), escape(r.data), escape(r.device), escape(r.settings),
                     std::to_string(r.seed), steps,
                     number_text(r.log.empty() ? 0 : double(r.log.back().tokens), 12),

@@ -138,7 +138,8 @@ std::string number_text(double value, int digits) {
 }
 
 std::vector<double> round_ticks(double low, double high, int count) {
-  if (!(high > low)) return {low};
+  // a range of a few ulps, as means of equal values leave it, has no ticks that doubles can tell apart
+  if (!(high - low > 1e-12 * std::max(std::fabs(low), std::fabs(high)))) return {low};
   const double raw = (high - low) / std::max(1, count), power = std::pow(10.0, std::floor(std::log10(raw)));
   const double step = power * (raw / power < 1.5 ? 1 : raw / power < 3.5 ? 2 : raw / power < 7.5 ? 5 : 10);
   std::vector<double> ticks;

@@ -2,7 +2,7 @@
 // From checkpoint to slice: the trainer's steps without its folder, then one with taps.
 #include "reference_models/slice/record.hpp"
 #include "golden/io/message.hpp"
-#include "reference_models/data/source.hpp"
+#include "reference_models/report/fields.hpp"
 #include "reference_models/report/options.hpp"
 #include "reference_models/slice/step.hpp"
 #include "reference_models/train/schedule.hpp"
@@ -43,13 +43,7 @@ SliceStep inputs(const TrainOptions &o, const DataSource &data, int64_t step) {
   s.learning_rate = learning_rate(parse_schedule(o.schedule), o.learning_rate, o.final_learning_rate,
                                   o.warmup, o.steps, step);
   s.adamw = {o.beta1, o.beta2, o.epsilon, o.weight_decay, o.clip};
-  const int64_t tokens = o.batch * (o.sequence + 1), targets = o.batch * o.sequence;
-  s.tokens.resize(size_t(o.accumulation * tokens));
-  s.weights.resize(size_t(o.accumulation * targets));
-  for (int64_t micro = 0; micro < o.accumulation; ++micro)
-    data.training_batch(o.seed, (step - 1) * o.accumulation + micro, o.batch, o.sequence,
-                        std::span(s.tokens).subspan(size_t(micro * tokens), size_t(tokens)),
-                        std::span(s.weights).subspan(size_t(micro * targets), size_t(targets)));
+  read_micro_batches(data, s);
   return s;
 }
 
@@ -81,15 +75,12 @@ std::optional<TrainOptions> options_beside(const std::string &checkpoint) {
   const std::filesystem::path file = std::filesystem::path(checkpoint).parent_path() / "run.json";
   std::error_code code;
   if (!std::filesystem::exists(file, code)) return std::nullopt;
-  const auto bytes = io::read_file(file.string());
-  const auto json = nlohmann::ordered_json::parse(
-      std::string_view(reinterpret_cast<const char *>(bytes.data()), bytes.size()), nullptr, false);
-  if (!json.is_object() || json.value("version", 0) != 1 || !json.contains("options") ||
-      !json["options"].is_object())
-    throw Error(io::printable(file.string()) + ": expected the description of a run, version 1");
+  const std::string where = io::printable(file.string()) + ": ", advice = "; restore or remove the file";
+  const Fields run(parse_json(read_text(file.string()), where, advice), where, advice);
+  if (run.count("version", 1) != 1) throw Error(where + "expected the description of a run, version 1");
   TrainOptions options;
-  for (const auto &[key, value] : json["options"].items())
-    set_option(options, key, value, io::printable(file.string()) + ": ");
+  const Fields stored = run.object("options");
+  for (const auto &[key, value] : stored.json().items()) set_option(options, key, value, where);
   return options;
 }
 
@@ -120,15 +111,14 @@ RecordReport record_slice(const RecordRequest &r, const std::function<void(int64
   report.moments = checkpoint.optimizer;
   while (state.step + 1 < r.step) {
     const SliceStep s = inputs(o, *data, state.step + 1);
-    run_micro_batches(model, s);
-    optimizer.step(s.step, s.learning_rate);
-    model.parameters_changed();
+    training_step(model, optimizer, s);
     state.step = s.step;
-    state.tokens += o.accumulation * o.batch * o.sequence;
+    state.tokens += s.targets();
     if (on_step) on_step(state.step);
   }
   state.hot_channels = model.hot_channels();
-  io::TensorFile before = checkpoint_file(model.parameters(), config, to_json(recipe), state, true);
+  io::TensorFile before =
+      io::collect(checkpoint_stream(model.parameters(), config, to_json(recipe), state, true));
   const SliceStep s = inputs(o, *data, r.step);
   report.result = run_step(model, optimizer, s, taps, r.gradients);
   report.waiting = waiting(model, recipe);

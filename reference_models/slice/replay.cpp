@@ -151,7 +151,7 @@ Comparison compare_recipes(const Slice &slice, const std::vector<ComparedRecipe>
     meter.measure(input, {slice.step.seed, slice.step.step - 1, 0, false});
     ++out.operators;
   };
-  out.bf16_loss = float(run_micro_batches(*session.model, slice.step));
+  out.bf16_loss = float(accumulate_gradients(*session.model, slice.step));
   out.operators /= slice.step.accumulation;
   for (const ComparedRecipe &r : recipes) out.outcomes.push_back(whole_step(slice, r, place));
   collect(meter, recipes.size(), by_layer, out);

@@ -3,8 +3,7 @@
 // Numbers that decide bits are stored as words too, and the words count.
 #include "reference_models/slice/slice.hpp"
 #include "golden/io/message.hpp"
-
-#include <nlohmann/json.hpp>
+#include "reference_models/report/fields.hpp"
 
 #include <bit>
 #include <cmath>
@@ -29,60 +28,12 @@ template <class T> std::string hex(T value) {
 }
 
 /// One JSON object of the metadata.
-class Fields {
-public:
-  Fields(const io::TensorFile &file, const char *key, const std::string &source)
-      : where_(source + ": metadata \"" + key + "\"") {
-    const auto at = file.metadata.find(key);
-    if (at != file.metadata.end()) json_ = Json::parse(at->second, nullptr, false);
-    if (!json_.is_object()) throw Error(where_ + ": expected a JSON object");
-  }
-  [[nodiscard]] int64_t count(const char *key, int64_t low) const {
-    const Json &v = need(key);
-    if (!v.is_number_integer() || (v.is_number_unsigned() && v.get<uint64_t>() > uint64_t{1} << 40) ||
-        v.get<int64_t>() < low)
-      throw Error(where_ + ": " + key + ": expected a whole number of at least " + std::to_string(low) +
-                  ", got " + show(v));
-    return v.get<int64_t>();
-  }
-  [[nodiscard]] uint64_t seed(const char *key) const {
-    const Json &v = need(key);
-    if (!v.is_number_unsigned())
-      throw Error(where_ + ": " + key + ": expected a whole number not below 0, got " + show(v));
-    return v.get<uint64_t>();
-  }
-  [[nodiscard]] double number(const char *key, double low, double high) const {
-    const Json &v = need(key);
-    if (!v.is_number() || !(v.get<double>() >= low && v.get<double>() <= high))
-      throw Error(where_ + ": " + key + ": expected a number from " + Json(low).dump() + " to " +
-                  Json(high).dump() + ", got " + show(v));
-    return v.get<double>();
-  }
-  [[nodiscard]] std::string digits(const char *key, size_t n) const {
-    const Json &v = need(key);
-    if (!v.is_string() || v.get_ref<const std::string &>().size() != n ||
-        v.get_ref<const std::string &>().find_first_not_of("0123456789abcdef") != std::string::npos)
-      throw Error(where_ + ": " + key + ": expected " + std::to_string(n) + " hexadecimal digits, got " +
-                  show(v));
-    return v.get<std::string>();
-  }
-  [[nodiscard]] uint64_t word(const char *key, size_t digit_count) const {
-    return std::stoull(digits(key, digit_count), nullptr, 16);
-  }
-
-private:
-  [[nodiscard]] const Json &need(const char *key) const {
-    const auto at = json_.find(key);
-    if (at == json_.end()) throw Error(where_ + ": expected the key \"" + key + "\"");
-    return *at;
-  }
-  static std::string show(const Json &v) {
-    return io::printable(v.dump(-1, ' ', false, Json::error_handler_t::replace), 60);
-  }
-
-  std::string where_;
-  Json json_;
-};
+Fields metadata_fields(const io::TensorFile &file, const char *key, const std::string &source) {
+  const auto at = file.metadata.find(key);
+  Json json;
+  if (at != file.metadata.end()) json = Json::parse(at->second, nullptr, false);
+  return {std::move(json), source + ": metadata \"" + key + "\": "};
+}
 
 /// Takes the tensor out of the file.
 template <class T>
@@ -103,7 +54,7 @@ std::vector<T> take(io::TensorFile &file, const char *name, const std::vector<in
 }
 
 SliceStep read_step(io::TensorFile &file, const std::string &source) {
-  const Fields f(file, "step_options", source);
+  const Fields f = metadata_fields(file, "step_options", source);
   SliceStep s;
   s.step = f.count("step", 1);
   s.seed = f.seed("seed");
@@ -173,7 +124,7 @@ Slice parse_slice(io::TensorFile file, const std::string &source) {
                 io::in_quotes(get("version")) + "; use the release that wrote it");
   Slice slice;
   slice.step = read_step(file, source);
-  const Fields f(file, "result", source);
+  const Fields f = metadata_fields(file, "result", source);
   slice.result.loss = std::bit_cast<float>(uint32_t(f.word("loss_hex", 8)));
   slice.result.gradient_norm = std::bit_cast<double>(f.word("gradient_norm_hex", 16));
   slice.result.gradients = f.digits("gradients_sha256", 64);
@@ -184,7 +135,7 @@ Slice parse_slice(io::TensorFile file, const std::string &source) {
         .push_back(std::move(t));
   file.tensors = std::move(rest);
   file.metadata["format"] = "nvfp4-checkpoint"; // what is left is one
-  slice.before = parse_checkpoint(std::move(file), source);
+  slice.before = parse_checkpoint(io::TensorReader(std::move(file)), source);
   if (slice.before.state.step != slice.step.step - 1)
     throw Error(source + ": expected the state before step " + std::to_string(slice.step.step) +
                 ", got that of step " + std::to_string(slice.before.state.step));

@@ -3,22 +3,16 @@
 // safetensors file. README.md is the format.
 #pragma once
 #include "reference_models/train/checkpoint.hpp"
-#include "reference_models/train/optimizer.hpp"
+#include "reference_models/train/training_step.hpp"
 
 #include <string>
 #include <vector>
 
 namespace nvfp4::models {
 
-/// What a step takes besides the state before it.
-struct SliceStep {
-  int64_t step = 1; ///< from 1; the state before it has step - 1 behind it
-  uint64_t seed = 1;
-  int64_t accumulation = 1, batch = 1, sequence = 1;
-  float learning_rate = 0;
+/// What a step takes besides the state before it, and what its optimizer was made with.
+struct SliceStep : StepInput {
   AdamWOptions adamw;
-  std::vector<int32_t> tokens; ///< (accumulation, batch, sequence + 1)
-  std::vector<float> weights;  ///< of the targets, (accumulation, batch, sequence)
 };
 
 struct StepResult {
@@ -36,7 +30,7 @@ struct Slice {
   StepResult result; ///< tensors: in the order of the file
 };
 
-/// Atomic. `before` is what checkpoint_file() gives of the model before the step.
+/// Atomic. `before` is what checkpoint_stream() gives of the model before the step.
 void save_slice(const std::string &path, io::TensorFile before, const SliceStep &step,
                 const StepResult &result);
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// One optimizer step as the trainer takes it, from a slice's inputs, with what a slice keeps of it.
+// A training step from a slice's inputs, with what a slice keeps of it.
 #pragma once
 #include "reference_models/slice/slice.hpp"
 #include "reference_models/slice/taps.hpp"
@@ -10,11 +10,6 @@ namespace nvfp4::models {
 /// every parameter's gradient, summed over the step, before clipping.
 [[nodiscard]] StepResult run_step(Model<float> &model, Optimizer<float> &optimizer, const SliceStep &s,
                                   std::span<const Tap> taps, bool gradients);
-
-/// Forward and backward of the step's micro-batches without the optimizer; returns the loss. `after_forward`
-/// is called between a micro-batch's forward and its loss.
-double run_micro_batches(Model<float> &model, const SliceStep &s,
-                         const std::function<void()> &after_forward = {});
 
 /// HCP's channels for layers under a recipe for which `state` has none that fit: chosen on the step's first
 /// micro-batch. Those of `state` that fit are set.

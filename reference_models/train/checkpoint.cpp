@@ -3,21 +3,18 @@
 #include "reference_models/train/checkpoint.hpp"
 #include "emulator/formats/codec.hpp"
 #include "golden/io/message.hpp"
+#include "golden/io/sha256.hpp"
 
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <array>
 
 namespace nvfp4::models {
 namespace {
 
 constexpr const char *kFormat = "nvfp4-checkpoint";
 constexpr const char *kVersion = "1";
-
-io::Tensor fetch(Backend<float> &backend, std::string name, const ParameterSpec &spec, const float *data) {
-  const std::vector<float> values = to_host(backend, data, spec.count());
-  return io::Tensor::from(std::move(name), spec.shape, values);
-}
 
 int64_t to_number(const std::string &text, const std::string &source, const char *key) {
   if (text.empty() || text.size() > 18 || text.find_first_not_of("0123456789") != std::string::npos)
@@ -26,6 +23,25 @@ int64_t to_number(const std::string &text, const std::string &source, const char
 }
 
 } // namespace
+
+std::string state_digest(const std::string &digest, int64_t tokens,
+                         const std::map<std::string, HotChannels> &hot_channels) {
+  io::Sha256 hash;
+  const auto add = [&](const auto &values) { hash.add(std::as_bytes(std::span(values))); };
+  const auto number = [&](int64_t n) { add(std::array{n}); };
+  add(digest);
+  number(tokens);
+  for (const auto &[name, hot] : hot_channels) {
+    add(name);
+    add(std::array{'\0'});
+    number(hot.chosen_at);
+    number(int64_t(hot.indices.size()));
+    add(hot.indices);
+    number(int64_t(hot.scores.size()));
+    add(hot.scores);
+  }
+  return hash.hex().substr(0, 16);
+}
 
 std::vector<float> as_floats(const io::Tensor &tensor, const std::string &source) {
   switch (tensor.dtype) {
@@ -46,52 +62,67 @@ std::vector<float> as_floats(const io::Tensor &tensor, const std::string &source
   }
 }
 
-io::TensorFile checkpoint_file(const Parameters<float> &parameters, const ModelConfig &config,
-                               const std::string &recipe, const CheckpointState &state, bool optimizer) {
-  io::TensorFile file;
-  nlohmann::json chosen = nlohmann::json::object();
+io::TensorStream checkpoint_stream(const Parameters<float> &parameters, const ModelConfig &config,
+                                   const std::string &recipe, const CheckpointState &state, bool optimizer) {
+  io::TensorStream stream;
+  std::vector<const float *> device;              // of parameters and moments, which come first
+  std::vector<std::span<const std::byte>> hosted; // of the rest
+  const auto add = [&](std::string name, const ParameterSpec &p, const float *data) {
+    stream.tensors.push_back({std::move(name), io::DType::f32, p.shape});
+    device.push_back(data);
+  };
   for (const ParameterSpec &p : parameters.list()) {
-    file.tensors.push_back(fetch(parameters.backend(), p.name, p, parameters.value(p.name)));
+    add(p.name, p, parameters.value(p.name));
     if (!optimizer) continue;
-    file.tensors.push_back(
-        fetch(parameters.backend(), "optimizer.m." + p.name, p, parameters.first_moment(p.name)));
-    file.tensors.push_back(
-        fetch(parameters.backend(), "optimizer.v." + p.name, p, parameters.second_moment(p.name)));
+    add("optimizer.m." + p.name, p, parameters.first_moment(p.name));
+    add("optimizer.v." + p.name, p, parameters.second_moment(p.name));
   }
+  nlohmann::json chosen = nlohmann::json::object();
   for (const auto &[name, hot] : state.hot_channels) {
-    file.tensors.push_back(
-        io::Tensor::from("hcp." + name + ".indices", {int64_t(hot.indices.size())}, hot.indices));
-    file.tensors.push_back(
-        io::Tensor::from("hcp." + name + ".scores", {int64_t(hot.scores.size())}, hot.scores));
+    stream.tensors.push_back({"hcp." + name + ".indices", io::DType::i32, {int64_t(hot.indices.size())}});
+    hosted.push_back(std::as_bytes(std::span(hot.indices)));
+    stream.tensors.push_back({"hcp." + name + ".scores", io::DType::f32, {int64_t(hot.scores.size())}});
+    hosted.push_back(std::as_bytes(std::span(hot.scores)));
     chosen[name] = hot.chosen_at;
   }
-  file.metadata["format"] = kFormat;
-  file.metadata["version"] = kVersion;
-  file.metadata["model"] = to_json(config);
-  file.metadata["recipe"] = recipe;
-  file.metadata["step"] = std::to_string(state.step);
-  file.metadata["tokens"] = std::to_string(state.tokens);
-  file.metadata["optimizer"] = optimizer ? "adamw" : "none";
-  file.metadata["hcp_chosen_at"] = chosen.dump();
-  return file;
+  stream.metadata = {{"format", kFormat},
+                     {"version", kVersion},
+                     {"model", to_json(config)},
+                     {"recipe", recipe},
+                     {"step", std::to_string(state.step)},
+                     {"tokens", std::to_string(state.tokens)},
+                     {"optimizer", optimizer ? "adamw" : "none"},
+                     {"hcp_chosen_at", chosen.dump()}};
+  stream.bytes = [&backend = parameters.backend(), sizes = stream.tensors, device = std::move(device),
+                  hosted = std::move(hosted),
+                  copy = std::vector<float>()](size_t i) mutable -> std::span<const std::byte> {
+    if (i >= device.size()) return hosted[i - device.size()];
+    const size_t count = sizes[i].bytes() / sizeof(float);
+    if (backend.shares_memory()) return std::as_bytes(std::span(device[i], count));
+    copy.resize(count);
+    backend.download(copy.data(), device[i], count * sizeof(float));
+    return std::as_bytes(std::span(copy));
+  };
+  return stream;
 }
 
 void save_checkpoint(const std::string &path, const Parameters<float> &parameters, const ModelConfig &config,
                      const std::string &recipe, const CheckpointState &state, bool optimizer) {
-  io::write_tensors(path, checkpoint_file(parameters, config, recipe, state, optimizer));
+  io::write_safetensors(path, checkpoint_stream(parameters, config, recipe, state, optimizer));
 }
 
 Checkpoint read_checkpoint(const std::string &path) {
-  return parse_checkpoint(io::read_tensors(path), io::printable(path));
+  return parse_checkpoint(io::TensorReader(path), io::printable(path));
 }
 
-Checkpoint parse_checkpoint(io::TensorFile file, const std::string &source) {
+Checkpoint parse_checkpoint(io::TensorReader tensors, const std::string &source) {
   Checkpoint out;
   out.source = source;
-  out.file = std::move(file);
+  out.tensors = std::move(tensors);
+  const std::map<std::string, std::string> &metadata = out.tensors.metadata();
   const auto get = [&](const char *key) {
-    const auto at = out.file.metadata.find(key);
-    return at == out.file.metadata.end() ? std::string() : at->second;
+    const auto at = metadata.find(key);
+    return at == metadata.end() ? std::string() : at->second;
   };
   if (get("format") != kFormat) {
     if (!get("format").empty() && get("format") != "pt")
@@ -113,16 +144,25 @@ Checkpoint parse_checkpoint(io::TensorFile file, const std::string &source) {
     if (!step.is_number_integer())
       throw Error(out.source + ": metadata \"hcp_chosen_at\": expected whole numbers");
     HotChannels hot;
+    int found = 0;
     hot.chosen_at = step.get<int64_t>();
-    for (const io::Tensor &t : out.file.tensors) {
-      if (t.name == "hcp." + name + ".indices") {
+    for (size_t i = 0; i < out.tensors.headers().size(); ++i) {
+      const std::string &tensor = out.tensors.headers()[i].name;
+      if (tensor == "hcp." + name + ".indices") {
+        const io::Tensor t = out.tensors.read(i);
         const auto values = t.as<int32_t>(out.source);
         hot.indices.assign(values.begin(), values.end());
-      } else if (t.name == "hcp." + name + ".scores") {
+        ++found;
+      } else if (tensor == "hcp." + name + ".scores") {
+        const io::Tensor t = out.tensors.read(i);
         const auto values = t.as<float>(out.source);
         hot.scores.assign(values.begin(), values.end());
+        ++found;
       }
     }
+    if (found != 2)
+      throw Error(out.source + ": expected the tensors hcp." + io::printable(name, 60) +
+                  ".indices and .scores");
     out.state.hot_channels[name] = std::move(hot);
   }
   return out;
@@ -130,12 +170,14 @@ Checkpoint parse_checkpoint(io::TensorFile file, const std::string &source) {
 
 void load_checkpoint(const Checkpoint &checkpoint, Parameters<float> &parameters, const ModelConfig &config,
                      bool optimizer) {
-  std::map<std::string, const io::Tensor *> tensors;
-  for (const io::Tensor &t : checkpoint.file.tensors) tensors[t.name] = &t;
+  const io::TensorReader &file = checkpoint.tensors;
+  std::map<std::string, size_t> tensors; // those that are not used yet
+  for (size_t i = 0; i < file.headers().size(); ++i) tensors[file.headers()[i].name] = i;
   if (config.tie && tensors.contains("lm_head.weight")) {
     const auto table =
         tensors.find(config.softmax() ? "model.embed_tokens.weight" : "model.embeddings.weight");
-    if (table != tensors.end() && table->second->data != tensors.at("lm_head.weight")->data)
+    if (table != tensors.end() &&
+        file.read(table->second).data != file.read(tensors.at("lm_head.weight")).data)
       throw Error(io::message_prefix(checkpoint.source, "lm_head.weight") +
                   "differs from the embedding, to which this model ties it; use a model with \"tie\": false");
     tensors.erase("lm_head.weight");
@@ -154,15 +196,21 @@ void load_checkpoint(const Checkpoint &checkpoint, Parameters<float> &parameters
         missing.push_back(prefix + p.name);
         continue;
       }
-      const io::Tensor &t = *at->second;
+      const io::TensorHeader &t = file.headers()[at->second];
       if (t.shape != p.shape)
         throw Error(io::message_prefix(checkpoint.source, t.name) + "expected shape " +
                     io::shape_text(p.shape) + " of this model, got " + io::shape_text(t.shape));
-      const std::vector<float> values = as_floats(t, checkpoint.source);
       float *to = prefix.empty()             ? parameters.value(p.name)
                   : prefix == "optimizer.m." ? parameters.first_moment(p.name)
                                              : parameters.second_moment(p.name);
-      parameters.backend().upload(to, values.data(), values.size() * sizeof(float));
+      const io::Tensor tensor = file.read(at->second);
+      if (tensor.dtype == io::DType::f32) { // no second copy
+        const auto values = tensor.as<float>(checkpoint.source);
+        parameters.backend().upload(to, values.data(), values.size_bytes());
+      } else {
+        const std::vector<float> values = as_floats(tensor, checkpoint.source);
+        parameters.backend().upload(to, values.data(), values.size() * sizeof(float));
+      }
       tensors.erase(at);
     }
   if (!missing.empty())

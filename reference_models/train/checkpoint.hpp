@@ -3,7 +3,7 @@
 // to continue the optimizer's moments ("optimizer.m.NAME", "optimizer.v.NAME") and HCP's state
 // ("hcp.LAYER.ROLE.indices", ".scores").
 #pragma once
-#include "golden/io/file.hpp"
+#include "golden/io/stream.hpp"
 #include "reference_models/model/model.hpp"
 
 #include <optional>
@@ -16,35 +16,44 @@ struct CheckpointState {
   std::map<std::string, HotChannels> hot_channels;
 };
 
+/// Of everything that a run carries from step to step, as 16 hexadecimal digits: the first of the SHA-256 of
+/// `digest` (Optimizer::digest: parameters, moments, step), tokens as int64, and for each layer with hot
+/// channels in the order of names: its name and a zero byte, chosen_at and the number of channels as int64,
+/// their indices as int32, the number of scores as int64, the scores as FP32; all little endian.
+[[nodiscard]] std::string state_digest(const std::string &digest, int64_t tokens,
+                                       const std::map<std::string, HotChannels> &hot_channels);
+
 struct Checkpoint {
   std::string source; ///< path, for messages
-  io::TensorFile file;
+  io::TensorReader tensors;
   std::optional<ModelConfig> config; ///< absent in files of other programs
   std::string recipe;                ///< JSON, empty if unknown
   CheckpointState state;
   bool optimizer = false;
 };
 
-/// What save_checkpoint writes.
-[[nodiscard]] io::TensorFile checkpoint_file(const Parameters<float> &parameters, const ModelConfig &config,
-                                             const std::string &recipe, const CheckpointState &state,
-                                             bool optimizer);
+/// What save_checkpoint writes, tensor by tensor as `parameters` has them when their turn comes; they and the
+/// state must live until then.
+[[nodiscard]] io::TensorStream checkpoint_stream(const Parameters<float> &parameters,
+                                                 const ModelConfig &config, const std::string &recipe,
+                                                 const CheckpointState &state, bool optimizer);
 
-/// Atomic: a reader sees the old file or the new one.
+/// Atomic: a reader sees the old file or the new one. Holds at most one tensor beside the model.
 void save_checkpoint(const std::string &path, const Parameters<float> &parameters, const ModelConfig &config,
                      const std::string &recipe, const CheckpointState &state, bool optimizer);
 
-/// Throws Error for files that are no checkpoint or of another version.
+/// Reads all but the parameters and moments. Throws Error for files that are no checkpoint or of another
+/// version.
 [[nodiscard]] Checkpoint read_checkpoint(const std::string &path);
-/// The same of a file that was read; `source` opens messages.
-[[nodiscard]] Checkpoint parse_checkpoint(io::TensorFile file, const std::string &source);
+/// The same of tensors from elsewhere; `source` opens messages.
+[[nodiscard]] Checkpoint parse_checkpoint(io::TensorReader tensors, const std::string &source);
 
 /// The values of an F32, BF16 or F16 tensor; Error for other types.
 [[nodiscard]] std::vector<float> as_floats(const io::Tensor &tensor, const std::string &source);
 
-/// Copies the tensors into the model (F32, BF16 or F16 parameters; a stored lm_head is left out where the
-/// model ties it). Throws Error naming missing tensors, wrong shapes and tensors that the model does not
-/// have.
+/// Copies the tensors into the model, one after the other (F32, BF16 or F16 parameters; a stored lm_head is
+/// left out where the model ties it). Throws Error naming missing tensors, wrong shapes and tensors that the
+/// model does not have.
 void load_checkpoint(const Checkpoint &checkpoint, Parameters<float> &parameters, const ModelConfig &config,
                      bool optimizer);
 

@@ -4,12 +4,11 @@
 #include "emulator/config.hpp"
 #include "golden/io/file.hpp"
 #include "golden/io/message.hpp"
+#include "reference_models/report/fields.hpp"
 #include "reference_models/report/options.hpp"
 
 #include <bit>
 #include <cerrno>
-#include <charconv>
-#include <cmath>
 #include <cstdio>
 #include <fcntl.h>
 #include <filesystem>
@@ -32,11 +31,6 @@ Json description(const RunDescription &run) {
   return j;
 }
 
-bool parse_hex(const std::string &text, uint32_t &word) {
-  const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), word, 16);
-  return text.size() == 8 && code == std::errc() && end == text.data() + text.size();
-}
-
 [[noreturn]] void fail(const std::string &path, const char *what) {
   throw Error(std::string(what) + " " + io::printable(path) + ": " + io::errno_text(errno));
 }
@@ -55,13 +49,13 @@ RunFolder::RunFolder(const std::string &path, const RunDescription &run, bool re
     throw Error(io::printable(path) + " holds no run to continue (no run.json): start it without --resume");
   const Json mine = description(run);
   if (there) {
-    const auto bytes = io::read_file(file);
-    const auto text = std::string_view(reinterpret_cast<const char *>(bytes.data()), bytes.size());
-    const Json stored = Json::parse(text, nullptr, false);
-    if (!stored.is_object() || !stored.contains("version") || stored["version"] != 1)
-      throw Error(io::printable(file) + ": expected the description of a run, version 1");
-    const std::string different =
-        first_difference(run.options, stored.contains("options") ? stored["options"] : Json::object());
+    const std::string where = io::printable(file) + ": ",
+                      advice = "; restore the file or start the run again in another folder";
+    const Fields fields(parse_json(read_text(file), where, advice), where, advice);
+    if (fields.count("version", 1) != 1)
+      throw Error(where + "expected the description of a run, version 1; use the release that wrote it");
+    const Json &stored = fields.json();
+    const std::string different = first_difference(run.options, fields.object("options").json(), where);
     if (!different.empty()) throw Error(io::printable(path) + " holds another run: " + different);
     for (const char *key : {"model", "recipe", "data"})
       if (!stored.contains(key) || stored[key] != mine[key])
@@ -88,27 +82,26 @@ RunFolder::~RunFolder() {
   if (log_ >= 0) ::close(log_);
 }
 
-std::vector<float> RunFolder::truncate_log(int64_t step, std::string &digest) {
+std::vector<float> RunFolder::truncate_log(int64_t step, Digests &digests) {
   const std::string file = path_ + "/log.jsonl";
-  const auto bytes = io::read_file(file);
-  const auto text = std::string_view(reinterpret_cast<const char *>(bytes.data()), bytes.size());
+  const std::string text = read_text(file), advice = "; start the run again in another folder";
   std::vector<float> losses;
   size_t keep = 0;
   while (int64_t(losses.size()) < step) {
     const size_t end = text.find('\n', keep);
-    if (end == std::string_view::npos)
+    if (end == std::string::npos)
       throw Error(io::printable(file) + ": expected " + std::to_string(step) +
-                  " steps, as the checkpoint has, got " + std::to_string(losses.size()));
-    const Json line = Json::parse(text.substr(keep, end - keep), nullptr, false);
-    uint32_t word = 0;
-    const bool known = line.is_object() && line.contains("step") && line["step"] == losses.size() + 1 &&
-                       line.contains("loss_hex") && line["loss_hex"].is_string() && line.contains("digest") &&
-                       line["digest"].is_string() && parse_hex(line["loss_hex"].get<std::string>(), word);
-    if (!known)
-      throw Error(io::printable(file) + ": line " + std::to_string(losses.size() + 1) +
-                  " is not the record of that step");
-    losses.push_back(std::bit_cast<float>(word));
-    digest = line["digest"].get<std::string>();
+                  " steps, as the checkpoint has, got " + std::to_string(losses.size()) + advice);
+    const auto number = int64_t(losses.size() + 1);
+    const std::string where = io::printable(file) + " line " + std::to_string(number) + ": ";
+    const Fields line(parse_json(std::string_view(text).substr(keep, end - keep), where, advice), where,
+                      advice);
+    if (line.count("step", 1) != number)
+      throw Error(where + "expected the record of that step, got that of step " +
+                  std::to_string(line.count("step", 1)) + advice);
+    losses.push_back(std::bit_cast<float>(uint32_t(line.word("loss_hex", 8))));
+    digests.parameters = line.digits("digest", 16);
+    if (line.has("state_digest")) digests.state = line.digits("state_digest", 16);
     keep = end + 1;
   }
   if (::ftruncate(log_, off_t(keep)) != 0) fail(file, "cannot shorten");
@@ -119,7 +112,7 @@ void RunFolder::sync_log() const {
   if (::fdatasync(log_) != 0) fail(path_ + "/log.jsonl", "cannot write");
 }
 
-void RunFolder::log(const StepReport &report, const std::string &digest) {
+void RunFolder::log(const StepReport &report, const Digests &digests) {
   char hex[9];
   std::snprintf(hex, sizeof hex, "%08x", std::bit_cast<uint32_t>(report.loss));
   Json j;
@@ -130,8 +123,9 @@ void RunFolder::log(const StepReport &report, const std::string &digest) {
   j["lr"] = report.learning_rate;
   j["grad_norm"] = report.gradient_norm;
   j["tokens_per_s"] = double(int64_t(report.tokens_per_second * 10)) / 10;
-  j["digest"] = digest;
-  if (!std::isfinite(report.loss) || !std::isfinite(report.gradient_norm)) j["diverged"] = true;
+  j["digest"] = digests.parameters;
+  j["state_digest"] = digests.state;
+  if (!report.finite()) j["diverged"] = true;
   if (report.validation_loss) j["val_loss"] = *report.validation_loss;
   const std::string line = j.dump() + "\n";
   for (size_t done = 0; done < line.size();) {

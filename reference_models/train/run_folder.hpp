@@ -18,6 +18,13 @@ struct RunDescription {
   std::string data;        ///< one line for people
 };
 
+/// By which two runs are compared: of parameters, moments and step, as golden training slices have it; and of
+/// HCP's state and the token counter as well (state_digest()).
+struct Digests {
+  std::string parameters, state;
+  bool operator==(const Digests &) const = default;
+};
+
 class RunFolder {
 public:
   /// Makes the folder and run.json, or with `resume` checks that run.json describes the same run. Throws
@@ -31,12 +38,13 @@ public:
   [[nodiscard]] std::string checkpoint() const { return path_ + "/checkpoint.safetensors"; }
   [[nodiscard]] const std::string &path() const { return path_; }
   /// Removes log lines after `step`, a torn last line included, and returns the losses of those before.
-  /// `digest` becomes that of the last line kept.
-  std::vector<float> truncate_log(int64_t step, std::string &digest);
+  /// `digests` become those of the last line kept; one that it does not have, as older logs lack that of the
+  /// state, stays as it is.
+  std::vector<float> truncate_log(int64_t step, Digests &digests);
   /// Waits until the log is on the disk, so that a checkpoint never knows more steps than the log.
   void sync_log() const;
   /// Appends one line with one write.
-  void log(const StepReport &report, const std::string &digest);
+  void log(const StepReport &report, const Digests &digests);
 
 private:
   std::string path_;

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The trainer's loop without its files.
 #include "reference_models/train/steps.hpp"
-#include "reference_models/data/source.hpp"
-#include "reference_models/train/optimizer.hpp"
+#include "reference_models/train/training_step.hpp"
 
 #include <bit>
 
@@ -16,20 +15,14 @@ std::vector<StepRecord> run_steps(const StepsOptions &o, const std::function<voi
   Model<float> &model = *session.model;
   Optimizer<float> optimizer(model.parameters(), {});
   initialise(model.parameters(), config, o.seed);
-  std::vector<int32_t> tokens(size_t(o.batch * (o.sequence + 1)));
-  std::vector<float> weights(size_t(o.batch * o.sequence));
+  model.parameters_changed();
+  StepInput input{1, o.seed, 1, o.batch, o.sequence, float(o.learning_rate), {}, {}};
   std::vector<StepRecord> out;
-  for (int64_t step = 1; step <= o.steps; ++step) {
-    model.parameters_changed();
-    data->training_batch(o.seed, step - 1, o.batch, o.sequence, tokens, weights);
-    model.set_tokens(tokens, weights);
-    const StepContext context{o.seed, step - 1, 0, true};
-    model.forward(context);
-    const auto loss = float(model.loss(1.0));
-    model.backward(context);
-    optimizer.step(step, float(o.learning_rate));
-    out.push_back({std::bit_cast<uint32_t>(loss), optimizer.digest(step)});
-    if (on_step) on_step(step);
+  for (; input.step <= o.steps; ++input.step) {
+    read_micro_batches(*data, input);
+    const float loss = training_step(model, optimizer, input).loss;
+    out.push_back({std::bit_cast<uint32_t>(loss), optimizer.digest(input.step)});
+    if (on_step) on_step(input.step);
   }
   return out;
 }

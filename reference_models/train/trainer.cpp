@@ -7,10 +7,10 @@
 #include "golden/io/message.hpp"
 #include "golden/io/sha256.hpp"
 #include "reference_models/train/evaluate.hpp"
-#include "reference_models/train/optimizer.hpp"
 #include "reference_models/train/probe.hpp"
 #include "reference_models/train/run_folder.hpp"
 #include "reference_models/train/schedule.hpp"
+#include "reference_models/train/training_step.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -59,6 +59,7 @@ public:
         model().parameters(), AdamWOptions{o_.beta1, o_.beta2, o_.epsilon, o_.weight_decay, o_.clip});
     folder_ = std::make_unique<RunFolder>(
         o_.out, RunDescription{o_, config_, to_json(recipe_), data_->digest(), data_->describe()}, o_.resume);
+    input_ = {1, o_.seed, o_.accumulation, o_.batch, o_.sequence, 0, {}, {}};
     start();
   }
 
@@ -69,8 +70,9 @@ public:
     result.diverged = diverged_;
     result.parameter_digest = optimizer_->digest(state_.step);
     if (diverged_ != 0) {
-      result.final_loss = result.smoothed_loss = result.validation_loss =
+      result.final_loss = result.smoothed_loss = result.validation_loss = result.last_finite_loss =
           std::numeric_limits<double>::quiet_NaN();
+      if (!losses_.empty()) result.last_finite_loss = double(losses_.back());
       return result;
     }
     if (saved_step_ != o_.steps) save();
@@ -89,6 +91,11 @@ public:
 private:
   [[nodiscard]] Model<float> &model() { return *session_.model; }
 
+  [[nodiscard]] Digests digests() {
+    const std::string digest = optimizer_->digest(state_.step);
+    return {digest, state_digest(digest, state_.tokens, model().hot_channels())};
+  }
+
   void start() {
     initialise(model().parameters(), config_, o_.seed);
     std::error_code code;
@@ -103,9 +110,10 @@ private:
       saved_step_ = state_.step;
     }
     model().parameters_changed();
-    std::string last_digest;
-    losses_ = folder_->truncate_log(state_.step, last_digest);
-    if (state_.step > 0 && last_digest != optimizer_->digest(state_.step))
+    const Digests now = digests();
+    Digests logged = now;
+    losses_ = folder_->truncate_log(state_.step, logged);
+    if (logged != now)
       throw Error(io::printable(folder_->checkpoint()) +
                   ": its state is not the one that log.jsonl has for step " + std::to_string(state_.step) +
                   "; start the run again in another folder");
@@ -113,57 +121,32 @@ private:
       Recorder::truncate_after(folder_->path(), state_.step);
       recorder_.emplace(folder_->path());
     }
-    tokens_.resize(size_t(o_.accumulation * o_.batch * (o_.sequence + 1)));
-    weights_.resize(size_t(o_.accumulation * o_.batch * o_.sequence));
   }
 
   void one_step(int64_t step) {
     const auto begin = std::chrono::steady_clock::now();
     const int64_t period = o_.diagnostics_every < 0 ? 50 : o_.diagnostics_every;
     const bool probed = recorder_ && (step == 1 || step % period == 0);
-    const int64_t inputs = o_.batch * (o_.sequence + 1), targets = o_.batch * o_.sequence;
-    const auto tokens = [&](int64_t micro) {
-      return std::span(tokens_).subspan(size_t(micro * inputs), size_t(inputs));
-    };
-    const auto weights = [&](int64_t micro) {
-      return std::span(weights_).subspan(size_t(micro * targets), size_t(targets));
-    };
-    double loss = 0, weight = 0;
-    for (int64_t micro = 0; micro < o_.accumulation; ++micro) {
-      data_->training_batch(o_.seed, (step - 1) * o_.accumulation + micro, o_.batch, o_.sequence,
-                            tokens(micro), weights(micro));
-      for (const float w : weights(micro)) weight += double(w);
-    }
-    if (weight == 0) weight = 1;
-    for (int64_t micro = 0; micro < o_.accumulation; ++micro) {
-      const StepContext context{o_.seed, step - 1, micro, true};
-      model().set_tokens(tokens(micro), weights(micro));
-      std::optional<Probe> probe;
-      if (probed && micro == 0) probe.emplace(model(), *session_.backend, *recorder_, step);
-      model().forward(context);
-      if (probe) probe->after_forward();
-      loss += model().loss_sum(1.0 / weight);
-      model().backward(context);
-      if (probe) probe->finish();
-    }
     StepReport report;
-    report.step = step;
+    report.step = input_.step = step;
     report.steps = o_.steps;
-    report.loss = float(loss / weight);
-    report.learning_rate =
+    report.learning_rate = input_.learning_rate =
         learning_rate(schedule_, o_.learning_rate, o_.final_learning_rate, o_.warmup, o_.steps, step);
-    report.gradient_norm = float(optimizer_->step(step, report.learning_rate));
-    if (!std::isfinite(report.loss) || !std::isfinite(report.gradient_norm)) diverged_ = step;
-    model().parameters_changed();
-    const int64_t trained = o_.batch * o_.sequence * o_.accumulation;
+    read_micro_batches(*data_, input_);
+    const StepOutcome outcome =
+        training_step(model(), *optimizer_, input_, probed ? probe_callbacks(step) : StepCallbacks{});
+    report.loss = outcome.loss;
+    report.gradient_norm = float(outcome.gradient_norm);
+    if (!report.finite()) diverged_ = step;
     state_.step = step;
-    state_.tokens += trained;
+    state_.tokens += input_.targets();
     report.tokens = state_.tokens;
-    const std::string digest = optimizer_->digest(step);
+    const Digests now = digests();
     const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - begin;
-    report.tokens_per_second = double(trained) / elapsed.count();
+    report.tokens_per_second = double(input_.targets()) / elapsed.count();
     if (diverged_ != 0) {
-      folder_->log(report, digest);
+      if (std::isfinite(report.loss)) losses_.push_back(report.loss); // the gradient was not
+      folder_->log(report, now);
       if (on_step_) on_step_(report);
       return;
     }
@@ -172,9 +155,25 @@ private:
       report.validation_loss = validation_;
     }
     losses_.push_back(report.loss);
-    folder_->log(report, digest);
+    folder_->log(report, now);
     if (step == o_.steps || step % (o_.checkpoint_every > 0 ? o_.checkpoint_every : 100) == 0) save();
     if (on_step_) on_step_(report);
+  }
+
+  /// Diagnostics of the step's first micro-batch.
+  StepCallbacks probe_callbacks(int64_t step) {
+    StepCallbacks calls;
+    calls.before_forward = [this, step](int64_t micro) {
+      if (micro == 0) probe_.emplace(model(), *session_.backend, *recorder_, step);
+    };
+    calls.after_forward = [this](int64_t) {
+      if (probe_) probe_->after_forward();
+    };
+    calls.after_backward = [this](int64_t) {
+      if (probe_) probe_->finish();
+      probe_.reset();
+    };
+    return calls;
   }
 
   void save() {
@@ -195,12 +194,12 @@ private:
   std::unique_ptr<Optimizer<float>> optimizer_;
   std::unique_ptr<RunFolder> folder_;
   std::optional<Recorder> recorder_;
+  std::optional<Probe> probe_; ///< during a probed micro-batch
   CheckpointState state_;
   int64_t saved_step_ = -1, diverged_ = 0;
   std::vector<float> losses_;
   std::optional<double> validation_;
-  std::vector<int32_t> tokens_;
-  std::vector<float> weights_;
+  StepInput input_;
 };
 
 } // namespace

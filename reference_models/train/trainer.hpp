@@ -2,6 +2,7 @@
 // Trains one model under one recipe into a folder: run.json, log.jsonl, checkpoint.safetensors, diagnostics.
 // A run that was stopped at any moment continues with the same bits.
 #pragma once
+#include <cmath>
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -51,6 +52,9 @@ struct StepReport {
   float gradient_norm = 0; ///< before clipping
   double tokens_per_second = 0;
   std::optional<double> validation_loss; ///< nats per token
+
+  /// Whether loss and gradient norm are; a run stops at the first step where they are not.
+  [[nodiscard]] bool finite() const { return std::isfinite(loss) && std::isfinite(gradient_norm); }
 };
 
 struct TrainResult {
@@ -62,6 +66,7 @@ struct TrainResult {
   int64_t diverged = 0;       ///< step at which loss or gradient was not finite and the run stopped; 0: none
   std::string parameter_digest; ///< of parameters, moments and step: 64 bits, 16 hexadecimal digits
                                 ///< (kernels/digest.hpp)
+  double last_finite_loss = 0;  ///< of a run that diverged; NaN if it had none
 };
 
 /// Runs or resumes. Throws Error for bad options, data or checkpoints; `on_step` is called after each step.

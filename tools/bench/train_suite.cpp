@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Recipes take turns, step by step, so that a busy machine slows all of them alike.
 #include "tools/bench/train_suite.hpp"
-#include "reference_models/data/source.hpp"
-#include "reference_models/model/model.hpp"
-#include "reference_models/train/optimizer.hpp"
+#include "reference_models/train/training_step.hpp"
 #include "tools/bench/profiling.hpp"
 #include "tools/bench/quantize_suite.hpp"
 
@@ -22,9 +20,7 @@ struct Runner {
   std::unique_ptr<OperandEngine> cpu_engine, engine;
   std::unique_ptr<Model<float>> model;
   std::unique_ptr<Optimizer<float>> optimizer;
-  std::vector<int32_t> tokens;
-  std::vector<float> weights;
-  int64_t step = 0;
+  StepInput input;
 
   Runner(const TrainShape &shape, const ModelConfig &config, const std::string &recipe, int threads)
       : cpu(make_cpu_backend(threads)), backend(std::make_unique<ProfilingBackend>(*cpu, profile)),
@@ -33,22 +29,16 @@ struct Runner {
         model(std::make_unique<Model<float>>(*backend, engine.get(), config, load_recipe(recipe), shape.batch,
                                              shape.sequence, true)),
         optimizer(std::make_unique<Optimizer<float>>(model->parameters(), AdamWOptions{})),
-        tokens(size_t(shape.batch * (shape.sequence + 1))), weights(size_t(shape.batch * shape.sequence)) {
+        input{1, 1, 1, shape.batch, shape.sequence, 1e-3f, {}, {}} {
     initialise(model->parameters(), config, 1);
     model->parameters_changed();
   }
 
   double run(const DataSource &data) {
     const double begin = now();
-    data.training_batch(1, step, model->batch(), model->length(), tokens, weights);
-    model->set_tokens(tokens, weights);
-    const StepContext context{1, step++, 0, true};
-    model->forward(context);
-    (void)model->loss(1.0);
-    model->backward(context);
-    optimizer->step(step, 1e-3f);
-    model->parameters_changed();
-    (void)optimizer->digest(step);
+    read_micro_batches(data, input);
+    training_step(*model, *optimizer, input);
+    (void)optimizer->digest(input.step++);
     return now() - begin;
   }
 };

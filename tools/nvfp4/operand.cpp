@@ -6,6 +6,8 @@
 #include "golden/io/file.hpp"
 #include "golden/quantized_file.hpp"
 
+#include <cmath>
+
 namespace nvfp4::tool {
 namespace {
 
@@ -16,7 +18,8 @@ Operand pack_scaled(const io::TensorFile &file, const Unit &unit, Side side) {
   const BlockScaled &q = *o.scaled;
   const FormatId element = side == Side::a ? rule.a : rule.b;
   if (rule.scale_block == 0)
-    throw Error(file.source + ": is quantized, but unit " + unit.name() + " takes no scales; use a block-scaled unit or dequantize first");
+    throw Error(file.source + ": is quantized, but unit " + unit.name() +
+                " takes no scales; use a block-scaled unit or dequantize first");
   if (q.element != element || q.scale != rule.scale || q.block != rule.scale_block)
     throw Error(file.source + ": " + format(q.element).name + " with " + format(q.scale).name + " per " +
                 std::to_string(q.block) + " does not fit unit " + unit.name());
@@ -44,11 +47,13 @@ Operand pack_dense(const io::TensorFile &file, const io::Tensor &t, const Unit &
     throw Error(io::message_prefix(file.source, t.name) + "is dense, but unit " + unit.name() +
                 " multiplies block-scaled operands; run nvfp4 quantize on it first");
   if (t.shape.size() != 2)
-    throw Error(io::message_prefix(file.source, t.name) + "expected a matrix, got shape " + io::shape_text(t.shape));
+    throw Error(io::message_prefix(file.source, t.name) + "expected a matrix, got shape " +
+                io::shape_text(t.shape));
   golden::check_empty(t, file.source);
   const std::optional<FormatId> from = format_of(t.dtype);
   if (!from)
-    throw Error(io::message_prefix(file.source, t.name) + "expected F32, F64, F16, BF16, F8_E4M3 or F8_E5M2, got " +
+    throw Error(io::message_prefix(file.source, t.name) +
+                "expected F32, F64, F16, BF16, F8_E4M3 or F8_E5M2, got " +
                 std::string(io::info(t.dtype).safetensors));
   const Format source = format(*from), target = format(side == Side::a ? unit.rule.a : unit.rule.b);
   const bool narrow = target.storage_bits <= 8;
@@ -62,8 +67,10 @@ Operand pack_dense(const io::TensorFile &file, const io::Tensor &t, const Unit &
                                                    : convert(target, source, word, Rounding::nearest_even,
                                                              narrow ? Overflow::satfinite : Overflow::ieee);
       uint8_t *row = codes.data() + r * row_bytes;
-      if (target.storage_bits == 4) row[i / 2] = uint8_t(row[i / 2] | code << (i % 2 * 4));
-      else std::memcpy(row + i * target.storage_bits / 8, &code, size_t(target.storage_bits / 8));
+      if (target.storage_bits == 4)
+        row[i / 2] = uint8_t(row[i / 2] | code << (i % 2 * 4));
+      else
+        std::memcpy(row + i * target.storage_bits / 8, &code, size_t(target.storage_bits / 8));
     }
   Operand o;
   o.packed = pack_operand(unit, side, rows, k, codes);
@@ -75,10 +82,56 @@ Operand pack_dense(const io::TensorFile &file, const io::Tensor &t, const Unit &
 Operand read_operand(const std::string &path, const std::string &tensor, const Unit &unit, Side side) {
   const io::TensorFile file = io::read_tensors(path);
   if (golden::is_block_scaled(file)) {
-    if (!tensor.empty()) throw Error(file.source + ": holds one quantized tensor; leave out the name '" + tensor + "'");
+    if (!tensor.empty())
+      throw Error(file.source + ": holds one quantized tensor; leave out the name '" + tensor + "'");
     return pack_scaled(file, unit, side);
   }
   return pack_dense(file, golden::choose_tensor(file, tensor), unit, side);
+}
+
+const std::map<std::string, AlphaRule> &alpha_rules() {
+  static const std::map<std::string, AlphaRule> rules = {{"by_convention", AlphaRule::by_convention},
+                                                         {"mul_const", AlphaRule::mul_const},
+                                                         {"div", AlphaRule::div},
+                                                         {"sdec_product", AlphaRule::sdec_product}};
+  return rules;
+}
+
+void check_epilogue(const GemmFlags &f) {
+  if (!std::isfinite(f.alpha) || !std::isfinite(f.beta)) throw Error("--alpha and --beta must be finite");
+  if (f.beta == 0.0f && !f.c.empty()) throw Error("--c " + f.c + " has no effect without --beta");
+  if (f.beta != 0.0f && f.c.empty()) throw Error("--beta " + std::to_string(f.beta) + " needs --c FILE");
+}
+
+void check_operands(const GemmFlags &f, const std::optional<BlockScaled> &a,
+                    const std::optional<BlockScaled> &b) {
+  if (a && b && a->k != b->k)
+    throw Error(f.a + " has K = " + std::to_string(a->k) + ", " + f.b + " has K = " + std::to_string(b->k) +
+                "; they must be equal");
+  if (a && b && (a->hadamard != b->hadamard || (a->hadamard && a->sign_mask != b->sign_mask)))
+    throw Error(f.a + " and " + f.b + ": only one is Hadamard-rotated, or their sign masks differ");
+  if (f.beta != 0.0f && ((a && !a->row_amax.empty()) || (b && !b->row_amax.empty())))
+    throw Error("--beta has no meaning with row-scaled operands, whose scales are applied after the GEMM");
+}
+
+std::vector<uint8_t> read_c(const GemmFlags &f, FormatId acc, int64_t m, int64_t n) {
+  const io::TensorFile file = io::read_tensors(f.c);
+  const io::Tensor &t = golden::choose_tensor(file, f.c_tensor);
+  const std::vector<int64_t> shape{m, n};
+  if (t.shape != shape)
+    throw Error(io::message_prefix(file.source, t.name) + "C must have shape " + io::shape_text(shape) +
+                ", got " + io::shape_text(t.shape));
+  const auto raw = [](const void *data, size_t bytes) {
+    const uint8_t *p = static_cast<const uint8_t *>(data);
+    return std::vector<uint8_t>(p, p + bytes);
+  };
+  if (acc == FormatId::f64) {
+    if (t.dtype != io::DType::f64)
+      throw Error(io::message_prefix(file.source, t.name) + "C of an FP64 unit must be F64");
+    return raw(t.data.data(), t.data.size());
+  }
+  const golden::DenseMatrix matrix = golden::to_matrix(t, file.source);
+  return raw(matrix.values.data(), matrix.values.size() * sizeof(float));
 }
 
 } // namespace nvfp4::tool

@@ -9,9 +9,7 @@
 #include "tools/nvfp4/operand.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
-#include <cmath>
 #include <fmt/core.h>
-#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -21,10 +19,8 @@ namespace {
 using namespace diagnosis;
 using Json = nlohmann::ordered_json;
 
-struct Options {
-  std::string a, b, c, d, unit, a_tensor, b_tensor, c_tensor, d_tensor, a_source, b_source, out,
-      accumulation = "mmasim", alpha_rule = "by_convention";
-  float alpha = 1.0f, beta = 0.0f;
+struct Options : GemmFlags {
+  std::string d, d_tensor, a_source, b_source, out;
   int64_t sample = 128;
   bool json = false, pairs = false, trace = false;
   int threads = 0;
@@ -49,27 +45,6 @@ ProblemOperand read_side(const std::string &path, const std::string &tensor, con
                 path + " was made from " + std::to_string(rows) + " x " + std::to_string(cols));
   p.source = SourceTensor{m.rows, m.cols, std::move(m.values)};
   return p;
-}
-
-/// C as words of the epilogue's type: FP32, or FP64 for FP64 units.
-std::vector<uint8_t> read_c(const Options &o, FormatId acc, int64_t m, int64_t n) {
-  const io::TensorFile file = io::read_tensors(o.c);
-  const io::Tensor &t = golden::choose_tensor(file, o.c_tensor);
-  const std::vector<int64_t> shape{m, n};
-  if (t.shape != shape)
-    throw Error(io::message_prefix(file.source, t.name) + "C must have shape " + io::shape_text(shape) +
-                ", got " + io::shape_text(t.shape));
-  const auto raw = [](const void *data, size_t bytes) {
-    const uint8_t *p = static_cast<const uint8_t *>(data);
-    return std::vector<uint8_t>(p, p + bytes);
-  };
-  if (acc != FormatId::f64) {
-    const golden::DenseMatrix matrix = golden::to_matrix(t, file.source);
-    return raw(matrix.values.data(), matrix.values.size() * 4);
-  }
-  if (t.dtype != io::DType::f64)
-    throw Error(io::message_prefix(file.source, t.name) + "C of an FP64 unit must be F64");
-  return raw(t.data.data(), t.data.size());
 }
 
 /// D's words; sets the problem's types.
@@ -102,13 +77,7 @@ std::vector<uint8_t> read_d(const Options &o, Problem &p) {
 }
 
 Problem read_problem(const Options &o) {
-  static const std::map<std::string, AlphaRule> rules = {{"by_convention", AlphaRule::by_convention},
-                                                         {"mul_const", AlphaRule::mul_const},
-                                                         {"div", AlphaRule::div},
-                                                         {"sdec_product", AlphaRule::sdec_product}};
-  if (!std::isfinite(o.alpha) || !std::isfinite(o.beta)) throw Error("--alpha and --beta must be finite");
-  if (o.beta == 0.0f && !o.c.empty()) throw Error("--c " + o.c + " has no effect without --beta");
-  if (o.beta != 0.0f && o.c.empty()) throw Error("--beta " + std::to_string(o.beta) + " needs --c FILE");
+  check_epilogue(o);
   Problem p;
   p.unit = &find_unit(o.unit);
   p.accumulation = parse_accumulation(o.accumulation);
@@ -116,19 +85,13 @@ Problem read_problem(const Options &o) {
   p.b = read_side(o.b, o.b_tensor, o.b_source, *p.unit, Side::b);
   p.alpha = o.alpha;
   p.beta = o.beta;
-  p.alpha_rule = rules.at(o.alpha_rule);
+  p.alpha_rule = alpha_rules().at(o.alpha_rule);
   p.threads = o.threads;
   const auto logical_k = [](const ProblemOperand &side) { return side.scaled ? side.scaled->k : side.raw.k; };
   if (logical_k(p.a) != logical_k(p.b))
     throw Error(o.a + " has K = " + std::to_string(logical_k(p.a)) + ", " + o.b +
                 " has K = " + std::to_string(logical_k(p.b)) + "; they must be equal");
-  if (p.a.scaled && p.b.scaled) {
-    const BlockScaled &a = *p.a.scaled, &b = *p.b.scaled;
-    if (a.hadamard != b.hadamard || (a.hadamard && a.sign_mask != b.sign_mask))
-      throw Error(o.a + " and " + o.b + ": only one is Hadamard-rotated, or their sign masks differ");
-    if ((!a.row_amax.empty() || !b.row_amax.empty()) && o.beta != 0.0f)
-      throw Error("--beta has no meaning with row-scaled operands, whose scales are applied after the GEMM");
-  }
+  check_operands(o, p.a.scaled, p.b.scaled);
   if (o.beta != 0.0f) p.c = read_c(o, p.unit->rule.acc, p.m(), p.n());
   return p;
 }
@@ -305,7 +268,7 @@ void register_check(CLI::App &app, int &exit_code) {
   verb->add_option(
           "--alpha-rule", o->alpha_rule,
           "How global scales meet: by_convention (default), mul_const (TransformerEngine), div, sdec_product")
-      ->check(CLI::IsMember({"by_convention", "mul_const", "div", "sdec_product"}));
+      ->check(CLI::IsMember(alpha_rules()));
   verb->add_option("--out", o->out,
                    "Type to which the epilogue rounds (default: D's); bf16 and f16 also where D is F32")
       ->check(CLI::IsMember({"f32", "bf16", "f16"}));

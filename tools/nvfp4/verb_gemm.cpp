@@ -2,48 +2,24 @@
 // nvfp4 gemm: D = alpha * A * B^T + beta * C in the exact arithmetic of one unit.
 #include "emulator/formats/codec.hpp"
 #include "emulator/gemm/gemm.hpp"
-#include "emulator/quantize/global_alpha.hpp"
 #include "emulator/tensorcore/accumulation.hpp"
 #include "golden/io/file.hpp"
 #include "golden/io/sha256.hpp"
-#include "golden/quantized_file.hpp"
 #include "tools/nvfp4/operand.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
-#include <cmath>
 #include <fmt/core.h>
-#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 namespace nvfp4::tool {
 namespace {
 
-struct Options {
-  std::string a, b, c, out, unit, a_tensor, b_tensor, c_tensor, type = "f32", accumulation = "mmasim", alpha_rule = "by_convention";
-  float alpha = 1.0f, beta = 0.0f;
+struct Options : GemmFlags {
+  std::string out, type = "f32";
   bool exact = false, json = false;
   int threads = 0;
 };
-
-/// C as words of the epilogue's type: FP32, or FP64 for FP64 units.
-std::vector<uint8_t> read_c(const Options &o, FormatId acc, int64_t m, int64_t n) {
-  const io::TensorFile file = io::read_tensors(o.c);
-  const io::Tensor &t = golden::choose_tensor(file, o.c_tensor);
-  if (t.shape != std::vector<int64_t>{m, n})
-    throw Error(io::message_prefix(file.source, t.name) + "C must have shape " + io::shape_text(std::vector<int64_t>{m, n}) +
-                ", got " + io::shape_text(t.shape));
-  const auto raw = [](const void *data, size_t bytes) {
-    const uint8_t *p = static_cast<const uint8_t *>(data);
-    return std::vector<uint8_t>(p, p + bytes);
-  };
-  if (acc == FormatId::f64) {
-    if (t.dtype != io::DType::f64) throw Error(io::message_prefix(file.source, t.name) + "C of an FP64 unit must be F64");
-    return raw(t.data.data(), t.data.size());
-  }
-  const golden::DenseMatrix matrix = golden::to_matrix(t, file.source);
-  return raw(matrix.values.data(), matrix.values.size() * 4);
-}
 
 /// Per-row global scales (the row-scaled convention) multiply the FP32 result after the GEMM.
 void apply_row_amax(GemmResult &d, const Operand &a, const Operand &b, FormatId out) {
@@ -65,39 +41,30 @@ void apply_row_amax(GemmResult &d, const Operand &a, const Operand &b, FormatId 
   d.format = out;
 }
 
-/// Two quantized operands belong together: equal logical K, rotated alike.
-void check_pair(const BlockScaled &a, const std::string &a_file, const BlockScaled &b, const std::string &b_file) {
-  if (a.k != b.k)
-    throw Error(a_file + " has K = " + std::to_string(a.k) + ", " + b_file + " has K = " + std::to_string(b.k) + "; they must be equal");
-  if (a.hadamard != b.hadamard || (a.hadamard && a.sign_mask != b.sign_mask))
-    throw Error(a_file + " and " + b_file + ": only one is Hadamard-rotated, or their sign masks differ");
-}
-
 int run(const Options &o) {
-  static const std::map<std::string, AlphaRule> rules = {
-      {"by_convention", AlphaRule::by_convention}, {"mul_const", AlphaRule::mul_const}, {"div", AlphaRule::div}, {"sdec_product", AlphaRule::sdec_product}};
   const Unit &unit = find_unit(o.unit);
-  const Operand a = read_operand(o.a, o.a_tensor, unit, Side::a), b = read_operand(o.b, o.b_tensor, unit, Side::b);
+  const Operand a = read_operand(o.a, o.a_tensor, unit, Side::a),
+                b = read_operand(o.b, o.b_tensor, unit, Side::b);
   GemmOptions options;
   options.beta = o.beta;
   options.accumulation = parse_accumulation(o.accumulation);
   options.oracle = o.exact;
   options.threads = o.threads;
   options.out = unit.rule.acc == FormatId::f64 && o.type == "f32" ? FormatId::f64 : *find_format(o.type);
-  options.alpha = a.scaled && b.scaled ? global_alpha(*a.scaled, *b.scaled, o.alpha, rules.at(o.alpha_rule)) : o.alpha;
-  if (o.beta == 0.0f && !o.c.empty()) throw Error("--c " + o.c + " has no effect without --beta");
-  if (!std::isfinite(o.alpha) || !std::isfinite(o.beta)) throw Error("--alpha and --beta must be finite");
-  if (a.scaled && b.scaled) check_pair(*a.scaled, o.a, *b.scaled, o.b);
-  if (o.beta != 0.0f && o.c.empty()) throw Error("--beta " + std::to_string(o.beta) + " needs --c FILE");
+  options.alpha = a.scaled && b.scaled
+                      ? global_alpha(*a.scaled, *b.scaled, o.alpha, alpha_rules().at(o.alpha_rule))
+                      : o.alpha;
+  check_epilogue(o);
+  check_operands(o, a.scaled, b.scaled);
   const bool per_row = (a.scaled && !a.scaled->row_amax.empty()) || (b.scaled && !b.scaled->row_amax.empty());
-  if (per_row && o.beta != 0.0f) throw Error("--beta has no meaning with row-scaled operands, whose scales are applied after the GEMM");
 
   std::vector<uint8_t> c;
   if (o.beta != 0.0f) c = read_c(o, unit.rule.acc, a.packed.rows, b.packed.rows);
   const FormatId out = options.out;
   (void)GemmPlan(unit, options); // refuses an output type that the unit does not write
   if (per_row) options.out = FormatId::f32;
-  GemmResult d = GemmPlan(unit, options).run(a.packed, b.packed, c, [](double f) { show_progress("gemm", f); });
+  GemmResult d =
+      GemmPlan(unit, options).run(a.packed, b.packed, c, [](double f) { show_progress("gemm", f); });
   if (per_row) apply_row_amax(d, a, b, out);
 
   const io::DType dtype = d.format == FormatId::f32    ? io::DType::f32
@@ -108,13 +75,21 @@ int run(const Options &o) {
   if (!d.words.empty()) std::memcpy(t.data.data(), d.words.data(), d.words.size());
   io::TensorFile file;
   file.tensors.push_back(std::move(t));
-  file.metadata = {{"unit", unit.name()}, {"evidence", std::string(to_string(unit.evidence))}, {"alpha", fmt::format("{:a}", options.alpha)}};
+  file.metadata = {{"unit", unit.name()},
+                   {"evidence", std::string(to_string(unit.evidence))},
+                   {"alpha", fmt::format("{:a}", options.alpha)}};
   if (unit.rule.family == Family::gst_fdpa) file.metadata["accumulation"] = o.accumulation;
   const std::string digest = io::sha256_hex(file.tensors.front().data);
   io::write_tensors(o.out, file);
   if (o.json)
-    fmt::print("{}\n", nlohmann::ordered_json{{"m", d.m}, {"n", d.n}, {"k", a.scaled ? a.scaled->k : a.packed.k}, {"unit", unit.name()},
-                                              {"evidence", to_string(unit.evidence)}, {"sha256", digest}, {"output", o.out}}.dump());
+    fmt::print("{}\n", nlohmann::ordered_json{{"m", d.m},
+                                              {"n", d.n},
+                                              {"k", a.scaled ? a.scaled->k : a.packed.k},
+                                              {"unit", unit.name()},
+                                              {"evidence", to_string(unit.evidence)},
+                                              {"sha256", digest},
+                                              {"output", o.out}}
+                           .dump());
   return kEqual;
 }
 
@@ -128,17 +103,22 @@ void register_gemm(CLI::App &app, int &exit_code) {
   verb->add_option("-o,--output", o->out, "Output .npy or .safetensors; holds d (M, N)")->required();
   verb->add_option("--unit", o->unit, "ARCH:INSTRUCTION (nvfp4 info --units)")->required();
   verb->add_option("--out", o->type, "f32, bf16 or f16")->check(CLI::IsMember({"f32", "bf16", "f16", "f64"}));
-  verb->add_option("--alpha", o->alpha, "Factor of A * B^T; the global scales of quantized operands come on top");
-  verb->add_option("--alpha-rule", o->alpha_rule, "How global scales meet: by_convention (default), mul_const (TransformerEngine), div, sdec_product")
-      ->check(CLI::IsMember({"by_convention", "mul_const", "div", "sdec_product"}));
+  verb->add_option("--alpha", o->alpha,
+                   "Factor of A * B^T; the global scales of quantized operands come on top");
+  verb->add_option(
+          "--alpha-rule", o->alpha_rule,
+          "How global scales meet: by_convention (default), mul_const (TransformerEngine), div, sdec_product")
+      ->check(CLI::IsMember(alpha_rules()));
   verb->add_option("--beta", o->beta, "Factor of C");
   verb->add_option("--c", o->c, "C (M, N), F32, BF16 or F16");
   verb->add_option("--a-tensor", o->a_tensor, "Which tensor of A's file");
   verb->add_option("--b-tensor", o->b_tensor, "Which tensor of B's file");
   verb->add_option("--c-tensor", o->c_tensor, "Which tensor of C's file");
-  verb->add_option("--accumulation", o->accumulation, "FP4 accumulation model: mmasim (default), nadpe, exact");
+  verb->add_option("--accumulation", o->accumulation,
+                   "FP4 accumulation model: mmasim (default), nadpe, exact");
   verb->add_flag("--exact", o->exact, "Compute with the multiprecision oracle (slow, same bits)");
-  verb->add_option("--threads", o->threads, "Threads (default: all); the bits do not depend on it")->check(CLI::Range(1, 1024));
+  verb->add_option("--threads", o->threads, "Threads (default: all); the bits do not depend on it")
+      ->check(CLI::Range(1, 1024));
   verb->add_flag("--json", o->json, "One line of JSON about the result, with the sha256 of its words");
   verb->footer("Example: nvfp4 gemm x.q.safetensors w.q.safetensors -o d.npy --unit "
                "sm_120:mma.m16n8k64.f32.mxf4nvf4.ue4m3.block16 --out f32");

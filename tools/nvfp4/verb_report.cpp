@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // nvfp4 report DIR... -o report.html: one self-contained page about training runs.
 #include "golden/io/file.hpp"
+#include "golden/io/message.hpp"
 #include "reference_models/report/report.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
@@ -31,6 +32,13 @@ int report(const Options &o) {
 
   const std::vector<models::Ordering> orderings = models::judge_orderings(models::group_runs(runs));
   if (o.json) {
+    Json diverged = Json::array();
+    for (const models::RunData &r : runs)
+      if (r.diverged)
+        diverged.push_back({{"run", r.folder},
+                            {"step", r.diverged->step},
+                            {"last_finite_loss", r.diverged->last_finite_loss},
+                            {"last_finite_step", r.diverged->last_finite_step}});
     Json list = Json::array();
     for (const models::Ordering &x : orderings)
       list.push_back({{"number", x.number},
@@ -40,14 +48,23 @@ int report(const Options &o) {
                       {"settled", x.verdict != models::Verdict::not_measured && !x.weak},
                       {"measured", x.measured},
                       {"paper", x.paper}});
-    fmt::print(
-        "{}\n",
-        Json{{"output", o.out}, {"runs", runs.size()}, {"bytes", html.size()}, {"orderings", list}}.dump());
+    fmt::print("{}\n", Json{{"output", o.out},
+                            {"runs", runs.size()},
+                            {"bytes", html.size()},
+                            {"diverged", diverged},
+                            {"orderings", list}}
+                           .dump());
     return kEqual;
   }
   for (const models::Ordering &x : orderings)
     fmt::print("{:<13} {} {}{}\n", models::to_string(x.verdict), x.number, x.claim,
                x.where.empty() ? "" : " (" + x.where + ")");
+  for (const models::RunData &r : runs)
+    if (r.diverged)
+      fmt::print("DIVERGED      {} at step {}, last finite loss {}: left out of losses, gaps and orderings\n",
+                 io::printable(r.folder), r.diverged->step,
+                 r.diverged->last_finite_step > 0 ? fmt::format("{:.4f}", r.diverged->last_finite_loss)
+                                                  : std::string("none"));
   fmt::print("{}: {} run{}, losses, {} orderings, tensors and their provenance\n", o.out, runs.size(),
              runs.size() == 1 ? "" : "s", orderings.size());
   return kEqual;

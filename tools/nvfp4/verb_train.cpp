@@ -43,7 +43,10 @@ int run_train(const TrainOptions &options, bool json) {
   if (json) {
     nlohmann::ordered_json j;
     j["steps"] = result.steps;
-    if (result.diverged != 0) j["diverged"] = result.diverged;
+    if (result.diverged != 0) {
+      j["diverged"] = result.diverged;
+      j["last_finite_loss"] = result.last_finite_loss;
+    }
     j["final_loss"] = result.final_loss;
     j["smoothed_loss"] = result.smoothed_loss;
     j["validation_loss"] = result.validation_loss;
@@ -57,8 +60,12 @@ int run_train(const TrainOptions &options, bool json) {
   fmt::print("{} {} under {}, seed {}: {} steps\n", options.model, options.size, options.recipe, options.seed,
              result.steps);
   if (result.diverged != 0) {
-    fmt::print("  DIVERGED at step {}: loss or gradient is not finite; stopped, written to {}\n",
-               result.diverged, options.out);
+    fmt::print("  DIVERGED at step {}: loss or gradient is not finite (last finite loss {}); stopped, "
+               "written to {}\n",
+               result.diverged,
+               std::isfinite(result.last_finite_loss) ? fmt::format("{:.4f}", result.last_finite_loss)
+                                                      : std::string("none"),
+               options.out);
     return kEqual;
   }
   fmt::print("  loss {:.4f} (last 10 %: {:.4f}), validation {:.4f} nats", result.final_loss,
@@ -119,8 +126,10 @@ void register_train(CLI::App &app, int &exit_code) {
       ->capture_default_str();
   verb->add_option("--size", o->size, "Preset of the family: tiny, small, ...")->capture_default_str();
   verb->add_option("--set", o->sizes, "Changes to the preset, e.g. hidden=256,layers=6,intermediate=768");
-  verb->add_option("--bf16-first", o->bf16_first, "First blocks in BF16; -1: as the recipe says")->capture_default_str();
-  verb->add_option("--bf16-last", o->bf16_last, "Last blocks in BF16; -1: as the recipe says")->capture_default_str();
+  verb->add_option("--bf16-first", o->bf16_first, "First blocks in BF16; -1: as the recipe says")
+      ->capture_default_str();
+  verb->add_option("--bf16-last", o->bf16_last, "Last blocks in BF16; -1: as the recipe says")
+      ->capture_default_str();
   verb->add_option("--recipe", o->recipe,
                    "fp32, bf16, nvfp4-plain, nvfp4, hcp, post-qk, chon, mxfp4-sr-rht, mxfp8, or a JSON file")
       ->capture_default_str();
