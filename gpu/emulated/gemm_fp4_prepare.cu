@@ -19,15 +19,22 @@ __device__ inline double power_f64(int e) {
   return __longlong_as_double(static_cast<long long>(e + 1023) << 52);
 }
 
-/// A thread per step of a row: 64 codes to 64 BF16 values.
-__global__ void expand_kernel(FormatId scale_format, int scale_block, DeviceOperand x, int64_t padded_rows,
-                              int64_t steps, uint16_t *values, RawStep *raw, Presence *presence) {
-  const int64_t index = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (index >= padded_rows * steps) return;
-  const int64_t row = index / steps, t = index % steps;
+constexpr int kRows = 32, kSteps = 4; ///< of a block of expand_kernel: a lane a row, a warp a step
+
+/// A thread per step of a row: 64 codes to 64 BF16 values, which reach memory in whole lines by way of shared
+/// memory.
+__global__ void __launch_bounds__(kRows *kSteps)
+    expand_kernel(FormatId scale_format, int scale_block, DeviceOperand x, int64_t padded_rows, int64_t steps,
+                  uint16_t *values, RawStep *raw, Presence *presence) {
+  __shared__ uint4 staged[kSteps][kRows * 8];
+  const int lane = int(threadIdx.x) % kRows, warp = int(threadIdx.x) / kRows;
+  const int64_t step_blocks = (steps + kSteps - 1) / kSteps;
+  const int64_t first_row = int64_t(blockIdx.x) / step_blocks * kRows, row = first_row + lane;
+  const int64_t t = int64_t(blockIdx.x) % step_blocks * kSteps + warp;
+  if (t >= steps) return; // whole warps
   RawStep out{0.0, -128, 127, 0, 0, 127};
   Presence seen{{0, 0}, {0, 0, 0, 0}, 0};
-  uint4 *to = reinterpret_cast<uint4 *>(values + (row * steps + t) * 64);
+  const auto put = [&](int piece, uint4 v) { staged[warp][lane * 8 + (piece ^ (lane & 7))] = v; };
   for (int g = 0; g < kMaxGroups; ++g) {
     uint2 codes{0, 0};
     GroupScale scale{false, 0, 0};
@@ -55,8 +62,8 @@ __global__ void expand_kernel(FormatId scale_format, int scale_block, DeviceOper
       packed[i / 2] = bit_cast<uint32_t>(float(low) * half_unit) >> 16 |
                       (bit_cast<uint32_t>(float(high) * half_unit) & 0xFFFF0000u);
     }
-    to[2 * g] = make_uint4(packed[0], packed[1], packed[2], packed[3]);
-    to[2 * g + 1] = make_uint4(packed[4], packed[5], packed[6], packed[7]);
+    put(2 * g, make_uint4(packed[0], packed[1], packed[2], packed[3]));
+    put(2 * g + 1, make_uint4(packed[4], packed[5], packed[6], packed[7]));
     if (squares == 0 || scale.nan || scale.significand == 0) continue;
     const int e = scale.exponent, m = int(scale.significand);
     (g < 2 ? seen.codes.x : seen.codes.y) |= nonzero << (g % 2 * 16);
@@ -68,6 +75,13 @@ __global__ void expand_kernel(FormatId scale_format, int scale_block, DeviceOper
   }
   raw[t * padded_rows + row] = out;
   presence[t * padded_rows + row] = seen;
+  __syncwarp();
+#pragma unroll
+  for (int i = 0; i < 8; ++i) { // 4 rows of 128 bytes
+    const int r = i * 4 + lane / 8, piece = lane % 8;
+    reinterpret_cast<uint4 *>(values + ((first_row + r) * steps + t) * 64)[piece] =
+        staged[warp][r * 8 + (piece ^ (r & 7))];
+  }
 }
 
 /// log2 of x rounded up, x >= 0; a large negative number for 0.
@@ -82,29 +96,68 @@ __device__ inline uint32_t field(int x) { return uint32_t(min(max(x, 0), kSatura
 /// The larger of each byte.
 __device__ inline uint32_t worst(uint32_t a, uint32_t b) { return __vmaxu4(a, b); }
 
-/// A thread per row goes through its steps; the worst of 8 rows is written.
-__global__ void scan_kernel(const RawStep *raw, int64_t padded_rows, int64_t steps, uint32_t *ranges8,
-                            RowInfo *rows) {
-  const int64_t row = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
-  double prefix = 0.0;
-  int least = 127, low = 127, high = -128, nan = 0;
-  for (int64_t t = 0; t < steps; ++t) {
+/// What earlier steps of a row leave for later ones.
+struct Prefix {
+  double norm2 = 0.0; ///< of all elements, rounded up
+  int lsb = 127;
+
+  __device__ void add(const RawStep &s) {
+    if (s.max < s.min) return;
+    norm2 = __dadd_ru(norm2, s.norm2);
+    lsb = min(lsb, s.lsb);
+  }
+  __device__ void add(const Prefix &p) {
+    norm2 = __dadd_ru(norm2, p.norm2);
+    lsb = min(lsb, p.lsb);
+  }
+};
+
+constexpr int kParts = 8; ///< of a row's steps in scan_kernel, a warp each
+
+/// A lane per row, a warp per part of its steps: first what each part leaves, then its ranges. The worst of 8
+/// rows is written.
+__global__ void __launch_bounds__(32 * kParts)
+    scan_kernel(const RawStep *raw, int64_t padded_rows, int64_t steps, uint32_t *ranges8, RowInfo *rows) {
+  __shared__ Prefix left[kParts][32];
+  __shared__ RowInfo info[kParts][32];
+  const int lane = int(threadIdx.x) % 32, part = int(threadIdx.x) / 32;
+  const int64_t row = int64_t(blockIdx.x) * 32 + lane;
+  const int64_t first = steps * part / kParts, end = steps * (part + 1) / kParts;
+  Prefix own;
+  RowInfo seen{127, -128, 0, 0};
+  for (int64_t t = first; t < end; ++t) {
+    const RawStep s = raw[t * padded_rows + row];
+    own.add(s);
+    seen.nan = int16_t(seen.nan | s.nan);
+    if (s.max < s.min) continue;
+    seen.min = min(seen.min, int16_t(s.min));
+    seen.max = max(seen.max, int16_t(s.max));
+  }
+  left[part][lane] = own;
+  info[part][lane] = seen;
+  __syncthreads();
+  Prefix before;
+  for (int p = 0; p < part; ++p) before.add(left[p][lane]);
+  for (int64_t t = first; t < end; ++t) {
     const RawStep s = raw[t * padded_rows + row];
     uint32_t packed = 0; // a step without products: nothing to cut, whatever the other operand holds
     if (s.max >= s.min) {
-      least = min(least, s.lsb);
-      const int growth = prefix == 0.0 ? 0 : ceil_log2(prefix) - 2 * s.lsb;
-      packed = field(ceil_log2(s.norm2) - 2 * s.lsb) | field(growth) << 8 | field(int(s.max) - least) << 16 |
-               uint32_t(min(max(127 - s.lsb, 0), 255)) << 24;
-      prefix = __dadd_ru(prefix, s.norm2);
-      low = min(low, int(s.min));
-      high = max(high, int(s.max));
+      const int growth = before.norm2 == 0.0 ? 0 : ceil_log2(before.norm2) - 2 * s.lsb;
+      before.add(s);
+      packed = field(ceil_log2(s.norm2) - 2 * s.lsb) | field(growth) << 8 |
+               field(int(s.max) - before.lsb) << 16 | uint32_t(min(max(127 - s.lsb, 0), 255)) << 24;
     }
-    nan |= s.nan;
     for (int d = 1; d < 8; d *= 2) packed = worst(packed, __shfl_xor_sync(0xFFFFFFFF, packed, d));
     if (row % 8 == 0) ranges8[(t * padded_rows + row) / 8] = packed;
   }
-  rows[row] = {int16_t(low), int16_t(high), int16_t(nan), 0};
+  if (part != 0) return;
+  for (int p = 1; p < kParts; ++p) {
+    const RowInfo &other = info[p][lane];
+    seen.min = min(seen.min, other.min);
+    seen.max = max(seen.max, other.max);
+    seen.nan = int16_t(seen.nan | other.nan);
+  }
+  rows[row] = seen;
 }
 
 __global__ void coarsen_kernel(const uint32_t *ranges8, int64_t count, uint32_t *ranges128) {
@@ -170,12 +223,13 @@ void prepare_fp4(const UnitRule &rule, const DeviceOperand &operand, Fp4Operand 
   out.ranges128.reserve(rows * steps / 32);
   out.row_info.reserve(rows * int64_t(sizeof(RowInfo)));
   RawStep *const raw = out.raw.as<RawStep>();
-  expand_kernel<<<blocks_for(rows * steps, 128), 128, 0, stream>>>(rule.scale, rule.scale_block, out.source,
-                                                                   rows, steps, out.values.as<uint16_t>(),
-                                                                   raw, out.presence.as<Presence>());
+  const int64_t blocks = rows / kRows * ((steps + kSteps - 1) / kSteps);
+  expand_kernel<<<blocks_for(blocks, 1), kRows * kSteps, 0, stream>>>(
+      rule.scale, rule.scale_block, out.source, rows, steps, out.values.as<uint16_t>(), raw,
+      out.presence.as<Presence>());
   check_launch("expand_kernel");
-  scan_kernel<<<blocks_for(rows, 32), 32, 0, stream>>>(raw, rows, steps, out.ranges8.as<uint32_t>(),
-                                                       out.row_info.as<RowInfo>());
+  scan_kernel<<<blocks_for(rows, 32), 32 * kParts, 0, stream>>>(raw, rows, steps, out.ranges8.as<uint32_t>(),
+                                                                out.row_info.as<RowInfo>());
   check_launch("scan_kernel");
   const int64_t count = rows / 128 * steps;
   coarsen_kernel<<<blocks_for(count, 128), 128, 0, stream>>>(out.ranges8.as<uint32_t>(), count,
