@@ -24,17 +24,17 @@ template <class T> AttentionShape<T> shape_of(const Sizes &s) {
 
 template <class T> struct Attention {
   AttentionShape<T> shape;
-  std::vector<T> q, k, v, o, saved, scratch;
+  std::vector<T> q, k, v, o, saved, work;
 
   Attention(const Sizes &s, Random &random, double spread)
       : shape(shape_of<T>(s)), q(random.values<T>(s.batch * s.length * s.heads * s.dim, -spread, spread)),
         k(random.values<T>(s.batch * s.length * s.kv_heads * s.dim, -spread, spread)),
         v(random.values<T>(int64_t(k.size()))), o(q.size()), saved(zeros<T>(shape.saved())),
-        scratch(zeros<T>(shape.scratch())) {}
+        work(size_t(shape.work()), T(NAN)) {}
 
   void forward(Backend<T> &backend) {
-    backend.run(
-        AttentionForward<T>{shape, q.data(), k.data(), v.data(), o.data(), saved.data(), scratch.data()});
+    AttentionForward<T>{shape, q.data(), k.data(), v.data(), o.data(), saved.data(), work.data()}.run_on(
+        backend);
   }
 };
 
@@ -111,8 +111,9 @@ TEST_CASE("attention statistics are those of the logits") {
     a.forward(*backend);
     std::vector<AttentionMoments> rows(size_t(s.batch * s.heads * s.length)),
         heads(size_t(s.batch * s.heads));
-    backend->run(AttentionStatistics<float>{a.shape, a.q.data(), a.k.data(), a.saved.data(), a.scratch.data(),
-                                            rows.data(), heads.data()});
+    AttentionStatistics<float>{a.shape,       a.q.data(),  a.k.data(),  a.saved.data(),
+                               a.work.data(), rows.data(), heads.data()}
+        .run_on(*backend);
     const auto expected = naive(a).heads;
     for (size_t h = 0; h < heads.size(); ++h) {
       const auto n = double(s.length);
@@ -136,9 +137,9 @@ TEST_CASE("attention's gradients") {
     const Reals grad_o = random.values(int64_t(a.o.size()));
     a.forward(*backend);
     Reals dq(a.q.size(), NAN), dk(a.k.size(), NAN), dv(a.v.size(), NAN);
-    backend->run(AttentionBackward<double>{a.shape, grad_o.data(), a.q.data(), a.k.data(), a.v.data(),
-                                           dq.data(), dk.data(), dv.data(), a.saved.data(),
-                                           a.scratch.data()});
+    AttentionBackward<double>{a.shape,   grad_o.data(), a.q.data(), a.k.data(),     a.v.data(),
+                              dq.data(), dk.data(),     dv.data(),  a.saved.data(), a.work.data()}
+        .run_on(*backend);
     const auto loss = [&] {
       a.forward(*backend);
       return dot(a.o, grad_o);
@@ -155,8 +156,9 @@ TEST_CASE("attention with huge logits stays finite") {
   CHECK(all_finite(a.o));
   const auto grad_o = random.values<float>(int64_t(a.o.size()));
   auto dq = zeros<float>(int64_t(a.q.size())), dk = zeros<float>(int64_t(a.k.size())), dv = dk;
-  backend->run(AttentionBackward<float>{a.shape, grad_o.data(), a.q.data(), a.k.data(), a.v.data(), dq.data(),
-                                        dk.data(), dv.data(), a.saved.data(), a.scratch.data()});
+  AttentionBackward<float>{a.shape,   grad_o.data(), a.q.data(), a.k.data(),     a.v.data(),
+                           dq.data(), dk.data(),     dv.data(),  a.saved.data(), a.work.data()}
+      .run_on(*backend);
   CHECK(all_finite(dq));
   CHECK(all_finite(dk));
   CHECK(all_finite(dv));

@@ -145,13 +145,13 @@ void run_gla(Backend<float> &backend, Results &out) {
       const int64_t nk = 2 * length * 3 * s.key, nv = 2 * length * 3 * s.value;
       const Floats q = random.values<float>(nk), k = random.values<float>(nk), v = random.values<float>(nv),
                    g = random.values<float>(nk, double(low), 0), grad_o = random.values<float>(nv);
-      Floats o = unset(nv), saved = unset(s.teams() * s.saved()), scratch = unset(s.teams() * s.scratch());
+      Floats o = unset(nv), saved = unset(s.saved()), work = unset(s.states());
       Floats dq = unset(nk), dk = unset(nk), dg = unset(nk), dv = unset(nv);
       const std::string size = " of length " + std::to_string(length) + " gates " + std::to_string(low);
-      backend.run(GlaForward<float>{s, q.data(), k.data(), v.data(), g.data(), o.data(), saved.data(),
-                                    scratch.data()});
-      backend.run(GlaBackward<float>{s, grad_o.data(), q.data(), k.data(), v.data(), dq.data(), dk.data(),
-                                     dv.data(), dg.data(), saved.data(), scratch.data()});
+      GlaForward<float>{s, q.data(), k.data(), v.data(), g.data(), o.data(), saved.data()}.run_on(backend);
+      GlaBackward<float>{s,         grad_o.data(), q.data(),  k.data(),     v.data(),   dq.data(),
+                         dk.data(), dv.data(),     dg.data(), saved.data(), work.data()}
+          .run_on(backend);
       out.add("GlaForward" + size, o);
       out.add("GlaBackward dq" + size, dq);
       out.add("GlaBackward dk" + size, dk);
@@ -169,16 +169,17 @@ void run_attention(Backend<float> &backend, Results &out) {
                  v = random.values<float>(nk), grad_o = random.values<float>(nq),
                  cosine = random.values<float>(length * s.dim / 2),
                  sine = random.values<float>(length * s.dim / 2);
-    Floats o = unset(nq), saved = unset(s.saved()), scratch = unset(s.scratch());
+    Floats o = unset(nq), saved = unset(s.saved()), work = unset(s.work());
     Floats dq = unset(nq), dk = unset(nk), dv = unset(nk), turned = unset(nq), back = unset(nq);
     std::vector<AttentionMoments> rows(size_t(8 * length)), heads(8);
     const std::string size = " of length " + std::to_string(length);
-    backend.run(
-        AttentionForward<float>{s, q.data(), k.data(), v.data(), o.data(), saved.data(), scratch.data()});
-    backend.run(AttentionStatistics<float>{s, q.data(), k.data(), saved.data(), scratch.data(), rows.data(),
-                                           heads.data()});
-    backend.run(AttentionBackward<float>{s, grad_o.data(), q.data(), k.data(), v.data(), dq.data(), dk.data(),
-                                         dv.data(), saved.data(), scratch.data()});
+    AttentionForward<float>{s, q.data(), k.data(), v.data(), o.data(), saved.data(), work.data()}.run_on(
+        backend);
+    AttentionStatistics<float>{s, q.data(), k.data(), saved.data(), work.data(), rows.data(), heads.data()}
+        .run_on(backend);
+    AttentionBackward<float>{s,         grad_o.data(), q.data(),  k.data(),     v.data(),
+                             dq.data(), dk.data(),     dv.data(), saved.data(), work.data()}
+        .run_on(backend);
     out.add("AttentionForward" + size, o);
     out.add("AttentionForward saved" + size, saved);
     out.add("AttentionStatistics" + size, heads);
@@ -203,19 +204,21 @@ void run_delta(Backend<float> &backend, Results &out) {
                  a = random.values<float>(rows, -4, 4), b = random.values<float>(rows, -4, 4),
                  a_log = random.values<float>(3, -2, 2.7), dt_bias = random.values<float>(3, -6, -2),
                  weight = random.values<float>(channels * kTaps);
-    Floats g = unset(rows), beta = unset(rows), o = unset(nv), saved = unset(s.teams() * s.saved()),
-           scratch = unset(s.teams() * s.scratch());
+    Floats g = unset(rows), beta = unset(rows), o = unset(nv), saved = unset(s.saved()),
+           work = unset(s.work());
     Floats dq = unset(nk), dk = unset(nk), dv = unset(nv), dg = unset(rows), dbeta = unset(rows),
            da = unset(rows), db = unset(rows), terms = unset(rows), y = unset(nk), dx = unset(nk),
            dz = unset(nk), dweight = weight;
     const std::string size = " of length " + std::to_string(length);
     backend.run(DeltaGateForward<float>{2 * length, 3, a.data(), b.data(), a_log.data(), dt_bias.data(),
                                         g.data(), beta.data()});
-    backend.run(DeltaForward<float>{s, q.data(), k.data(), v.data(), g.data(), beta.data(), o.data(),
-                                    saved.data(), scratch.data()});
-    backend.run(DeltaBackward<float>{s, grad_o.data(), q.data(), k.data(), v.data(), g.data(), beta.data(),
-                                     dq.data(), dk.data(), dv.data(), dg.data(), dbeta.data(), saved.data(),
-                                     scratch.data()});
+    DeltaForward<float>{s,           q.data(), k.data(),     v.data(),   g.data(),
+                        beta.data(), o.data(), saved.data(), work.data()}
+        .run_on(backend);
+    DeltaBackward<float>{s,         grad_o.data(), q.data(),     k.data(),   v.data(),
+                         g.data(),  beta.data(),   dq.data(),    dk.data(),  dv.data(),
+                         dg.data(), dbeta.data(),  saved.data(), work.data()}
+        .run_on(backend);
     backend.run(DeltaGateBackward<float>{2 * length, 3, dg.data(), dbeta.data(), g.data(), beta.data(),
                                          a.data(), a_log.data(), dt_bias.data(), da.data(), db.data(),
                                          terms.data()});

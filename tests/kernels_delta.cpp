@@ -19,7 +19,7 @@ const double kGates[] = {0, -0.2, -7.5, -20}; // gates are drawn from [this, 0]
 
 template <class T> struct Delta {
   DeltaShape<T> shape;
-  std::vector<T> q, k, v, g, beta, o, saved, scratch;
+  std::vector<T> q, k, v, g, beta, o, saved, work;
 
   Delta(const Sizes &s, double low, Random &random)
       : shape{s.batch, s.length, s.heads, s.key, s.value, T(1) / std::sqrt(T(s.key))},
@@ -27,8 +27,7 @@ template <class T> struct Delta {
         v(random.values<T>(s.batch * s.length * s.heads * s.value)),
         g(random.values<T>(s.batch * s.length * s.heads, low, 0)),
         beta(random.values<T>(int64_t(g.size()), 0, 1)), o(v.size(), T(NAN)),
-        saved(size_t(shape.teams() * shape.saved()), T(NAN)),
-        scratch(size_t(shape.teams() * shape.scratch()), T(NAN)) {
+        saved(size_t(shape.saved()), T(NAN)), work(size_t(shape.work()), T(NAN)) {
     for (size_t r = 0; r < q.size(); r += size_t(s.key)) // keys of length 1, as the model has them
       for (std::vector<T> *x : {&q, &k}) {
         T squares = 0;
@@ -43,11 +42,12 @@ template <class T> struct Delta {
         q(other.q.begin(), other.q.end()), k(other.k.begin(), other.k.end()),
         v(other.v.begin(), other.v.end()), g(other.g.begin(), other.g.end()),
         beta(other.beta.begin(), other.beta.end()), o(v.size()), saved(other.saved.size()),
-        scratch(other.scratch.size()) {}
+        work(other.work.size()) {}
 
   void forward(Backend<T> &backend) {
-    backend.run(DeltaForward<T>{shape, q.data(), k.data(), v.data(), g.data(), beta.data(), o.data(),
-                                saved.data(), scratch.data()});
+    DeltaForward<T>{shape,       q.data(), k.data(),     v.data(),   g.data(),
+                    beta.data(), o.data(), saved.data(), work.data()}
+        .run_on(backend);
   }
 };
 
@@ -57,9 +57,10 @@ template <class T>
 DeltaGradients<T> backward(Delta<T> &a, const std::vector<T> &grad_o, Backend<T> &backend) {
   const auto unset = [](const std::vector<T> &x) { return std::vector<T>(x.size(), T(NAN)); };
   DeltaGradients<T> d{unset(a.q), unset(a.k), unset(a.v), unset(a.g), unset(a.beta)};
-  backend.run(DeltaBackward<T>{a.shape, grad_o.data(), a.q.data(), a.k.data(), a.v.data(), a.g.data(),
-                               a.beta.data(), d.q.data(), d.k.data(), d.v.data(), d.g.data(), d.beta.data(),
-                               a.saved.data(), a.scratch.data()});
+  DeltaBackward<T>{a.shape,    grad_o.data(), a.q.data(),     a.k.data(),   a.v.data(),
+                   a.g.data(), a.beta.data(), d.q.data(),     d.k.data(),   d.v.data(),
+                   d.g.data(), d.beta.data(), a.saved.data(), a.work.data()}
+      .run_on(backend);
   return d;
 }
 

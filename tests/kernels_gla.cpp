@@ -27,19 +27,17 @@ double tolerance(Gates gates) { return 2e-6 + 64 * -gates.low * 0x1p-25; }
 
 template <class T> struct Gla {
   GlaShape<T> shape;
-  std::vector<T> q, k, v, g, o, saved, scratch;
+  std::vector<T> q, k, v, g, o, saved, work;
 
   Gla(const Sizes &s, Gates gates, Random &random)
       : shape{s.batch, s.length, s.heads, s.key, s.value, T(1) / std::sqrt(T(s.key))},
         q(random.values<T>(s.batch * s.length * s.heads * s.key)), k(random.values<T>(int64_t(q.size()))),
         v(random.values<T>(s.batch * s.length * s.heads * s.value)),
         g(random.values<T>(int64_t(q.size()), gates.low, gates.high)), o(v.size(), T(NAN)),
-        saved(size_t(shape.teams() * shape.saved()), T(NAN)),
-        scratch(size_t(shape.teams() * shape.scratch()), T(NAN)) {}
+        saved(size_t(shape.saved()), T(NAN)), work(size_t(shape.states()), T(NAN)) {}
 
   void forward(Backend<T> &backend) {
-    backend.run(
-        GlaForward<T>{shape, q.data(), k.data(), v.data(), g.data(), o.data(), saved.data(), scratch.data()});
+    GlaForward<T>{shape, q.data(), k.data(), v.data(), g.data(), o.data(), saved.data()}.run_on(backend);
   }
 };
 
@@ -49,8 +47,9 @@ template <class T> GlaGradients<T> backward(Gla<T> &a, const std::vector<T> &gra
   const T nan = T(NAN);
   GlaGradients<T> d{std::vector<T>(a.q.size(), nan), std::vector<T>(a.k.size(), nan),
                     std::vector<T>(a.v.size(), nan), std::vector<T>(a.g.size(), nan)};
-  backend.run(GlaBackward<T>{a.shape, grad_o.data(), a.q.data(), a.k.data(), a.v.data(), d.q.data(),
-                             d.k.data(), d.v.data(), d.g.data(), a.saved.data(), a.scratch.data()});
+  GlaBackward<T>{a.shape,    grad_o.data(), a.q.data(), a.k.data(),     a.v.data(),   d.q.data(),
+                 d.k.data(), d.v.data(),    d.g.data(), a.saved.data(), a.work.data()}
+      .run_on(backend);
   return d;
 }
 

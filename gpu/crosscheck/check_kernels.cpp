@@ -12,8 +12,11 @@ struct Sizes {
   int64_t batch, length, heads, kv_heads, key, value;
   [[nodiscard]] int64_t tokens() const { return batch * length; }
 };
-constexpr Sizes kSizes[] = {
-    {1, 1, 1, 1, 8, 8}, {2, 37, 4, 2, 16, 32}, {1, 130, 6, 3, 64, 64}, {3, 200, 4, 1, 128, 256}};
+constexpr Sizes kSizes[] = {{1, 1, 1, 1, 8, 8},
+                            {2, 37, 4, 2, 16, 32},
+                            {1, 130, 6, 3, 64, 64},
+                            {3, 200, 4, 1, 128, 256},
+                            {1, 70, 2, 1, 256, 80}};
 
 void elementwise(Side &s, const Sizes &z) {
   const int64_t n = z.tokens() * z.value, rows = z.tokens(), cols = z.value;
@@ -81,21 +84,28 @@ void gla(Side &s, const Sizes &z) {
   const GlaShape<float> shape{z.batch, z.length, z.heads, z.key, z.value, 0.125f};
   const int64_t n = z.tokens() * z.heads * z.key, m = z.tokens() * z.heads * z.value;
   const float *const q = s.in(n), *const k = s.in(n), *const v = s.in(m), *const g = s.gates(n);
-  float *const saved = s.out(shape.teams() * shape.saved()), *const scratch =
-                                                                 s.scratch(shape.teams() * shape.scratch());
-  s.run(GlaForward<float>{shape, q, k, v, g, s.out(m), saved, scratch});
-  s.run(GlaBackward<float>{shape, s.in(m), q, k, v, s.out(n), s.out(n), s.out(m), s.out(n), saved, scratch});
+  float *const saved = s.out(shape.saved());
+  GlaForward<float>{shape, q, k, v, g, s.out(m), saved}.run_on(s);
+  GlaBackward<float>{
+      shape, s.in(m), q, k, v, s.out(n), s.out(n), s.out(m), s.out(n), saved, s.out(shape.states())}
+      .run_on(s);
 }
 
 void attention(Side &s, const Sizes &z) {
   const AttentionShape<float> shape{z.batch, z.length, z.heads, z.kv_heads, z.key, 0.125f};
   const int64_t n = z.tokens() * z.heads * z.key, m = z.tokens() * z.kv_heads * z.key;
   const float *const q = s.in(n), *const k = s.in(m), *const v = s.in(m);
-  float *const saved = s.out(shape.saved()), *const scratch = s.scratch(shape.scratch());
-  s.run(AttentionForward<float>{shape, q, k, v, s.out(n), saved, scratch});
-  s.run(AttentionBackward<float>{shape, s.in(n), q, k, v, s.out(n), s.out(m), s.out(m), saved, scratch});
-  s.run(AttentionStatistics<float>{shape, q, k, saved, scratch, s.out<AttentionMoments>(z.tokens() * z.heads),
-                                   s.out<AttentionMoments>(z.batch * z.heads)});
+  float *const saved = s.out(shape.saved()), *const work = s.scratch(shape.work());
+  AttentionForward<float>{shape, q, k, v, s.out(n), saved, work}.run_on(s);
+  AttentionBackward<float>{shape, s.in(n), q, k, v, s.out(n), s.out(m), s.out(m), saved, work}.run_on(s);
+  AttentionStatistics<float>{shape,
+                             q,
+                             k,
+                             saved,
+                             work,
+                             s.out<AttentionMoments>(z.tokens() * z.heads),
+                             s.out<AttentionMoments>(z.batch * z.heads)}
+      .run_on(s);
   const RopeShape<float> rope{
       z.tokens(), z.length, z.heads, z.key, s.in(z.length * z.key / 2), s.in(z.length * z.key / 2)};
   s.run(RopeForward<float>{rope, q, s.out(n)});
@@ -108,11 +118,11 @@ void delta(Side &s, const Sizes &z) {
                 h = rows * z.heads;
   const float *const q = s.in(n, 0.2f), *const k = s.in(n, 0.2f), *const v = s.in(m), *const g = s.gates(h),
                      *const beta = s.in(h, 0.3f);
-  float *const saved = s.out(shape.teams() * shape.saved()), *const scratch =
-                                                                 s.scratch(shape.teams() * shape.scratch());
-  s.run(DeltaForward<float>{shape, q, k, v, g, beta, s.out(m), saved, scratch});
-  s.run(DeltaBackward<float>{shape, s.in(m), q, k, v, g, beta, s.out(n), s.out(n), s.out(m), s.out(h),
-                             s.out(h), saved, scratch});
+  float *const saved = s.out(shape.saved()), *const work = s.scratch(shape.work());
+  DeltaForward<float>{shape, q, k, v, g, beta, s.out(m), saved, work}.run_on(s);
+  DeltaBackward<float>{shape,    s.in(m),  q,        k,        v,        g,     beta,
+                       s.out(n), s.out(n), s.out(m), s.out(h), s.out(h), saved, work}
+      .run_on(s);
   const float *const a = s.in(h, 3), *const b = s.in(h, 3), *const log = s.in(z.heads),
                      *const bias = s.in(z.heads);
   s.run(DeltaGateForward<float>{rows, z.heads, a, b, log, bias, s.out(h), s.out(h)});

@@ -1,21 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Memory and launches of the models' kernels, whose text is reference_models/kernels.
 #include "gpu/emulated/cuda_backend.hpp"
+#include "gpu/emulated/cuda_mixers.hpp"
 #include "gpu/emulated/cuda_team.cuh"
 
 #include <algorithm>
 
 namespace nvfp4::cuda {
 namespace {
-
-/// Threads of a block: the kernels that go through sequences have few teams with much to do in each step.
-template <class K> constexpr int kThreadsOf = 256;
-template <> constexpr int kThreadsOf<models::GlaForward<float>> = 512;
-template <> constexpr int kThreadsOf<models::GlaBackward<float>> = 512;
-template <> constexpr int kThreadsOf<models::DeltaForward<float>> = 512;
-template <> constexpr int kThreadsOf<models::DeltaBackward<float>> = 512;
-template <> constexpr int kThreadsOf<models::AttentionForward<float>> = 512;
-template <> constexpr int kThreadsOf<models::AttentionBackward<float>> = 512;
 
 class CudaBackend final : public models::Backend<float> {
 public:
@@ -58,9 +50,18 @@ public:
   NVFP4_MODEL_KERNELS(NVFP4_DEFINE)
 #undef NVFP4_DEFINE
 
+  std::unique_ptr<models::Bf16Gla> make_bf16_gla(const models::bf16_gla::Shape &shape,
+                                                 const Unit &unit) override {
+    return make_cuda_bf16_gla(*this, shape, unit, timeline_);
+  }
+  std::unique_ptr<models::Bf16Attention>
+  make_bf16_attention(const models::tensorcore::AttentionShape &shape, const Unit &unit) override {
+    return make_cuda_bf16_attention(*this, shape, unit, timeline_);
+  }
+
 private:
-  template <class K> void launch(const K &kernel, const char *name) const {
-    launch_teams<kThreadsOf<K>>(device_, kernel, name);
+  template <class K> void launch(const K &kernel, const char *name) {
+    launch_teams(device_, kernel, name, &scratch_);
     mark(name);
   }
   void mark(const char *name) const {
@@ -69,6 +70,7 @@ private:
 
   Timeline *timeline_;
   DeviceShape device_;
+  DeviceBuffer scratch_;
 };
 
 } // namespace

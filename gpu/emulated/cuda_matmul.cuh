@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A team's FP32 matrix product: every output one chain of fused multiply-adds in increasing k, from 0 or from
-// c. Tiles of 32 or 64 x 64 outputs a block with operands through shared memory, or plain loops for few rows.
+// c. Tiles of outputs with slabs of the operands in shared memory, or plain loops where outputs are few.
 // Never inlined: kernels call it many times.
 #pragma once
 #include "gpu/emulated/device.hpp"
@@ -8,7 +8,10 @@
 
 namespace nvfp4::cuda {
 
+inline constexpr int kTeamThreads = 256;
 inline constexpr int64_t kTiledRows = 8; ///< fewer rows are not worth a tile
+/// Elements at the start of a block's dynamic shared memory that products work in.
+inline constexpr int kSlabElements = 16 * (64 + 4 + 128 + 4);
 
 /// Places 0, step, 2 step, ... below n; step is a power of two.
 __device__ __forceinline__ int steps(int n, int step) { return (n + step - 1) / step; }
@@ -40,53 +43,53 @@ __device__ __noinline__ void multiply_outputs(int64_t m, int64_t n, int64_t k, m
   }
 }
 
-/// Blocks share tiles of Rows x 64 outputs. A thread has kOwn rows of one or two columns; the next slab of k
-/// is read while one is used.
-template <class T, int Threads, int Rows>
+/// Blocks share tiles of 8 Down x 32 Across * 8 / Down outputs; a thread of 256 has 8 rows of Across columns.
+/// The next slab of k is read while one is used.
+template <class T, int Down, int Across>
 __device__ __noinline__ void multiply_tiles(int64_t m, int64_t n, int64_t k, models::View<const T> a,
                                             models::View<const T> b, models::View<T> c, bool add, int block,
                                             int blocks) {
-  constexpr int kCols = 64, kSlab = 64, kWarps = Threads / 32, kAcross = Rows / 32;
-  constexpr int kOwn = Rows * kCols / Threads / kAcross;
-  constexpr int kLoadA = Rows * kSlab / Threads, kLoadB = kCols * kSlab / Threads;
-  static_assert(kOwn % 4 == 0 && kWarps % 8 == 0 && (Rows == 32 || Rows == 64));
-  // pitches of 4 modulo 32: neither the stores of 8 x 4 elements nor the reads meet in a bank
-  __shared__ __align__(16) T slab_a[kSlab][Rows + 4];
-  __shared__ __align__(16) T slab_b[kSlab][kCols + 4];
-  const int warp = int(threadIdx.x) / 32, lane = int(threadIdx.x) % 32;
+  constexpr int kOwn = 8, kBeside = 8 / Down; // rows of a thread, warps of a row
+  constexpr int kRows = kOwn * Down, kCols = 32 * Across * kBeside;
+  constexpr int kSlab = kCols > 128 ? 8 : 16; // of k at a time
+  constexpr int kPitchA = kRows + 4, kPitchB = kCols + 4;
+  constexpr int kLoadA = (kRows * kSlab + kTeamThreads - 1) / kTeamThreads,
+                kLoadB = kCols * kSlab / kTeamThreads;
+  static_assert(kSlab * (kPitchA + kPitchB) <= kSlabElements && kLoadB > 0);
+  extern __shared__ __align__(16) unsigned char team_memory[];
+  T *const slab_a = reinterpret_cast<T *>(team_memory), *const slab_b = slab_a + kSlab * kPitchA;
+  const int thread = int(threadIdx.x), warp = thread / 32, lane = thread % 32;
   // which element of a slab a thread reads first, and the way to its next: along whatever is contiguous
-  const bool turned_a = a.col != 1, turned_b = b.col != 1;
-  const int qa = turned_a ? warp / kAcross : warp % 8 * 8 + lane % 8;
-  const int ia = turned_a ? warp % kAcross * 32 + lane : warp / 8 * 4 + lane / 8;
-  const int qa_step = turned_a ? kWarps / kAcross : 0, ia_step = turned_a ? 0 : kWarps / 2;
-  const int qb = turned_b ? warp % 8 * 8 + lane % 8 : warp / 2;
-  const int jb = turned_b ? warp / 8 * 4 + lane / 8 : warp % 2 * 32 + lane;
-  const int qb_step = turned_b ? 0 : kWarps / 2, jb_step = turned_b ? kWarps / 2 : 0;
+  const bool turned_a = a.col != 1, turned_b = b.col != 1, reads_a = thread < kRows * kSlab;
+  const int qa = turned_a ? thread / kRows : thread % kSlab, ia = turned_a ? thread % kRows : thread / kSlab;
+  const int qa_step = turned_a ? kTeamThreads / kRows : 0, ia_step = turned_a ? 0 : kTeamThreads / kSlab;
+  const int qb = turned_b ? thread % kSlab : thread / kCols, jb = turned_b ? thread / kSlab : thread % kCols;
+  const int qb_step = turned_b ? 0 : kTeamThreads / kCols, jb_step = turned_b ? kTeamThreads / kSlab : 0;
   const int64_t a_slab = kSlab * a.col, a_step = qa_step * a.col + ia_step * a.row;
   const int64_t b_slab = kSlab * b.row, b_step = qb_step * b.row + jb_step * b.col;
-  const int own_col = kAcross == 2 ? lane : int(threadIdx.x) % kCols;
-  const int own_row = kAcross == 2 ? warp * kOwn : int(threadIdx.x) / kCols * kOwn;
-  const int64_t across = (n + kCols - 1) / kCols, tiles = (m + Rows - 1) / Rows * across;
+  const int own_row = warp / kBeside * kOwn, own_col = warp % kBeside * (32 * Across) + lane;
+  const int64_t across = (n + kCols - 1) / kCols, tiles = (m + kRows - 1) / kRows * across;
   for (int64_t tile = block; tile < tiles; tile += blocks) {
-    const int64_t i0 = tile / across * Rows, j0 = tile % across * kCols;
-    const int height = int(numerics::min<int64_t>(Rows, m - i0)),
+    const int64_t i0 = tile / across * kRows, j0 = tile % across * kCols;
+    const int height = int(numerics::min<int64_t>(kRows, m - i0)),
               width = int(numerics::min<int64_t>(kCols, n - j0));
     const T *from_a = &a(i0 + ia, qa), *from_b = &b(qb, j0 + jb);
     T *const own = &c(i0 + own_row, j0 + own_col);
     // of this thread's outputs, those inside
     const int own_rows = min(kOwn, height - own_row), own_cols = (width - own_col + 31) / 32;
-    T acc[kAcross][kOwn], next_a[kLoadA], next_b[kLoadB];
+    T acc[Across][kOwn], next_a[kLoadA], next_b[kLoadB];
 #pragma unroll
-    for (int x = 0; x < kAcross; ++x)
+    for (int x = 0; x < Across; ++x)
 #pragma unroll
       for (int r = 0; r < kOwn; ++r)
         acc[x][r] = add && r < own_rows && x < own_cols ? own[r * c.row + 32 * x * c.col] : T(0);
     const auto read = [&](int length) {
       // of this thread's elements, those inside: the others are zeros, which nobody uses
-      const int count_a = turned_a ? (ia < height ? steps(length - qa, kWarps / kAcross) : 0)
-                                   : (qa < length ? steps(height - ia, kWarps / 2) : 0);
-      const int count_b = turned_b ? (qb < length ? steps(width - jb, kWarps / 2) : 0)
-                                   : (jb < width ? steps(length - qb, kWarps / 2) : 0);
+      const int count_a = !reads_a   ? 0
+                          : turned_a ? (ia < height ? steps(length - qa, kTeamThreads / kRows) : 0)
+                                     : (qa < length ? steps(height - ia, kTeamThreads / kSlab) : 0);
+      const int count_b = turned_b ? (qb < length ? steps(width - jb, kTeamThreads / kSlab) : 0)
+                                   : (jb < width ? steps(length - qb, kTeamThreads / kCols) : 0);
       const T *at = from_a;
 #pragma unroll
       for (int e = 0; e < kLoadA; ++e, at += a_step) next_a[e] = e < count_a ? *at : T(0);
@@ -101,39 +104,39 @@ __device__ __noinline__ void multiply_tiles(int64_t m, int64_t n, int64_t k, mod
     for (; left > 0; left -= kSlab) {
       __syncthreads(); // all have left the slab
 #pragma unroll
-      for (int e = 0; e < kLoadA; ++e) slab_a[qa + e * qa_step][ia + e * ia_step] = next_a[e];
+      for (int e = 0; e < kLoadA; ++e)
+        if (reads_a) slab_a[(qa + e * qa_step) * kPitchA + ia + e * ia_step] = next_a[e];
 #pragma unroll
-      for (int e = 0; e < kLoadB; ++e) slab_b[qb + e * qb_step][jb + e * jb_step] = next_b[e];
+      for (int e = 0; e < kLoadB; ++e) slab_b[(qb + e * qb_step) * kPitchB + jb + e * jb_step] = next_b[e];
       __syncthreads();
       if (left > kSlab) read(min(kSlab, left - kSlab));
-      if (own_row >= height) continue;
+      if (own_rows <= 0 || own_cols <= 0) continue;
       const auto use = [&](int q) {
         T y[kOwn];
 #pragma unroll
         for (int r = 0; r < kOwn; r += 4) {
-          const float4 v = *reinterpret_cast<const float4 *>(&slab_a[q][own_row + r]);
+          const float4 v = *reinterpret_cast<const float4 *>(&slab_a[q * kPitchA + own_row + r]);
           y[r] = v.x, y[r + 1] = v.y, y[r + 2] = v.z, y[r + 3] = v.w;
         }
 #pragma unroll
-        for (int x = 0; x < kAcross; ++x) {
-          const T z = slab_b[q][own_col + 32 * x];
+        for (int x = 0; x < Across; ++x) {
+          const T z = slab_b[q * kPitchB + own_col + 32 * x];
 #pragma unroll
           for (int r = 0; r < kOwn; ++r) acc[x][r] = numerics::fma(y[r], z, acc[x][r]);
         }
       };
       // never past k: a product of zeros can change a -0
-      const int length = min(kSlab, left), whole = length / 8 * 8;
-#pragma unroll 1
-      for (int q = 0; q < whole; q += 8) {
+      if (left >= kSlab) {
 #pragma unroll
-        for (int i = 0; i < 8; ++i) use(q + i);
-      }
+        for (int q = 0; q < kSlab; ++q) use(q);
+      } else {
 #pragma unroll 1
-      for (int q = whole; q < length; ++q) use(q);
+        for (int q = 0; q < left; ++q) use(q);
+      }
     }
     __syncthreads(); // before the next tile, or the next call
 #pragma unroll
-    for (int x = 0; x < kAcross; ++x)
+    for (int x = 0; x < Across; ++x)
 #pragma unroll
       for (int r = 0; r < kOwn; ++r)
         if (r < own_rows && x < own_cols) own[r * c.row + 32 * x * c.col] = acc[x][r];

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A team of the models' kernels as GPU threads: one block, or a cluster of blocks where teams are fewer than
-// multiprocessors. The same steps as CpuTeam, each followed by a barrier, with the same order of every sum.
-// See reference_models/kernels/team.hpp.
+// A team of the models' kernels as GPU threads: one block, or a cluster of blocks where teams without scratch
+// are fewer than multiprocessors. The same steps as CpuTeam, each followed by a barrier, with the same order
+// of every sum. See reference_models/kernels/team.hpp.
 #pragma once
 #include "gpu/emulated/cuda_matmul.cuh"
 
@@ -50,9 +50,11 @@ private:
   }
 };
 
-/// `blocks` blocks of Threads threads each; more than one are a cluster.
-template <class T, int Threads> struct CudaTeam {
+/// `blocks` blocks of kTeamThreads threads each; more than one are a cluster.
+template <class T> struct CudaTeam {
+  static constexpr int Threads = kTeamThreads;
   int block, blocks;
+  T *scratch;
 
   template <class F> __device__ __forceinline__ void each(int64_t n, F f) const {
     for (int64_t i = rank(); i < n; i += count()) f(i);
@@ -63,30 +65,30 @@ template <class T, int Threads> struct CudaTeam {
     for (int64_t r = rank() / 32; r < n; r += count() / 32) f(r, lane);
     sync();
   }
-  template <class Step, class Store>
-  __device__ __forceinline__ void contract(int64_t m, int64_t n, int64_t k, Step step, Store store) const {
+  template <class Ranges, class Step, class Store>
+  __device__ __forceinline__ void contract(int64_t m, int64_t n, Ranges range, Step step, Store store) const {
     for (int64_t at = rank(); at < m * n; at += count()) {
       const int64_t i = at / n, j = at % n;
+      const models::Range r = range(i);
       T acc = T(0);
 #pragma unroll 4 // only the additions are a chain: what a step computes before them overlaps with other steps
-      for (int64_t q = 0; q < k; ++q) acc = step(i, j, q, acc);
+      for (int64_t q = r.begin; q < r.end; ++q) acc = step(i, j, q, acc);
       store(i, j, acc);
     }
     sync();
   }
   __device__ __forceinline__ void matmul(int64_t m, int64_t n, int64_t k, models::View<const T> a,
                                          models::View<const T> b, models::View<T> c, bool add = false) const {
-#if __CUDA_ARCH__ >= 900 // before, both kinds of tiles together have too little shared memory
-    constexpr bool kLargeTiles = true;
-#else
-    constexpr bool kLargeTiles = false;
-#endif
-    if (kLargeTiles && m >= 64 && blocks == 1) {
-      if constexpr (kLargeTiles) multiply_tiles<T, Threads, 64>(m, n, k, a, b, c, add, block, blocks);
-    } else if (m >= kTiledRows) {
-      multiply_tiles<T, Threads, 32>(m, n, k, a, b, c, add, block, blocks);
-    } else {
+    if (m < kTiledRows || m * n <= 4 * kTeamThreads) {
       multiply_outputs<T>(m, n, k, a, b, c, add, rank(), count());
+    } else if (m <= 16) {
+      multiply_tiles<T, 2, 2>(m, n, k, a, b, c, add, block, blocks);
+    } else if (m <= 32 || (blocks > 1 && n > 64)) { // small tiles: more of them for a cluster to share
+      multiply_tiles<T, 4, 2>(m, n, k, a, b, c, add, block, blocks);
+    } else if (n <= 64) {
+      multiply_tiles<T, 8, 2>(m, n, k, a, b, c, add, block, blocks);
+    } else {
+      multiply_tiles<T, 8, 4>(m, n, k, a, b, c, add, block, blocks);
     }
     sync();
   }
@@ -136,43 +138,71 @@ private:
   }
 };
 
-template <class K, int Threads>
-__global__ void __launch_bounds__(Threads)
-    run_teams(const __grid_constant__ K kernel, int64_t teams, int blocks) {
-  const CudaTeam<float, Threads> team{int(blockIdx.x) % blocks, blocks};
+/// Scratch stands behind the products' slabs in dynamic shared memory, or, where it does not fit, in
+/// `memory`, a part for each block.
+template <class K>
+__global__ void __launch_bounds__(kTeamThreads, 2)
+    run_teams(const __grid_constant__ K kernel, int64_t teams, int blocks, float *memory, int64_t own) {
+  extern __shared__ __align__(16) unsigned char team_memory[];
+  float *const scratch = memory != nullptr ? memory + int64_t(blockIdx.x) * own
+                                           : reinterpret_cast<float *>(team_memory) + kSlabElements;
+  const CudaTeam<float> team{int(blockIdx.x) % blocks, blocks, scratch};
   for (int64_t i = blockIdx.x / blocks; i < teams; i += gridDim.x / blocks) kernel(team, i);
 }
 
 /// What a launch needs to know of the device.
 struct DeviceShape {
-  int processors = 0;
-  bool clusters = false; ///< compute capability 9.0 and newer
+  int processors = 0, shared = 0; ///< bytes of shared memory a block can have
+  bool clusters = false;          ///< compute capability 9.0 and newer
 };
 [[nodiscard]] inline DeviceShape device_shape() {
-  int device = 0, processors = 0, major = 0;
+  int device = 0, processors = 0, major = 0, shared = 0;
   check(cudaGetDevice(&device), "cudaGetDevice");
   check(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device),
         "cudaDeviceGetAttribute");
+  check(cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
+        "cudaDeviceGetAttribute");
   check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "cudaDeviceGetAttribute");
-  return {processors, major >= 9};
+  return {processors, shared, major >= 9};
 }
 
-/// Runs all teams of a kernel; clusters of up to 8 blocks fill the device where teams are few.
-template <int Threads, class K>
-void launch_teams(const DeviceShape &device, const K &kernel, const char *name) {
+/// Runs all teams of a kernel. Teams without scratch take clusters of up to 8 blocks where they are too few
+/// to fill the device. `memory` holds the scratch that is too large for shared memory; work that uses the
+/// same runs in one stream.
+template <class K>
+void launch_teams(const DeviceShape &device, const K &kernel, const char *name,
+                  DeviceBuffer *memory = nullptr) {
   const int64_t teams = kernel.teams();
   if (teams <= 0) return;
+  int64_t own = 0, most = int64_t{1} << 27; // elements of scratch, blocks at most
   int blocks = 1;
-  while (device.clusters && blocks < 8 && teams * blocks * 2 <= device.processors) blocks *= 2;
+  float *outside = nullptr;
+  auto shared = int64_t(kSlabElements) * int64_t(sizeof(float));
+  if constexpr (requires { kernel.scratch(); }) {
+    own = (kernel.scratch() + 31) / 32 * 32;
+    constexpr int64_t kStatic = 4096; // column_sums has shared memory of its own
+    const int64_t wanted = shared + own * int64_t(sizeof(float));
+    if (wanted + kStatic <= device.shared) {
+      shared = wanted;
+    } else {
+      most = 2 * device.processors;
+      memory->reserve(numerics::min(teams, most) * own * int64_t(sizeof(float)));
+      outside = memory->as<float>();
+    }
+    check(cudaFuncSetAttribute(run_teams<K>, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared)), name);
+  } else {
+    while (device.clusters && blocks < 8 && teams * blocks * 2 <= device.processors) blocks *= 2;
+  }
   cudaLaunchAttribute attribute{};
   attribute.id = cudaLaunchAttributeClusterDimension;
   attribute.val.clusterDim = {unsigned(blocks), 1, 1};
   cudaLaunchConfig_t config{};
-  config.gridDim = dim3(unsigned(numerics::min<int64_t>(teams, int64_t{1} << 27) * blocks));
-  config.blockDim = dim3(Threads);
+  config.gridDim = dim3(unsigned(numerics::min(teams, most) * blocks));
+  config.blockDim = dim3(kTeamThreads);
+  config.dynamicSmemBytes = size_t(shared);
   config.attrs = &attribute;
   config.numAttrs = blocks > 1 ? 1 : 0;
-  check(cudaLaunchKernelEx(&config, run_teams<K, Threads>, kernel, teams, blocks), name);
+  check(cudaLaunchKernelEx(&config, run_teams<K>, kernel, teams, blocks, outside, own), name);
 }
 
 } // namespace nvfp4::cuda

@@ -3,6 +3,7 @@
 // depend on which backend it is. T is float; double serves the gradient checks on the CPU.
 #pragma once
 #include "emulator/config.hpp"
+#include "reference_models/backend/bf16_mixers.hpp"
 #include "reference_models/kernels/kernels.hpp"
 
 #include <cstddef>
@@ -34,6 +35,12 @@ public:
 #define NVFP4_DECLARE(Kernel) virtual void run(const Kernel<T> &kernel) = 0;
   NVFP4_MODEL_KERNELS(NVFP4_DECLARE)
 #undef NVFP4_DECLARE
+
+  /// Mixers on tensor cores, FP32 models only. Error where this device has not the unit's bits.
+  [[nodiscard]] virtual std::unique_ptr<Bf16Gla> make_bf16_gla(const bf16_gla::Shape &shape,
+                                                               const Unit &unit) = 0;
+  [[nodiscard]] virtual std::unique_ptr<Bf16Attention>
+  make_bf16_attention(const tensorcore::AttentionShape &shape, const Unit &unit) = 0;
 };
 
 /// Device memory for n elements, freed with its owner.

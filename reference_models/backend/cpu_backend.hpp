@@ -6,6 +6,7 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <omp.h>
 
 namespace nvfp4::models {
 
@@ -16,6 +17,9 @@ void release_host(void *memory) noexcept;
 template <class Tag, class T> class CpuBackend final : public Backend<T> {
 public:
   explicit CpuBackend(int threads) : threads_(threads) {}
+  ~CpuBackend() override { release_host(scratch_); }
+  CpuBackend(const CpuBackend &) = delete;
+  CpuBackend &operator=(const CpuBackend &) = delete;
 
   void *allocate(size_t bytes) override { return allocate_host(bytes); }
   void release(void *memory) noexcept override { release_host(memory); }
@@ -34,22 +38,47 @@ public:
   NVFP4_MODEL_KERNELS(NVFP4_DEFINE)
 #undef NVFP4_DEFINE
 
+  std::unique_ptr<Bf16Gla> make_bf16_gla(const bf16_gla::Shape &shape, const Unit &unit) override {
+    return make_cpu_bf16_gla(shape, unit, threads_);
+  }
+  std::unique_ptr<Bf16Attention> make_bf16_attention(const tensorcore::AttentionShape &shape,
+                                                     const Unit &unit) override {
+    return make_cpu_bf16_attention(shape, unit, threads_);
+  }
+
 private:
   /// Everything inlined: a lambda that stayed a call would keep its loop from being vectorised.
-  template <class K> __attribute__((flatten)) static void run_team(const K &kernel, int64_t i) {
-    const CpuTeam<Tag, T> team;
+  template <class K> __attribute__((flatten)) static void run_team(const K &kernel, int64_t i, T *scratch) {
+    const CpuTeam<Tag, T> team{scratch};
     kernel(team, i);
   }
-  template <class K> void launch(const K &kernel) const {
+  template <class K> void launch(const K &kernel) {
     const int64_t n = kernel.teams();
+    int64_t own = 0; // elements of scratch a thread
+    if constexpr (requires { kernel.scratch(); }) {
+      constexpr int64_t kLine = 64 / int64_t(sizeof(T));
+      own = (kernel.scratch() + kLine - 1) / kLine * kLine;
+      reserve(own * threads_);
+    }
     if (n <= 1 || threads_ == 1) {
-      for (int64_t i = 0; i < n; ++i) run_team(kernel, i);
+      for (int64_t i = 0; i < n; ++i) run_team(kernel, i, scratch_);
       return;
     }
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads_)
-    for (int64_t i = 0; i < n; ++i) run_team(kernel, i);
+    for (int64_t i = 0; i < n; ++i) run_team(kernel, i, scratch_ + omp_get_thread_num() * own);
   }
+  /// Kernels that run one after the other share the memory; it grows to what the largest asks for.
+  void reserve(int64_t elements) {
+    if (elements <= reserved_) return;
+    T *const larger = static_cast<T *>(allocate_host(size_t(elements) * sizeof(T)));
+    release_host(scratch_);
+    scratch_ = larger;
+    reserved_ = elements;
+  }
+
   int threads_;
+  T *scratch_ = nullptr;
+  int64_t reserved_ = 0;
 };
 
 } // namespace nvfp4::models

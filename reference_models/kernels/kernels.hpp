@@ -1,25 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
 // The list of all kernels. A new one is its struct and a line here; every backend then has it.
 #pragma once
-#include "reference_models/kernels/attention.hpp"
+#include "reference_models/kernels/attention_backward.hpp"
+#include "reference_models/kernels/attention_statistics.hpp"
 #include "reference_models/kernels/convolution.hpp"
-#include "reference_models/kernels/delta.hpp"
+#include "reference_models/kernels/delta_backward.hpp"
 #include "reference_models/kernels/delta_inputs.hpp"
 #include "reference_models/kernels/digest.hpp"
 #include "reference_models/kernels/elementwise.hpp"
-#include "reference_models/kernels/gla.hpp"
+#include "reference_models/kernels/gla_backward.hpp"
 #include "reference_models/kernels/matmul.hpp"
 #include "reference_models/kernels/norm.hpp"
 #include "reference_models/kernels/rope.hpp"
 #include "reference_models/kernels/vocabulary.hpp"
 
+// clang-format off
 #define NVFP4_MODEL_KERNELS(X)                                                                               \
-  X(Add)                                                                                                     \
-  X(AddBias)                                                                                                 \
-  X(AccumulateColumns) X(Scale) X(SquareSums) X(DigestSums) X(AdamW) X(SwigluForward) X(SwigluBackward)      \
-      X(GateForward) X(GateBackward) X(RmsNormForward) X(RmsNormBackward) X(GatedNormForward)                \
-          X(GatedNormBackward) X(EmbeddingForward) X(EmbeddingBackward) X(CrossEntropy) X(Matmul)            \
-              X(GlaForward) X(GlaBackward) X(RopeForward) X(RopeBackward) X(AttentionForward)                \
-                  X(AttentionBackward) X(AttentionStatistics) X(ConvolutionForward) X(ConvolutionBackward)   \
-                      X(L2NormForward) X(L2NormBackward) X(DeltaGateForward) X(DeltaGateBackward)            \
-                          X(DeltaForward) X(DeltaBackward)
+  X(Add) X(AddBias) X(AccumulateColumns) X(Scale) X(SquareSums) X(DigestSums) X(AdamW)                       \
+  X(SwigluForward) X(SwigluBackward) X(GateForward) X(GateBackward)                                          \
+  X(RmsNormForward) X(RmsNormBackward) X(GatedNormForward) X(GatedNormBackward)                              \
+  X(EmbeddingForward) X(EmbeddingBackward) X(CrossEntropy) X(Matmul)                                         \
+  X(GlaDecays) X(GlaStates) X(GlaOutputs) X(GlaStateGradients) X(GlaGradients) X(GlaGateGradients)           \
+  X(RopeForward) X(RopeBackward) X(AttentionTurn) X(AttentionOutputs) X(AttentionQueryGradients)             \
+  X(AttentionKeyGradients) X(AttentionMomentSums)                                                            \
+  X(ConvolutionForward) X(ConvolutionBackward) X(L2NormForward) X(L2NormBackward)                            \
+  X(DeltaGateForward) X(DeltaGateBackward) X(DeltaProducts) X(DeltaStates) X(DeltaOutputs)                   \
+  X(DeltaStateGradients) X(DeltaGradients) X(DeltaGateSums)
+// clang-format on

@@ -11,12 +11,15 @@
 //                                      (of the type that term returns)
 //     lane.max(n, term)                largest term(i); -Inf for n = 0
 //     lane.one(g)                      g() once
-//   team.contract(m, n, k, step, store)  acc = 0; acc = step(i, j, 0..k-1, acc); store(i, j, acc) for each
-//   (i, j) team.matmul(m, n, k, a, b, c, add)   c = a b (or c + a b): one chain of fused multiply-adds a
-//   output, k increasing,
-//                                        from 0 (or from c)
+//   team.contract(m, n, range, step, store)  for each (i, j): acc = 0; acc = step(i, j, q, acc) for q of
+//                                    range(i) in increasing order; store(i, j, acc)
+//   team.matmul(m, n, k, a, b, c, add)  c = a b (or c + a b): one chain of fused multiply-adds an output, k
+//                                    increasing, from 0 (or from c)
 //   team.column_sums(rows, cols, term, store)  sum over r of term(r, j): 32 partial sums strided by row, then
-//   a butterfly
+//                                    a butterfly
+//
+// A kernel with scratch() finds that many elements at team.scratch, its own while it runs and of no defined
+// value when it starts: a thread's memory on the CPU, shared memory where it fits on a GPU.
 //
 // CpuTeam runs them one after the other; Tag names the instruction set, so that no two builds share a symbol.
 #pragma once
@@ -36,6 +39,11 @@ template <class T> struct View {
   NVFP4_INLINE View<T> at(int64_t i, int64_t j) const { return {data + i * row + j * col, row, col}; }
   NVFP4_INLINE View<T> transposed() const { return {data, col, row}; }
   NVFP4_INLINE operator View<const T>() const requires(!std::is_const_v<T>) { return {data, row, col}; }
+};
+
+/// Places from `begin` up to, not including, `end`.
+struct Range {
+  int64_t begin, end;
 };
 
 struct Baseline {}; ///< the instruction set that the build targets
@@ -81,6 +89,8 @@ template <class Tag, class T> struct CpuLane {
 };
 
 template <class Tag, class T> struct CpuTeam {
+  T *scratch = nullptr;
+
   template <class F> NVFP4_INLINE void each(int64_t n, F f) const {
 #pragma omp simd
     for (int64_t i = 0; i < n; ++i) f(i);
@@ -89,14 +99,15 @@ template <class Tag, class T> struct CpuTeam {
     const CpuLane<Tag, T> lane;
     for (int64_t r = 0; r < n; ++r) f(r, lane);
   }
-  template <class Step, class Store>
-  NVFP4_INLINE void contract(int64_t m, int64_t n, int64_t k, Step step, Store store) const {
+  template <class Ranges, class Step, class Store>
+  NVFP4_INLINE void contract(int64_t m, int64_t n, Ranges range, Step step, Store store) const {
     constexpr int W = 16; // one register of outputs
     for (int64_t i = 0; i < m; ++i) {
+      const Range r = range(i);
       int64_t j = 0;
       for (; j + W <= n; j += W) {
         T acc[W] = {};
-        for (int64_t q = 0; q < k; ++q) {
+        for (int64_t q = r.begin; q < r.end; ++q) {
 #pragma omp simd
           for (int w = 0; w < W; ++w) acc[w] = step(i, j + w, q, acc[w]);
         }
@@ -105,7 +116,7 @@ template <class Tag, class T> struct CpuTeam {
       }
       for (; j < n; ++j) {
         T acc = T(0);
-        for (int64_t q = 0; q < k; ++q) acc = step(i, j, q, acc);
+        for (int64_t q = r.begin; q < r.end; ++q) acc = step(i, j, q, acc);
         store(i, j, acc);
       }
     }

@@ -8,7 +8,7 @@
 namespace nvfp4::models {
 namespace {
 
-enum Slot : size_t { kTeams, kDo, kDq, kDk, kDv, kTermsQ, kTermsK };
+enum Slot : size_t { kWork, kDo, kDq, kDk, kDv, kTermsQ, kTermsK };
 
 template <class T> class AttentionMixer final : public Mixer<T> {
 public:
@@ -22,12 +22,15 @@ public:
     q_rstd_.reset(c_.backend, rows * m.heads);
     k_rstd_.reset(c_.backend, rows * m.kv_heads);
     saved_.reset(c_.backend, shape_.saved());
+    if (c_.recipe.mixers == FormatId::bf16)
+      bf16_ = c_.backend.make_bf16_attention(bf16_attention_shape(m, c_.batch, c_.length),
+                                             mixer_unit(c_.recipe));
     const RopeTable<T> table = rope_table<T>(c_.length, m.key_head(), m.rope_base);
     for (const auto &[array, values] : {std::pair{&cosine_, &table.cosine}, std::pair{&sine_, &table.sine}}) {
       array->reset(c_.backend, int64_t(values->size()));
       c_.backend.upload(array->data(), values->data(), values->size() * sizeof(T));
     }
-    scratch.reserve(kTeams, shape_.scratch());
+    scratch.reserve(kWork, shape_.work());
     for (const size_t slot : {kDo, kDq, kTermsQ}) scratch.reserve(slot, rows * m.key_dim);
     for (const size_t slot : {kDk, kDv, kTermsK}) scratch.reserve(slot, rows * kv);
     const auto linear = [&](const char *name, uint64_t id) {
@@ -55,8 +58,7 @@ public:
     }
     c_.backend.run(RopeForward<T>{rope(m.heads), q, q_rotated_.data()});
     c_.backend.run(RopeForward<T>{rope(m.kv_heads), k, k_rotated_.data()});
-    c_.backend.run(AttentionForward<T>{shape_, q_rotated_.data(), k_rotated_.data(), v_.data(), o_.data(),
-                                       saved_.data(), scratch_[kTeams]});
+    mix();
     T *const out[] = {y};
     output_->forward(step, o_.data(), rows, out);
   }
@@ -67,8 +69,7 @@ public:
     const Scratch<T> &s = scratch_;
     const T *const grad[] = {dy};
     output_->backward(step, o_.data(), rows, grad, s[kDo]);
-    c_.backend.run(AttentionBackward<T>{shape_, s[kDo], q_rotated_.data(), k_rotated_.data(), v_.data(),
-                                        s[kDq], s[kDk], s[kDv], saved_.data(), s[kTeams]});
+    mix_backward();
     c_.backend.run(RopeBackward<T>{rope(m.heads), s[kDq], s[kDq]});
     c_.backend.run(RopeBackward<T>{rope(m.kv_heads), s[kDk], s[kDk]});
     if (m.qk_norm) {
@@ -104,12 +105,33 @@ public:
   std::vector<AttentionMoments> attention_moments() override {
     const int64_t heads = c_.batch * c_.config.heads;
     const Array<AttentionMoments> rows(c_.backend, heads * c_.length), moments(c_.backend, heads);
-    c_.backend.run(AttentionStatistics<T>{shape_, q_rotated_.data(), k_rotated_.data(), saved_.data(),
-                                          scratch_[kTeams], rows.data(), moments.data()});
+    if (bf16_ != nullptr) mix_f32(scratch_[kDo]); // for saved_; the logits are those before BF16
+    AttentionStatistics<T>{shape_,          q_rotated_.data(), k_rotated_.data(), saved_.data(),
+                           scratch_[kWork], rows.data(),       moments.data()}
+        .run_on(c_.backend);
     return to_host(c_.backend, moments.data(), moments.size());
   }
 
 private:
+  void mix() {
+    if constexpr (std::is_same_v<T, float>)
+      if (bf16_ != nullptr)
+        return bf16_->forward(q_rotated_.data(), k_rotated_.data(), v_.data(), o_.data());
+    mix_f32(o_.data());
+  }
+  void mix_f32(T *o) {
+    AttentionForward<T>{shape_, q_rotated_.data(), k_rotated_.data(), v_.data(), o, saved_.data(),
+                        scratch_[kWork]}
+        .run_on(c_.backend);
+  }
+  void mix_backward() {
+    const Scratch<T> &s = scratch_;
+    if constexpr (std::is_same_v<T, float>)
+      if (bf16_ != nullptr) return bf16_->backward(s[kDo], s[kDq], s[kDk], s[kDv]);
+    AttentionBackward<T>{shape_, s[kDo], q_rotated_.data(), k_rotated_.data(), v_.data(), s[kDq],
+                         s[kDk], s[kDv], saved_.data(),     s[kWork]}
+        .run_on(c_.backend);
+  }
   [[nodiscard]] int64_t kv_width() const { return c_.config.key_head() * c_.config.kv_heads; }
   [[nodiscard]] RopeShape<T> rope(int64_t heads) const {
     return {c_.rows(), c_.length, heads, c_.config.key_head(), cosine_.data(), sine_.data()};
@@ -136,6 +158,7 @@ private:
   AttentionShape<T> shape_{};
   Array<T> q_, q_rotated_, k_, k_rotated_, v_, o_, q_rstd_, k_rstd_, saved_, cosine_, sine_;
   const T *x_ = nullptr, *dy_ = nullptr;
+  std::unique_ptr<Bf16Attention> bf16_; ///< in place of the FP32 kernels, where the recipe wants it
   std::unique_ptr<LinearGroup<T>> input_, output_;
 };
 

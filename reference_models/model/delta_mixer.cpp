@@ -8,7 +8,7 @@ namespace nvfp4::models {
 namespace {
 
 enum Slot : size_t {
-  kTeams,
+  kWork,
   kDNormed,
   kDo,
   kDGate,
@@ -43,8 +43,8 @@ public:
     for (Array<T> *a : {&v_in_, &v_, &gate_, &o_, &normed_}) a->reset(c_.backend, rows * m.value_dim);
     for (Array<T> *a : {&a_, &b_, &g_, &beta_, &q_rstd_, &k_rstd_, &rstd_})
       a->reset(c_.backend, rows * m.heads);
-    saved_.reset(c_.backend, shape_.teams() * shape_.saved());
-    scratch.reserve(kTeams, shape_.teams() * shape_.scratch());
+    saved_.reset(c_.backend, shape_.saved());
+    scratch.reserve(kWork, shape_.work());
     for (const size_t slot : {kDq, kDk, kDqIn, kDkIn}) scratch.reserve(slot, rows * m.key_dim);
     for (const size_t slot : {kDNormed, kDo, kDGate, kTerms, kDv, kDvIn})
       scratch.reserve(slot, rows * m.value_dim);
@@ -77,8 +77,9 @@ public:
         L2NormForward<T>{heads, m.key_head(), T(kNormEpsilon), k_conv_.data(), k_.data(), k_rstd_.data()});
     c_.backend.run(DeltaGateForward<T>{rows, m.heads, a_.data(), b_.data(), value("A_log"), value("dt_bias"),
                                        g_.data(), beta_.data()});
-    c_.backend.run(DeltaForward<T>{shape_, q_.data(), k_.data(), v_.data(), g_.data(), beta_.data(),
-                                   o_.data(), saved_.data(), scratch_[kTeams]});
+    DeltaForward<T>{shape_,       q_.data(), k_.data(),     v_.data(),      g_.data(),
+                    beta_.data(), o_.data(), saved_.data(), scratch_[kWork]}
+        .run_on(c_.backend);
     c_.backend.run(GatedNormForward<T>{heads, m.value_head(), T(m.norm_epsilon), o_.data(),
                                        value("o_norm.weight"), gate_.data(), normed_.data(), rstd_.data()});
     T *const out[] = {y};
@@ -94,8 +95,9 @@ public:
     c_.backend.run(GatedNormBackward<T>{heads, m.value_head(), s[kDNormed], o_.data(), value("o_norm.weight"),
                                         gate_.data(), rstd_.data(), s[kDo], s[kDGate], s[kTerms]});
     c_.backend.run(AccumulateColumns<T>{heads, m.value_head(), s[kTerms], gradient("o_norm.weight")});
-    c_.backend.run(DeltaBackward<T>{shape_, s[kDo], q_.data(), k_.data(), v_.data(), g_.data(), beta_.data(),
-                                    s[kDq], s[kDk], s[kDv], s[kDg], s[kDBeta], saved_.data(), s[kTeams]});
+    DeltaBackward<T>{shape_, s[kDo], q_.data(), k_.data(), v_.data(), g_.data(),     beta_.data(),
+                     s[kDq], s[kDk], s[kDv],    s[kDg],    s[kDBeta], saved_.data(), s[kWork]}
+        .run_on(c_.backend);
     c_.backend.run(DeltaGateBackward<T>{rows, m.heads, s[kDg], s[kDBeta], g_.data(), beta_.data(), a_.data(),
                                         value("A_log"), value("dt_bias"), s[kDa], s[kDb], s[kTerms]});
     c_.backend.run(AccumulateColumns<T>{rows, m.heads, s[kDa], gradient("dt_bias")});

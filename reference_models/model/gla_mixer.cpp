@@ -6,7 +6,7 @@
 namespace nvfp4::models {
 namespace {
 
-enum Slot : size_t { kTeams, kDo, kDq, kDk, kDv, kDg, kDGate, kDLow, kDNormed, kTerms };
+enum Slot : size_t { kDStates, kDo, kDq, kDk, kDv, kDg, kDGate, kDLow, kDNormed, kTerms };
 
 template <class T> class GlaMixer final : public Mixer<T> {
 public:
@@ -20,8 +20,12 @@ public:
     for (Array<T> *a : {&v_, &gate_, &o_, &normed_}) a->reset(c_.backend, rows * m.value_dim);
     low_.reset(c_.backend, rows * m.gate_rank);
     rstd_.reset(c_.backend, rows * m.heads);
-    saved_.reset(c_.backend, shape_.teams() * shape_.saved());
-    scratch.reserve(kTeams, shape_.teams() * shape_.scratch());
+    if (c_.recipe.mixers == FormatId::bf16) {
+      bf16_ = c_.backend.make_bf16_gla(bf16_gla_shape(m, c_.batch, c_.length), mixer_unit(c_.recipe));
+    } else {
+      saved_.reset(c_.backend, shape_.saved());
+      scratch.reserve(kDStates, shape_.states());
+    }
     for (const size_t slot : {kDq, kDk, kDg, kDGate})
       scratch.reserve(slot, rows * std::max(m.key_dim, m.value_dim));
     for (const size_t slot : {kDo, kDv, kDNormed, kTerms}) scratch.reserve(slot, rows * m.value_dim);
@@ -49,8 +53,7 @@ public:
     T *const gk[] = {gk_.data()};
     gate_up_->forward(step, low_.data(), rows, gk);
     c_.backend.run(GateForward<T>{rows * m.key_dim, gk_.data(), g_.data(), T(m.gate_normalizer)});
-    c_.backend.run(GlaForward<T>{shape_, q_.data(), k_.data(), v_.data(), g_.data(), o_.data(), saved_.data(),
-                                 scratch_[kTeams]});
+    mix();
     c_.backend.run(GatedNormForward<T>{rows * m.heads, m.value_head(), T(m.norm_epsilon), o_.data(),
                                        norm_weight(), gate_.data(), normed_.data(), rstd_.data()});
     T *const out[] = {y};
@@ -68,8 +71,7 @@ public:
                                         gate_.data(), rstd_.data(), s[kDo], s[kDGate], s[kTerms]});
     c_.backend.run(AccumulateColumns<T>{rows * m.heads, m.value_head(), s[kTerms],
                                         c_.parameters.gradient(path_ + "g_norm_swish_gate.weight")});
-    c_.backend.run(GlaBackward<T>{shape_, s[kDo], q_.data(), k_.data(), v_.data(), s[kDq], s[kDk], s[kDv],
-                                  s[kDg], saved_.data(), s[kTeams]});
+    mix_backward();
     c_.backend.run(GateBackward<T>{rows * m.key_dim, s[kDg], gk_.data(), s[kDg], T(m.gate_normalizer)});
     const T *const dgk[] = {s[kDg]};
     gate_up_->backward(step, low_.data(), rows, dgk, s[kDLow]);
@@ -105,6 +107,20 @@ public:
   }
 
 private:
+  void mix() {
+    if constexpr (std::is_same_v<T, float>)
+      if (bf16_ != nullptr) return bf16_->forward(q_.data(), k_.data(), v_.data(), g_.data(), o_.data());
+    GlaForward<T>{shape_, q_.data(), k_.data(), v_.data(), g_.data(), o_.data(), saved_.data()}.run_on(
+        c_.backend);
+  }
+  void mix_backward() {
+    const Scratch<T> &s = scratch_;
+    if constexpr (std::is_same_v<T, float>)
+      if (bf16_ != nullptr) return bf16_->backward(g_.data(), s[kDo], s[kDq], s[kDk], s[kDv], s[kDg]);
+    GlaBackward<T>{shape_, s[kDo], q_.data(), k_.data(),     v_.data(),  s[kDq],
+                   s[kDk], s[kDv], s[kDg],    saved_.data(), s[kDStates]}
+        .run_on(c_.backend);
+  }
   [[nodiscard]] const T *norm_weight() const {
     return c_.parameters.value(path_ + "g_norm_swish_gate.weight");
   }
@@ -115,6 +131,7 @@ private:
   GlaShape<T> shape_{};
   Array<T> q_, k_, v_, gk_, g_, gate_, low_, o_, normed_, rstd_, saved_;
   const T *x_ = nullptr, *dy_ = nullptr;
+  std::unique_ptr<Bf16Gla> bf16_; ///< in place of shape_ and saved_, where the recipe wants it
   std::unique_ptr<LinearGroup<T>> input_, gate_up_, output_;
 };
 

@@ -39,6 +39,15 @@ template <class T> struct BlockContext {
   [[nodiscard]] LinearWeight<T> linear(const std::string &role, const std::string &path, uint64_t id) const;
 };
 
+/// What a recipe with mixers in BF16 runs: the definitions' shapes of a model, and the unit.
+[[nodiscard]] bf16_gla::Shape bf16_gla_shape(const ModelConfig &config, int64_t batch, int64_t length);
+[[nodiscard]] tensorcore::AttentionShape bf16_attention_shape(const ModelConfig &config, int64_t batch,
+                                                              int64_t length);
+[[nodiscard]] const Unit &mixer_unit(const Recipe &recipe);
+/// Throws Error, naming the recipe, where it wants mixers that this model cannot have.
+void check_mixers(const ModelConfig &config, const Recipe &recipe, int64_t batch, int64_t length,
+                  bool double_precision);
+
 template <class T> class Mixer {
 public:
   virtual ~Mixer() = default;

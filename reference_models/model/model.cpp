@@ -50,6 +50,7 @@ Model<T>::Model(Backend<T> &backend, OperandEngine *engine, const ModelConfig &c
   if (batch < 1 || length < 1)
     throw Error("expected a batch and a sequence of at least 1, got " + std::to_string(batch) + " and " +
                 std::to_string(length));
+  check_mixers(config, recipe_, batch, length, std::is_same_v<T, double>);
   parameters_ = std::make_unique<Parameters<T>>(backend, config, training);
   const int64_t rows = batch * length, d = config.hidden, inner = config.intermediate;
   for (int64_t layer = 0; layer < config.layers; ++layer) {

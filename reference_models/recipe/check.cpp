@@ -111,6 +111,11 @@ void check_rule(const Recipe &recipe, const RecipeRule &rule, const std::string 
 void check_recipe(const Recipe &recipe, const std::string &where) {
   if (!recipe.linears.contains(recipe.default_linear))
     throw Error(where + ".default: " + io::in_quotes(recipe.default_linear) + " is not among its linears");
+  if (recipe.mixers == FormatId::bf16) {
+    Recipe plain = recipe;
+    plain.rules.clear();
+    check_gemm({.unit = plain.resolve("lm_head", 0, 0).bf16_unit}, where + ".mixers");
+  }
   for (size_t i = 0; i < recipe.rules.size(); ++i)
     check_rule(recipe, recipe.rules[i], where + ".rules[" + std::to_string(i) + "]");
   for (const auto &[name, linear] : recipe.linears) {

@@ -306,6 +306,7 @@ Recipe parse_recipe(std::string_view text, const std::string &where) {
   r.text("description", recipe.description);
   r.choice("source", Names<FormatId>(kTypes), recipe.source);
   r.choice("accumulation", Names<Accumulation>(kAccumulations), recipe.accumulation);
+  r.choice("mixers", Names<FormatId>(kTypes), recipe.mixers);
   if (const Json *units = r.find("units")) {
     Reader u(*units, r.at("units"));
     for (auto &[format, unit] : recipe.units) u.text(format.c_str(), unit);
@@ -330,6 +331,17 @@ Recipe parse_recipe(std::string_view text, const std::string &where) {
 }
 
 Recipe load_recipe(const std::string &name_or_path) {
+  constexpr std::string_view kMixers = "+mixers=";
+  if (const size_t at = name_or_path.rfind(kMixers); at != std::string::npos) {
+    Recipe recipe = load_recipe(name_or_path.substr(0, at));
+    const std::string value = name_or_path.substr(at + kMixers.size());
+    if (value != "bf16" && value != "f32")
+      throw Error("recipe " + io::in_quotes(name_or_path) + ": expected +mixers=bf16 or +mixers=f32");
+    recipe.mixers = value == "bf16" ? FormatId::bf16 : FormatId::f32;
+    recipe.name += name_or_path.substr(at);
+    check_recipe(recipe, "recipe " + io::printable(name_or_path));
+    return recipe;
+  }
   const bool path = name_or_path.find('/') != std::string::npos || name_or_path.ends_with(".json");
   if (!path) return parse_recipe(builtin_recipe_json(name_or_path), "recipe " + name_or_path);
   const std::vector<std::byte> bytes = io::read_file(name_or_path);
@@ -356,6 +368,7 @@ std::string to_json(const Recipe &recipe) {
                      {"description", recipe.description},
                      {"source", name_of(Names<FormatId>(kTypes), recipe.source)},
                      {"accumulation", name_of(Names<Accumulation>(kAccumulations), recipe.accumulation)},
+                     {"mixers", name_of(Names<FormatId>(kTypes), recipe.mixers)},
                      {"units", recipe.units},
                      {"linears", linears},
                      {"default", recipe.default_linear},

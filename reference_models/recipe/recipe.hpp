@@ -111,6 +111,9 @@ struct Recipe {
   std::string name = {}, description = {};
   FormatId source = FormatId::bf16;
   Accumulation accumulation = Accumulation::mmasim; ///< of FP4 units
+  /// GLA's recurrence and softmax attention: FP32 throughout, or on tensor cores with BF16 operands and the
+  /// unit of BF16 products (backend/bf16_mixers.hpp).
+  FormatId mixers = FormatId::f32;
   /// Unit by operand format (bf16, nvfp4, mxfp4, mxfp8); {a} and {b} stand for the element formats.
   std::map<std::string, std::string> units = {};
   std::map<std::string, LinearRecipe> linears = {}; ///< by name; what rules speak of
@@ -136,7 +139,8 @@ struct Recipe {
 /// Whether a rule's pattern, in which * stands for any characters, speaks of a role.
 [[nodiscard]] bool matches_role(std::string_view pattern, std::string_view role);
 
-/// A built-in recipe, or a file's where the name has a '/' or ends in ".json". Error with one line otherwise.
+/// A built-in recipe, or a file's where the name has a '/' or ends in ".json". "+mixers=bf16" or "+mixers=f32"
+/// behind it sets that field and stays in the recipe's name. Error with one line otherwise.
 [[nodiscard]] Recipe load_recipe(const std::string &name_or_path);
 /// Makes the recipe keep the first and last so many blocks in its linear "bf16", instead of those its rules
 /// say; below 0: as they say. Error where it has no such linear.

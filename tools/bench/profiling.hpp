@@ -26,6 +26,43 @@ private:
   double begin_;
 };
 
+/// Passes on and adds up, likewise.
+class ProfilingGla final : public models::Bf16Gla {
+public:
+  ProfilingGla(std::unique_ptr<models::Bf16Gla> inner, Profile &profile)
+      : inner_(std::move(inner)), profile_(profile) {}
+  void forward(const float *q, const float *k, const float *v, const float *g, float *o) override {
+    const Stopwatch watch(profile_, "GLA forward, BF16");
+    inner_->forward(q, k, v, g, o);
+  }
+  void backward(const float *g, const float *grad_o, float *dq, float *dk, float *dv, float *dg) override {
+    const Stopwatch watch(profile_, "GLA backward, BF16");
+    inner_->backward(g, grad_o, dq, dk, dv, dg);
+  }
+
+private:
+  std::unique_ptr<models::Bf16Gla> inner_;
+  Profile &profile_;
+};
+
+class ProfilingAttention final : public models::Bf16Attention {
+public:
+  ProfilingAttention(std::unique_ptr<models::Bf16Attention> inner, Profile &profile)
+      : inner_(std::move(inner)), profile_(profile) {}
+  void forward(const float *q, const float *k, const float *v, float *o) override {
+    const Stopwatch watch(profile_, "attention forward, BF16");
+    inner_->forward(q, k, v, o);
+  }
+  void backward(const float *grad_o, float *dq, float *dk, float *dv) override {
+    const Stopwatch watch(profile_, "attention backward, BF16");
+    inner_->backward(grad_o, dq, dk, dv);
+  }
+
+private:
+  std::unique_ptr<models::Bf16Attention> inner_;
+  Profile &profile_;
+};
+
 class ProfilingBackend final : public models::Backend<float> {
 public:
   ProfilingBackend(models::Backend<float> &inner, Profile &profile) : inner_(inner), profile_(profile) {}
@@ -47,6 +84,15 @@ public:
   }
   NVFP4_MODEL_KERNELS(NVFP4_PROFILE)
 #undef NVFP4_PROFILE
+
+  std::unique_ptr<models::Bf16Gla> make_bf16_gla(const models::bf16_gla::Shape &shape,
+                                                 const Unit &unit) override {
+    return std::make_unique<ProfilingGla>(inner_.make_bf16_gla(shape, unit), profile_);
+  }
+  std::unique_ptr<models::Bf16Attention>
+  make_bf16_attention(const models::tensorcore::AttentionShape &shape, const Unit &unit) override {
+    return std::make_unique<ProfilingAttention>(inner_.make_bf16_attention(shape, unit), profile_);
+  }
 
 private:
   models::Backend<float> &inner_;

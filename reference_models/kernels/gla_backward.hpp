@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+// Gated linear attention, backward: dq, dk, dv, dg from do and what forward saved. The states' gradients and
+// the gates' sums go through a sequence from its end; the rest is computed for all chunks at once.
+#pragma once
+#include "reference_models/kernels/gla.hpp"
+
+namespace nvfp4::models {
+
+/// dS after each chunk, with respect to o of later ones: 0 after the last, and before a chunk
+/// diag(exp(b_n)) dS + sum over i of scale (exp(b_i) q_i)^T do_i. A team takes some value columns of a
+/// stream.
+template <class T> struct GlaStateGradients {
+  GlaShape<T> shape;
+  const T *grad_o, *q, *saved;
+  T *grad_states; // (streams, chunks, key, value)
+
+  [[nodiscard]] int64_t teams() const { return shape.streams() * shape.tile_count(); }
+  [[nodiscard]] int64_t scratch() const { return kGlaChunk * shape.key; }
+
+  template <class Team> NVFP4_INLINE void operator()(const Team &team, int64_t index) const {
+    const auto sh = shape;
+    const int64_t dk = sh.key, dv = sh.value, first = index % sh.tile_count() * kGlaTile;
+    const int64_t width = numerics::min(kGlaTile, dv - first), stream = index / sh.tile_count();
+    T *const qhat = team.scratch;
+    T *ds = grad_states + GlaChunk<T>(sh, stream, sh.chunk_count() - 1).gradient + first;
+    T *const end = ds;
+    const T scale = sh.scale;
+    team.rows(dk, [=](int64_t d, const auto &lane) {
+      lane.each(width, [=](int64_t e) { end[d * dv + e] = T(0); });
+    });
+    for (int64_t chunk = sh.chunk_count() - 1; chunk > 0; --chunk, ds -= dk * dv) {
+      const GlaChunk<T> at(sh, stream, chunk);
+      const View<const T> qc{q + at.keys, sh.heads * dk}, doc{grad_o + at.values + first, sh.heads * dv};
+      const T *const b = saved + at.b, *const last = b + (at.n - 1) * dk, *const after = ds;
+      T *const before = ds - dk * dv;
+      team.rows(at.n, [=](int64_t i, const auto &lane) {
+        lane.each(dk,
+                  [=](int64_t d) { qhat[i * dk + d] = (qc(i, d) * numerics::exp(b[i * dk + d])) * scale; });
+      });
+      team.rows(dk, [=](int64_t d, const auto &lane) {
+        const T decay = numerics::exp(last[d]);
+        lane.each(width, [=](int64_t e) { before[d * dv + e] = decay * after[d * dv + e]; });
+      });
+      team.matmul(dk, width, at.n, {qhat, 1, dk}, doc, {before, dv}, true);
+    }
+  }
+};
+
+/// dq, dk, dv: through the states before and after the chunk, then between its own tokens. A team a chunk.
+template <class T> struct GlaGradients {
+  GlaShape<T> shape;
+  const T *grad_o, *q, *k, *v, *saved, *grad_states;
+  T *grad_q, *grad_k, *grad_v;
+
+  static constexpr int64_t kEarlier = kGlaChunk - kGlaSub; ///< tokens before the last sub-chunk, at most
+
+  [[nodiscard]] int64_t teams() const { return shape.streams() * shape.chunk_count(); }
+  [[nodiscard]] int64_t scratch() const { return kGlaChunk * kGlaChunk + shape.key * (kGlaChunk + kEarlier); }
+
+  template <class Team> NVFP4_INLINE void operator()(const Team &team, int64_t index) const {
+    const auto sh = shape;
+    const GlaChunk<T> at(sh, index / sh.chunk_count(), index % sh.chunk_count());
+    const int64_t dk = sh.key, dv = sh.value, kd = sh.heads * dk, vd = sh.heads * dv, n = at.n;
+    const View<const T> qc{q + at.keys, kd}, kc{k + at.keys, kd}, vc{v + at.values, vd},
+        doc{grad_o + at.values, vd};
+    const View<T> dqc{grad_q + at.keys, kd}, dkc{grad_k + at.keys, kd}, dvc{grad_v + at.values, vd};
+    const T *const b = saved + at.b, *const a = saved + at.a, *const state = saved + at.state,
+                   *const ds = grad_states + at.gradient, *const last = b + (n - 1) * dk;
+    T *const da = team.scratch;                               // (64, 64)
+    T *const rows = da + kGlaChunk * kGlaChunk;               // (64, dk), later in two:
+    T *const khat = rows, *const qhat = rows + kEarlier * dk; // (48, dk), (16, dk)
+    T *const part = rows + kGlaChunk * dk;                    // (48, dk)
+    const T scale = sh.scale;
+    // through the states
+    team.rows(n, [=](int64_t j, const auto &lane) {
+      lane.each(dk, [=](int64_t d) { rows[j * dk + d] = kc(j, d) * numerics::exp(last[d] - b[j * dk + d]); });
+    });
+    team.matmul(n, dv, dk, {rows, dk}, {ds, dv}, dvc);
+    team.matmul(n, dk, dv, doc, {state, 1, dv}, {rows, dk});
+    team.rows(n, [=](int64_t i, const auto &lane) {
+      lane.each(dk,
+                [=](int64_t d) { dqc(i, d) = (rows[i * dk + d] * numerics::exp(b[i * dk + d])) * scale; });
+    });
+    team.matmul(n, dk, dv, vc, {ds, 1, dv}, {rows, dk});
+    team.rows(n, [=](int64_t j, const auto &lane) {
+      lane.each(dk,
+                [=](int64_t d) { dkc(j, d) = rows[j * dk + d] * numerics::exp(last[d] - b[j * dk + d]); });
+    });
+    // dv_j += A_ij do_i and dA_ij = do_i v_j for j <= i
+    for (int64_t s = 0; s < n; s += kGlaSub)
+      team.matmul(numerics::min(kGlaSub, n - s), dv, n - s, {a + s * kGlaChunk + s, 1, kGlaChunk},
+                  doc.at(s, 0), dvc.at(s, 0), true);
+    team.matmul(n, n, dv, doc, vc.transposed(), {da, kGlaChunk});
+    // a sub-chunk's keys with its own queries, then with later ones; its queries the other way round
+    team.contract(
+        n, dk,
+        [=](int64_t j) {
+          return Range{j, numerics::min((j / kGlaSub + 1) * kGlaSub, n)};
+        },
+        [=](int64_t j, int64_t d, int64_t i, T acc) {
+          const T e = numerics::exp(b[i * dk + d] - b[j * dk + d]);
+          return numerics::fma(da[i * kGlaChunk + j] * e, qc(i, d), acc);
+        },
+        [=](int64_t j, int64_t d, T acc) { dkc(j, d) = dkc(j, d) + acc * scale; });
+    for (int64_t s = kGlaSub; s < n; s += kGlaSub) {
+      const int64_t m = numerics::min(kGlaSub, n - s);
+      const T *const das = da + s * kGlaChunk, *const ref = b + (s - 1) * dk;
+      team.rows(s, [=](int64_t j, const auto &lane) {
+        lane.each(dk,
+                  [=](int64_t d) { khat[j * dk + d] = kc(j, d) * numerics::exp(ref[d] - b[j * dk + d]); });
+      });
+      team.rows(m, [=](int64_t i, const auto &lane) {
+        lane.each(dk, [=](int64_t d) {
+          qhat[i * dk + d] = qc(s + i, d) * numerics::exp(b[(s + i) * dk + d] - ref[d]);
+        });
+      });
+      team.matmul(m, dk, s, {das, kGlaChunk}, {khat, dk}, {part, dk});
+      team.rows(m, [=](int64_t i, const auto &lane) {
+        lane.each(dk, [=](int64_t d) {
+          const T e = numerics::exp(b[(s + i) * dk + d] - ref[d]);
+          dqc(s + i, d) = dqc(s + i, d) + (part[i * dk + d] * e) * scale;
+        });
+      });
+      team.matmul(s, dk, m, {das, 1, kGlaChunk}, {qhat, dk}, {part, dk});
+      team.rows(s, [=](int64_t j, const auto &lane) {
+        lane.each(dk, [=](int64_t d) {
+          dkc(j, d) = dkc(j, d) + (part[j * dk + d] * numerics::exp(ref[d] - b[j * dk + d])) * scale;
+        });
+      });
+    }
+    team.contract(
+        n, dk,
+        [=](int64_t i) {
+          return Range{i / kGlaSub * kGlaSub, i + 1};
+        },
+        [=](int64_t i, int64_t d, int64_t j, T acc) {
+          const T e = numerics::exp(b[i * dk + d] - b[j * dk + d]);
+          return numerics::fma(da[i * kGlaChunk + j] * e, kc(j, d), acc);
+        },
+        [=](int64_t i, int64_t d, T acc) { dqc(i, d) = dqc(i, d) + acc * scale; });
+  }
+};
+
+/// dg_t = sum over i >= t of (q_i dq_i - k_i dk_i), as in fla, from the last token on. A team takes some key
+/// columns of a stream.
+template <class T> struct GlaGateGradients {
+  GlaShape<T> shape;
+  const T *q, *k, *grad_q, *grad_k;
+  T *grad_g;
+
+  static constexpr int64_t kCols = 32;
+
+  [[nodiscard]] NVFP4_INLINE int64_t across() const { return (shape.key + kCols - 1) / kCols; }
+  [[nodiscard]] int64_t teams() const { return shape.streams() * across(); }
+  [[nodiscard]] int64_t scratch() const { return (kGlaChunk + 1) * kCols; }
+
+  template <class Team> NVFP4_INLINE void operator()(const Team &team, int64_t index) const {
+    const auto sh = shape;
+    const int64_t kd = sh.heads * sh.key, first = index % across() * kCols;
+    const int64_t width = numerics::min(kCols, sh.key - first);
+    T *const terms = team.scratch, *const sums = terms + kGlaChunk * kCols;
+    team.each(width, [=](int64_t d) { sums[d] = T(0); });
+    for (int64_t chunk = sh.chunk_count() - 1; chunk >= 0; --chunk) {
+      const GlaChunk<T> at(sh, index / across(), chunk);
+      const int64_t keys = at.keys + first;
+      const View<const T> qc{q + keys, kd}, kc{k + keys, kd}, dqc{grad_q + keys, kd}, dkc{grad_k + keys, kd};
+      const View<T> dgc{grad_g + keys, kd};
+      team.rows(at.n, [=](int64_t i, const auto &lane) {
+        lane.each(width,
+                  [=](int64_t d) { terms[i * kCols + d] = qc(i, d) * dqc(i, d) - kc(i, d) * dkc(i, d); });
+      });
+      team.each(width, [=](int64_t d) {
+        T sum = sums[d];
+        for (int64_t i = at.n - 1; i >= 0; --i) {
+          sum += terms[i * kCols + d];
+          dgc(i, d) = sum;
+        }
+        sums[d] = sum;
+      });
+    }
+  }
+};
+
+/// dq, dk, dv, dg from do, by three kernels; `saved` is forward's.
+template <class T> struct GlaBackward {
+  GlaShape<T> shape;
+  const T *grad_o, *q, *k, *v;
+  T *grad_q, *grad_k, *grad_v, *grad_g;
+  const T *saved;
+  T *grad_states; // work: shape.states()
+
+  template <class Runner> void run_on(Runner &runner) const {
+    runner.run(GlaStateGradients<T>{shape, grad_o, q, saved, grad_states});
+    runner.run(GlaGradients<T>{shape, grad_o, q, k, v, saved, grad_states, grad_q, grad_k, grad_v});
+    runner.run(GlaGateGradients<T>{shape, q, k, grad_q, grad_k, grad_g});
+  }
+};
+
+} // namespace nvfp4::models
