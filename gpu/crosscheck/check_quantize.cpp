@@ -61,8 +61,9 @@ void compare(Tally &t, const BlockScaled &got, const BlockScaled &want, const st
 struct Case {
   int64_t rows, cols, stride;
 };
-constexpr Case kCases[] = {{1, 16, 16},  {16, 32, 32},   {33, 64, 64},  {48, 96, 100},
-                           {17, 35, 37}, {64, 256, 256}, {130, 48, 48}, {5, 160, 163}};
+constexpr Case kCases[] = {{1, 16, 16},     {16, 32, 32},   {33, 64, 64},  {48, 96, 100},
+                           {17, 35, 37},    {64, 256, 256}, {130, 48, 48}, {5, 160, 163},
+                           {160, 288, 288}, {272, 80, 80},  {64, 33, 33}};
 
 void one(Tally &t, const Convention &c, const QuantizeOptions &options, const Case &shape, int kind,
          uint64_t seed, cuda::DeviceBlockScaled &out) {

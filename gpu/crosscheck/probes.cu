@@ -15,11 +15,18 @@ __global__ void compare_kernel(uint64_t *mismatches, uint64_t *first) {
     // every word with some random bits, and the words near a carry with all that matter
     const uint32_t hash = uint32_t((w * 0x9E3779B97F4A7C15u) >> 32);
     for (int i = 0; i < (rounding == ElementRounding::nearest ? 1 : 4); ++i) {
+      constexpr bool wide = rounding == ElementRounding::sr_exact;
       const uint32_t r8 = i == 0 ? 0 : i == 1 ? 255 : i == 2 ? hash & 255 : 255 - (uint32_t(w) >> 13 & 255);
+      const uint32_t r = !wide    ? r8
+                         : i == 0 ? 0
+                         : i == 1 ? 0xFFFFFFFF
+                         : i == 2 ? hash
+                                  : 0u - (uint32_t(w) << 10);
       const uint32_t want = rounding == ElementRounding::nearest     ? uint32_t(encode(element, y))
-                            : rounding == ElementRounding::sr_carry8 ? uint32_t(encode_carry8(element, y, r8))
-                                                                     : uint32_t(encode_te_sr(y, r8));
-      if (cuda::element_code<element, rounding>(y, r8) != want) {
+                            : rounding == ElementRounding::sr_carry8 ? uint32_t(encode_carry8(element, y, r))
+                            : rounding == ElementRounding::sr_exact ? uint32_t(encode_exact_sr(element, y, r))
+                                                                    : uint32_t(encode_te_sr(y, r));
+      if (cuda::element_code<element, rounding>(y, r) != want) {
         atomicAdd(reinterpret_cast<unsigned long long *>(mismatches), 1ull);
         *first = w << 8 | r8;
       }
@@ -83,6 +90,11 @@ Tally check_elements() {
   t.add(compare<FormatId::e5m2, ElementRounding::nearest>("elements e5m2 nearest, all words"));
   t.add(compare<FormatId::e2m1, ElementRounding::sr_carry8>("elements e2m1 sr_carry8, all words x 4"));
   t.add(compare<FormatId::e2m1, ElementRounding::sr_te>("elements e2m1 sr_te, all words x 4"));
+  t.add(compare<FormatId::e2m1, ElementRounding::sr_exact>("elements e2m1 sr_exact, all words x 4"));
+  t.add(compare<FormatId::e4m3, ElementRounding::sr_carry8>("elements e4m3 sr_carry8, all words x 4"));
+  t.add(compare<FormatId::e4m3, ElementRounding::sr_exact>("elements e4m3 sr_exact, all words x 4"));
+  t.add(compare<FormatId::e5m2, ElementRounding::sr_carry8>("elements e5m2 sr_carry8, all words x 4"));
+  t.add(compare<FormatId::e5m2, ElementRounding::sr_exact>("elements e5m2 sr_exact, all words x 4"));
   return t;
 }
 

@@ -51,22 +51,36 @@ void time_quantize(double copy_rate, int64_t size) {
     bool hadamard = false, given = false;
   };
   using enum ElementRounding;
-  for (const Work &w :
-       {Work{"te", "1x16 nearest, amax included"},
-        Work{"te", "1x16 nearest, amax given", Axis::row, 1, nearest, false, true},
-        Work{"te", "1x16 sr_carry8, amax included", Axis::row, 1, sr_carry8},
-        Work{"te", "1x16 sr_carry8, amax given", Axis::row, 1, sr_carry8, false, true},
-        Work{"te", "1x16 sr_te, amax given", Axis::row, 1, sr_te, false, true},
-        Work{"te", "1x16 sr_exact, amax given", Axis::row, 1, sr_exact, false, true},
-        Work{"te", "16x16 nearest, amax included", Axis::row, 16},
-        Work{"te", "columnwise nearest, amax included", Axis::col},
-        Work{"te", "columnwise, rotated, sr_carry8", Axis::col, 1, sr_carry8, true},
-        Work{"te", "rotated nearest", Axis::row, 1, nearest, true},
-        Work{"torchao", "1x16 nearest, amax included"}, Work{"modelopt", "1x16 nearest, amax included"},
-        Work{"flashinfer", "1x16 nearest, amax given", Axis::row, 1, nearest, false, true},
-        Work{"te-4over6", "1x16 nearest, amax included"}, Work{"ggml", "1x16 nearest"},
-        Work{"mxfp4", "1x32 nearest"}, Work{"mxfp8-e4m3", "1x32 nearest"}, Work{"mxfp8-e5m2", "1x32 nearest"},
-        Work{"mxfp8-e4m3-ceil", "1x32 nearest"}}) {
+  for (const Work &w : {Work{"te", "1x16 nearest, amax included"},
+                        Work{"te", "1x16 nearest, amax given", Axis::row, 1, nearest, false, true},
+                        Work{"te", "1x16 sr_carry8, amax included", Axis::row, 1, sr_carry8},
+                        Work{"te", "1x16 sr_carry8, amax given", Axis::row, 1, sr_carry8, false, true},
+                        Work{"te", "1x16 sr_te, amax given", Axis::row, 1, sr_te, false, true},
+                        Work{"te", "1x16 sr_exact, amax given", Axis::row, 1, sr_exact, false, true},
+                        Work{"te", "16x16 nearest, amax included", Axis::row, 16},
+                        Work{"te", "16x16 columnwise, amax included", Axis::col, 16},
+                        Work{"te", "columnwise nearest, amax included", Axis::col},
+                        Work{"te", "columnwise nearest, amax given", Axis::col, 1, nearest, false, true},
+                        Work{"te", "columnwise sr_carry8, amax given", Axis::col, 1, sr_carry8, false, true},
+                        Work{"te", "rotated nearest, amax included", Axis::row, 1, nearest, true},
+                        Work{"te", "rotated nearest, amax given", Axis::row, 1, nearest, true, true},
+                        Work{"te", "columnwise, rotated, amax included", Axis::col, 1, nearest, true},
+                        Work{"te", "columnwise, rotated, sr_carry8", Axis::col, 1, sr_carry8, true},
+                        Work{"te213", "1x16 nearest, amax given", Axis::row, 1, nearest, false, true},
+                        Work{"compressed-tensors", "1x16 nearest, amax included"},
+                        Work{"torchao", "1x16 nearest, amax included"},
+                        Work{"modelopt", "1x16 nearest, amax included"},
+                        Work{"flashinfer", "1x16 nearest, amax given", Axis::row, 1, nearest, false, true},
+                        Work{"te-4over6", "1x16 nearest, amax included"},
+                        Work{"fouroversix", "16x16 nearest, amax included", Axis::row, 16},
+                        Work{"ggml", "1x16 nearest"},
+                        Work{"mxfp4", "1x32 nearest"},
+                        Work{"mxfp8-e4m3", "1x32 nearest"},
+                        Work{"mxfp8-e5m2", "1x32 nearest"},
+                        Work{"mxfp8-e4m3", "1x32 sr_carry8", Axis::row, 1, sr_carry8},
+                        Work{"mxfp8-e4m3", "columnwise nearest", Axis::col},
+                        Work{"mxfp4-ceil", "1x32 nearest"},
+                        Work{"mxfp8-e4m3-ceil", "1x32 nearest"}}) {
     const Convention &c = find_convention(w.convention);
     QuantizeOptions o;
     o.axis = w.axis;

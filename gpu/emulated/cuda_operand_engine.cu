@@ -50,17 +50,7 @@ public:
   std::unique_ptr<Operand> make_operand() override { return std::make_unique<CudaOperand>(); }
 
   void quantize(std::span<const QuantizeTask> tasks) override {
-    // tasks that read the same tensor follow each other, so that it is rounded to the source type once
-    done_.assign(tasks.size(), false);
-    for (size_t first = 0; first < tasks.size(); ++first) {
-      rounded_from_ = nullptr;
-      for (size_t i = first; i < tasks.size(); ++i) {
-        if (done_[i] || tasks[i].x != tasks[first].x) continue;
-        quantize_one(tasks[i]);
-        done_[i] = true;
-      }
-    }
-    rounded_from_ = nullptr;
+    for (const QuantizeTask &t : tasks) quantize_one(t);
   }
 
   void patch(std::span<const PatchTask> tasks) override {
@@ -88,47 +78,35 @@ public:
     const int64_t lines = o.rows(), width = axis == Axis::row ? cols : rows;
     values_.reserve(lines * width * 4);
     read_values(o, width, values_.as<float>(), nullptr);
-    launch_teams<256>(
-        device_,
-        models::ColumnErrors<float>{
-            lines, width, view(source, x, rows, cols, axis), {values_.as<float>(), width, 1}, means},
-        "ColumnErrors");
+    launch_teams(device_,
+                 models::ColumnErrors<float>{
+                     lines, width, view(source, x, rows, cols, axis), {values_.as<float>(), width, 1}, means},
+                 "ColumnErrors");
     mark("column errors");
   }
 
   void column_maxima(FormatId source, const float *x, int64_t rows, int64_t cols, Axis axis,
                      float *maxima) override {
     const bool along = axis == Axis::row;
-    launch_teams<256>(device_,
-                      models::ColumnMaxima<float>{along ? rows : cols, along ? cols : rows,
-                                                  view(source, x, rows, cols, axis), maxima},
-                      "ColumnMaxima");
+    launch_teams(device_,
+                 models::ColumnMaxima<float>{along ? rows : cols, along ? cols : rows,
+                                             view(source, x, rows, cols, axis), maxima},
+                 "ColumnMaxima");
     mark("column maxima");
   }
 
 private:
-  /// x in the source type: x itself, or a rounded copy, `extra` zeros behind it.
-  const float *rounded(FormatId source, const float *x, int64_t n, int64_t extra) {
-    if (source != FormatId::bf16 && extra == 0) return x;
-    if (rounded_from_ == x && rounded_extra_ >= extra) return rounded_.as<float>();
-    rounded_.reserve((n + extra) * 4);
-    if (source == FormatId::bf16)
-      round_to_bf16(x, n, rounded_.as<float>(), nullptr);
-    else
-      check(cudaMemcpyAsync(rounded_.as<void>(), x, size_t(n) * 4, cudaMemcpyDeviceToDevice, nullptr),
-            "padding a tensor");
-    if (extra > 0)
-      check(cudaMemsetAsync(rounded_.as<float>() + n, 0, size_t(extra) * 4, nullptr), "padding a tensor");
-    rounded_from_ = x;
-    rounded_extra_ = extra;
+  /// x in the source type: x itself, or a rounded copy.
+  const float *rounded(FormatId source, const float *x, int64_t n) {
+    if (source != FormatId::bf16) return x;
+    rounded_.reserve(n * 4);
+    round_to_bf16(x, n, rounded_.as<float>(), nullptr);
     mark("round");
     return rounded_.as<float>();
   }
 
   models::View<const float> view(FormatId source, const float *x, int64_t rows, int64_t cols, Axis axis) {
-    rounded_from_ = nullptr;
-    const float *const data = rounded(source, x, rows * cols, 0);
-    rounded_from_ = nullptr;
+    const float *const data = rounded(source, x, rows * cols);
     return axis == Axis::row ? models::View<const float>{data, cols, 1}
                              : models::View<const float>{data, 1, cols};
   }
@@ -144,13 +122,11 @@ private:
     int64_t rows = task.rows;
     if (recipe.hadamard && task.axis == Axis::col)
       rows = (rows + kHadamardSize - 1) / kHadamardSize * kHadamardSize;
-    const float *const x =
-        rounded(task.source, task.x, task.rows * task.cols, (rows - task.rows) * task.cols);
     out.scaled = true;
     out.fp4_ready = false;
-    std::swap(out.q.panel, panel_); // scratch that all operands share
+    std::swap(out.q.left, left_); // scratch that all operands share
     std::swap(out.q.maxima, maxima_);
-    cuda::quantize(x, rows, task.cols, task.cols, find_convention(recipe.convention),
+    cuda::quantize(task.x, task.rows, task.cols, task.cols, find_convention(recipe.convention),
                    {.axis = task.axis,
                     .block_rows = recipe.block_rows,
                     .rounding = recipe.rounding,
@@ -158,8 +134,9 @@ private:
                     .hadamard = recipe.hadamard,
                     .source = task.source,
                     .threads = 1},
-                   out.q, nullptr);
-    std::swap(out.q.panel, panel_);
+                   out.q, nullptr, nullptr,
+                   {.round_to_bf16 = task.source == FormatId::bf16, .zero_rows = rows - task.rows});
+    std::swap(out.q.left, left_);
     std::swap(out.q.maxima, maxima_);
     mark("quantize");
   }
@@ -236,10 +213,7 @@ private:
   OperandEngineOptions options_;
   DeviceShape device_;
   bool hopper_ = false;
-  DeviceBuffer rounded_, panel_, maxima_, values_;
-  const float *rounded_from_ = nullptr; ///< what rounded_ was made from, within one batch
-  int64_t rounded_extra_ = 0;
-  std::vector<bool> done_;
+  DeviceBuffer rounded_, left_, maxima_, values_;
   PatchWorkspace patches_;
   Lane main_;
   std::array<Stream, kLanes> streams_;

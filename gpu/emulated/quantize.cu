@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The order of a quantization on the device: turn and rotate, maxima, second level, blocks. The blocks of
 // what the fast kernels do not cover are computed here by the shared text, one thread per block.
-#include "gpu/emulated/quantize_detail.cuh"
+#include "gpu/emulated/quantize_tile.cuh"
 
 #include <algorithm>
 
@@ -9,79 +9,6 @@ namespace nvfp4::cuda {
 namespace {
 
 constexpr int kTile = 16, kMaxBlock = 32;
-
-/// y (cols, rows) = x (rows, cols) transposed, through 32 x 32 tiles.
-__global__ void transpose_kernel(const float *x, int64_t rows, int64_t cols, int64_t stride, float *y) {
-  __shared__ float tile[32][33];
-  const int64_t c = int64_t(blockIdx.x) * 32 + threadIdx.x;
-  for (int64_t first = int64_t(blockIdx.y) * 32; first < rows; first += int64_t(gridDim.y) * 32) {
-    __syncthreads();
-    for (int i = int(threadIdx.y); i < 32; i += 8)
-      if (first + i < rows && c < cols) tile[i][threadIdx.x] = x[(first + i) * stride + c];
-    __syncthreads();
-    for (int i = int(threadIdx.y); i < 32; i += 8) {
-      const int64_t r = int64_t(blockIdx.x) * 32 + i;
-      if (r < cols && first + threadIdx.x < rows) y[r * rows + first + threadIdx.x] = tile[threadIdx.x][i];
-    }
-  }
-}
-
-/// rotate16 in FP32 where that is exact: 8 significant bits, exponents at most 12 apart and 4 bits of growth
-/// make 24. False, x untouched, where it is not, or where subnormals, NaN or Inf come near. README.md has the
-/// reasons.
-__device__ inline bool rotate16_fast(float (&x)[kHadamardSize], uint16_t signs) {
-  float y[kHadamardSize];
-  uint32_t low = 0x7FFFFFFF, high = 0;
-#pragma unroll
-  for (int i = 0; i < kHadamardSize; ++i) {
-    const uint32_t w = bit_cast<uint32_t>(x[i]), rounded = (w + 0x7FFF + (w >> 16 & 1)) & 0xFFFF0000u;
-    if ((w & 0x7FFFFFFF) >= 0x7F000000u) high = 0x7FFFFFFF;
-    const uint32_t magnitude = rounded & 0x7FFFFFFF;
-    high = max(high, magnitude);
-    low = min(low, magnitude == 0 ? 0x7FFFFFFFu : magnitude);
-    y[i] = bit_cast<float>(rounded ^ (uint32_t(signs >> i & 1) << 31));
-  }
-  if (high >= 0x7E000000u || low < 0x10000000u || (high != 0 && (high >> 23) - (low >> 23) > 12))
-    return false;
-#pragma unroll
-  for (int step = 1; step < kHadamardSize; step *= 2)
-#pragma unroll
-    for (int i = 0; i < kHadamardSize; ++i)
-      if ((i & step) == 0) {
-        const float a = y[i], b = y[i + step];
-        y[i] = a + b;
-        y[i + step] = a - b;
-      }
-#pragma unroll
-  for (int i = 0; i < kHadamardSize; ++i) {
-    const uint32_t w = bit_cast<uint32_t>(y[i] == 0.0f ? 0.0f : y[i] * 0.25f);
-    x[i] = bit_cast<float>((w + 0x7FFF + (w >> 16 & 1)) & 0xFFFF0000u);
-  }
-  return true;
-}
-
-/// Rotates groups of 16 along k, from x to the dense y (they may be the same).
-__global__ void rotate_kernel(const float *x, int64_t rows, int64_t k, int64_t stride, bool vectors,
-                              uint16_t signs, float *y) {
-  const int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x, groups = k / kHadamardSize;
-  if (i >= rows * groups) return;
-  const int64_t r = i / groups, at = i % groups * kHadamardSize;
-  float g[kHadamardSize];
-  const float *const from = x + r * stride + at;
-#pragma unroll
-  for (int j = 0; j < kHadamardSize; j += 4) {
-    if (vectors) {
-      const float4 v = *reinterpret_cast<const float4 *>(from + j);
-      g[j] = v.x, g[j + 1] = v.y, g[j + 2] = v.z, g[j + 3] = v.w;
-    } else {
-      g[j] = from[j], g[j + 1] = from[j + 1], g[j + 2] = from[j + 2], g[j + 3] = from[j + 3];
-    }
-  }
-  if (!rotate16_fast(g, signs)) rotate16(g, signs);
-#pragma unroll
-  for (int j = 0; j < kHadamardSize; j += 4) // y is dense with k a multiple of 16
-    *reinterpret_cast<float4 *>(y + r * k + at + j) = make_float4(g[j], g[j + 1], g[j + 2], g[j + 3]);
-}
 
 __device__ inline void merge_into(AmaxWords *to, const Amax &a) {
   atomicMax(&to->word, a.word);
@@ -130,40 +57,32 @@ __global__ void amax_kernel(const float *x, int64_t rows, int64_t k, int64_t str
   if (threadIdx.x % 32 == 0 && (a.nan || a.number)) merge_into(out, a);
 }
 
-/// The maximum of every 16 x block tile; a half-warp per tile, a row per lane.
-__global__ void tile_maxima_kernel(const float *x, int64_t rows, int64_t k, int64_t stride, int block,
-                                   AmaxNan nan, uint32_t *out) {
-  const int64_t columns = (k + block - 1) / block, tiles = (rows + kTile - 1) / kTile * columns;
-  const int64_t tile = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) / kTile, lane = threadIdx.x % kTile;
+/// The maximum of every column, a thread each; grid.y strides over rows.
+__global__ void column_maxima_kernel(const float *x, int64_t rows, int64_t cols, int64_t stride,
+                                     AmaxWords *out) {
+  const int64_t c = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (c >= cols) return;
   Amax a;
-  if (tile < tiles) {
-    const int64_t r = tile / columns * kTile + lane, from = tile % columns * block;
-    if (r < rows)
-      for (int64_t i = from; i < min(k, from + block); ++i) a.add(x[r * stride + i]);
-  }
-  uint32_t flags = uint32_t(a.nan) | uint32_t(a.number) << 1;
-  for (int d = 1; d < kTile; d *= 2) {
-    a.word = max(a.word, __shfl_xor_sync(0xFFFFFFFF, a.word, d));
-    flags |= __shfl_xor_sync(0xFFFFFFFF, flags, d);
-  }
-  a.nan = (flags & 1) != 0;
-  a.number = (flags & 2) != 0;
-  if (lane == 0 && tile < tiles) out[tile] = bit_cast<uint32_t>(a.value(nan));
+  for (int64_t r = blockIdx.y; r < rows; r += gridDim.y) a.add(x[r * stride + c]);
+  merge_into(&out[c], a);
 }
 
 /// Where the second level comes from.
 enum class GlobalFrom : uint8_t { maxima, amax, device_amax, word };
 
-__global__ void globals_kernel(Rule rule, FormatId source, GlobalFrom from, float given,
+/// `rounds`: the maxima are of a matrix that is rounded to BF16 afterwards, which commutes with a maximum.
+__global__ void globals_kernel(Rule rule, FormatId source, GlobalFrom from, float given, bool rounds,
                                const float *device_amax, const AmaxWords *maxima, int64_t count,
                                GlobalScale *out) {
   const int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i >= count) return;
-  out[i] = from == GlobalFrom::word   ? global_from_word(rule, given)
-           : from == GlobalFrom::amax ? global_from_amax(rule, given, source)
-           : from == GlobalFrom::maxima
-               ? global_from_amax(rule, maxima[i].amax().value(rule.amax_nan), source)
-               : global_from_amax(rule, *device_amax, source);
+  float amax = given;
+  if (from == GlobalFrom::device_amax) amax = *device_amax;
+  if (from == GlobalFrom::maxima) {
+    amax = maxima[i].amax().value(rule.amax_nan);
+    if (rounds) amax = bf16_low(bf16_pair(amax, 0.0f));
+  }
+  out[i] = from == GlobalFrom::word ? global_from_word(rule, given) : global_from_amax(rule, amax, source);
 }
 
 __device__ inline uint32_t random_bits(const QuantizeJob &job, int64_t r, int64_t i) {
@@ -172,45 +91,73 @@ __device__ inline uint32_t random_bits(const QuantizeJob &job, int64_t r, int64_
   return job.rounding == ElementRounding::sr_exact ? job.key.bits32(index) : job.key.bits8(index);
 }
 
+/// Values [first, first + width) of output row r, as the job wants them.
+__device__ void read_block(const TileJob &t, int64_t r, int64_t first, int width, float (&x)[kMaxBlock]) {
+  for (int i = 0; i < width; ++i) {
+    const int64_t k = first + i;
+    const float v = !t.turned       ? t.job.x[r * t.job.stride + k]
+                    : k < t.present ? t.job.x[k * t.job.stride + r]
+                                    : 0.0f;
+    x[i] = t.rounds && !t.rotates ? bf16_low(bf16_pair(v, 0.0f)) : v;
+  }
+  if (!t.rotates) return; // k is a multiple of 16, and so are blocks
+  for (int i = 0; i < width; i += kHadamardSize) {
+    float group[kHadamardSize];
+    for (int j = 0; j < kHadamardSize; ++j) group[j] = x[i + j];
+    rotate16(group, t.signs);
+    for (int j = 0; j < kHadamardSize; ++j) x[i + j] = group[j];
+  }
+}
+
 /// Codes of one candidate scale; the error where four-over-six asks for it. As emulator/quantize/strip.hpp.
 template <int strip>
-__device__ float encode_block(const QuantizeJob &job, const GlobalScale &global, int64_t first_row, int rows,
+__device__ float encode_block(const TileJob &t, const GlobalScale &global, int64_t first_row, int rows,
                               int64_t first, int width, const BlockScale &scale,
                               uint8_t (&codes)[strip][kMaxBlock]) {
+  const Rule &rule = t.job.rule;
   float sums[strip] = {};
-  for (int r = 0; r < rows; ++r)
+  for (int r = 0; r < rows; ++r) {
+    float x[kMaxBlock];
+    read_block(t, first_row + r, first, width, x);
     for (int i = 0; i < width; ++i) {
-      const float x = job.x[(first_row + r) * job.stride + first + i];
       codes[r][i] =
-          encode_element(job.rule, x, scale, job.rounding, random_bits(job, first_row + r, first + i));
-      if (job.rule.four_over_six != FourOverSix::off)
-        sums[r] = add_error(job.rule, sums[r], codes[r][i], x, scale, global.amax);
+          encode_element(rule, x[i], scale, t.job.rounding, random_bits(t.job, first_row + r, first + i));
+      if (rule.four_over_six != FourOverSix::off)
+        sums[r] = add_error(rule, sums[r], codes[r][i], x[i], scale, global.amax);
     }
+  }
   for (int half = strip / 2; half > 0; half /= 2)
     for (int i = 0; i < half; ++i) sums[i] = sums[i] + sums[i + half];
   return sums[0];
 }
 
-/// One thread per block of 1 or 16 rows, by the definition.
-template <int strip> __global__ void definition_kernel(const __grid_constant__ QuantizeJob job) {
+/// Block `index` of 1 or 16 rows by the definition.
+template <int strip> __device__ void define_block(const TileJob &t, int64_t index) {
+  const QuantizeJob &job = t.job;
   const Rule &rule = job.rule;
-  const int64_t index = int64_t(blockIdx.x) * blockDim.x + threadIdx.x, columns = job.scale_cols();
-  if (index >= (job.rows + strip - 1) / strip * columns) return;
+  const int64_t columns = job.scale_cols();
   const int64_t first_row = index / columns * strip, b = index % columns, first = b * rule.block;
   const int rows = int(min(int64_t(strip), job.rows - first_row)),
             width = int(min(int64_t(rule.block), job.k - first));
   Amax amax;
-  for (int r = 0; r < rows; ++r)
-    for (int i = 0; i < width; ++i) amax.add(job.x[(first_row + r) * job.stride + first + i]);
+  for (int r = 0; r < rows; ++r) {
+    float x[kMaxBlock];
+    read_block(t, first_row + r, first, width, x);
+    for (int i = 0; i < width; ++i) amax.add(x[i]);
+  }
   const GlobalScale global = job.globals[rule.per_row ? first_row : 0];
   const float bmax = amax.value(rule.amax_nan);
+  if (job.maxima != nullptr) {
+    atomicMax(bmax == bmax ? &job.maxima->number : &job.maxima->nan, 1u);
+    if (bmax == bmax) atomicMax(&job.maxima->word, bit_cast<uint32_t>(bmax));
+  }
   uint8_t codes[strip][kMaxBlock] = {};
   BlockScale scale = block_scale(rule, bmax, global, job.source);
-  const float error = encode_block<strip>(job, global, first_row, rows, first, width, scale, codes);
+  const float error = encode_block<strip>(t, global, first_row, rows, first, width, scale, codes);
   if (rule.four_over_six != FourOverSix::off) {
     uint8_t wider[strip][kMaxBlock] = {};
     const BlockScale four = block_scale(rule, bmax, global, job.source, true);
-    if (encode_block<strip>(job, global, first_row, rows, first, width, four, wider) < error) {
+    if (encode_block<strip>(t, global, first_row, rows, first, width, four, wider) < error) {
       scale = four;
       for (int r = 0; r < strip; ++r)
         for (int i = 0; i < kMaxBlock; ++i) codes[r][i] = wider[r][i];
@@ -225,6 +172,14 @@ template <int strip> __global__ void definition_kernel(const __grid_constant__ Q
     else
       for (int i = 0; i < rule.block; ++i) to[i] = codes[r][i];
   }
+}
+
+/// All blocks, or those that tiles left.
+template <int strip> __global__ void definition_kernel(const __grid_constant__ TileJob t, int64_t blocks) {
+  const QuantizeJob &job = t.job;
+  const int64_t count = job.left == nullptr ? blocks : job.left[0], step = int64_t(gridDim.x) * blockDim.x;
+  for (int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; i < count; i += step)
+    define_block<strip>(t, job.left == nullptr ? i : job.left[1 + i]);
 }
 
 void find_maxima(const float *x, int64_t rows, int64_t k, int64_t stride, bool per_row, DeviceBuffer &maxima,
@@ -269,33 +224,69 @@ BlockScaled describe(int64_t rows, int64_t cols, int64_t stride, const Conventio
 
 } // namespace
 
+namespace {
+
+void find_column_maxima(const TileJob &t, DeviceBuffer &maxima, cudaStream_t stream) {
+  const int64_t cols = t.job.rows;
+  maxima.reserve(cols * int64_t(sizeof(AmaxWords)));
+  check(cudaMemsetAsync(maxima.as<void>(), 0, size_t(cols) * sizeof(AmaxWords), stream), "clearing maxima");
+  if (cols * t.present == 0) return;
+  column_maxima_kernel<<<dim3(blocks_for(cols, 128), unsigned(std::min<int64_t>(t.present, 64))), 128, 0,
+                         stream>>>(t.job.x, t.present, cols, t.job.stride, maxima.as<AmaxWords>());
+  check_launch("column_maxima_kernel");
+}
+
+void define_blocks(const TileJob &t, int64_t blocks, cudaStream_t stream) {
+  // what tiles left is usually nothing, and known to the device only
+  const unsigned most = t.job.left == nullptr ? 1u << 20 : 512;
+  const unsigned grid = unsigned(std::min<int64_t>(most, (blocks + 63) / 64));
+  if (t.job.block_rows == kTile)
+    definition_kernel<kTile><<<grid, 64, 0, stream>>>(t, blocks);
+  else
+    definition_kernel<1><<<grid, 64, 0, stream>>>(t, blocks);
+  check_launch("definition_kernel");
+}
+
+} // namespace
+
 void quantize(const float *x, int64_t rows, int64_t cols, int64_t stride, const Convention &convention,
               const QuantizeOptions &options, DeviceBlockScaled &out, cudaStream_t stream,
-              const float *device_amax) {
+              const float *device_amax, const Intake &intake) {
   const Rule &rule = convention.rule;
-  out.info = describe(rows, cols, stride, convention, options);
+  const int64_t padded_rows = rows + intake.zero_rows;
+  if (intake.zero_rows != 0 && (intake.zero_rows < 0 || options.axis != Axis::col))
+    throw Error("cuda::quantize: rows of zeros are for Axis::col, got " + std::to_string(intake.zero_rows));
+  out.info = describe(padded_rows, cols, stride, convention, options);
   if (device_amax != nullptr &&
       (options.global_amax || options.global_scale || rule.per_row || rule.global == GlobalRule::none))
     throw Error("cuda::quantize: device_amax goes with conventions that take an amax, and without another");
   const BlockScaled &info = out.info;
-  const bool turned = options.axis == Axis::col;
-  const float *source = x;
-  if (turned || options.hadamard) out.panel.reserve(info.rows * info.k * 4);
-  if (turned && rows * cols > 0) {
-    const dim3 grid(blocks_for(cols, 32), unsigned(std::min<int64_t>((rows + 31) / 32, 65535)));
-    transpose_kernel<<<grid, dim3(32, 8), 0, stream>>>(x, rows, cols, stride, out.panel.as<float>());
-    check_launch("transpose_kernel");
-    source = out.panel.as<float>();
-    stride = info.k;
-  }
-  if (options.hadamard && info.rows * info.k > 0) {
-    rotate_kernel<<<blocks_for(info.rows * info.k / kHadamardSize, 128), 128, 0, stream>>>(
-        source, info.rows, info.k, stride, stride % 4 == 0 && reinterpret_cast<uintptr_t>(source) % 16 == 0,
-        options.sign_mask, out.panel.as<float>());
-    check_launch("rotate_kernel");
-    source = out.panel.as<float>();
-    stride = info.k;
-  }
+  const bool turned = options.axis == Axis::col, tiled = options.layout == ScaleLayout::tiled_128x4;
+  TileJob t{.job = {.rule = rule,
+                    .rounding = options.rounding,
+                    .key = options.key,
+                    .source = options.source,
+                    .random_by_column = turned,
+                    .tiled_scales = tiled,
+                    .block_rows = info.block_rows,
+                    .x = x,
+                    .rows = info.rows,
+                    .k = info.k,
+                    .stride = stride,
+                    .padded_k = info.padded_k,
+                    .globals = nullptr,
+                    .codes = nullptr,
+                    .scales = nullptr,
+                    .maxima = nullptr,
+                    .left = nullptr},
+            .turned = turned,
+            .rounds = intake.round_to_bf16,
+            .rotates = options.hadamard,
+            .aligned = stride % 4 == 0 && reinterpret_cast<uintptr_t>(x) % 16 == 0,
+            .signs = options.sign_mask,
+            .present = rows};
+  QuantizeJob &job = t.job;
+  const bool empty = info.rows * info.k == 0;
 
   out.per_row = rule.per_row;
   const int64_t count = rule.per_row ? info.rows : 1;
@@ -305,63 +296,53 @@ void quantize(const float *x, int64_t rows, int64_t cols, int64_t stride, const 
                                                    : GlobalFrom::maxima;
   out.globals.reserve(std::max<int64_t>(count, 1) * int64_t(sizeof(GlobalScale)));
   const auto write_globals = [&](bool find) {
-    if (find) find_maxima(source, info.rows, info.k, stride, rule.per_row, out.maxima, stream);
+    if (find && t.rotates) {
+      out.maxima.reserve(int64_t(sizeof(AmaxWords)));
+      check(cudaMemsetAsync(out.maxima.as<void>(), 0, sizeof(AmaxWords), stream), "clearing maxima");
+      rotated_maximum(t, out.maxima.as<AmaxWords>(), stream);
+    } else if (find && rule.per_row && turned) {
+      find_column_maxima(t, out.maxima, stream);
+    } else if (find) {
+      find_maxima(x, rows, cols, stride, rule.per_row, out.maxima, stream);
+    }
     if (count == 0) return;
     globals_kernel<<<blocks_for(count, 128), 128, 0, stream>>>(
         rule, options.source, from, options.global_scale.value_or(options.global_amax.value_or(0.0f)),
-        device_amax, out.maxima.as<AmaxWords>(), count, out.globals.as<GlobalScale>());
+        t.rounds && !t.rotates, device_amax, out.maxima.as<AmaxWords>(), count,
+        out.globals.as<GlobalScale>());
     check_launch("globals_kernel");
   };
   // without a second level the maximum is only reported, and the fast kernels find it on their way
-  const bool reported_only = rule.global == GlobalRule::none && !rule.per_row && info.rows * info.k > 0;
+  const bool reported_only = rule.global == GlobalRule::none && !rule.per_row && !empty;
   if (!reported_only) write_globals(from == GlobalFrom::maxima);
 
-  const bool tiled = options.layout == ScaleLayout::tiled_128x4;
   const int64_t scale_bytes =
       tiled ? scale_size_128x4(info.rows, info.scale_cols()) : info.rows * info.scale_cols();
   out.codes.reserve(info.rows * info.row_bytes());
   out.scales.reserve(scale_bytes);
   if (tiled && scale_bytes > 0)
     check(cudaMemsetAsync(out.scales.as<void>(), 0, size_t(scale_bytes), stream), "clearing scales");
-  const int64_t blocks = (info.rows + info.block_rows - 1) / info.block_rows * info.scale_cols();
-  if (blocks == 0) return;
-  QuantizeJob job{rule,
-                  options.rounding,
-                  options.key,
-                  options.source,
-                  turned,
-                  tiled,
-                  info.block_rows,
-                  source,
-                  info.rows,
-                  info.k,
-                  stride,
-                  info.padded_k,
-                  out.globals.as<GlobalScale>(),
-                  nullptr,
-                  out.codes.as<uint8_t>(),
-                  out.scales.as<uint8_t>(),
-                  nullptr};
-  if (info.block_rows == kTile && rule.four_over_six == FourOverSix::off && rule.scaling != Scaling::search) {
-    out.maxima.reserve(blocks * 4);
-    tile_maxima_kernel<<<blocks_for(blocks * kTile, 128), 128, 0, stream>>>(
-        source, info.rows, info.k, stride, info.block, rule.amax_nan, out.maxima.as<uint32_t>());
-    check_launch("tile_maxima_kernel");
-    job.tile_maxima = out.maxima.as<uint32_t>();
-  }
+  if (empty) return;
+  job.globals = out.globals.as<GlobalScale>();
+  job.codes = out.codes.as<uint8_t>();
+  job.scales = out.scales.as<uint8_t>();
   if (reported_only) {
     out.maxima.reserve(int64_t(sizeof(AmaxWords)));
     check(cudaMemsetAsync(out.maxima.as<void>(), 0, sizeof(AmaxWords), stream), "clearing maxima");
     job.maxima = out.maxima.as<AmaxWords>();
   }
-  const bool done = quantize_fast(job, stream);
-  if (reported_only) write_globals(!done);
-  if (done) return;
-  if (info.block_rows == kTile)
-    definition_kernel<kTile><<<blocks_for(blocks, 64), 64, 0, stream>>>(job);
-  else
-    definition_kernel<1><<<blocks_for(blocks, 128), 128, 0, stream>>>(job);
-  check_launch("definition_kernel");
+  const bool as_it_is = !t.turned && !t.rotates && !t.rounds;
+  if (!as_it_is || !quantize_fast(job, stream)) {
+    const int64_t blocks = (info.rows + info.block_rows - 1) / info.block_rows * info.scale_cols();
+    if (tiles_cover(t) && blocks < int64_t{1} << 32) {
+      out.left.reserve((blocks + 1) * int64_t(sizeof(uint32_t)));
+      job.left = out.left.as<uint32_t>();
+      check(cudaMemsetAsync(job.left, 0, sizeof(uint32_t), stream), "clearing a list");
+      quantize_tiles(t, stream);
+    }
+    define_blocks(t, blocks, stream);
+  }
+  if (reported_only) write_globals(false);
 }
 
 void amax(const float *x, int64_t rows, int64_t cols, int64_t stride, float *out, DeviceBuffer &scratch,

@@ -15,8 +15,8 @@ struct DeviceBlockScaled {
   DeviceBuffer codes;   ///< (rows, padded_k)
   DeviceBuffer scales;  ///< (rows, padded_k / block), or 128x4 tiles
   DeviceBuffer globals; ///< GlobalScale: one, or one per row where the convention scales rows
-  DeviceBuffer maxima;  ///< scratch: maxima of the tensor, of rows, of tiles
-  DeviceBuffer panel;   ///< scratch: the transposed or rotated matrix
+  DeviceBuffer maxima;  ///< scratch: maxima of the tensor or of rows
+  DeviceBuffer left;    ///< scratch: blocks that the definition computes
   bool per_row = false;
 
   /// What a product reads; the scales must be linear.
@@ -28,12 +28,18 @@ struct DeviceBlockScaled {
   [[nodiscard]] BlockScaled download(cudaStream_t stream) const;
 };
 
+/// What is done to x before anything else.
+struct Intake {
+  bool round_to_bf16 = false; ///< NaN becomes 0x7FFF0000
+  int64_t zero_rows = 0;      ///< rows of +0 after those of x, which need not be there; for Axis::col
+};
+
 /// Quantizes x (rows, cols), `stride` elements from row to row, on the stream. Options are
 /// emulator/quantize's with the same refusals; `threads` is not read. device_amax, when given, is the amax in
 /// device memory (options.global_amax and global_scale must be empty then). Nothing is waited for.
 void quantize(const float *x, int64_t rows, int64_t cols, int64_t stride, const Convention &convention,
               const QuantizeOptions &options, DeviceBlockScaled &out, cudaStream_t stream,
-              const float *device_amax = nullptr);
+              const float *device_amax = nullptr, const Intake &intake = {});
 
 /// Writes emulator/quantize/global_alpha.hpp's factor of two operands to device memory, from their
 /// device-resident globals, by the rule that their conventions imply (AlphaRule::by_convention).

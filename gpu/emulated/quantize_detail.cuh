@@ -14,7 +14,7 @@ struct AmaxWords {
   [[nodiscard]] NVFP4_HD Amax amax() const { return {word, nan != 0, number != 0}; }
 };
 
-/// One quantization as kernels see it: x is already turned and rotated, rows along k.
+/// One quantization as kernels see it: rows along k.
 struct QuantizeJob {
   Rule rule;
   ElementRounding rounding;
@@ -25,10 +25,10 @@ struct QuantizeJob {
   int block_rows;
   const float *x;
   int64_t rows, k, stride, padded_k;
-  const GlobalScale *globals;  ///< one, or one per row
-  const uint32_t *tile_maxima; ///< (row tiles, blocks) of 16x16 tiles for the fast path, else null
+  const GlobalScale *globals; ///< one, or one per row
   uint8_t *codes, *scales;
   AmaxWords *maxima; ///< where the tensor's maximum goes when no scale depends on it, else null
+  uint32_t *left;    ///< blocks that the tiles leave to the definition: their count, then their numbers
 
   [[nodiscard]] NVFP4_HD int64_t scale_cols() const { return padded_k / rule.block; }
   [[nodiscard]] NVFP4_HD int64_t scale_at(int64_t r, int64_t b) const {
@@ -39,7 +39,50 @@ struct QuantizeJob {
   }
 };
 
-/// Runs the fast kernels where they cover the job; false where they do not.
+/// A job whose matrix is still as it lies in memory. Kernels turn, round and rotate on their way.
+struct TileJob {
+  QuantizeJob job; ///< x and stride are those of the source
+  bool turned;     ///< the source is (k, rows)
+  bool rounds;     ///< to BF16 first
+  bool rotates;
+  bool aligned; ///< rows of the source begin on 16-byte boundaries
+  uint16_t signs;
+  int64_t present; ///< elements along k that exist, for a turned source; the rest are +0
+};
+
+/// True where the tile kernels can run the job: whole blocks.
+[[nodiscard]] bool tiles_cover(const TileJob &t);
+/// All blocks; those whose scale FP32 arithmetic does not settle are only listed in job.left.
+void quantize_tiles(const TileJob &t, cudaStream_t stream);
+/// Merges the maximum of the rotated matrix into *out.
+void rotated_maximum(const TileJob &t, AmaxWords *out, cudaStream_t stream);
+
+constexpr uint32_t kAllLanes = 0xFFFFFFFF;
+
+/// The tensor's maximum from those of blocks. A NaN block makes it NaN exactly where NaN elements would: see
+/// Amax::value.
+__device__ inline void report_maximum(AmaxWords *to, float bmax, bool counts) {
+  const bool nan = bmax != bmax;
+  const uint32_t word = __reduce_max_sync(kAllLanes, nan || !counts ? 0 : bit_cast<uint32_t>(bmax));
+  const uint32_t nans = __ballot_sync(kAllLanes, nan && counts),
+                 numbers = __ballot_sync(kAllLanes, !nan && counts);
+  if (threadIdx.x % 32 != 0) return;
+  const volatile AmaxWords *const seen = to; // most warps find a larger one there and spare the atomics
+  if (word > seen->word) atomicMax(&to->word, word);
+  if (nans != 0 && seen->nan == 0) atomicMax(&to->nan, 1u);
+  if (numbers != 0 && seen->number == 0) atomicMax(&to->number, 1u);
+}
+
+/// Everything that the arithmetic of a rule reads; e4m3_max compared as a number.
+[[nodiscard]] inline bool same_arithmetic(const Rule &a, const Rule &b) {
+  return a.element == b.element && a.scale == b.scale && a.block == b.block && a.e4m3_max == b.e4m3_max &&
+         a.amax_nan == b.amax_nan && a.global == b.global && a.per_row == b.per_row && a.order == b.order &&
+         a.scale_rounding == b.scale_rounding && a.scaling == b.scaling &&
+         a.zero_multiplier == b.zero_multiplier && a.negative_zero == b.negative_zero &&
+         a.nan_code == b.nan_code && a.four_over_six == b.four_over_six && a.flush == b.flush;
+}
+
+/// Runs the kernels for flat matrices where they cover the job; false where they do not.
 [[nodiscard]] bool quantize_fast(const QuantizeJob &job, cudaStream_t stream);
 
 } // namespace nvfp4::cuda

@@ -48,15 +48,73 @@ __device__ inline uint32_t te_code(float y, uint32_t r8) {
   return (bit_cast<uint32_t>(__fadd_rz(capped, m)) & 7) | bit_cast<uint32_t>(y) >> 31 << 3;
 }
 
+/// encode_exact_sr for E2M1: what is cut off, as a 32-bit fraction of the step, carries or does not. y is not
+/// NaN.
+__device__ inline uint32_t exact_code(float y, uint32_t r32) {
+  const float t = fminf(fabsf(y), 6.0f);
+  const bool two = t >= 2.0f, four = t >= 4.0f;
+  const float m = four ? 16777224.0f : two ? 8388610.0f : 4194304.0f;
+  const float kept = __fadd_rz(t, m);
+  const float rest = __fadd_rn(t, -__fadd_rn(kept, -m)); // both exact
+  const uint32_t fraction = __float2uint_rz(rest * (four ? 0x1p31f : two ? 0x1p32f : 0x1p33f));
+  const uint32_t carry = fraction + r32 < r32 ? 1 : 0;
+  return ((bit_cast<uint32_t>(kept) & 7) + carry) | bit_cast<uint32_t>(y) >> 31 << 3;
+}
+
+/// The binade of an element of E4M3 or E5M2: t, at most the largest value, is n steps of 2^(field - 127 -
+/// mantissa), and its code n more than `base`.
+template <FormatId element> struct Binade {
+  static constexpr int mantissa = element == FormatId::e4m3 ? 3 : 2,
+                       least = element == FormatId::e4m3 ? 121 : 113;
+  float t;
+  uint32_t field, base;
+
+  __device__ explicit Binade(float y) {
+    t = fminf(fabsf(y), element == FormatId::e4m3 ? 448.0f : 57344.0f);
+    field = max(bit_cast<uint32_t>(t) >> 23, uint32_t(least));
+    base = (field - least) << mantissa;
+  }
+  /// A power of two whose ulp is the step divided by 2^bits.
+  [[nodiscard]] __device__ float magic(int bits) const {
+    return bit_cast<float>((field + uint32_t(23 - mantissa - bits)) << 23);
+  }
+};
+
+/// encode_carry8 for E4M3 and E5M2. y is not NaN.
+template <FormatId element> __device__ inline uint32_t wide_carry8_code(float y, uint32_t r8) {
+  const Binade<element> b(y);
+  const float m = b.magic(8);
+  const uint32_t parts = bit_cast<uint32_t>(__fadd_rz(b.t, m)) - bit_cast<uint32_t>(m);
+  return (b.base + ((parts + r8) >> 8)) | bit_cast<uint32_t>(y) >> 31 << 7;
+}
+
+/// encode_exact_sr for E4M3 and E5M2. y is not NaN.
+template <FormatId element> __device__ inline uint32_t wide_exact_code(float y, uint32_t r32) {
+  const Binade<element> b(y);
+  const float m = b.magic(0), kept = __fadd_rz(b.t, m);
+  const float rest = __fadd_rn(b.t, -__fadd_rn(kept, -m));                               // both exact
+  const float per_step = bit_cast<float>((286u + uint32_t(b.mantissa) - b.field) << 23); // 2^32 / step
+  const uint32_t carry = __float2uint_rz(rest * per_step) + r32 < r32 ? 1 : 0;
+  const uint32_t steps = bit_cast<uint32_t>(kept) - bit_cast<uint32_t>(m);
+  return (b.base + steps + carry) | bit_cast<uint32_t>(y) >> 31 << 7;
+}
+
 /// Any rounding of an element that is not NaN.
 template <FormatId element, ElementRounding rounding>
 __device__ inline uint32_t element_code(float y, uint32_t random) {
   if constexpr (rounding == ElementRounding::nearest) return nearest_code<element>(y);
   if constexpr (rounding == ElementRounding::sr_te) return te_code(y, random);
-  if constexpr (rounding == ElementRounding::sr_exact) return uint32_t(encode_exact_sr(element, y, random));
-  if constexpr (rounding == ElementRounding::sr_carry8 && element == FormatId::e2m1)
-    return carry8_code(y, random);
-  return uint32_t(encode_carry8(element, y, random));
+  if constexpr (rounding == ElementRounding::sr_exact) {
+    if constexpr (element == FormatId::e2m1)
+      return exact_code(y, random);
+    else
+      return wide_exact_code<element>(y, random);
+  } else if constexpr (rounding == ElementRounding::sr_carry8) {
+    if constexpr (element == FormatId::e2m1)
+      return carry8_code(y, random);
+    else
+      return wide_carry8_code<element>(y, random);
+  }
 }
 
 } // namespace nvfp4::cuda
