@@ -6,6 +6,8 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
+#include <map>
+#include <mutex>
 #include <utility>
 #include <vector>
 
@@ -71,6 +73,45 @@ public:
 private:
   void *data_ = nullptr;
   int64_t size_ = 0;
+};
+
+/// Memory that is free again for later work of the stream once its owner is gone; nothing waits. It comes
+/// from a pool of the library's own, which keeps what it has: the driver's default pool gives memory back at
+/// every synchronisation and maps it anew afterwards.
+class StreamBuffer {
+public:
+  StreamBuffer(int64_t bytes, cudaStream_t stream) : stream_(stream) {
+    if (bytes > 0)
+      check(cudaMallocFromPoolAsync(&data_, size_t(bytes), pool(), stream), "cudaMallocFromPoolAsync");
+  }
+  ~StreamBuffer() {
+    if (data_ != nullptr) cudaFreeAsync(data_, stream_);
+  }
+  StreamBuffer(const StreamBuffer &) = delete;
+  StreamBuffer &operator=(const StreamBuffer &) = delete;
+  template <class T> [[nodiscard]] T *as() const { return static_cast<T *>(data_); }
+
+private:
+  /// Of the current device, made at its first use.
+  static cudaMemPool_t pool() {
+    static std::mutex mutex;
+    static std::map<int, cudaMemPool_t> pools;
+    int device = 0;
+    check(cudaGetDevice(&device), "cudaGetDevice");
+    const std::lock_guard lock(mutex);
+    cudaMemPool_t &found = pools[device];
+    if (found != nullptr) return found;
+    cudaMemPoolProps properties{};
+    properties.allocType = cudaMemAllocationTypePinned;
+    properties.location = {cudaMemLocationTypeDevice, device};
+    check(cudaMemPoolCreate(&found, &properties), "cudaMemPoolCreate");
+    uint64_t keep = UINT64_MAX;
+    check(cudaMemPoolSetAttribute(found, cudaMemPoolAttrReleaseThreshold, &keep), "cudaMemPoolSetAttribute");
+    return found;
+  }
+
+  void *data_ = nullptr;
+  cudaStream_t stream_;
 };
 
 /// A stream that is destroyed with its owner.

@@ -287,15 +287,15 @@ void gemm_fp4(const UnitRule &rule, const Fp4Operand &a, const Fp4Operand &b, co
     throw Error("cuda::gemm_fp4: operands were not prepared for this unit, or have different K");
   // as on the CPU: 2^24 steps keep sums within FP32's exponents
   if (a.steps > int64_t{1} << 24) throw Error("cuda::gemm_fp4: K above 2^30");
-  Fp4Job job{rule,    accumulation,        view_of(a),          view_of(b), a.source.rows, b.source.rows,
-             a.steps, a.padded_rows / 128, b.padded_rows / 128, output,     paths,         nullptr};
-  const int64_t tiles = job.tiles_m * job.tiles_n;
-  check(cudaMallocAsync(reinterpret_cast<void **>(&job.fast), size_t(tiles), stream), "cudaMallocAsync");
+  const int64_t tiles = a.padded_rows / kTile * (b.padded_rows / kTile);
+  const StreamBuffer fast(tiles, stream);
+  Fp4Job job{rule,          accumulation,      view_of(a),          view_of(b),          a.source.rows,
+             b.source.rows, a.steps,           a.padded_rows / 128, b.padded_rows / 128, output,
+             paths,         fast.as<uint8_t>()};
   classify_kernel<<<unsigned(tiles), 2 * kTile, 0, stream>>>(job);
   check_launch("classify_kernel");
   if (!gemm_fp4_wgmma(job, stream)) launch<false>(job, stream);
   launch<true>(job, stream);
-  check(cudaFreeAsync(job.fast, stream), "cudaFreeAsync");
 }
 
 } // namespace nvfp4::cuda

@@ -3,8 +3,6 @@
 // nothing links with the driver.
 #include "gpu/hopper/tensor_map.hpp"
 
-#include "gpu/emulated/device.hpp"
-
 #include <string>
 
 namespace nvfp4::cuda::hopper {
@@ -73,21 +71,16 @@ CUtensorMap tensor_map(const Operand &operand, int box_rows) {
   return map;
 }
 
-AlignedOperand::AlignedOperand(const Operand &operand, cudaStream_t stream)
-    : operand_(operand), stream_(stream) {
+AlignedOperand::AlignedOperand(const Operand &operand, cudaStream_t stream) : operand_(operand) {
   if (aligned(operand) || operand.rows * operand.k == 0) return;
   const int64_t per_16 = 16 / operand.element_bytes;
   operand_.stride = (operand.k + per_16 - 1) / per_16 * per_16;
   const auto bytes = [&](int64_t elements) { return size_t(elements * operand.element_bytes); };
-  check(cudaMallocAsync(&copy_, bytes(operand.rows * operand_.stride), stream), "cudaMallocAsync");
-  operand_.data = copy_;
-  check(cudaMemcpy2DAsync(copy_, bytes(operand_.stride), operand.data, bytes(operand.stride),
+  copy_.emplace(int64_t(bytes(operand.rows * operand_.stride)), stream);
+  operand_.data = copy_->as<void>();
+  check(cudaMemcpy2DAsync(copy_->as<void>(), bytes(operand_.stride), operand.data, bytes(operand.stride),
                           bytes(operand.k), size_t(operand.rows), cudaMemcpyDeviceToDevice, stream),
         "copy of an unaligned operand");
-}
-
-AlignedOperand::~AlignedOperand() {
-  if (copy_ != nullptr) cudaFreeAsync(copy_, stream_);
 }
 
 } // namespace nvfp4::cuda::hopper

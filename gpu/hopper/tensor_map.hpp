@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Operands of the Hopper GEMMs and their description for the tensor copy engine.
 #pragma once
+#include "gpu/emulated/device.hpp"
+
 #include <cuda.h>
-#include <cuda_runtime.h>
 
 #include <cstdint>
+#include <optional>
 
 namespace nvfp4::cuda::hopper {
 
@@ -27,15 +29,11 @@ void check_product(const char *caller, const Operand &a, const Operand &b, int c
 class AlignedOperand {
 public:
   AlignedOperand(const Operand &operand, cudaStream_t stream);
-  ~AlignedOperand();
-  AlignedOperand(const AlignedOperand &) = delete;
-  AlignedOperand &operator=(const AlignedOperand &) = delete;
   [[nodiscard]] const Operand &get() const { return operand_; }
 
 private:
   Operand operand_;
-  cudaStream_t stream_;
-  void *copy_ = nullptr;
+  std::optional<StreamBuffer> copy_;
 };
 
 } // namespace nvfp4::cuda::hopper
