@@ -4,11 +4,15 @@
 // Here the chain starts from any accumulator, which a GEMM's cannot.
 #pragma once
 #include "emulator/gemm/row_range.hpp"
+#include "emulator/tensorcore/unit.hpp"
 
 #include <cstdint>
 #include <vector>
 
 namespace nvfp4::models::tensorcore {
+
+/// Whether a unit's chains of BF16 products are these.
+[[nodiscard]] bool has_dot_bits(const UnitRule &unit);
 
 /// BF16 words, element (r, k) at data[r * row_stride + k * k_stride]. Transposed operands swap the strides.
 struct Bf16View {
