@@ -6,6 +6,20 @@
 namespace nvfp4::crosscheck {
 namespace {
 
+/// The code of a word; all ones where the eight places of an encoder of eights differ.
+template <FormatId element, ElementRounding rounding>
+__device__ uint32_t code_of(float y, [[maybe_unused]] uint32_t r) {
+  using enum ElementRounding;
+  if constexpr (element == FormatId::e2m1 && (rounding == sr_carry8 || rounding == sr_te)) {
+    const float same[8] = {y, y, y, y, y, y, y, y};
+    const uint32_t random[2] = {r * 0x01010101u, r * 0x01010101u};
+    const uint32_t codes = cuda::eight_codes<rounding>(same, random);
+    return codes == (codes & 15) * 0x11111111u ? codes & 15 : 0xFFFFFFFFu;
+  } else {
+    return cuda::element_code<element, rounding>(y, r);
+  }
+}
+
 template <FormatId element, ElementRounding rounding>
 __global__ void compare_kernel(uint64_t *mismatches, uint64_t *first) {
   const uint64_t step = uint64_t(gridDim.x) * blockDim.x;
@@ -26,7 +40,7 @@ __global__ void compare_kernel(uint64_t *mismatches, uint64_t *first) {
                             : rounding == ElementRounding::sr_carry8 ? uint32_t(encode_carry8(element, y, r))
                             : rounding == ElementRounding::sr_exact ? uint32_t(encode_exact_sr(element, y, r))
                                                                     : uint32_t(encode_te_sr(y, r));
-      if (cuda::element_code<element, rounding>(y, r) != want) {
+      if (code_of<element, rounding>(y, r) != want) {
         atomicAdd(reinterpret_cast<unsigned long long *>(mismatches), 1ull);
         *first = w << 8 | r8;
       }
@@ -48,6 +62,34 @@ template <FormatId element, ElementRounding rounding> Tally compare(const char *
     t.mismatches = got[0];
   }
   t.print(what);
+  return t;
+}
+
+/// Every word for which divide_by_1536 answers, against the machine's division.
+__global__ void division_kernel(uint64_t *mismatches, uint64_t *first) {
+  const uint64_t step = uint64_t(gridDim.x) * blockDim.x;
+  for (uint64_t w = uint64_t(blockIdx.x) * blockDim.x + threadIdx.x; w < (uint64_t{1} << 32); w += step) {
+    const float a = bit_cast<float>(uint32_t(w)), magnitude = fabsf(a);
+    if (!(magnitude >= 0x1p-70f && magnitude <= 0x1p80f) && magnitude != 0.0f) continue;
+    if (cuda::divide_by_1536(a) == __fdiv_rn(a, 1536.0f)) continue; // -0 may become +0: it is subtracted from
+    atomicAdd(reinterpret_cast<unsigned long long *>(mismatches), 1ull);
+    *first = w;
+  }
+}
+
+Tally compare_division() {
+  cuda::DeviceBuffer out(16);
+  cuda::check(cudaMemset(out.as<void>(), 0, 16), "cudaMemset");
+  division_kernel<<<4096, 256>>>(out.as<uint64_t>(), out.as<uint64_t>() + 1);
+  cuda::check_launch("division_kernel");
+  const std::vector<uint64_t> got = out.download<uint64_t>(2);
+  Tally t;
+  t.values = 2 * (150 * (uint64_t{1} << 23) + 2); // 2^-70 to 2^80, and 0
+  if (got[0] != 0) {
+    t.mismatch("division by 1536: word " + std::to_string(got[1]));
+    t.mismatches = got[0];
+  }
+  t.print("elements division by 1536, 2^-70 to 2^80");
   return t;
 }
 
@@ -95,6 +137,7 @@ Tally check_elements() {
   t.add(compare<FormatId::e4m3, ElementRounding::sr_exact>("elements e4m3 sr_exact, all words x 4"));
   t.add(compare<FormatId::e5m2, ElementRounding::sr_carry8>("elements e5m2 sr_carry8, all words x 4"));
   t.add(compare<FormatId::e5m2, ElementRounding::sr_exact>("elements e5m2 sr_exact, all words x 4"));
+  t.add(compare_division());
   return t;
 }
 

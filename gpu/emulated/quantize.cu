@@ -10,19 +10,6 @@ namespace {
 
 constexpr int kTile = 16, kMaxBlock = 32;
 
-__device__ inline void merge_into(AmaxWords *to, const Amax &a) {
-  atomicMax(&to->word, a.word);
-  if (a.nan) atomicMax(&to->nan, 1u);
-  if (a.number) atomicMax(&to->number, 1u);
-}
-
-__device__ inline Amax warp_merged(Amax a) {
-  a.word = __reduce_max_sync(0xFFFFFFFF, a.word);
-  a.nan = __any_sync(0xFFFFFFFF, a.nan) != 0;
-  a.number = __any_sync(0xFFFFFFFF, a.number) != 0;
-  return a;
-}
-
 /// The maximum of a matrix; grid.y strides over rows, or the matrix is dense and one long row. Four at a time
 /// where alignment allows.
 __global__ void amax_kernel(const float *x, int64_t rows, int64_t k, int64_t stride, bool vectors,
@@ -297,8 +284,8 @@ void quantize(const float *x, int64_t rows, int64_t cols, int64_t stride, const 
   out.globals.reserve(std::max<int64_t>(count, 1) * int64_t(sizeof(GlobalScale)));
   const auto write_globals = [&](bool find) {
     if (find && t.rotates) {
-      out.maxima.reserve(int64_t(sizeof(AmaxWords)));
-      check(cudaMemsetAsync(out.maxima.as<void>(), 0, sizeof(AmaxWords), stream), "clearing maxima");
+      out.maxima.reserve(2 * int64_t(sizeof(AmaxWords)));
+      check(cudaMemsetAsync(out.maxima.as<void>(), 0, 2 * sizeof(AmaxWords), stream), "clearing maxima");
       rotated_maximum(t, out.maxima.as<AmaxWords>(), stream);
     } else if (find && rule.per_row && turned) {
       find_column_maxima(t, out.maxima, stream);

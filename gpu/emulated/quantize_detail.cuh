@@ -54,10 +54,23 @@ struct TileJob {
 [[nodiscard]] bool tiles_cover(const TileJob &t);
 /// All blocks; those whose scale FP32 arithmetic does not settle are only listed in job.left.
 void quantize_tiles(const TileJob &t, cudaStream_t stream);
-/// Merges the maximum of the rotated matrix into *out.
+/// The maximum of the rotated matrix into out[0]; out[1] is scratch. Both are zeros before.
 void rotated_maximum(const TileJob &t, AmaxWords *out, cudaStream_t stream);
 
 constexpr uint32_t kAllLanes = 0xFFFFFFFF;
+
+__device__ inline void merge_into(AmaxWords *to, const Amax &a) {
+  atomicMax(&to->word, a.word);
+  if (a.nan) atomicMax(&to->nan, 1u);
+  if (a.number) atomicMax(&to->number, 1u);
+}
+
+__device__ inline Amax warp_merged(Amax a) {
+  a.word = __reduce_max_sync(kAllLanes, a.word);
+  a.nan = __any_sync(kAllLanes, a.nan) != 0;
+  a.number = __any_sync(kAllLanes, a.number) != 0;
+  return a;
+}
 
 /// The tensor's maximum from those of blocks. A NaN block makes it NaN exactly where NaN elements would: see
 /// Amax::value.

@@ -89,12 +89,6 @@ __device__ inline void load_random(const TileJob &t, const Place &p, [[maybe_unu
   }
 }
 
-/// a / 1536, correctly rounded for 2^-70 <= a <= 2^80 and 0: the reciprocal is, and one step mends the rest.
-[[nodiscard]] __device__ inline float divide_by_1536(float a) {
-  const float inverse = 1.0f / 1536.0f, q = a * inverse;
-  return __fmaf_rn(__fmaf_rn(-q, 1536.0f, a), inverse, q);
-}
-
 /// The error of a candidate over a block, as add_error has it, for M = 256.
 [[nodiscard]] __device__ inline float error_sum(const Rule &rule, const float (&x)[16],
                                                 const BlockScale &scale, float amax) {
@@ -177,8 +171,15 @@ __device__ inline void store_tile(const TileJob &t, float *tile, Place p, int bl
   copy_words<count>(job.codes + at * (4 * count), own);
 }
 
+/// Blocks of threads on a multiprocessor, where registers for them suffice.
 template <class R, ElementRounding rounding>
-__global__ void __launch_bounds__(kTileThreads) tile_kernel(const __grid_constant__ TileJob t) {
+constexpr int kResident = rounding == ElementRounding::sr_exact    ? 2
+                          : R::block == 16 && R::way == Way::plain ? 5
+                                                                   : 3;
+
+template <class R, ElementRounding rounding>
+__global__ void __launch_bounds__(kTileThreads, kResident<R, rounding>)
+    tile_kernel(const __grid_constant__ TileJob t) {
   constexpr int block = R::block, bits = kCodeBits<R::element>, count = block * bits / 32;
   constexpr bool eight_bits = kEightBits<rounding>, draws = rounding != ElementRounding::nearest;
   __shared__ alignas(16) float tile[kTileFloats<block>];
@@ -229,14 +230,24 @@ __global__ void __launch_bounds__(kTileThreads) tile_kernel(const __grid_constan
     for (int i = 0; i < block; ++i) words[i / 8] |= search_code(x[i], middle) << (4 * (i % 8));
   } else {
     meet(rule, x, scale.factor);
+    if (draws && rule.negative_zero == NegativeZero::drop_exact)
 #pragma unroll
-    for (int i = 0; i < block; ++i) {
-      uint32_t own = 0;
-      if constexpr (draws)
-        own = eight_bits ? random[i / 4] >> (8 * (i % 4)) & 0xFF : random[eight_bits ? 0 : i];
-      uint32_t code = element_code<R::element, rounding>(x[i], own);
-      if (rule.negative_zero == NegativeZero::drop_exact && x[i] == 0.0f) code = 0;
-      words[i * bits / 32] |= code << (i * bits % 32);
+      for (float &v : x) v = v + 0.0f;
+#pragma unroll
+    for (int i = 0; i < block; i += 8) {
+      if constexpr (eight_bits && R::element == FormatId::e2m1) {
+        words[i / 8] = eight_codes<rounding>(x + i, random + i / 4);
+      } else {
+#pragma unroll
+        for (int j = i; j < i + 8; ++j) {
+          uint32_t own = 0;
+          if constexpr (draws)
+            own = eight_bits ? random[j / 4] >> (8 * (j % 4)) & 0xFF : random[eight_bits ? 0 : j];
+          uint32_t code = element_code<R::element, rounding>(x[j], own);
+          if (!draws && rule.negative_zero == NegativeZero::drop_exact && x[j] == 0.0f) code = 0;
+          words[j * bits / 32] |= code << (j * bits % 32);
+        }
+      }
     }
   }
   if (job.maxima != nullptr) report_maximum(job.maxima, bmax, p.exists && !redo);
@@ -244,33 +255,6 @@ __global__ void __launch_bounds__(kTileThreads) tile_kernel(const __grid_constan
     job.left[1 + atomicAdd(job.left, 1u)] =
         uint32_t((tiles ? p.row / kTileRows : p.row) * (job.k / block) + p.column);
   store_tile<count>(t, tile, p, block, words, scale.code);
-}
-
-/// Blocks of 16 only: a rotation's groups.
-__global__ void __launch_bounds__(kTileThreads)
-    rotated_maximum_kernel(const __grid_constant__ TileJob t, AmaxWords *out) {
-  __shared__ alignas(16) float tile[kTileFloats<16>];
-  load_tile<16>(t, tile);
-  int tile_row, tile_block;
-  const Place p = place_of<16>(t, tile_row, tile_block);
-  float x[16];
-  if (!fetch_block<16>(t, tile, tile_row, tile_block, x)) rotate16(x, t.signs);
-  uint32_t word = largest_word<16>(x);
-  bool nan = false, number = p.exists;
-  if (word > 0x7F800000u) {
-    Amax a;
-    for (int i = 0; i < 16; ++i) a.add(x[i]);
-    word = a.word;
-    nan = p.exists && a.nan;
-    number = p.exists && a.number;
-  }
-  word = __reduce_max_sync(kAllLanes, p.exists ? word : 0);
-  const bool nans = __any_sync(kAllLanes, nan) != 0, numbers = __any_sync(kAllLanes, number) != 0;
-  if (threadIdx.x % 32 != 0) return;
-  const volatile AmaxWords *const seen = out;
-  if (word > seen->word) atomicMax(&out->word, word);
-  if (nans && seen->nan == 0) atomicMax(&out->nan, 1u);
-  if (numbers && seen->number == 0) atomicMax(&out->number, 1u);
 }
 
 template <class R, ElementRounding rounding> void launch(const TileJob &t, cudaStream_t stream) {
@@ -323,11 +307,6 @@ void quantize_tiles(const TileJob &t, cudaStream_t stream) {
     return launch<AnyRule<e2m1, 16, Way::search>, ElementRounding::nearest>(flat, stream);
   if (same_arithmetic(r, Rule{})) return launch_rounding<TeRule>(flat, stream);
   launch_rounding<AnyRule<e2m1, 16>>(flat, stream);
-}
-
-void rotated_maximum(const TileJob &t, AmaxWords *out, cudaStream_t stream) {
-  rotated_maximum_kernel<<<tile_grid<16>(t), kTileThreads, 0, stream>>>(t, out);
-  check_launch("rotated_maximum_kernel");
 }
 
 } // namespace nvfp4::cuda

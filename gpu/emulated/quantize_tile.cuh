@@ -47,16 +47,11 @@ template <int block>
   return p;
 }
 
-/// 16 bytes, of which the first `bytes` exist, on their way to shared memory; the rest are zeros.
-__device__ inline void copy_async(float *to, const float *from, int bytes) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(uint32_t(__cvta_generic_to_shared(to))),
-               "l"(from), "r"(bytes)
+/// 16 bytes on their way to shared memory.
+__device__ inline void copy_async(float *to, const float *from) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(uint32_t(__cvta_generic_to_shared(to))),
+               "l"(from)
                : "memory");
-}
-
-/// Four floats that may lie anywhere.
-__device__ inline void copy_plain(float *to, const float *from, int bytes) {
-  for (int i = 0; i < 4; ++i) to[i] = 4 * i < bytes ? from[i] : 0.0f;
 }
 
 template <int block> __device__ inline void load_tile(const TileJob &t, float *tile) {
@@ -69,55 +64,40 @@ template <int block> __device__ inline void load_tile(const TileJob &t, float *t
   const int64_t first_row = t.turned ? along : across, first_column = t.turned ? across : along;
   const int64_t rows = t.turned ? t.present : job.rows, columns = t.turned ? job.rows : job.k;
   const int quad = int(threadIdx.x) & (quads - 1), r0 = int(threadIdx.x) >> bits;
-  const int64_t c = first_column + 4 * quad;
-  const int wide = int(max(int64_t(0), min(int64_t(4), columns - c))) * 4;
-  const float *from = job.x + (first_row + r0) * job.stride + c;
+  const float *from = job.x + (first_row + r0) * job.stride + first_column + 4 * quad;
   float *to = tile + r0 * pitch + 4 * quad;
-  int64_t left = rows - first_row - r0; // rows that exist from this one on
+  if (t.aligned && first_row + (block / 4) * step <= rows && first_column + 4 * quads <= columns) {
 #pragma unroll
-  for (int i = 0; i < block / 4; ++i) {
-    const int bytes = left > 0 ? wide : 0;
-    if (t.aligned)
-      copy_async(to, bytes > 0 ? from : job.x, bytes);
-    else
-      copy_plain(to, from, bytes);
-    from += step * job.stride;
-    to += step * pitch;
-    left -= step;
+    for (int i = 0; i < block / 4; ++i) copy_async(to + i * step * pitch, from), from += step * job.stride;
+  } else {
+    const int64_t wide = columns - first_column - 4 * quad;
+#pragma unroll 1
+    for (int64_t left = rows - first_row - r0, i = 0; i < block / 4; ++i, left -= step) {
+      for (int j = 0; j < 4; ++j) to[j] = left > 0 && j < wide ? from[j] : 0.0f;
+      from += step * job.stride;
+      to += step * pitch;
+    }
   }
   asm volatile("cp.async.commit_group;\ncp.async.wait_group 0;" ::: "memory");
   __syncthreads();
 }
 
-/// The butterflies of rotate16 in a type where they are exact, then the one rounding.
-template <class T> __device__ inline void butterflies(const uint32_t (&pairs)[8], uint16_t signs, float *x) {
-  T y[16];
-#pragma unroll
-  for (int i = 0; i < 8; ++i) {
-    const uint32_t flips = uint32_t(signs >> (2 * i) & 1) << 15 | uint32_t(signs >> (2 * i + 1) & 1) << 31;
-    y[2 * i] = T(bf16_low(pairs[i] ^ flips));
-    y[2 * i + 1] = T(bf16_high(pairs[i] ^ flips));
-  }
+__device__ inline void butterflies(float (&y)[16]) {
 #pragma unroll
   for (int step = 1; step < 16; step *= 2)
 #pragma unroll
     for (int i = 0; i < 16; ++i)
       if ((i & step) == 0) {
-        const T a = y[i], b = y[i + step];
+        const float a = y[i], b = y[i + step];
         y[i] = a + b;
         y[i + step] = a - b;
       }
-#pragma unroll
-  for (int i = 0; i < 16; i += 2) { // times 1/4, -0 becomes +0
-    const uint32_t pair =
-        bf16_pair(__fmaf_rn(float(y[i]), 0.25f, 0.0f), __fmaf_rn(float(y[i + 1]), 0.25f, 0.0f));
-    x[i] = bf16_low(pair);
-    x[i + 1] = bf16_high(pair);
-  }
 }
 
-/// rotate16 where it is exact in FP32 or FP64: 8 significant bits, exponents at most 12 (41) apart and 4 bits
-/// of growth make 24 (53). False, x untouched, where it is not, or where subnormals, NaN or Inf come near.
+/// rotate16 where FP32 sums are exact: 8 significant bits, exponents at most 12 apart and 4 bits of growth
+/// make 24. Up to 33 apart, in two parts on both sides of a grid: sums of the upper ones have 24 bits above
+/// it, and those of the lower ones, at most half of it each, 24 bits below 8 of it. Both sums exact, their
+/// sum is rounded once. False, x untouched, elsewhere and where subnormals, NaN or Inf come near.
 __device__ inline bool rotate16_fast(float *x, uint16_t signs) {
   uint32_t pairs[8], high = 0, low = 0xFFFFFFFF; // maxima, and minima of magnitude - 1, by halves
 #pragma unroll
@@ -130,11 +110,37 @@ __device__ inline bool rotate16_fast(float *x, uint16_t signs) {
   high = max(high >> 16, high & 0xFFFF);
   low = min(low >> 16, low & 0xFFFF);
   const int spread = high == 0 ? 0 : int(high >> 7) - int((low + 1) >> 7);
-  if (high >= 0x7E00 || low < 0x0FFF || spread > 41) return false;
-  if (spread <= 12)
-    butterflies<float>(pairs, signs, x);
-  else
-    butterflies<double>(pairs, signs, x);
+  if (high >= 0x7D80 || low < 0x0FFF || spread > 33) return false;
+  float y[16];
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    const uint32_t flips = uint32_t(signs >> (2 * i) & 1) << 15 | uint32_t(signs >> (2 * i + 1) & 1) << 31;
+    y[2 * i] = bf16_low(pairs[i] ^ flips);
+    y[2 * i + 1] = bf16_high(pairs[i] ^ flips);
+  }
+  if (spread > 12) {
+    // 1.5 times 2^23 grids, which are 2^-19 of the largest binade
+    const float grid = bit_cast<float>(((high >> 7) + 4) << 23 | 0x400000u);
+    float rest[16];
+#pragma unroll
+    for (int i = 0; i < 16; ++i) {
+      const float upper = __fadd_rn(__fadd_rn(y[i], grid), -grid);
+      rest[i] = __fadd_rn(y[i], -upper);
+      y[i] = upper;
+    }
+    butterflies(rest);
+    butterflies(y);
+#pragma unroll
+    for (int i = 0; i < 16; ++i) y[i] = y[i] + rest[i];
+  } else {
+    butterflies(y);
+  }
+#pragma unroll
+  for (int i = 0; i < 16; i += 2) { // times 1/4, -0 becomes +0
+    const uint32_t pair = bf16_pair(__fmaf_rn(y[i], 0.25f, 0.0f), __fmaf_rn(y[i + 1], 0.25f, 0.0f));
+    x[i] = bf16_low(pair);
+    x[i + 1] = bf16_high(pair);
+  }
   return true;
 }
 
