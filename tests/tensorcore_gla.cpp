@@ -213,6 +213,7 @@ TEST_CASE("digests that nvfp4-check-hopper-gla prints") {
     uint64_t seed;
     const char *sha256;
   };
+  // the words of an H200: golden/evidence/h200-hopper-gla.txt
   const Case cases[] = {
       {{1, 1, 1, 16, 16}, Gates::mild, 1, "4ce4af19edb96675"},
       {{2, 130, 3, 32, 16}, Gates::mild, 3, "440081da58086c5a"},

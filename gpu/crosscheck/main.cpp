@@ -18,17 +18,20 @@ constexpr const char *kUsage =
     "usage: nvfp4-crosscheck-gpu [elements] [mma] [quantize] [gemm] [large] [brief] [time] [kernels] "
     "[linear]\n"
     "         [train] [--tiles N] [--match TEXT] [--repeats N] [--size N] [--steps N] [--other-steps N]\n"
-    "         [--record FOLDER] [--profile MODEL,SIZE,RECIPE,BATCH,LENGTH]...\n"
+    "         [--train MODEL,SIZE,RECIPE,STEPS,BATCH,LENGTH]... [--record FOLDER]\n"
+    "         [--profile MODEL,SIZE,RECIPE,BATCH,LENGTH]...\n"
     "Without names: elements, mma, quantize, gemm, kernels, linear. large and brief are gemm with 4096^3 "
     "products or\n"
     "the smallest only.\n"
     "--tiles: tiles of 16 x 8 outputs per unit and class (default 8).\n"
-    "--match: units whose name contains TEXT. --repeats: rounds of the quantization check. --size: of the "
-    "timed\n"
-    "product (default 8192). train: GLA under fp32, bf16, nvfp4, hcp and chon for --steps (default 200), "
+    "--match: units whose name contains TEXT. --repeats: rounds of the quantization check, 0 for a "
+    "32nd\n"
+    "of one. --size: of the timed product (default 8192). train: GLA under fp32, bf16, nvfp4, hcp and chon "
+    "for --steps (default 200), "
     "qwen3,\n"
-    "qwen2.5 and gdn for --other-steps (default 20); --record writes GLA's slices. --profile: times training "
-    "steps.\n"
+    "qwen2.5 and gdn for --other-steps (default 20); --train: such a run instead; --record writes GLA's "
+    "slices.\n"
+    "--profile: times training steps.\n"
     "Example: nvfp4-crosscheck-gpu mma --match wgmma --tiles 64\n";
 
 std::vector<StepsOptions> training_runs(int steps, int others) {
@@ -55,6 +58,7 @@ void record(const std::string &folder, const std::vector<TrainingRun> &runs) {
     if (r.cpu != r.gpu || r.options.steps < 200) continue;
     const StepsOptions &o = r.options;
     const std::string path = folder + "/gpu-" + o.model + "-" + o.recipe + ".json";
+    const bool hardware = o.recipe.starts_with("bf16") && device.major == 9;
     std::FILE *const f = std::fopen(path.c_str(), "w");
     if (f == nullptr) throw nvfp4::Error(path + ": cannot be written");
     std::fprintf(
@@ -65,12 +69,10 @@ void record(const std::string &folder, const std::vector<TrainingRun> &runs) {
         "%lld,\n"
         "  \"sequence\": %lld,\n  \"seed\": %llu,\n  \"learning_rate\": %g\n },\n \"slices\": [\n  {\n"
         "   \"recipe\": \"%s\",\n   \"loss_hex\": [",
-        o.recipe == "bf16" && device.major == 9 ? "hardware" : "model", device.name, driver / 1000,
-        driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10,
-        o.recipe == "bf16" && device.major == 9 ? ", linear layers on its own tensor cores (wgmma)" : "",
-        o.model.c_str(), o.size.c_str(), o.data.c_str(), static_cast<long long>(o.batch),
-        static_cast<long long>(o.sequence), static_cast<unsigned long long>(o.seed), o.learning_rate,
-        o.recipe.c_str());
+        hardware ? "hardware" : "model", device.name, driver / 1000, driver % 1000 / 10, runtime / 1000,
+        runtime % 1000 / 10, hardware ? ", BF16 products on its own tensor cores" : "", o.model.c_str(),
+        o.size.c_str(), o.data.c_str(), static_cast<long long>(o.batch), static_cast<long long>(o.sequence),
+        static_cast<unsigned long long>(o.seed), o.learning_rate, o.recipe.c_str());
     for (size_t i = 0; i < r.gpu.size(); ++i)
       std::fprintf(f, "%s\n    \"%08x\"", i == 0 ? "" : ",", r.gpu[i].loss);
     std::fprintf(f, "\n   ],\n   \"digest\": [");
@@ -81,23 +83,24 @@ void record(const std::string &folder, const std::vector<TrainingRun> &runs) {
   }
 }
 
-/// MODEL,SIZE,RECIPE,BATCH,LENGTH
-StepsOptions parse_profile(const std::string &text) {
+/// MODEL,SIZE,RECIPE and numbers, which `to` gets.
+StepsOptions parse_run(const std::string &text, const char *expected,
+                       std::initializer_list<int64_t StepsOptions::*> to) {
   std::vector<std::string> parts(1);
   for (const char c : text)
     if (c == ',')
       parts.emplace_back();
     else
       parts.back() += c;
-  if (parts.size() != 5)
-    throw nvfp4::Error("--profile takes MODEL,SIZE,RECIPE,BATCH,LENGTH, got '" + text + "'");
+  const nvfp4::Error bad(std::string(expected) + ", numbers positive; got '" + text + "'");
+  if (parts.size() != 3 + to.size()) throw bad;
   StepsOptions o;
   o.model = parts[0];
   o.size = parts[1];
   o.recipe = parts[2];
-  o.batch = std::atoi(parts[3].c_str());
-  o.sequence = std::atoi(parts[4].c_str());
-  if (o.batch < 1 || o.sequence < 1) throw nvfp4::Error("--profile: batch and length are positive numbers");
+  size_t i = 3;
+  for (const auto field : to)
+    if ((o.*field = std::atoi(parts[i++].c_str())) < 1) throw bad;
   return o;
 }
 
@@ -107,7 +110,7 @@ int run(int argc, char **argv) {
   std::set<std::string> asked;
   int tiles = 8, repeats = 1, size = 8192, steps = 200, others = 20;
   std::string match, folder;
-  std::vector<StepsOptions> profiles;
+  std::vector<StepsOptions> profiles, runs;
   for (int i = 1; i < argc; ++i) {
     const std::string word = argv[i];
     const char *const value = i + 1 < argc ? argv[i + 1] : nullptr;
@@ -122,7 +125,7 @@ int run(int argc, char **argv) {
     else if (word == "--tiles")
       number(tiles, 1);
     else if (word == "--repeats")
-      number(repeats, 1);
+      number(repeats, 0);
     else if (word == "--size")
       number(size, 1);
     else if (word == "--steps")
@@ -134,13 +137,20 @@ int run(int argc, char **argv) {
     else if (word == "--record" && value != nullptr)
       folder = value, ++i;
     else if (word == "--profile" && value != nullptr)
-      profiles.push_back(parse_profile(value)), ++i;
+      profiles.push_back(parse_run(value, "--profile takes MODEL,SIZE,RECIPE,BATCH,LENGTH",
+                                   {&StepsOptions::batch, &StepsOptions::sequence})),
+          ++i;
+    else if (word == "--train" && value != nullptr)
+      runs.push_back(parse_run(value, "--train takes MODEL,SIZE,RECIPE,STEPS,BATCH,LENGTH",
+                               {&StepsOptions::steps, &StepsOptions::batch, &StepsOptions::sequence})),
+          ++i;
     else if (word == "--help" || word == "-h")
       return std::fputs(kUsage, stdout), 0;
     else
       throw nvfp4::Error("unknown argument '" + word + "'; see --help");
   }
-  if (asked.empty() && profiles.empty()) asked = {"elements", "mma", "quantize", "gemm", "kernels", "linear"};
+  if (asked.empty() && profiles.empty() && runs.empty())
+    asked = {"elements", "mma", "quantize", "gemm", "kernels", "linear"};
   nvfp4::cuda::require_device();
   const auto wanted = [&](const char *name) { return asked.contains(name); };
   Tally all;
@@ -151,14 +161,15 @@ int run(int argc, char **argv) {
     all.add(check_gemm(wanted("large"), wanted("brief")));
   if (wanted("kernels")) all.add(check_kernels(match));
   if (wanted("linear")) all.add(check_linear(match));
-  if (wanted("train")) {
-    std::vector<TrainingRun> runs;
-    all.add(check_training(training_runs(steps, others), 2, &runs));
-    if (!folder.empty()) record(folder, runs);
+  if (wanted("train") && runs.empty()) runs = training_runs(steps, others);
+  if (!runs.empty()) {
+    std::vector<TrainingRun> records;
+    all.add(check_training(runs, 2, &records));
+    if (!folder.empty()) record(folder, records);
   }
   if (wanted("time")) all.add(time_all(size));
   for (const StepsOptions &p : profiles) profile_training(p, 3);
-  if (!asked.empty()) all.print("total");
+  if (!asked.empty() || !runs.empty()) all.print("total");
   return all.mismatches == 0 ? 0 : 1;
 }
 

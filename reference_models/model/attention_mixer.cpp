@@ -23,8 +23,8 @@ public:
     k_rstd_.reset(c_.backend, rows * m.kv_heads);
     saved_.reset(c_.backend, shape_.saved());
     if (c_.recipe.mixers == FormatId::bf16)
-      bf16_ = c_.backend.make_bf16_attention(bf16_attention_shape(m, c_.batch, c_.length),
-                                             mixer_unit(c_.recipe));
+      bf16_ =
+          c_.backend.make_bf16_attention(bf16_attention_shape(m, c_.batch, c_.length), mixer_unit(c_.recipe));
     const RopeTable<T> table = rope_table<T>(c_.length, m.key_head(), m.rope_base);
     for (const auto &[array, values] : {std::pair{&cosine_, &table.cosine}, std::pair{&sine_, &table.sine}}) {
       array->reset(c_.backend, int64_t(values->size()));
@@ -115,13 +115,12 @@ public:
 private:
   void mix() {
     if constexpr (std::is_same_v<T, float>)
-      if (bf16_ != nullptr)
-        return bf16_->forward(q_rotated_.data(), k_rotated_.data(), v_.data(), o_.data());
+      if (bf16_ != nullptr) return bf16_->forward(q_rotated_.data(), k_rotated_.data(), v_.data(), o_.data());
     mix_f32(o_.data());
   }
   void mix_f32(T *o) {
-    AttentionForward<T>{shape_, q_rotated_.data(), k_rotated_.data(), v_.data(), o, saved_.data(),
-                        scratch_[kWork]}
+    AttentionForward<T>{shape_, q_rotated_.data(), k_rotated_.data(), v_.data(),
+                        o,      saved_.data(),     scratch_[kWork]}
         .run_on(c_.backend);
   }
   void mix_backward() {

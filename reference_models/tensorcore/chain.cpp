@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Chains of a unit's instructions through the exact GEMM.
+// Chains of a unit's instructions: dot.hpp's where it has the unit's bits, else through the exact GEMM, which
+// plans and packs for every call.
 #include "reference_models/tensorcore/chain.hpp"
 
 #include "emulator/config.hpp"
 #include "emulator/gemm/gemm.hpp"
+#include "reference_models/tensorcore/dot.hpp"
 
 namespace nvfp4::models {
 
@@ -13,6 +15,14 @@ std::vector<float> chain(const Unit &unit, const ChainOperand &a, const ChainOpe
                 ": a chain here needs BF16 operands and FP32 accumulators, such as "
                 "sm_90:mma.m16n8k16.f32.bf16");
   if (a.k != b.k) throw Error("chain: A has K = " + std::to_string(a.k) + ", B has " + std::to_string(b.k));
+  if (tensorcore::has_dot_bits(unit.rule)) {
+    tensorcore::DotOperand left, right;
+    left.left({a.words.data(), a.k}, a.rows, a.k);
+    right.right({b.words.data(), b.k}, b.rows, b.k);
+    std::vector<float> out(size_t(a.rows * b.rows));
+    accumulate(left, right, out.data(), b.rows);
+    return out;
+  }
   const auto bytes = [](const ChainOperand &x) {
     return std::span(reinterpret_cast<const uint8_t *>(x.words.data()), 2 * x.words.size());
   };

@@ -110,15 +110,19 @@ void inside(const Chunk &c, const Matrix &da, int64_t t, int64_t d, std::array<f
             std::array<float, kSub> &for_k) {
   const int64_t first = t * kSub;
   for_q.fill(0.0f), for_k.fill(0.0f);
-  for (int64_t i = 0; i < kSub; ++i)
-    for (int64_t j = 0; j <= i; ++j) {
-      float k = c.x.k(first + j, d), q = c.x.q(first + i, d);
-      for (int64_t m = j + 1; m <= i; ++m) k = k * c.x.gate(first + m, d); // nearest gate first, in both
-      for (int64_t m = i; m > j; --m) q = q * c.x.gate(first + m, d);
-      const float a = da(first + i, first + j);
-      for_q[size_t(i)] = numerics::fma(a, k, for_q[size_t(i)]);
-      for_k[size_t(j)] = numerics::fma(a, q, for_k[size_t(j)]);
+  // q_i decayed since row j, k_j decayed to row i: nearest gate first in both
+  std::array<float, kSub> q{}, k{};
+  for (size_t i = 0; i < size_t(kSub); ++i) {
+    const auto row = [&](size_t j) { return first + int64_t(j); };
+    for (size_t j = 0; j < i; ++j) k[j] = k[j] * c.x.gate(row(i), d);
+    k[i] = c.x.k(row(i), d), q[i] = c.x.q(row(i), d);
+    for (size_t j = i; j > 0; --j) q[j - 1] = q[j] * c.x.gate(row(j), d);
+    for (size_t j = 0; j <= i; ++j) {
+      const float a = da(row(i), row(j));
+      for_q[i] = numerics::fma(a, k[j], for_q[i]);
+      for_k[j] = numerics::fma(a, q[j], for_k[j]);
     }
+  }
 }
 
 /// Sum over e of S H for channel d: 32 partial sums, lane l taking the e with e / 2 % 32 = l, then a

@@ -89,8 +89,8 @@ public:
                                                  const Unit &unit) override {
     return std::make_unique<ProfilingGla>(inner_.make_bf16_gla(shape, unit), profile_);
   }
-  std::unique_ptr<models::Bf16Attention>
-  make_bf16_attention(const models::tensorcore::AttentionShape &shape, const Unit &unit) override {
+  std::unique_ptr<models::Bf16Attention> make_bf16_attention(const models::tensorcore::AttentionShape &shape,
+                                                             const Unit &unit) override {
     return std::make_unique<ProfilingAttention>(inner_.make_bf16_attention(shape, unit), profile_);
   }
 

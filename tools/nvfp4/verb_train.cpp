@@ -131,7 +131,8 @@ void register_train(CLI::App &app, int &exit_code) {
   verb->add_option("--bf16-last", o->bf16_last, "Last blocks in BF16; -1: as the recipe says")
       ->capture_default_str();
   verb->add_option("--recipe", o->recipe,
-                   "fp32, bf16, nvfp4-plain, nvfp4, hcp, post-qk, chon, mxfp4-sr-rht, mxfp8, or a JSON file")
+                   "fp32, bf16, nvfp4-plain, nvfp4, hcp, post-qk, chon, mxfp4-sr-rht, mxfp8, or a JSON file; "
+                   "+mixers=bf16 behind it: GLA and attention as on tensor cores")
       ->capture_default_str();
   verb->add_option("--data", o->data, "Text file, or task:copy, task:mqar, task:dyck")->capture_default_str();
   verb->add_option("--out", o->out, "Folder of the run")->required();
