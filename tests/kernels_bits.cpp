@@ -212,8 +212,7 @@ void run_delta(Backend<float> &backend, Results &out) {
     const std::string size = " of length " + std::to_string(length);
     backend.run(DeltaGateForward<float>{2 * length, 3, a.data(), b.data(), a_log.data(), dt_bias.data(),
                                         g.data(), beta.data()});
-    DeltaForward<float>{s,           q.data(), k.data(),     v.data(),   g.data(),
-                        beta.data(), o.data(), saved.data(), work.data()}
+    DeltaForward<float>{s, q.data(), k.data(), v.data(), g.data(), beta.data(), o.data(), saved.data()}
         .run_on(backend);
     DeltaBackward<float>{s,         grad_o.data(), q.data(),     k.data(),   v.data(),
                          g.data(),  beta.data(),   dq.data(),    dk.data(),  dv.data(),
@@ -223,8 +222,9 @@ void run_delta(Backend<float> &backend, Results &out) {
                                          a.data(), a_log.data(), dt_bias.data(), da.data(), db.data(),
                                          terms.data()});
     backend.run(ConvolutionForward<float>{2 * length, length, channels, q.data(), weight.data(), y.data()});
-    backend.run(ConvolutionBackward<float>{2 * length, length, channels, k.data(), q.data(), weight.data(),
-                                           dx.data(), dweight.data(), dz.data()});
+    ConvolutionBackward<float>{2 * length,    length,    channels,       k.data(), q.data(),
+                               weight.data(), dx.data(), dweight.data(), dz.data()}
+        .run_on(backend);
     const std::pair<const char *, Floats *> all[] = {{"DeltaGateForward g", &g},
                                                      {"DeltaGateForward beta", &beta},
                                                      {"DeltaForward", &o},

@@ -45,8 +45,7 @@ template <class T> struct Delta {
         work(other.work.size()) {}
 
   void forward(Backend<T> &backend) {
-    DeltaForward<T>{shape,       q.data(), k.data(),     v.data(),   g.data(),
-                    beta.data(), o.data(), saved.data(), work.data()}
+    DeltaForward<T>{shape, q.data(), k.data(), v.data(), g.data(), beta.data(), o.data(), saved.data()}
         .run_on(backend);
   }
 };
@@ -177,8 +176,9 @@ TEST_CASE("short convolution") {
               z += weight[size_t(c * 4 + w)] * x[size_t((t - 3 + w) * channels + c)];
           CHECK(y[size_t(t * channels + c)] == Approx(z / (1 + std::exp(-z))).margin(1e-15));
         }
-      backend->run(ConvolutionBackward<double>{tokens, length, channels, dy.data(), x.data(), weight.data(),
-                                               dx.data(), dweight.data(), dz.data()});
+      ConvolutionBackward<double>{tokens,        length,    channels,       dy.data(), x.data(),
+                                  weight.data(), dx.data(), dweight.data(), dz.data()}
+          .run_on(*backend);
       for (size_t i = 0; i < start.size(); ++i) dweight[i] -= start[i];
       check_gradients(loss, {{"x", &x, dx}, {"weight", &weight, dweight}}, random);
     }

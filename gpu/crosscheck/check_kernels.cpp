@@ -119,7 +119,7 @@ void delta(Side &s, const Sizes &z) {
   const float *const q = s.in(n, 0.2f), *const k = s.in(n, 0.2f), *const v = s.in(m), *const g = s.gates(h),
                      *const beta = s.in(h, 0.3f);
   float *const saved = s.out(shape.saved()), *const work = s.scratch(shape.work());
-  DeltaForward<float>{shape, q, k, v, g, beta, s.out(m), saved, work}.run_on(s);
+  DeltaForward<float>{shape, q, k, v, g, beta, s.out(m), saved}.run_on(s);
   DeltaBackward<float>{shape,    s.in(m),  q,        k,        v,        g,     beta,
                        s.out(n), s.out(n), s.out(m), s.out(h), s.out(h), saved, work}
       .run_on(s);
@@ -131,8 +131,16 @@ void delta(Side &s, const Sizes &z) {
   const int64_t channels = z.value + 3;
   const float *const x = s.in(rows * channels), *const w = s.in(channels * kTaps);
   s.run(ConvolutionForward<float>{rows, z.length, channels, x, w, s.out(rows * channels)});
-  s.run(ConvolutionBackward<float>{rows, z.length, channels, s.in(rows * channels), x, w,
-                                   s.out(rows * channels), s.out(channels * kTaps), s.out(rows * channels)});
+  ConvolutionBackward<float>{rows,
+                             z.length,
+                             channels,
+                             s.in(rows * channels),
+                             x,
+                             w,
+                             s.out(rows * channels),
+                             s.out(channels * kTaps),
+                             s.out(rows * channels)}
+      .run_on(s);
 }
 
 } // namespace

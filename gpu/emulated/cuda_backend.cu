@@ -54,8 +54,8 @@ public:
                                                  const Unit &unit) override {
     return make_cuda_bf16_gla(*this, shape, unit, timeline_);
   }
-  std::unique_ptr<models::Bf16Attention>
-  make_bf16_attention(const models::tensorcore::AttentionShape &shape, const Unit &unit) override {
+  std::unique_ptr<models::Bf16Attention> make_bf16_attention(const models::tensorcore::AttentionShape &shape,
+                                                             const Unit &unit) override {
     return make_cuda_bf16_attention(*this, shape, unit, timeline_);
   }
 

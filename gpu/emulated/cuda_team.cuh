@@ -60,6 +60,36 @@ template <class T> struct CudaTeam {
     for (int64_t i = rank(); i < n; i += count()) f(i);
     sync();
   }
+  /// Warps share rows of 32 elements. A thread reads for kBatch of its elements before it stores the first;
+  /// at ragged ends one after the other, since no thread may read what another one stores.
+  template <class Value, class Store>
+  __device__ __forceinline__ void map(int64_t m, int64_t n, Value value, Store store) const {
+    constexpr int kBatch = 8;
+    const int across = int(n + 31) / 32, items = int(m) * across, warps = count() / 32;
+    const int64_t lane = threadIdx.x % 32;
+    for (int first = rank() / 32; first < items; first += kBatch * warps) {
+      if (n % 32 == 0 && first + (kBatch - 1) * warps < items) {
+        decltype(value(int64_t{0}, int64_t{0})) x[kBatch];
+#pragma unroll
+        for (int b = 0; b < kBatch; ++b) {
+          const int item = first + b * warps;
+          x[b] = value(item / across, item % across * 32 + lane);
+        }
+#pragma unroll
+        for (int b = 0; b < kBatch; ++b) {
+          const int item = first + b * warps;
+          store(item / across, item % across * 32 + lane, x[b]);
+        }
+        continue;
+      }
+#pragma unroll 1
+      for (int item = first; item < min(first + kBatch * warps, items); item += warps) {
+        const int64_t j = item % across * 32 + lane;
+        if (j < n) store(item / across, j, value(item / across, j));
+      }
+    }
+    sync();
+  }
   template <class F> __device__ __forceinline__ void rows(int64_t n, F f) const {
     const CudaLane<T> lane{int(threadIdx.x % 32)};
     for (int64_t r = rank() / 32; r < n; r += count() / 32) f(r, lane);
@@ -89,6 +119,31 @@ template <class T> struct CudaTeam {
       multiply_tiles<T, 8, 2>(m, n, k, a, b, c, add, block, blocks);
     } else {
       multiply_tiles<T, 8, 4>(m, n, k, a, b, c, add, block, blocks);
+    }
+    sync();
+  }
+  /// A thread has a column in registers.
+  __device__ __forceinline__ void solve(int64_t n, int64_t width, models::View<const T> l, models::View<T> x,
+                                        bool from_last = false) const {
+    constexpr int N = models::kSolved;
+    __shared__ T factor[N][N];
+    const int64_t own = int(threadIdx.x) / N, beside = int(threadIdx.x) % N;
+    if (own < n && beside < n) factor[own][beside] = l(own, beside);
+    __syncthreads();
+    for (int64_t e = rank(); e < width; e += count()) {
+      T v[N];
+#pragma unroll
+      for (int i = 0; i < N; ++i) v[i] = i < n ? x(i, e) : T(0);
+#pragma unroll
+      for (int done = 1; done < N; ++done) {
+        const int i = from_last ? N - 1 - done : done;
+#pragma unroll
+        for (int j = 0; j < N; ++j)
+          if (from_last ? j > i && j < n : j < i) v[i] = numerics::fma(factor[i][j], v[j], v[i]);
+      }
+#pragma unroll
+      for (int i = 0; i < N; ++i)
+        if (i < n) x(i, e) = v[i];
     }
     sync();
   }

@@ -79,17 +79,18 @@ template <class T> struct AttentionKeyGradients {
         const int64_t n = numerics::min(C, sh.length - first);
         team.matmul(n, keys, sh.dim, qs.at(first, 0), kts, {p, C});
         team.matmul(n, keys, sh.dim, dos.at(first, 0), vts, {ds, C});
-        team.rows(n, [=](int64_t r, const auto &lane) {
-          T *const row = p + r * C, *const d_row = ds + r * C;
-          const int64_t valid = first + r + 1 - key;
-          const T top = largest[first + r], factor = inverse[first + r], mean = mean_rows[first + r];
-          lane.each(keys, [=](int64_t j) {
-            const T e = numerics::exp(row[j] * scale - top) * factor;
-            const T d = e * (d_row[j] - mean) * scale;
-            row[j] = j < valid ? e : T(0);
-            d_row[j] = j < valid ? d : T(0);
-          });
-        });
+        team.map(
+            n, keys,
+            [=](int64_t r, int64_t j) {
+              const T e = numerics::exp(p[r * C + j] * scale - largest[first + r]) * inverse[first + r];
+              const T d = e * (ds[r * C + j] - mean_rows[first + r]) * scale;
+              const bool valid = key + j <= first + r;
+              return Two<T>{valid ? e : T(0), valid ? d : T(0)};
+            },
+            [=](int64_t r, int64_t j, Two<T> x) {
+              p[r * C + j] = x.first;
+              ds[r * C + j] = x.second;
+            });
         const bool add = member > 0 || first > key;
         team.matmul(keys, sh.dim, n, {p, 1, C}, dos.at(first, 0), dvs, add);
         team.matmul(keys, sh.dim, n, {ds, 1, C}, qs.at(first, 0), dks, add);

@@ -38,29 +38,37 @@ template <class T> struct ConvolutionForward {
   }
 };
 
-/// dx, and dweight += its gradient; z is computed again. Teams of 16 channels.
-template <class T> struct ConvolutionBackward {
+/// dz = dy silu'(z); z is computed again.
+template <class T> struct ConvolutionSlopes {
   int64_t tokens, length, channels;
   const T *dy, *x, *weight;
-  T *dx, *dweight; // (tokens, channels), (channels, 4)
-  T *dz;           // (tokens, channels), scratch
+  T *dz; // (tokens, channels)
 
-  [[nodiscard]] int64_t teams() const { return (channels + 15) / 16; }
+  [[nodiscard]] int64_t teams() const { return row_teams(tokens); }
   template <class Team> NVFP4_INLINE void operator()(const Team &team, int64_t index) const {
     const auto s = *this;
-    const int64_t begin = index * 16, width = numerics::min<int64_t>(16, channels - begin);
-    team.rows(tokens, [=](int64_t t, const auto &lane) {
+    rows_of_team(team, tokens, index, [=](int64_t t, const auto &lane) {
       const int64_t first = numerics::max<int64_t>(0, kTaps - 1 - t % s.length);
-      lane.each(width, [=](int64_t j) {
-        const int64_t c = begin + j;
+      lane.each(s.channels, [=](int64_t c) {
         const T z = convolve(s.channels, s.x + c, s.weight + c * kTaps, t, first);
         s.dz[t * s.channels + c] = s.dy[t * s.channels + c] * numerics::silu_derivative(z);
       });
     });
-    team.rows(tokens, [=](int64_t t, const auto &lane) {
+  }
+};
+
+/// dx, a chain of fused multiply-adds from 0 over this token and the three after it.
+template <class T> struct ConvolutionInputs {
+  int64_t tokens, length, channels;
+  const T *dz, *weight;
+  T *dx;
+
+  [[nodiscard]] int64_t teams() const { return row_teams(tokens); }
+  template <class Team> NVFP4_INLINE void operator()(const Team &team, int64_t index) const {
+    const auto s = *this;
+    rows_of_team(team, tokens, index, [=](int64_t t, const auto &lane) {
       const int64_t left = s.length - t % s.length; // tokens from here to the sequence's end
-      lane.each(width, [=](int64_t j) {
-        const int64_t c = begin + j;
+      lane.each(s.channels, [=](int64_t c) {
         T d = T(0);
         for (int64_t w = 0; w < kTaps; ++w) { // tap 3 - w of the token w later
           const T later = s.dz[(w < left ? t + w : t) * s.channels + c];
@@ -69,20 +77,47 @@ template <class T> struct ConvolutionBackward {
         s.dx[t * s.channels + c] = d;
       });
     });
-    for (int64_t w = 0; w < kTaps; ++w) {
-      const int64_t back = kTaps - 1 - w;
-      team.column_sums(
-          tokens, width,
-          [=](int64_t t, int64_t j) {
-            return t % s.length < back
-                       ? T(0)
-                       : s.dz[t * s.channels + begin + j] * s.x[(t - back) * s.channels + begin + j];
-          },
-          [=](int64_t j, T sum) {
-            T &to = s.dweight[(begin + j) * kTaps + w];
-            to = to + sum;
-          });
-    }
+  }
+};
+
+/// dweight += its gradient. Teams of one tap of 16 channels.
+template <class T> struct ConvolutionWeights {
+  int64_t tokens, length, channels;
+  const T *dz, *x;
+  T *dweight;
+
+  [[nodiscard]] int64_t teams() const { return (channels + 15) / 16 * kTaps; }
+  template <class Team> NVFP4_INLINE void operator()(const Team &team, int64_t index) const {
+    const auto s = *this;
+    const int64_t begin = index / kTaps * 16, width = numerics::min<int64_t>(16, channels - begin),
+                  tap = index % kTaps, back = kTaps - 1 - tap;
+    team.column_sums(
+        tokens, width,
+        [=](int64_t t, int64_t j) {
+          const bool inside = int64_t(uint32_t(t) % uint32_t(s.length)) >= back;
+          const int64_t at = t * s.channels + begin + j;
+          const T term = s.dz[at] * s.x[inside ? at - back * s.channels : at];
+          return inside ? term : T(0);
+        },
+        [=](int64_t j, T sum) {
+          T &to = s.dweight[(begin + j) * kTaps + tap];
+          to = to + sum;
+        });
+  }
+};
+
+/// dx, and dweight += its gradient, by three kernels.
+template <class T> struct ConvolutionBackward {
+  int64_t tokens, length, channels; ///< tokens below 2^32
+  const T *dy, *x, *weight;
+  T *dx, *dweight; // (tokens, channels), (channels, 4)
+  T *dz;           // (tokens, channels), scratch
+
+  /// Runner has run(kernel): a backend.
+  template <class Runner> void run_on(Runner &runner) const {
+    runner.run(ConvolutionSlopes<T>{tokens, length, channels, dy, x, weight, dz});
+    runner.run(ConvolutionInputs<T>{tokens, length, channels, dz, weight, dx});
+    runner.run(ConvolutionWeights<T>{tokens, length, channels, dz, x, dweight});
   }
 };
 

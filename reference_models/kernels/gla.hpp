@@ -80,31 +80,26 @@ template <class T> struct GlaStates {
   T *saved;
 
   [[nodiscard]] int64_t teams() const { return shape.streams() * shape.tile_count(); }
-  [[nodiscard]] int64_t scratch() const { return kGlaChunk * shape.key; }
+  [[nodiscard]] int64_t scratch() const { return (kGlaChunk + 1) * shape.key; }
 
   template <class Team> NVFP4_INLINE void operator()(const Team &team, int64_t index) const {
     const auto sh = shape;
     const int64_t dk = sh.key, dv = sh.value, first = index % sh.tile_count() * kGlaTile;
     const int64_t width = numerics::min(kGlaTile, dv - first);
-    T *const khat = team.scratch;
+    T *const khat = team.scratch, *const decay = khat + kGlaChunk * dk;
     T *state = saved + GlaChunk<T>(sh, index / sh.tile_count(), 0).state + first;
     T *const start = state;
-    team.rows(dk, [=](int64_t d, const auto &lane) {
-      lane.each(width, [=](int64_t e) { start[d * dv + e] = T(0); });
-    });
+    fill(team, dk, width, View<T>{start, dv}, [=](int64_t, int64_t) { return T(0); });
     for (int64_t chunk = 0; chunk + 1 < sh.chunk_count(); ++chunk, state += dk * dv) {
       const GlaChunk<T> at(sh, index / sh.tile_count(), chunk);
       const View<const T> kc{k + at.keys, sh.heads * dk}, vc{v + at.values + first, sh.heads * dv};
       const T *const b = saved + at.b, *const last = b + (at.n - 1) * dk, *const before = state;
       T *const next = state + dk * dv;
-      team.rows(at.n, [=](int64_t j, const auto &lane) {
-        lane.each(dk,
-                  [=](int64_t d) { khat[j * dk + d] = kc(j, d) * numerics::exp(last[d] - b[j * dk + d]); });
-      });
-      team.rows(dk, [=](int64_t d, const auto &lane) {
-        const T decay = numerics::exp(last[d]);
-        lane.each(width, [=](int64_t e) { next[d * dv + e] = decay * before[d * dv + e]; });
-      });
+      fill(team, at.n, dk, View<T>{khat, dk},
+           [=](int64_t j, int64_t d) { return kc(j, d) * numerics::exp(last[d] - b[j * dk + d]); });
+      fill(team, dk, 1, View<T>{decay, 1}, [=](int64_t d, int64_t) { return numerics::exp(last[d]); });
+      fill(team, dk, width, View<T>{next, dv},
+           [=](int64_t d, int64_t e) { return decay[d] * before[d * dv + e]; });
       team.matmul(dk, width, at.n, {khat, 1, dk}, vc, {next, dv}, true);
     }
   }
@@ -135,13 +130,17 @@ template <class T> struct GlaOutputs {
     T *const kt = qs + kGlaSub * dk;                           // (dk, 48), beside the latter
     constexpr int64_t kt_row = kGlaChunk - kGlaSub;
     const T scale = sh.scale;
-    team.rows(n, [=](int64_t i, const auto &lane) {
-      lane.each(dk, [=](int64_t d) {
-        bt[d * kTurned + i] = b[i * dk + d];
-        kk[d * kTurned + i] = kc(i, d);
-        qs[i * dk + d] = (qc(i, d) * numerics::exp(b[i * dk + d])) * scale;
-      });
-    });
+    team.map(
+        n, dk,
+        [=](int64_t i, int64_t d) {
+          const T sum = b[i * dk + d];
+          return Three<T>{sum, kc(i, d), (qc(i, d) * numerics::exp(sum)) * scale};
+        },
+        [=](int64_t i, int64_t d, Three<T> x) {
+          bt[d * kTurned + i] = x.first;
+          kk[d * kTurned + i] = x.second;
+          qs[i * dk + d] = x.third;
+        });
     team.matmul(n, dv, dk, {qs, dk}, {saved + at.state, dv}, oc);
     // a sub-chunk's scores with itself
     team.contract(
@@ -162,16 +161,11 @@ template <class T> struct GlaOutputs {
       const int64_t m = numerics::min(kGlaSub, n - s);
       if (s > 0) { // with earlier ones: both factors decay to or from the start of this one
         const T *const ref = b + (s - 1) * dk;
-        team.rows(m, [=](int64_t i, const auto &lane) {
-          lane.each(dk, [=](int64_t d) {
-            qs[i * dk + d] = (qc(s + i, d) * numerics::exp(b[(s + i) * dk + d] - ref[d])) * scale;
-          });
+        fill(team, m, dk, View<T>{qs, dk}, [=](int64_t i, int64_t d) {
+          return (qc(s + i, d) * numerics::exp(b[(s + i) * dk + d] - ref[d])) * scale;
         });
-        team.rows(dk, [=](int64_t d, const auto &lane) {
-          const T r = ref[d];
-          lane.each(s, [=](int64_t j) {
-            kt[d * kt_row + j] = kk[d * kTurned + j] * numerics::exp(r - bt[d * kTurned + j]);
-          });
+        fill(team, dk, s, View<T>{kt, kt_row}, [=](int64_t d, int64_t j) {
+          return kk[d * kTurned + j] * numerics::exp(ref[d] - bt[d * kTurned + j]);
         });
         team.matmul(m, s, dk, {qs, dk}, {kt, kt_row}, {a + s * kGlaChunk, kGlaChunk});
       }

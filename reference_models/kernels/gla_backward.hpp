@@ -15,32 +15,27 @@ template <class T> struct GlaStateGradients {
   T *grad_states; // (streams, chunks, key, value)
 
   [[nodiscard]] int64_t teams() const { return shape.streams() * shape.tile_count(); }
-  [[nodiscard]] int64_t scratch() const { return kGlaChunk * shape.key; }
+  [[nodiscard]] int64_t scratch() const { return (kGlaChunk + 1) * shape.key; }
 
   template <class Team> NVFP4_INLINE void operator()(const Team &team, int64_t index) const {
     const auto sh = shape;
     const int64_t dk = sh.key, dv = sh.value, first = index % sh.tile_count() * kGlaTile;
     const int64_t width = numerics::min(kGlaTile, dv - first), stream = index / sh.tile_count();
-    T *const qhat = team.scratch;
+    T *const qhat = team.scratch, *const decay = qhat + kGlaChunk * dk;
     T *ds = grad_states + GlaChunk<T>(sh, stream, sh.chunk_count() - 1).gradient + first;
     T *const end = ds;
     const T scale = sh.scale;
-    team.rows(dk, [=](int64_t d, const auto &lane) {
-      lane.each(width, [=](int64_t e) { end[d * dv + e] = T(0); });
-    });
+    fill(team, dk, width, View<T>{end, dv}, [=](int64_t, int64_t) { return T(0); });
     for (int64_t chunk = sh.chunk_count() - 1; chunk > 0; --chunk, ds -= dk * dv) {
       const GlaChunk<T> at(sh, stream, chunk);
       const View<const T> qc{q + at.keys, sh.heads * dk}, doc{grad_o + at.values + first, sh.heads * dv};
       const T *const b = saved + at.b, *const last = b + (at.n - 1) * dk, *const after = ds;
       T *const before = ds - dk * dv;
-      team.rows(at.n, [=](int64_t i, const auto &lane) {
-        lane.each(dk,
-                  [=](int64_t d) { qhat[i * dk + d] = (qc(i, d) * numerics::exp(b[i * dk + d])) * scale; });
-      });
-      team.rows(dk, [=](int64_t d, const auto &lane) {
-        const T decay = numerics::exp(last[d]);
-        lane.each(width, [=](int64_t e) { before[d * dv + e] = decay * after[d * dv + e]; });
-      });
+      fill(team, at.n, dk, View<T>{qhat, dk},
+           [=](int64_t i, int64_t d) { return (qc(i, d) * numerics::exp(b[i * dk + d])) * scale; });
+      fill(team, dk, 1, View<T>{decay, 1}, [=](int64_t d, int64_t) { return numerics::exp(last[d]); });
+      fill(team, dk, width, View<T>{before, dv},
+           [=](int64_t d, int64_t e) { return decay[d] * after[d * dv + e]; });
       team.matmul(dk, width, at.n, {qhat, 1, dk}, doc, {before, dv}, true);
     }
   }
@@ -72,20 +67,15 @@ template <class T> struct GlaGradients {
     T *const part = rows + kGlaChunk * dk;                    // (48, dk)
     const T scale = sh.scale;
     // through the states
-    team.rows(n, [=](int64_t j, const auto &lane) {
-      lane.each(dk, [=](int64_t d) { rows[j * dk + d] = kc(j, d) * numerics::exp(last[d] - b[j * dk + d]); });
-    });
+    fill(team, n, dk, View<T>{rows, dk},
+         [=](int64_t j, int64_t d) { return kc(j, d) * numerics::exp(last[d] - b[j * dk + d]); });
     team.matmul(n, dv, dk, {rows, dk}, {ds, dv}, dvc);
     team.matmul(n, dk, dv, doc, {state, 1, dv}, {rows, dk});
-    team.rows(n, [=](int64_t i, const auto &lane) {
-      lane.each(dk,
-                [=](int64_t d) { dqc(i, d) = (rows[i * dk + d] * numerics::exp(b[i * dk + d])) * scale; });
-    });
+    fill(team, n, dk, dqc,
+         [=](int64_t i, int64_t d) { return (rows[i * dk + d] * numerics::exp(b[i * dk + d])) * scale; });
     team.matmul(n, dk, dv, vc, {ds, 1, dv}, {rows, dk});
-    team.rows(n, [=](int64_t j, const auto &lane) {
-      lane.each(dk,
-                [=](int64_t d) { dkc(j, d) = rows[j * dk + d] * numerics::exp(last[d] - b[j * dk + d]); });
-    });
+    fill(team, n, dk, dkc,
+         [=](int64_t j, int64_t d) { return rows[j * dk + d] * numerics::exp(last[d] - b[j * dk + d]); });
     // dv_j += A_ij do_i and dA_ij = do_i v_j for j <= i
     for (int64_t s = 0; s < n; s += kGlaSub)
       team.matmul(numerics::min(kGlaSub, n - s), dv, n - s, {a + s * kGlaChunk + s, 1, kGlaChunk},
@@ -105,27 +95,18 @@ template <class T> struct GlaGradients {
     for (int64_t s = kGlaSub; s < n; s += kGlaSub) {
       const int64_t m = numerics::min(kGlaSub, n - s);
       const T *const das = da + s * kGlaChunk, *const ref = b + (s - 1) * dk;
-      team.rows(s, [=](int64_t j, const auto &lane) {
-        lane.each(dk,
-                  [=](int64_t d) { khat[j * dk + d] = kc(j, d) * numerics::exp(ref[d] - b[j * dk + d]); });
-      });
-      team.rows(m, [=](int64_t i, const auto &lane) {
-        lane.each(dk, [=](int64_t d) {
-          qhat[i * dk + d] = qc(s + i, d) * numerics::exp(b[(s + i) * dk + d] - ref[d]);
-        });
-      });
+      fill(team, s, dk, View<T>{khat, dk},
+           [=](int64_t j, int64_t d) { return kc(j, d) * numerics::exp(ref[d] - b[j * dk + d]); });
+      fill(team, m, dk, View<T>{qhat, dk},
+           [=](int64_t i, int64_t d) { return qc(s + i, d) * numerics::exp(b[(s + i) * dk + d] - ref[d]); });
       team.matmul(m, dk, s, {das, kGlaChunk}, {khat, dk}, {part, dk});
-      team.rows(m, [=](int64_t i, const auto &lane) {
-        lane.each(dk, [=](int64_t d) {
-          const T e = numerics::exp(b[(s + i) * dk + d] - ref[d]);
-          dqc(s + i, d) = dqc(s + i, d) + (part[i * dk + d] * e) * scale;
-        });
+      fill(team, m, dk, dqc.at(s, 0), [=](int64_t i, int64_t d) {
+        const T e = numerics::exp(b[(s + i) * dk + d] - ref[d]);
+        return dqc(s + i, d) + (part[i * dk + d] * e) * scale;
       });
       team.matmul(s, dk, m, {das, 1, kGlaChunk}, {qhat, dk}, {part, dk});
-      team.rows(s, [=](int64_t j, const auto &lane) {
-        lane.each(dk, [=](int64_t d) {
-          dkc(j, d) = dkc(j, d) + (part[j * dk + d] * numerics::exp(ref[d] - b[j * dk + d])) * scale;
-        });
+      fill(team, s, dk, dkc, [=](int64_t j, int64_t d) {
+        return dkc(j, d) + (part[j * dk + d] * numerics::exp(ref[d] - b[j * dk + d])) * scale;
       });
     }
     team.contract(
@@ -165,10 +146,8 @@ template <class T> struct GlaGateGradients {
       const int64_t keys = at.keys + first;
       const View<const T> qc{q + keys, kd}, kc{k + keys, kd}, dqc{grad_q + keys, kd}, dkc{grad_k + keys, kd};
       const View<T> dgc{grad_g + keys, kd};
-      team.rows(at.n, [=](int64_t i, const auto &lane) {
-        lane.each(width,
-                  [=](int64_t d) { terms[i * kCols + d] = qc(i, d) * dqc(i, d) - kc(i, d) * dkc(i, d); });
-      });
+      fill(team, at.n, width, View<T>{terms, kCols},
+           [=](int64_t i, int64_t d) { return qc(i, d) * dqc(i, d) - kc(i, d) * dkc(i, d); });
       team.each(width, [=](int64_t d) {
         T sum = sums[d];
         for (int64_t i = at.n - 1; i >= 0; --i) {

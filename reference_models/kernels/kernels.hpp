@@ -23,7 +23,8 @@
   X(GlaDecays) X(GlaStates) X(GlaOutputs) X(GlaStateGradients) X(GlaGradients) X(GlaGateGradients)           \
   X(RopeForward) X(RopeBackward) X(AttentionTurn) X(AttentionOutputs) X(AttentionQueryGradients)             \
   X(AttentionKeyGradients) X(AttentionMomentSums)                                                            \
-  X(ConvolutionForward) X(ConvolutionBackward) X(L2NormForward) X(L2NormBackward)                            \
+  X(ConvolutionForward) X(ConvolutionSlopes) X(ConvolutionInputs) X(ConvolutionWeights)                      \
+  X(L2NormForward) X(L2NormBackward)                                                                         \
   X(DeltaGateForward) X(DeltaGateBackward) X(DeltaProducts) X(DeltaStates) X(DeltaOutputs)                   \
   X(DeltaStateGradients) X(DeltaGradients) X(DeltaGateSums)
 // clang-format on

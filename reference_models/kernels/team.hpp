@@ -5,6 +5,8 @@
 // wherever it runs.
 //
 //   team.each(n, f)                  f(i) for i in [0, n), independent of each other
+//   team.map(m, n, value, store)     store(i, j, value(i, j)); a value may be computed more than once, and
+//                                    before others are stored: the way to read much memory at a time
 //   team.rows(n, f)                  f(r, lane) for r in [0, n), independent; `lane` has:
 //     lane.each(n, g)                  g(i), independent
 //     lane.sum(n, term)                sum of term(i): 32 strided partial sums, then a butterfly
@@ -15,6 +17,9 @@
 //                                    range(i) in increasing order; store(i, j, acc)
 //   team.matmul(m, n, k, a, b, c, add)  c = a b (or c + a b): one chain of fused multiply-adds an output, k
 //                                    increasing, from 0 (or from c)
+//   team.solve(n, width, l, x)       x_i += sum over j < i of l_ij x_j, for i < n <= kSolved in increasing
+//                                    order, or from_last j > i, i decreasing: one chain of fused
+//                                    multiply-adds from x_i, j increasing. x.col must be 1
 //   team.column_sums(rows, cols, term, store)  sum over r of term(r, j): 32 partial sums strided by row, then
 //                                    a butterfly
 //
@@ -41,10 +46,22 @@ template <class T> struct View {
   NVFP4_INLINE operator View<const T>() const requires(!std::is_const_v<T>) { return {data, row, col}; }
 };
 
+inline constexpr int kSolved = 16; ///< rows that `solve` takes at most
+
 /// Places from `begin` up to, not including, `end`.
 struct Range {
   int64_t begin, end;
 };
+
+/// Values that are computed together.
+template <class T> struct Two { T first, second; };
+template <class T> struct Three { T first, second, third; };
+
+/// x (m, n) <- f(i, j).
+template <class Team, class T, class F>
+NVFP4_INLINE void fill(const Team &team, int64_t m, int64_t n, View<T> x, F f) {
+  team.map(m, n, f, [=](int64_t i, int64_t j, T value) { x(i, j) = value; });
+}
 
 struct Baseline {}; ///< the instruction set that the build targets
 struct Avx2 {};
@@ -95,6 +112,13 @@ template <class Tag, class T> struct CpuTeam {
 #pragma omp simd
     for (int64_t i = 0; i < n; ++i) f(i);
   }
+  template <class Value, class Store>
+  NVFP4_INLINE void map(int64_t m, int64_t n, Value value, Store store) const {
+    for (int64_t i = 0; i < m; ++i) {
+#pragma omp simd
+      for (int64_t j = 0; j < n; ++j) store(i, j, value(i, j));
+    }
+  }
   template <class F> NVFP4_INLINE void rows(int64_t n, F f) const {
     const CpuLane<Tag, T> lane;
     for (int64_t r = 0; r < n; ++r) f(r, lane);
@@ -124,6 +148,30 @@ template <class Tag, class T> struct CpuTeam {
   NVFP4_INLINE void matmul(int64_t m, int64_t n, int64_t k, View<const T> a, View<const T> b, View<T> c,
                            bool add = false) const {
     Multiply<Tag, T>::run(m, n, k, a, b, c, add);
+  }
+  NVFP4_INLINE void solve(int64_t n, int64_t width, View<const T> l, View<T> x,
+                          bool from_last = false) const {
+    constexpr int W = 16;
+    for (int64_t first = 0; first < width; first += W) {
+      const int across = int(numerics::min<int64_t>(W, width - first));
+      for (int64_t done = 1; done < n; ++done) {
+        const int64_t i = from_last ? n - 1 - done : done;
+        T *const to = x.data + i * x.row + first;
+        T acc[W] = {};
+        for (int w = 0; w < across; ++w) acc[w] = to[w];
+        for (int64_t j = from_last ? i + 1 : 0, end = from_last ? n : i; j < end; ++j) {
+          const T *const from = x.data + j * x.row + first;
+          const T factor = l(i, j);
+          if (across == W) {
+#pragma omp simd
+            for (int w = 0; w < W; ++w) acc[w] = numerics::fma(factor, from[w], acc[w]);
+          } else {
+            for (int w = 0; w < across; ++w) acc[w] = numerics::fma(factor, from[w], acc[w]);
+          }
+        }
+        for (int w = 0; w < across; ++w) to[w] = acc[w];
+      }
+    }
   }
   template <class Term, class Store>
   NVFP4_INLINE void column_sums(int64_t rows, int64_t cols, Term term, Store store) const {

@@ -77,8 +77,8 @@ public:
         L2NormForward<T>{heads, m.key_head(), T(kNormEpsilon), k_conv_.data(), k_.data(), k_rstd_.data()});
     c_.backend.run(DeltaGateForward<T>{rows, m.heads, a_.data(), b_.data(), value("A_log"), value("dt_bias"),
                                        g_.data(), beta_.data()});
-    DeltaForward<T>{shape_,       q_.data(), k_.data(),     v_.data(),      g_.data(),
-                    beta_.data(), o_.data(), saved_.data(), scratch_[kWork]}
+    DeltaForward<T>{shape_,    q_.data(),    k_.data(), v_.data(),
+                    g_.data(), beta_.data(), o_.data(), saved_.data()}
         .run_on(c_.backend);
     c_.backend.run(GatedNormForward<T>{heads, m.value_head(), T(m.norm_epsilon), o_.data(),
                                        value("o_norm.weight"), gate_.data(), normed_.data(), rstd_.data()});
@@ -151,9 +151,12 @@ private:
   }
   void convolve_back(const T *dy, const Array<T> &x, const char *name, int64_t channels, T *dx) {
     const std::string weight = path_ + name + ".weight";
-    c_.backend.run(ConvolutionBackward<T>{c_.rows(), c_.length, channels, dy, x.data(),
-                                          c_.parameters.value(weight), dx, c_.parameters.gradient(weight),
-                                          scratch_[kDz]});
+    ConvolutionBackward<T>{c_.rows(),    c_.length,
+                           channels,     dy,
+                           x.data(),     c_.parameters.value(weight),
+                           dx,           c_.parameters.gradient(weight),
+                           scratch_[kDz]}
+        .run_on(c_.backend);
   }
 
   BlockContext<T> c_;
