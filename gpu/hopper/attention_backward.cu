@@ -31,19 +31,6 @@ __global__ void prepare_kernel(int length, int padded, int heads, int dim, int64
   padded_lse2[row] = i < length ? lse2[(sequence * heads + head) * length + i] : infinity();
 }
 
-/// Memory that is given back in stream order.
-struct StreamMemory {
-  StreamMemory(int64_t bytes, cudaStream_t s) : stream(s) {
-    check(cudaMallocAsync(&data, size_t(bytes), stream), "cudaMallocAsync");
-  }
-  ~StreamMemory() { cudaFreeAsync(data, stream); }
-  StreamMemory(const StreamMemory &) = delete;
-  StreamMemory &operator=(const StreamMemory &) = delete;
-
-  void *data = nullptr;
-  cudaStream_t stream;
-};
-
 } // namespace
 
 void attention_backward(const AttentionShape &s, const uint16_t *q, const uint16_t *k, const uint16_t *v,
@@ -52,8 +39,8 @@ void attention_backward(const AttentionShape &s, const uint16_t *q, const uint16
   check_attention("attention_backward", s, {q, k, v, o, grad_o, lse2, grad_q, grad_k, grad_v});
   const int64_t padded = (s.length + kBackwardBlock - 1) / kBackwardBlock * kBackwardBlock;
   const int64_t rows = s.batch * s.heads * padded;
-  const StreamMemory memory(8 * rows, stream);
-  float *const padded_lse2 = static_cast<float *>(memory.data), *const d = padded_lse2 + rows;
+  const StreamBuffer memory(8 * rows, stream);
+  float *const padded_lse2 = memory.as<float>(), *const d = padded_lse2 + rows;
   prepare_kernel<<<blocks_for(rows, 8), 256, 0, stream>>>(int(s.length), int(padded), int(s.heads),
                                                           int(s.dim), rows, o, grad_o, lse2, padded_lse2, d);
   check_launch("attention backward, row sums");

@@ -32,11 +32,11 @@ __device__ __forceinline__ void bring(uint32_t to, const CUtensorMap *map, int h
 
 /// s (64, 64) = A B^T over dim: A 64 of 128 rows, B 64 rows.
 template <int Dim> __device__ __forceinline__ void issue_over_dim(float (&s)[32], uint32_t a, uint32_t b) {
-  product<false>(s, descriptor(a), descriptor(b));
+  Bf16::run<0>(s, descriptor(a), descriptor(b));
 #pragma unroll
   for (int i = 1; i < Dim / 16; ++i)
-    product<true>(s, descriptor(a + i / 4 * kWideChunk + i % 4 * 32),
-                  descriptor(b + i / 4 * kNarrowChunk + i % 4 * 32));
+    Bf16::run<1>(s, descriptor(a + i / 4 * kWideChunk + i % 4 * 32),
+                 descriptor(b + i / 4 * kNarrowChunk + i % 4 * 32));
   wgmma_commit();
 }
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // dk and dv: a block keeps 128 keys and values of one key head; the queries of its query heads and their
 // grad_o pass by in blocks of 64. Scores are formed transposed, keys as rows, so that weights and their
-// gradients go from accumulators into the next products as A operands, in registers.
+// gradients go from accumulators into the next products as A operands, in registers. Where
+// registers suffice (dim 64), dk of the block before runs while this block's exponentials are taken.
 #include "gpu/hopper/attention_backward.cuh"
 
 namespace nvfp4::cuda::hopper {
@@ -105,31 +106,81 @@ __device__ __forceinline__ void multiply(const Backward &p, const Work &w, const
       for (int e = 0; e < 4; ++e) dp[4 * j + e] = s[4 * j + e] * (dp[4 * j + e] - (e & 1 ? y.y : y.x));
     }
   };
-  barrier_wait(st.kept_full, 0);
-  for (int i = 0; i < steps; ++i) {
-    const uint32_t at = st.data + stage * kStageBytes<Dim>;
-    start();
-    wgmma_wait<1>();
-    settle(s);
-    weigh();
-    pack(s, weights);
-    wgmma_fence();
-    issue_over_rows<Dim>(sum_v, weights, at + kPassing<Dim>);
-    wgmma_wait<1>();
-    settle(dp);
-    differentiate();
-    pack(dp, ds);
-    wgmma_fence();
-    issue_over_rows<Dim>(sum_k, ds, at);
-    wgmma_wait<0>();
-    settle(sum_k);
-    settle(sum_v);
-    settle(weights);
-    settle(ds);
-    release(st.empty + 8 * stage);
+  const auto advance = [&] {
     if (++stage == kStages<Dim>) stage = 0, parity ^= 1;
     if (++block == w.blocks) block = w.first;
+  };
+  const auto issue_values = [&] {
+    pack(s, weights);
+    wgmma_fence();
+    issue_over_rows<Dim>(sum_v, weights, st.data + stage * kStageBytes<Dim> + kPassing<Dim>);
+  };
+  barrier_wait(st.kept_full, 0);
+  first_turn(warpgroup, kBackwardConsumers);
+  if constexpr (Dim == 64) {
+    const auto finish_values = [&] {
+      differentiate();
+      wgmma_wait<0>();
+      settle(sum_v);
+      settle(weights);
+      pack(dp, ds);
+    };
+    take_turn(warpgroup);
+    start();
+    pass_turn(warpgroup, kBackwardConsumers);
+    wgmma_wait<0>();
+    settle(s);
+    settle(dp);
+    weigh();
+    issue_values();
+    finish_values();
+    for (int i = 1; i < steps; ++i) {
+      const uint32_t before = stage;
+      advance();
+      take_turn(warpgroup);
+      start();
+      issue_over_rows<Dim>(sum_k, ds, st.data + before * kStageBytes<Dim>);
+      pass_turn(warpgroup, kBackwardConsumers);
+      wgmma_wait<2>();
+      settle(s);
+      weigh();
+      wgmma_wait<0>();
+      settle(dp);
+      settle(sum_k);
+      settle(ds);
+      release(st.empty + 8 * before);
+      issue_values();
+      finish_values();
+    }
+    wgmma_fence();
+    issue_over_rows<Dim>(sum_k, ds, st.data + stage * kStageBytes<Dim>);
+    wgmma_wait<0>();
+    settle(sum_k);
+  } else {
+    for (int i = 0; i < steps; ++i) {
+      take_turn(warpgroup);
+      start();
+      pass_turn(warpgroup, kBackwardConsumers);
+      wgmma_wait<1>();
+      settle(s);
+      weigh();
+      issue_values();
+      wgmma_wait<1>();
+      settle(dp);
+      differentiate();
+      pack(dp, ds);
+      wgmma_fence();
+      issue_over_rows<Dim>(sum_k, ds, st.data + stage * kStageBytes<Dim>);
+      wgmma_wait<0>();
+      settle(sum_k);
+      settle(sum_v);
+      settle(weights);
+      settle(ds);
+      release(st.empty + 8 * stage);
+      advance();
+    }
   }
+  last_turn(warpgroup);
   write_rows<Dim>(grad_k, sum_k, p.scale, p.length, p.kv_heads, w.sequence, w.kv_head, row);
   write_rows<Dim>(grad_v, sum_v, 1.0f, p.length, p.kv_heads, w.sequence, w.kv_head, row);
 }

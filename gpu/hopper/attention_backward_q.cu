@@ -71,21 +71,25 @@ __device__ __forceinline__ void multiply(const Backward &p, const Work &w, const
     issue_over_dim<Dim>(dp, grad, tile(b) + kPassing<Dim>);
   };
   const auto weigh = [&](int b) { // s becomes weights
+#pragma unroll
+    for (int i = 0; i < 32; ++i) s[i] = exp2_negative(numerics::fma(s[i], p.factor, -lse2[i / 2 & 1]));
+    // After the exponentials: behind this branch the assembler cannot move the next waits before them.
     if (64 * b + 63 > (p.causal ? min(row0, p.length - 1) : p.length - 1)) {
       const int first = 64 * b + fragment_col();
 #pragma unroll
       for (int i = 0; i < 32; ++i)
-        if (first + 8 * (i / 4) + (i & 1) > limit[i / 2 & 1]) s[i] = -infinity();
+        if (first + 8 * (i / 4) + (i & 1) > limit[i / 2 & 1]) s[i] = 0.0f;
     }
-#pragma unroll
-    for (int i = 0; i < 32; ++i) s[i] = exp2_negative(numerics::fma(s[i], p.factor, -lse2[i / 2 & 1]));
   };
   const auto differentiate = [&] { // weights become gradients of logits
 #pragma unroll
     for (int i = 0; i < 32; ++i) s[i] = s[i] * (dp[i] - d[i / 2 & 1]);
   };
   barrier_wait(st.kept_full, 0);
+  first_turn(warpgroup, kBackwardConsumers);
+  take_turn(warpgroup);
   start(0);
+  pass_turn(warpgroup, kBackwardConsumers);
   wgmma_wait<0>();
   settle(s);
   settle(dp);
@@ -93,8 +97,10 @@ __device__ __forceinline__ void multiply(const Backward &p, const Work &w, const
   differentiate();
   pack(s, ds);
   for (int b = 1; b < w.steps; ++b) {
+    take_turn(warpgroup);
     start(b);
     issue_over_rows<Dim>(sum, ds, tile(b - 1));
+    pass_turn(warpgroup, kBackwardConsumers);
     wgmma_wait<2>();
     settle(s);
     weigh(b);
@@ -107,6 +113,7 @@ __device__ __forceinline__ void multiply(const Backward &p, const Work &w, const
     release(st.empty + 8 * ((b - 1) % kStages<Dim>));
     pack(s, ds);
   }
+  last_turn(warpgroup);
   wgmma_fence();
   issue_over_rows<Dim>(sum, ds, tile(w.steps - 1));
   wgmma_wait<0>();

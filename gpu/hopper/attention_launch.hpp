@@ -55,6 +55,14 @@ inline CUtensorMap head_map(const uint16_t *data, const AttentionShape &s, int64
   return map;
 }
 
+/// Of the current device.
+inline int multiprocessors() {
+  int device = 0, count = 0;
+  check(cudaGetDevice(&device), "cudaGetDevice");
+  check(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device), "cudaDeviceGetAttribute");
+  return count;
+}
+
 /// Blocks in the order they start: as many heads at a time as fit into half of an L2 with what
 /// `bytes_per_head` each streams, and for these heads the tiles from the last, longest, to the first.
 struct BlockOrder {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the attention kernels need beyond wgmma.cuh: products with 64 or 128 columns whose A lies in shared
-// memory or in registers, B as rows along N, and copies of boxes of (batch, length, heads, dim) tensors.
+// What the attention kernels need beyond wgmma.cuh: products whose A lies in registers and B as rows along N,
+// named barriers, and copies of boxes of (batch, length, heads, dim) tensors.
 // Sources: PTX ISA 9.1, "wgmma.mma_async", "Shared Memory Matrix Layout", "cp.async.bulk".
 #pragma once
 #include "gpu/hopper/wgmma.cuh"
@@ -12,26 +12,6 @@ namespace nvfp4::cuda::hopper {
 __device__ inline uint64_t descriptor_n_major(uint32_t address, uint32_t tile_bytes) {
   constexpr uint64_t kSwizzle128 = uint64_t{1} << 62, kGroupStride = uint64_t{1024 >> 4} << 32;
   return ((address & 0x3FFFF) >> 4) | uint64_t(tile_bytes >> 4) << 16 | kGroupStride | kSwizzle128;
-}
-
-#define NVFP4_LIST32                                                                                         \
-  "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,"              \
-  "%25,%26,%27,%28,%29,%30,%31}"
-
-/// D (64, N) = A B^T, or D += with Accumulate; both operands K-major in shared memory, K = 16.
-template <bool Accumulate> __device__ __forceinline__ void product(float (&d)[64], uint64_t a, uint64_t b) {
-  NVFP4_IF_HOPPER(asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %66, 0;\n"
-                               "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 " NVFP4_LIST64
-                               ", %64, %65, p, 1, 1, 0, 0;\n}"
-                               : NVFP4_R64(d, 0)
-                               : "l"(a), "l"(b), "n"(int(Accumulate))));
-}
-template <bool Accumulate> __device__ __forceinline__ void product(float (&d)[32], uint64_t a, uint64_t b) {
-  NVFP4_IF_HOPPER(asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %34, 0;\n"
-                               "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 " NVFP4_LIST32
-                               ", %32, %33, p, 1, 1, 0, 0;\n}"
-                               : NVFP4_R16(d, 0), NVFP4_R16(d, 16)
-                               : "l"(a), "l"(b), "n"(int(Accumulate))));
 }
 
 /// D (64, N) += A B with A in registers and B n-major in shared memory, K = 16.
@@ -94,6 +74,28 @@ __device__ inline void copy_bytes(uint32_t to, const void *from, uint32_t bytes,
 /// warpgroup's 64 rows are row() + 8 h and 8 j + col() + e.
 __device__ inline int fragment_row() { return int(threadIdx.x % 128 / 32 * 16 + (threadIdx.x & 31) / 4); }
 __device__ inline int fragment_col() { return int(2 * (threadIdx.x & 3)); }
+
+/// Barrier `id` (1 to 15): waits for `threads` threads, which arrive or wait.
+__device__ inline void named_barrier_sync(int id, int threads) {
+  NVFP4_IF_HOPPER(asm volatile("barrier.cta.sync.aligned %0, %1;" ::"r"(id), "r"(threads) : "memory"));
+}
+__device__ inline void named_barrier_arrive(int id, int threads) {
+  NVFP4_IF_HOPPER(asm volatile("barrier.cta.arrive.aligned %0, %1;" ::"r"(id), "r"(threads) : "memory"));
+}
+
+/// The right to issue products goes round `count` warpgroups, which call both once per round, the first one
+/// after `first_turn`. Named barriers 1 to `count`.
+__device__ __forceinline__ void take_turn(int warpgroup) { named_barrier_sync(1 + warpgroup, 256); }
+__device__ __forceinline__ void pass_turn(int warpgroup, int count) {
+  named_barrier_arrive(warpgroup + 1 == count ? 1 : warpgroup + 2, 256);
+}
+__device__ __forceinline__ void first_turn(int warpgroup, int count) {
+  if (warpgroup == count - 1) pass_turn(warpgroup, count);
+}
+/// The first warpgroup takes what the last passed on, so that no barrier is left half full.
+__device__ __forceinline__ void last_turn(int warpgroup) {
+  if (warpgroup == 0) take_turn(0);
+}
 
 /// One lane of a warp tells a barrier that the warp has read a stage.
 __device__ inline void release(uint32_t barrier) {
