@@ -157,10 +157,10 @@ void quantize_cvt(const float *x, int64_t rows, int64_t cols, int64_t stride, co
   out.codes.reserve(rows * out.info.row_bytes());
   out.scales.reserve(scale_bytes);
   out.globals.reserve(int64_t(sizeof(GlobalScale)));
+  const StreamBuffer own_amax(device_amax == nullptr ? int64_t(sizeof(float)) : 0, stream);
   if (device_amax == nullptr) {
-    out.panel.reserve(int64_t(sizeof(float)));
-    amax(x, rows, cols, stride, out.panel.as<float>(), out.maxima, stream);
-    device_amax = out.panel.as<float>();
+    amax(x, rows, cols, stride, own_amax.as<float>(), out.maxima, stream);
+    device_amax = own_amax.as<float>();
   }
   globals_kernel<<<1, 1, 0, stream>>>(rule, device_amax, out.globals.as<GlobalScale>());
   check_launch("globals_kernel");
