@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Softmax attention as a kernel on Hopper's tensor cores computes it, defined on the CPU to the last bit:
 // operands BF16, products chains of `sm_90:wgmma.k16.f32.bf16`, everything between them single FP32
-// operations. gpu/hopper/ATTENTION.md says the same in formulas. Not the models' attention, which is FP32
-// throughout.
+// operations. gpu/hopper/ATTENTION.md says the same in formulas. Models use it
+// under a recipe's "mixers": "bf16"; otherwise their attention is FP32 throughout.
 #pragma once
 #include "emulator/config.hpp"
 

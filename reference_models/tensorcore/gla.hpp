@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Chunkwise gated linear attention (Yang et al. 2023, arXiv 2312.06635) on tensor cores with BF16 operands:
-// the definition, word for word, of what gpu/hopper/gla.hpp computes. Not the FP32 text that training uses
-// (kernels/gla.hpp); GLA.md beside the kernels says where the two round differently.
+// the definition, word for word, of what gpu/hopper/gla.hpp computes. Models use it under a
+// recipe's "mixers": "bf16", otherwise the FP32 text (kernels/gla.hpp); GLA.md beside the kernels says where
+// the two round differently.
 //
 // Chunks of 64 tokens, sub-chunks of 16. Decays are products of exp(g), each factor at most 1 for g <= 0:
 // there is no difference of sums, so that neither a gate of -Inf nor a mild gate after it loses anything.
