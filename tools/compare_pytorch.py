@@ -1,0 +1,99 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Compares a checkpoint's model with the one of the same name in PyTorch: logits, loss and every gradient, in FP32.
+
+    nvfp4 forward --checkpoint c.safetensors --recipe fp32 --tokens t.npy --grads --dump d.safetensors
+    tools/compare_pytorch.py c.safetensors t.npy d.safetensors
+
+qwen3 and qwen2.5 run under Hugging Face transformers on the CPU, in FP64; gla and gdn under flash-linear-attention on a
+GPU, in FP32 (--device cuda; its gdn refuses Hopper with Triton 3.4 to 3.7.0). Largest differences are relative to the largest value of each tensor. Exit codes: 0 all below
+--tolerance, 1 not, 2 bad call. Needs torch, transformers, safetensors, numpy; for gla and gdn flash-linear-attention.
+"""
+import argparse
+import json
+import sys
+
+import numpy
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+
+def two_configurations():
+    """Keeps Triton from tuning kernels for minutes: their results hardly depend on the configuration."""
+    from triton.runtime.autotuner import Autotuner
+    original = Autotuner.__init__
+
+    def start(self, fn, arg_names, configs, *rest, **named):
+        original(self, fn, arg_names, configs[:2], *rest, **named)
+    Autotuner.__init__ = start
+
+
+def build(config):
+    """The PyTorch model of a configuration (the checkpoint's metadata entry "model")."""
+    family, common = config["family"], {
+        "vocab_size": config["vocabulary"], "hidden_size": config["hidden"], "intermediate_size": config["intermediate"],
+        "num_hidden_layers": config["layers"], "tie_word_embeddings": config["tie"], "use_cache": False}
+    head = config["key_dim"] // config["heads"]
+    if family in ("qwen3", "qwen2.5"):
+        import transformers
+        kind = "Qwen3" if family == "qwen3" else "Qwen2"
+        rope = {"rope_type": "default", "rope_theta": config["rope_base"]}
+        return getattr(transformers, kind + "ForCausalLM")(getattr(transformers, kind + "Config")(
+            **common, num_attention_heads=config["heads"], num_key_value_heads=config["kv_heads"], head_dim=head,
+            rms_norm_eps=config["norm_epsilon"], rope_parameters=rope, attn_implementation="eager"))
+    two_configurations()
+    common |= {"norm_eps": config["norm_epsilon"], "num_heads": config["heads"], "fuse_cross_entropy": False}
+    if family == "gla":
+        from fla.models import GLAConfig, GLAForCausalLM
+        return GLAForCausalLM(GLAConfig(
+            **common, attn_mode="chunk", expand_k=config["key_dim"] / config["hidden"],
+            expand_v=config["value_dim"] / config["hidden"]))
+    from fla.models import GatedDeltaNetConfig, GatedDeltaNetForCausalLM
+    return GatedDeltaNetForCausalLM(GatedDeltaNetConfig(
+        **common, head_dim=head, expand_v=config["value_dim"] / config["key_dim"], conv_size=config["convolution"]))
+
+
+def compare(arguments):
+    with safe_open(arguments.checkpoint, "pt") as file:
+        config = json.loads(file.metadata()["model"])
+        weights = {k: file.get_tensor(k) for k in file.keys() if not k.startswith(("optimizer.", "hcp."))}
+    tokens = torch.from_numpy(numpy.load(arguments.tokens).astype(numpy.int64)).to(arguments.device)
+    theirs, ours = build(config), load_file(arguments.dump)
+    missing, unexpected = theirs.load_state_dict(weights, strict=False)
+    missing = [k for k in missing if not (config["tie"] and k == "lm_head.weight")]
+    if missing or unexpected:
+        sys.exit(f"parameters differ: only in PyTorch {missing}, only in the checkpoint {unexpected}")
+    theirs.tie_weights()
+    theirs = theirs.to(arguments.device, torch.float64 if arguments.device == "cpu" else torch.float32).train()
+    logits = theirs(tokens[:, :-1]).logits
+    loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
+    loss.backward()
+    pairs = {"logits": (logits, ours["logits"]), "loss": (loss, ours["loss"])}
+    for name, parameter in theirs.named_parameters():
+        pairs["grad/" + name] = (parameter.grad, ours["grad/" + name])
+    worst = 0.0
+    errors = {}
+    for name, (a, b) in pairs.items():
+        a, b = a.detach().double().cpu().flatten(), b.double().flatten()
+        errors[name] = float((a - b).abs().max() / a.abs().max())
+        worst = max(worst, errors[name])
+    print(f"{config['family']} {config['name']}, {tuple(tokens.shape)} tokens, {len(pairs)} tensors: loss "
+          f"{float(loss.detach()):.6f}, largest relative difference {worst:.2e}")
+    for name in sorted(errors, key=errors.get, reverse=True)[:arguments.show]:
+        print(f"  {errors[name]:.2e}  {name}")
+    return 0 if worst <= arguments.tolerance else 1
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for name in ("checkpoint", "tokens", "dump"):
+        parser.add_argument(name)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--tolerance", type=float, default=1e-4)
+    parser.add_argument("--show", type=int, default=3, help="tensors to list, the worst first")
+    return compare(parser.parse_args())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
