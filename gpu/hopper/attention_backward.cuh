@@ -64,6 +64,18 @@ __device__ __forceinline__ void write_rows(float *to, const float (&x)[Dim / 2],
   }
 }
 
+/// By one thread: what a block keeps arrives once; each stage is filled by one arrival and emptied by one a
+/// warp.
+template <int Stages>
+__device__ __forceinline__ void init_barriers(uint32_t kept_full, uint32_t full, uint32_t empty) {
+  barrier_init(kept_full, 1);
+  for (int s = 0; s < Stages; ++s) {
+    barrier_init(full + 8 * s, 1);
+    barrier_init(empty + 8 * s, 4 * kBackwardConsumers);
+  }
+  barrier_init_fence();
+}
+
 /// dq; `order` counts tiles of 128 queries.
 void launch_backward_q(const AttentionShape &shape, const uint16_t *q, const uint16_t *k, const uint16_t *v,
                        const uint16_t *grad_o, Backward b, float *grad_q, cudaStream_t stream);

@@ -134,14 +134,7 @@ __global__ void __launch_bounds__(kBackwardThreads, 1)
   st.kept_full = st.data + 2 * kStages<Dim> * kPassing<Dim>;
   st.full = st.kept_full + 8;
   st.empty = st.full + 8 * kStages<Dim>;
-  if (threadIdx.x == 0) {
-    barrier_init(st.kept_full, 1);
-    for (int s = 0; s < kStages<Dim>; ++s) {
-      barrier_init(st.full + 8 * s, 1);
-      barrier_init(st.empty + 8 * s, 4 * kBackwardConsumers);
-    }
-    barrier_init_fence();
-  }
+  if (threadIdx.x == 0) init_barriers<kStages<Dim>>(st.kept_full, st.full, st.empty);
   __syncthreads();
   const Work w = work_of(p);
   const int warpgroup = int(threadIdx.x / 128);

@@ -16,7 +16,8 @@ namespace nvfp4::tool {
 namespace {
 
 struct Options {
-  std::string units, layers, model = "gla", recipe;
+  std::string units, layers, model = "gla", size = "tiny", recipe;
+  int64_t batch = 4, sequence = 64;
   bool units_asked = false, layers_asked = false, json = false;
   int train = 0, tiles = 8, threads = 2;
 };
@@ -44,6 +45,9 @@ int run(const Options &o) {
       if (!o.recipe.empty() && !runs.empty()) break;
       models::StepsOptions steps;
       steps.model = o.model;
+      steps.size = o.size;
+      steps.batch = o.batch;
+      steps.sequence = o.sequence;
       steps.recipe = o.recipe.empty() ? recipe : o.recipe;
       steps.steps = everything ? 20 : o.train;
       runs.push_back(steps);
@@ -76,7 +80,15 @@ void register_crosscheck(CLI::App &app, int &exit_code) {
       verb->add_option("--layers", o->layers, "Kernels and linear layers whose name has this, \"\" for all")
           ->expected(0, 1);
   verb->add_option("--train", o->train, "Training steps a recipe")->check(CLI::Range(1, 100000));
-  verb->add_option("--model", o->model, "With --train: gla, qwen3, qwen2.5, gdn")->capture_default_str();
+  verb->add_option("--model", o->model, "With --train: gla, qwen3, qwen2.5, gdn, or a JSON file")
+      ->capture_default_str();
+  verb->add_option("--size", o->size, "With --train: preset of the family")->capture_default_str();
+  verb->add_option("--batch", o->batch, "With --train: sequences a step")
+      ->capture_default_str()
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
+  verb->add_option("--sequence", o->sequence, "With --train: tokens a sequence")
+      ->capture_default_str()
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
   verb->add_option("--recipe", o->recipe, "With --train: one recipe instead of fp32, bf16, nvfp4, hcp, chon");
   verb->add_option("--tiles", o->tiles, "Tiles a unit and class of input")
       ->capture_default_str()
