@@ -269,9 +269,9 @@ __global__ void __launch_bounds__(Geometry<mixed>::threads, 1)
 }
 
 template <bool mixed> void launch(const Fp4Job &job, cudaStream_t stream) {
-  static const cudaError_t raised =
-      cudaFuncSetAttribute(product_kernel<mixed>, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes);
-  check(raised, "shared memory of the FP4 product");
+  check(
+      cudaFuncSetAttribute(product_kernel<mixed>, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes),
+      "shared memory of the FP4 product");
   product_kernel<mixed>
       <<<unsigned(job.tiles_m * job.tiles_n), Geometry<mixed>::threads, kSharedBytes, stream>>>(job);
   check_launch("product_kernel");

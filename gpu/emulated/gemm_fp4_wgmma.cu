@@ -148,9 +148,9 @@ template <int TileN> void launch_fast(const Fp4Job &job, int processors, cudaStr
   const int64_t k = job.steps * 64, tiles = job.tiles_m * job.tiles_n * (128 / TileN);
   const CUtensorMap map_a = tensor_map({job.a.values, job.a.padded_rows, k, k, 2}, kTileM),
                     map_b = tensor_map({job.b.values, job.b.padded_rows, k, k, 2}, TileN);
-  static const cudaError_t raised = cudaFuncSetAttribute(
-      fast_tiles_kernel<TileN>, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes<TileN>);
-  check(raised, "shared memory of the FP4 product");
+  check(cudaFuncSetAttribute(fast_tiles_kernel<TileN>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                             kSharedBytes<TileN>),
+        "shared memory of the FP4 product");
   fast_tiles_kernel<TileN>
       <<<unsigned(std::min<int64_t>(tiles, processors)), kThreads, kSharedBytes<TileN>, stream>>>(
           map_a, map_b, job, tiles);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The order of a quantization on the device: turn and rotate, maxima, second level, blocks. The blocks of
-// what the fast kernels do not cover are computed here by the shared text, one thread per block.
+// The order of a quantization on the device: maxima, second level, blocks. The blocks of what the fast
+// kernels do not cover are computed here by the shared text, one thread per block.
 #include "gpu/emulated/quantize_tile.cuh"
 
 #include <algorithm>
@@ -208,10 +208,6 @@ BlockScaled describe(int64_t rows, int64_t cols, int64_t stride, const Conventio
   info.layout = options.layout;
   return info;
 }
-
-} // namespace
-
-namespace {
 
 void find_column_maxima(const TileJob &t, DeviceBuffer &maxima, cudaStream_t stream) {
   const int64_t cols = t.job.rows;

@@ -10,8 +10,8 @@
 
 namespace nvfp4::cuda {
 
-/// All pointers are device memory, q, k, v and gradients of them 16-byte aligned, laid out as the definition
-/// has them. o and o32 may be null, not both; lse2 may be null. Asynchronous on `stream`. Throws Error for
+/// All pointers are device memory, 16-byte aligned where they are not null, laid out as the definition has
+/// them. o and o32 may be null, not both; lse2 may be null. Asynchronous on `stream`. Throws Error for
 /// shapes that the definition refuses, unaligned operands, or a GPU that is not of compute capability 9.0.
 void attention_forward(const models::tensorcore::AttentionShape &shape, const uint16_t *q, const uint16_t *k,
                        const uint16_t *v, uint16_t *o, float *o32, float *lse2, cudaStream_t stream);

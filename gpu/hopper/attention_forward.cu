@@ -258,7 +258,9 @@ void launch(const AttentionShape &s, const uint16_t *q, const uint16_t *k, const
 
 void attention_forward(const AttentionShape &s, const uint16_t *q, const uint16_t *k, const uint16_t *v,
                        uint16_t *o, float *o32, float *lse2, cudaStream_t stream) {
-  check_attention("attention_forward", s, {q, k, v});
+  check_attention("attention_forward", s, {q, k, v}, {o, o32, lse2});
+  if (o == nullptr && o32 == nullptr)
+    throw Error("attention_forward: needs o or o32 to write to, both are null");
   const Forward f{block_order(s.batch * s.heads, (s.length + kRows - 1) / kRows,
                               4 * s.length * s.dim / s.group(), "attention_forward"),
                   int(s.length),

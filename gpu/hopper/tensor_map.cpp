@@ -6,11 +6,9 @@
 #include <string>
 
 namespace nvfp4::cuda::hopper {
-namespace {
 
-using Encode = decltype(&cuTensorMapEncodeTiled);
-
-Encode encoder() {
+decltype(&cuTensorMapEncodeTiled) encoder() {
+  using Encode = decltype(&cuTensorMapEncodeTiled);
   static const Encode found = [] {
     void *function = nullptr;
     cudaDriverEntryPointQueryResult status;
@@ -24,6 +22,8 @@ Encode encoder() {
   }();
   return found;
 }
+
+namespace {
 
 [[nodiscard]] bool aligned(const Operand &x) {
   return reinterpret_cast<uintptr_t>(x.data) % 16 == 0 && x.stride * x.element_bytes % 16 == 0;

@@ -17,6 +17,10 @@ struct Operand {
   int element_bytes = 2; ///< 2: BF16, 1: FP8
 };
 
+/// The driver's encoder of tensor maps, found once at run time, so that nothing links with the driver. Error
+/// where the driver has none.
+[[nodiscard]] decltype(&cuTensorMapEncodeTiled) encoder();
+
 /// Throws Error unless A (M,K) and B (N,K) are a product that the kernels can index: sizes from 0 to 2^31 -
 /// 1, strides of at least K, and a GPU of compute capability 9.0 (or at least `capability`).
 void check_product(const char *caller, const Operand &a, const Operand &b, int capability);
