@@ -235,4 +235,14 @@ TEST_CASE("tensor-core GLA refuses what it cannot do") {
   Example x = make_example({1, 4, 1, 16, 16}, Gates::mild, 1);
   x.v.pop_back();
   CHECK_THROWS_WITH(forward(x.shape, x.inputs(), hopper()), Catch::Contains("v needs 64 elements, got 63"));
+  Example y = make_example({1, 4, 1, 16, 16}, Gates::mild, 1);
+  Forward saved = forward(y.shape, y.inputs(), hopper());
+  const std::vector<uint16_t> grad_o(size_t(y.shape.values()));
+  const Unit &fp8 = find_unit("sm_90:wgmma.k32.f32.e4m3");
+  CHECK_THROWS_AS(forward(y.shape, y.inputs(), fp8), Error);
+  CHECK_THROWS_AS(backward(y.shape, y.inputs(), grad_o, saved, fp8), Error);
+  CHECK_THROWS_AS(backward(x.shape, x.inputs(), grad_o, saved, hopper()), Error);
+  saved.scores.pop_back();
+  CHECK_THROWS_WITH(backward(y.shape, y.inputs(), grad_o, saved, hopper()),
+                    Catch::Contains("what forward gave"));
 }

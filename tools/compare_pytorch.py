@@ -6,8 +6,9 @@
     tools/compare_pytorch.py c.safetensors t.npy d.safetensors
 
 qwen3 and qwen2.5 run under Hugging Face transformers on the CPU, in FP64; gla and gdn under flash-linear-attention on a
-GPU, in FP32 (--device cuda; its gdn refuses Hopper with Triton 3.4 to 3.7.0). Largest differences are relative to the largest value of each tensor. Exit codes: 0 all below
---tolerance, 1 not, 2 bad call. Needs torch, transformers, safetensors, numpy; for gla and gdn flash-linear-attention.
+GPU, in FP32 (--device cuda; its gdn refuses Hopper with Triton 3.4 to 3.7.0). Largest differences are relative to the
+largest value of each tensor. Exit codes: 0 all below --tolerance, 1 not, 2 bad call or input. Needs torch, transformers,
+safetensors, numpy; for gla and gdn flash-linear-attention.
 """
 import argparse
 import json
@@ -15,7 +16,7 @@ import sys
 
 import numpy
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 
@@ -63,7 +64,7 @@ def compare(arguments):
     missing, unexpected = theirs.load_state_dict(weights, strict=False)
     missing = [k for k in missing if not (config["tie"] and k == "lm_head.weight")]
     if missing or unexpected:
-        sys.exit(f"parameters differ: only in PyTorch {missing}, only in the checkpoint {unexpected}")
+        raise ValueError(f"parameters differ: only in PyTorch {missing}, only in the checkpoint {unexpected}")
     theirs.tie_weights()
     theirs = theirs.to(arguments.device, torch.float64 if arguments.device == "cpu" else torch.float32).train()
     logits = theirs(tokens[:, :-1]).logits
@@ -76,7 +77,8 @@ def compare(arguments):
     errors = {}
     for name, (a, b) in pairs.items():
         a, b = a.detach().double().cpu().flatten(), b.double().flatten()
-        errors[name] = float((a - b).abs().max() / a.abs().max())
+        error = float((a - b).abs().max() / a.abs().max().clamp(min=1e-300))
+        errors[name] = error if error == error else float("inf")  # NaN fails
         worst = max(worst, errors[name])
     print(f"{config['family']} {config['name']}, {tuple(tokens.shape)} tokens, {len(pairs)} tensors: loss "
           f"{float(loss.detach()):.6f}, largest relative difference {worst:.2e}")
@@ -92,7 +94,12 @@ def main():
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--tolerance", type=float, default=1e-4)
     parser.add_argument("--show", type=int, default=3, help="tensors to list, the worst first")
-    return compare(parser.parse_args())
+    arguments = parser.parse_args()
+    try:
+        return compare(arguments)
+    except (OSError, KeyError, ValueError, ImportError, SafetensorError) as error:
+        print(f"compare_pytorch.py: {type(error).__name__}: {error}", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 #include "emulator/formats/codec.hpp"
 #include "emulator/gemm/element_reader.hpp"
 #include "emulator/gemm/engine.hpp"
-#include "emulator/gemm/fdpa_kernels.hpp"
+#include "emulator/gemm/fdpa_conditions.hpp"
 #include "emulator/gemm/float_state.hpp"
 
 #include <algorithm>
@@ -19,23 +19,7 @@ namespace {
 
 constexpr int64_t kChunk = 256; ///< K of one packed block
 constexpr int64_t kRows = 256, kCols = 64;
-/// Products are at most 2^(kHighest + 2): sums of any length here stay far below 2^127.
-constexpr int kHighest = 80;
 constexpr int64_t kMaxK = int64_t{1} << 28;
-
-/// Whether the kernels give the bits of an output: products exact in FP32, alignment at or above
-/// kAlignmentFloor.
-bool vouched(const RowRange &x, const RowRange &y) {
-  if (x.special || y.special || x.scale_nan || y.scale_nan) return false;
-  return x.empty() || y.empty() || (x.min + y.min >= kAlignmentFloor && x.max + y.max <= kHighest);
-}
-
-void merge(RowRange &into, const RowRange &r) {
-  into.min = std::min(into.min, r.min);
-  into.max = std::max(into.max, r.max);
-  into.special = into.special || r.special;
-  into.scale_nan = into.scale_nan || r.scale_nan;
-}
 
 struct Block {
   const Job &job;

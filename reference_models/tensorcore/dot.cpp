@@ -4,7 +4,7 @@
 #include "reference_models/tensorcore/dot.hpp"
 
 #include "emulator/gemm/element_reader.hpp"
-#include "emulator/gemm/fdpa_kernels.hpp"
+#include "emulator/gemm/fdpa_conditions.hpp"
 #include "emulator/gemm/float_state.hpp"
 #include "emulator/gemm/isa.hpp"
 #include "emulator/tensorcore/catalogue.hpp"
@@ -32,23 +32,13 @@ const gemm::FdpaKernels *kernels() {
   }
 }
 
-/// The conditions of the GEMM's engine, on the exponents of the operands' rows.
-bool vouched(const RowRange &x, const RowRange &y) {
-  if (x.special || y.special) return false;
-  return x.empty() || y.empty() || (x.min + y.min >= gemm::kAlignmentFloor && x.max + y.max <= 80);
-}
+using gemm::merge, gemm::vouched;
 
-/// And on the accumulator that a chain continues: the kernels never align below 2^(kAlignmentFloor - F), so
-/// what is smaller than a normal sum there, or near overflow, is left to the definition.
-bool vouched(float start) {
+/// The same for the accumulator that a chain continues: the kernels never align below 2^(kAlignmentFloor -
+/// F), so what is smaller than a normal sum there, or near overflow, is left to the definition.
+bool start_vouched(float start) {
   const uint32_t magnitude = bit_cast<uint32_t>(start) & 0x7FFFFFFF;
   return magnitude == 0 || (magnitude >= uint32_t(127 - 100) << 23 && magnitude < uint32_t(127 + 100) << 23);
-}
-
-void merge(RowRange &into, const RowRange &r) {
-  into.min = std::min(into.min, r.min);
-  into.max = std::max(into.max, r.max);
-  into.special = into.special || r.special;
 }
 
 } // namespace
@@ -138,7 +128,7 @@ void accumulate(const DotOperand &a, const DotOperand &b, float *d, int64_t stri
       for (int64_t r = 0; r < rows; ++r)
         for (int64_t c = 0; c < cols; ++c) {
           const float start = d[(i + r) * stride + j + c];
-          sure = sure && vouched(start);
+          sure = sure && start_vouched(start);
           in[size_t(r * nr + c)] = start;
         }
       const uint8_t *const panel = a.panels_.data() + size_t(i / mr) * a_bytes, *const tile =
@@ -150,7 +140,7 @@ void accumulate(const DotOperand &a, const DotOperand &b, float *d, int64_t stri
         for (int64_t c = 0; c < cols; ++c) {
           const float start = in[size_t(r * nr + c)];
           const bool fast =
-              sure || (vouched(a.ranges_[size_t(i + r)], b.ranges_[size_t(j + c)]) && vouched(start));
+              sure || (vouched(a.ranges_[size_t(i + r)], b.ranges_[size_t(j + c)]) && start_vouched(start));
           d[(i + r) * stride + j + c] = fast ? out[size_t(r * nr + c)] : define(i + r, j + c, start);
         }
     }

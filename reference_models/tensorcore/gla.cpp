@@ -102,17 +102,21 @@ void check(const Shape &s) {
                 "; split the batch");
 }
 
-Forward forward(const Shape &s, const Inputs &in, const Unit &unit) {
+void check(const Shape &s, const Inputs &in, const Unit &unit) {
   check(s);
   expect("q", in.q.size(), s.keys()), expect("k", in.k.size(), s.keys());
   expect("v", in.v.size(), s.values()), expect("g", in.g.size(), s.keys());
+  (void)chain(unit, ChainOperand(1, 16), ChainOperand(1, 16)); // refuses other units before threads start
+}
+
+Forward forward(const Shape &s, const Inputs &in, const Unit &unit) {
+  check(s, in, unit);
   const size_t n = size_t(s.all_chunks());
   Forward out;
   out.o.resize(in.v.size());
   out.q_decayed.resize(n * size_t(kChunk * s.key)), out.k_decayed.resize(n * size_t(kChunk * s.key));
   out.decay.resize(n * size_t(s.key)), out.scores.resize(n * size_t(kChunk * kChunk));
   out.states.resize(n * size_t(s.key * s.value));
-  (void)chain(unit, ChainOperand(1, 16), ChainOperand(1, 16)); // refuses other units before the threads start
 #pragma omp parallel for schedule(dynamic)
   for (int64_t team = 0; team < s.teams(); ++team) {
     Matrix state(s.key, s.value);

@@ -33,8 +33,8 @@ struct Shape {
   [[nodiscard]] NVFP4_HD constexpr int64_t all_chunks() const { return teams() * chunks(); }
 };
 
-/// Throws Error unless key and value are multiples of 16 from 16 to 256, every size at least 1 and no array
-/// larger than 2^40 elements.
+/// Throws Error unless key and value are multiples of 16 from 16 to 256, every size is at least 1, and rows
+/// (batch x length), teams (batch x heads) and chunks of all teams are fewer than 2^31.
 void check(const Shape &shape);
 
 struct Inputs {
@@ -60,6 +60,10 @@ struct Backward {
       state_grads;                // (all_chunks, key, value): of the state after the chunk / scale, rounded
   std::vector<float> score_grads; // (all_chunks, 64, 64): do v^T, zeros above the diagonal
 };
+
+/// Throws Error unless the shape is one, the inputs fit it and the unit has BF16 operands and FP32
+/// accumulators: called by forward and backward.
+void check(const Shape &shape, const Inputs &in, const Unit &unit);
 
 /// Throws Error for a shape or arrays that do not fit. The unit has BF16 operands and FP32 accumulators.
 /// Uses all OpenMP threads over teams; the bits do not depend on their number.

@@ -194,9 +194,12 @@ void state_step(const Chunk &c, Matrix &h) {
 
 Backward backward(const Shape &s, const Inputs &in, std::span<const uint16_t> grad_o, const Forward &saved,
                   const Unit &unit) {
-  check(s);
+  check(s, in, unit);
+  const int64_t rows = s.all_chunks() * kChunk;
   if (int64_t(grad_o.size()) != s.values() ||
-      int64_t(saved.states.size()) != s.all_chunks() * s.key * s.value)
+      int64_t(saved.states.size()) != s.all_chunks() * s.key * s.value ||
+      int64_t(saved.q_decayed.size()) != rows * s.key || int64_t(saved.k_decayed.size()) != rows * s.key ||
+      int64_t(saved.scores.size()) != rows * kChunk)
     throw Error("GLA backward: grad_o needs " + std::to_string(s.values()) + " elements, got " +
                 std::to_string(grad_o.size()) + "; `saved` must be what forward gave for this shape");
   const size_t n = size_t(s.all_chunks());
