@@ -4,8 +4,10 @@
 #include "tests/io_support.hpp"
 
 #include "golden/io/file.hpp"
+#include "golden/io/message.hpp"
 #include "reference_models/diagnostics/recorder.hpp"
 
+#include <cerrno>
 #include <cmath>
 #include <cstdlib>
 #include <filesystem>
@@ -176,6 +178,16 @@ TEST_CASE("recorder: what is refused") {
                      ""});
   io::check_message(io::error_of([&] { Recorder r(folder.path.string()); }),
                     {"channel_max/0.lm_head", "[1, 4]"});
+  // removing the file is advice for what is wrong in it, not for what cannot be read
+  std::ofstream(folder.path / "diagnostics.safetensors") << "nonsense";
+  io::check_message(io::error_of([&] { (void)read_channel_file(folder.file("diagnostics.safetensors")); }),
+                    {"diagnostics.safetensors", "; remove the file"});
+  for (const auto &[path, code] :
+       {std::pair(folder.path.string(), EISDIR), std::pair(folder.file("nowhere.safetensors"), ENOENT)}) {
+    const std::string message = io::error_of([&] { (void)read_channel_file(path); });
+    io::check_message(message, {path, io::errno_text(code)});
+    CHECK(message.find("remove") == std::string::npos);
+  }
 }
 
 TEST_CASE("sensitivity records are a list that JSON readers take") {

@@ -98,6 +98,12 @@ TEST_CASE("a safetensors header's length is checked against the file and the lim
   check_message(message("\5\0\0\0\0\0\0\0{}"sv), {"f.safetensors", "should have 5 bytes", "ends after 2"});
   check_message(message("\0\0\0\0\0\0\0\x80{}"sv),
                 {"f.safetensors", "at most 100000000", "9223372036854775808"});
+  // a file of 10 bytes by the time its size was asked for, and of 3 when they were read
+  const auto whole = bytes_of("\2\0\0\0\0\0\0\0{}"sv);
+  CHECK(safetensors_header_size(whole, 10, "f.safetensors") == 2);
+  check_message(
+      error_of([&] { (void)safetensors_header_size(std::span(whole).first(3), 10, "f.safetensors"); }),
+      {"f.safetensors", "8 bytes of header length", "got 3"});
 }
 
 TEST_CASE("a malformed npy file is refused with file, tensor and reason", "[io]") {

@@ -11,6 +11,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <numeric>
 
 #include <fcntl.h>
@@ -237,6 +238,38 @@ TEST_CASE("a write that fails half-way leaves the old file and nothing else", "[
   CHECK(read_file(path) == bytes_of("old"));
   CHECK(folder.files() == 1);
 }
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) // they reserve terabytes
+TEST_CASE("a file that memory holds only once is refused by name", "[io]") {
+  const Folder folder;
+  constexpr size_t size = size_t(64) << 20;
+  const std::string path = folder / "large.npy";
+  write_tensors(path, {{Tensor::from_bits("data", DType::u8, {1}, std::array{uint8_t(0)})}, {}, {}});
+  std::vector<std::byte> start = read_file(path);
+  std::string header(reinterpret_cast<const char *>(start.data()), start.size() - 1);
+  header.replace(header.find("(1,)"), 4, "(" + std::to_string(size) + ",)");
+  header.erase(header.size() - std::to_string(size).size(),
+               std::to_string(size).size() - 1); // of its padding
+  write_file_atomically(path, bytes_of(header));
+  fs::resize_file(path, header.size() + size);
+  CHECK(read_tensors(path).at("data").shape == std::vector<int64_t>{int64_t(size)});
+
+  size_t pages = 0;
+  std::ifstream("/proc/self/statm") >> pages;
+  rlimit before{};
+  REQUIRE(::getrlimit(RLIMIT_AS, &before) == 0);
+  const rlimit small{pages * size_t(::sysconf(_SC_PAGESIZE)) + size + size / 2, before.rlim_max};
+  REQUIRE(::setrlimit(RLIMIT_AS, &small) == 0);
+  std::string message;
+  try {
+    message = error_of([&] { (void)read_tensors(path); });
+  } catch (const std::bad_alloc &) {
+    message = "bad_alloc";
+  }
+  REQUIRE(::setrlimit(RLIMIT_AS, &before) == 0);
+  check_message(message, {path, "cannot read", errno_text(ENOMEM)});
+}
+#endif
 
 TEST_CASE("a write replaces the content and keeps links and permissions", "[io]") {
   const Folder folder;

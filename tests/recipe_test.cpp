@@ -4,6 +4,7 @@
 #include "tests/catch.hpp"
 
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <functional>
 
@@ -59,6 +60,11 @@ TEST_CASE("every built-in recipe survives a round trip", "[recipe]") {
   }
 }
 
+TEST_CASE("recipes written before a field came are those with its default", "[recipe]") {
+  const Recipe r = load_recipe("chon");
+  CHECK(to_json(parse_recipe(replaced(to_json(r), "\"mixers\": \"f32\",", ""), "old")) == to_json(r));
+}
+
 TEST_CASE("fields that are not the default survive a round trip", "[recipe]") {
   Recipe r = load_recipe("chon");
   r.source = FormatId::f32;
@@ -86,6 +92,13 @@ TEST_CASE("recipes are read from files", "[recipe]") {
   const std::string path = "./recipe_test.tmp.json";
   std::ofstream(path) << to_json(load_recipe("hcp"));
   CHECK(load_recipe(path) == load_recipe("hcp"));
+  const std::string folder = "./recipe_test+mixers=x.tmp", inside = folder + "/r.json";
+  std::filesystem::create_directory(folder);
+  std::filesystem::copy_file(path, inside, std::filesystem::copy_options::overwrite_existing);
+  CHECK(load_recipe(inside) == load_recipe("hcp"));
+  CHECK(load_recipe(inside + "+mixers=bf16") == load_recipe("hcp+mixers=bf16"));
+  std::filesystem::remove_all(folder);
+  CHECK_THROWS_WITH(load_recipe("hcp+mixers=f16"), Catch::Contains("expected +mixers=bf16 or +mixers=f32"));
   std::remove(path.c_str());
   CHECK_THROWS_WITH(load_recipe(path), Catch::Contains(path));
   CHECK_THROWS_WITH(load_recipe("hpc"), Catch::Contains("unknown recipe 'hpc'") && Catch::Contains("chon"));

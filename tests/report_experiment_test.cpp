@@ -310,7 +310,7 @@ TEST_CASE("damaged results are refused with file, fault and advice") {
   j["options"]["steps"] = "many";
   std::ofstream(path) << j.dump();
   io::check_message(io::error_of([&] { (void)run_experiment(e, trainer.function()); }),
-                    {"result.json", "'steps' takes a whole number"});
+                    {"result.json", "'steps' takes a whole number", "; remove the file to run it again"});
 }
 
 TEST_CASE("options: every field goes to JSON and back") {

@@ -220,6 +220,12 @@ TEST_CASE("report: one run, and runs that diverged or stopped early") {
   CHECK(html.find("Diverged runs") != std::string::npos);
   CHECK(html.find("5.5000") != std::string::npos); // of step 1
   CHECK(html.find("diverged and are left out") != std::string::npos);
+  CHECK(html.find("1 run, which diverged.") != std::string::npos);
+  html = make_report({read_run(dir), read_run(dir)}, "1");
+  CHECK(html.find("2 runs, all of which diverged.") != std::string::npos);
+  const std::string good = write_run(folder, "qwen3", "bf16", 1, 0, false);
+  html = make_report({read_run(dir), read_run(good)}, "1");
+  CHECK(html.find("2 runs of qwen3-tiny and gla-tiny under bf16 and nvfp4, 1 seed.") != std::string::npos);
   CHECK(html.find("had not reached their last step") == std::string::npos); // it stopped, which is said
   std::ofstream(dir + "/log.jsonl") << "{\"step\":1,\"loss\":5.5}\n";
   html = make_report({read_run(dir)}, "1");
@@ -288,6 +294,7 @@ TEST_CASE("report: damaged files are refused with file, line, fault and advice")
     check("log.jsonl", line1 + line + "\n" + line1, parts);
   };
   log(R"({"step":2,"lo)", {"expected JSON", "breaks off"});
+  log(R"({"step":2,"loss":5}})", {"expected JSON, got "}); // whole, with a brace too many
   log("", {"expected JSON, got nothing"});
   log("[]", {"expected a JSON object, got []"});
   log(R"({"loss":5})", {"expected the key \"step\""});
@@ -310,6 +317,11 @@ TEST_CASE("report: damaged files are refused with file, line, fault and advice")
     j[key] = {{"an", "object"}};
     check("diagnostics.jsonl", j.dump() + "\n", {"line 1", "remove"});
   }
+
+  Json deep = Json::parse(record);
+  deep["layer"] = int64_t{1} << 32;
+  check("diagnostics.jsonl", deep.dump() + "\n",
+        {"layer: expected a whole number of at least -1 and at most 2147483647, got 4294967296", "remove"});
 
   const std::string run = slurp(dir + "/run.json");
   for (const char *key : {"version", "model", "recipe", "options", "parameters"}) {

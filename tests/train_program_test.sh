@@ -89,9 +89,28 @@ sed -i 's/"digest":"[0-9a-f]*"/"digest":"0000000000000000"/' foreign/log.jsonl
 bad "not the one that log.jsonl has" train $run --out foreign --resume
 sed 's/"state_digest":"[0-9a-f]*"/"state_digest":"0000000000000000"/' unkilled/log.jsonl >foreign/log.jsonl
 bad "not the one that log.jsonl has" train $run --out foreign --resume
+sed '40s/,"state_digest":"[0-9a-f]*"//' unkilled/log.jsonl >foreign/log.jsonl # continued by an older release
+"$nvfp4" train $run --out foreign --resume >out.txt 2>&1 || say "a log with some state digests: $(cat out.txt)"
 sed 's/,"state_digest":"[0-9a-f]*"//' unkilled/log.jsonl >foreign/log.jsonl # as older releases wrote it
-"$nvfp4" train $run --out foreign --resume >out.txt 2>&1 || say "a log without state digests: $(cat out.txt)"
+sed -i '/"mixers": "f32"/d' foreign/run.json
+"$nvfp4" train $run --out foreign --resume >out.txt 2>&1 || say "a run.json of an older release: $(cat out.txt)"
+LC_ALL=C sed -i 's/\\"mixers\\": \\"f32\\",/                    /' foreign/checkpoint.safetensors
+grep -q mixers foreign/run.json foreign/checkpoint.safetensors && say "the older run is not as it was written"
+"$nvfp4" train $run --out foreign --resume >out.txt 2>&1 || say "a checkpoint of an older release: $(cat out.txt)"
+LC_ALL=C sed -i 's/\\"name\\": \\"sr\\"/\\"name\\": \\"rs\\"/' foreign/checkpoint.safetensors
+bad "is of another model or recipe" train $run --out foreign --resume
+sed 's/"mixers": "f32"/"mixers": "bf16"/' unkilled/run.json >foreign/run.json
+bad "its recipe is not the one given" train $run --out foreign --resume
+sed 's/"mixers": "f32"/"mixers": "f23"/' unkilled/run.json >foreign/run.json
+bad "foreign/run.json: recipe.mixers: expected one of" train $run --out foreign --resume
 run="--model gla --size tiny --recipe chon --data text.txt --steps 12 --batch 2 --sequence 32 --seed 3 --checkpoint-every 3 --diagnostics-every 5"
+# an earlier checkpoint of another run: refused before anything is cut back to it
+other=${run/--steps 12/--steps 3}
+"$nvfp4" train ${other/--seed 3/--seed 4} --out other >out.txt 2>&1 || say "another run: $(cat out.txt)"
+cp -r whole early
+cp other/checkpoint.safetensors early
+bad "not the one that log.jsonl has for step 3" train $run --out early --resume
+diff -r -x checkpoint.safetensors whole early >out.txt || say "a refused resume changed the run: $(head -3 out.txt | cut -c-200)"
 "$nvfp4" train ${run/--steps 12/--steps 5} --out wild --lr 1e30 >out.txt 2>&1 || say "a diverging run: $(cat out.txt)"
 grep -q "DIVERGED" out.txt || say "a diverged run was reported as good: $(cat out.txt)"
 
@@ -157,7 +176,7 @@ damaged() { # FILE PATTERN, the damage on stdin
 }
 damaged run.json "got nothing" </dev/null
 head -c 200 whole/run.json | damaged run.json "breaks off"
-sed 's/"steps": 12/"steps": "12"/' whole/run.json | damaged run.json "'steps' takes a whole number"
+sed 's/"steps": 12/"steps": "12"/' whole/run.json | damaged run.json "'steps' takes a whole number, got \"12\"; restore the file"
 sed 's/"options"/"choices"/' whole/run.json | damaged run.json 'expected the key "options"'
 sed 's/"version": 1/"version": "one"/' whole/run.json | damaged run.json "version: expected a whole number"
 sed '4s/.\{30\}$//' whole/log.jsonl | damaged log.jsonl "log.jsonl line 4: expected JSON"
@@ -181,6 +200,10 @@ rm -rf hurt
 cp -r whole hurt
 echo '{"version":"one"}' >hurt/run.json
 bad "hurt/run.json" record --checkpoint hurt/checkpoint.safetensors --step 20 -o x.safetensors
+echo '{"version":2}' >hurt/run.json
+bad "use the release that wrote it" record --checkpoint hurt/checkpoint.safetensors --step 20 -o x.safetensors
+echo '{"version":1,"options":{"steps":"12"}}' >hurt/run.json
+bad "'steps' takes a whole number, got \"12\"; restore or remove the file" record --checkpoint hurt/checkpoint.safetensors --step 20 -o x.safetensors
 bad "hurt/run.json" report hurt -o x.html
 "$nvfp4" report whole wild -o r.html >out.txt 2>err.txt || say "report: $(cat err.txt)"
 grep -q "^DIVERGED .*wild at step" out.txt || say "a diverged run is not reported: $(cat out.txt)"

@@ -2,11 +2,18 @@
 // Makes text that came from outside fit to stand in a one-line message: names, paths, snatches of a broken
 // header.
 #pragma once
+#include "emulator/config.hpp"
+
 #include <cstddef>
 #include <string>
 #include <string_view>
 
 namespace nvfp4::io {
+
+/// What the operating system refused, as opposed to what a file holds.
+struct SystemError : Error {
+  using Error::Error;
+};
 
 /// The text with control characters, quotes, backslashes and malformed UTF-8 written as \xNN, and cut to
 /// about `limit` bytes. The result is one line of valid UTF-8.

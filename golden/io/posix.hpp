@@ -16,7 +16,7 @@ namespace nvfp4::io {
 
 /// "out.npy: cannot write: No space left on device".
 [[noreturn]] inline void fail(const std::string &path, const char *what, int code) {
-  throw Error((path.empty() ? "''" : printable(path)) + ": " + what + ": " + errno_text(code));
+  throw SystemError((path.empty() ? "''" : printable(path)) + ": " + what + ": " + errno_text(code));
 }
 
 /// A file descriptor that closes itself.

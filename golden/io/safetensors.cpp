@@ -206,9 +206,10 @@ std::string number_list(std::span<const int64_t> numbers) {
 size_t safetensors_header_size(std::span<const std::byte> start, uint64_t file_size,
                                const std::string &source) {
   const auto fail = [&](const std::string &reason) { throw Error(printable(source) + ": " + reason); };
-  if (file_size < length_size)
+  const uint64_t there = std::min<uint64_t>(start.size(), file_size); // the file may have shrunk since
+  if (there < length_size)
     fail("expected a .safetensors file, which starts with 8 bytes of header length, got " +
-         std::to_string(file_size) + " bytes in all");
+         std::to_string(there) + " bytes in all");
   uint64_t size = 0;
   std::memcpy(&size, start.data(), length_size);
   if (size > header_limit)

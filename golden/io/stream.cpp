@@ -39,10 +39,14 @@ bool is_npy(std::span<const std::byte> bytes) {
 TensorFile parse_whole(std::span<const std::byte> bytes, const std::string &path) {
   if (bytes.empty())
     throw Error(printable(path) + ": expected a .npy or .safetensors file, got an empty one");
-  if (!is_npy(bytes)) return parse_safetensors(bytes, path);
-  TensorFile file{{}, {}, path};
-  file.tensors.push_back(parse_npy(bytes, path));
-  return file;
+  try {
+    if (!is_npy(bytes)) return parse_safetensors(bytes, path);
+    TensorFile file{{}, {}, path};
+    file.tensors.push_back(parse_npy(bytes, path));
+    return file;
+  } catch (const std::bad_alloc &) {
+    fail(path, "cannot read", ENOMEM);
+  }
 }
 
 } // namespace

@@ -103,6 +103,8 @@ io::TensorFile read_channel_file(const std::string &path) {
                   io::shape_text(steps.shape));
     (void)steps.as<int64_t>(path);
     return file;
+  } catch (const io::SystemError &) { // removing a file that cannot be read is no cure
+    throw;
   } catch (const Error &error) {
     throw Error(std::string(error.what()) + "; remove the file");
   }

@@ -332,7 +332,9 @@ Recipe parse_recipe(std::string_view text, const std::string &where) {
 
 Recipe load_recipe(const std::string &name_or_path) {
   constexpr std::string_view kMixers = "+mixers=";
-  if (const size_t at = name_or_path.rfind(kMixers); at != std::string::npos) {
+  // at the end only: a folder may have such a name
+  if (const size_t at = name_or_path.rfind(kMixers);
+      at != std::string::npos && name_or_path.find('/', at) == std::string::npos) {
     Recipe recipe = load_recipe(name_or_path.substr(0, at));
     const std::string value = name_or_path.substr(at + kMixers.size());
     if (value != "bf16" && value != "f32")

@@ -92,7 +92,7 @@ bool finished(const TrainOptions &options, TrainResult &result) {
   if (!fs::exists(path)) return false;
   const std::string where = io::printable(path) + ": ", advice = "; remove the file to run it again";
   const Fields file(parse_json(read_text(path), where, advice), where, advice);
-  const std::string difference = first_difference(options, file.object("options").json(), where);
+  const std::string difference = first_difference(options, file.object("options").json(), where, advice);
   if (!difference.empty())
     throw Error(io::printable(options.out) + " holds a run with other options (" + difference +
                 "): give another 'out' or remove the folder");

@@ -14,16 +14,14 @@ namespace {
 
 using Json = Fields::Json;
 
-constexpr int64_t kHigh = int64_t{1} << 40;
-
 std::string show(const Json &v) {
   return io::printable(v.dump(-1, ' ', false, Json::error_handler_t::replace), 60);
 }
 
-bool is_count(const Json &v, int64_t low) {
+bool is_count(const Json &v, int64_t low, int64_t high) {
   if (!v.is_number_integer()) return false;
-  if (v.is_number_unsigned() && v.get<uint64_t>() > uint64_t(kHigh)) return false;
-  return v.get<int64_t>() >= low && v.get<int64_t>() <= kHigh;
+  if (v.is_number_unsigned() && v.get<uint64_t>() > uint64_t(high)) return false;
+  return v.get<int64_t>() >= low && v.get<int64_t>() <= high;
 }
 
 } // namespace
@@ -48,9 +46,13 @@ bool Fields::has(const char *key) const {
   return at != json_.end() && !at->is_null();
 }
 
-int64_t Fields::count(const char *key, int64_t low) const {
+int64_t Fields::count(const char *key, int64_t low, int64_t high) const {
   const Json &v = need(key);
-  if (!is_count(v, low)) refuse(key, "a whole number of at least " + std::to_string(low), v);
+  if (!is_count(v, low, high))
+    refuse(key,
+           "a whole number of at least " + std::to_string(low) +
+               (high == kHigh ? "" : " and at most " + std::to_string(high)),
+           v);
   return v.get<int64_t>();
 }
 
@@ -93,7 +95,7 @@ bool Fields::flag(const char *key) const {
 
 std::vector<int64_t> Fields::counts(const char *key) const {
   const Json &v = need(key);
-  if (!v.is_array() || std::any_of(v.begin(), v.end(), [](const Json &x) { return !is_count(x, 0); }))
+  if (!v.is_array() || std::any_of(v.begin(), v.end(), [](const Json &x) { return !is_count(x, 0, kHigh); }))
     refuse(key, "a list of whole numbers", v);
   return v.get<std::vector<int64_t>>();
 }
@@ -130,9 +132,9 @@ Json parse_json(std::string_view text, const std::string &where, const std::stri
     const auto line = 1 + std::count(before.begin(), before.end(), '\n');
     const bool many = text.find('\n') != std::string_view::npos;
     throw Error(where +
-                (text.empty()                ? "expected JSON, got nothing"
-                 : error.byte >= text.size() ? "expected JSON, which breaks off"
-                                             : "expected JSON") +
+                (text.empty()               ? "expected JSON, got nothing"
+                 : error.byte > text.size() ? "expected JSON, which breaks off"
+                                            : "expected JSON") +
                 (many ? " (line " + std::to_string(line) + ")" : "") +
                 (text.empty() ? "" : ", got " + io::in_quotes(text.substr(0, 60))) + advice);
   }

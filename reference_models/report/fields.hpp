@@ -19,10 +19,12 @@ public:
   /// unless `json` is an object.
   Fields(Json json, std::string where, std::string advice = {});
 
+  static constexpr int64_t kHigh = int64_t{1} << 40;
+
   /// There, and not null.
   [[nodiscard]] bool has(const char *key) const;
-  /// From `low` to 2^40.
-  [[nodiscard]] int64_t count(const char *key, int64_t low) const;
+  /// From `low` to `high`.
+  [[nodiscard]] int64_t count(const char *key, int64_t low, int64_t high = kHigh) const;
   [[nodiscard]] uint64_t seed(const char *key) const;
   [[nodiscard]] double number(const char *key, double low, double high) const;
   /// NaN where the file has null, as it has for numbers that are not finite.

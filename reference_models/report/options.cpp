@@ -50,22 +50,24 @@ Json options_to_json(const TrainOptions &options) {
   return json;
 }
 
-bool set_option(TrainOptions &options, std::string_view key, const Json &value, const std::string &where) {
+bool set_option(TrainOptions &options, std::string_view key, const Json &value, const std::string &where,
+                const std::string &advice) {
   bool found = false;
   for_each_option(options, [&](const char *name, auto &field, bool) {
     if (key != name) return;
     found = true;
     if (!assign(field, value))
       throw Error(where + "'" + name + "' takes " + type_name<std::decay_t<decltype(field)>>() + ", got " +
-                  io::printable(value.dump(), 60));
+                  io::printable(value.dump(), 60) + advice);
   });
   return found;
 }
 
-std::string first_difference(const TrainOptions &options, const Json &stored, const std::string &where) {
+std::string first_difference(const TrainOptions &options, const Json &stored, const std::string &where,
+                             const std::string &advice) {
   TrainOptions other;
-  if (!stored.is_object()) throw Error(where + "expected an object of options");
-  for (const auto &[key, value] : stored.items()) set_option(other, key, value, where);
+  if (!stored.is_object()) throw Error(where + "expected an object of options" + advice);
+  for (const auto &[key, value] : stored.items()) set_option(other, key, value, where, advice);
   const Json here = options_to_json(options), there = options_to_json(other);
   std::string difference;
   for_each_option(options, [&](const char *name, const auto &, bool decides) {

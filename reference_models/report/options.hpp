@@ -48,15 +48,15 @@ template <class Options, class Visit> void for_each_option(Options &o, Visit &&v
 /// Every field, in the order of the struct.
 [[nodiscard]] nlohmann::ordered_json options_to_json(const TrainOptions &options);
 
-/// Sets the field `key`. False if there is none of that name; Error, which starts with `where`, for a wrong
-/// type.
+/// Sets the field `key`. False if there is none of that name; Error, which starts with `where` and ends with
+/// `advice`, for a wrong type.
 bool set_option(TrainOptions &options, std::string_view key, const nlohmann::ordered_json &value,
-                const std::string &where);
+                const std::string &where, const std::string &advice = {});
 
 /// The first field that decides bits and is not as `stored` says, as "steps: 200 here, 100 there"; empty if
-/// none. A field that `stored` lacks counts as its default. An Error, which starts with `where`, for a wrong
-/// type.
+/// none. A field that `stored` lacks counts as its default. Errors are those of set_option().
 [[nodiscard]] std::string first_difference(const TrainOptions &options, const nlohmann::ordered_json &stored,
-                                           const std::string &where = "stored options: ");
+                                           const std::string &where = "stored options: ",
+                                           const std::string &advice = {});
 
 } // namespace nvfp4::models

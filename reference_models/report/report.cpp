@@ -23,9 +23,12 @@ std::string list_of(std::vector<std::string> items) {
 }
 
 std::string headline(const std::vector<RunData> &runs, const std::vector<RunGroup> &groups) {
-  std::vector<std::string> recipes;
-  for (const RunGroup &g : groups)
-    if (std::find(recipes.begin(), recipes.end(), g.recipe) == recipes.end()) recipes.push_back(g.recipe);
+  std::vector<std::string> models, recipes;
+  const auto add = [](std::vector<std::string> &list, const std::string &item) {
+    if (std::find(list.begin(), list.end(), item) == list.end()) list.push_back(item);
+  };
+  for (const RunGroup &g : groups) add(models, g.model), add(recipes, g.recipe); // in their order
+  for (const RunData &r : runs) add(models, r.model), add(recipes, r.recipe);    // and those that diverged
   std::vector<uint64_t> seeds;
   for (const RunData &r : runs) seeds.push_back(r.seed);
   std::sort(seeds.begin(), seeds.end());
@@ -33,9 +36,10 @@ std::string headline(const std::vector<RunData> &runs, const std::vector<RunGrou
   const auto plural = [](size_t n, const char *what) {
     return fmt::format("{} {}{}", n, what, n == 1 ? "" : "s");
   };
-  if (groups.empty()) return plural(runs.size(), "run") + ", and no loss stayed finite.";
-  return fmt::format("{} of {} under {}, {}.", plural(runs.size(), "run"), list_of(models_of(groups)),
-                     list_of(recipes), plural(seeds.size(), "seed"));
+  if (groups.empty())
+    return plural(runs.size(), "run") + (runs.size() == 1 ? ", which diverged." : ", all of which diverged.");
+  return fmt::format("{} of {} under {}, {}.", plural(runs.size(), "run"), list_of(models), list_of(recipes),
+                     plural(seeds.size(), "seed"));
 }
 
 std::string verdicts(const std::vector<Ordering> &orderings) {

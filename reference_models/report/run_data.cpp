@@ -81,7 +81,7 @@ void take_tensor(RunData &run, const Fields &f, int64_t step, int layer) {
 
 void take_diagnostics(RunData &run, const Fields &f) {
   const int64_t step = f.count("step", 1);
-  const auto layer = int(f.count("layer", -1));
+  const auto layer = int(f.count("layer", -1, std::numeric_limits<int>::max()));
   const std::string type = f.text("type");
   if (type == "tensor")
     take_tensor(run, f, step, layer);

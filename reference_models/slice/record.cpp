@@ -77,10 +77,11 @@ std::optional<TrainOptions> options_beside(const std::string &checkpoint) {
   if (!std::filesystem::exists(file, code)) return std::nullopt;
   const std::string where = io::printable(file.string()) + ": ", advice = "; restore or remove the file";
   const Fields run(parse_json(read_text(file.string()), where, advice), where, advice);
-  if (run.count("version", 1) != 1) throw Error(where + "expected the description of a run, version 1");
+  if (run.count("version", 1) != 1)
+    throw Error(where + "expected the description of a run, version 1; use the release that wrote it");
   TrainOptions options;
   const Fields stored = run.object("options");
-  for (const auto &[key, value] : stored.json().items()) set_option(options, key, value, where);
+  for (const auto &[key, value] : stored.json().items()) set_option(options, key, value, where, advice);
   return options;
 }
 

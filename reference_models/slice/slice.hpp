@@ -30,7 +30,7 @@ struct Slice {
   StepResult result; ///< tensors: in the order of the file
 };
 
-/// Atomic. `before` is what checkpoint_stream() gives of the model before the step.
+/// Atomic. `before` is what io::collect() makes of checkpoint_stream() of the model before the step.
 void save_slice(const std::string &path, io::TensorFile before, const SliceStep &step,
                 const StepResult &result);
 

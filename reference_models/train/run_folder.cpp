@@ -4,6 +4,7 @@
 #include "emulator/config.hpp"
 #include "golden/io/file.hpp"
 #include "golden/io/message.hpp"
+#include "reference_models/recipe/recipe.hpp"
 #include "reference_models/report/fields.hpp"
 #include "reference_models/report/options.hpp"
 
@@ -31,6 +32,15 @@ Json description(const RunDescription &run) {
   return j;
 }
 
+/// A recipe as this release writes it; an older one wrote fewer fields.
+Json rewritten(const Json &recipe, const std::string &where, const std::string &advice) {
+  try {
+    return Json::parse(to_json(parse_recipe(recipe.dump(), where + "recipe")));
+  } catch (const Error &error) {
+    throw Error(error.what() + advice);
+  }
+}
+
 [[noreturn]] void fail(const std::string &path, const char *what) {
   throw Error(std::string(what) + " " + io::printable(path) + ": " + io::errno_text(errno));
 }
@@ -55,10 +65,12 @@ RunFolder::RunFolder(const std::string &path, const RunDescription &run, bool re
     if (fields.count("version", 1) != 1)
       throw Error(where + "expected the description of a run, version 1; use the release that wrote it");
     const Json &stored = fields.json();
-    const std::string different = first_difference(run.options, fields.object("options").json(), where);
+    const std::string different =
+        first_difference(run.options, fields.object("options").json(), where, advice);
     if (!different.empty()) throw Error(io::printable(path) + " holds another run: " + different);
+    const Json recipe = rewritten(fields.object("recipe").json(), where, advice);
     for (const char *key : {"model", "recipe", "data"})
-      if (!stored.contains(key) || stored[key] != mine[key])
+      if (!stored.contains(key) || (key == std::string_view("recipe") ? recipe : stored[key]) != mine[key])
         throw Error(io::printable(path) + " holds another run: its " + key + " is not the one given");
   } else {
     std::filesystem::create_directories(path, code);
@@ -82,10 +94,11 @@ RunFolder::~RunFolder() {
   if (log_ >= 0) ::close(log_);
 }
 
-std::vector<float> RunFolder::truncate_log(int64_t step, Digests &digests) {
+std::vector<float> RunFolder::truncate_log(int64_t step, const Digests &state) {
   const std::string file = path_ + "/log.jsonl";
   const std::string text = read_text(file), advice = "; start the run again in another folder";
   std::vector<float> losses;
+  Digests logged = state;
   size_t keep = 0;
   while (int64_t(losses.size()) < step) {
     const size_t end = text.find('\n', keep);
@@ -100,10 +113,13 @@ std::vector<float> RunFolder::truncate_log(int64_t step, Digests &digests) {
       throw Error(where + "expected the record of that step, got that of step " +
                   std::to_string(line.count("step", 1)) + advice);
     losses.push_back(std::bit_cast<float>(uint32_t(line.word("loss_hex", 8))));
-    digests.parameters = line.digits("digest", 16);
-    if (line.has("state_digest")) digests.state = line.digits("state_digest", 16);
+    logged = {line.digits("digest", 16),
+              line.has("state_digest") ? line.digits("state_digest", 16) : state.state};
     keep = end + 1;
   }
+  if (logged != state)
+    throw Error(io::printable(checkpoint()) + ": its state is not the one that log.jsonl has for step " +
+                std::to_string(step) + advice);
   if (::ftruncate(log_, off_t(keep)) != 0) fail(file, "cannot shorten");
   return losses;
 }

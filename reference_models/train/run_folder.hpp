@@ -38,9 +38,9 @@ public:
   [[nodiscard]] std::string checkpoint() const { return path_ + "/checkpoint.safetensors"; }
   [[nodiscard]] const std::string &path() const { return path_; }
   /// Removes log lines after `step`, a torn last line included, and returns the losses of those before.
-  /// `digests` become those of the last line kept; one that it does not have, as older logs lack that of the
-  /// state, stays as it is.
-  std::vector<float> truncate_log(int64_t step, Digests &digests);
+  /// Throws Error, and leaves the log as it is, where lines are missing or damaged, or the last one kept has
+  /// other digests than `state`. A line without state_digest, as older logs have it, counts as equal in it.
+  std::vector<float> truncate_log(int64_t step, const Digests &state);
   /// Waits until the log is on the disk, so that a checkpoint never knows more steps than the log.
   void sync_log() const;
   /// Appends one line with one write.

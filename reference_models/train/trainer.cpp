@@ -101,7 +101,9 @@ private:
     std::error_code code;
     if (o_.resume && std::filesystem::exists(folder_->checkpoint(), code)) {
       const Checkpoint checkpoint = read_checkpoint(folder_->checkpoint());
-      if (!checkpoint.config || *checkpoint.config != config_ || checkpoint.recipe != to_json(recipe_))
+      // through parse_recipe, as an older release wrote fewer fields
+      if (!checkpoint.config || *checkpoint.config != config_ || checkpoint.recipe.empty() ||
+          to_json(parse_recipe(checkpoint.recipe, checkpoint.source + ": recipe")) != to_json(recipe_))
         throw Error(checkpoint.source + ": is of another model or recipe than " + io::printable(o_.out) +
                     "/run.json");
       load_checkpoint(checkpoint, model().parameters(), config_, true);
@@ -110,13 +112,7 @@ private:
       saved_step_ = state_.step;
     }
     model().parameters_changed();
-    const Digests now = digests();
-    Digests logged = now;
-    losses_ = folder_->truncate_log(state_.step, logged);
-    if (logged != now)
-      throw Error(io::printable(folder_->checkpoint()) +
-                  ": its state is not the one that log.jsonl has for step " + std::to_string(state_.step) +
-                  "; start the run again in another folder");
+    losses_ = folder_->truncate_log(state_.step, digests());
     if (o_.diagnostics_every != 0) {
       Recorder::truncate_after(folder_->path(), state_.step);
       recorder_.emplace(folder_->path());
