@@ -22,18 +22,6 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-/// initialise() with the parameters shared out among threads.
-void initialise_in_parallel(Parameters<float> &parameters, const ModelConfig &config, uint64_t seed) {
-  const auto n = int64_t(parameters.list().size());
-#pragma omp parallel for schedule(dynamic, 1)
-  for (int64_t i = 0; i < n; ++i) {
-    const ParameterSpec &p = parameters.list()[size_t(i)];
-    const std::vector<float> values = initial_values(p, config.init_std, seed, uint64_t(i));
-#pragma omp critical(nvfp4_upload)
-    parameters.backend().upload(parameters.value(p.name), values.data(), values.size() * sizeof(float));
-  }
-}
-
 } // namespace
 
 Tally check_training(const std::vector<StepsOptions> &runs, int cpu_threads,
@@ -105,7 +93,7 @@ void profile_training(const StepsOptions &o, int timed) {
   Session session = make_session("cuda", 0, config, load_recipe(o.recipe), o.batch, o.sequence, true);
   Model<float> &model = *session.model;
   Optimizer<float> optimizer(model.parameters(), {});
-  initialise_in_parallel(model.parameters(), config, o.seed);
+  initialise(model.parameters(), config, o.seed);
   model.parameters_changed();
   StepInput input{1, o.seed, 1, o.batch, o.sequence, float(o.learning_rate), {}, {}};
   const auto one = [&] {
@@ -125,7 +113,8 @@ void profile_training(const StepsOptions &o, int timed) {
   const double seconds = seconds_since(start) / timed;
   std::printf("profile %s %s %s, batch %lld x %lld: %.4f s a step, %.0f tokens/s, loss %.5f\n",
               o.model.c_str(), o.size.c_str(), o.recipe.c_str(), static_cast<long long>(o.batch),
-              static_cast<long long>(o.sequence), seconds, double(o.batch * o.sequence) / seconds, double(loss));
+              static_cast<long long>(o.sequence), seconds, double(o.batch * o.sequence) / seconds,
+              double(loss));
   std::vector<std::pair<std::string, cuda::Timeline::Entry>> sorted(entries.begin(), entries.end());
   std::sort(sorted.begin(), sorted.end(),
             [](const auto &a, const auto &b) { return a.second.milliseconds > b.second.milliseconds; });
