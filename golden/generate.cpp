@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // Runs the emulator on generated inputs and writes what it gives, with its provenance.
-#include "golden/generate.hpp"
+#include "nvfp4/golden/generate.hpp"
 
-#include "emulator/formats/conversion.hpp"
-#include "emulator/tensorcore/accumulation.hpp"
-#include "emulator/tensorcore/catalogue.hpp"
-#include "emulator/tensorcore/execute.hpp"
-#include "golden/generate_quantize.hpp"
-#include "golden/io/file.hpp"
-#include "golden/manifest.hpp"
-#include "golden/mma_kind.hpp"
+#include "nvfp4/emulator/formats/conversion.hpp"
+#include "nvfp4/emulator/tensorcore/accumulation.hpp"
+#include "nvfp4/emulator/tensorcore/catalogue.hpp"
+#include "nvfp4/emulator/tensorcore/execute.hpp"
+#include "nvfp4/golden/generate_quantize.hpp"
+#include "nvfp4/golden/io/file.hpp"
+#include "nvfp4/golden/manifest.hpp"
+#include "nvfp4/golden/mma_kind.hpp"
 
 #include <algorithm>
 #include <filesystem>

@@ -2,7 +2,7 @@
 // Makes golden files out of the emulator's own models: MMA cases for every unit, conversions, quantizer cases.
 // Their provenance is `model` or `exact`, never `hardware`.
 #pragma once
-#include "golden/text.hpp"
+#include "nvfp4/golden/text.hpp"
 
 #include <functional>
 #include <string>

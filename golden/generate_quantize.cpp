@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The inputs and options of the quantizer cases.
-#include "golden/generate_quantize.hpp"
+#include "nvfp4/golden/generate_quantize.hpp"
 
-#include "golden/io/file.hpp"
-#include "golden/quantize_case.hpp"
+#include "nvfp4/golden/io/file.hpp"
+#include "nvfp4/golden/quantize_case.hpp"
 
 #include <cmath>
 #include <filesystem>

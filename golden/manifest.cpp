@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reads, rebuilds and writes manifest.json.
-#include "golden/manifest.hpp"
+#include "nvfp4/golden/manifest.hpp"
 
-#include "golden/io/file.hpp"
-#include "golden/io/safetensors.hpp"
-#include "golden/io/sha256.hpp"
-#include "golden/text.hpp"
+#include "nvfp4/golden/io/file.hpp"
+#include "nvfp4/golden/io/safetensors.hpp"
+#include "nvfp4/golden/io/sha256.hpp"
+#include "nvfp4/golden/text.hpp"
 
 #include <algorithm>
 #include <array>

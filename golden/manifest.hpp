@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The manifest of the golden set: every file with its checksum, what it holds and where its outputs came from.
 #pragma once
-#include "emulator/config.hpp"
+#include "nvfp4/emulator/config.hpp"
 
 #include <cstdint>
 #include <string>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Translates a catalogue rule into the shape that the input generator reads.
-#include "golden/mma_kind.hpp"
+#include "nvfp4/golden/mma_kind.hpp"
 
 namespace nvfp4::golden {
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The bridge from a catalogue unit to the input generator of the capture program: one output, the unit's shape.
 #pragma once
-#include "emulator/tensorcore/catalogue.hpp"
-#include "gpu/capture/inputs.hpp"
+#include "nvfp4/emulator/tensorcore/catalogue.hpp"
+#include "nvfp4/golden/cases/inputs.hpp"
 
 namespace nvfp4::golden {
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // JSON of quantizer options, both ways.
-#include "golden/quantize_case.hpp"
+#include "nvfp4/golden/quantize_case.hpp"
 
-#include "emulator/formats/codec.hpp"
-#include "golden/text.hpp"
+#include "nvfp4/emulator/formats/codec.hpp"
+#include "nvfp4/golden/text.hpp"
 
 #include <array>
 #include <nlohmann/json.hpp>

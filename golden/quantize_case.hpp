@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The options of one quantizer case as the JSON text that golden files carry.
 #pragma once
-#include "emulator/quantize/quantize.hpp"
+#include "nvfp4/emulator/quantize/quantize.hpp"
 
 #include <string>
 

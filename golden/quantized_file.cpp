@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Writes and checks the files of block-scaled tensors.
-#include "golden/quantized_file.hpp"
+#include "nvfp4/golden/quantized_file.hpp"
 
-#include "emulator/formats/codec.hpp"
-#include "emulator/quantize/convention.hpp"
+#include "nvfp4/emulator/formats/codec.hpp"
+#include "nvfp4/emulator/quantize/convention.hpp"
 
 #include <algorithm>
 #include <charconv>

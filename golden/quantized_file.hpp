@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A block-scaled tensor as a .safetensors file: codes, block_scales, global_amax and the metadata to read them.
 #pragma once
-#include "emulator/quantize/block_scaled.hpp"
-#include "golden/io/tensor.hpp"
+#include "nvfp4/emulator/quantize/block_scaled.hpp"
+#include "nvfp4/golden/io/tensor.hpp"
 
 namespace nvfp4::golden {
 

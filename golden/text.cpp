@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Parser and printer of golden text.
-#include "golden/text.hpp"
+#include "nvfp4/golden/text.hpp"
 
-#include "golden/io/file.hpp"
+#include "nvfp4/golden/io/file.hpp"
 
 #include <algorithm>
 #include <span>

@@ -2,7 +2,7 @@
 // Golden text files: hex words, one case a line, under a header of "# key: value" lines. The format is described in
 // golden/README.md.
 #pragma once
-#include "emulator/config.hpp"
+#include "nvfp4/emulator/config.hpp"
 
 #include <cstdint>
 #include <string>

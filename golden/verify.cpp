@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Recomputes golden text files, case by case.
-#include "golden/verify.hpp"
+#include "nvfp4/golden/verify.hpp"
 
-#include "emulator/formats/conversion.hpp"
-#include "emulator/gemm/gemm_oracle.hpp"
-#include "emulator/oracle/oracle.hpp"
-#include "emulator/tensorcore/accumulation.hpp"
-#include "emulator/tensorcore/catalogue.hpp"
-#include "golden/verify_quantize.hpp"
+#include "nvfp4/emulator/formats/conversion.hpp"
+#include "nvfp4/emulator/gemm/gemm_oracle.hpp"
+#include "nvfp4/emulator/oracle/oracle.hpp"
+#include "nvfp4/emulator/tensorcore/accumulation.hpp"
+#include "nvfp4/emulator/tensorcore/catalogue.hpp"
+#include "nvfp4/golden/verify_quantize.hpp"
 
 #include <map>
 #include <mutex>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Compares golden files with the emulator (or its oracle) and says what was compared.
 #pragma once
-#include "emulator/tensorcore/unit.hpp"
-#include "golden/text.hpp"
+#include "nvfp4/emulator/tensorcore/unit.hpp"
+#include "nvfp4/golden/text.hpp"
 
 #include <memory>
 

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Recomputes golden quantizer files, byte by byte or by digest.
-#include "golden/verify_quantize.hpp"
+#include "nvfp4/golden/verify_quantize.hpp"
 
-#include "golden/io/file.hpp"
-#include "golden/io/sha256.hpp"
-#include "golden/quantize_case.hpp"
-#include "golden/quantized_file.hpp"
+#include "nvfp4/golden/io/file.hpp"
+#include "nvfp4/golden/io/sha256.hpp"
+#include "nvfp4/golden/quantize_case.hpp"
+#include "nvfp4/golden/quantized_file.hpp"
 
 #include <cstring>
 

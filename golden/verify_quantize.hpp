@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Golden quantizer cases: safetensors with inputs, expected codes and scales, and the options of each case.
 #pragma once
-#include "golden/verify.hpp"
+#include "nvfp4/golden/verify.hpp"
 
 namespace nvfp4::golden {
 

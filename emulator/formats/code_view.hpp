@@ -2,7 +2,7 @@
 // Reading single codes out of memory: 4-bit codes two to a byte with the even index in the low nibble, others in
 // words of 8, 16, 32 or 64 bits, little endian.
 #pragma once
-#include "emulator/config.hpp"
+#include "nvfp4/emulator/config.hpp"
 
 #include <cstdint>
 #include <cstring>

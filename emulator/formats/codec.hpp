@@ -2,7 +2,7 @@
 // Decode a code into sign, significand and exponent; round an exact value into a code. One engine for all formats,
 // the same text on CPU and GPU. Packing of two or four codes and instruction names are in conversion.hpp.
 #pragma once
-#include "emulator/formats/format.hpp"
+#include "nvfp4/emulator/formats/format.hpp"
 
 #include <bit>
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The rows of the conversion table.
-#include "emulator/formats/conversion.hpp"
+#include "nvfp4/emulator/formats/conversion.hpp"
 
 #include <string>
 #include <utility>

@@ -2,8 +2,8 @@
 // Conversion instructions by their PTX names, one row each, and the packing of the x2 and x4 forms.
 // Source: PTX ISA 9.1 section 9.7.9.21 (cvt); CUDA 13.0 cuda_fp4/6/8.hpp, cuda_fp16.hpp, cuda_bf16.hpp host paths.
 #pragma once
-#include "emulator/formats/codec.hpp"
-#include "emulator/formats/stochastic.hpp"
+#include "nvfp4/emulator/formats/codec.hpp"
+#include "nvfp4/emulator/formats/stochastic.hpp"
 
 #include <array>
 #include <span>

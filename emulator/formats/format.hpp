@@ -3,7 +3,7 @@
 // Sources: OCP MX 1.0 section 5.3 (E2M1, E3M2, E2M3, E4M3, E5M2, E8M0); PTX ISA 9.1 section 5.2.3 (alternate
 // floating-point formats, TF32, UE4M3); IEEE 754-2019 (binary16, 32, 64).
 #pragma once
-#include "emulator/config.hpp"
+#include "nvfp4/emulator/config.hpp"
 
 #include <cstdint>
 #include <optional>

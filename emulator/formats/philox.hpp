@@ -3,7 +3,7 @@
 // bits do not depend on tiling, threads or machine.
 // Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (SC'11); constants as in Random123 and cuRAND.
 #pragma once
-#include "emulator/config.hpp"
+#include "nvfp4/emulator/config.hpp"
 
 #include <cstdint>
 

@@ -2,7 +2,7 @@
 // Stochastic rounding as three named models. All saturate to the largest finite value, keep the sign of zero and turn
 // NaN into the canonical NaN (+max for formats without one), like cvt.rs.satfinite.
 #pragma once
-#include "emulator/formats/codec.hpp"
+#include "nvfp4/emulator/formats/codec.hpp"
 
 #include <cmath>
 

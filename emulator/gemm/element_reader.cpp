@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Table look-up for codes of up to 8 bits, field arithmetic for BF16 and TF32, the codec's decoder for the
 // rest.
-#include "emulator/gemm/element_reader.hpp"
+#include "nvfp4/emulator/gemm/element_reader.hpp"
 
-#include "emulator/formats/codec.hpp"
-#include "emulator/gemm/fdpa_kernels.hpp"
-#include "emulator/multiversion.hpp"
+#include "nvfp4/emulator/formats/codec.hpp"
+#include "nvfp4/emulator/gemm/fdpa_kernels.hpp"
+#include "nvfp4/emulator/cpu/multiversion.hpp"
 
 #include <array>
 #include <vector>

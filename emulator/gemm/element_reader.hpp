@@ -2,8 +2,8 @@
 // Elements of any narrow format as FP32 values and exponent fields, the form that the FDPA kernels read.
 // Internal.
 #pragma once
-#include "emulator/formats/code_view.hpp"
-#include "emulator/formats/format.hpp"
+#include "nvfp4/emulator/formats/code_view.hpp"
+#include "nvfp4/emulator/formats/format.hpp"
 
 namespace nvfp4::gemm {
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Cutting a product into tasks, and the definition of one output.
-#include "emulator/gemm/engine.hpp"
+#include "nvfp4/emulator/gemm/engine.hpp"
 
-#include "emulator/tensorcore/execute.hpp"
+#include "nvfp4/emulator/tensorcore/execute.hpp"
 
 #include <algorithm>
 

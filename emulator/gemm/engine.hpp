@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the GEMM engines share: the job, where finished outputs go, and the entry of each engine. Internal.
 #pragma once
-#include "emulator/gemm/float_state.hpp"
-#include "emulator/gemm/gemm.hpp"
-#include "emulator/gemm/isa.hpp"
+#include "nvfp4/emulator/cpu/float_state.hpp"
+#include "nvfp4/emulator/gemm/gemm.hpp"
+#include "nvfp4/emulator/cpu/isa.hpp"
 
 #include <atomic>
 #include <omp.h>

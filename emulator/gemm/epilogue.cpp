@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // From accumulator to output word: alpha * acc, or fma(alpha, acc, beta * C), then one rounding. The order is cuBLASLt's
 // on an H200 (gpu/probes/cublaslt_epilogue.cu).
-#include "emulator/gemm/epilogue.hpp"
+#include "nvfp4/emulator/gemm/epilogue.hpp"
 
-#include "emulator/tensorcore/fdpa.hpp"
+#include "nvfp4/emulator/tensorcore/fdpa.hpp"
 
 #include <cmath>
 #include <cstring>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The epilogue over a run of outputs. Internal; the definition of one output is epilogue() in gemm.hpp.
 #pragma once
-#include "emulator/gemm/gemm.hpp"
+#include "nvfp4/emulator/gemm/gemm.hpp"
 
 namespace nvfp4::gemm {
 

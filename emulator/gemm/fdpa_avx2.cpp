@@ -2,9 +2,9 @@
 // FDPA kernels for AVX2: 4 rows x 8 columns, one 32-bit lane per column, the control word set to truncation.
 // README.md explains and proves them. Compiled with AVX2 flags; everything but the table is private to the
 // file.
-#include "emulator/gemm/fdpa_kernels.hpp"
+#include "nvfp4/emulator/gemm/fdpa_kernels.hpp"
 
-#include "emulator/gemm/float_state.hpp"
+#include "nvfp4/emulator/cpu/float_state.hpp"
 
 #if defined(__AVX2__)
 #include <immintrin.h>

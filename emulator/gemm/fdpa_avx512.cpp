@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // FDPA kernels for AVX-512: 8 rows x 16 columns, one 32-bit lane per column. README.md explains and proves
 // them. Compiled with AVX-512 flags; everything here but the table is private to the file.
-#include "emulator/gemm/fdpa_kernels.hpp"
+#include "nvfp4/emulator/gemm/fdpa_kernels.hpp"
 
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__)
 #if !defined(__clang__)

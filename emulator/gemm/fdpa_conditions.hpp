@@ -2,8 +2,8 @@
 // When the FDPA kernels give the definition's bits, on the exponents of operands' rows. The proof is in
 // README.md. Not for files of one instruction set: these functions are inline.
 #pragma once
-#include "emulator/gemm/fdpa_kernels.hpp"
-#include "emulator/gemm/row_range.hpp"
+#include "nvfp4/emulator/gemm/fdpa_kernels.hpp"
+#include "nvfp4/emulator/gemm/row_range.hpp"
 
 #include <algorithm>
 

@@ -2,11 +2,11 @@
 // The FDPA engine: packs cache blocks along K, runs the kernels over tiles, and sends outputs with NaN, Inf
 // or exponents near the ends of FP32 to the definition. The conditions are stated here and proven in
 // README.md.
-#include "emulator/formats/codec.hpp"
-#include "emulator/gemm/element_reader.hpp"
-#include "emulator/gemm/engine.hpp"
-#include "emulator/gemm/fdpa_conditions.hpp"
-#include "emulator/gemm/float_state.hpp"
+#include "nvfp4/emulator/formats/codec.hpp"
+#include "nvfp4/emulator/gemm/element_reader.hpp"
+#include "nvfp4/emulator/gemm/engine.hpp"
+#include "nvfp4/emulator/gemm/fdpa_conditions.hpp"
+#include "nvfp4/emulator/cpu/float_state.hpp"
 
 #include <algorithm>
 #include <cstring>

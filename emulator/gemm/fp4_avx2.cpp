@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // FP4 kernels for AVX2 and FMA: 4 rows x 16 columns, two vectors of 8 columns. README.md explains and proves
 // them. Compiled with AVX2 flags; everything here but the table is private to the file.
-#include "emulator/gemm/fp4_kernels.hpp"
+#include "nvfp4/emulator/gemm/fp4_kernels.hpp"
 
-#include "emulator/gemm/float_state.hpp"
+#include "nvfp4/emulator/cpu/float_state.hpp"
 
 #if defined(__AVX2__) && defined(__FMA__)
 #include <immintrin.h>

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // FP4 kernels for AVX-512 VNNI: 8 rows x 16 columns, one 32-bit lane per column. README.md explains and
 // proves them. Compiled with AVX-512 flags; everything here but the table is private to the file.
-#include "emulator/gemm/fp4_kernels.hpp"
+#include "nvfp4/emulator/gemm/fp4_kernels.hpp"
 
-#include "emulator/gemm/float_state.hpp"
+#include "nvfp4/emulator/cpu/float_state.hpp"
 
 #if defined(__AVX512F__) && defined(__AVX512VNNI__)
 #if !defined(__clang__)

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The FP4 engine: packs cache blocks and chooses for every tile the cheapest kernel whose conditions hold,
 // the definition where none does. The conditions are stated here and proven in README.md.
-#include "emulator/gemm/engine.hpp"
-#include "emulator/gemm/float_state.hpp"
-#include "emulator/gemm/fp4_kernels.hpp"
-#include "emulator/tensorcore/gst_fdpa.hpp"
+#include "nvfp4/emulator/gemm/engine.hpp"
+#include "nvfp4/emulator/cpu/float_state.hpp"
+#include "nvfp4/emulator/gemm/fp4_kernels.hpp"
+#include "nvfp4/emulator/tensorcore/gst_fdpa.hpp"
 
 #include <algorithm>
 #include <array>

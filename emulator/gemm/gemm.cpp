@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // The GEMM's front: packing, checks, the choice of an engine, and the reference that runs the definition
 // output by output.
-#include "emulator/gemm/gemm.hpp"
+#include "nvfp4/emulator/gemm/gemm.hpp"
 
-#include "emulator/gemm/engine.hpp"
-#include "emulator/gemm/epilogue.hpp"
-#include "emulator/gemm/gemm_oracle.hpp"
-#include "emulator/tensorcore/execute.hpp"
+#include "nvfp4/emulator/gemm/engine.hpp"
+#include "nvfp4/emulator/gemm/epilogue.hpp"
+#include "nvfp4/emulator/gemm/gemm_oracle.hpp"
+#include "nvfp4/emulator/tensorcore/execute.hpp"
 
 #include <algorithm>
 #include <cstring>

@@ -2,9 +2,9 @@
 // D = alpha * A * B^T + beta * C as a chain of tensor-core instructions per output. Operands are packed once, a plan
 // binds a unit to options, and run() may use any implementation that gives the same bits.
 #pragma once
-#include "emulator/tensorcore/catalogue.hpp"
-#include "emulator/formats/code_view.hpp"
-#include "emulator/gemm/row_range.hpp"
+#include "nvfp4/emulator/tensorcore/catalogue.hpp"
+#include "nvfp4/emulator/formats/code_view.hpp"
+#include "nvfp4/emulator/gemm/row_range.hpp"
 
 #include <memory>
 #include <optional>

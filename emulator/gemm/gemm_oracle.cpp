@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Unpacks codes for the oracle.
-#include "emulator/gemm/gemm_oracle.hpp"
+#include "nvfp4/emulator/gemm/gemm_oracle.hpp"
 
-#include "emulator/oracle/oracle.hpp"
+#include "nvfp4/emulator/oracle/oracle.hpp"
 
 #include <vector>
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The bridge from packed operands to the multiprecision oracle (`--exact`).
 #pragma once
-#include "emulator/tensorcore/execute.hpp"
+#include "nvfp4/emulator/tensorcore/execute.hpp"
 
 namespace nvfp4 {
 

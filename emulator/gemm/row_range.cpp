@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Scans rows for the range of their exponents.
-#include "emulator/gemm/row_range.hpp"
+#include "nvfp4/emulator/gemm/row_range.hpp"
 
-#include "emulator/gemm/gemm.hpp"
-#include "emulator/multiversion.hpp"
-#include "emulator/tensorcore/gst_fdpa.hpp"
+#include "nvfp4/emulator/gemm/gemm.hpp"
+#include "nvfp4/emulator/cpu/multiversion.hpp"
+#include "nvfp4/emulator/tensorcore/gst_fdpa.hpp"
 
 #include <array>
 

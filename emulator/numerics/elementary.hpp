@@ -2,9 +2,9 @@
 // exp, log and what models build from them, in FP32 operations that every IEEE machine rounds alike: the same
 // bits on CPU and GPU, scalar or SIMD. No contraction allowed. Largest errors over all floats of their useful
 // range: exp 1.02 ulp, log 0.83, sigmoid, logsigmoid and softplus 2.9, silu 3.7 above -87; below that silu's
-// error is |x| 2^-149, because sigmoid(x) is subnormal. See tests/numerics_elementary.cpp.
+// error is |x| 2^-149, because sigmoid(x) is subnormal. See tests/emulator/numerics/elementary.cpp.
 #pragma once
-#include "emulator/formats/codec.hpp"
+#include "nvfp4/emulator/formats/codec.hpp"
 
 #include <cmath>
 #include <cstdint>

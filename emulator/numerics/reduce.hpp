@@ -2,7 +2,7 @@
 // The order of every sum in a model: 32 strided partial sums, lane l taking the terms l, l + 32, ..., then a
 // butterfly. That is what one warp does, and what two AVX-512 registers do.
 #pragma once
-#include "emulator/numerics/elementary.hpp"
+#include "nvfp4/emulator/numerics/elementary.hpp"
 
 namespace nvfp4::numerics {
 

@@ -2,7 +2,7 @@
 // The definitions behind oracle.hpp, written over exact dyadic rationals. Only the parameters of a unit are
 // shared with the rest of the emulator; formats, decoding, rounding and summation are stated here a second
 // time on purpose.
-#include "emulator/oracle/oracle.hpp"
+#include "nvfp4/emulator/oracle/oracle.hpp"
 
 #include <boost/multiprecision/cpp_int.hpp>
 

@@ -2,7 +2,7 @@
 // The oracle: tensor-core arithmetic and format conversion defined on exact values, in multiprecision. It is
 // slow and shares no code with the integer reference that it judges; nothing here is meant for the GPU.
 #pragma once
-#include "emulator/tensorcore/unit.hpp"
+#include "nvfp4/emulator/tensorcore/unit.hpp"
 
 #include <cstdint>
 #include <span>

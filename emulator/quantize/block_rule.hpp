@@ -2,8 +2,8 @@
 // Scalar semantics of block-scaled quantization: block maximum -> scale code -> multiplier -> element codes,
 // as a Rule says. The same text on CPU and GPU; needs contraction and fast math switched off.
 #pragma once
-#include "emulator/formats/stochastic.hpp"
-#include "emulator/quantize/rule.hpp"
+#include "nvfp4/emulator/formats/stochastic.hpp"
+#include "nvfp4/emulator/quantize/rule.hpp"
 
 namespace nvfp4 {
 

@@ -2,9 +2,9 @@
 // A block-scaled tensor: element codes, block scales, global scale, and what is needed to read them. Plain
 // data.
 #pragma once
-#include "emulator/formats/code_view.hpp"
-#include "emulator/formats/format.hpp"
-#include "emulator/quantize/scale_layout.hpp"
+#include "nvfp4/emulator/formats/code_view.hpp"
+#include "nvfp4/emulator/formats/format.hpp"
+#include "nvfp4/emulator/quantize/scale_layout.hpp"
 
 #include <string>
 #include <vector>

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Maxima and scales of 16 blocks for AVX2, eight at a time, and the table of its kernels. Everything else
 // here is private to the file.
-#include "emulator/quantize/kernels.hpp"
+#include "nvfp4/emulator/quantize/kernels.hpp"
 
 #if defined(__AVX2__) && defined(__FMA__)
-#include "emulator/quantize/four_over_six_simd.hpp"
-#include "emulator/quantize/scale_chain_simd.hpp"
+#include "nvfp4/emulator/quantize/four_over_six_simd.hpp"
+#include "nvfp4/emulator/quantize/scale_chain_simd.hpp"
 
 #include <immintrin.h>
 

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // Maxima and scales of 16 blocks at a time for AVX-512, and the table of its kernels. Everything else here is
 // private to the file.
-#include "emulator/quantize/kernels.hpp"
+#include "nvfp4/emulator/quantize/kernels.hpp"
 
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
 #if !defined(__clang__)
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized" // GCC 12's own headers
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #endif
-#include "emulator/quantize/four_over_six_simd.hpp"
-#include "emulator/quantize/scale_chain_simd.hpp"
+#include "nvfp4/emulator/quantize/four_over_six_simd.hpp"
+#include "nvfp4/emulator/quantize/scale_chain_simd.hpp"
 
 #include <immintrin.h>
 

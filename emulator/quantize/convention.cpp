@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The table of conventions. A row states only what differs from Rule's defaults, which are
 // TransformerEngine's.
-#include "emulator/quantize/convention.hpp"
+#include "nvfp4/emulator/quantize/convention.hpp"
 
 #include <array>
 

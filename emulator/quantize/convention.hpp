@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Quantization conventions by name: what each public implementation does, as one row of data with its source.
 #pragma once
-#include "emulator/quantize/rule.hpp"
+#include "nvfp4/emulator/quantize/rule.hpp"
 
 #include <span>
 #include <string_view>
@@ -11,7 +11,7 @@ namespace nvfp4 {
 /// How a row is known. Each includes a step-by-step transcription of the named source.
 enum class ConventionEvidence : uint8_t {
   transcribed,  ///< read, not run
-  upstream_run, ///< byte-equal to the upstream software, run on a CPU (tests/quantize_upstream.cpp has the digests)
+  upstream_run, ///< byte-equal to the upstream software, run on a CPU (tests/emulator/quantize/upstream.cpp has the digests)
   hardware,     ///< reproduces bytes that a real GPU wrote
 };
 [[nodiscard]] std::string_view to_string(ConventionEvidence evidence);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The loops around decode_element and the inverse rotation.
-#include "emulator/quantize/dequantize.hpp"
-#include "emulator/quantize/block_rule.hpp"
-#include "emulator/quantize/convention.hpp"
-#include "emulator/quantize/hadamard.hpp"
+#include "nvfp4/emulator/quantize/dequantize.hpp"
+#include "nvfp4/emulator/quantize/block_rule.hpp"
+#include "nvfp4/emulator/quantize/convention.hpp"
+#include "nvfp4/emulator/quantize/hadamard.hpp"
 
 #include <algorithm>
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reconstructs FP32 values from a block-scaled tensor by the rule of its convention.
 #pragma once
-#include "emulator/quantize/block_scaled.hpp"
+#include "nvfp4/emulator/quantize/block_scaled.hpp"
 
 namespace nvfp4 {
 

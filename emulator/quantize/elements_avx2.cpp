@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Element codes of 16 blocks for AVX2: E2M1, E4M3 and E5M2, nearest and stochastic, by one arithmetic.
 // README.md proves it. Private but for the function that finds an encoder.
-#include "emulator/quantize/kernels.hpp"
+#include "nvfp4/emulator/quantize/kernels.hpp"
 
 #if defined(__AVX2__) && defined(__FMA__)
 #include <immintrin.h>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Element codes of 16 blocks for AVX-512: E2M1, E4M3 and E5M2, nearest and stochastic. README.md proves the
 // arithmetic. Private but for the function that finds an encoder.
-#include "emulator/quantize/kernels.hpp"
+#include "nvfp4/emulator/quantize/kernels.hpp"
 
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
 #if !defined(__clang__)

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Drives the kernels over a tensor: which conventions they cover, maxima, panels, threads, and what goes back
 // to the definition.
-#include "emulator/quantize/engine.hpp"
+#include "nvfp4/emulator/quantize/engine.hpp"
 
-#include "emulator/gemm/float_state.hpp"
-#include "emulator/gemm/isa.hpp"
-#include "emulator/quantize/strip.hpp"
+#include "nvfp4/emulator/cpu/float_state.hpp"
+#include "nvfp4/emulator/cpu/isa.hpp"
+#include "nvfp4/emulator/quantize/strip.hpp"
 
 #include <algorithm>
 #include <array>

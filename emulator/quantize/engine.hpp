@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The vector path of quantize(): the same bits as strip.hpp, 16 blocks at a time. README.md explains it.
 #pragma once
-#include "emulator/quantize/panel.hpp"
+#include "nvfp4/emulator/quantize/panel.hpp"
 
 namespace nvfp4::quant {
 

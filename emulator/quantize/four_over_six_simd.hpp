@@ -2,7 +2,7 @@
 // add_error of block_rule.hpp over whole blocks, one block per vector lane. Included by the files of one
 // instruction set each, which pass their vector type V; private to each of them.
 #pragma once
-#include "emulator/quantize/kernels.hpp"
+#include "nvfp4/emulator/quantize/kernels.hpp"
 
 namespace nvfp4::quant {
 namespace {

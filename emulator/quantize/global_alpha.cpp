@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reads an operand's share of alpha from its convention.
-#include "emulator/quantize/global_alpha.hpp"
-#include "emulator/quantize/convention.hpp"
+#include "nvfp4/emulator/quantize/global_alpha.hpp"
+#include "nvfp4/emulator/quantize/convention.hpp"
 
 namespace nvfp4 {
 namespace {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The one factor by which a GEMM of two block-scaled operands undoes their global scales.
 #pragma once
-#include "emulator/quantize/block_scaled.hpp"
+#include "nvfp4/emulator/quantize/block_scaled.hpp"
 
 namespace nvfp4 {
 

@@ -3,7 +3,7 @@
 // cores sum with 25 fraction bits instead, which gives the same BF16 results except in groups of very wide
 // range. Source: NVIDIA/TransformerEngine pytorch/tensor/nvfp4_tensor.py and common/hadamard_transform/.
 #pragma once
-#include "emulator/formats/codec.hpp"
+#include "nvfp4/emulator/formats/codec.hpp"
 
 namespace nvfp4 {
 

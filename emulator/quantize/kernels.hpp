@@ -2,7 +2,7 @@
 // The contract between the quantization engine and its kernels for one instruction set. Plain data only, so
 // that files compiled for wider instruction sets share no inline code with the others.
 #pragma once
-#include "emulator/quantize/block_rule.hpp"
+#include "nvfp4/emulator/quantize/block_rule.hpp"
 
 namespace nvfp4::quant {
 

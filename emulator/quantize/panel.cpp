@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Loads panels: pointers into the matrix where it can be read as it is, copies otherwise.
-#include "emulator/quantize/panel.hpp"
+#include "nvfp4/emulator/quantize/panel.hpp"
 
 #include <algorithm>
 #include <cstring>

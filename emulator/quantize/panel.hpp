@@ -2,8 +2,8 @@
 // What the kernels read: up to 16 output rows by 16 blocks of a matrix that may have to be transposed,
 // rotated or padded, and the random bits that belong to it. Knows nothing of conventions.
 #pragma once
-#include "emulator/quantize/kernels.hpp"
-#include "emulator/quantize/quantize.hpp"
+#include "nvfp4/emulator/quantize/kernels.hpp"
+#include "nvfp4/emulator/quantize/quantize.hpp"
 
 namespace nvfp4::quant {
 

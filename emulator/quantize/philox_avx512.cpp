@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Philox4x32-10 for AVX-512, 16 blocks at a time in two chains. Private but for the one function.
-#include "emulator/quantize/kernels.hpp"
+#include "nvfp4/emulator/quantize/kernels.hpp"
 
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
 #if !defined(__clang__)

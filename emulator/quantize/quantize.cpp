@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The loops around block_rule.hpp: orientation, rotation, maxima, blocks and tiles, threads. The vector path
 // of engine.hpp takes over where it covers the convention.
-#include "emulator/quantize/quantize.hpp"
+#include "nvfp4/emulator/quantize/quantize.hpp"
 
-#include "emulator/quantize/engine.hpp"
-#include "emulator/quantize/strip.hpp"
+#include "nvfp4/emulator/quantize/engine.hpp"
+#include "nvfp4/emulator/quantize/strip.hpp"
 
 #include <algorithm>
 

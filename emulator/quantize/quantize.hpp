@@ -2,12 +2,12 @@
 // Quantizes a matrix as a convention says. The result is a function of input, convention and options: never
 // of threads, machine or compiler.
 #pragma once
-#include "emulator/formats/philox.hpp"
-#include "emulator/quantize/block_rule.hpp"
-#include "emulator/quantize/block_scaled.hpp"
-#include "emulator/quantize/convention.hpp"
-#include "emulator/quantize/hadamard.hpp"
-#include "emulator/quantize/matrix_view.hpp"
+#include "nvfp4/emulator/formats/philox.hpp"
+#include "nvfp4/emulator/quantize/block_rule.hpp"
+#include "nvfp4/emulator/quantize/block_scaled.hpp"
+#include "nvfp4/emulator/quantize/convention.hpp"
+#include "nvfp4/emulator/quantize/hadamard.hpp"
+#include "nvfp4/emulator/quantize/matrix_view.hpp"
 
 #include <optional>
 

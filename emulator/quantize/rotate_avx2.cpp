@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The Hadamard rotation of groups of 16 and the transposition of 16 x 16 tiles for AVX2. Private but for the
 // functions of the table.
-#include "emulator/quantize/kernels.hpp"
+#include "nvfp4/emulator/quantize/kernels.hpp"
 
 #if defined(__AVX2__) && defined(__FMA__)
-#include "emulator/quantize/transpose_bytes_simd.hpp"
+#include "nvfp4/emulator/quantize/transpose_bytes_simd.hpp"
 
 #include <immintrin.h>
 

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // The Hadamard rotation of groups of 16 and the transposition of 16 x 16 tiles for AVX-512. Private but for
 // the functions of the table.
-#include "emulator/quantize/kernels.hpp"
+#include "nvfp4/emulator/quantize/kernels.hpp"
 
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
 #if !defined(__clang__)
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized" // GCC 12's own headers
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #endif
-#include "emulator/quantize/transpose_bytes_simd.hpp"
+#include "nvfp4/emulator/quantize/transpose_bytes_simd.hpp"
 
 #include <immintrin.h>
 

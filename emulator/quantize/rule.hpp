@@ -2,7 +2,7 @@
 // The chain from block maximum to codes as data: one field per step, one enumerator per form found in a
 // public implementation. block_rule.hpp executes it; convention.hpp gives the records their names.
 #pragma once
-#include "emulator/formats/format.hpp"
+#include "nvfp4/emulator/formats/format.hpp"
 
 namespace nvfp4 {
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Copies scales between the two layouts.
-#include "emulator/quantize/scale_layout.hpp"
+#include "nvfp4/emulator/quantize/scale_layout.hpp"
 
 namespace nvfp4 {
 namespace {

@@ -3,7 +3,7 @@
 // instructions read. Source: cuBLAS documentation, "1D block scaling factors layout"; CUTLASS
 // Sm1xxBlockScaledConfig.
 #pragma once
-#include "emulator/config.hpp"
+#include "nvfp4/emulator/config.hpp"
 
 #include <cstdint>
 #include <span>

@@ -2,7 +2,7 @@
 // The definition of one block: maximum, scale, codes, for 1 or 16 rows, element by element. The scalar path
 // runs it on every block, the vector path where its own arithmetic does not apply.
 #pragma once
-#include "emulator/quantize/quantize.hpp"
+#include "nvfp4/emulator/quantize/quantize.hpp"
 
 #include <algorithm>
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Names of the accumulation models and of evidence, as written in files, options and tables.
 #pragma once
-#include "emulator/tensorcore/unit.hpp"
+#include "nvfp4/emulator/tensorcore/unit.hpp"
 
 #include <string>
 #include <string_view>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The rows of the catalogue. A row names the architectures, the instruction, the operand formats and the numbers; it
 // expands to one unit per architecture and pair of formats. Adding an instruction is adding a row.
-#include "emulator/tensorcore/catalogue.hpp"
+#include "nvfp4/emulator/tensorcore/catalogue.hpp"
 
 #include <algorithm>
 #include <iterator>
@@ -58,7 +58,7 @@ constexpr const char *kDmma8 = "ptxas 13.0 expands it to a chain of DMMA.8x8x4";
 constexpr const char *kMatlabF16 =
     "MMA-Sim and MATLAB-tensor-core; floor inferred from the latter, whose value for Hopper the H200 confirms";
 
-#include "emulator/tensorcore/catalogue_rows.inc"
+#include "nvfp4/emulator/tensorcore/catalogue_rows.inc"
 
 std::vector<std::string> words(const char *list) {
   std::istringstream in(list);

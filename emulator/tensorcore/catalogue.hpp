@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The catalogue: which units exist, under which names, with which parameters and evidence.
 #pragma once
-#include "emulator/tensorcore/unit.hpp"
+#include "nvfp4/emulator/tensorcore/unit.hpp"
 
 #include <span>
 #include <string>

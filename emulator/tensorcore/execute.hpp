@@ -2,7 +2,7 @@
 // Runs units: one instruction, and a dot product as the chain of instructions in increasing K. This text is the
 // definition that every fast path is compared with.
 #pragma once
-#include "emulator/tensorcore/gst_fdpa.hpp"
+#include "nvfp4/emulator/tensorcore/gst_fdpa.hpp"
 
 #include <cmath>
 

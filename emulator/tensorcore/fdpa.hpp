@@ -3,9 +3,9 @@
 // accumulator to the largest exponent, truncates each magnitude there, sums exactly and rounds once.
 // Sources: MMA-Sim (arXiv 2511.10909) for the algorithm; emulator/README.md for what was measured on hardware.
 #pragma once
-#include "emulator/formats/code_view.hpp"
-#include "emulator/formats/codec.hpp"
-#include "emulator/tensorcore/unit.hpp"
+#include "nvfp4/emulator/formats/code_view.hpp"
+#include "nvfp4/emulator/formats/codec.hpp"
+#include "nvfp4/emulator/tensorcore/unit.hpp"
 
 namespace nvfp4 {
 

@@ -3,7 +3,7 @@
 // their two scales exactly; groups and accumulator are then aligned, truncated, summed and rounded once per K = 64.
 // Sources: MMA-Sim @0a5ce40 (mmasim), IDSLab-SKKU/mma-emu (nadpe); no FP4 hardware output decides between them yet.
 #pragma once
-#include "emulator/tensorcore/fdpa.hpp"
+#include "nvfp4/emulator/tensorcore/fdpa.hpp"
 
 namespace nvfp4 {
 

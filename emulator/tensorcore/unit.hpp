@@ -2,7 +2,7 @@
 // A unit: one tensor-core instruction of one architecture, as the parameters of the algorithm that gives its bits.
 // Plain data, usable on the GPU. The algorithms are in fdpa.hpp and gst_fdpa.hpp, the rows in catalogue.cpp.
 #pragma once
-#include "emulator/formats/format.hpp"
+#include "nvfp4/emulator/formats/format.hpp"
 
 namespace nvfp4 {
 

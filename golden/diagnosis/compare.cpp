@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Word statistics in one pass, in order, so that sums do not depend on threads.
-#include "golden/diagnosis/compare.hpp"
+#include "nvfp4/golden/diagnosis/compare.hpp"
 
-#include "emulator/formats/code_view.hpp"
-#include "emulator/formats/codec.hpp"
+#include "nvfp4/emulator/formats/code_view.hpp"
+#include "nvfp4/emulator/formats/codec.hpp"
 
 #include <algorithm>
 #include <cmath>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Two matrices of the same floating-point type, word by word: how many differ, where, and by how much.
 #pragma once
-#include "emulator/formats/format.hpp"
+#include "nvfp4/emulator/formats/format.hpp"
 
 #include <array>
 #include <cstdint>

@@ -2,8 +2,8 @@
 // One way to compute D from a problem: operands, chain and epilogue as data. The reference is one such
 // record; a mistake is a change to it. evaluate() runs any of them.
 #pragma once
-#include "golden/diagnosis/problem.hpp"
-#include "golden/diagnosis/step.hpp"
+#include "nvfp4/golden/diagnosis/problem.hpp"
+#include "nvfp4/golden/diagnosis/step.hpp"
 
 namespace nvfp4::diagnosis {
 

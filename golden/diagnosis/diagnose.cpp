@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Sampling, trial of every hypothesis, ranking and verification.
-#include "golden/diagnosis/diagnose.hpp"
+#include "nvfp4/golden/diagnosis/diagnose.hpp"
 
 #include <algorithm>
 #include <cmath>

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Is a kernel's output what the hardware arithmetic gives, and if not, which mistake explains it?
 #pragma once
-#include "golden/diagnosis/compare.hpp"
-#include "golden/diagnosis/hypothesis.hpp"
-#include "golden/diagnosis/trace.hpp"
+#include "nvfp4/golden/diagnosis/compare.hpp"
+#include "nvfp4/golden/diagnosis/hypothesis.hpp"
+#include "nvfp4/golden/diagnosis/trace.hpp"
 
 namespace nvfp4::diagnosis {
 

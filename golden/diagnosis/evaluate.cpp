@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Runs a computation on a rectangle of outputs. Chains of unchanged instructions go through the GEMM engine,
 // the rest through plain loops.
-#include "golden/diagnosis/computation.hpp"
+#include "nvfp4/golden/diagnosis/computation.hpp"
 
 #include <algorithm>
 #include <cmath>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The whole table, and the mistakes that read an operand's buffers the wrong way.
-#include "golden/diagnosis/hypothesis.hpp"
+#include "nvfp4/golden/diagnosis/hypothesis.hpp"
 
-#include "emulator/formats/codec.hpp"
+#include "nvfp4/emulator/formats/codec.hpp"
 
 #include <algorithm>
 

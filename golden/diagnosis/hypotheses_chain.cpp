@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Mistakes in the accumulation: order along K, rounding, arithmetic, unit, model.
-#include "golden/diagnosis/hypothesis.hpp"
+#include "nvfp4/golden/diagnosis/hypothesis.hpp"
 
-#include "emulator/formats/codec.hpp"
-#include "emulator/quantize/block_rule.hpp"
-#include "emulator/quantize/convention.hpp"
-#include "emulator/tensorcore/accumulation.hpp"
+#include "nvfp4/emulator/formats/codec.hpp"
+#include "nvfp4/emulator/quantize/block_rule.hpp"
+#include "nvfp4/emulator/quantize/convention.hpp"
+#include "nvfp4/emulator/tensorcore/accumulation.hpp"
 
 #include <algorithm>
 #include <tuple>

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Mistakes after the accumulation (global scales, alpha, beta * C, output rounding, layout of D) and the
 // quantizers that could have made the operands.
-#include "golden/diagnosis/hypothesis.hpp"
+#include "nvfp4/golden/diagnosis/hypothesis.hpp"
 
-#include "emulator/quantize/convention.hpp"
-#include "emulator/quantize/quantize.hpp"
+#include "nvfp4/emulator/quantize/convention.hpp"
+#include "nvfp4/emulator/quantize/quantize.hpp"
 
 namespace nvfp4::diagnosis {
 namespace {

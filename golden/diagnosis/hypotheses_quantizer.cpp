@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Other quantizers: what the product would be, had the operands been made from their sources by another
 // convention.
-#include "golden/diagnosis/hypothesis.hpp"
+#include "nvfp4/golden/diagnosis/hypothesis.hpp"
 
-#include "emulator/quantize/convention.hpp"
-#include "emulator/quantize/quantize.hpp"
+#include "nvfp4/emulator/quantize/convention.hpp"
+#include "nvfp4/emulator/quantize/quantize.hpp"
 
 namespace nvfp4::diagnosis {
 namespace {

@@ -2,7 +2,7 @@
 // Mistakes by name: each is a change to the reference computation. Rows of data over the engine of
 // computation.hpp.
 #pragma once
-#include "golden/diagnosis/computation.hpp"
+#include "nvfp4/golden/diagnosis/computation.hpp"
 
 #include <functional>
 

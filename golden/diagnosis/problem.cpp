@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Unpacks operands and checks that a problem makes sense.
-#include "golden/diagnosis/problem.hpp"
+#include "nvfp4/golden/diagnosis/problem.hpp"
 
 #include <algorithm>
 #include <cstring>

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a kernel was asked to compute: unit, operands as they lie in memory, scalars, output type. Plain data.
 #pragma once
-#include "emulator/gemm/gemm.hpp"
-#include "emulator/quantize/block_scaled.hpp"
-#include "emulator/quantize/global_alpha.hpp"
+#include "nvfp4/emulator/gemm/gemm.hpp"
+#include "nvfp4/emulator/quantize/block_scaled.hpp"
+#include "nvfp4/emulator/quantize/global_alpha.hpp"
 
 #include <memory>
 #include <optional>

@@ -2,7 +2,7 @@
 // The definition of a dot product once more, step by step and with everything in between kept: what a trace
 // shows, and the chain with another final rounding. Uses the helpers of the reference, not its loops.
 #pragma once
-#include "emulator/tensorcore/execute.hpp"
+#include "nvfp4/emulator/tensorcore/execute.hpp"
 
 #include <array>
 #include <cmath>

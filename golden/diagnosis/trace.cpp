@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Collects steps and compares them stage by stage.
-#include "golden/diagnosis/trace.hpp"
+#include "nvfp4/golden/diagnosis/trace.hpp"
 
 #include <algorithm>
 #include <cstdio>

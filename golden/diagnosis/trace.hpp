@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A dot product with its inside turned out, and the stage at which two such chains part.
 #pragma once
-#include "golden/diagnosis/step.hpp"
+#include "nvfp4/golden/diagnosis/step.hpp"
 
 #include <string>
 #include <string_view>

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Files through POSIX calls, because only those say why a write failed and whether it reached the disk.
-#include "golden/io/file.hpp"
-#include "golden/io/message.hpp"
-#include "golden/io/npy.hpp"
-#include "golden/io/posix.hpp"
-#include "golden/io/stream.hpp"
+#include "nvfp4/golden/io/file.hpp"
+#include "nvfp4/golden/io/message.hpp"
+#include "nvfp4/golden/io/npy.hpp"
+#include "nvfp4/golden/io/posix.hpp"
+#include "nvfp4/golden/io/stream.hpp"
 
 #include <algorithm>
 #include <atomic>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Tensor files on disk, and plain files written so that a reader sees the old content or the new, never half.
 #pragma once
-#include "golden/io/tensor.hpp"
+#include "nvfp4/golden/io/tensor.hpp"
 
 #include <functional>
 

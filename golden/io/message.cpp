@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Escaping for messages: one small UTF-8 scanner decides what may be shown as it is.
-#include "golden/io/message.hpp"
+#include "nvfp4/golden/io/message.hpp"
 
 #include <cstdint>
 #include <system_error>

@@ -2,7 +2,7 @@
 // Makes text that came from outside fit to stand in a one-line message: names, paths, snatches of a broken
 // header.
 #pragma once
-#include "emulator/config.hpp"
+#include "nvfp4/emulator/config.hpp"
 
 #include <cstddef>
 #include <string>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The .npy reader and writer, with a parser for just the Python that NumPy writes:
 // {'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }
-#include "golden/io/npy.hpp"
-#include "golden/io/message.hpp"
+#include "nvfp4/golden/io/npy.hpp"
+#include "nvfp4/golden/io/message.hpp"
 
 #include <algorithm>
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // NumPy's .npy format: one array with a small Python dict for a header. Bytes in, bytes out.
 #pragma once
-#include "golden/io/tensor.hpp"
+#include "nvfp4/golden/io/tensor.hpp"
 
 namespace nvfp4::io {
 

@@ -2,8 +2,8 @@
 // What the sources of this folder need of POSIX: descriptors that close themselves, calls that a signal
 // interrupts, the one line of a failure.
 #pragma once
-#include "emulator/config.hpp"
-#include "golden/io/message.hpp"
+#include "nvfp4/emulator/config.hpp"
+#include "nvfp4/golden/io/message.hpp"
 
 #include <cerrno>
 #include <fcntl.h>

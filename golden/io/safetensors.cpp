@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The safetensors reader and writer. The header is read event by event (no JSON tree), so that a repeated key
 // is seen, nesting costs nothing and the first fault found is the one reported.
-#include "golden/io/safetensors.hpp"
-#include "golden/io/message.hpp"
+#include "nvfp4/golden/io/safetensors.hpp"
+#include "nvfp4/golden/io/message.hpp"
 
 #include <nlohmann/json.hpp>
 

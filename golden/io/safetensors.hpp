@@ -2,7 +2,7 @@
 // The safetensors format: 8 bytes of header length, a JSON header, raw bytes. Bytes in, bytes out; files are
 // file.hpp's business.
 #pragma once
-#include "golden/io/tensor.hpp"
+#include "nvfp4/golden/io/tensor.hpp"
 
 namespace nvfp4::io {
 

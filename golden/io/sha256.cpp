@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // SHA-256 by way of OpenSSL's EVP interface.
-#include "golden/io/sha256.hpp"
-#include "emulator/config.hpp"
+#include "nvfp4/golden/io/sha256.hpp"
+#include "nvfp4/emulator/config.hpp"
 
 #include <openssl/evp.h>
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Headers first, bytes as they are needed.
-#include "golden/io/stream.hpp"
-#include "golden/io/npy.hpp"
-#include "golden/io/posix.hpp"
-#include "golden/io/safetensors.hpp"
+#include "nvfp4/golden/io/stream.hpp"
+#include "nvfp4/golden/io/npy.hpp"
+#include "nvfp4/golden/io/posix.hpp"
+#include "nvfp4/golden/io/safetensors.hpp"
 
 #include <algorithm>
 #include <new>

@@ -2,7 +2,7 @@
 // Files of tensors, one tensor at a time: for those too large to stand in memory beside what is there
 // already.
 #pragma once
-#include "golden/io/file.hpp"
+#include "nvfp4/golden/io/file.hpp"
 
 #include <memory>
 

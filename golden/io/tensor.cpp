@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Sizes, checks and look-up of tensors.
-#include "golden/io/tensor.hpp"
-#include "golden/io/message.hpp"
+#include "nvfp4/golden/io/tensor.hpp"
+#include "nvfp4/golden/io/message.hpp"
 
 #include <algorithm>
 

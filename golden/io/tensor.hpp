@@ -2,7 +2,7 @@
 // A named array as it stands in a file: element type, shape, bytes in C order, little endian. Nothing here
 // computes; the arithmetic has its own views of memory.
 #pragma once
-#include "emulator/config.hpp"
+#include "nvfp4/emulator/config.hpp"
 
 #include <bit>
 #include <concepts>

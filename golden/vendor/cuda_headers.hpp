@@ -2,7 +2,7 @@
 // The conversions that CUDA's own headers offer on the host, under the names of our table. Needs the CUDA headers,
 // no GPU and no nvcc.
 #pragma once
-#include "emulator/formats/codec.hpp"
+#include "nvfp4/emulator/formats/codec.hpp"
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // nvfp4-vendor-vectors FOLDER: writes golden files whose outputs come from the host functions of the CUDA headers.
 // Nothing of the emulator decides an output here; it only proposes inputs around every code of the target format.
-#include "emulator/formats/conversion.hpp"
-#include "golden/io/file.hpp"
-#include "golden/text.hpp"
-#include "golden/vendor/cuda_headers.hpp"
+#include "nvfp4/emulator/formats/conversion.hpp"
+#include "nvfp4/golden/io/file.hpp"
+#include "nvfp4/golden/text.hpp"
+#include "nvfp4/golden/vendor/cuda_headers.hpp"
 
 #include <cuda_runtime_api.h>
 #include <algorithm>

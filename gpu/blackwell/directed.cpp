@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The directed vectors and their predictions.
-#include "gpu/blackwell/directed.hpp"
+#include "nvfp4/gpu/blackwell/directed.hpp"
 
 #include <algorithm>
 

@@ -3,7 +3,7 @@
 // accumulator is given, K is one or two instructions. Pure host code. Predictions are the emulator's; no
 // Blackwell has answered yet.
 #pragma once
-#include "emulator/tensorcore/execute.hpp"
+#include "nvfp4/emulator/tensorcore/execute.hpp"
 
 #include <string>
 #include <vector>

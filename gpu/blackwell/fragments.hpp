@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where elements and scales lie: in the registers of mma.m16n8k64, in shared memory, in tensor memory. Pure
-// functions, the same text in the kernels and in tests/blackwell_layout.cpp, which holds them against a
+// functions, the same text in the kernels and in tests/gpu/blackwell/layout.cpp, which holds them against a
 // second transcription of the PTX ISA. The layouts are proven there; the kernels that use them are not yet
 // run.
 #pragma once
-#include "emulator/config.hpp"
-#include "emulator/quantize/scale_layout.hpp"
+#include "nvfp4/emulator/config.hpp"
+#include "nvfp4/emulator/quantize/scale_layout.hpp"
 
 namespace nvfp4::cuda::blackwell {
 

@@ -4,8 +4,8 @@
 // gpu/emulated/gemm.hpp, whose bits they are to reproduce. Compiled, inspected, and run with simulated
 // instructions; not yet run on Blackwell.
 #pragma once
-#include "emulator/quantize/scale_layout.hpp"
-#include "gpu/emulated/gemm.hpp"
+#include "nvfp4/emulator/quantize/scale_layout.hpp"
+#include "nvfp4/gpu/emulated/gemm.hpp"
 
 namespace nvfp4::cuda::blackwell {
 

@@ -3,10 +3,10 @@
 // memory. Four warps bring pieces of 256 elements along K by cp.async into four stages; one thread copies
 // their scales to tensor memory and issues the instructions in increasing K. Not yet run on Blackwell; with
 // the instructions simulated it runs on any GPU from sm_80 with room for it in shared memory.
-#include "gpu/blackwell/simulated.cuh"
-#include "gpu/blackwell/tcgen05.cuh"
-#include "gpu/blackwell/tiles.cuh"
-#include "gpu/emulated/gemm_detail.cuh"
+#include "nvfp4/gpu/blackwell/simulated.cuh"
+#include "nvfp4/gpu/blackwell/tcgen05.cuh"
+#include "nvfp4/gpu/blackwell/tiles.cuh"
+#include "nvfp4/gpu/emulated/gemm_detail.cuh"
 
 namespace nvfp4::cuda::blackwell {
 namespace {

@@ -2,10 +2,10 @@
 // NVFP4 and MXFP4 GEMM with block-scaled mma.sync (sm_120a, 121a). A block of 8 warps makes 128 x 128
 // outputs, a warp 64 x 32 of them as 4 x 4 fragments; two stages of 256 elements along K come by cp.async.
 // Not yet run on Blackwell; with the instruction simulated it runs on any GPU from sm_80.
-#include "gpu/blackwell/simulated.cuh"
-#include "gpu/blackwell/tiles.cuh"
-#include "gpu/capture/mma_kinds.hpp"
-#include "gpu/emulated/gemm_detail.cuh"
+#include "nvfp4/gpu/blackwell/simulated.cuh"
+#include "nvfp4/gpu/blackwell/tiles.cuh"
+#include "nvfp4/golden/cases/mma_kinds.hpp"
+#include "nvfp4/gpu/emulated/gemm_detail.cuh"
 
 #if CAPTURE_HAS_MMA_BLOCK
 #define BLACKWELL_IF_MMA(X) X

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Brings operands into the shape that Blackwell's tensor cores read: K and rows padded, scales in 128x4
 // tiles. Runs on any GPU. Not yet run.
-#include "gpu/blackwell/fragments.hpp"
-#include "gpu/blackwell/gemm.hpp"
+#include "nvfp4/gpu/blackwell/fragments.hpp"
+#include "nvfp4/gpu/blackwell/gemm.hpp"
 
 #include <string>
 

@@ -3,10 +3,10 @@
 // chain is block_rule.hpp's for the rule of `te`, step by step; only the roundings are the hardware's. Not
 // yet run. Sources: PTX ISA 9.1, 9.7.9.21 "cvt"; TransformerEngine common/cast/nvfp4 for the order of
 // operations.
-#include "gpu/blackwell/quantize_cvt.hpp"
-#include "gpu/capture/convert.hpp"
-#include "gpu/capture/features.cuh"
-#include "gpu/capture/mma_kinds.hpp"
+#include "nvfp4/gpu/blackwell/quantize_cvt.hpp"
+#include "nvfp4/gpu/capture/convert.hpp"
+#include "nvfp4/gpu/capture/features.cuh"
+#include "nvfp4/golden/cases/mma_kinds.hpp"
 
 #include <string_view>
 

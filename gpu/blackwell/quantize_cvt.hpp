@@ -2,8 +2,8 @@
 // Quantization to NVFP4 by the hardware's own conversions: the `te` convention, 1x16 blocks along rows. To
 // give the bytes of cuda::quantize and emulator/quantize. Compiled and inspected; not yet run.
 #pragma once
-#include "gpu/blackwell/rbits.hpp"
-#include "gpu/emulated/quantize.hpp"
+#include "nvfp4/gpu/blackwell/rbits.hpp"
+#include "nvfp4/gpu/emulated/quantize.hpp"
 
 namespace nvfp4::cuda::blackwell {
 

@@ -4,7 +4,7 @@
 // e rbits[7:0], both bit-reversed, b rbits[31:24] and f rbits[23:16] straight (Dao-AILab/quack); nobody has
 // published sm_100's order.
 #pragma once
-#include "emulator/config.hpp"
+#include "nvfp4/emulator/config.hpp"
 
 #include <cstdint>
 #include <optional>

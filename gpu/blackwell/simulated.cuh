@@ -4,7 +4,7 @@
 // ISA 9.1 describes them, written without fragments.hpp; the arithmetic is the emulator's gst_fdpa. Slow; for
 // checks only.
 #pragma once
-#include "emulator/tensorcore/gst_fdpa.hpp"
+#include "nvfp4/emulator/tensorcore/gst_fdpa.hpp"
 
 #include <cstdint>
 

@@ -3,7 +3,7 @@
 // copies of scales into tensor memory, and the block-scaled instruction with its accumulate flag. Not yet
 // run.
 #pragma once
-#include "gpu/capture/tcgen05_ptx.cuh"
+#include "nvfp4/gpu/capture/tcgen05_ptx.cuh"
 
 namespace nvfp4::cuda::blackwell {
 

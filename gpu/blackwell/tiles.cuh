@@ -2,9 +2,9 @@
 // Bringing one K piece (256 elements) of both operands into shared memory with cp.async. Shared by both
 // kernels; not yet run.
 #pragma once
-#include "gpu/blackwell/fragments.hpp"
-#include "gpu/blackwell/gemm.hpp"
-#include "gpu/capture/features.cuh"
+#include "nvfp4/gpu/blackwell/fragments.hpp"
+#include "nvfp4/gpu/blackwell/gemm.hpp"
+#include "nvfp4/gpu/capture/features.cuh"
 
 namespace nvfp4::cuda::blackwell {
 

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Runs every matrix unit of the device on generated tiles and directed probes, and stores a few outputs of
 // each tile.
-#include "gpu/capture/capture.hpp"
+#include "nvfp4/gpu/capture/capture.hpp"
 
-#include "gpu/capture/convert.hpp"
-#include "gpu/capture/cuda_check.hpp"
-#include "gpu/capture/engines.hpp"
-#include "gpu/capture/golden_file.hpp"
-#include "gpu/capture/inputs.hpp"
-#include "gpu/capture/probes.hpp"
+#include "nvfp4/gpu/capture/convert.hpp"
+#include "nvfp4/gpu/capture/cuda_check.hpp"
+#include "nvfp4/gpu/capture/engines.hpp"
+#include "nvfp4/gpu/capture/golden_file.hpp"
+#include "nvfp4/golden/cases/inputs.hpp"
+#include "nvfp4/gpu/capture/probes.hpp"
 
 #include <algorithm>
 #include <ostream>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Writes the golden files of one conversion: chosen inputs line by line, and digests over every f32 input.
-#include "gpu/capture/convert.hpp"
-#include "gpu/capture/cuda_check.hpp"
-#include "gpu/capture/mma_kinds.hpp"
+#include "nvfp4/gpu/capture/convert.hpp"
+#include "nvfp4/gpu/capture/cuda_check.hpp"
+#include "nvfp4/golden/cases/mma_kinds.hpp"
 
 #include <ostream>
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The table of conversion instructions and the function that runs one of them on host arrays.
 // Source of spellings and targets: PTX ISA 9.1, cvt.
-#include "gpu/capture/convert_kernel.cuh"
+#include "nvfp4/gpu/capture/convert_kernel.cuh"
 
 #include <algorithm>
 #include <iterator>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The conversion instructions of a device as data, and how to run one over an array of inputs.
 #pragma once
-#include "gpu/capture/capture.hpp"
-#include "gpu/capture/golden_file.hpp"
+#include "nvfp4/gpu/capture/capture.hpp"
+#include "nvfp4/gpu/capture/golden_file.hpp"
 
 #include <cstdint>
 #include <span>

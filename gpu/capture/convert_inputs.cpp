@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Inputs for conversions. For f32 and 16-bit sources: every boundary of every narrow format (its values, the
 // midpoints between neighbours, and the words next to both), specials, subnormals and random words.
-#include "gpu/capture/convert.hpp"
-#include "gpu/capture/element.hpp"
-#include "gpu/capture/inputs.hpp"
+#include "nvfp4/gpu/capture/convert.hpp"
+#include "nvfp4/golden/cases/element.hpp"
+#include "nvfp4/golden/cases/inputs.hpp"
 
 #include <algorithm>
 #include <cmath>

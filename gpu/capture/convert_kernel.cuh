@@ -3,10 +3,10 @@
 // that turn a PTX spelling into an Op. Register types: PTX ISA 9.1, cvt. Where a packed form reads a and b,
 // element 0 is a.
 #pragma once
-#include "gpu/capture/convert.hpp"
-#include "gpu/capture/cuda_check.hpp"
-#include "gpu/capture/features.cuh"
-#include "gpu/capture/mma_kinds.hpp"
+#include "nvfp4/gpu/capture/convert.hpp"
+#include "nvfp4/gpu/capture/cuda_check.hpp"
+#include "nvfp4/gpu/capture/features.cuh"
+#include "nvfp4/golden/cases/mma_kinds.hpp"
 
 namespace nvfp4::gpu {
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Golden text files and the provenance lines they open with.
-#include "gpu/capture/golden_file.hpp"
+#include "nvfp4/gpu/capture/golden_file.hpp"
 
-#include "gpu/capture/cuda_check.hpp"
+#include "nvfp4/gpu/capture/cuda_check.hpp"
 
 #include <ctime>
 #include <filesystem>

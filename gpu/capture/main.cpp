@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The capture program: parses options, calls capture(). Build and options are described by --help.
-#include "gpu/capture/capture.hpp"
+#include "nvfp4/gpu/capture/capture.hpp"
 
 #include <cstdlib>
 #include <iostream>

@@ -2,7 +2,7 @@
 // Block-scaled mma.sync (sm_120a, 121a): kind::mxf8f6f4 with K = 32, kind::mxf4 and kind::mxf4nvf4 with K
 // = 64. Compiled and inspected, but never run on hardware as of 2026-11. Source of operands and selectors:
 // PTX ISA 9.1, "Block Scaling for mma.sync"; all selectors are 0 here.
-#include "gpu/capture/mma_kernel.cuh"
+#include "nvfp4/gpu/capture/mma_kernel.cuh"
 
 #if CAPTURE_HAS_MMA_BLOCK
 #define CAPTURE_IF_BLOCK(X) X

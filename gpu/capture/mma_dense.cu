@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // mma.sync of f16, bf16 and tf32 operands (sm_80 and later).
-#include "gpu/capture/mma_kernel.cuh"
+#include "nvfp4/gpu/capture/mma_kernel.cuh"
 
 namespace nvfp4::gpu {
 namespace {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // mma.sync of f64: m8n8k4 (sm_80 and later) and m16n8k4, k8, k16 (sm_90 and later).
 // Fragments: PTX ISA 9.1, "Matrix Fragments for mma.m8n8k4 with .f64", "m16n8k4", "m16n8k8", "m16n8k16".
-#include "gpu/capture/mma_kernel.cuh"
+#include "nvfp4/gpu/capture/mma_kernel.cuh"
 
 namespace nvfp4::gpu {
 namespace {

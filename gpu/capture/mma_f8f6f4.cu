@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // mma.sync kind::f8f6f4 with at least one 6- or 4-bit operand (sm_120a, 121a). Compiled and inspected, but
 // never run on hardware as of 2026-11.
-#include "gpu/capture/mma_kernel.cuh"
+#include "nvfp4/gpu/capture/mma_kernel.cuh"
 
 #if CAPTURE_HAS_MMA_BLOCK
 #define CAPTURE_IF_BLOCK(X) X

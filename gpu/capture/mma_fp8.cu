@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // mma.sync of e4m3 and e5m2 operands without a kind qualifier (sm_89 and later). Native on sm_89, 120 and
 // 121; on sm_90, 100, 103 and 110 ptxas expands it into f16 HMMAs and an add.
-#include "gpu/capture/mma_kernel.cuh"
+#include "nvfp4/gpu/capture/mma_kernel.cuh"
 
 namespace nvfp4::gpu {
 namespace {

@@ -3,9 +3,9 @@
 // Fragment layouts: PTX ISA 9.1, "Matrix Fragments for mma.m16n8k*"; every 8-, 16- and 32-bit type has the
 // same one when a row of A is seen as 8 (or, for half of K, 4) 32-bit words.
 #pragma once
-#include "gpu/capture/cuda_check.hpp"
-#include "gpu/capture/engines.hpp"
-#include "gpu/capture/features.cuh"
+#include "nvfp4/gpu/capture/cuda_check.hpp"
+#include "nvfp4/gpu/capture/engines.hpp"
+#include "nvfp4/gpu/capture/features.cuh"
 
 namespace nvfp4::gpu {
 

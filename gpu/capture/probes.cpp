@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The probe builder and the probes about width: alignment bits, the floor of the largest exponent, rounding
 // of the result, and how an instruction chains along K.
-#include "gpu/capture/probes.hpp"
+#include "nvfp4/gpu/capture/probes.hpp"
 
-#include "gpu/capture/inputs.hpp"
+#include "nvfp4/golden/cases/inputs.hpp"
 
 #include <algorithm>
 #include <cmath>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Probes about block scales: NaN and zero scales, ignored sign bits, alignment of scaled groups, the floor of
 // the largest exponent, and the FP4 vectors on which published models of the tensor core disagree.
-#include "gpu/capture/probes.hpp"
+#include "nvfp4/gpu/capture/probes.hpp"
 
 #include <array>
 #include <cmath>

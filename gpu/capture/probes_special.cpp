@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Probes about values that are not ordinary numbers: signed zeros, sums that cancel or underflow to zero,
 // infinities, NaN words, and bits that an instruction is expected to ignore.
-#include "gpu/capture/probes.hpp"
+#include "nvfp4/gpu/capture/probes.hpp"
 
 #include <cmath>
 

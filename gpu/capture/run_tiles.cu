@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // run_tiles: moves host tiles to the device in batches, picks the engine, brings D back. Also asks the loaded
 // device code which instruction families it was compiled with.
-#include "gpu/capture/cuda_check.hpp"
-#include "gpu/capture/engines.hpp"
-#include "gpu/capture/features.cuh"
-#include "gpu/capture/golden_file.hpp"
+#include "nvfp4/gpu/capture/cuda_check.hpp"
+#include "nvfp4/gpu/capture/engines.hpp"
+#include "nvfp4/gpu/capture/features.cuh"
+#include "nvfp4/gpu/capture/golden_file.hpp"
 
 #include <algorithm>
 #include <string>

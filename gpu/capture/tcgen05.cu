@@ -3,9 +3,9 @@
 // scales in tensor memory, one block a tile at a time. Compiled and inspected, but never run on hardware as
 // of 2026-11. Sources: PTX ISA 9.1, "Data path layout D", "Packing formats", "Block Scaling for
 // tcgen05.mma.sync".
-#include "gpu/capture/cuda_check.hpp"
-#include "gpu/capture/engines.hpp"
-#include "gpu/capture/tcgen05_ptx.cuh"
+#include "nvfp4/gpu/capture/cuda_check.hpp"
+#include "nvfp4/gpu/capture/engines.hpp"
+#include "nvfp4/gpu/capture/tcgen05_ptx.cuh"
 
 namespace nvfp4::gpu {
 namespace {

@@ -3,8 +3,8 @@
 // Sources: PTX ISA 9.1, "Shared memory descriptor" (table 40), "Instruction descriptor" (tables 42 to 44),
 // tcgen05.*.
 #pragma once
-#include "gpu/capture/features.cuh"
-#include "gpu/capture/mma_kinds.hpp"
+#include "nvfp4/gpu/capture/features.cuh"
+#include "nvfp4/golden/cases/mma_kinds.hpp"
 
 #if CAPTURE_HAS_TCGEN05
 #define CAPTURE_IF_TCGEN05(X) X

@@ -3,8 +3,8 @@
 // accumulator registers with scale-d = 1. K is always 32 bytes: two 16-byte columns of 8-row core matrices.
 // Sources: PTX ISA 9.1, "Register fragments and shared memory matrix layouts" of wgmma and its matrix
 // descriptor.
-#include "gpu/capture/mma_kernel.cuh"
-#include "gpu/capture/wgmma_operands.cuh"
+#include "nvfp4/gpu/capture/mma_kernel.cuh"
+#include "nvfp4/gpu/capture/wgmma_operands.cuh"
 
 namespace nvfp4::gpu {
 namespace {

@@ -2,7 +2,7 @@
 // How wgmma reads its operands: core matrices in shared memory and the descriptor that points at them.
 // Source: PTX ISA 9.1, "Shared memory matrix layout" and "Matrix descriptor" of wgmma.
 #pragma once
-#include "gpu/capture/features.cuh"
+#include "nvfp4/gpu/capture/features.cuh"
 
 #include <cstdint>
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // A cross-check of the wgmma engine: the same f16 tiles with A in registers instead of shared memory.
-#include "gpu/capture/cuda_check.hpp"
-#include "gpu/capture/engines.hpp"
-#include "gpu/capture/inputs.hpp"
-#include "gpu/capture/wgmma_operands.cuh"
+#include "nvfp4/gpu/capture/cuda_check.hpp"
+#include "nvfp4/gpu/capture/engines.hpp"
+#include "nvfp4/golden/cases/inputs.hpp"
+#include "nvfp4/gpu/capture/wgmma_operands.cuh"
 
 #include <string_view>
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The front of the products: checks, padding of K, the choice of an engine, and the definition, one thread
 // per output.
-#include "gpu/emulated/gemm_detail.cuh"
+#include "nvfp4/gpu/emulated/gemm_detail.cuh"
 
 namespace nvfp4::cuda {
 namespace {

@@ -3,8 +3,8 @@
 // instructions that emulator/gemm computes, in increasing K from +0: the same words. NVFP4 and MXFP4 have a
 // fast engine (gemm_fp4.cu, proofs in README.md), the other units run the definition or gemm_fdpa.cu.
 #pragma once
-#include "emulator/tensorcore/unit.hpp"
-#include "gpu/emulated/device.hpp"
+#include "nvfp4/emulator/tensorcore/unit.hpp"
+#include "nvfp4/gpu/emulated/device.hpp"
 
 namespace nvfp4::cuda {
 

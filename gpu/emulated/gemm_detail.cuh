@@ -2,8 +2,8 @@
 // What the GEMM kernels share: the epilogue on the device, and the views they read FP4 operands through.
 // Internal.
 #pragma once
-#include "emulator/tensorcore/execute.hpp"
-#include "gpu/emulated/gemm.hpp"
+#include "nvfp4/emulator/tensorcore/execute.hpp"
+#include "nvfp4/gpu/emulated/gemm.hpp"
 
 namespace nvfp4::cuda {
 

@@ -2,7 +2,7 @@
 // Units with FP32 accumulators of the fdpa and st_fdpa families, as emulator/gemm's FDPA engine computes
 // them: products in FP32, cut to integers below the largest exponent, 32-bit sums. Outputs that meet NaN, Inf
 // or the ends of FP32 go to the definition. README.md says why the bits are the definition's.
-#include "gpu/emulated/gemm_detail.cuh"
+#include "nvfp4/gpu/emulated/gemm_detail.cuh"
 
 namespace nvfp4::cuda {
 namespace {

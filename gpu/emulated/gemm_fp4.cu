@@ -3,7 +3,7 @@
 // rounding, FP32 additions toward zero chain the steps. Where a range says that this is not proven,
 // gemm_fp4_steps.cuh takes the step. README.md has the proofs. Tiles of 128 x 128, operands by cp.async and
 // ldmatrix; on sm_90 gemm_fp4_wgmma.cu takes the tiles in which every step is fast.
-#include "gpu/emulated/gemm_fp4_steps.cuh"
+#include "nvfp4/gpu/emulated/gemm_fp4_steps.cuh"
 
 #include <algorithm>
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Prepares FP4 operands for gemm_fp4.cu: elements times scale as BF16, which is exact, and per step of K = 64
 // the ranges that decide whether sums are exact and whether alignment can cut anything.
-#include "gpu/emulated/gemm_detail.cuh"
+#include "nvfp4/gpu/emulated/gemm_detail.cuh"
 
 namespace nvfp4::cuda {
 namespace {

@@ -3,7 +3,7 @@
 // is cut, the aligned sum where something may be, the definition where even that is not proven. Internal to
 // gemm_fp4.cu.
 #pragma once
-#include "gpu/emulated/gemm_detail.cuh"
+#include "nvfp4/gpu/emulated/gemm_detail.cuh"
 
 namespace nvfp4::cuda {
 

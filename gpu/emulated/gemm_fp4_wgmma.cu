@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The fast tiles of the exact FP4 product on Hopper: wgmma sums a step of K = 64 from zero, exactly, while
 // the sum before it is added to the accumulators toward zero. Operands by the tensor copy engine.
-#include "gpu/emulated/gemm_fp4_steps.cuh"
-#include "gpu/hopper/gemm_tiles.cuh"
+#include "nvfp4/gpu/emulated/gemm_fp4_steps.cuh"
+#include "nvfp4/gpu/hopper/gemm_tiles.cuh"
 
 namespace nvfp4::cuda {
 namespace {

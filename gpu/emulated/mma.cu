@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // One thread per output of a batch of tiles, calling dot().
-#include "emulator/tensorcore/execute.hpp"
-#include "gpu/emulated/mma.hpp"
+#include "nvfp4/emulator/tensorcore/execute.hpp"
+#include "nvfp4/gpu/emulated/mma.hpp"
 
 namespace nvfp4::cuda {
 namespace {

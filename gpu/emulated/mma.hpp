@@ -2,8 +2,8 @@
 // Matrix instructions of any catalogue unit on the device: batches of tiles, one thread per output, each
 // running the definition (emulator/tensorcore/execute.hpp) itself.
 #pragma once
-#include "emulator/tensorcore/unit.hpp"
-#include "gpu/emulated/device.hpp"
+#include "nvfp4/emulator/tensorcore/unit.hpp"
+#include "nvfp4/gpu/emulated/device.hpp"
 
 namespace nvfp4::cuda {
 

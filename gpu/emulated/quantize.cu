@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The order of a quantization on the device: maxima, second level, blocks. The blocks of what the fast
 // kernels do not cover are computed here by the shared text, one thread per block.
-#include "gpu/emulated/quantize_tile.cuh"
+#include "nvfp4/gpu/emulated/quantize_tile.cuh"
 
 #include <algorithm>
 

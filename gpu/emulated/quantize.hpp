@@ -2,9 +2,9 @@
 // Quantization on the device: the bytes of emulator/quantize for every convention and option, from and to
 // device memory.
 #pragma once
-#include "emulator/quantize/quantize.hpp"
-#include "gpu/emulated/device.hpp"
-#include "gpu/emulated/gemm.hpp"
+#include "nvfp4/emulator/quantize/quantize.hpp"
+#include "nvfp4/gpu/emulated/device.hpp"
+#include "nvfp4/gpu/emulated/gemm.hpp"
 
 namespace nvfp4::cuda {
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The factor that undoes the global scales of two operands, from what their quantization left on the device.
-#include "gpu/emulated/quantize_detail.cuh"
+#include "nvfp4/gpu/emulated/quantize_detail.cuh"
 
 namespace nvfp4::cuda {
 namespace {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the quantization kernels share. Internal to gpu/emulated/quantize*.cu.
 #pragma once
-#include "emulator/formats/philox.hpp"
-#include "emulator/quantize/block_rule.hpp"
-#include "emulator/quantize/hadamard.hpp"
-#include "gpu/emulated/quantize.hpp"
+#include "nvfp4/emulator/formats/philox.hpp"
+#include "nvfp4/emulator/quantize/block_rule.hpp"
+#include "nvfp4/emulator/quantize/hadamard.hpp"
+#include "nvfp4/gpu/emulated/quantize.hpp"
 
 namespace nvfp4::cuda {
 

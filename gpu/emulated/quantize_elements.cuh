@@ -2,7 +2,7 @@
 // Element encoders in FP32 arithmetic, equal to the codec for every word that is not NaN. README.md has the
 // reasons, nvfp4-crosscheck-gpu compares all 2^32 words.
 #pragma once
-#include "emulator/quantize/block_rule.hpp"
+#include "nvfp4/emulator/quantize/block_rule.hpp"
 
 namespace nvfp4::cuda {
 

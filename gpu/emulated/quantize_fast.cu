@@ -2,8 +2,8 @@
 // Dense matrices under the usual presets, nearest: a warp reads 32 blocks in whole lines, straight into
 // registers; each lane computes the scale of one block by the shared text, and its elements by
 // quantize_elements.cuh. The rules are compiled in.
-#include "gpu/emulated/quantize_detail.cuh"
-#include "gpu/emulated/quantize_elements.cuh"
+#include "nvfp4/gpu/emulated/quantize_detail.cuh"
+#include "nvfp4/gpu/emulated/quantize_elements.cuh"
 
 namespace nvfp4::cuda {
 namespace {

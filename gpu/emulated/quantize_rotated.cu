@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The maximum of a rotated matrix, without exact rotations: FP32 sums whose error is bounded settle its BF16
 // word unless it lies where two words meet. There the definition runs.
-#include "gpu/emulated/quantize_detail.cuh"
-#include "gpu/emulated/quantize_scale.cuh"
+#include "nvfp4/gpu/emulated/quantize_detail.cuh"
+#include "nvfp4/gpu/emulated/quantize_scale.cuh"
 
 #include <algorithm>
 

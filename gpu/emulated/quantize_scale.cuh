@@ -2,7 +2,7 @@
 // block_scale of block_rule.hpp in FP32 arithmetic, for maxima and second levels that are finite. What it
 // cannot prove it leaves to the definition. emulator/quantize/README.md has the reasons.
 #pragma once
-#include "emulator/quantize/block_rule.hpp"
+#include "nvfp4/emulator/quantize/block_rule.hpp"
 
 #include <cuda_fp16.h>
 

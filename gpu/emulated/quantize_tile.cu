@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Quantization by tiles of 256 blocks, a thread per block, for every convention, axis and rotation: scale and
 // codes in FP32 arithmetic. Blocks where that does not apply are listed for the definition.
-#include "gpu/emulated/quantize_elements.cuh"
-#include "gpu/emulated/quantize_tile.cuh"
+#include "nvfp4/gpu/emulated/quantize_elements.cuh"
+#include "nvfp4/gpu/emulated/quantize_tile.cuh"
 
 namespace nvfp4::cuda {
 namespace {

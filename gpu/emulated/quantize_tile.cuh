@@ -2,8 +2,8 @@
 // How a tile of a matrix reaches the registers of the threads that own its blocks: through shared memory,
 // turned, rounded and rotated as the job asks. One thread holds one block.
 #pragma once
-#include "gpu/emulated/quantize_detail.cuh"
-#include "gpu/emulated/quantize_scale.cuh"
+#include "nvfp4/gpu/emulated/quantize_detail.cuh"
+#include "nvfp4/gpu/emulated/quantize_scale.cuh"
 
 namespace nvfp4::cuda {
 

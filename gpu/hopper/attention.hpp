@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Softmax attention on Hopper's tensor cores, forward and backward, with the bits of
-// reference_models/tensorcore/attention.hpp.
+// reference_models/bf16_mixers/attention.hpp.
 #pragma once
-#include "reference_models/tensorcore/attention.hpp"
+#include "nvfp4/reference_models/bf16_mixers/attention.hpp"
 
 #include <cuda_runtime.h>
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Attention backward: the row sums of grad_o * o, then the kernels of dk and dv and of dq. Scores are
 // computed twice so that every gradient has one fixed order and no atomic operation.
-#include "gpu/hopper/attention.hpp"
+#include "nvfp4/gpu/hopper/attention.hpp"
 
-#include "emulator/numerics/reduce.hpp"
-#include "gpu/hopper/attention_backward.cuh"
+#include "nvfp4/emulator/numerics/reduce.hpp"
+#include "nvfp4/gpu/hopper/attention_backward.cuh"
 
 namespace nvfp4::cuda {
 namespace {

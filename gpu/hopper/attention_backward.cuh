@@ -2,9 +2,9 @@
 // What the two kernels of attention's backward share: parameters, and products whose operands lie in shared
 // memory in tiles of 64 elements of dim.
 #pragma once
-#include "gpu/hopper/attention_launch.hpp"
-#include "gpu/hopper/attention_ptx.cuh"
-#include "reference_models/tensorcore/attention_math.hpp"
+#include "nvfp4/gpu/hopper/attention_launch.hpp"
+#include "nvfp4/gpu/hopper/attention_ptx.cuh"
+#include "nvfp4/reference_models/bf16_mixers/attention_math.hpp"
 
 namespace nvfp4::cuda::hopper {
 

@@ -3,7 +3,7 @@
 // grad_o pass by in blocks of 64. Scores are formed transposed, keys as rows, so that weights and their
 // gradients go from accumulators into the next products as A operands, in registers. Where
 // registers suffice (dim 64), dk of the block before runs while this block's exponentials are taken.
-#include "gpu/hopper/attention_backward.cuh"
+#include "nvfp4/gpu/hopper/attention_backward.cuh"
 
 namespace nvfp4::cuda::hopper {
 namespace {

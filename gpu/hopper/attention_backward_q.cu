@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // dq: a block keeps 128 queries and their grad_o, keys and values pass by in blocks of 64. Two warpgroups of
 // 64 rows; the product with the block before runs while this block's exponentials are taken.
-#include "gpu/hopper/attention_backward.cuh"
+#include "nvfp4/gpu/hopper/attention_backward.cuh"
 
 namespace nvfp4::cuda::hopper {
 namespace {

@@ -3,11 +3,11 @@
 // 128 keys and values by the tensor copy engine; two warpgroups of 64 rows multiply, and take one block's
 // exponentials while the tensor cores multiply the block before by its values. Weights go from the
 // accumulator of the first product into the second as its A operand, in registers.
-#include "gpu/hopper/attention.hpp"
+#include "nvfp4/gpu/hopper/attention.hpp"
 
-#include "gpu/hopper/attention_launch.hpp"
-#include "gpu/hopper/attention_ptx.cuh"
-#include "reference_models/tensorcore/attention_math.hpp"
+#include "nvfp4/gpu/hopper/attention_launch.hpp"
+#include "nvfp4/gpu/hopper/attention_ptx.cuh"
+#include "nvfp4/reference_models/bf16_mixers/attention_math.hpp"
 
 namespace nvfp4::cuda {
 namespace {

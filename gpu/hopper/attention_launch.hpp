@@ -2,8 +2,8 @@
 // What the attention kernels share on the host: checks, tensor maps of (batch, length, heads, dim), and the
 // order in which blocks take heads and tiles.
 #pragma once
-#include "gpu/hopper/tensor_map.hpp"
-#include "reference_models/tensorcore/attention.hpp"
+#include "nvfp4/gpu/hopper/tensor_map.hpp"
+#include "nvfp4/reference_models/bf16_mixers/attention.hpp"
 
 #include <string>
 

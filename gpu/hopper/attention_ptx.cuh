@@ -3,7 +3,7 @@
 // named barriers, and copies of boxes of (batch, length, heads, dim) tensors.
 // Sources: PTX ISA 9.1, "wgmma.mma_async", "Shared Memory Matrix Layout", "cp.async.bulk".
 #pragma once
-#include "gpu/hopper/wgmma.cuh"
+#include "nvfp4/gpu/hopper/wgmma.cuh"
 
 namespace nvfp4::cuda::hopper {
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // BF16 GEMM by wgmma m64n128k16 and m64n256k16.
-#include "gpu/hopper/gemm_bf16.hpp"
+#include "nvfp4/gpu/hopper/gemm_bf16.hpp"
 
-#include "gpu/hopper/gemm_tiles.cuh"
+#include "nvfp4/gpu/hopper/gemm_tiles.cuh"
 
 namespace nvfp4::cuda {
 

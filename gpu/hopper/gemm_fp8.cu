@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // FP8 GEMM by wgmma m64n128k32 and m64n256k32, all four combinations of E4M3 and E5M2.
-#include "gpu/hopper/gemm_fp8.hpp"
+#include "nvfp4/gpu/hopper/gemm_fp8.hpp"
 
-#include "emulator/config.hpp"
-#include "gpu/hopper/gemm_tiles.cuh"
+#include "nvfp4/emulator/config.hpp"
+#include "nvfp4/gpu/hopper/gemm_tiles.cuh"
 
 namespace nvfp4::cuda {
 

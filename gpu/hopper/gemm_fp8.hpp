@@ -2,8 +2,8 @@
 // FP8 GEMMs on Hopper's wgmma. D (M,N) = A (M,K) * B (N,K)^T, every output the chain of instructions in
 // increasing K from +0 in the tensor core's own 14-bit accumulator: no promotion, never split along K.
 #pragma once
-#include "emulator/formats/format.hpp"
-#include "reference_models/linear/epilogue.hpp"
+#include "nvfp4/emulator/formats/format.hpp"
+#include "nvfp4/reference_models/linear/epilogue.hpp"
 
 #include <cuda_runtime.h>
 

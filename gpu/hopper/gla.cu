@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // GLA on tensor cores: checks, workspace and the order of launches.
-#include "gpu/hopper/gla.hpp"
+#include "nvfp4/gpu/hopper/gla.hpp"
 
-#include "gpu/emulated/device.hpp"
-#include "gpu/hopper/gla_kernels.hpp"
+#include "nvfp4/gpu/emulated/device.hpp"
+#include "nvfp4/gpu/hopper/gla_kernels.hpp"
 
 #include <initializer_list>
 

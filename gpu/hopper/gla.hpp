@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Chunkwise gated linear attention on Hopper's tensor cores, whose every output word is the one that
-// reference_models/tensorcore/gla.hpp defines with the unit `sm_90:mma.m16n8k16.f32.bf16`.
+// reference_models/bf16_mixers/gla.hpp defines with the unit `sm_90:mma.m16n8k16.f32.bf16`.
 #pragma once
-#include "reference_models/tensorcore/gla.hpp"
+#include "nvfp4/reference_models/bf16_mixers/gla.hpp"
 
 #include <cuda_runtime.h>
 

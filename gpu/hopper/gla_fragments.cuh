@@ -3,8 +3,8 @@
 // in either orientation, asynchronous copies. Sources: PTX ISA 9.1, "mma.m16n8k16", "ldmatrix", "cp.async",
 // "cvt".
 #pragma once
-#include "emulator/numerics/elementary.hpp"
-#include "reference_models/tensorcore/gla.hpp"
+#include "nvfp4/emulator/numerics/elementary.hpp"
+#include "nvfp4/reference_models/bf16_mixers/gla.hpp"
 
 #include <cuda_runtime.h>
 

@@ -2,9 +2,9 @@
 // GLA, gradients of q, k and the gates: one block a chunk and 64 channels of the key. A warp owns a sub-chunk
 // of 16 rows; its products come from tensor cores (through the states; across sub-chunks), then a lane owns
 // two channels and adds, in FP32, what happens inside the sub-chunk.
-#include "gpu/emulated/device.hpp"
-#include "gpu/hopper/gla_fragments.cuh"
-#include "gpu/hopper/gla_kernels.hpp"
+#include "nvfp4/gpu/emulated/device.hpp"
+#include "nvfp4/gpu/hopper/gla_fragments.cuh"
+#include "nvfp4/gpu/hopper/gla_kernels.hpp"
 
 namespace nvfp4::cuda::gla {
 namespace {

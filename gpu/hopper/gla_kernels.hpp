@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The launches that GLA's forward and backward consist of. All pointers are device memory; layouts as in
-// reference_models/tensorcore/gla.hpp. Sizes were checked by the caller.
+// reference_models/bf16_mixers/gla.hpp. Sizes were checked by the caller.
 #pragma once
-#include "reference_models/tensorcore/gla.hpp"
+#include "nvfp4/reference_models/bf16_mixers/gla.hpp"
 
 #include <cuda_runtime.h>
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // GLA, outputs: 64 rows of a chunk times up to 128 columns of o (forward) or dv (backward), one chain over
 // the key through the state and then over the chunk's rows through the scores.
-#include "gpu/emulated/device.hpp"
-#include "gpu/hopper/gla_fragments.cuh"
-#include "gpu/hopper/gla_kernels.hpp"
+#include "nvfp4/gpu/emulated/device.hpp"
+#include "nvfp4/gpu/hopper/gla_fragments.cuh"
+#include "nvfp4/gpu/hopper/gla_kernels.hpp"
 
 #include <algorithm>
 

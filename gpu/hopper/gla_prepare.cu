@@ -2,9 +2,9 @@
 // GLA, first kernel: decays, decayed q and k, and the scores of a chunk. A warp owns a sub-chunk of 16 rows
 // and 64 channels, a lane two of them; then a thread owns a column of scores and 32 channels of the sums
 // inside sub-chunks, and warps share the six blocks across sub-chunks.
-#include "gpu/emulated/device.hpp"
-#include "gpu/hopper/gla_fragments.cuh"
-#include "gpu/hopper/gla_kernels.hpp"
+#include "nvfp4/gpu/emulated/device.hpp"
+#include "nvfp4/gpu/hopper/gla_fragments.cuh"
+#include "nvfp4/gpu/hopper/gla_kernels.hpp"
 
 namespace nvfp4::cuda::gla {
 namespace {

@@ -2,9 +2,9 @@
 // GLA, the serial kernel: a block carries 64 x 64 elements of a head's state (or of its gradient) in
 // registers through all chunks, in FP32, and leaves its rounded value before each. Operands arrive four
 // stages ahead.
-#include "gpu/emulated/device.hpp"
-#include "gpu/hopper/gla_fragments.cuh"
-#include "gpu/hopper/gla_kernels.hpp"
+#include "nvfp4/gpu/emulated/device.hpp"
+#include "nvfp4/gpu/hopper/gla_fragments.cuh"
+#include "nvfp4/gpu/hopper/gla_kernels.hpp"
 
 namespace nvfp4::cuda::gla {
 namespace {

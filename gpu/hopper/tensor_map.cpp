@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Checks of operands, their alignment, and tensor maps. The driver's encoder is found at run time, so that
 // nothing links with the driver.
-#include "gpu/hopper/tensor_map.hpp"
+#include "nvfp4/gpu/hopper/tensor_map.hpp"
 
 #include <string>
 

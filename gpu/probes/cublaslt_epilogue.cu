@@ -2,7 +2,7 @@
 // Which arithmetic does cuBLASLt's epilogue D = alpha * acc + beta * C use? K = 16, so the accumulator is one HMMA and
 // known exactly; each output is compared with the candidates below. Build:
 //   nvcc -std=c++20 --fmad=false -O2 -arch=sm_90 -I. gpu/probes/cublaslt_epilogue.cu -lcublasLt -o epilogue
-#include "emulator/tensorcore/execute.hpp"
+#include "nvfp4/emulator/tensorcore/execute.hpp"
 
 #include <cublasLt.h>
 #include <cstdio>

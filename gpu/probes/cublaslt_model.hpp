@@ -3,9 +3,9 @@
 // gpu/probes/cublaslt_order compares with the library. Found by experiment on an H200; see
 // golden/evidence/h200-cublaslt-order.txt.
 #pragma once
-#include "emulator/gemm/gemm.hpp"
-#include "emulator/tensorcore/execute.hpp"
-#include "reference_models/linear/epilogue.hpp"
+#include "nvfp4/emulator/gemm/gemm.hpp"
+#include "nvfp4/emulator/tensorcore/execute.hpp"
+#include "nvfp4/reference_models/linear/epilogue.hpp"
 
 #include <algorithm>
 #include <cmath>

@@ -4,10 +4,10 @@
 // choose? Needs a Blackwell GPU; compiled, not yet run. Exit codes: 0 equal, 1 mismatch, 2 bad call, 3 no
 // suitable device. Build with nvcc -std=c++20 --fmad=false, gpu/blackwell/directed.cpp, the emulator's
 // library and -lcublasLt; CMake's target is nvfp4_probe_cublaslt_nvfp4.
-#include "emulator/gemm/gemm.hpp"
-#include "emulator/quantize/quantize.hpp"
-#include "gpu/blackwell/directed.hpp"
-#include "gpu/emulated/device.hpp"
+#include "nvfp4/emulator/gemm/gemm.hpp"
+#include "nvfp4/emulator/quantize/quantize.hpp"
+#include "nvfp4/gpu/blackwell/directed.hpp"
+#include "nvfp4/gpu/emulated/device.hpp"
 
 #include <cublasLt.h>
 

@@ -9,8 +9,8 @@
 // Rows that are not 16-byte aligned go to kernels that chain mma.m16n8k8: see model_of().
 // Controls: one plain chain, and the same sums in decreasing K. Exit code 1 when the model fails somewhere;
 // with a file name, the first outputs of each kind that it does not explain are written there.
-#include "gpu/probes/cublaslt_model.hpp"
-#include "gpu/probes/cublaslt_run.hpp"
+#include "nvfp4/gpu/probes/cublaslt_model.hpp"
+#include "nvfp4/gpu/probes/cublaslt_run.hpp"
 
 #include <map>
 #include <set>

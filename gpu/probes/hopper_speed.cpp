@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Speed of the exact Hopper GEMMs beside cuBLASLt's first heuristic choice, same operands, same run: median
 // of five rounds of ten products each.
-#include "emulator/formats/codec.hpp"
-#include "gpu/hopper/gemm_bf16.hpp"
-#include "gpu/hopper/gemm_fp8.hpp"
-#include "gpu/probes/cublaslt_run.hpp"
+#include "nvfp4/emulator/formats/codec.hpp"
+#include "nvfp4/gpu/hopper/gemm_bf16.hpp"
+#include "nvfp4/gpu/hopper/gemm_fp8.hpp"
+#include "nvfp4/gpu/probes/cublaslt_run.hpp"
 
 #include <algorithm>
 #include <random>

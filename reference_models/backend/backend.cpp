@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Chooses the CPU backend and holds what all of them share.
-#include "emulator/gemm/isa.hpp"
-#include "reference_models/backend/cpu_backend.hpp"
-#include "reference_models/backend/cpu_backends.hpp"
+#include "nvfp4/emulator/cpu/isa.hpp"
+#include "nvfp4/reference_models/backend/cpu_backend.hpp"
+#include "nvfp4/reference_models/backend/cpu_backends.hpp"
 
 #include <algorithm>
 #include <omp.h>

@@ -2,9 +2,9 @@
 // Where a model runs: memory and kernels of one device. Models are written against this; the bits do not
 // depend on which backend it is. T is float; double serves the gradient checks on the CPU.
 #pragma once
-#include "emulator/config.hpp"
-#include "reference_models/backend/bf16_mixers.hpp"
-#include "reference_models/kernels/kernels.hpp"
+#include "nvfp4/emulator/config.hpp"
+#include "nvfp4/reference_models/backend/bf16_mixers.hpp"
+#include "nvfp4/reference_models/kernels/kernels.hpp"
 
 #include <cstddef>
 #include <memory>

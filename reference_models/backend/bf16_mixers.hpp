@@ -4,8 +4,8 @@
 // device. All arrays are FP32 words in the backend's memory; q, k, v and grad_o are rounded to BF16, to
 // nearest even.
 #pragma once
-#include "reference_models/tensorcore/attention.hpp"
-#include "reference_models/tensorcore/gla.hpp"
+#include "nvfp4/reference_models/bf16_mixers/attention.hpp"
+#include "nvfp4/reference_models/bf16_mixers/gla.hpp"
 
 #include <memory>
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The CPU backend for AVX2 and FMA: the same kernels, vectorised by the compiler, and a matrix product of 6
 // rows by 16 columns in registers.
-#include "reference_models/backend/cpu_backend.hpp"
-#include "reference_models/backend/cpu_backends.hpp"
+#include "nvfp4/reference_models/backend/cpu_backend.hpp"
+#include "nvfp4/reference_models/backend/cpu_backends.hpp"
 
 #if defined(__x86_64__)
 #include <immintrin.h>

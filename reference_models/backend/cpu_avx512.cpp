@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The CPU backend for AVX-512: the same kernels, vectorised by the compiler, and a matrix product of 8 rows
 // by 32 columns in registers.
-#include "reference_models/backend/cpu_backend.hpp"
-#include "reference_models/backend/cpu_backends.hpp"
+#include "nvfp4/reference_models/backend/cpu_backend.hpp"
+#include "nvfp4/reference_models/backend/cpu_backends.hpp"
 
 #if defined(__x86_64__)
 #include <immintrin.h>

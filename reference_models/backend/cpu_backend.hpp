@@ -2,7 +2,7 @@
 // The CPU backend for one instruction set: teams are iterations of an OpenMP loop. Included by one file per
 // instruction set, which defines Multiply<Tag, T> first. Internal.
 #pragma once
-#include "reference_models/backend/backend.hpp"
+#include "nvfp4/reference_models/backend/backend.hpp"
 
 #include <cstdlib>
 #include <cstring>

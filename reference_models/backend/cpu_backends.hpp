@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The CPU backends by instruction set. Internal: make_cpu_backend chooses.
 #pragma once
-#include "reference_models/backend/backend.hpp"
+#include "nvfp4/reference_models/backend/backend.hpp"
 
 namespace nvfp4::models {
 

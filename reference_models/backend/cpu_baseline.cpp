@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The CPU backend for the instruction set that the build targets, in FP32 and FP64: the definition of a
 // model's bits.
-#include "reference_models/backend/cpu_backend.hpp"
-#include "reference_models/backend/cpu_backends.hpp"
+#include "nvfp4/reference_models/backend/cpu_backend.hpp"
+#include "nvfp4/reference_models/backend/cpu_backends.hpp"
 
 namespace nvfp4::models {
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The definitions of tensorcore/ as the CPU's BF16 mixers.
-#include "reference_models/backend/bf16_mixers.hpp"
-#include "reference_models/linear/epilogue.hpp"
-#include "reference_models/tensorcore/dot.hpp"
+#include "nvfp4/reference_models/backend/bf16_mixers.hpp"
+#include "nvfp4/reference_models/linear/epilogue.hpp"
+#include "nvfp4/reference_models/bf16_mixers/dot.hpp"
 
 #include <algorithm>
 #include <omp.h>

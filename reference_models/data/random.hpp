@@ -2,7 +2,7 @@
 // Random words and permutations for data, all from Philox: a word is a function of (seed, purpose, number),
 // and a permutation of any size is evaluated at one place without being stored.
 #pragma once
-#include "emulator/formats/philox.hpp"
+#include "nvfp4/emulator/formats/philox.hpp"
 
 #include <cstdint>
 #include <utility>

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Decides between text and task.
-#include "reference_models/data/source.hpp"
-#include "emulator/config.hpp"
-#include "reference_models/data/tasks.hpp"
-#include "reference_models/data/text.hpp"
+#include "nvfp4/reference_models/data/source.hpp"
+#include "nvfp4/emulator/config.hpp"
+#include "nvfp4/reference_models/data/tasks.hpp"
+#include "nvfp4/reference_models/data/text.hpp"
 
 namespace nvfp4::models {
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // A generated task as a source of batches, and the reading of task:NAME,parameter=N.
-#include "emulator/config.hpp"
-#include "golden/io/message.hpp"
-#include "golden/io/sha256.hpp"
-#include "reference_models/data/tasks.hpp"
+#include "nvfp4/emulator/config.hpp"
+#include "nvfp4/golden/io/message.hpp"
+#include "nvfp4/golden/io/sha256.hpp"
+#include "nvfp4/reference_models/data/tasks.hpp"
 
 #include <algorithm>
 #include <cassert>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What each task generates, token by token.
-#include "reference_models/data/tasks.hpp"
-#include "emulator/config.hpp"
+#include "nvfp4/reference_models/data/tasks.hpp"
+#include "nvfp4/emulator/config.hpp"
 
 #include <algorithm>
 #include <numeric>

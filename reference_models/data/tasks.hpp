@@ -3,8 +3,8 @@
 // of (seed, its number in the stream). All fill a row of sequence + 1 tokens; a target counts if its weight
 // is 1.
 #pragma once
-#include "reference_models/data/random.hpp"
-#include "reference_models/data/source.hpp"
+#include "nvfp4/reference_models/data/random.hpp"
+#include "nvfp4/reference_models/data/source.hpp"
 
 #include <functional>
 #include <string_view>

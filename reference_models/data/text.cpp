@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Text through mmap.
-#include "reference_models/data/text.hpp"
-#include "emulator/config.hpp"
-#include "golden/io/message.hpp"
-#include "golden/io/sha256.hpp"
-#include "reference_models/data/random.hpp"
+#include "nvfp4/reference_models/data/text.hpp"
+#include "nvfp4/emulator/config.hpp"
+#include "nvfp4/golden/io/message.hpp"
+#include "nvfp4/golden/io/sha256.hpp"
+#include "nvfp4/reference_models/data/random.hpp"
 
 #include <algorithm>
 #include <cassert>

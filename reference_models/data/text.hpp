@@ -7,7 +7,7 @@
 // too. Offset and order are keyed by (seed, epoch); nothing is stored, so any place of any epoch is found at
 // once.
 #pragma once
-#include "reference_models/data/source.hpp"
+#include "nvfp4/reference_models/data/source.hpp"
 
 namespace nvfp4::models {
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Sums run in eight interleaved lanes that are added up in order: fast without leave to reassociate.
-#include "reference_models/diagnostics/metrics.hpp"
+#include "nvfp4/reference_models/diagnostics/metrics.hpp"
 
-#include "emulator/quantize/block_rule.hpp"
-#include "emulator/quantize/dequantize.hpp"
-#include "emulator/quantize/quantize.hpp"
+#include "nvfp4/emulator/quantize/block_rule.hpp"
+#include "nvfp4/emulator/quantize/dequantize.hpp"
+#include "nvfp4/emulator/quantize/quantize.hpp"
 
 #include <algorithm>
 #include <cmath>

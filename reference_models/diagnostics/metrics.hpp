@@ -3,8 +3,8 @@
 // of sets. Pure functions of FP32 matrices, computed in FP64 in one written order: the same numbers for any
 // thread count.
 #pragma once
-#include "emulator/quantize/convention.hpp"
-#include "emulator/quantize/matrix_view.hpp"
+#include "nvfp4/emulator/quantize/convention.hpp"
+#include "nvfp4/emulator/quantize/matrix_view.hpp"
 
 #include <cstdint>
 #include <span>

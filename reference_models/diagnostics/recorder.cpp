@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Lines are collected for a step and appended at once; a crash leaves at most half a line, which truncation
 // removes.
-#include "reference_models/diagnostics/recorder.hpp"
+#include "nvfp4/reference_models/diagnostics/recorder.hpp"
 
-#include "golden/io/message.hpp"
-#include "golden/io/stream.hpp"
+#include "nvfp4/golden/io/message.hpp"
+#include "nvfp4/golden/io/stream.hpp"
 
 #include <algorithm>
 #include <cerrno>

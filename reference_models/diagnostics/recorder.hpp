@@ -3,8 +3,8 @@
 // DIR/diagnostics.safetensors, the channel magnitudes of the operators' inputs over the steps. Computes
 // through metrics.hpp.
 #pragma once
-#include "golden/io/tensor.hpp"
-#include "reference_models/diagnostics/metrics.hpp"
+#include "nvfp4/golden/io/tensor.hpp"
+#include "nvfp4/reference_models/diagnostics/metrics.hpp"
 
 #include <map>
 #include <string>

@@ -3,7 +3,7 @@
 // / kv_heads). Blocks of 64 query rows against all keys up to them, so that a team's memory grows with the
 // length and not with its square.
 #pragma once
-#include "reference_models/kernels/team.hpp"
+#include "nvfp4/reference_models/kernels/team.hpp"
 
 namespace nvfp4::models {
 

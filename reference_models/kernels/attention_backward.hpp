@@ -2,7 +2,7 @@
 // Causal softmax attention, backward: dq by blocks of queries, then dk and dv by blocks of keys, which
 // compute their share of the probabilities again, so that no memory grows with the square of the length.
 #pragma once
-#include "reference_models/kernels/attention.hpp"
+#include "nvfp4/reference_models/kernels/attention.hpp"
 
 namespace nvfp4::models {
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a softmax's logits look like: entropy, largest, moments. Diagnostics of a forward pass.
 #pragma once
-#include "reference_models/kernels/attention.hpp"
+#include "nvfp4/reference_models/kernels/attention.hpp"
 
 namespace nvfp4::models {
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The short convolution of Gated DeltaNet: causal, one filter of four taps a channel, then SiLU.
 #pragma once
-#include "reference_models/kernels/norm.hpp"
+#include "nvfp4/reference_models/kernels/norm.hpp"
 
 namespace nvfp4::models {
 

@@ -7,7 +7,7 @@
 // difference, so strong gates lose no accuracy. Only r and the states go through a sequence, and their value
 // columns do not depend on each other; the rest is computed for all chunks at once.
 #pragma once
-#include "reference_models/kernels/team.hpp"
+#include "nvfp4/reference_models/kernels/team.hpp"
 
 namespace nvfp4::models {
 

@@ -3,7 +3,7 @@
 // and the states' gradients go through a sequence from its end, value columns apart; the rest is computed for
 // all chunks at once.
 #pragma once
-#include "reference_models/kernels/delta.hpp"
+#include "nvfp4/reference_models/kernels/delta.hpp"
 
 namespace nvfp4::models {
 

@@ -2,8 +2,8 @@
 // What Gated DeltaNet does to its inputs, as flash-linear-attention defines it: the L2 norm of queries and
 // keys, and the decay and step of each head.
 #pragma once
-#include "reference_models/kernels/elementwise.hpp"
-#include "reference_models/kernels/norm.hpp"
+#include "nvfp4/reference_models/kernels/elementwise.hpp"
+#include "nvfp4/reference_models/kernels/norm.hpp"
 
 namespace nvfp4::models {
 

@@ -2,7 +2,7 @@
 // A 64-bit digest of an array that does not depend on who computes it: the sum, modulo 2^64, of a mix of each
 // word with its index. It tells accidental differences; it is no protection against intended ones.
 #pragma once
-#include "reference_models/kernels/elementwise.hpp"
+#include "nvfp4/reference_models/kernels/elementwise.hpp"
 
 namespace nvfp4::models {
 

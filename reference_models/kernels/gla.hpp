@@ -4,7 +4,7 @@
 // exponent is at most 0 and no gate, however small, overflows; inside a sub-chunk each pair has its own
 // exponential. Only the states go through a sequence; decays and outputs are computed for all chunks at once.
 #pragma once
-#include "reference_models/kernels/team.hpp"
+#include "nvfp4/reference_models/kernels/team.hpp"
 
 namespace nvfp4::models {
 

@@ -2,7 +2,7 @@
 // Gated linear attention, backward: dq, dk, dv, dg from do and what forward saved. The states' gradients and
 // the gates' sums go through a sequence from its end; the rest is computed for all chunks at once.
 #pragma once
-#include "reference_models/kernels/gla.hpp"
+#include "nvfp4/reference_models/kernels/gla.hpp"
 
 namespace nvfp4::models {
 

@@ -2,7 +2,7 @@
 // Statistics of channels that choose the hot ones: the mean error of quantization and the largest magnitude
 // of each column. A team takes 16 columns.
 #pragma once
-#include "reference_models/kernels/team.hpp"
+#include "nvfp4/reference_models/kernels/team.hpp"
 
 namespace nvfp4::models {
 

@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // The list of all kernels. A new one is its struct and a line here; every backend then has it.
 #pragma once
-#include "reference_models/kernels/attention_backward.hpp"
-#include "reference_models/kernels/attention_statistics.hpp"
-#include "reference_models/kernels/convolution.hpp"
-#include "reference_models/kernels/delta_backward.hpp"
-#include "reference_models/kernels/delta_inputs.hpp"
-#include "reference_models/kernels/digest.hpp"
-#include "reference_models/kernels/elementwise.hpp"
-#include "reference_models/kernels/gla_backward.hpp"
-#include "reference_models/kernels/matmul.hpp"
-#include "reference_models/kernels/norm.hpp"
-#include "reference_models/kernels/rope.hpp"
-#include "reference_models/kernels/vocabulary.hpp"
+#include "nvfp4/reference_models/kernels/attention_backward.hpp"
+#include "nvfp4/reference_models/kernels/attention_statistics.hpp"
+#include "nvfp4/reference_models/kernels/convolution.hpp"
+#include "nvfp4/reference_models/kernels/delta_backward.hpp"
+#include "nvfp4/reference_models/kernels/delta_inputs.hpp"
+#include "nvfp4/reference_models/kernels/digest.hpp"
+#include "nvfp4/reference_models/kernels/elementwise.hpp"
+#include "nvfp4/reference_models/kernels/gla_backward.hpp"
+#include "nvfp4/reference_models/kernels/matmul.hpp"
+#include "nvfp4/reference_models/kernels/norm.hpp"
+#include "nvfp4/reference_models/kernels/rope.hpp"
+#include "nvfp4/reference_models/kernels/vocabulary.hpp"
 
 // clang-format off
 #define NVFP4_MODEL_KERNELS(X)                                                                               \

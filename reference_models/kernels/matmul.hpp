@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The FP32 matrix product as a kernel of its own: what the `fp32` recipe multiplies with.
 #pragma once
-#include "reference_models/kernels/team.hpp"
+#include "nvfp4/reference_models/kernels/team.hpp"
 
 namespace nvfp4::models {
 

@@ -2,7 +2,7 @@
 // RMSNorm, and RMSNorm followed by a swish gate. Rows are independent; the gradient of the weight is written
 // as terms (rows, cols) that AccumulateColumns then sums.
 #pragma once
-#include "reference_models/kernels/team.hpp"
+#include "nvfp4/reference_models/kernels/team.hpp"
 
 namespace nvfp4::models {
 

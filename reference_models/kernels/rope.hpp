@@ -2,7 +2,7 @@
 // Rotary position embedding, NeoX-style halves as Hugging Face's Llama and Qwen have it: element i of a head
 // is paired with element i + dim / 2. The tables come from model/rope_table.hpp.
 #pragma once
-#include "reference_models/kernels/norm.hpp"
+#include "nvfp4/reference_models/kernels/norm.hpp"
 
 namespace nvfp4::models {
 

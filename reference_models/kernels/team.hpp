@@ -28,7 +28,7 @@
 //
 // CpuTeam runs them one after the other; Tag names the instruction set, so that no two builds share a symbol.
 #pragma once
-#include "emulator/numerics/reduce.hpp"
+#include "nvfp4/emulator/numerics/reduce.hpp"
 
 #include <cstdint>
 #include <type_traits>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The two ends of a language model: embedding rows by token, and the cross-entropy of logits.
 #pragma once
-#include "reference_models/kernels/norm.hpp"
+#include "nvfp4/reference_models/kernels/norm.hpp"
 
 namespace nvfp4::models {
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Filling operands: rounding to the source type, quantization, packing for the GEMM, hot-channel segments.
-#include "reference_models/linear/cpu_operand.hpp"
+#include "nvfp4/reference_models/linear/cpu_operand.hpp"
 
-#include "emulator/multiversion.hpp"
-#include "emulator/quantize/global_alpha.hpp"
+#include "nvfp4/emulator/cpu/multiversion.hpp"
+#include "nvfp4/emulator/quantize/global_alpha.hpp"
 
 #include <algorithm>
 #include <array>

@@ -2,8 +2,8 @@
 // An operand on the CPU: what the emulator's GEMM reads, and what is needed to read values back. Internal to
 // the CPU engine; the functions run on the calling thread and `threads` more.
 #pragma once
-#include "emulator/gemm/gemm.hpp"
-#include "reference_models/linear/operand_engine.hpp"
+#include "nvfp4/emulator/gemm/gemm.hpp"
+#include "nvfp4/reference_models/linear/operand_engine.hpp"
 
 namespace nvfp4::models::cpu {
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The operand engine on the CPU: batches over threads, the emulator's quantization and GEMM inside.
-#include "emulator/multiversion.hpp"
-#include "reference_models/kernels/hcp.hpp"
-#include "reference_models/linear/cpu_operand.hpp"
+#include "nvfp4/emulator/cpu/multiversion.hpp"
+#include "nvfp4/reference_models/kernels/hcp.hpp"
+#include "nvfp4/reference_models/linear/cpu_operand.hpp"
 
 #include <algorithm>
 #include <omp.h>

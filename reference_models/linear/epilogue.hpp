@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // From accumulator to output of a linear layer, as one function for CPU and GPU.
 #pragma once
-#include "emulator/formats/codec.hpp"
+#include "nvfp4/emulator/formats/codec.hpp"
 
 #include <cmath>
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Selection with a fixed order among equals.
-#include "reference_models/linear/hot_channels.hpp"
+#include "nvfp4/reference_models/linear/hot_channels.hpp"
 
 #include <algorithm>
 #include <cmath>

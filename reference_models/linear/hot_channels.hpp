@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Choosing the hot channels from scores.
 #pragma once
-#include "reference_models/recipe/recipe.hpp"
+#include "nvfp4/reference_models/recipe/recipe.hpp"
 
 #include <cstdint>
 #include <span>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The order of work in a group of linear layers: quantize, choose and patch hot channels, multiply, add up.
-#include "reference_models/linear/linear.hpp"
+#include "nvfp4/reference_models/linear/linear.hpp"
 
-#include "reference_models/linear/patched_product.hpp"
+#include "nvfp4/reference_models/linear/patched_product.hpp"
 
 #include <algorithm>
 

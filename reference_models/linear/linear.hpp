@@ -2,11 +2,11 @@
 // Linear layers under a recipe: fprop, dgrad and wgrad, each with the operands that the recipe names, and the
 // Hot-Channel Patch. Layers that read the same input form a group, so that the input is quantized once.
 #pragma once
-#include "reference_models/backend/backend.hpp"
-#include "reference_models/linear/hot_channels.hpp"
-#include "reference_models/linear/operand_engine.hpp"
-#include "reference_models/linear/random_key.hpp"
-#include "reference_models/recipe/recipe.hpp"
+#include "nvfp4/reference_models/backend/backend.hpp"
+#include "nvfp4/reference_models/linear/hot_channels.hpp"
+#include "nvfp4/reference_models/linear/operand_engine.hpp"
+#include "nvfp4/reference_models/linear/random_key.hpp"
+#include "nvfp4/reference_models/recipe/recipe.hpp"
 
 #include <memory>
 #include <span>

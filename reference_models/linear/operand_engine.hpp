@@ -3,10 +3,10 @@
 // steps of the Hot-Channel Patch. Pointers are the device's; results do not depend on the device. Work comes
 // in batches of independent tasks.
 #pragma once
-#include "emulator/quantize/quantize.hpp"
-#include "emulator/tensorcore/catalogue.hpp"
-#include "reference_models/linear/epilogue.hpp"
-#include "reference_models/recipe/recipe.hpp"
+#include "nvfp4/emulator/quantize/quantize.hpp"
+#include "nvfp4/emulator/tensorcore/catalogue.hpp"
+#include "nvfp4/reference_models/linear/epilogue.hpp"
+#include "nvfp4/reference_models/recipe/recipe.hpp"
 
 #include <memory>
 #include <span>

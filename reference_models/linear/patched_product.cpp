@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Tasks of a product: operands, hot channels, patches, the products themselves.
-#include "reference_models/linear/patched_product.hpp"
+#include "nvfp4/reference_models/linear/patched_product.hpp"
 
-#include "reference_models/linear/linear.hpp"
+#include "nvfp4/reference_models/linear/linear.hpp"
 
 #include <algorithm>
 

@@ -3,10 +3,10 @@
 // recipe has it. A group of layers collects the tasks of all its products into stages, so that the engine
 // gets them in batches. Internal to the linear layers.
 #pragma once
-#include "reference_models/backend/backend.hpp"
-#include "reference_models/linear/hot_channels.hpp"
-#include "reference_models/linear/operand_engine.hpp"
-#include "reference_models/linear/random_key.hpp"
+#include "nvfp4/reference_models/backend/backend.hpp"
+#include "nvfp4/reference_models/linear/hot_channels.hpp"
+#include "nvfp4/reference_models/linear/operand_engine.hpp"
+#include "nvfp4/reference_models/linear/random_key.hpp"
 
 #include <array>
 #include <optional>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which random words a quantization of a training step takes.
 #pragma once
-#include "emulator/formats/conversion.hpp"
-#include "emulator/formats/philox.hpp"
+#include "nvfp4/emulator/formats/conversion.hpp"
+#include "nvfp4/emulator/formats/philox.hpp"
 
 namespace nvfp4::models {
 

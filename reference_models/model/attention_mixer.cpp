@@ -2,8 +2,8 @@
 // Softmax attention's mixer: projections, RMSNorm of q and k per head (Qwen3) or biases (Qwen2.5), rotary
 // embedding, causal attention over grouped queries, output projection. Source: Hugging Face transformers,
 // models/qwen3 and models/qwen2.
-#include "reference_models/model/mixer.hpp"
-#include "reference_models/model/rope_table.hpp"
+#include "nvfp4/reference_models/model/mixer.hpp"
+#include "nvfp4/reference_models/model/rope_table.hpp"
 
 namespace nvfp4::models {
 namespace {

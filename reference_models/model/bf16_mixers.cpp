@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which models a recipe's BF16 mixers fit, and their shapes.
-#include "reference_models/model/mixer.hpp"
+#include "nvfp4/reference_models/model/mixer.hpp"
 
-#include "emulator/numerics/elementary.hpp"
-#include "emulator/tensorcore/catalogue.hpp"
+#include "nvfp4/emulator/numerics/elementary.hpp"
+#include "nvfp4/emulator/tensorcore/catalogue.hpp"
 
 namespace nvfp4::models {
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Presets, JSON and the list of parameters. Names: flash-linear-attention (fla/models/gla, gated_deltanet)
 // and Hugging Face transformers (Qwen2, Qwen3); sizes: their published configurations.
-#include "reference_models/model/config.hpp"
-#include "emulator/config.hpp"
-#include "golden/io/file.hpp"
-#include "golden/io/message.hpp"
+#include "nvfp4/reference_models/model/config.hpp"
+#include "nvfp4/emulator/config.hpp"
+#include "nvfp4/golden/io/file.hpp"
+#include "nvfp4/golden/io/message.hpp"
 
 #include <nlohmann/json.hpp>
 

@@ -2,7 +2,7 @@
 // Gated DeltaNet's mixer: projections, short convolutions with SiLU, L2-normalised q and k, the gated delta
 // rule per head, RMSNorm and swish gate, output projection. Source: flash-linear-attention,
 // fla/layers/gated_deltanet.py.
-#include "reference_models/model/mixer.hpp"
+#include "nvfp4/reference_models/model/mixer.hpp"
 
 namespace nvfp4::models {
 namespace {

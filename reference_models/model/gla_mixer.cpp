@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // GLA's mixer: projections, gated linear attention per head, RMSNorm and swish gate, output projection.
 // Source: flash-linear-attention, fla/layers/gla.py.
-#include "reference_models/model/mixer.hpp"
+#include "nvfp4/reference_models/model/mixer.hpp"
 
 namespace nvfp4::models {
 namespace {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The token mixer of a block: what differs between the model families. Internal to the model.
 #pragma once
-#include "reference_models/linear/linear.hpp"
-#include "reference_models/model/parameters.hpp"
+#include "nvfp4/reference_models/linear/linear.hpp"
+#include "nvfp4/reference_models/model/parameters.hpp"
 
 #include <functional>
 

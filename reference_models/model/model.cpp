@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The order of operations of a step. Each block keeps its input, the two normalised inputs and the MLP's
 // inner values.
-#include "reference_models/model/model.hpp"
-#include "emulator/config.hpp"
+#include "nvfp4/reference_models/model/model.hpp"
+#include "nvfp4/emulator/config.hpp"
 
 #include <algorithm>
 

@@ -3,7 +3,7 @@
 // norm, head. Forward and hand-written backward for one fixed batch shape. T = double is the twin for
 // gradient checks.
 #pragma once
-#include "reference_models/model/mixer.hpp"
+#include "nvfp4/reference_models/model/mixer.hpp"
 
 #include <map>
 

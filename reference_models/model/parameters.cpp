@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Layout of the slabs, and the initial values, made on the host by operations that every machine rounds
 // alike.
-#include "reference_models/model/parameters.hpp"
-#include "emulator/formats/philox.hpp"
-#include "emulator/numerics/trigonometry.hpp"
+#include "nvfp4/reference_models/model/parameters.hpp"
+#include "nvfp4/emulator/formats/philox.hpp"
+#include "nvfp4/emulator/numerics/trigonometry.hpp"
 
 #include <stdexcept>
 

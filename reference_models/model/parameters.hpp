@@ -2,8 +2,8 @@
 // The memory of a model's parameters, their gradients and AdamW's moments: four slabs, decaying parameters
 // first, so that an optimizer step is two kernels.
 #pragma once
-#include "reference_models/backend/backend.hpp"
-#include "reference_models/model/config.hpp"
+#include "nvfp4/reference_models/backend/backend.hpp"
+#include "nvfp4/reference_models/model/config.hpp"
 
 #include <map>
 

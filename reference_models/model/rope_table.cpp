@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Tables for rotary position embedding.
-#include "reference_models/model/rope_table.hpp"
-#include "emulator/config.hpp"
-#include "emulator/numerics/trigonometry.hpp"
+#include "nvfp4/reference_models/model/rope_table.hpp"
+#include "nvfp4/emulator/config.hpp"
+#include "nvfp4/emulator/numerics/trigonometry.hpp"
 
 #include <string>
 

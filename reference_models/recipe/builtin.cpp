@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The built-in recipes, as the JSON that a user would write, put together from the parts that they share.
 // Unnamed fields have the defaults of README.md.
-#include "reference_models/recipe/recipe.hpp"
+#include "nvfp4/reference_models/recipe/recipe.hpp"
 
 #include <array>
 

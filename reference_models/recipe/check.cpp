@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a recipe may not ask for, with one line that says where it stands.
-#include "reference_models/recipe/recipe.hpp"
+#include "nvfp4/reference_models/recipe/recipe.hpp"
 
-#include "emulator/quantize/convention.hpp"
-#include "emulator/tensorcore/catalogue.hpp"
-#include "golden/io/message.hpp"
+#include "nvfp4/emulator/quantize/convention.hpp"
+#include "nvfp4/emulator/tensorcore/catalogue.hpp"
+#include "nvfp4/golden/io/message.hpp"
 
 #include <algorithm>
 

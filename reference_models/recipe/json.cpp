@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Recipes from JSON and back. Reading is strict: an unknown key or value is an error that says where it
 // stands.
-#include "reference_models/recipe/recipe.hpp"
+#include "nvfp4/reference_models/recipe/recipe.hpp"
 
-#include "emulator/quantize/convention.hpp"
-#include "golden/io/file.hpp"
-#include "golden/io/message.hpp"
+#include "nvfp4/emulator/quantize/convention.hpp"
+#include "nvfp4/golden/io/file.hpp"
+#include "nvfp4/golden/io/message.hpp"
 
 #include <array>
 #include <nlohmann/json.hpp>

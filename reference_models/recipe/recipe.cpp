@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which linear recipe a layer takes.
-#include "reference_models/recipe/recipe.hpp"
+#include "nvfp4/reference_models/recipe/recipe.hpp"
 
-#include "emulator/quantize/convention.hpp"
+#include "nvfp4/emulator/quantize/convention.hpp"
 
 #include <algorithm>
 #include <array>

@@ -3,8 +3,8 @@
 // they reach a tensor core, which unit multiplies them, and whether the Hot-Channel Patch is on. README.md
 // lists the JSON fields.
 #pragma once
-#include "emulator/quantize/block_rule.hpp"
-#include "emulator/tensorcore/unit.hpp"
+#include "nvfp4/emulator/quantize/block_rule.hpp"
+#include "nvfp4/emulator/tensorcore/unit.hpp"
 
 #include <cstdint>
 #include <map>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reductions of records to points and numbers.
-#include "reference_models/report/analysis.hpp"
+#include "nvfp4/reference_models/report/analysis.hpp"
 
 #include <algorithm>
 #include <cmath>

@@ -2,9 +2,9 @@
 // Numbers of runs that a report shows and judges: each is defined here once. "Late" is the last quarter of
 // the recorded steps; operators of the blocks count, those outside (lm_head) do not.
 #pragma once
-#include "reference_models/report/run_data.hpp"
-#include "reference_models/report/statistics.hpp"
-#include "reference_models/report/svg.hpp"
+#include "nvfp4/reference_models/report/run_data.hpp"
+#include "nvfp4/reference_models/report/statistics.hpp"
+#include "nvfp4/reference_models/report/svg.hpp"
 
 #include <functional>
 

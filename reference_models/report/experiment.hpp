@@ -2,8 +2,8 @@
 // A grid of training runs, models x recipes x seeds, and what came out of it. Runs that are done are kept,
 // runs that were stopped continue.
 #pragma once
-#include "reference_models/report/statistics.hpp"
-#include "reference_models/train/trainer.hpp"
+#include "nvfp4/reference_models/report/statistics.hpp"
+#include "nvfp4/reference_models/train/trainer.hpp"
 
 #include <string_view>
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Each claim becomes differences that should be positive, one a run or a pair of runs; their mean gives the
 // verdict.
-#include "reference_models/report/orderings.hpp"
+#include "nvfp4/reference_models/report/orderings.hpp"
 
 #include <algorithm>
 #include <cmath>

@@ -3,7 +3,7 @@
 // implies, each judged on the runs at hand: held, not held, or not measured, with the numbers. Nothing is
 // tuned until it agrees.
 #pragma once
-#include "reference_models/report/analysis.hpp"
+#include "nvfp4/reference_models/report/analysis.hpp"
 
 namespace nvfp4::models {
 

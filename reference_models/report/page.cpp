@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Style: system fonts, colours after Okabe and Ito (told apart by colour-blind readers), darker on light
 // paper and lighter on dark.
-#include "reference_models/report/page.hpp"
+#include "nvfp4/reference_models/report/page.hpp"
 
-#include "reference_models/report/svg.hpp"
+#include "nvfp4/reference_models/report/svg.hpp"
 
 namespace nvfp4::models {
 namespace {

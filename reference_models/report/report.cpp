@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the reader sees first: what was run, how short it was, and what came out.
-#include "reference_models/report/report.hpp"
+#include "nvfp4/reference_models/report/report.hpp"
 
-#include "emulator/config.hpp"
-#include "reference_models/report/page.hpp"
-#include "reference_models/report/sections.hpp"
+#include "nvfp4/emulator/config.hpp"
+#include "nvfp4/reference_models/report/page.hpp"
+#include "nvfp4/reference_models/report/sections.hpp"
 
 #include <algorithm>
 #include <fmt/core.h>

@@ -2,7 +2,7 @@
 // One self-contained HTML page about some runs: what was lost against BF16 and what the tensors looked like
 // meanwhile.
 #pragma once
-#include "reference_models/report/orderings.hpp"
+#include "nvfp4/reference_models/report/orderings.hpp"
 
 #include <string>
 #include <vector>

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // JSON and safetensors into plain structs, each field with its type.
-#include "reference_models/report/run_data.hpp"
+#include "nvfp4/reference_models/report/run_data.hpp"
 
-#include "golden/io/message.hpp"
-#include "reference_models/report/fields.hpp"
+#include "nvfp4/golden/io/message.hpp"
+#include "nvfp4/reference_models/train/fields.hpp"
 
 #include <algorithm>
 #include <cmath>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A run folder as a report reads it: run.json, log.jsonl, and whatever diagnostics there are.
 #pragma once
-#include "reference_models/diagnostics/recorder.hpp"
+#include "nvfp4/reference_models/diagnostics/recorder.hpp"
 
 #include <optional>
 #include <string>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The parts of the report, each an HTML section; one with nothing to show says so.
 #pragma once
-#include "reference_models/report/orderings.hpp"
+#include "nvfp4/reference_models/report/orderings.hpp"
 
 #include <string>
 

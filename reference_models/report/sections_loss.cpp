@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Losses: the table, the curves, the gap to BF16; the orderings; the paper's numbers beside ours.
-#include "reference_models/report/page.hpp"
-#include "reference_models/report/sections.hpp"
+#include "nvfp4/reference_models/report/page.hpp"
+#include "nvfp4/reference_models/report/sections.hpp"
 
 #include <algorithm>
 #include <cmath>

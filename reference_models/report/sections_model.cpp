@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the model did: softmax, gates, SwiGLU, sensitivity of operators; and where all of this came from.
-#include "reference_models/report/page.hpp"
-#include "reference_models/report/sections.hpp"
+#include "nvfp4/reference_models/report/page.hpp"
+#include "nvfp4/reference_models/report/sections.hpp"
 
 #include <algorithm>
 #include <cmath>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the tensors looked like: tails, hot channels and how long they stay, flushed elements, noise.
-#include "reference_models/report/page.hpp"
-#include "reference_models/report/sections.hpp"
+#include "nvfp4/reference_models/report/page.hpp"
+#include "nvfp4/reference_models/report/sections.hpp"
 
 #include <algorithm>
 #include <cmath>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Student's distribution through the incomplete beta function, inverted by bisection.
-#include "reference_models/report/statistics.hpp"
+#include "nvfp4/reference_models/report/statistics.hpp"
 
 #include <algorithm>
 #include <cmath>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Lines and bars: scales, ticks, labels that keep out of each other's way. Heat maps are in svg_heat.cpp.
-#include "reference_models/report/svg.hpp"
+#include "nvfp4/reference_models/report/svg.hpp"
 
 #include <algorithm>
 #include <cmath>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Heat maps: one path a level of colour, runs of equal cells merged, so that thousands of cells stay small.
-#include "reference_models/report/svg.hpp"
+#include "nvfp4/reference_models/report/svg.hpp"
 
 #include <algorithm>
 #include <cmath>

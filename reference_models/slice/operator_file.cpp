@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Tensor names to layers, shapes against each other.
-#include "reference_models/slice/operator_file.hpp"
-#include "golden/io/message.hpp"
-#include "reference_models/train/checkpoint.hpp"
+#include "nvfp4/reference_models/slice/operator_file.hpp"
+#include "nvfp4/golden/io/message.hpp"
+#include "nvfp4/reference_models/train/checkpoint.hpp"
 
 #include <algorithm>
 #include <array>

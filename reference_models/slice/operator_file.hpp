@@ -2,7 +2,7 @@
 // Linear layers' operands that another program recorded: input/PATH, weight/PATH and, where they were kept,
 // bias/PATH and output_grad/PATH. tools/record_slice.py writes such files from PyTorch.
 #pragma once
-#include "golden/io/tensor.hpp"
+#include "nvfp4/golden/io/tensor.hpp"
 
 #include <string>
 #include <vector>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // One layer at a time: exact products in FP64 on the host, the recipe's and BF16's on the device's engine.
-#include "reference_models/slice/operators.hpp"
+#include "nvfp4/reference_models/slice/operators.hpp"
 
 #include <algorithm>
 #include <cmath>

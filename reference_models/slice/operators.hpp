@@ -3,7 +3,7 @@
 // BF16 and against exact arithmetic. Every operator gets the same operands under every recipe, so that errors
 // are its own.
 #pragma once
-#include "reference_models/linear/linear.hpp"
+#include "nvfp4/reference_models/linear/linear.hpp"
 
 #include <array>
 #include <map>

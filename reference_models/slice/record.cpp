@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // From checkpoint to slice: the trainer's steps without its folder, then one with taps.
-#include "reference_models/slice/record.hpp"
-#include "golden/io/message.hpp"
-#include "reference_models/report/fields.hpp"
-#include "reference_models/report/options.hpp"
-#include "reference_models/slice/step.hpp"
-#include "reference_models/train/schedule.hpp"
-#include "reference_models/train/session.hpp"
+#include "nvfp4/reference_models/slice/record.hpp"
+#include "nvfp4/golden/io/message.hpp"
+#include "nvfp4/reference_models/train/fields.hpp"
+#include "nvfp4/reference_models/train/options.hpp"
+#include "nvfp4/reference_models/slice/step.hpp"
+#include "nvfp4/reference_models/train/schedule.hpp"
+#include "nvfp4/reference_models/train/session.hpp"
 
 #include <cmath>
 #include <filesystem>

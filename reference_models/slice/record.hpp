@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Makes a training slice: runs from a checkpoint to a step and records that one.
 #pragma once
-#include "reference_models/slice/slice.hpp"
-#include "reference_models/train/trainer.hpp"
+#include "nvfp4/reference_models/slice/slice.hpp"
+#include "nvfp4/reference_models/train/trainer.hpp"
 
 #include <optional>
 

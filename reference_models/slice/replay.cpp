@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Sessions from slices, and comparisons of what they give.
-#include "reference_models/slice/replay.hpp"
-#include "golden/io/message.hpp"
+#include "nvfp4/reference_models/slice/replay.hpp"
+#include "nvfp4/golden/io/message.hpp"
 
 #include <algorithm>
 #include <bit>

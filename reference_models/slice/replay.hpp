@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Repeats a training slice: under its own recipe word by word, under others operator by operator.
 #pragma once
-#include "reference_models/slice/operator_file.hpp"
-#include "reference_models/slice/operators.hpp"
-#include "reference_models/slice/step.hpp"
-#include "reference_models/train/session.hpp"
+#include "nvfp4/reference_models/slice/operator_file.hpp"
+#include "nvfp4/reference_models/slice/operators.hpp"
+#include "nvfp4/reference_models/slice/step.hpp"
+#include "nvfp4/reference_models/train/session.hpp"
 
 namespace nvfp4::models {
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Slices in and out of safetensors: a checkpoint with more tensors and two more JSON objects in its metadata.
 // Numbers that decide bits are stored as words too, and the words count.
-#include "reference_models/slice/slice.hpp"
-#include "golden/io/message.hpp"
-#include "reference_models/report/fields.hpp"
+#include "nvfp4/reference_models/slice/slice.hpp"
+#include "nvfp4/golden/io/message.hpp"
+#include "nvfp4/reference_models/train/fields.hpp"
 
 #include <bit>
 #include <cmath>

@@ -2,8 +2,8 @@
 // A training slice: the whole state and input of one optimizer step, and what the step produced, as one
 // safetensors file. README.md is the format.
 #pragma once
-#include "reference_models/train/checkpoint.hpp"
-#include "reference_models/train/training_step.hpp"
+#include "nvfp4/reference_models/train/checkpoint.hpp"
+#include "nvfp4/reference_models/train/training_step.hpp"
 
 #include <string>
 #include <vector>

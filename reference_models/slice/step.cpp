@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The trainer's step with taps and the digest of its gradients.
-#include "reference_models/slice/step.hpp"
-#include "golden/io/sha256.hpp"
+#include "nvfp4/reference_models/slice/step.hpp"
+#include "nvfp4/golden/io/sha256.hpp"
 
 #include <set>
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A training step from a slice's inputs, with what a slice keeps of it.
 #pragma once
-#include "reference_models/slice/slice.hpp"
-#include "reference_models/slice/taps.hpp"
+#include "nvfp4/reference_models/slice/slice.hpp"
+#include "nvfp4/reference_models/slice/taps.hpp"
 
 namespace nvfp4::models {
 

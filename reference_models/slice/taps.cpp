@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Names of taps, and where a model has them.
-#include "reference_models/slice/taps.hpp"
-#include "golden/io/message.hpp"
+#include "nvfp4/reference_models/slice/taps.hpp"
+#include "nvfp4/golden/io/message.hpp"
 
 #include <algorithm>
 #include <array>

@@ -2,8 +2,8 @@
 // Taps: intermediate tensors of a step by name. A tap is what a linear layer reads, what it makes, or the
 // gradient that comes back to it.
 #pragma once
-#include "golden/io/tensor.hpp"
-#include "reference_models/model/model.hpp"
+#include "nvfp4/golden/io/tensor.hpp"
+#include "nvfp4/reference_models/model/model.hpp"
 
 namespace nvfp4::models {
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Between slabs and safetensors.
-#include "reference_models/train/checkpoint.hpp"
-#include "emulator/formats/codec.hpp"
-#include "golden/io/message.hpp"
-#include "golden/io/sha256.hpp"
+#include "nvfp4/reference_models/train/checkpoint.hpp"
+#include "nvfp4/emulator/formats/codec.hpp"
+#include "nvfp4/golden/io/message.hpp"
+#include "nvfp4/golden/io/sha256.hpp"
 
 #include <nlohmann/json.hpp>
 

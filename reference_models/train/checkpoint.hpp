@@ -3,8 +3,8 @@
 // to continue the optimizer's moments ("optimizer.m.NAME", "optimizer.v.NAME") and HCP's state
 // ("hcp.LAYER.ROLE.indices", ".scores").
 #pragma once
-#include "golden/io/stream.hpp"
-#include "reference_models/model/model.hpp"
+#include "nvfp4/golden/io/stream.hpp"
+#include "nvfp4/reference_models/model/model.hpp"
 
 #include <optional>
 

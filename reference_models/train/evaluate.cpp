@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Validation batches in order; HCP's channels stay as they are.
-#include "reference_models/train/evaluate.hpp"
-#include "emulator/config.hpp"
+#include "nvfp4/reference_models/train/evaluate.hpp"
+#include "nvfp4/emulator/config.hpp"
 
 #include <set>
 

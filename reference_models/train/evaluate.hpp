@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Loss on held-out data, and how much each operator's quantization alone costs.
 #pragma once
-#include "reference_models/data/source.hpp"
-#include "reference_models/diagnostics/recorder.hpp"
-#include "reference_models/train/session.hpp"
+#include "nvfp4/reference_models/data/source.hpp"
+#include "nvfp4/reference_models/diagnostics/recorder.hpp"
+#include "nvfp4/reference_models/train/session.hpp"
 
 namespace nvfp4::models {
 

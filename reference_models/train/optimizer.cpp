@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The host's part of a step: factors in FP64, rounded once; sums of chunks in order.
-#include "reference_models/train/optimizer.hpp"
-#include "emulator/config.hpp"
+#include "nvfp4/reference_models/train/optimizer.hpp"
+#include "nvfp4/emulator/config.hpp"
 
 #include <array>
 #include <cmath>

@@ -2,7 +2,7 @@
 // AdamW over a model's slabs: gradient norm, clipping, one step, and the digest by which two runs are
 // compared.
 #pragma once
-#include "reference_models/model/parameters.hpp"
+#include "nvfp4/reference_models/model/parameters.hpp"
 
 namespace nvfp4::models {
 

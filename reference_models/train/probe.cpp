@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Device tensors to host matrices, and those to the recorder. A tensor is measured under the recipe's FP4
 // convention, or as if quantized to NVFP4 where the recipe keeps it in higher precision.
-#include "reference_models/train/probe.hpp"
+#include "nvfp4/reference_models/train/probe.hpp"
 
 #include <algorithm>
 #include <cmath>

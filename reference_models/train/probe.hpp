@@ -2,8 +2,8 @@
 // Feeds the recorder from a model while it takes a step: operators' inputs, weights and gradients, gates,
 // softmax logits, SwiGLU alignment.
 #pragma once
-#include "reference_models/diagnostics/recorder.hpp"
-#include "reference_models/model/model.hpp"
+#include "nvfp4/reference_models/diagnostics/recorder.hpp"
+#include "nvfp4/reference_models/model/model.hpp"
 
 namespace nvfp4::models {
 

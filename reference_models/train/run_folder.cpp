@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // JSON and POSIX files of a run.
-#include "reference_models/train/run_folder.hpp"
-#include "emulator/config.hpp"
-#include "golden/io/file.hpp"
-#include "golden/io/message.hpp"
-#include "reference_models/recipe/recipe.hpp"
-#include "reference_models/report/fields.hpp"
-#include "reference_models/report/options.hpp"
+#include "nvfp4/reference_models/train/run_folder.hpp"
+#include "nvfp4/emulator/config.hpp"
+#include "nvfp4/golden/io/file.hpp"
+#include "nvfp4/golden/io/message.hpp"
+#include "nvfp4/reference_models/recipe/recipe.hpp"
+#include "nvfp4/reference_models/train/fields.hpp"
+#include "nvfp4/reference_models/train/options.hpp"
 
 #include <bit>
 #include <cerrno>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Learning-rate schedules in FP64, rounded to FP32 at the end.
-#include "reference_models/train/schedule.hpp"
-#include "emulator/config.hpp"
-#include "golden/io/message.hpp"
+#include "nvfp4/reference_models/train/schedule.hpp"
+#include "nvfp4/emulator/config.hpp"
+#include "nvfp4/golden/io/message.hpp"
 
 #include <algorithm>
 #include <cassert>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Devices by name. The CPU is always there; programs register others, so that the models depend on none.
-#include "reference_models/train/session.hpp"
-#include "golden/io/message.hpp"
+#include "nvfp4/reference_models/train/session.hpp"
+#include "nvfp4/golden/io/message.hpp"
 
 #include <map>
 

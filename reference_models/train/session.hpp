@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A model with everything it runs on, made from a configuration: backend, operand engine, model.
 #pragma once
-#include "reference_models/model/model.hpp"
-#include "reference_models/train/checkpoint.hpp"
+#include "nvfp4/reference_models/model/model.hpp"
+#include "nvfp4/reference_models/train/checkpoint.hpp"
 
 #include <functional>
 #include <memory>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The trainer's loop without its files.
-#include "reference_models/train/steps.hpp"
-#include "reference_models/train/training_step.hpp"
+#include "nvfp4/reference_models/train/steps.hpp"
+#include "nvfp4/reference_models/train/training_step.hpp"
 
 #include <bit>
 

@@ -2,7 +2,7 @@
 // A few training steps without a folder: what golden training slices record, and what is compared between
 // devices.
 #pragma once
-#include "reference_models/train/session.hpp"
+#include "nvfp4/reference_models/train/session.hpp"
 
 namespace nvfp4::models {
 

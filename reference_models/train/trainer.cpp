@@ -2,15 +2,15 @@
 // The loop: micro-batches, optimizer step, log line, and now and then validation, diagnostics and a
 // checkpoint. Order of the writes: diagnostics, log, checkpoint; a resumed run cuts the first two back to the
 // third.
-#include "reference_models/train/trainer.hpp"
-#include "emulator/config.hpp"
-#include "golden/io/message.hpp"
-#include "golden/io/sha256.hpp"
-#include "reference_models/train/evaluate.hpp"
-#include "reference_models/train/probe.hpp"
-#include "reference_models/train/run_folder.hpp"
-#include "reference_models/train/schedule.hpp"
-#include "reference_models/train/training_step.hpp"
+#include "nvfp4/reference_models/train/trainer.hpp"
+#include "nvfp4/emulator/config.hpp"
+#include "nvfp4/golden/io/message.hpp"
+#include "nvfp4/golden/io/sha256.hpp"
+#include "nvfp4/reference_models/train/evaluate.hpp"
+#include "nvfp4/reference_models/train/probe.hpp"
+#include "nvfp4/reference_models/train/run_folder.hpp"
+#include "nvfp4/reference_models/train/schedule.hpp"
+#include "nvfp4/reference_models/train/training_step.hpp"
 
 #include <algorithm>
 #include <chrono>

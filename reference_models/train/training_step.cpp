@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The order of a step.
-#include "reference_models/train/training_step.hpp"
+#include "nvfp4/reference_models/train/training_step.hpp"
 
 namespace nvfp4::models {
 namespace {

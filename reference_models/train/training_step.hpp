@@ -2,9 +2,9 @@
 // One optimizer step. Its order decides bits and is written here alone: the trainer, recorded slices, golden
 // training, benchmarks and the comparison of devices all take this one.
 #pragma once
-#include "reference_models/data/source.hpp"
-#include "reference_models/model/model.hpp"
-#include "reference_models/train/optimizer.hpp"
+#include "nvfp4/reference_models/data/source.hpp"
+#include "nvfp4/reference_models/model/model.hpp"
+#include "nvfp4/reference_models/train/optimizer.hpp"
 
 namespace nvfp4::models {
 

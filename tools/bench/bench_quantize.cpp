@@ -2,7 +2,7 @@
 // Quantization beside memcpy of the same matrix, by turns in one run: quantize/<work>/<shape>/threads:<n>.
 // Counters are medians: bytes read per second, the same for memcpy, and the median of the ratios of
 // neighbours.
-#include "emulator/gemm/isa.hpp"
+#include "nvfp4/emulator/cpu/isa.hpp"
 #include "tools/bench/quantize_suite.hpp"
 
 #include <benchmark/benchmark.h>

@@ -2,7 +2,7 @@
 // Operands, interleaved repeats and medians of the GEMM benchmarks.
 #include "tools/bench/gemm_suite.hpp"
 
-#include "emulator/formats/codec.hpp"
+#include "nvfp4/emulator/formats/codec.hpp"
 #include "tools/bench/yardstick.hpp"
 
 #include <algorithm>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The GEMM benchmarks: which products, with which operands, and how one is timed beside SGEMM.
 #pragma once
-#include "emulator/gemm/gemm.hpp"
+#include "nvfp4/emulator/gemm/gemm.hpp"
 
 #include <span>
 #include <string>

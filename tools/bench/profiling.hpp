@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A backend and an operand engine that pass every call on and add up the time by operation.
 #pragma once
-#include "reference_models/backend/backend.hpp"
-#include "reference_models/linear/operand_engine.hpp"
+#include "nvfp4/reference_models/backend/backend.hpp"
+#include "nvfp4/reference_models/linear/operand_engine.hpp"
 #include "tools/bench/yardstick.hpp"
 
 #include <map>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What is measured of quantization, and one measurement: memcpy of the same matrix and quantization by turns.
 #pragma once
-#include "emulator/quantize/quantize.hpp"
+#include "nvfp4/emulator/quantize/quantize.hpp"
 
 #include <span>
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Recipes take turns, step by step, so that a busy machine slows all of them alike.
 #include "tools/bench/train_suite.hpp"
-#include "reference_models/train/training_step.hpp"
+#include "nvfp4/reference_models/train/training_step.hpp"
 #include "tools/bench/profiling.hpp"
 #include "tools/bench/quantize_suite.hpp"
 

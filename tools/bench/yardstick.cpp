@@ -2,7 +2,7 @@
 // Yardsticks: OpenBLAS through dlopen, loops of independent vector instructions, memcpy.
 #include "tools/bench/yardstick.hpp"
 
-#include "emulator/gemm/isa.hpp"
+#include "nvfp4/emulator/cpu/isa.hpp"
 
 #include <algorithm>
 #include <chrono>

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The program: parses the command line, runs one verb, turns errors into one line and exit code 2.
-#include "emulator/config.hpp"
-#include "reference_models/backend/backend.hpp"
+#include "nvfp4/emulator/config.hpp"
+#include "nvfp4/reference_models/backend/backend.hpp"
 #include "tools/nvfp4/verbs.hpp"
 #if NVFP4_CUDA
-#include "gpu/emulated/cuda_session.hpp"
+#include "nvfp4/gpu/models/session.hpp"
 #endif
 
 #include <csignal>

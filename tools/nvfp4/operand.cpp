@@ -2,9 +2,9 @@
 // Reads a GEMM operand: unpacks scale layouts, rounds dense values to the unit's format.
 #include "tools/nvfp4/operand.hpp"
 
-#include "emulator/formats/codec.hpp"
-#include "golden/io/file.hpp"
-#include "golden/quantized_file.hpp"
+#include "nvfp4/emulator/formats/codec.hpp"
+#include "nvfp4/golden/io/file.hpp"
+#include "nvfp4/golden/quantized_file.hpp"
 
 #include <cmath>
 

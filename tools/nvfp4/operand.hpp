@@ -2,9 +2,9 @@
 // What a GEMM takes from a user: operands, which are quantized files, raw codes or dense values to be rounded
 // to a unit's format; C; alpha and beta; and what must fit together.
 #pragma once
-#include "emulator/gemm/gemm.hpp"
-#include "emulator/quantize/block_scaled.hpp"
-#include "emulator/quantize/global_alpha.hpp"
+#include "nvfp4/emulator/gemm/gemm.hpp"
+#include "nvfp4/emulator/quantize/block_scaled.hpp"
+#include "nvfp4/emulator/quantize/global_alpha.hpp"
 
 #include <map>
 #include <optional>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // nvfp4 bench: matrix products beside SGEMM and the machine's peaks, as a table or JSON, and compared with an
 // older run. A slow machine is a result, never an error.
-#include "emulator/gemm/isa.hpp"
-#include "golden/io/file.hpp"
+#include "nvfp4/emulator/cpu/isa.hpp"
+#include "nvfp4/golden/io/file.hpp"
 #include "tools/bench/gemm_suite.hpp"
 #include "tools/bench/quantize_suite.hpp"
 #include "tools/bench/train_suite.hpp"

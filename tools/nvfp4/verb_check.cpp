@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // nvfp4 check: is a kernel's output what the hardware arithmetic gives, and if not, which mistake explains
 // it.
-#include "emulator/formats/codec.hpp"
-#include "emulator/tensorcore/accumulation.hpp"
-#include "golden/diagnosis/diagnose.hpp"
-#include "golden/io/file.hpp"
-#include "golden/quantized_file.hpp"
+#include "nvfp4/emulator/formats/codec.hpp"
+#include "nvfp4/emulator/tensorcore/accumulation.hpp"
+#include "nvfp4/golden/diagnosis/diagnose.hpp"
+#include "nvfp4/golden/io/file.hpp"
+#include "nvfp4/golden/quantized_file.hpp"
 #include "tools/nvfp4/operand.hpp"
 #include "tools/nvfp4/verbs.hpp"
 

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // nvfp4 crosscheck: the GPU against the CPU, word by word: matrix instructions and products of every unit,
 // quantization, kernels and linear layers of the models, training steps.
-#include "reference_models/backend/backend.hpp"
+#include "nvfp4/reference_models/backend/backend.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
 #if NVFP4_CUDA
-#include "gpu/crosscheck/check.hpp"
-#include "gpu/crosscheck/training.hpp"
-#include "gpu/emulated/cuda_backend.hpp"
+#include "nvfp4/gpu/check/check.hpp"
+#include "nvfp4/gpu/check/training.hpp"
+#include "nvfp4/gpu/models/backend.hpp"
 #endif
 
 #include <memory>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // nvfp4 experiment FILE.json: a grid of training runs and its summary.
-#include "emulator/config.hpp"
-#include "golden/io/file.hpp"
-#include "reference_models/report/experiment.hpp"
+#include "nvfp4/emulator/config.hpp"
+#include "nvfp4/golden/io/file.hpp"
+#include "nvfp4/reference_models/report/experiment.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
 #include <cstdio>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // nvfp4 init and nvfp4 forward: checkpoints to start from, and every tensor of one pass, to compare with
 // other programs.
-#include "golden/io/message.hpp"
-#include "reference_models/train/session.hpp"
+#include "nvfp4/golden/io/message.hpp"
+#include "nvfp4/reference_models/train/session.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
 #include <fmt/format.h>

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // nvfp4 gemm: D = alpha * A * B^T + beta * C in the exact arithmetic of one unit.
-#include "emulator/formats/codec.hpp"
-#include "emulator/gemm/gemm.hpp"
-#include "emulator/tensorcore/accumulation.hpp"
-#include "golden/io/file.hpp"
-#include "golden/io/sha256.hpp"
+#include "nvfp4/emulator/formats/codec.hpp"
+#include "nvfp4/emulator/gemm/gemm.hpp"
+#include "nvfp4/emulator/tensorcore/accumulation.hpp"
+#include "nvfp4/golden/io/file.hpp"
+#include "nvfp4/golden/io/sha256.hpp"
 #include "tools/nvfp4/operand.hpp"
 #include "tools/nvfp4/verbs.hpp"
 

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // nvfp4 golden list | verify | generate | capture: the golden vectors and their evidence.
-#include "golden/generate.hpp"
-#include "golden/manifest.hpp"
-#include "golden/verify.hpp"
-#include "emulator/tensorcore/accumulation.hpp"
+#include "nvfp4/golden/generate.hpp"
+#include "nvfp4/golden/manifest.hpp"
+#include "nvfp4/golden/verify.hpp"
+#include "nvfp4/emulator/tensorcore/accumulation.hpp"
 #include "tools/nvfp4/verbs.hpp"
 #if NVFP4_CUDA
-#include "gpu/capture/capture.hpp"
+#include "nvfp4/gpu/capture/capture.hpp"
 #endif
 
 #include <filesystem>

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // nvfp4 golden training: repeats the recorded first steps of each model and recipe and compares loss words
 // and digests, or records them. Evidence: model (this library's CPU reference); no hardware is claimed.
-#include "golden/io/file.hpp"
-#include "golden/io/message.hpp"
-#include "golden/manifest.hpp"
-#include "reference_models/train/steps.hpp"
+#include "nvfp4/golden/io/file.hpp"
+#include "nvfp4/golden/io/message.hpp"
+#include "nvfp4/golden/manifest.hpp"
+#include "nvfp4/reference_models/train/steps.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
 #include <fmt/format.h>

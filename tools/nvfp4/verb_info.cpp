@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // nvfp4 info: the catalogue of units, the conversions, the quantization presets, this machine.
-#include "emulator/formats/conversion.hpp"
-#include "emulator/quantize/convention.hpp"
-#include "emulator/tensorcore/accumulation.hpp"
-#include "emulator/tensorcore/catalogue.hpp"
+#include "nvfp4/emulator/formats/conversion.hpp"
+#include "nvfp4/emulator/quantize/convention.hpp"
+#include "nvfp4/emulator/tensorcore/accumulation.hpp"
+#include "nvfp4/emulator/tensorcore/catalogue.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
 #include <fmt/core.h>

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // nvfp4 mma: n independent dot products on one unit, raw bits in and out.
-#include "emulator/gemm/gemm_oracle.hpp"
-#include "emulator/tensorcore/accumulation.hpp"
-#include "emulator/tensorcore/catalogue.hpp"
-#include "golden/io/file.hpp"
-#include "golden/quantized_file.hpp"
+#include "nvfp4/emulator/gemm/gemm_oracle.hpp"
+#include "nvfp4/emulator/tensorcore/accumulation.hpp"
+#include "nvfp4/emulator/tensorcore/catalogue.hpp"
+#include "nvfp4/golden/io/file.hpp"
+#include "nvfp4/golden/quantized_file.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
 #include <fmt/core.h>

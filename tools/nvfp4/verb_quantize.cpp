@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // nvfp4 quantize and dequantize.
-#include "emulator/quantize/dequantize.hpp"
-#include "emulator/quantize/quantize.hpp"
-#include "golden/io/file.hpp"
-#include "golden/quantized_file.hpp"
+#include "nvfp4/emulator/quantize/dequantize.hpp"
+#include "nvfp4/emulator/quantize/quantize.hpp"
+#include "nvfp4/golden/io/file.hpp"
+#include "nvfp4/golden/quantized_file.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
 #include <charconv>

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // nvfp4 record and nvfp4 replay: one training step in a file, repeated bit for bit or under other recipes.
-#include "golden/io/message.hpp"
-#include "reference_models/report/options.hpp"
-#include "reference_models/slice/record.hpp"
-#include "reference_models/slice/replay.hpp"
+#include "nvfp4/golden/io/message.hpp"
+#include "nvfp4/reference_models/train/options.hpp"
+#include "nvfp4/reference_models/slice/record.hpp"
+#include "nvfp4/reference_models/slice/replay.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
 #include <fmt/format.h>

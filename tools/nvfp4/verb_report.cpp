@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // nvfp4 report DIR... -o report.html: one self-contained page about training runs.
-#include "golden/io/file.hpp"
-#include "golden/io/message.hpp"
-#include "reference_models/report/report.hpp"
+#include "nvfp4/golden/io/file.hpp"
+#include "nvfp4/golden/io/message.hpp"
+#include "nvfp4/reference_models/report/report.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
 #include <fmt/core.h>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // nvfp4 train and nvfp4 eval.
-#include "golden/io/message.hpp"
-#include "reference_models/train/evaluate.hpp"
-#include "reference_models/train/trainer.hpp"
+#include "nvfp4/golden/io/message.hpp"
+#include "nvfp4/reference_models/train/evaluate.hpp"
+#include "nvfp4/reference_models/train/trainer.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
 #include <fmt/format.h>

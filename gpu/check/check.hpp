@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the checks share: random words, the tally of a comparison, and the list of checks.
+#pragma once
+#include "nvfp4/gpu/emulated/device.hpp"
+
+#include <cstdint>
+#include <cstdio>
+#include <string>
+
+namespace nvfp4::crosscheck {
+
+/// SplitMix64.
+struct Random {
+  uint64_t state;
+
+  uint64_t operator()() {
+    uint64_t z = (state += 0x9E3779B97F4A7C15);
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EB;
+    return z ^ (z >> 31);
+  }
+  int below(int n) { return int((*this)() % uint64_t(n)); }
+  /// A sum of 12 uniform numbers: mean 0, variance 1.
+  float normal() {
+    double sum = -6.0;
+    for (int i = 0; i < 6; ++i) {
+      const uint64_t w = (*this)();
+      sum += double(w & 0xFFFFFFFF) * 0x1p-32 + double(w >> 32) * 0x1p-32;
+    }
+    return float(sum);
+  }
+};
+
+/// Values compared and found different; the first difference in words.
+struct Tally {
+  uint64_t values = 0, mismatches = 0;
+  std::string first;
+
+  void mismatch(const std::string &where) {
+    if (mismatches++ == 0) first = where;
+  }
+  void add(const Tally &o) {
+    values += o.values;
+    if (mismatches == 0) first = o.first;
+    mismatches += o.mismatches;
+  }
+  void print(const char *what) const {
+    std::printf("%-58s values %13llu  mismatches %llu%s%s\n", what, static_cast<unsigned long long>(values),
+                static_cast<unsigned long long>(mismatches), first.empty() ? "" : "  first: ", first.c_str());
+    std::fflush(stdout);
+  }
+};
+
+/// The element encoders of the fast quantization kernels against the codec, all 2^32 words, on the device.
+[[nodiscard]] Tally check_elements();
+/// Every convention and option on random and adversarial tensors.
+[[nodiscard]] Tally check_quantize(int repeats);
+/// Every unit of the catalogue, `tiles` tiles of every class.
+[[nodiscard]] Tally check_mma(int tiles, const std::string &match);
+/// Products: FP4 on every path, the others on ragged shapes. `large` adds 4096^3 of four kinds of data;
+/// `brief` keeps to the smallest, for compute-sanitizer.
+[[nodiscard]] Tally check_gemm(bool large, bool brief);
+/// Every kernel of the models; every recipe and form of the Hot-Channel Patch in linear layers. `match`: part
+/// of a group's name.
+[[nodiscard]] Tally check_kernels(const std::string &match);
+[[nodiscard]] Tally check_linear(const std::string &match);
+/// Speed beside its ceilings; compares the large product with the CPU.
+[[nodiscard]] Tally time_all(int64_t size);
+
+/// Tensor-core rate of mma.sync on registers alone, operations per second: BF16 m16n8k16 and S8 m16n8k32.
+[[nodiscard]] double mma_peak(bool integers);
+
+} // namespace nvfp4::crosscheck

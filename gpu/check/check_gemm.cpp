@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+// Products, GPU against CPU: FP4 on operands of every kind, so that every path of the fast engine is taken,
+// in ragged shapes and under all accumulation models; the other families on small shapes; epilogues.
+#include "nvfp4/emulator/formats/codec.hpp"
+#include "nvfp4/emulator/tensorcore/accumulation.hpp"
+#include "nvfp4/gpu/check/operands.hpp"
+
+#include <cstring>
+
+namespace nvfp4::crosscheck {
+namespace {
+
+struct Shape {
+  int64_t m, n, k;
+};
+
+void print_paths(const char *what, const cuda::Fp4Paths &p) {
+  std::printf("  paths of %s: tiles fast %llu mixed %llu; steps chain %llu split %llu fp64 %llu aligned %llu "
+              "defined %llu; outputs defined %llu\n",
+              what, p.tiles_fast, p.tiles_mixed, p.chain, p.split, p.wide, p.aligned, p.defined, p.outputs);
+}
+
+constexpr const char *kFp4Units[] = {"sm_120:mma.m16n8k64.f32.mxf4nvf4.ue4m3.block16",
+                                     "sm_100:tcgen05.k64.f32.mxf4nvf4.ue8m0.block16",
+                                     "sm_120:mma.m16n8k64.f32.mxf4.ue8m0.block32"};
+constexpr Shape kFp4Shapes[] = {{1, 1, 32},      {1, 1, 64},      {17, 9, 96},      {128, 128, 64},
+                                {129, 257, 224}, {33, 100, 2048}, {256, 130, 1024}, {40, 24, 8192}};
+
+Tally check_fp4(cuda::DeviceBuffer &paths, bool brief) {
+  Tally all;
+  cuda::GemmWorkspace workspace;
+  uint64_t seed = 11;
+  for (const char *name : kFp4Units) {
+    const Unit &unit = find_unit(name);
+    for (const Accumulation model : {Accumulation::mmasim, Accumulation::nadpe, Accumulation::exact}) {
+      Tally t;
+      cuda::check(cudaMemset(paths.as<void>(), 0, sizeof(cuda::Fp4Paths)), "cudaMemset");
+      for (int kind = 0; kind < kFp4Kinds; ++kind)
+        for (const Shape &s : kFp4Shapes) {
+          if (brief && s.m * s.n * s.k > 17 * 9 * 96) continue;
+          // B of another kind now and then, so that empty and wide rows meet every other
+          const Fp4Kind other = Fp4Kind(seed % 3 == 0 ? int(seed / 3) % kFp4Kinds : kind);
+          const HostOperand a = fp4_operand(unit.rule, Fp4Kind(kind), s.m, s.k, seed++);
+          const HostOperand b = fp4_operand(unit.rule, other, s.n, s.k, seed++);
+          t.add(compare_product(unit, a, b, model,
+                                "kind " + std::to_string(kind) + "/" + std::to_string(int(other)), workspace,
+                                paths.as<cuda::Fp4Paths>()));
+        }
+      const std::string what = "gemm " + unit.instruction + " " + std::string(to_string(model));
+      t.print(what.c_str());
+      print_paths("these", paths.download<cuda::Fp4Paths>(1)[0]);
+      all.add(t);
+    }
+  }
+  return all;
+}
+
+Tally check_dense() {
+  Tally all;
+  cuda::GemmWorkspace workspace;
+  uint64_t seed = 500;
+  for (const char *name :
+       {"sm_90:wgmma.k16.f32.bf16", "sm_90:mma.m16n8k16.f32.f16", "sm_80:mma.m16n8k16.f32.bf16",
+        "sm_90:wgmma.k32.f32.e4m3", "sm_90:wgmma.k32.f32.e5m2", "sm_120:mma.m16n8k32.f32.e4m3",
+        "sm_120:mma.m16n8k32.f32.mxf8f6f4.e4m3.ue8m0.block32",
+        "sm_120:mma.m16n8k32.f32.mxf8f6f4.e5m2.ue8m0.block32",
+        "sm_120:mma.m16n8k32.f32.mxf8f6f4.e2m1.e4m3.ue8m0.block32", "sm_90:mma.m16n8k32.f32.e4m3",
+        "sm_90:wgmma.k16.f16", "sm_90:wgmma.k8.f32.tf32", "sm_90:mma.m8n8k4.f64.f64",
+        "sm_120:mma.m16n8k32.f32.e3m2"}) {
+    const Unit *unit = nullptr;
+    for (const Unit &u : catalogue())
+      if (u.name().rfind(name, 0) == 0) {
+        unit = &u;
+        break;
+      }
+    if (unit == nullptr) throw Error(std::string("no unit ") + name);
+    Tally t;
+    for (int kind = 0; kind < 3; ++kind)
+      for (const Shape &s : {Shape{1, 1, 32}, Shape{65, 33, 64}, Shape{70, 130, 96}, Shape{64, 64, 512}}) {
+        const HostOperand a = dense_operand(unit->rule, false, kind, s.m, s.k, seed++);
+        const HostOperand b = dense_operand(unit->rule, true, kind, s.n, s.k, seed++);
+        t.add(compare_product(*unit, a, b, Accumulation::mmasim, "kind " + std::to_string(kind), workspace,
+                              nullptr));
+      }
+    t.print(("gemm " + unit->name()).c_str());
+    all.add(t);
+  }
+  return all;
+}
+
+/// alpha, beta and every output format against GemmPlan::run.
+Tally check_epilogue() {
+  Tally t;
+  cuda::GemmWorkspace workspace;
+  for (const char *name : {kFp4Units[0], "sm_90:wgmma.k16.f32.bf16", "sm_90:mma.m8n8k4.f64.f64"}) {
+    const Unit &unit = find_unit(name);
+    const bool fp4 = unit.rule.family == Family::gst_fdpa, f64 = unit.rule.acc == FormatId::f64;
+    const int64_t m = 70, n = 45, k = 128;
+    const HostOperand a = fp4 ? fp4_operand(unit.rule, Fp4Kind::outliers, m, k, 3)
+                              : dense_operand(unit.rule, false, 2, m, k, 3);
+    const HostOperand b = fp4 ? fp4_operand(unit.rule, Fp4Kind::nan_scales, n, k, 4)
+                              : dense_operand(unit.rule, true, 2, n, k, 4);
+    const Resident x(a), y(b);
+    std::vector<uint8_t> c(size_t(m * n * (f64 ? 8 : 4)));
+    Random random{9};
+    for (int64_t i = 0; i < m * n; ++i) {
+      const float g = random.normal();
+      const double wide = double(g);
+      std::memcpy(c.data() + i * (f64 ? 8 : 4), f64 ? static_cast<const void *>(&wide) : &g, f64 ? 8 : 4);
+    }
+    cuda::DeviceBuffer dc, dd(m * n * 8), dalpha;
+    dc.upload(c);
+    dalpha.upload(std::vector<float>{0.37f});
+    for (const FormatId out : {FormatId::f32, FormatId::bf16, FormatId::f16, FormatId::f64})
+      for (const float beta : {0.0f, -1.25f})
+        for (const bool on_device : {false, true}) {
+          if ((out == FormatId::f64) != f64) continue;
+          GemmOptions o;
+          o.alpha = on_device ? 0.37f : 1.5e-3f;
+          o.beta = beta;
+          o.out = out;
+          const GemmResult want =
+              GemmPlan(unit, o).run(pack_operand(unit, Side::a, m, k, a.codes, a.scales),
+                                    pack_operand(unit, Side::b, n, k, b.codes, b.scales), c);
+          cuda::GemmOutput g;
+          g.d = dd.as<void>();
+          g.out = out;
+          g.alpha = o.alpha;
+          g.beta = beta;
+          g.c = dc.as<void>();
+          if (on_device) g.device_alpha = dalpha.as<float>();
+          cuda::gemm(unit.rule, x.operand, y.operand, g, Accumulation::mmasim, workspace, nullptr);
+          const std::vector<uint8_t> got = dd.download<uint8_t>(int64_t(want.words.size()));
+          t.values += uint64_t(m * n);
+          for (size_t i = 0; i < got.size(); ++i)
+            if (got[i] != want.words[i])
+              t.mismatch(unit.name() + " epilogue to " + format(out).name + ", byte " + std::to_string(i));
+        }
+  }
+  t.print("gemm epilogues");
+  return t;
+}
+
+} // namespace
+
+Tally check_gemm(bool large, bool brief) {
+  cuda::DeviceBuffer paths(sizeof(cuda::Fp4Paths));
+  Tally all = check_fp4(paths, brief);
+  if (!brief) all.add(check_dense());
+  all.add(check_epilogue());
+  if (!large) return all;
+  cuda::GemmWorkspace workspace;
+  const Unit &unit = find_unit(kFp4Units[0]);
+  for (const Fp4Kind kind :
+       {Fp4Kind::quantized, Fp4Kind::lognormal1, Fp4Kind::lognormal3, Fp4Kind::outliers}) {
+    cuda::check(cudaMemset(paths.as<void>(), 0, sizeof(cuda::Fp4Paths)), "cudaMemset");
+    const int64_t size = 4096;
+    const Tally t = compare_product(unit, fp4_operand(unit.rule, kind, size, size, 21),
+                                    fp4_operand(unit.rule, kind, size, size, 22), Accumulation::mmasim,
+                                    "large", workspace, paths.as<cuda::Fp4Paths>());
+    t.print(("gemm 4096^3 kind " + std::to_string(int(kind))).c_str());
+    print_paths("these", paths.download<cuda::Fp4Paths>(1)[0]);
+    all.add(t);
+  }
+  return all;
+}
+
+} // namespace nvfp4::crosscheck

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every kernel of the models on the same random inputs, GPU against CPU, word by word.
+#include "nvfp4/gpu/check/sides.hpp"
+
+namespace nvfp4::crosscheck {
+namespace {
+
+using namespace models;
+
+/// Sizes of one round; the last is a whole chunk more than one block takes.
+struct Sizes {
+  int64_t batch, length, heads, kv_heads, key, value;
+  [[nodiscard]] int64_t tokens() const { return batch * length; }
+};
+constexpr Sizes kSizes[] = {{1, 1, 1, 1, 8, 8},
+                            {2, 37, 4, 2, 16, 32},
+                            {1, 130, 6, 3, 64, 64},
+                            {3, 200, 4, 1, 128, 256},
+                            {1, 70, 2, 1, 256, 80}};
+
+void elementwise(Side &s, const Sizes &z) {
+  const int64_t n = z.tokens() * z.value, rows = z.tokens(), cols = z.value;
+  s.run(Add<float>{n, s.in(n), s.in(n), s.out(n)});
+  s.run(AddBias<float>{rows, cols, s.in(cols), s.out(n)});
+  s.run(AccumulateColumns<float>{rows, cols, s.in(n), s.out(cols)});
+  s.run(Scale<float>{n, 0.37f, s.out(n)});
+  s.run(SquareSums<float>{n, s.in(n), s.out<double>(chunks(n))});
+  s.run(DigestSums<float>{n, 12345, s.in(n), s.out<uint64_t>(chunks(n))});
+  s.run(AdamW<float>{n, s.in(n), s.out(n), s.out(n), s.positive(n), 0.9f, 0.95f, 1e-8f, 2e-3f, 1e-4f, 1.7f,
+                     2.3f, 0.8f});
+  s.run(SwigluForward<float>{n, s.in(n, 4), s.in(n), s.out(n)});
+  s.run(SwigluBackward<float>{n, s.in(n), s.in(n, 4), s.in(n), s.out(n), s.out(n)});
+  s.run(GateForward<float>{n, s.in(n, 8), s.out(n), 16.0f});
+  s.run(GateBackward<float>{n, s.in(n), s.in(n, 8), s.out(n), 16.0f});
+}
+
+void norms(Side &s, const Sizes &z) {
+  const int64_t rows = z.tokens(), cols = z.value, n = rows * cols;
+  s.run(RmsNormForward<float>{rows, cols, 1e-6f, s.in(n), s.in(cols), s.out(n), s.out(rows)});
+  s.run(RmsNormBackward<float>{rows, cols, s.in(n), s.in(n), s.in(cols), s.in(rows), s.in(n), s.out(n),
+                               s.out(n)});
+  s.run(RmsNormBackward<float>{rows, cols, s.in(n), s.in(n), s.in(cols), s.in(rows), nullptr, s.out(n),
+                               s.out(n)});
+  s.run(GatedNormForward<float>{rows, cols, 1e-6f, s.in(n), s.in(cols), s.in(n, 4), s.out(n), s.out(rows)});
+  s.run(GatedNormBackward<float>{rows, cols, s.in(n), s.in(n), s.in(cols), s.in(n, 4), s.in(rows), s.out(n),
+                                 s.out(n), s.out(n)});
+  s.run(L2NormForward<float>{rows, cols, 1e-6f, s.in(n), s.out(n), s.out(rows)});
+  s.run(L2NormBackward<float>{rows, cols, s.in(n), s.in(n), s.in(rows), s.out(n)});
+}
+
+void ends(Side &s, const Sizes &z) {
+  const int64_t rows = z.tokens(), cols = z.value, vocabulary = 2 * cols + 3, n = rows * vocabulary;
+  const std::vector<int32_t> tokens = s.integers(rows, int(vocabulary));
+  std::vector<int32_t> starts(size_t(vocabulary) + 1), positions;
+  for (int64_t v = 0; v < vocabulary; ++v) {
+    for (int64_t r = 0; r < rows; ++r)
+      if (tokens[size_t(r)] == v) positions.push_back(int32_t(r));
+    starts[size_t(v) + 1] = int32_t(positions.size());
+  }
+  s.run(EmbeddingForward<float>{rows, cols, s.put(tokens), s.in(vocabulary * cols), s.out(rows * cols)});
+  s.run(EmbeddingBackward<float>{vocabulary, cols, s.put(starts), s.put(positions), s.in(rows * cols),
+                                 s.out(vocabulary * cols)});
+  s.run(CrossEntropy<float>{rows, vocabulary, s.in(n, 4), s.put(tokens), s.positive(rows), 0.01f, s.out(rows),
+                            s.out(n)});
+  s.run(CrossEntropy<float>{rows, vocabulary, s.in(n, 4), s.put(tokens), s.positive(rows), 0.01f, s.out(rows),
+                            nullptr});
+}
+
+/// All orientations, with and without what stands in c.
+void products(Side &s, const Sizes &z) {
+  const int64_t m = z.tokens(), n = z.value + 5, k = z.key + 9;
+  for (const bool add : {false, true})
+    for (const bool turned_a : {false, true})
+      for (const bool turned_b : {false, true}) {
+        const View<const float> a =
+            turned_a ? View<const float>{s.in(m * k), 1, m} : View<const float>{s.in(m * k), k, 1};
+        const View<const float> b =
+            turned_b ? View<const float>{s.in(n * k), 1, k} : View<const float>{s.in(n * k), n, 1};
+        s.run(Matmul<float>{m, n, k, a, b, {s.out(m * n), n, 1}, add});
+      }
+}
+
+void gla(Side &s, const Sizes &z) {
+  const GlaShape<float> shape{z.batch, z.length, z.heads, z.key, z.value, 0.125f};
+  const int64_t n = z.tokens() * z.heads * z.key, m = z.tokens() * z.heads * z.value;
+  const float *const q = s.in(n), *const k = s.in(n), *const v = s.in(m), *const g = s.gates(n);
+  float *const saved = s.out(shape.saved());
+  GlaForward<float>{shape, q, k, v, g, s.out(m), saved}.run_on(s);
+  GlaBackward<float>{
+      shape, s.in(m), q, k, v, s.out(n), s.out(n), s.out(m), s.out(n), saved, s.out(shape.states())}
+      .run_on(s);
+}
+
+void attention(Side &s, const Sizes &z) {
+  const AttentionShape<float> shape{z.batch, z.length, z.heads, z.kv_heads, z.key, 0.125f};
+  const int64_t n = z.tokens() * z.heads * z.key, m = z.tokens() * z.kv_heads * z.key;
+  const float *const q = s.in(n), *const k = s.in(m), *const v = s.in(m);
+  float *const saved = s.out(shape.saved()), *const work = s.scratch(shape.work());
+  AttentionForward<float>{shape, q, k, v, s.out(n), saved, work}.run_on(s);
+  AttentionBackward<float>{shape, s.in(n), q, k, v, s.out(n), s.out(m), s.out(m), saved, work}.run_on(s);
+  AttentionStatistics<float>{shape,
+                             q,
+                             k,
+                             saved,
+                             work,
+                             s.out<AttentionMoments>(z.tokens() * z.heads),
+                             s.out<AttentionMoments>(z.batch * z.heads)}
+      .run_on(s);
+  const RopeShape<float> rope{
+      z.tokens(), z.length, z.heads, z.key, s.in(z.length * z.key / 2), s.in(z.length * z.key / 2)};
+  s.run(RopeForward<float>{rope, q, s.out(n)});
+  s.run(RopeBackward<float>{rope, q, s.out(n)});
+}
+
+void delta(Side &s, const Sizes &z) {
+  const DeltaShape<float> shape{z.batch, z.length, z.heads, z.key, z.value, 0.125f};
+  const int64_t rows = z.tokens(), n = rows * z.heads * z.key, m = rows * z.heads * z.value,
+                h = rows * z.heads;
+  const float *const q = s.in(n, 0.2f), *const k = s.in(n, 0.2f), *const v = s.in(m), *const g = s.gates(h),
+                     *const beta = s.in(h, 0.3f);
+  float *const saved = s.out(shape.saved()), *const work = s.scratch(shape.work());
+  DeltaForward<float>{shape, q, k, v, g, beta, s.out(m), saved}.run_on(s);
+  DeltaBackward<float>{shape,    s.in(m),  q,        k,        v,        g,     beta,
+                       s.out(n), s.out(n), s.out(m), s.out(h), s.out(h), saved, work}
+      .run_on(s);
+  const float *const a = s.in(h, 3), *const b = s.in(h, 3), *const log = s.in(z.heads),
+                     *const bias = s.in(z.heads);
+  s.run(DeltaGateForward<float>{rows, z.heads, a, b, log, bias, s.out(h), s.out(h)});
+  s.run(DeltaGateBackward<float>{rows, z.heads, s.in(h), s.in(h), g, beta, a, log, bias, s.out(h), s.out(h),
+                                 s.out(h)});
+  const int64_t channels = z.value + 3;
+  const float *const x = s.in(rows * channels), *const w = s.in(channels * kTaps);
+  s.run(ConvolutionForward<float>{rows, z.length, channels, x, w, s.out(rows * channels)});
+  ConvolutionBackward<float>{rows,
+                             z.length,
+                             channels,
+                             s.in(rows * channels),
+                             x,
+                             w,
+                             s.out(rows * channels),
+                             s.out(channels * kTaps),
+                             s.out(rows * channels)}
+      .run_on(s);
+}
+
+} // namespace
+
+Tally check_kernels(const std::string &match) {
+  Tally all;
+  for (const auto &[name, work] :
+       std::initializer_list<std::pair<const char *, void (*)(Side &, const Sizes &)>>{
+           {"elementwise, optimizer, digest", elementwise},
+           {"norms", norms},
+           {"embedding and cross-entropy", ends},
+           {"FP32 products", products},
+           {"gated linear attention", gla},
+           {"softmax attention and RoPE", attention},
+           {"gated delta rule and convolution", delta}}) {
+    if (std::string(name).find(match) == std::string::npos) continue;
+    Tally t;
+    for (const Sizes &z : kSizes) t.add(both_sides([&](Side &s) { work(s, z); }, uint64_t(z.length)));
+    t.print((std::string("kernels: ") + name).c_str());
+    all.add(t);
+  }
+  return all;
+}
+
+} // namespace nvfp4::crosscheck

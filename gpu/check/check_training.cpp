@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+// Training steps on both devices: loss words and digests of parameters and moments, step after step. And
+// where a step's time goes.
+#include "nvfp4/gpu/check/training.hpp"
+#include "nvfp4/gpu/models/session.hpp"
+#include "nvfp4/gpu/emulated/timeline.hpp"
+#include "nvfp4/reference_models/train/training_step.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <exception>
+#include <thread>
+
+namespace nvfp4::crosscheck {
+namespace {
+
+using namespace models;
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+} // namespace
+
+Tally check_training(const std::vector<StepsOptions> &runs, int cpu_threads,
+                     std::vector<TrainingRun> *records) {
+  cuda::register_cuda_device();
+  // the CPU's runs go on beside the GPU's
+  std::vector<TrainingRun> all(runs.size());
+  std::vector<std::exception_ptr> failures(runs.size());
+  std::vector<std::thread> threads;
+  const unsigned together =
+      std::max(1u, std::thread::hardware_concurrency() / unsigned(std::max(1, cpu_threads)));
+  std::atomic<size_t> next{0};
+  for (unsigned i = 0; i < together; ++i)
+    threads.emplace_back([&] {
+      for (size_t r = next++; r < runs.size(); r = next++) try {
+          StepsOptions o = runs[r];
+          o.device = "cpu";
+          o.threads = cpu_threads;
+          const Clock::time_point start = Clock::now();
+          all[r].cpu = run_steps(o);
+          all[r].cpu_seconds = seconds_since(start);
+        } catch (...) {
+          failures[r] = std::current_exception();
+        }
+    });
+  std::exception_ptr failure;
+  for (size_t r = 0; r < runs.size(); ++r) try {
+      all[r].options = runs[r];
+      StepsOptions o = runs[r];
+      o.device = "cuda";
+      const Clock::time_point start = Clock::now();
+      all[r].gpu = run_steps(o);
+      all[r].gpu_seconds = seconds_since(start);
+    } catch (...) {
+      failure = std::current_exception();
+    }
+  for (std::thread &t : threads) t.join();
+  if (failure) std::rethrow_exception(failure);
+  Tally total;
+  for (size_t r = 0; r < runs.size(); ++r) {
+    if (failures[r]) std::rethrow_exception(failures[r]);
+    const TrainingRun &run = all[r];
+    Tally t;
+    for (size_t i = 0; i < run.cpu.size(); ++i) {
+      t.values += 2;
+      char text[160];
+      std::snprintf(text, sizeof text, "step %zu: loss GPU %08x, CPU %08x; digest GPU %s, CPU %s", i + 1,
+                    run.gpu[i].loss, run.cpu[i].loss, run.gpu[i].digest.c_str(), run.cpu[i].digest.c_str());
+      if (run.gpu[i].loss != run.cpu[i].loss) t.mismatch(text);
+      if (run.gpu[i].digest != run.cpu[i].digest) t.mismatch(text);
+    }
+    char what[160];
+    std::snprintf(what, sizeof what, "train %s %s %s, %lld steps (GPU %.1f s, CPU %.1f s)",
+                  run.options.model.c_str(), run.options.size.c_str(), run.options.recipe.c_str(),
+                  static_cast<long long>(run.options.steps), run.gpu_seconds, run.cpu_seconds);
+    t.print(what);
+    total.add(t);
+  }
+  if (records != nullptr) *records = std::move(all);
+  return total;
+}
+
+void profile_training(const StepsOptions &o, int timed) {
+  cuda::Timeline timeline;
+  cuda::register_cuda_device(&timeline);
+  const ModelConfig config = find_model(o.model, o.size);
+  const std::unique_ptr<DataSource> data = open_data(o.data, 0.05, o.sequence);
+  timeline.start();
+  Session session = make_session("cuda", 0, config, load_recipe(o.recipe), o.batch, o.sequence, true);
+  Model<float> &model = *session.model;
+  Optimizer<float> optimizer(model.parameters(), {});
+  initialise(model.parameters(), config, o.seed);
+  model.parameters_changed();
+  StepInput input{1, o.seed, 1, o.batch, o.sequence, float(o.learning_rate), {}, {}};
+  const auto one = [&] {
+    read_micro_batches(*data, input);
+    const float loss = training_step(model, optimizer, input).loss;
+    ++input.step;
+    return loss;
+  };
+  one(); // allocates, and chooses hot channels
+  one();
+  cuda::check(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
+  timeline.start();
+  const Clock::time_point start = Clock::now();
+  float loss = 0;
+  for (int i = 0; i < timed; ++i) loss = one();
+  const auto entries = timeline.read();
+  const double seconds = seconds_since(start) / timed;
+  std::printf("profile %s %s %s, batch %lld x %lld: %.4f s a step, %.0f tokens/s, loss %.5f\n",
+              o.model.c_str(), o.size.c_str(), o.recipe.c_str(), static_cast<long long>(o.batch),
+              static_cast<long long>(o.sequence), seconds, double(o.batch * o.sequence) / seconds,
+              double(loss));
+  std::vector<std::pair<std::string, cuda::Timeline::Entry>> sorted(entries.begin(), entries.end());
+  std::sort(sorted.begin(), sorted.end(),
+            [](const auto &a, const auto &b) { return a.second.milliseconds > b.second.milliseconds; });
+  for (size_t i = 0; i < std::min<size_t>(sorted.size(), 18); ++i)
+    std::printf("  %-24s %9.3f ms a step  %6lld times\n", sorted[i].first.c_str(),
+                sorted[i].second.milliseconds / timed,
+                static_cast<long long>(sorted[i].second.count / timed));
+  std::fflush(stdout);
+  cuda::register_cuda_device();
+}
+
+} // namespace nvfp4::crosscheck

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+// Makes operands and compares products; see operands.hpp.
+#include "nvfp4/gpu/check/operands.hpp"
+
+#include "nvfp4/emulator/formats/codec.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+namespace nvfp4::crosscheck {
+namespace {
+
+uint8_t scale_code(FormatId id, double x) {
+  return uint8_t(encode(id, float(x), id == FormatId::ue8m0 ? Rounding::upward : Rounding::nearest_even));
+}
+
+uint8_t block_scale_of(const UnitRule &rule, Fp4Kind kind, Random &random) {
+  const bool e8 = rule.scale == FormatId::ue8m0;
+  switch (kind) {
+  case Fp4Kind::quantized:
+  case Fp4Kind::sparse:
+    return scale_code(rule.scale, std::exp2(e8 ? random.below(3) - 1 : random.normal() * 0.4 + 5));
+  case Fp4Kind::lognormal1: return scale_code(rule.scale, std::exp(double(random.normal())));
+  case Fp4Kind::lognormal3: return scale_code(rule.scale, std::exp(3.0 * double(random.normal())));
+  case Fp4Kind::outliers:
+    return scale_code(rule.scale, random.below(40) == 0   ? 448.0
+                                  : random.below(40) == 0 ? 0.0
+                                                          : 1.0 + 0.5 * random.below(3));
+  case Fp4Kind::raw:
+  case Fp4Kind::nan_scales: break;
+  }
+  if (e8) return uint8_t(random.below(8) == 0 ? random.below(255) : 127 + random.below(31) - 15);
+  const uint8_t any = uint8_t(random());
+  return (any & 0x7F) == 0x7F ? uint8_t(any - 1) : any;
+}
+
+} // namespace
+
+HostOperand fp4_operand(const UnitRule &rule, Fp4Kind kind, int64_t rows, int64_t k, uint64_t seed) {
+  HostOperand h{FormatId::e2m1, rows, k, std::vector<uint8_t>(size_t(rows * k / 2)), {}};
+  const int64_t blocks = k / rule.scale_block;
+  h.scales.resize(size_t(rows * blocks));
+#pragma omp parallel for schedule(static)
+  for (int64_t r = 0; r < rows; ++r) {
+    Random random{seed * 0x2545F4914F6CDD1D + uint64_t(r)};
+    const bool nan_row = kind == Fp4Kind::nan_scales && random.below(5) == 0,
+               zero_row = kind == Fp4Kind::sparse && random.below(7) == 0;
+    for (int64_t b = 0; b < blocks; ++b) {
+      h.scales[size_t(r * blocks + b)] = block_scale_of(rule, kind, random);
+      const bool zero_block = kind == Fp4Kind::sparse && random.below(3) == 0;
+      for (int64_t i = 0; i < rule.scale_block; i += 2) {
+        uint8_t byte = uint8_t(random());
+        if (kind != Fp4Kind::raw && kind != Fp4Kind::nan_scales)
+          byte = uint8_t(encode(FormatId::e2m1, 2.2f * random.normal()) |
+                         encode(FormatId::e2m1, 2.2f * random.normal()) << 4);
+        if (kind == Fp4Kind::sparse && random.below(3) != 0) byte &= 0x88; // zeros keep a sign
+        if (zero_row || zero_block) byte = 0;
+        h.codes[size_t((r * k + b * rule.scale_block + i) / 2)] = byte;
+      }
+    }
+    if (nan_row && blocks > 0)
+      h.scales[size_t(r * blocks + random.below(int(blocks)))] = rule.scale == FormatId::ue8m0 ? 0xFF : 0x7F;
+  }
+  return h;
+}
+
+HostOperand dense_operand(const UnitRule &rule, bool second, int kind, int64_t rows, int64_t k,
+                          uint64_t seed) {
+  const FormatId id = second ? rule.b : rule.a;
+  const Format f = format(id);
+  HostOperand h{id, rows, k, std::vector<uint8_t>(size_t(rows * k * f.storage_bits / 8)), {}};
+  Random random{seed};
+  for (int64_t i = 0; i < rows * k; ++i) {
+    double x = double(random.normal());
+    if (kind == 1) x = std::ldexp(x, random.below(24) - 12);
+    uint64_t word =
+        convert(f, format(FormatId::f64), bit_cast<uint64_t>(x), Rounding::nearest_even, Overflow::satfinite);
+    if (kind == 2 && random.below(3) == 0) word = with_sign(f, random.below(2) != 0, 0);
+    if (kind == 2 && random.below(2000) == 0)
+      word = with_sign(f, random.below(2) != 0, f.top_magnitude() - uint64_t(random.below(2)));
+    if (f.storage_bits == 4)
+      h.codes[size_t(i / 2)] = uint8_t(h.codes[size_t(i / 2)] | word << (i % 2 * 4));
+    else
+      std::memcpy(h.codes.data() + i * f.storage_bits / 8, &word, size_t(f.storage_bits / 8));
+  }
+  if (rule.scale_block != 0)
+    for (int64_t i = 0; i < rows * (k / rule.scale_block); ++i)
+      h.scales.push_back(uint8_t(127 + random.below(kind == 1 ? 21 : 5) - (kind == 1 ? 10 : 2)));
+  return h;
+}
+
+Tally compare_product(const Unit &unit, const HostOperand &a, const HostOperand &b, Accumulation accumulation,
+                      const std::string &what, cuda::GemmWorkspace &workspace, cuda::Fp4Paths *paths) {
+  const Resident x(a), y(b);
+  const int64_t outputs = a.rows * b.rows;
+  const bool f64 = unit.rule.acc == FormatId::f64;
+  cuda::DeviceBuffer d(outputs * (f64 ? 8 : 4));
+  cuda::check(cudaMemset(d.as<void>(), 0x55, size_t(d.size())), "cudaMemset");
+  cuda::GemmOutput out;
+  out.d = d.as<void>();
+  out.accumulators = true;
+  cuda::gemm(unit.rule, x.operand, y.operand, out, accumulation, workspace, nullptr, paths);
+  const std::vector<uint8_t> got = d.download<uint8_t>(outputs * (f64 ? 8 : 4));
+
+  GemmOptions options;
+  options.accumulation = accumulation;
+  if (f64) options.out = FormatId::f64;
+  std::vector<uint64_t> want(static_cast<size_t>(outputs));
+  GemmPlan(unit, options)
+      .accumulate(pack_operand(unit, Side::a, a.rows, a.k, a.codes, a.scales),
+                  pack_operand(unit, Side::b, b.rows, b.k, b.codes, b.scales), want);
+  Tally t;
+  t.values = uint64_t(outputs);
+  for (int64_t o = 0; o < outputs; ++o) {
+    const uint64_t word = CodeView{got.data(), f64 ? 64 : 32}[o];
+    if (word == want[size_t(o)]) continue;
+    char text[240];
+    std::snprintf(text, sizeof text,
+                  "%s %s model %d [%lld, %lld, %lld] output (%lld, %lld): got %llx, want %llx",
+                  unit.name().c_str(), what.c_str(), int(accumulation), static_cast<long long>(a.rows),
+                  static_cast<long long>(b.rows), static_cast<long long>(a.k),
+                  static_cast<long long>(o / b.rows), static_cast<long long>(o % b.rows),
+                  static_cast<unsigned long long>(word), static_cast<unsigned long long>(want[size_t(o)]));
+    t.mismatch(text);
+  }
+  return t;
+}
+
+} // namespace nvfp4::crosscheck

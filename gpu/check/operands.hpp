@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// Operands of products for the checks: codes and scales of named kinds, in host and device memory, and the
+// comparison of a product with the CPU's.
+#pragma once
+#include "nvfp4/emulator/gemm/gemm.hpp"
+#include "nvfp4/gpu/check/check.hpp"
+#include "nvfp4/gpu/emulated/gemm.hpp"
+
+namespace nvfp4::crosscheck {
+
+/// Rows of codes along K, in the layout of DeviceOperand and of pack_operand at once.
+struct HostOperand {
+  FormatId format;
+  int64_t rows, k;
+  std::vector<uint8_t> codes, scales;
+};
+
+/// On the device, with the buffers it lives in.
+struct Resident {
+  cuda::DeviceBuffer codes, scales;
+  cuda::DeviceOperand operand;
+
+  explicit Resident(const HostOperand &h) {
+    codes.upload(h.codes);
+    scales.upload(h.scales);
+    operand = {
+        h.format, h.rows, h.k, h.k, codes.as<uint8_t>(), h.scales.empty() ? nullptr : scales.as<uint8_t>()};
+  }
+};
+
+/// What an FP4 operand looks like.
+enum class Fp4Kind : uint8_t {
+  quantized,  ///< codes of normal data, scales within a factor of three
+  lognormal1, ///< block scales spread log-normally, sigma 1
+  lognormal3, ///< sigma 3
+  outliers,   ///< some blocks 2^8 above the rest, and some zero
+  raw,        ///< any code under any scale that is not NaN
+  nan_scales, ///< the same, NaN in some rows
+  sparse,     ///< mostly zeros, rows and blocks of zeros among them
+};
+inline constexpr int kFp4Kinds = 7;
+[[nodiscard]] HostOperand fp4_operand(const UnitRule &rule, Fp4Kind kind, int64_t rows, int64_t k,
+                                      uint64_t seed);
+
+/// Elements of any other unit: normal numbers; kind 1 spreads exponents, kind 2 adds NaN, Inf and zeros.
+[[nodiscard]] HostOperand dense_operand(const UnitRule &rule, bool second, int kind, int64_t rows, int64_t k,
+                                        uint64_t seed);
+
+/// Accumulators of both machines, word by word.
+[[nodiscard]] Tally compare_product(const Unit &unit, const HostOperand &a, const HostOperand &b,
+                                    Accumulation accumulation, const std::string &what,
+                                    cuda::GemmWorkspace &workspace, cuda::Fp4Paths *paths);
+
+} // namespace nvfp4::crosscheck

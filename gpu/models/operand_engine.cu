@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0
+// Batches of tasks on the default stream, products of a batch on several that start after it and that it
+// waits for. Buffers grow to the largest use and are kept.
+#include "nvfp4/gpu/models/operand.hpp"
+#include "nvfp4/gpu/models/operand_engine.hpp"
+#include "nvfp4/gpu/models/team.cuh"
+#include "nvfp4/gpu/hopper/gemm_bf16.hpp"
+#include "nvfp4/reference_models/kernels/hcp.hpp"
+
+#include <algorithm>
+#include <array>
+
+namespace nvfp4::cuda {
+namespace {
+
+using models::GemmTask;
+using models::Operand;
+using models::PatchTask;
+using models::QuantizeTask;
+
+/// An event without a time, destroyed with its owner.
+class Event {
+public:
+  Event() { check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "cudaEventCreate"); }
+  ~Event() { cudaEventDestroy(event_); }
+  Event(const Event &) = delete;
+  Event &operator=(const Event &) = delete;
+  [[nodiscard]] cudaEvent_t get() const { return event_; }
+
+private:
+  cudaEvent_t event_ = nullptr;
+};
+
+const CudaOperand &operand(const Operand *o) { return static_cast<const CudaOperand &>(*o); }
+
+class CudaOperandEngine final : public models::OperandEngine {
+public:
+  explicit CudaOperandEngine(const OperandEngineOptions &options)
+      : options_(options), device_(device_shape()) {
+    for (size_t i = 0; i < kLanes; ++i) lanes_[i].stream = streams_[i].get();
+    int current = 0, major = 0, minor = 0;
+    check(cudaGetDevice(&current), "cudaGetDevice");
+    check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, current),
+          "cudaDeviceGetAttribute");
+    check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, current),
+          "cudaDeviceGetAttribute");
+    hopper_ = options.own_tensor_cores && major == 9 && minor == 0;
+  }
+
+  std::unique_ptr<Operand> make_operand() override { return std::make_unique<CudaOperand>(); }
+
+  void quantize(std::span<const QuantizeTask> tasks) override {
+    for (const QuantizeTask &t : tasks) quantize_one(t);
+  }
+
+  void patch(std::span<const PatchTask> tasks) override {
+    for (const PatchTask &t : tasks) cuda::patch(t, patches_, nullptr);
+    if (!tasks.empty()) mark("patch");
+  }
+
+  void multiply(std::span<const GemmTask> tasks) override {
+    // small products do not fill a GPU: tasks of a batch, which do not depend on each other, run side by side
+    lanes_used_ = 0;
+    for (const GemmTask &t : tasks)
+      for (const Operand *o : {t.a, t.b}) prepare(*t.unit, operand(o));
+    const bool prepared = lanes_used_ > 0;
+    join();
+    if (prepared) mark("prepare FP4");
+    const char *name = "other product";
+    for (const GemmTask &t : tasks) name = multiply_one(t, tasks.size() == 1 ? main_ : fork());
+    join();
+    if (!tasks.empty()) mark(name);
+  }
+
+  void column_errors(const Operand &q, FormatId source, const float *x, int64_t rows, int64_t cols, Axis axis,
+                     float *means) override {
+    const CudaOperand &o = static_cast<const CudaOperand &>(q);
+    const int64_t lines = o.rows(), width = axis == Axis::row ? cols : rows;
+    values_.reserve(lines * width * 4);
+    read_values(o, width, values_.as<float>(), nullptr);
+    launch_teams(device_,
+                 models::ColumnErrors<float>{
+                     lines, width, view(source, x, rows, cols, axis), {values_.as<float>(), width, 1}, means},
+                 "ColumnErrors");
+    mark("column errors");
+  }
+
+  void column_maxima(FormatId source, const float *x, int64_t rows, int64_t cols, Axis axis,
+                     float *maxima) override {
+    const bool along = axis == Axis::row;
+    launch_teams(device_,
+                 models::ColumnMaxima<float>{along ? rows : cols, along ? cols : rows,
+                                             view(source, x, rows, cols, axis), maxima},
+                 "ColumnMaxima");
+    mark("column maxima");
+  }
+
+private:
+  /// x in the source type: x itself, or a rounded copy.
+  const float *rounded(FormatId source, const float *x, int64_t n) {
+    if (source != FormatId::bf16) return x;
+    rounded_.reserve(n * 4);
+    round_to_bf16(x, n, rounded_.as<float>(), nullptr);
+    mark("round");
+    return rounded_.as<float>();
+  }
+
+  models::View<const float> view(FormatId source, const float *x, int64_t rows, int64_t cols, Axis axis) {
+    const float *const data = rounded(source, x, rows * cols);
+    return axis == Axis::row ? models::View<const float>{data, cols, 1}
+                             : models::View<const float>{data, 1, cols};
+  }
+
+  void quantize_one(const QuantizeTask &task) {
+    CudaOperand &out = static_cast<CudaOperand &>(*task.out);
+    const models::OperandRecipe &recipe = *task.recipe;
+    if (recipe.format == models::OperandFormat::bf16) {
+      pack_bf16(task.unit->rule, task.x, task.rows, task.cols, task.axis, out, nullptr);
+      mark("pack BF16");
+      return;
+    }
+    int64_t rows = task.rows;
+    if (recipe.hadamard && task.axis == Axis::col)
+      rows = (rows + kHadamardSize - 1) / kHadamardSize * kHadamardSize;
+    out.scaled = true;
+    out.fp4_ready = false;
+    std::swap(out.q.left, left_); // scratch that all operands share
+    std::swap(out.q.maxima, maxima_);
+    cuda::quantize(task.x, task.rows, task.cols, task.cols, find_convention(recipe.convention),
+                   {.axis = task.axis,
+                    .block_rows = recipe.block_rows,
+                    .rounding = recipe.rounding,
+                    .key = task.key,
+                    .hadamard = recipe.hadamard,
+                    .source = task.source,
+                    .threads = 1},
+                   out.q, nullptr, nullptr,
+                   {.round_to_bf16 = task.source == FormatId::bf16, .zero_rows = rows - task.rows});
+    std::swap(out.q.left, left_);
+    std::swap(out.q.maxima, maxima_);
+    mark("quantize");
+  }
+
+  /// A stream with what products need of their own. The main one is the default stream.
+  struct Lane {
+    cudaStream_t stream = nullptr;
+    DeviceBuffer accumulators, alpha;
+    GemmWorkspace workspace;
+  };
+  static constexpr size_t kLanes = 4;
+
+  /// A lane that starts after what is in the default stream.
+  Lane &fork() {
+    if (lanes_used_ == 0) check(cudaEventRecord(forked_.get(), nullptr), "cudaEventRecord");
+    Lane &lane = lanes_[lanes_used_ % kLanes];
+    if (lanes_used_++ < kLanes) check(cudaStreamWaitEvent(lane.stream, forked_.get()), "cudaStreamWaitEvent");
+    return lane;
+  }
+  /// The default stream goes on after all lanes in use.
+  void join() {
+    for (size_t i = 0; i < std::min(lanes_used_, kLanes); ++i) {
+      check(cudaEventRecord(joined_[i].get(), lanes_[i].stream), "cudaEventRecord");
+      check(cudaStreamWaitEvent(nullptr, joined_[i].get()), "cudaStreamWaitEvent");
+    }
+    lanes_used_ = 0;
+  }
+
+  const char *multiply_one(const GemmTask &task, Lane &lane) {
+    const CudaOperand &a = operand(task.a), &b = operand(task.b);
+    const int64_t m = a.rows(), n = b.rows();
+    if (m * n == 0) return "other product";
+    if (!a.scaled && hopper_ && task.unit->name() == "sm_90:wgmma.k16.f32.bf16") {
+      gemm_bf16(a.words.as<uint16_t>(), b.words.as<uint16_t>(), m, n, a.bf16_padded_k, a.bf16_padded_k,
+                b.bf16_padded_k, 1.0f, task.bias, task.epilogue, task.out, lane.stream);
+      return "BF16 product (wgmma)";
+    }
+    float *accumulators = task.out;
+    if (task.epilogue.into != models::Epilogue::Into::overwrite) {
+      lane.accumulators.reserve(m * n * 4);
+      accumulators = lane.accumulators.as<float>();
+    }
+    GemmOutput output;
+    output.d = accumulators;
+    output.accumulators = true;
+    const UnitRule &rule = task.unit->rule;
+    const bool fp4 = a.fp4_ready;
+    if (fp4)
+      gemm_fp4(rule, a.fp4, b.fp4, output, task.accumulation, lane.stream);
+    else
+      gemm(rule, a.view(), b.view(), output, task.accumulation, lane.workspace, lane.stream);
+    const float *alpha = nullptr;
+    if (a.scaled) {
+      lane.alpha.reserve(sizeof(float));
+      global_alpha(a.q, b.q, 1.0f, lane.alpha.as<float>(), lane.stream);
+      alpha = lane.alpha.as<float>();
+    }
+    finish_outputs(task.epilogue, alpha, accumulators, task.out, task.bias, m, n, lane.stream);
+    return fp4 ? "FP4 product" : "other product";
+  }
+
+  /// What the FP4 engine reads, once per filling of an operand.
+  void prepare(const Unit &unit, const CudaOperand &o) {
+    if (o.fp4_ready || unit.rule.family != Family::gst_fdpa || o.view().padded_k == 0 || o.rows() == 0)
+      return;
+    prepare_fp4(unit.rule, o.view(), o.fp4, fork().stream);
+    o.fp4_ready = true;
+  }
+
+  void mark(const char *name) const {
+    if (options_.timeline != nullptr) options_.timeline->mark(name);
+  }
+
+  OperandEngineOptions options_;
+  DeviceShape device_;
+  bool hopper_ = false;
+  DeviceBuffer rounded_, left_, maxima_, values_;
+  PatchWorkspace patches_;
+  Lane main_;
+  std::array<Stream, kLanes> streams_;
+  std::array<Lane, kLanes> lanes_;
+  Event forked_;
+  std::array<Event, kLanes> joined_;
+  size_t lanes_used_ = 0;
+};
+
+} // namespace
+
+std::unique_ptr<models::OperandEngine> make_cuda_operand_engine(const OperandEngineOptions &options) {
+  return std::make_unique<CudaOperandEngine>(options);
+}
+
+} // namespace nvfp4::cuda

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+// Panels and tiles of the chained dot product. The GEMM's vector kernels do the work where they are proven to
+// give the definition's bits (emulator/gemm/README.md); the definition does the rest.
+#include "nvfp4/reference_models/bf16_mixers/dot.hpp"
+
+#include "nvfp4/emulator/gemm/element_reader.hpp"
+#include "nvfp4/emulator/gemm/fdpa_conditions.hpp"
+#include "nvfp4/emulator/cpu/float_state.hpp"
+#include "nvfp4/emulator/cpu/isa.hpp"
+#include "nvfp4/emulator/tensorcore/catalogue.hpp"
+#include "nvfp4/emulator/tensorcore/execute.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+namespace nvfp4::models::tensorcore {
+namespace {
+
+constexpr int kLink = 16; ///< K of the instruction, one fused step
+
+const UnitRule &rule() {
+  static const UnitRule &found = find_unit("sm_90:wgmma.k16.f32.bf16").rule;
+  return found;
+}
+
+/// Null: the definition alone.
+const gemm::FdpaKernels *kernels() {
+  switch (choose_isa()) {
+  case Isa::avx512: return gemm::fdpa_avx512();
+  case Isa::avx2: return gemm::fdpa_avx2();
+  default: return nullptr;
+  }
+}
+
+using gemm::merge, gemm::vouched;
+
+/// The same for the accumulator that a chain continues: the kernels never align below 2^(kAlignmentFloor -
+/// F), so what is smaller than a normal sum there, or near overflow, is left to the definition.
+bool start_vouched(float start) {
+  const uint32_t magnitude = bit_cast<uint32_t>(start) & 0x7FFFFFFF;
+  return magnitude == 0 || (magnitude >= uint32_t(127 - 100) << 23 && magnitude < uint32_t(127 + 100) << 23);
+}
+
+} // namespace
+
+bool has_dot_bits(const UnitRule &u) {
+  const UnitRule &r = rule();
+  return u.family == r.family && u.a == r.a && u.b == r.b && u.acc == r.acc && u.output == r.output &&
+         u.link == r.link && u.fraction_bits == r.fraction_bits && u.floor == r.floor &&
+         u.scale_block == r.scale_block;
+}
+
+void DotOperand::fill(const Bf16View &from, int64_t rows, int64_t k, bool is_left) {
+  const gemm::FdpaKernels *const with = kernels();
+  rows_ = rows;
+  k_ = (k + kLink - 1) / kLink * kLink;
+  lines_ = with == nullptr ? 0 : is_left ? with->mr : with->nr;
+  codes_.resize(size_t(rows * k_));
+  for (int64_t r = 0; r < rows; ++r) {
+    uint16_t *const row = codes_.data() + r * k_;
+    for (int64_t i = 0; i < k; ++i) row[i] = from(r, i);
+    std::fill(row + k, row + k_, uint16_t{0});
+  }
+  if (lines_ == 0) return;
+  ranges_.resize(size_t(rows));
+  values_.resize(size_t(k_));
+  exponents_.resize(size_t(k_));
+  const gemm::FdpaStep step{kLink, rule().fraction_bits, false, false};
+  const size_t step_bytes = gemm::FdpaKernels::step_bytes(lines_, step), lines = size_t(lines_);
+  const size_t panel_bytes = size_t(k_ / kLink) * step_bytes;
+  panels_.resize(size_t((rows + lines_ - 1) / lines_) * panel_bytes);
+  if (rows % lines_ != 0) std::memset(panels_.data() + panels_.size() - panel_bytes, 0, panel_bytes);
+  for (int64_t r = 0; r < rows; ++r) {
+    const uint16_t *const row = codes_.data() + r * k_;
+    gemm::read_elements(FormatId::bf16, {reinterpret_cast<const uint8_t *>(row), 16}, 0, k_, values_.data(),
+                        exponents_.data());
+    RowRange range;
+    for (int64_t i = 0; i < k_; ++i) {
+      range.special = range.special || (row[i] & 0x7F80) == 0x7F80;
+      if (exponents_[size_t(i)] == gemm::kZeroExponent) continue;
+      range.min = std::min(range.min, exponents_[size_t(i)]);
+      range.max = std::max(range.max, exponents_[size_t(i)]);
+    }
+    ranges_[size_t(r)] = range;
+    uint8_t *at = panels_.data() + size_t(r / lines_) * panel_bytes;
+    const size_t line = size_t(r % lines_);
+    for (size_t i = 0; i < size_t(k_); i += kLink, at += step_bytes) {
+      if (is_left) {
+        std::memcpy(at + 4 * kLink * line, &values_[i], 4 * kLink);
+        std::memcpy(at + 4 * kLink * lines + 2 * kLink * line, &exponents_[i], 2 * kLink);
+        continue;
+      }
+      for (size_t l = 0; l < kLink; ++l) std::memcpy(at + 4 * (l * lines + line), &values_[i + l], 4);
+      for (size_t l = 0; l < kLink; l += 2)
+        std::memcpy(at + 4 * kLink * lines + 2 * l * lines + 4 * line, &exponents_[i + l], 4);
+    }
+  }
+}
+
+void accumulate(const DotOperand &a, const DotOperand &b, float *d, int64_t stride) {
+  const auto define = [&](int64_t i, int64_t j, float start) {
+    const DotOperands op{{reinterpret_cast<const uint8_t *>(a.codes_.data() + i * a.k_), 16},
+                         {reinterpret_cast<const uint8_t *>(b.codes_.data() + j * b.k_), 16}};
+    return bit_cast<float>(uint32_t(dot(rule(), op, a.k_, bit_cast<uint32_t>(start))));
+  };
+  const gemm::FdpaKernels *const with = kernels();
+  if (with == nullptr || a.lines_ != with->mr || b.lines_ != with->nr) {
+    for (int64_t i = 0; i < a.rows_; ++i)
+      for (int64_t j = 0; j < b.rows_; ++j) d[i * stride + j] = define(i, j, d[i * stride + j]);
+    return;
+  }
+#if defined(__x86_64__)
+  const gemm::FloatState state;
+  const gemm::FdpaStep step{kLink, rule().fraction_bits, false, false};
+  const int mr = with->mr, nr = with->nr;
+  const int64_t steps = a.k_ / kLink;
+  const size_t a_bytes = size_t(steps) * gemm::FdpaKernels::step_bytes(mr, step),
+               b_bytes = size_t(steps) * gemm::FdpaKernels::step_bytes(nr, step);
+  std::vector<float> in(size_t(mr * nr)), out(in.size());
+  for (int64_t i = 0; i < a.rows_; i += mr)
+    for (int64_t j = 0; j < b.rows_; j += nr) {
+      const int64_t rows = std::min<int64_t>(mr, a.rows_ - i), cols = std::min<int64_t>(nr, b.rows_ - j);
+      RowRange x, y;
+      for (int64_t r = 0; r < rows; ++r) merge(x, a.ranges_[size_t(i + r)]);
+      for (int64_t c = 0; c < cols; ++c) merge(y, b.ranges_[size_t(j + c)]);
+      bool sure = vouched(x, y);
+      std::fill(in.begin(), in.end(), 0.0f);
+      for (int64_t r = 0; r < rows; ++r)
+        for (int64_t c = 0; c < cols; ++c) {
+          const float start = d[(i + r) * stride + j + c];
+          sure = sure && start_vouched(start);
+          in[size_t(r * nr + c)] = start;
+        }
+      const uint8_t *const panel = a.panels_.data() + size_t(i / mr) * a_bytes, *const tile =
+                                                                                    b.panels_.data() +
+                                                                                    size_t(j / nr) * b_bytes;
+      if (!with->tile(panel, tile, steps, step, false, in.data(), out.data()))
+        (void)with->tile(panel, tile, steps, step, true, in.data(), out.data());
+      for (int64_t r = 0; r < rows; ++r)
+        for (int64_t c = 0; c < cols; ++c) {
+          const float start = in[size_t(r * nr + c)];
+          const bool fast =
+              sure || (vouched(a.ranges_[size_t(i + r)], b.ranges_[size_t(j + c)]) && start_vouched(start));
+          d[(i + r) * stride + j + c] = fast ? out[size_t(r * nr + c)] : define(i + r, j + c, start);
+        }
+    }
+#endif
+}
+
+} // namespace nvfp4::models::tensorcore

@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: Apache-2.0
+// Single blocks with known codes, convention by convention: the worked block, underflow, zeros, NaN and Inf.
+#include "tests/catch.hpp"
+#include "tests/emulator/quantize/support.hpp"
+
+#include <limits>
+
+using namespace nvfp4;
+using namespace nvfp4::test;
+
+namespace {
+constexpr float kInf = std::numeric_limits<float>::infinity();
+constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+
+Matrix filled(float v) {
+  Matrix m(1, 16);
+  for (float &x : m.x) x = v;
+  return m;
+}
+QuantizeOptions with_amax(float amax) { return {.global_amax = amax}; }
+} // namespace
+
+TEST_CASE("the table finds rows by name and alias, and names them when it cannot", "[quantize]") {
+  CHECK(conventions().size() == 20);
+  for (const Convention &c : conventions()) {
+    CHECK(&find_convention(c.name) == &c);
+    CHECK(!c.source.empty());
+    CHECK(!to_string(c.evidence).empty());
+  }
+  CHECK(find_convention("paper").name == "te213");
+  CHECK(find_convention("fouroversix-mse").name == "fouroversix");
+  CHECK_THROWS_WITH(find_convention("nvfp5"),
+                    Catch::Contains("'nvfp5'") && Catch::Contains("te213, torchao, modelopt"));
+}
+
+TEST_CASE("the worked block has the same codes in the non-adaptive NVFP4 chains", "[quantize]") {
+  Matrix m(1, 16);
+  for (int i = 0; i < 16; ++i) m.x[size_t(i)] = bf16((float(i) - 7.5f) * 0.37f);
+  for (const char *name : {"te", "te213", "torchao", "modelopt", "flashinfer-exact", "flashinfer", "vllm"}) {
+    CAPTURE(name);
+    const BlockScaled q = quantize_as(m, name, with_amax(5.0f));
+    CHECK(q.scales == std::vector<uint8_t>{0x78});
+    CHECK(nibbles(q) == "FFEDDCA912455677");
+  }
+}
+
+TEST_CASE("a block that underflows its scale tells the conventions apart", "[quantize]") {
+  Matrix m(1, 16);
+  for (int i = 0; i < 16; ++i) m.x[size_t(i)] = (i % 2 == 0 ? 1.0f : -1.0f) * 1e-7f * float(i + 1);
+  m.x[3] = 0.0f;
+  const auto check = [&](const char *name, const char *scale, const char *codes) {
+    CAPTURE(name);
+    const QuantizeOptions o =
+        std::string_view(name) == "ggml" || find_convention(name).rule.global == GlobalRule::none
+            ? QuantizeOptions{}
+            : with_amax(1.0f);
+    const BlockScaled q = quantize_as(m, name, o);
+    CHECK(hex(q.scales) == scale);
+    CHECK(nibbles(q) == codes);
+  };
+  check("te", "00", "7F707F7F7F7F7F7F");
+  check("te213", "00", "7F707F7F7F7F7F7F");
+  check("flashinfer-exact", "00", "7F707F7F7F7F7F7F");
+  check("te-4over6", "00", "7F707F7F7F7F7F7F");
+  check("fouroversix", "00", "7F707F7F7F7F7F7F");
+  check("flashinfer", "00", "7F777F7F7F7F7F7F"); // 0 * Inf is NaN, which converts to +6
+  check("vllm", "00", "0800080808080808");
+  check("torchao", "08", "0800080808080819"); // the clamp to 2^-6 leaves codes that are almost all zero
+  check("modelopt", "01", "09101A2A2B3B4C4C");
+  check("compressed-tensors", "20", "0800080808080808");
+  check("ggml", "00", "0000000000000000");
+  check("mxfp4", "69", "1A304D5D6E6F7F7F0000000000000000"); // half of its block is padding
+}
+
+TEST_CASE("TransformerEngine's special values", "[quantize]") {
+  SECTION("a zero tensor keeps the signs of its zeros") {
+    const BlockScaled q =
+        quantize_as(row_of({0.0f, -0.0f, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, -0.0f}), "te");
+    CHECK(q.global_encode == 1.0f);
+    CHECK(hex(q.scales) == "00");
+    CHECK(nibbles(q) == "0800000000000008");
+  }
+  SECTION("the scale saturates at 448") {
+    const BlockScaled q = quantize_as(filled(1.0f), "te", with_amax(0.5f));
+    CHECK(hex(q.scales) == "7E");
+    CHECK(nibbles(q) == "7777777777777777");
+  }
+  SECTION("an infinite amax turns the global scale off") {
+    Matrix m = filled(448.0f);
+    m.x[1] = kInf;
+    m.x[2] = -kInf;
+    m.x[3] = 672.0f;
+    m.x[4] = 1e-3f;
+    const BlockScaled q = quantize_as(m, "te");
+    CHECK(q.global_encode == 1.0f);
+    CHECK(std::isinf(q.global_amax));
+    CHECK(hex(q.scales) == "7E");
+    CHECK(nibbles(q).substr(0, 5) == "27F30"); // x / 448
+  }
+  SECTION("NaN does not count in a maximum and becomes +6") {
+    Matrix m = filled(6.0f);
+    m.x[0] = kNan;
+    m.x[1] = -kNan;
+    const BlockScaled q = quantize_as(m, "te");
+    CHECK(q.global_amax == 6.0f);
+    CHECK(hex(q.scales) == "7E");
+    CHECK(nibbles(q).substr(0, 3) == "777");
+  }
+  SECTION("a NaN amax from outside saturates the global scale") {
+    const BlockScaled q = quantize_as(filled(1.0f), "te", with_amax(kNan));
+    CHECK(q.global_encode == kFltMax);
+    CHECK(hex(q.scales) == "7E");
+  }
+  SECTION("a tiny amax saturates the global scale") {
+    const BlockScaled q = quantize_as(filled(1e-38f), "te");
+    CHECK(q.global_encode == kFltMax);
+    CHECK(hex(q.scales) ==
+          hex(std::vector<uint8_t>{uint8_t(encode(FormatId::ue4m3, 1e-38f * (kFltMax * kSixth)))}));
+  }
+  SECTION("block scales around zero") { // 2^-10 is the last that rounds to 0; s = bmax * 448 here
+    const float s = 0x1p-10f / 448.0f;
+    for (const auto &[bmax, code] :
+         {std::pair(s * 0.99f, 0x00), std::pair(s * 1.01f, 0x01), std::pair(s * 3.0f, 0x02)}) {
+      Matrix m(1, 32);
+      m.x[0] = 1.0f;
+      m.x[16] = bmax;
+      CHECK(quantize_as(m, "te").scales[1] == code);
+    }
+  }
+}
+
+TEST_CASE("element ties and neighbours at a scale of one", "[quantize]") {
+  // amax 2688 makes S = 1; a block with maximum 6 has SF = 1, so elements meet the E2M1 grid as they are.
+  const Matrix ties = row_of({0.25f, 0.75f, 1.25f, 1.75f, 2.5f, 3.5f, 5.0f, 6.0f, -0.25f, -0.75f, -1.25f,
+                              -1.75f, -2.5f, -3.5f, std::nextafter(-5.0f, -9.0f), -0.0f});
+  for (const char *name : {"te", "te213", "torchao", "flashinfer", "row-scaled"}) {
+    CAPTURE(name);
+    Matrix m(1, 32);
+    std::copy(ties.x.begin(), ties.x.end(), m.x.begin());
+    m.x[16] = 2688.0f;
+    const BlockScaled q = quantize_as(m, name);
+    CHECK(q.scales[0] == 0x38);
+    CHECK(nibbles(q).substr(0, 16) == "02244667"
+                                      "8AACCEF8");
+  }
+  Matrix m(1, 32);
+  std::copy(ties.x.begin(), ties.x.end(), m.x.begin());
+  m.x[16] = 2688.0f;
+  // The sign of an exact zero goes, that of an underflow stays.
+  CHECK(nibbles(quantize_as(m, "modelopt")).substr(0, 16) == "02244667"
+                                                             "8AACCEF0");
+  CHECK(nibbles(quantize_as(m, "compressed-tensors")).substr(0, 16) == "02244667"
+                                                                       "8AACCEF0");
+  // ggml takes the smaller of equally near values, and never writes -0.
+  CHECK(nibbles(quantize_as(ties, "ggml")) == "01234567"
+                                              "09ABCDF0");
+}
+
+TEST_CASE("division and multiplication by the reciprocal differ on the published witness", "[quantize]") {
+  // arch-com issues 905 and 926: SF 0x07, v = 0.02392577938735485.
+  const float v = 0.02392577938735485f;
+  const float sf = value_f32(FormatId::ue4m3, 0x07);
+  const Rule &te = find_convention("te").rule, &modelopt = find_convention("modelopt").rule;
+  const GlobalScale one{2688.0f, 1.0f, 1.0f};
+  CHECK(encode_element(modelopt, v, {0x07, sf, detail::scale_factor(modelopt, 0x07, sf, one)}) == 0x3);
+  CHECK(encode_element(te, v, {0x07, sf, detail::scale_factor(te, 0x07, sf, one)}) == 0x4);
+}
+
+TEST_CASE("the other implementations' degenerate inputs", "[quantize]") {
+  CHECK(hex(quantize_as(filled(0.0f), "torchao").scales) == "7F"); // p = 0: 0 / 0
+  CHECK(nibbles(quantize_as(filled(0.0f), "torchao")) == "3333333333333333");
+  CHECK(hex(quantize_as(filled(0.0f), "modelopt").scales) == "7F");
+  CHECK(nibbles(quantize_as(filled(0.0f), "modelopt")) == "7777777777777777");
+  CHECK(hex(quantize_as(filled(0.0f), "modelopt", with_amax(1.0f)).scales) == "38"); // a zero block: scale 1
+  CHECK(hex(quantize_as(filled(0.0f), "torchao", with_amax(1.0f)).scales) == "08");
+  CHECK(hex(quantize_as(filled(0.0f), "compressed-tensors").scales) == "20");
+  CHECK(hex(quantize_as(filled(-0.0f), "fouroversix").scales) == "00");
+  CHECK(nibbles(quantize_as(filled(-0.0f), "fouroversix")) == "0000000000000000");
+  CHECK(nibbles(quantize_as(filled(-0.0f), "flashinfer")) == "8888888888888888");
+  Matrix m = filled(1.0f);
+  m.x[5] = kNan;
+  CHECK(hex(quantize_as(m, "torchao").scales) == "7F");
+  CHECK(quantize_as(m, "compressed-tensors").global_encode == 1.0f);
+  CHECK(nibbles(quantize_as(m, "ggml")).substr(4, 3) == "707"); // no value is nearest to NaN
+  m.x[5] = kInf;
+  CHECK(nibbles(quantize_as(m, "ggml")).substr(4, 3) == "000");
+  CHECK(hex(quantize_as(m, "ggml").scales) == "7E");
+}
+
+TEST_CASE("ggml's block scale", "[quantize]") {
+  const auto code = [](float s) { return int(quantize_as(filled(6.0f * s), "ggml").scales[0]); };
+  CHECK(code(1.0f) == 0x38);
+  CHECK(code(1.0625f) == 0x39); // half up, not to even
+  CHECK(code(240.0f) == 0x77);
+  CHECK(code(248.0f) == 0x7E); // 256 ... 416 are never written
+  CHECK(code(300.0f) == 0x7E);
+  CHECK(code(1e9f) == 0x7E);
+  CHECK(code(0x1p-9f) == 0x01);
+  CHECK(code(0x1p-10f) == 0x01); // floor(512 s + 0.5)
+  CHECK(code(0x1p-11f) == 0x00);
+  CHECK(code(7.75f * 0x1p-9f) == 0x07);
+  CHECK(code(8.0f * 0x1p-9f) == 0x08);
+}
+
+TEST_CASE("compressed-tensors computes its scales in the type of the tensor", "[quantize]") {
+  const Matrix m = gaussian(8, 64, 3);
+  const BlockScaled f32 = quantize_as(m, "compressed-tensors");
+  const BlockScaled half = quantize_as(m, "compressed-tensors", {.source = FormatId::bf16});
+  CHECK(f32.global_encode == (1.0f / f32.global_amax) * 2688.0f);
+  CHECK(half.global_encode == bf16(bf16(1.0f / half.global_amax) * 2688.0f));
+  CHECK(f32.global_encode != half.global_encode);
+  Matrix small(1, 16); // 2688 / amax is beyond FP16
+  small.x[3] = 0x1p-5f;
+  CHECK(quantize_as(small, "compressed-tensors", {.source = FormatId::f16}).global_encode == 1.0f);
+  CHECK(quantize_as(small, "compressed-tensors", {.source = FormatId::bf16}).global_encode ==
+        2688.0f * 32.0f);
+}
+
+TEST_CASE("MX scales: floor of the exponent, or the power of two above", "[quantize]") {
+  const auto scale = [](const char *name, float amax) {
+    Matrix m(1, 32);
+    m.x[7] = -amax;
+    return int(quantize_as(m, name).scales[0]);
+  };
+  CHECK(scale("mxfp4", 1.0f) == 125);
+  CHECK(scale("mxfp4", 7.9f) == 127);
+  CHECK(scale("mxfp4", 0.0f) == 0);
+  CHECK(scale("mxfp4", 0x1p-126f) == 0);
+  CHECK(scale("mxfp4", kInf) == 0xFF);
+  CHECK(scale("mxfp4", kNan) == 0xFF);
+  CHECK(scale("mxfp4-ceil", 6.0f) == 127);
+  CHECK(scale("mxfp4-ceil", 6.1f) == 128);
+  CHECK(scale("mxfp4-ceil", 3.0f) == 126);
+  CHECK(scale("mxfp4-ceil", 0.0f) == 0);
+  CHECK(scale("mxfp4-ceil", kInf) == 0xFE);
+  CHECK(scale("mxfp8-e4m3", 448.0f) == 127);
+  CHECK(scale("mxfp8-e4m3", 511.0f) == 127); // saturates elements, not the scale
+  CHECK(scale("mxfp8-e4m3-ceil", 448.0f) == 127);
+  CHECK(scale("mxfp8-e4m3-ceil", 449.0f) == 128);
+  CHECK(scale("mxfp8-e5m2", 57344.0f) == 127);
+  CHECK(scale("mxfp8-e5m2-ceil", 57344.0f) == 127);
+  CHECK(scale("mxfp8-e5m2-ceil", 57400.0f) == 128);
+  CHECK(scale("mxfp8-e5m2-ceil", kNan) == 0); // the maximum ignores NaN
+
+  Matrix m(1, 32);
+  for (int i = 0; i < 32; ++i) m.x[size_t(i)] = float(i) - 16.0f;
+  const BlockScaled q = quantize_as(m, "mxfp8-e4m3-ceil");
+  CHECK(q.codes.size() == 32);
+  CHECK(q.code(0, 0) == encode(FormatId::e4m3, -16.0f * 0x1p4f));
+  CHECK(dequantize(q) == m.x);
+}
+
+TEST_CASE("four over six takes the wider scale only where its error is less", "[quantize]") {
+  Matrix exact(1, 16), four(1, 16);
+  for (int i = 0; i < 16; ++i) {
+    exact.x[size_t(i)] = i < 8 ? 6.0f : 0.5f; // 6 is exact
+    four.x[size_t(i)] = i < 8 ? 6.0f : 4.5f;  // 4 -> 6, 3 -> 4.5: exact when scaled to 4
+  }
+  for (const char *name : {"te-4over6", "te-4over6-mse", "fouroversix", "fouroversix-mae"}) {
+    CAPTURE(name);
+    const BlockScaled six = quantize_as(exact, name);
+    CHECK(six.global_encode == 256.0f);
+    CHECK(hex(six.scales) == "78"); // 256
+    CHECK(nibbles(six) == "7777777711111111");
+    const BlockScaled wide = quantize_as(four, name);
+    CHECK(hex(wide.scales) == "7C"); // 384
+    CHECK(nibbles(wide) == "6666666655555555");
+    CHECK(dequantize(wide) == four.x);
+  }
+}

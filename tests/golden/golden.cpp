@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+// The golden library: text format, manifest, verification that really fails, quantized files.
+#include "nvfp4/emulator/quantize/dequantize.hpp"
+#include "nvfp4/emulator/quantize/quantize.hpp"
+#include "nvfp4/golden/manifest.hpp"
+#include "nvfp4/golden/quantized_file.hpp"
+#include "nvfp4/golden/verify.hpp"
+#include "tests/catch.hpp"
+
+using namespace nvfp4;
+using golden::TextFile;
+
+namespace {
+
+const char *const kCase = "# nvfp4 golden 1\n"
+                          "# kind: mma\n"
+                          "# unit: sm_90:wgmma.k8.f32.tf32\n"
+                          "# provenance: exact\n"
+                          "# columns: class a b c d\n"
+                          "one 3f80000000000000000000000000000000000000000000000000000000000000 "
+                          "4000000000000000000000000000000000000000000000000000000000000000 3f800000 40400000\n";
+
+} // namespace
+
+TEST_CASE("golden text: what is written is read again", "[golden]") {
+  const TextFile f = golden::parse_text(kCase, "case.txt");
+  CHECK(golden::format_text(f) == kCase);
+  CHECK(f.require("unit") == "sm_90:wgmma.k8.f32.tf32");
+  CHECK(f.rows.size() == 1);
+  CHECK_THROWS_WITH(f.require("driver"), Catch::Contains("case.txt: header has no 'driver'"));
+}
+
+TEST_CASE("golden text: broken files name file and line", "[golden]") {
+  CHECK_THROWS_WITH(golden::parse_text("hello\n", "x.txt"), Catch::Contains("x.txt: not a golden text file"));
+  CHECK_THROWS_WITH(golden::parse_text("", "x.txt"), Catch::Contains("x.txt: empty"));
+  CHECK_THROWS_WITH(golden::parse_text(std::string(kCase) + "two 00\n", "x.txt"), Catch::Contains("x.txt:7: expected 5 columns, got 2"));
+  CHECK(golden::parse_text(std::string(kCase) + "  \n", "x.txt").rows.size() == 1); // found by the fuzzer
+  CHECK_THROWS_WITH(golden::parse_text(std::string(kCase) + " # a b c d\n", "x.txt"), Catch::Contains("x.txt:7: a header line"));
+  CHECK_THROWS_WITH(golden::parse_hex_words("12x4", 16, "x.txt: case 1"), Catch::Contains("'x' is not a hex digit"));
+  CHECK_THROWS_WITH(golden::parse_hex_words("123", 16, "x.txt: case 1"), Catch::Contains("whole words"));
+}
+
+TEST_CASE("verification finds one wrong bit", "[golden][mutation]") {
+  TextFile f = golden::parse_text(kCase, "case.txt");
+  CHECK(golden::verify_text(f, {}).mismatches == 0);
+  golden::VerifyOptions oracle;
+  oracle.oracle = true;
+  CHECK(golden::verify_text(f, oracle).mismatches == 0);
+  f.rows[0][4] = "40400001";
+  for (const bool by_oracle : {false, true}) {
+    oracle.oracle = by_oracle;
+    const golden::Verdict v = golden::verify_text(f, oracle);
+    CHECK(v.mismatches == 1);
+    CHECK(v.first == "case 1 (one): expected 40400001, computed 40400000");
+  }
+  f.rows[0][1] = f.rows[0][1].substr(8);
+  CHECK_THROWS_WITH(golden::verify_text(f, {}), Catch::Contains("K of a and b"));
+}
+
+TEST_CASE("a digest sees one different conversion", "[golden][mutation]") {
+  const std::string header = "# nvfp4 golden 1\n# kind: convert-digest\n# conversion: cvt.rn.bf16.f32\n# columns: chunk digest\n";
+  // the 64th row is always in the sample
+  std::string rows;
+  for (int i = 0; i < 64; ++i) rows += "3f 0000000000000000\n";
+  const golden::Verdict v = golden::verify_text(golden::parse_text(header + rows, "d.txt"), {});
+  CHECK(v.mismatches == 1);
+}
+
+TEST_CASE("quantized tensors survive the file", "[golden]") {
+  std::vector<float> x(48 * 80);
+  for (size_t i = 0; i < x.size(); ++i) x[i] = float(int(i * 7919 % 257) - 128) / 32.0f;
+  const MatrixView<const float> view(x.data(), 48, 80);
+  for (const Convention &c : conventions())
+    for (const Axis axis : {Axis::row, Axis::col})
+      for (const ScaleLayout layout : {ScaleLayout::linear, ScaleLayout::tiled_128x4}) {
+        INFO(c.name);
+        QuantizeOptions o;
+        o.axis = axis;
+        o.layout = layout;
+        const BlockScaled q = quantize(view, c, o);
+        const BlockScaled back = golden::from_file(golden::to_file(q));
+        CHECK(back.codes == q.codes);
+        CHECK(back.scales == q.scales);
+        CHECK(dequantize(back) == dequantize(q));
+      }
+  io::TensorFile f = golden::to_file(quantize(view, find_convention("te")));
+  f.source = "q.safetensors";
+  f.metadata["k"] = "81";
+  CHECK_THROWS_WITH(golden::from_file(f), Catch::Contains("q.safetensors: tensor 'codes'"));
+  f.metadata["k"] = "-1";
+  CHECK_THROWS_WITH(golden::from_file(f), Catch::Contains("metadata 'k' = '-1'"));
+  f.metadata["format"] = "something else";
+  CHECK_THROWS_WITH(golden::from_file(f), Catch::Contains("not a quantized tensor"));
+}

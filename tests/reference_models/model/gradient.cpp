@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+// Whole models: the FP64 twin's gradients against central differences of its loss, and FP32 against FP64.
+// Sizes, names and presets.
+#include "nvfp4/reference_models/model/model.hpp"
+#include "tests/catch.hpp"
+
+#include <cmath>
+
+using namespace nvfp4::models;
+
+namespace {
+
+ModelConfig small_config(Family family) {
+  ModelConfig c = preset(family, "tiny");
+  c.vocabulary = 37;
+  c.hidden = 24;
+  c.layers = 2;
+  c.heads = 2;
+  c.kv_heads = family == Family::gla || family == Family::gdn ? 2 : 1;
+  c.key_dim = 16;
+  c.value_dim = c.softmax() ? 16 : 24;
+  c.intermediate = 40;
+  c.init_std = 0.3; // larger than in training, so that no gradient is lost in rounding
+  return c;
+}
+
+std::vector<int32_t> some_tokens(const ModelConfig &c, int64_t batch, int64_t length) {
+  std::vector<int32_t> tokens;
+  for (int64_t i = 0; i < batch * (length + 1); ++i)
+    tokens.push_back(int32_t((i * i * 7 + i * 3 + 5) % c.vocabulary));
+  return tokens;
+}
+
+template <class T> struct Twin {
+  std::unique_ptr<Backend<T>> backend;
+  Model<T> model;
+
+  Twin(std::unique_ptr<Backend<T>> b, const ModelConfig &c, int64_t batch, int64_t length)
+      : backend(std::move(b)), model(*backend, nullptr, c, load_recipe("fp32"), batch, length, true) {
+    initialise(model.parameters(), c, 9);
+    model.parameters_changed();
+    std::vector<float> weights(size_t(batch * length), 1.0f);
+    weights[1] = 0.0f; // a target that does not count
+    model.set_tokens(some_tokens(c, batch, length), weights);
+  }
+  double loss() {
+    model.parameters_changed();
+    model.forward({});
+    return model.loss(0);
+  }
+  void backward() {
+    model.parameters_changed();
+    model.forward({});
+    (void)model.loss(1.0);
+    model.backward({});
+  }
+};
+
+} // namespace
+
+TEST_CASE("gradients of every parameter agree with central differences in FP64", "[model]") {
+  const Family family = GENERATE(Family::gla, Family::qwen3, Family::qwen2_5, Family::gdn);
+  const bool tie = GENERATE(true, false);
+  ModelConfig c = small_config(family);
+  c.tie = tie;
+  INFO(to_string(family) << (tie ? ", tied" : ", untied"));
+  Twin<double> twin(make_double_backend(1), c, 2, 19);
+  twin.backward();
+  for (const ParameterSpec &p : twin.model.parameters().list()) {
+    double *value = twin.model.parameters().value(p.name);
+    const double *gradient = twin.model.parameters().gradient(p.name);
+    double largest = 1e-3; // the scale against which errors count
+    for (int64_t i = 0; i < p.count(); ++i) largest = std::max(largest, std::fabs(gradient[i]));
+    for (int64_t n = 0; n < 3; ++n) {
+      const int64_t i = (n * 7919 + 3) % p.count();
+      const double kept = value[i], h = 1e-5;
+      value[i] = kept + h;
+      const double above = twin.loss();
+      value[i] = kept - h;
+      const double below = twin.loss();
+      value[i] = kept;
+      const double expected = (above - below) / (2 * h);
+      INFO(p.name << "[" << i << "]: " << gradient[i] << " against " << expected);
+      CHECK(std::fabs(gradient[i] - expected) < 2e-6 * largest);
+    }
+  }
+}
+
+TEST_CASE("FP32 gradients follow FP64's", "[model]") {
+  const Family family = GENERATE(Family::gla, Family::qwen3, Family::qwen2_5, Family::gdn);
+  ModelConfig c = small_config(family);
+  INFO(to_string(family));
+  Twin<double> wide(make_double_backend(1), c, 2, 70);
+  Twin<float> narrow(make_cpu_backend(2), c, 2, 70);
+  wide.backward();
+  narrow.backward();
+  for (const ParameterSpec &p : wide.model.parameters().list()) {
+    const double *expected = wide.model.parameters().gradient(p.name);
+    const float *got = narrow.model.parameters().gradient(p.name);
+    double error = 0, norm = 0;
+    for (int64_t i = 0; i < p.count(); ++i) {
+      error += (double(got[i]) - expected[i]) * (double(got[i]) - expected[i]);
+      norm += expected[i] * expected[i];
+    }
+    INFO(p.name << ": relative error " << std::sqrt(error / norm));
+    CHECK(error < norm * 1e-8);
+  }
+}
+
+TEST_CASE("presets have the sizes that their names promise", "[model]") {
+  const auto millions = [](Family family, const char *size) {
+    return double(parameter_count(preset(family, size))) / 1e6;
+  };
+  CHECK(millions(Family::gla, "tiny") == Approx(0.9).margin(0.05));
+  CHECK(millions(Family::gla, "small") == Approx(5.0).margin(0.5));
+  CHECK(millions(Family::gla, "gla-340m") == Approx(341.7).margin(0.05));
+  CHECK(millions(Family::gla, "gla-1.3b") == Approx(1365.5).margin(0.05));
+  CHECK(millions(Family::qwen3, "qwen3-0.6b") == Approx(596.0).margin(0.1));
+  CHECK(millions(Family::qwen3, "qwen3-1.7b") == Approx(1720.6).margin(0.1));
+  for (const Family family : {Family::gla, Family::qwen3, Family::qwen2_5, Family::gdn}) {
+    const ModelConfig c = preset(family, "tiny");
+    CHECK_NOTHROW(check(c));
+    CHECK(config_from_json(to_json(c), "test") == c);
+    CHECK(parameter_count(c) < 1'000'000);
+  }
+}
+
+TEST_CASE("parameters are named as in flash-linear-attention and transformers", "[model]") {
+  const auto has = [](Family family, const std::string &name) {
+    for (const ParameterSpec &p : parameter_list(preset(family, "tiny")))
+      if (p.name == name) return true;
+    return false;
+  };
+  CHECK(has(Family::gla, "model.layers.0.attn.gk_proj.1.bias"));
+  CHECK(has(Family::gla, "model.layers.3.attn.g_norm_swish_gate.weight"));
+  CHECK(has(Family::qwen3, "model.layers.0.self_attn.q_norm.weight"));
+  CHECK_FALSE(has(Family::qwen2_5, "model.layers.0.self_attn.q_norm.weight"));
+  CHECK(has(Family::qwen2_5, "model.layers.0.self_attn.v_proj.bias"));
+  CHECK(has(Family::gdn, "model.layers.0.attn.A_log"));
+}
+
+TEST_CASE("impossible models are refused in one line", "[model]") {
+  const auto refused = [](const char *json, const char *why) {
+    try {
+      (void)config_from_json(json, "m.json");
+    } catch (const nvfp4::Error &e) {
+      INFO(e.what());
+      CHECK(std::string(e.what()).find(why) != std::string::npos);
+      return;
+    }
+    FAIL("accepted " << json);
+  };
+  refused("[]", "JSON object");
+  refused("{}", "family");
+  refused(R"({"family":"rnn"})", "gla, qwen3");
+  refused(R"({"family":"gla","hiden":3})", "hiden");
+  refused(R"({"family":"gla","hidden":"3"})", "wrong type");
+  refused(R"({"family":"gla","heads":3})", "multiple");
+  refused(R"({"family":"qwen3","kv_heads":3})", "kv_heads");
+  refused(R"({"family":"gla","layers":0})", "sizes from 1");
+}

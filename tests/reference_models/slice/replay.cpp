@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+// A slice holds the trainer's own step, is repeated bit for bit on any number of threads, and shows where a
+// bit differs.
+#include "tests/reference_models/slice/support.hpp"
+
+#include <bit>
+#include <fstream>
+
+namespace nvfp4::test {
+namespace {
+
+io::Tensor &tensor(Slice &slice, const std::string &name) {
+  for (io::Tensor &t : slice.result.tensors)
+    if (t.name == name) return t;
+  throw Error("the slice has no " + name);
+}
+
+} // namespace
+
+TEST_CASE("a recorded step is the trainer's", "[slice]") {
+  const SliceFolder folder;
+  TrainOptions o;
+  o.recipe = "chon";
+  o.data = "task:copy,vocab=200";
+  o.out = folder.file("run");
+  o.steps = 5;
+  o.batch = 2;
+  o.sequence = 32;
+  o.accumulation = 2;
+  o.seed = 9;
+  o.checkpoint_every = 2;
+  o.diagnostics_every = 0;
+  o.eval_batches = 1;
+  o.threads = 1;
+  std::vector<StepReport> reports;
+  const TrainResult result = train(o, [&](const StepReport &r) {
+    reports.push_back(r);
+    if (r.step == 2)
+      std::filesystem::copy(o.out, folder.file("half"), std::filesystem::copy_options::recursive);
+  });
+  RecordRequest r;
+  r.checkpoint = folder.file("half") + "/checkpoint.safetensors";
+  r.output = folder.file("s.safetensors");
+  const auto options = options_beside(r.checkpoint);
+  REQUIRE(options.has_value());
+  r.options = *options;
+  for (const int64_t step : {3, 5}) {
+    r.step = step;
+    const RecordReport report = record_slice(r);
+    CHECK(report.from == 2);
+    CHECK(report.moments);
+    CHECK(report.waiting.empty());
+    CHECK(report.recipe == "chon");
+    const StepReport &trained = reports[size_t(step) - 1];
+    CHECK(std::bit_cast<uint32_t>(report.result.loss) == std::bit_cast<uint32_t>(trained.loss));
+    CHECK(float(report.result.gradient_norm) == trained.gradient_norm);
+  }
+  CHECK(read_slice(r.output).result.digest == result.parameter_digest);
+  CHECK(replay_identically(read_slice(r.output), {}).mismatches.empty());
+}
+
+TEST_CASE("a slice is repeated bit for bit on any number of threads", "[slice]") {
+  const SliceFolder folder;
+  const std::string patched = folder.file("dgrad.json");
+  {
+    // the patch in dgrad too: its channels are part of the state
+    Recipe hcp = load_recipe("hcp");
+    hcp.name = "hcp-dgrad";
+    hcp.linears.at("nvfp4").hcp.dgrad = true;
+    std::ofstream(patched) << to_json(hcp);
+  }
+  for (const auto &[family, recipe] : {std::pair<std::string, std::string>{"gla", "chon"},
+                                       {"qwen3", patched},
+                                       {"gdn", "nvfp4"},
+                                       {"qwen2.5", "fp32"}}) {
+    CAPTURE(family, recipe);
+    RecordRequest r = small_request(folder, family, recipe);
+    r.options.accumulation = 2;
+    r.gradients = true;
+    const ModelConfig config = find_model(family, "tiny");
+    for (const std::string &role : linear_roles_of(config))
+      for (const char *kind : {".input", ".output", ".output_grad"}) r.taps.push_back(role + kind);
+    const RecordReport report = record_slice(r);
+    CHECK_FALSE(report.moments);
+    const Slice slice = read_slice(r.output);
+    const size_t linears = size_t(config.layers) * (linear_roles_of(config).size() - 1) + 1;
+    REQUIRE(slice.result.tensors.size() == 3 * linears + parameter_list(config).size());
+    CHECK(slice.result.digest == report.result.digest);
+    for (const int threads : {1, 2}) {
+      const Identity identity = replay_identically(slice, {"cpu", threads});
+      CHECK(identity.mismatches.empty());
+      CHECK(identity.tensors == int64_t(slice.result.tensors.size()));
+      CHECK(identity.values > 4 * parameter_count(config) / 5);
+    }
+  }
+}
+
+TEST_CASE("one flipped bit is found and named", "[slice]") {
+  const SliceFolder folder;
+  RecordRequest r = small_request(folder, "gla", "nvfp4");
+  r.taps = {"layers.1.attn.o_proj.input", "mlp.down_proj.output_grad",
+            "model.layers.0.attn.gk_proj.1.output"};
+  r.gradients = true;
+  record_slice(r);
+  const Slice slice = read_slice(r.output);
+  CHECK(replay_identically(slice, {}).mismatches.empty());
+
+  Slice changed = slice;
+  io::Tensor &tap = tensor(changed, "tap/layers.1.attn.o_proj.input");
+  REQUIRE(tap.shape == std::vector<int64_t>{2, 32, 128});
+  const size_t at = (1 * 32 + 3) * 128 + 5;
+  tap.data[4 * at] ^= std::byte{1};
+  std::vector<Mismatch> found = replay_identically(changed, {}).mismatches;
+  REQUIRE(found.size() == 1);
+  CHECK(found[0].name == "tap/layers.1.attn.o_proj.input");
+  CHECK(found[0].index == std::vector<int64_t>{1, 3, 5});
+  CHECK(found[0].differing == 1);
+  CHECK(found[0].count == 2 * 32 * 128);
+  CHECK((std::stoul(found[0].recorded, nullptr, 16) ^ std::stoul(found[0].replayed, nullptr, 16)) == 1);
+
+  changed = slice;
+  tensor(changed, "grad/model.layers.2.attn.g_norm_swish_gate.weight").data[7] ^= std::byte{0x80};
+  changed.result.loss = std::bit_cast<float>(std::bit_cast<uint32_t>(changed.result.loss) ^ 1);
+  found = replay_identically(changed, {}).mismatches;
+  REQUIRE(found.size() == 2);
+  CHECK(found[0].name == "loss"); // the step comes to it first
+  CHECK(found[1].name == "grad/model.layers.2.attn.g_norm_swish_gate.weight");
+  CHECK(found[1].index == std::vector<int64_t>{1});
+
+  // another state, another step: a weight of block 1 changes what comes after it, and nothing before
+  const auto change = [&](const char *name, size_t byte, std::byte bits) {
+    changed = slice;
+    io::TensorFile file = slice.before.tensors.read_all();
+    for (io::Tensor &t : file.tensors)
+      if (t.name == name) t.data[byte] ^= bits;
+    changed.before.tensors = io::TensorReader(file);
+  };
+  change("model.layers.1.mlp.up_proj.weight", 3, std::byte{0x7F});
+  found = replay_identically(changed, {}).mismatches;
+  REQUIRE_FALSE(found.empty());
+  CHECK(found[0].name == "loss");
+  CHECK(found.back().name == "state after the step");
+  // a moment shows in the state alone
+  change("optimizer.m.model.norm.weight", 2, std::byte{0x40});
+  found = replay_identically(changed, {}).mismatches;
+  REQUIRE(found.size() == 1);
+  CHECK(found[0].name == "state after the step");
+}
+
+TEST_CASE("other recipes on the same step", "[slice]") {
+  const SliceFolder folder;
+  record_slice(small_request(folder, "gla", "chon"));
+  const Slice slice = read_slice(folder.file("s.safetensors"));
+  std::vector<ComparedRecipe> recipes;
+  for (const char *name : {"chon", "nvfp4", "bf16", "hcp"}) recipes.push_back({load_recipe(name)});
+  const Comparison c = compare_recipes(slice, recipes, false, {});
+  const ModelConfig config = preset(models::Family::gla, "tiny");
+  CHECK(c.operators == config.layers * int64_t(linear_roles_of(config).size() - 1) + 1);
+  CHECK(c.outcomes[0].same_bits);
+  CHECK_FALSE(c.outcomes[1].same_bits);
+  CHECK(std::bit_cast<uint32_t>(c.outcomes[0].loss) == std::bit_cast<uint32_t>(slice.result.loss));
+  CHECK(std::bit_cast<uint32_t>(c.outcomes[2].loss) == std::bit_cast<uint32_t>(c.bf16_loss));
+  REQUIRE(c.errors[0].size() == 3 * linear_roles_of(config).size());
+  for (size_t i = 0; i < c.errors[0].size(); ++i) {
+    const OperatorError &chon = c.errors[0][i], &nvfp4 = c.errors[1][i], &bf16 = c.errors[2][i],
+                        &hcp = c.errors[3][i];
+    CAPTURE(chon.role, int(chon.product), chon.format, nvfp4.format);
+    CHECK(bf16.sums.against_bf16 == 0);
+    CHECK(bf16.sums.relative_to_exact() < 0.003); // half a unit in BF16's last place, or FP32's
+    if (chon.role == "lm_head") continue;
+    CHECK(nvfp4.sums.relative_to_exact() > 0.05);
+    const bool protected_role = chon.role == "attn.o_proj" || chon.role.starts_with("attn.gk_proj");
+    if (protected_role) CHECK(chon.sums.relative_to_exact() < 0.05 * nvfp4.sums.relative_to_exact());
+    if (chon.product == Product::fprop)
+      CHECK(hcp.sums.relative_to_exact() < nvfp4.sums.relative_to_exact());
+    else if (!protected_role)
+      CHECK(chon.sums.against_exact == nvfp4.sums.against_exact);
+  }
+  // each layer by itself adds up to the same
+  const Comparison layers = compare_recipes(slice, {recipes[1]}, true, {"cpu", 2});
+  double sum = 0;
+  int64_t rows = 0;
+  for (const OperatorError &e : layers.errors[0])
+    if (e.role == "mlp.down_proj" && e.product == Product::wgrad) {
+      sum += e.sums.against_exact;
+      ++rows;
+    }
+  CHECK(rows == config.layers);
+  for (const OperatorError &e : c.errors[1])
+    if (e.role == "mlp.down_proj" && e.product == Product::wgrad)
+      CHECK(e.sums.against_exact == Approx(sum).epsilon(1e-12));
+}
+
+TEST_CASE("a unit in place of the recipe's", "[slice]") {
+  const SliceFolder folder;
+  record_slice(small_request(folder, "gla", "nvfp4"));
+  const Slice slice = read_slice(folder.file("s.safetensors"));
+  const Recipe own = parse_recipe(slice.before.recipe, "slice");
+  const Recipe consumer = with_unit(own, "sm_120:mma.m16n8k64.f32.mxf4nvf4.ue4m3.block16");
+  CHECK(consumer != own);
+  CHECK(with_unit(own, own.units.at("nvfp4")) == own);
+  CHECK(compare_recipes(slice, {{consumer, false}}, false, {}).outcomes[0].loss > 0);
+  CHECK(refusal([&] {
+          (void)with_unit(own, "sm_100:tcgen05.k32.f32.mxf8f6f4.e4m3.e4m3.ue8m0.block32");
+        }).find("mxfp8") != std::string::npos);
+  CHECK(refusal([&] { (void)with_unit(own, "sm_90:wgmma.k16.f16.f16"); }) != "accepted");
+  CHECK(refusal([&] { (void)with_unit(own, "sm_1:nothing"); }) != "accepted");
+}
+
+} // namespace nvfp4::test
