@@ -1,26 +1,47 @@
 // SPDX-License-Identifier: Apache-2.0
-// The SSE control word while the vector kernels run: nearest even, subnormals kept, all exceptions masked.
-// Restores the caller's word at the end of the scope.
+// The floating-point environment of a scope that computes: round to nearest even, subnormals kept, no traps.
+// The caller's environment, flags included, is given back at the end.
 #pragma once
 #if defined(__x86_64__)
 #include <xmmintrin.h>
+#elif defined(__aarch64__)
+#include <cstdint>
+#else
+#include <cfenv>
+#endif
 
-namespace nvfp4::gemm {
-
-inline constexpr unsigned kNearest = 0x1F80;    ///< round to nearest even, no flag raised, no FTZ, no DAZ
-inline constexpr unsigned kTowardZero = 0x7F80; ///< the same, rounding toward zero
-inline constexpr unsigned kInexact = 0x20;      ///< the precision flag
+namespace nvfp4 {
 
 class FloatState {
 public:
-  FloatState() : saved_(_mm_getcsr()) { _mm_setcsr(kNearest); }
+#if defined(__x86_64__)
+  FloatState() : saved_(_mm_getcsr()) { _mm_setcsr(0x1F80); } // all exceptions masked, no FTZ, no DAZ
   ~FloatState() { _mm_setcsr(saved_); }
+#elif defined(__aarch64__)
+  // <cfenv> would leave flushing to zero (FPCR.FZ) as it was
+  FloatState() {
+    asm volatile("mrs %0, fpcr\n\tmrs %1, fpsr" : "=r"(saved_), "=r"(flags_));
+    asm volatile("msr fpcr, xzr" ::: "memory");
+  }
+  ~FloatState() { asm volatile("msr fpcr, %0\n\tmsr fpsr, %1" ::"r"(saved_), "r"(flags_) : "memory"); }
+#else
+  FloatState() {
+    std::fegetenv(&saved_);
+    std::fesetenv(FE_DFL_ENV);
+  }
+  ~FloatState() { std::fesetenv(&saved_); }
+#endif
   FloatState(const FloatState &) = delete;
   FloatState &operator=(const FloatState &) = delete;
 
 private:
+#if defined(__x86_64__)
   unsigned saved_;
+#elif defined(__aarch64__)
+  uint64_t saved_, flags_;
+#else
+  std::fenv_t saved_;
+#endif
 };
 
-} // namespace nvfp4::gemm
-#endif
+} // namespace nvfp4

@@ -6,7 +6,6 @@
 #include "nvfp4/emulator/gemm/element_reader.hpp"
 #include "nvfp4/emulator/gemm/engine.hpp"
 #include "nvfp4/emulator/gemm/fdpa_conditions.hpp"
-#include "nvfp4/emulator/cpu/float_state.hpp"
 
 #include <algorithm>
 #include <cstring>
@@ -14,8 +13,6 @@
 
 namespace nvfp4::gemm {
 namespace {
-
-#if defined(__x86_64__)
 
 constexpr int64_t kChunk = 256; ///< K of one packed block
 constexpr int64_t kRows = 256, kCols = 64;
@@ -141,22 +138,26 @@ bool covered(const UnitRule &rule) {
          kChunk % rule.k == 0;
 }
 
-#endif
-
 } // namespace
 
+const FdpaKernels *fdpa_kernels(Isa isa) {
+  switch (isa) {
+  case Isa::avx512: return fdpa_avx512();
+  case Isa::avx2: return fdpa_avx2();
+  case Isa::neon:
+  case Isa::neon_dot: return fdpa_neon();
+  case Isa::scalar: break;
+  }
+  return nullptr;
+}
+
 bool run_fdpa(const Job &job, Isa isa, Sink sink) {
-#if defined(__x86_64__)
-  const FdpaKernels *kernels = isa == Isa::avx512 ? fdpa_avx512() : isa == Isa::avx2 ? fdpa_avx2() : nullptr;
+  const FdpaKernels *kernels = fdpa_kernels(isa);
   if (kernels == nullptr || !covered(*job.rule) || job.a->padded_k == 0 || job.a->padded_k > kMaxK)
     return false;
   const std::vector<Task> tasks = cut(job, kRows, kCols, kernels->mr);
   run_tasks<Block>(job, *kernels, sink, tasks);
   return true;
-#else
-  (void)job, (void)isa, (void)sink;
-  return false;
-#endif
 }
 
 } // namespace nvfp4::gemm

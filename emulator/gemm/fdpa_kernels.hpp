@@ -3,6 +3,8 @@
 // function. Plain data only, so that files compiled for wider instruction sets share no inline code with the
 // others.
 #pragma once
+#include "nvfp4/emulator/cpu/isa.hpp"
+
 #include <cstddef>
 #include <cstdint>
 
@@ -42,5 +44,9 @@ struct FdpaKernels {
 /// Null when not compiled in.
 const FdpaKernels *fdpa_avx512();
 const FdpaKernels *fdpa_avx2();
+const FdpaKernels *fdpa_neon();
+
+/// The kernels of an instruction set; null for the definition alone.
+const FdpaKernels *fdpa_kernels(Isa isa);
 
 } // namespace nvfp4::gemm

@@ -2,7 +2,6 @@
 // The FP4 engine: packs cache blocks and chooses for every tile the cheapest kernel whose conditions hold,
 // the definition where none does. The conditions are stated here and proven in README.md.
 #include "nvfp4/emulator/gemm/engine.hpp"
-#include "nvfp4/emulator/cpu/float_state.hpp"
 #include "nvfp4/emulator/gemm/fp4_kernels.hpp"
 #include "nvfp4/emulator/tensorcore/gst_fdpa.hpp"
 
@@ -13,8 +12,6 @@
 
 namespace nvfp4::gemm {
 namespace {
-
-#if defined(__x86_64__)
 
 /// Nothing is cut by alignment while the exponents of all groups of an output, the accumulators' included,
 /// span at most 27: 35 fraction bits less the 8 fraction bits of a scaled group.
@@ -204,18 +201,22 @@ struct Block {
   }
 };
 
-const Fp4Kernels *kernels_of(Isa isa) {
-  return isa == Isa::avx512 ? fp4_avx512() : isa == Isa::avx2 ? fp4_avx2() : nullptr;
-}
-
-#endif
-
 } // namespace
 
+const Fp4Kernels *fp4_kernels(Isa isa) {
+  switch (isa) {
+  case Isa::avx512: return fp4_avx512();
+  case Isa::avx2: return fp4_avx2();
+  case Isa::neon: return fp4_neon();
+  case Isa::neon_dot: return fp4_neon_dot();
+  case Isa::scalar: break;
+  }
+  return nullptr;
+}
+
 bool run_fp4(const Job &job, Isa isa, Sink sink) {
-#if defined(__x86_64__)
   const UnitRule &rule = *job.rule;
-  const Fp4Kernels *kernels = kernels_of(isa);
+  const Fp4Kernels *kernels = fp4_kernels(isa);
   if (kernels == nullptr || rule.family != Family::gst_fdpa || rule.output != Output::rz_f32 ||
       rule.k != 64 || rule.fraction_bits != kSpan + 8 || rule.floor > kLowest ||
       (rule.scale_block != 16 && rule.scale_block != 32))
@@ -233,10 +234,6 @@ bool run_fp4(const Job &job, Isa isa, Sink sink) {
   const std::vector<Task> tasks = cut(job, 2048, cols, kernels->mr);
   run_tasks<Block>(job, *kernels, sink, tasks);
   return true;
-#else
-  (void)job, (void)isa, (void)sink;
-  return false;
-#endif
 }
 
 } // namespace nvfp4::gemm

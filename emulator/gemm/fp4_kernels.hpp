@@ -2,6 +2,8 @@
 // The contract between the FP4 engine and its kernels for one instruction set: panel layouts and functions.
 // Plain data only, so that files compiled for wider instruction sets share no inline code with the others.
 #pragma once
+#include "nvfp4/emulator/cpu/isa.hpp"
+
 #include <cstddef>
 #include <cstdint>
 
@@ -12,9 +14,9 @@ namespace nvfp4::gemm {
 ///
 /// An A panel holds mr rows, unit after unit: codes as signed bytes, twice their value (mr x unit bytes); the
 /// start of the integer sums (mr x 4 bytes); the scales as FP32, divided by 4 because both operands are
-/// doubled (mr x 4). A B tile holds nr columns, unit after unit: codes as unsigned bytes, twice their value +
-/// 12, in the kernel's order (nr x unit bytes); scales as FP32 (nr x 4). A NaN scale is packed as 0; the
-/// engine overwrites its outputs.
+/// doubled (mr x 4). A B tile holds nr columns, unit after unit: codes as bytes, twice their value and, where
+/// the instruction set wants them unsigned, + 12, in the kernel's order (nr x unit bytes); scales as FP32 (nr
+/// x 4). A NaN scale is packed as 0; the engine overwrites its outputs.
 struct Fp4Kernels {
   int mr, nr;
 
@@ -40,5 +42,10 @@ struct Fp4Kernels {
 /// Null when not compiled in.
 const Fp4Kernels *fp4_avx512();
 const Fp4Kernels *fp4_avx2();
+const Fp4Kernels *fp4_neon();
+const Fp4Kernels *fp4_neon_dot();
+
+/// The kernels of an instruction set; null for the definition alone.
+const Fp4Kernels *fp4_kernels(Isa isa);
 
 } // namespace nvfp4::gemm

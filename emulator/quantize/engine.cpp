@@ -18,17 +18,13 @@ constexpr int64_t kChunk = 16384;          // floats that one step of the maximu
 constexpr int64_t kPanelsPerItem = 64;     // 64 kB of input for blocks of 16
 constexpr int64_t kWorthAThread = 1 << 15; // elements
 
-#if defined(__x86_64__)
-using Environment = gemm::FloatState;
-#else
-struct Environment {};
-#endif
-
 const Kernels *choose_kernels() {
   switch (choose_isa()) {
   case Isa::avx512: return kernels_avx512();
   case Isa::avx2: return kernels_avx2();
-  case Isa::scalar: break;
+  case Isa::scalar:
+  case Isa::neon:
+  case Isa::neon_dot: break;
   }
   return nullptr;
 }
@@ -111,7 +107,7 @@ Amax Engine::maximum() const {
     const int64_t items = walk.lines() * walk.length();
 #pragma omp parallel num_threads(threads_)
     {
-      const Environment environment{};
+      const FloatState state;
       Amax mine;
       Panel panel;
 #pragma omp for schedule(static) nowait
@@ -152,7 +148,7 @@ void Engine::run(const GlobalScale &global, BlockScaled &out) const {
   const Level shared = level(global);
 #pragma omp parallel num_threads(threads_)
   {
-    const Environment environment{};
+    const FloatState state;
     Panel panel;
 #pragma omp for schedule(static)
     for (int64_t item = 0; item < items; ++item) {

@@ -34,12 +34,12 @@ void release_host(void *memory) noexcept { std::free(memory); }
 
 std::unique_ptr<Backend<float>> make_cpu_backend(int threads) {
   const int n = thread_count(threads);
+  const Isa isa = choose_isa();
 #if defined(__x86_64__)
-  switch (choose_isa()) {
-  case Isa::avx512: return std::unique_ptr<Backend<float>>(new_avx512_backend(n));
-  case Isa::avx2: return std::unique_ptr<Backend<float>>(new_avx2_backend(n));
-  case Isa::scalar: break;
-  }
+  if (isa == Isa::avx512) return std::unique_ptr<Backend<float>>(new_avx512_backend(n));
+  if (isa == Isa::avx2) return std::unique_ptr<Backend<float>>(new_avx2_backend(n));
+#else
+  (void)isa; // the baseline is compiled for vector instructions that every CPU has
 #endif
   return make_baseline_backend(n);
 }

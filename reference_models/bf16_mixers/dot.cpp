@@ -24,13 +24,7 @@ const UnitRule &rule() {
 }
 
 /// Null: the definition alone.
-const gemm::FdpaKernels *kernels() {
-  switch (choose_isa()) {
-  case Isa::avx512: return gemm::fdpa_avx512();
-  case Isa::avx2: return gemm::fdpa_avx2();
-  default: return nullptr;
-  }
-}
+const gemm::FdpaKernels *kernels() { return gemm::fdpa_kernels(choose_isa()); }
 
 using gemm::merge, gemm::vouched;
 
@@ -109,8 +103,7 @@ void accumulate(const DotOperand &a, const DotOperand &b, float *d, int64_t stri
       for (int64_t j = 0; j < b.rows_; ++j) d[i * stride + j] = define(i, j, d[i * stride + j]);
     return;
   }
-#if defined(__x86_64__)
-  const gemm::FloatState state;
+  const FloatState state;
   const gemm::FdpaStep step{kLink, rule().fraction_bits, false, false};
   const int mr = with->mr, nr = with->nr;
   const int64_t steps = a.k_ / kLink;
@@ -144,7 +137,6 @@ void accumulate(const DotOperand &a, const DotOperand &b, float *d, int64_t stri
           d[(i + r) * stride + j + c] = fast ? out[size_t(r * nr + c)] : define(i + r, j + c, start);
         }
     }
-#endif
 }
 
 } // namespace nvfp4::models::tensorcore

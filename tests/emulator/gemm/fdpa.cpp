@@ -122,7 +122,7 @@ TEST_CASE("BF16 products cross blocks of rows, columns and K", "[gemm][fdpa]") {
   const Matrix b = random_matrix(unit.rule, FormatId::bf16, 131, 530, Elements::lognormal4, random);
   const std::vector<uint64_t> want = accumulate(unit, a, b, Isa::scalar);
   for (const int threads : {1, 2, 3})
-    for (const Isa isa : {Isa::avx2, Isa::avx512})
+    for (const Isa isa : kVectorIsas)
       if (supported(isa))
         CHECK(first_difference(accumulate(unit, a, b, isa, Accumulation::mmasim, threads), want, b.rows) ==
               "");

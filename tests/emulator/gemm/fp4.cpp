@@ -84,14 +84,14 @@ TEST_CASE("FP4 products do not depend on threads or tiling", "[gemm][fp4]") {
   const Matrix b = random_matrix(nvfp4_unit().rule, 157, 333, Scales::gaussian, random);
   const std::vector<uint64_t> want = accumulate(nvfp4_unit(), a, b, Isa::scalar);
   for (const int threads : {1, 2, 3})
-    for (const Isa isa : {Isa::avx2, Isa::avx512})
+    for (const Isa isa : kVectorIsas)
       if (supported(isa))
         CHECK(first_difference(accumulate(nvfp4_unit(), a, b, isa, Accumulation::mmasim, threads), want,
                                b.rows) == "");
 }
 
 TEST_CASE("an empty K gives zeros, empty outputs give nothing", "[gemm][fp4]") {
-  for (const Isa isa : {Isa::scalar, Isa::avx2, Isa::avx512}) {
+  for (const Isa isa : kIsas) {
     if (!supported(isa)) continue;
     CHECK(accumulate(nvfp4_unit(), {3, 0, {}, {}}, {2, 0, {}, {}}, isa) == std::vector<uint64_t>(6, 0));
     CHECK(accumulate(nvfp4_unit(), {0, 0, {}, {}}, {2, 0, {}, {}}, isa).empty());

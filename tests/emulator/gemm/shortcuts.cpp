@@ -53,9 +53,10 @@ TEST_CASE("truncating to 53 bits and then to 24 is one truncation", "[gemm][shor
 }
 
 TEST_CASE("the FP32 kernel knows whether its sums were exact", "[gemm][shortcut]") {
-  for (const Isa isa : {Isa::avx2, Isa::avx512}) {
-    const gemm::Fp4Kernels *k = isa == Isa::avx2 ? gemm::fp4_avx2() : gemm::fp4_avx512();
-    if (!supported(isa) || k == nullptr) continue;
+  for (const Isa isa : kVectorIsas) {
+    if (!supported(isa)) continue;
+    const gemm::Fp4Kernels *k = gemm::fp4_kernels(isa);
+    REQUIRE(k != nullptr);
     // row 0, column 0: one product of 1/4 a group; scales 1, 1, 1 and 2^-s. The sum needs 1 + s bits and
     // some.
     float table[256] = {};
@@ -109,7 +110,7 @@ TEST_CASE("the epilogue over tiles equals the epilogue of one output", "[gemm][e
   std::vector<uint8_t> c_bytes(4 * c.size());
   std::memcpy(c_bytes.data(), c.data(), c_bytes.size());
   const std::vector<uint64_t> acc = accumulate(unit, a, b, Isa::scalar);
-  for (const Isa isa : {Isa::scalar, Isa::avx2, Isa::avx512}) {
+  for (const Isa isa : kIsas) {
     if (!supported(isa)) continue;
     const UseIsa use(isa);
     for (const FormatId out : {FormatId::f32, FormatId::bf16, FormatId::f16})
@@ -134,7 +135,7 @@ TEST_CASE("the epilogue over tiles equals the epilogue of one output", "[gemm][e
 }
 
 TEST_CASE("NVFP4_ISA chooses, and names what is wrong", "[gemm][isa]") {
-  for (const Isa isa : {Isa::scalar, Isa::avx2, Isa::avx512}) {
+  for (const Isa isa : kIsas) {
     const UseIsa use(isa);
     if (supported(isa))
       CHECK(choose_isa() == isa);
@@ -147,7 +148,17 @@ TEST_CASE("NVFP4_ISA chooses, and names what is wrong", "[gemm][isa]") {
   CHECK(supported(choose_isa()));
 }
 
+#if defined(__x86_64__) || defined(__aarch64__)
 #if defined(__x86_64__)
+constexpr unsigned kHostile = 0xDFC0, kModes = 0xFFC0; // upward, FTZ and DAZ
+unsigned float_control() { return _mm_getcsr(); }
+void set_float_control(unsigned to) { _mm_setcsr(to); }
+#else
+constexpr unsigned kHostile = 0x1400000, kModes = 0x1C00000; // upward, FZ
+unsigned float_control() { return unsigned(__builtin_aarch64_get_fpcr()); }
+void set_float_control(unsigned to) { __builtin_aarch64_set_fpcr(to); }
+#endif
+
 TEST_CASE("the caller's rounding mode and flushing change nothing and are given back", "[gemm][shortcut]") {
   const Unit &unit = find_unit("sm_90:wgmma.k16.f32.bf16");
   Random random{23};
@@ -158,15 +169,15 @@ TEST_CASE("the caller's rounding mode and flushing change nothing and are given 
       std::memcpy(&x->codes[i], &w, 2);
     }
   const std::vector<uint64_t> want = accumulate(unit, a, b, Isa::scalar);
-  const unsigned before = _mm_getcsr();
-  for (const Isa isa : {Isa::avx2, Isa::avx512}) {
+  const unsigned before = float_control();
+  for (const Isa isa : kVectorIsas) {
     if (!supported(isa)) continue;
-    _mm_setcsr(0xDFC0); // upward, FTZ and DAZ
+    set_float_control(kHostile);
     const std::vector<uint64_t> got = accumulate(unit, a, b, isa, Accumulation::mmasim, 1);
-    const unsigned after = _mm_getcsr();
-    _mm_setcsr(before);
+    const unsigned after = float_control();
+    set_float_control(before);
     CHECK(first_difference(got, want, b.rows) == "");
-    CHECK((after & 0xFFC0) == 0xDFC0);
+    CHECK((after & kModes) == kHostile);
   }
 }
 #endif

@@ -78,7 +78,7 @@ inline std::string first_difference(const std::vector<uint64_t> &got, const std:
 inline void check_product(const Unit &unit, const Matrix &a, const Matrix &b, const std::string &what,
                           Accumulation accumulation = Accumulation::mmasim, int threads = 2) {
   const std::vector<uint64_t> want = accumulate(unit, a, b, Isa::scalar, accumulation);
-  for (const Isa isa : {Isa::avx2, Isa::avx512}) {
+  for (const Isa isa : kVectorIsas) {
     if (!supported(isa)) continue;
     INFO(unit.name() << " " << to_string(isa) << " " << to_string(accumulation) << " " << what << " ["
                      << a.rows << ", " << b.rows << ", " << a.k << "]");

@@ -102,7 +102,7 @@ void check_equal(const BlockScaled &want, const BlockScaled &got) {
 
 std::vector<Isa> vector_isas() {
   std::vector<Isa> isas;
-  for (const Isa isa : {Isa::avx2, Isa::avx512})
+  for (const Isa isa : kVectorIsas)
     if (supported(isa)) isas.push_back(isa);
   return isas;
 }

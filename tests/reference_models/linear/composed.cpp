@@ -120,7 +120,7 @@ TEST_CASE("the bits of a layer do not depend on threads or instruction set", "[l
     expected = digest(1);
     CHECK(digest(2) == expected);
     CHECK(digest(3) == expected);
-    for (const Isa isa : {Isa::scalar, Isa::avx2, Isa::avx512}) {
+    for (const Isa isa : kIsas) {
       if (!supported(isa)) continue;
       CAPTURE(to_string(isa));
       const Environment environment("NVFP4_ISA", to_string(isa));

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+// The vector type of AVX2 with FMA. README.md says what every vector type has. Only for files compiled for
+// AVX2; everything is private to the file that includes it.
+#pragma once
+#include <cstdint>
+#include <immintrin.h>
+
+namespace nvfp4::simd {
+namespace {
+
+struct Avx2 {
+  static constexpr int lanes = 8;
+  static constexpr int held = 8; ///< vectors that an inner loop can keep in registers beside what it works on
+  using F = __m256;              ///< 8 x FP32
+  using I = __m256i;             ///< 8 x int32, 16 x int16 or 32 x int8
+  using D = __m256d;             ///< 4 x FP64: one half of an F
+  using L = __m256i;             ///< 4 x int64: one half of an I
+  using Mask = __m256i;          ///< all ones or zero
+  using Bytes = __m128i;         ///< 16 x int8
+
+  static F load(const float *x) { return _mm256_loadu_ps(x); }
+  static F load_f(const uint8_t *at) { return as_float(load_i(at)); }
+  static I load_i(const uint8_t *at) { return _mm256_loadu_si256(reinterpret_cast<const __m256i *>(at)); }
+  static D load(const double *x) { return _mm256_loadu_pd(x); }
+  static void store(float *to, F x) { _mm256_storeu_ps(to, x); }
+  static void store(double *to, D x) { _mm256_storeu_pd(to, x); }
+  static F spread_f(const uint8_t *at) { return as_float(spread_i(at)); }
+  static I spread_i(const uint8_t *at) {
+    int32_t x;
+    __builtin_memcpy(&x, at, 4);
+    return _mm256_set1_epi32(x);
+  }
+  static F broadcast(float x) { return _mm256_set1_ps(x); }
+  static I broadcast(int x) { return _mm256_set1_epi32(x); }
+  static D broadcast(double x) { return _mm256_set1_pd(x); }
+  static F as_float(I x) { return _mm256_castsi256_ps(x); }
+  static I as_int(F x) { return _mm256_castps_si256(x); }
+
+  static F add(F a, F b) { return _mm256_add_ps(a, b); }
+  static F mul(F a, F b) { return _mm256_mul_ps(a, b); }
+  static F fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
+  static F magnitude(F x) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x); }
+  /// The larger of two magnitudes; the first has no sign.
+  static F max_magnitude(F a, F b) { return _mm256_max_ps(a, magnitude(b)); }
+  static D add(D a, D b) { return _mm256_add_pd(a, b); }
+  static D mul(D a, D b) { return _mm256_mul_pd(a, b); }
+
+  static I add(I a, I b) { return _mm256_add_epi32(a, b); }
+  static I sub(I a, I b) { return _mm256_sub_epi32(a, b); }
+  static I max(I a, I b) { return _mm256_max_epi32(a, b); }
+  static I min(I a, I b) { return _mm256_min_epi32(a, b); }
+  static I add16(I a, I b) { return _mm256_add_epi16(a, b); }
+  static I max16(I a, I b) { return _mm256_max_epi16(a, b); }
+  static I bit_and(I a, I b) { return _mm256_and_si256(a, b); }
+  static I bit_or(I a, I b) { return _mm256_or_si256(a, b); }
+  static I bit_xor(I a, I b) { return _mm256_xor_si256(a, b); }
+  template <int n> static I shift_left(I x) { return _mm256_slli_epi32(x, n); }
+  template <int n> static I shift_right(I x) { return _mm256_srli_epi32(x, n); }
+  template <int n> static I shift_right_signed(I x) { return _mm256_srai_epi32(x, n); }
+
+  static Mask nonzero(I x) {
+    return _mm256_xor_si256(_mm256_cmpeq_epi32(x, _mm256_setzero_si256()), _mm256_set1_epi32(-1));
+  }
+  static Mask nonzero(F x) { return as_int(_mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_NEQ_OQ)); }
+  static Mask both(Mask a, Mask b) { return _mm256_and_si256(a, b); }
+  static I where(Mask m, I a, I b) { return _mm256_blendv_epi8(b, a, m); }
+  static bool any_negative(I x) { return _mm256_movemask_ps(as_float(x)) != 0; }
+
+  static F to_float(I x) { return _mm256_cvtepi32_ps(x); }
+  static I to_int_truncated(F x) { return _mm256_cvttps_epi32(x); }
+  static D widen_low(F x) { return _mm256_cvtps_pd(_mm256_castps256_ps128(x)); }
+  static D widen_high(F x) { return _mm256_cvtps_pd(_mm256_extractf128_ps(x, 1)); }
+  static D widen_low(I x) { return _mm256_cvtepi32_pd(_mm256_castsi256_si128(x)); }
+  static D widen_high(I x) { return _mm256_cvtepi32_pd(_mm256_extracti128_si256(x, 1)); }
+  static L extend_low(I x) { return _mm256_cvtepi32_epi64(_mm256_castsi256_si128(x)); }
+  static L extend_high(I x) { return _mm256_cvtepi32_epi64(_mm256_extracti128_si256(x, 1)); }
+  /// 2^(e + n) and 2^(n - e), the exponents of normal numbers.
+  static D power(L e, int n) { return power_of(_mm256_add_epi64(e, _mm256_set1_epi64x(1023 + n))); }
+  static D power_negated(L e, int n) { return power_of(_mm256_sub_epi64(_mm256_set1_epi64x(1023 + n), e)); }
+  /// Cut to a whole number; raises no flag.
+  static D whole(D x) { return _mm256_round_pd(x, _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC); }
+
+  // These truncate between toward_zero() and nearest() only; they raise flags.
+  static constexpr bool kEmbeddedRounding = false;
+  static F add_truncated(F a, F b) { return add(a, b); }
+  static D add_truncated(D a, D b) { return add(a, b); }
+  static F to_float_truncated(I x) { return to_float(x); }
+  static F narrow_truncated(D low, D high) {
+    return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm256_cvtpd_ps(low)), _mm256_cvtpd_ps(high), 1);
+  }
+  static void nearest() { _mm_setcsr(0x1F80); }
+  static void toward_zero() { _mm_setcsr(0x7F80); }
+  static bool inexact() { return (_mm_getcsr() & 0x20) != 0; }
+
+  // vpmaddubsw: unsigned bytes times signed bytes, pairs summed in 16 bits, which must hold the whole sum.
+  static constexpr int kByteOffset = 12;
+  using Dot = I;
+  static Dot dot_start(const uint8_t *at) { return spread_i(at); }
+  static Dot dot_zero() { return _mm256_setzero_si256(); }
+  static void dot(Dot &sum, I b, I a) { sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(b, a)); }
+  static Dot dot_sub(Dot a, Dot b) { return _mm256_sub_epi16(a, b); }
+  static I total(Dot x) { return _mm256_madd_epi16(x, _mm256_set1_epi16(1)); }
+  static Bytes dot_start_add(Bytes sum, Bytes x) {
+    return _mm_sub_epi16(sum, _mm_maddubs_epi16(_mm_set1_epi8(kByteOffset), x));
+  }
+  /// Two 16-bit starts: one for K % 4 in {0, 1}, one for {2, 3}.
+  static int32_t dot_start_word(Bytes sum) {
+    sum = _mm_add_epi16(sum, _mm_srli_si128(sum, 8));
+    return _mm_cvtsi128_si32(_mm_add_epi16(sum, _mm_srli_si128(sum, 4)));
+  }
+  static I spread_byte(int x) { return _mm256_set1_epi8(char(x)); }
+  static I magnitude8(I x) { return _mm256_abs_epi8(x); }
+  static I one_where_differs8(I x, int from) {
+    return _mm256_andnot_si256(_mm256_cmpeq_epi8(x, spread_byte(from)), _mm256_set1_epi8(1));
+  }
+
+  static Bytes lookup_nibbles(const int8_t (&table)[16], const uint8_t *nibbles) {
+    const Bytes pairs = _mm_loadl_epi64(reinterpret_cast<const __m128i *>(nibbles));
+    const Bytes low = _mm_and_si128(pairs, _mm_set1_epi8(15));
+    const Bytes high = _mm_and_si128(_mm_srli_epi16(pairs, 4), _mm_set1_epi8(15));
+    return _mm_shuffle_epi8(_mm_loadu_si128(reinterpret_cast<const __m128i *>(table)),
+                            _mm_unpacklo_epi8(low, high));
+  }
+  static Bytes zero_bytes() { return _mm_setzero_si128(); }
+  static Bytes add8(Bytes x, int y) { return _mm_add_epi8(x, _mm_set1_epi8(char(y))); }
+  static void store(uint8_t *to, Bytes x) { _mm_storeu_si128(reinterpret_cast<__m128i *>(to), x); }
+  template <int n> static int32_t word(Bytes x) { return _mm_extract_epi32(x, n); }
+
+private:
+  static D power_of(L field) { return _mm256_castsi256_pd(_mm256_slli_epi64(field, 52)); }
+};
+
+} // namespace
+} // namespace nvfp4::simd
