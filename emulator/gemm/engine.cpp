@@ -9,7 +9,7 @@
 namespace nvfp4::gemm {
 
 std::vector<Task> cut(const Job &job, int64_t rows, int64_t cols, int64_t row_step) {
-  const int64_t m = job.rows, n = job.b->rows;
+  const int64_t m = job.rows, n = job.cols;
   const int threads = job.threads;
   const auto up = [](int64_t x, int64_t to) { return (x + to - 1) / to; };
   const int64_t across = std::max<int64_t>(up(n, cols), 1);
@@ -21,13 +21,14 @@ std::vector<Task> cut(const Job &job, int64_t rows, int64_t cols, int64_t row_st
   std::vector<Task> tasks;
   for (int64_t j = 0; j < n; j += cols)
     for (int64_t i = 0; i < m; i += rows)
-      tasks.push_back({job.first + i, std::min(rows, m - i), j, std::min(cols, n - j)});
+      tasks.push_back({job.first + i, std::min(rows, m - i), job.first_col + j, std::min(cols, n - j)});
   return tasks;
 }
 
 uint32_t reference_output(const Job &job, int64_t i, int64_t j) {
   const DotOperands op{job.a->row(i), job.b->row(j), job.a->row_scales(i), job.b->row_scales(j)};
-  return uint32_t(dot(*job.rule, op, job.a->padded_k, 0, job.accumulation));
+  if (job.by_definition != nullptr) job.by_definition->fetch_add(1, std::memory_order_relaxed);
+  return uint32_t(dot(*job.rule, op, job.a->padded_k, job.start_word(i, j), job.accumulation));
 }
 
 } // namespace nvfp4::gemm

@@ -2,38 +2,47 @@
 // What the GEMM engines share: the job, where finished outputs go, and the entry of each engine. Internal.
 #pragma once
 #include "nvfp4/emulator/cpu/float_state.hpp"
-#include "nvfp4/emulator/gemm/gemm.hpp"
 #include "nvfp4/emulator/cpu/isa.hpp"
+#include "nvfp4/emulator/gemm/gemm.hpp"
 
 #include <atomic>
+#include <memory>
 #include <omp.h>
 
 namespace nvfp4::gemm {
 
 using Sink = AccumulatorSink;
 
-/// One product: D(i, j) = the chain of instructions over a's row i and b's row j, from +0, for `rows` rows of
-/// a from `first` on.
+/// One product: D(i, j) = the chain of instructions over a's row i and b's row j, for `rows` rows of a from
+/// `first` on and `cols` rows of b from `first_col` on.
 struct Job {
   const UnitRule *rule;
   Accumulation accumulation;
-  const PackedOperand *a, *b;
+  const GemmOperand *a, *b;
   int threads;
-  void (*progress)(double); ///< may be null; called from one thread
+  const std::function<void(double)> *progress; ///< may be null; called from one thread
   int64_t first, rows;
+  int64_t first_col, cols;
+  CodeView start = {};                           ///< (rows of a, cols) accumulator words, or no data: from +0
+  std::atomic<int64_t> *by_definition = nullptr; ///< counts reference_output() where given
+
+  /// The word that output (i, j)'s chain continues.
+  [[nodiscard]] uint64_t start_word(int64_t i, int64_t j) const {
+    return start.data == nullptr ? 0 : start[i * cols + j - first_col];
+  }
 };
 
 /// Counts finished pieces of work and reports them from the first thread.
 class Progress {
 public:
-  Progress(void (*report)(double), int64_t total) : report_(report), total_(total) {}
+  Progress(const std::function<void(double)> *report, int64_t total) : report_(report), total_(total) {}
   void finished(int thread) {
     const int64_t n = ++done_;
-    if (report_ != nullptr && thread == 0) report_(double(n) / double(total_));
+    if (report_ != nullptr && *report_ && thread == 0) (*report_)(double(n) / double(total_));
   }
 
 private:
-  void (*report_)(double);
+  const std::function<void(double)> *report_;
   int64_t total_;
   std::atomic<int64_t> done_{0};
 };
@@ -64,7 +73,8 @@ struct Task {
 /// The definition: dot() of one output. For what the vector kernels cannot prove.
 [[nodiscard]] uint32_t reference_output(const Job &job, int64_t i, int64_t j);
 
-/// FP4 units (gst_fdpa); false when the unit or the instruction set is not covered.
+/// FP4 units (gst_fdpa); false when the unit, the instruction set or a start is not covered: the kernels
+/// start at +0.
 [[nodiscard]] bool run_fp4(const Job &job, Isa isa, Sink sink);
 
 /// Units with FP32 words as accumulator and F at most 25 (fdpa, st_fdpa); false when not covered.

@@ -19,6 +19,13 @@ inline constexpr int kHighest = 80;
   return x.empty() || y.empty() || (x.min + y.min >= kAlignmentFloor && x.max + y.max <= kHighest);
 }
 
+/// The same for the accumulator that a chain continues: the kernels never align below 2^(kAlignmentFloor -
+/// F), so what is smaller than a normal sum there, or near overflow, is left to the definition.
+[[nodiscard]] inline bool start_vouched(uint32_t start) {
+  const uint32_t magnitude = start & 0x7FFFFFFF;
+  return magnitude == 0 || (magnitude >= uint32_t(127 - 100) << 23 && magnitude < uint32_t(127 + 100) << 23);
+}
+
 inline void merge(RowRange &into, const RowRange &r) {
   into.min = std::min(into.min, r.min);
   into.max = std::max(into.max, r.max);

@@ -2,10 +2,12 @@
 // The FDPA engine: packs cache blocks along K, runs the kernels over tiles, and sends outputs with NaN, Inf
 // or exponents near the ends of FP32 to the definition. The conditions are stated here and proven in
 // README.md.
+#include "nvfp4/emulator/cpu/float_state.hpp"
 #include "nvfp4/emulator/formats/codec.hpp"
 #include "nvfp4/emulator/gemm/element_reader.hpp"
 #include "nvfp4/emulator/gemm/engine.hpp"
 #include "nvfp4/emulator/gemm/fdpa_conditions.hpp"
+#include "nvfp4/emulator/gemm/fdpa_panel.hpp"
 
 #include <algorithm>
 #include <cstring>
@@ -25,60 +27,45 @@ struct Block {
   FdpaStep step;
   std::vector<float> values;
   std::vector<int16_t> exponents;
+  std::vector<int32_t> scales; // one a step
   std::vector<uint8_t> a_panel;
   Buffer<uint8_t> b_tiles;
   Buffer<float> acc;                // (row panels, tiles, mr, nr)
-  std::vector<float> start, result; // (mr, nr): +0, and a tile on its way
+  std::vector<float> start, result; // (mr, nr): where chains start, and a tile on its way
 
   Block(const Job &j, const FdpaKernels &k, Sink s)
       : job(j), kernels(k),
         sink(s), step{j.rule->link, j.rule->fraction_bits, j.rule->family == Family::st_fdpa,
                       j.rule->output == Output::rz_e8m13},
         values(size_t(kChunk)), exponents(size_t(kChunk)),
+        scales(step.scaled ? size_t(kChunk / step.link) : 0),
         a_panel(size_t(kChunk / step.link) * FdpaKernels::step_bytes(k.mr, step)), start(size_t(k.mr * k.nr)),
         result(start.size()) {}
 
-  /// Decodes elements [k, k + n) of a row into values and exponents.
-  void read(const PackedOperand &p, int64_t row, int64_t k, int64_t n) {
+  /// Elements [k, k + n) of a row, decoded.
+  FdpaLine read(const GemmOperand &p, int64_t row, int64_t k, int64_t n) {
     read_elements(p.format, p.row(row), k, n, values.data(), exponents.data());
+    for (int64_t i = 0; step.scaled && i < n; i += step.link)
+      scales[size_t(i / step.link)] = scale_exponent(p, row, k + i);
+    return {values.data(), exponents.data(), scales.data(), size_t(n)};
   }
 
   /// The scale exponent of one step, 0 for NaN: such outputs are replaced.
-  [[nodiscard]] int32_t scale_exponent(const PackedOperand &p, int64_t row, int64_t k) const {
+  [[nodiscard]] int32_t scale_exponent(const GemmOperand &p, int64_t row, int64_t k) const {
     const Decoded d = decode(format(job.rule->scale), p.row_scales(row)[k / job.rule->scale_block]);
     return d.cls == Class::nan ? 0 : d.exponent;
   }
 
-  void pack_a(int64_t row, int index, int64_t k, int64_t n) {
-    read(*job.a, row, k, n);
-    const size_t link = size_t(step.link), mr = size_t(kernels.mr), r = size_t(index);
-    uint8_t *at = a_panel.data();
-    for (size_t i = 0; i < size_t(n); i += link, at += FdpaKernels::step_bytes(kernels.mr, step)) {
-      std::memcpy(at + 4 * link * r, &values[i], 4 * link);
-      std::memcpy(at + 4 * link * mr + 2 * link * r, &exponents[i], 2 * link);
-      if (!step.scaled) continue;
-      const int32_t s = scale_exponent(*job.a, row, k + int64_t(i));
-      std::memcpy(at + 6 * link * mr + 4 * r, &s, 4);
-    }
-  }
-
-  void pack_b(uint8_t *at, int64_t row, int index, int64_t k, int64_t n) {
-    read(*job.b, row, k, n);
-    const size_t link = size_t(step.link), nr = size_t(kernels.nr), c = size_t(index);
-    for (size_t i = 0; i < size_t(n); i += link, at += FdpaKernels::step_bytes(kernels.nr, step)) {
-      for (size_t l = 0; l < link; ++l) std::memcpy(at + 4 * (l * nr + c), &values[i + l], 4);
-      for (size_t l = 0; l < link; l += 2)
-        std::memcpy(at + 4 * link * nr + 2 * l * nr + 4 * c, &exponents[i + l], 4);
-      if (!step.scaled) continue;
-      const int32_t s = scale_exponent(*job.b, row, k + int64_t(i));
-      std::memcpy(at + 6 * link * nr + 4 * c, &s, 4);
-    }
+  /// Whether the kernels give the bits of output (i, j).
+  [[nodiscard]] bool sure(int64_t i, int64_t j) const {
+    return vouched(job.a->ranges[size_t(i)], job.b->ranges[size_t(j)]) &&
+           start_vouched(uint32_t(job.start_word(i, j)));
   }
 
   void repair(float *tile, int64_t i, int64_t j, int64_t rows, int64_t cols) const {
     for (int64_t r = 0; r < rows; ++r)
       for (int64_t c = 0; c < cols; ++c)
-        if (!vouched(job.a->ranges[size_t(i + r)], job.b->ranges[size_t(j + c)]))
+        if (!sure(i + r, j + c))
           tile[r * kernels.nr + c] = bit_cast<float>(reference_output(job, i + r, j + c));
   }
 
@@ -93,14 +80,17 @@ struct Block {
       uint8_t *const packed = b_tiles.reserve(size_t(tiles) * tile_bytes);
       if (t.cols % nr != 0) std::memset(packed + size_t(tiles - 1) * tile_bytes, 0, tile_bytes);
       for (int64_t c = 0; c < t.cols; ++c)
-        pack_b(packed + size_t(c / nr) * tile_bytes, t.col + c, int(c % nr), k, n);
+        pack_column(packed + size_t(c / nr) * tile_bytes, step, nr, int(c % nr),
+                    read(*job.b, t.col + c, k, n));
       for (int64_t p = 0; p < panels; ++p) {
         const int64_t rows = std::min<int64_t>(mr, t.rows - p * mr);
         if (rows < mr) std::fill(a_panel.begin(), a_panel.end(), uint8_t{0});
-        for (int64_t r = 0; r < rows; ++r) pack_a(t.row + p * mr + r, int(r), k, n);
+        for (int64_t r = 0; r < rows; ++r)
+          pack_row(a_panel.data(), step, mr, int(r), read(*job.a, t.row + p * mr + r, k, n));
         for (int64_t tile = 0; tile < tiles; ++tile) {
           float *state = acc.data() + size_t(p * tiles + tile) * tile_size;
           const uint8_t *b = packed + size_t(tile) * tile_bytes;
+          if (k == 0 && job.start.data != nullptr) read_start(t, p, tile);
           // `in` must outlive a failure, so only the first chunk may write where it belongs
           const float *const in = k == 0 ? start.data() : state;
           float *const out = k == 0 ? state : result.data();
@@ -115,13 +105,33 @@ struct Block {
         finish(t, p, tile, acc.data() + size_t(p * tiles + tile) * tile_size);
   }
 
+  /// The accumulators that a tile's chains continue.
+  void read_start(const Task &t, int64_t panel, int64_t tile) {
+    const int64_t i = panel * kernels.mr, rows = std::min<int64_t>(kernels.mr, t.rows - i);
+    const int64_t j = tile * kernels.nr, cols = std::min<int64_t>(kernels.nr, t.cols - j);
+    std::fill(start.begin(), start.end(), 0.0f);
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t c = 0; c < cols; ++c)
+        start[size_t(r * kernels.nr + c)] =
+            bit_cast<float>(uint32_t(job.start_word(t.row + i + r, t.col + j + c)));
+  }
+
+  /// Whether all starts of a tile are such that the kernels may continue from them.
+  [[nodiscard]] bool starts_vouched(int64_t i, int64_t j, int64_t rows, int64_t cols) const {
+    if (job.start.data == nullptr) return true;
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t c = 0; c < cols; ++c)
+        if (!start_vouched(uint32_t(job.start_word(i + r, j + c)))) return false;
+    return true;
+  }
+
   void finish(const Task &t, int64_t panel, int64_t tile, float *state) const {
     const int64_t i = t.row + panel * kernels.mr, rows = std::min<int64_t>(kernels.mr, t.row + t.rows - i);
     const int64_t j = t.col + tile * kernels.nr, cols = std::min<int64_t>(kernels.nr, t.col + t.cols - j);
     RowRange x, y;
     for (int64_t r = 0; r < rows; ++r) merge(x, job.a->ranges[size_t(i + r)]);
     for (int64_t c = 0; c < cols; ++c) merge(y, job.b->ranges[size_t(j + c)]);
-    if (!vouched(x, y)) repair(state, i, j, rows, cols);
+    if (!vouched(x, y) || !starts_vouched(i, j, rows, cols)) repair(state, i, j, rows, cols);
     sink.store(sink.context, i, j, rows, cols, reinterpret_cast<const uint32_t *>(state), kernels.nr);
   }
 };

@@ -91,7 +91,7 @@ struct Block {
         scales_b(scale_tables(j.rule->scale)[1]), a_panel(size_t(units) * k.a_bytes(unit)),
         acc(size_t(k.mr * k.nr)), peak(acc.size()), cut_acc(acc.size()) {}
 
-  void pack(Fp4Kernels::Pack function, uint8_t *panel, int index, const PackedOperand &from, int64_t row,
+  void pack(Fp4Kernels::Pack function, uint8_t *panel, int index, const GemmOperand &from, int64_t row,
             const float *table) const {
     function(panel, index, from.row(row).data, from.row_scales(row), units, unit, table);
   }
@@ -217,17 +217,16 @@ const Fp4Kernels *fp4_kernels(Isa isa) {
 bool run_fp4(const Job &job, Isa isa, Sink sink) {
   const UnitRule &rule = *job.rule;
   const Fp4Kernels *kernels = fp4_kernels(isa);
-  if (kernels == nullptr || rule.family != Family::gst_fdpa || rule.output != Output::rz_f32 ||
-      rule.k != 64 || rule.fraction_bits != kSpan + 8 || rule.floor > kLowest ||
-      (rule.scale_block != 16 && rule.scale_block != 32))
+  if (kernels == nullptr || job.start.data != nullptr || rule.family != Family::gst_fdpa ||
+      rule.output != Output::rz_f32 || rule.k != 64 || rule.fraction_bits != kSpan + 8 ||
+      rule.floor > kLowest || (rule.scale_block != 16 && rule.scale_block != 32))
     return false;
   const int64_t steps = job.a->padded_k / rule.k;
   if (steps == 0 || steps > kMaxSteps) return false;
 
   // A block of packed B per thread: large enough to spread the cost of packing A, small against the operands.
   const int64_t column_bytes = job.a->padded_k / rule.scale_block * (rule.scale_block + 4);
-  const int64_t operands =
-      (job.a->rows + job.b->rows) * (job.a->padded_k / 2 + job.a->padded_k / rule.scale_block);
+  const int64_t operands = (job.rows + job.cols) * (job.a->padded_k / 2 + job.a->padded_k / rule.scale_block);
   const int64_t budget = std::clamp<int64_t>(operands / (12 * job.threads), 1 << 15, 1 << 18);
   const int64_t cols =
       std::clamp<int64_t>(budget / column_bytes / kernels->nr * kernels->nr, 2 * kernels->nr, 256);

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// The GEMM's front: packing, checks, the choice of an engine, and the reference that runs the definition
-// output by output.
+// The product's front: what must fit, the choice of an engine, the definition output by output, and the
+// epilogue over what the engines deliver.
 #include "nvfp4/emulator/gemm/gemm.hpp"
 
+#include "nvfp4/emulator/gemm/alpha_grid.hpp"
 #include "nvfp4/emulator/gemm/engine.hpp"
-#include "nvfp4/emulator/gemm/epilogue.hpp"
+#include "nvfp4/emulator/gemm/epilogue_row.hpp"
 #include "nvfp4/emulator/gemm/gemm_oracle.hpp"
 #include "nvfp4/emulator/tensorcore/execute.hpp"
 
@@ -15,72 +16,172 @@
 namespace nvfp4 {
 namespace {
 
-int64_t round_up(int64_t x, int64_t to) { return (x + to - 1) / to * to; }
-
-/// 1.0 in a scale format.
-uint8_t neutral_scale(FormatId scale) { return scale == FormatId::ue8m0 ? 127 : 0x38; }
-
-std::string shape(int64_t rows, int64_t k) {
-  return "[" + std::to_string(rows) + ", " + std::to_string(k) + "]";
+std::string shape(int64_t rows, int64_t cols) {
+  return "[" + std::to_string(rows) + ", " + std::to_string(cols) + "]";
 }
 
-/// Notes which shortcuts each row allows.
-void scan(const UnitRule &rule, PackedOperand &p) {
-  p.ranges.resize(size_t(p.rows));
-#pragma omp parallel for if (p.rows * p.padded_k > (1 << 18))
-  for (int64_t r = 0; r < p.rows; ++r) p.ranges[size_t(r)] = row_range(rule, p, r);
+/// The definition, output by output: emit(i, j, accumulator word).
+template <class Emit> void run_reference(const gemm::Job &job, bool oracle, Emit emit) {
+  const int64_t outputs = job.rows * job.cols;
+  constexpr int64_t tile = 256; // outputs a thread takes at a time
+  const int64_t tiles = (outputs + tile - 1) / tile;
+  gemm::Progress progress(job.progress, tiles);
+#pragma omp parallel for schedule(dynamic) num_threads(job.threads)
+  for (int64_t t = 0; t < tiles; ++t) {
+    for (int64_t o = t * tile; o < std::min(outputs, (t + 1) * tile); ++o) {
+      const int64_t i = job.first + o / job.cols, j = job.first_col + o % job.cols;
+      const DotOperands op{job.a->row(i), job.b->row(j), job.a->row_scales(i), job.b->row_scales(j)};
+      const uint64_t start = job.start_word(i, j);
+      emit(i, j,
+           oracle ? oracle_dot(*job.rule, op, job.a->padded_k, job.accumulation, start)
+                  : dot(*job.rule, op, job.a->padded_k, start, job.accumulation));
+    }
+    progress.finished(omp_get_thread_num());
+  }
 }
+
+/// Runs a job on the best engine; `sink` takes tiles of FP32 words, `emit` single words.
+template <class Emit>
+GemmReport run_job(gemm::Job job, const GemmOptions &options, gemm::Sink sink, Emit emit) {
+  const Isa isa = choose_isa(); // a wrong NVFP4_ISA is an error for every unit
+  const int64_t outputs = job.rows * job.cols;
+  if (!options.oracle && isa != Isa::scalar && outputs != 0) {
+    std::atomic<int64_t> by_definition{0};
+    gemm::Job cut = job;
+    cut.by_definition = &by_definition;
+    // a thread should have at least four million multiply-adds, some tens of microseconds
+    const double work = double(job.rows) * double(job.cols) * double(job.a->k);
+    cut.threads = int(std::clamp(work / double(1 << 22), 1.0, double(job.threads)));
+    if (gemm::run_fp4(cut, isa, sink)) return {GemmEngine::fp4_vector, isa, by_definition};
+    if (gemm::run_fdpa(cut, isa, sink)) return {GemmEngine::fdpa_vector, isa, by_definition};
+  }
+  run_reference(job, options.oracle, emit);
+  if (options.oracle) return {GemmEngine::oracle, Isa::scalar, 0};
+  return {GemmEngine::definition, Isa::scalar, outputs};
+}
+
+int thread_count(const GemmOptions &options) {
+  return options.threads > 0 ? options.threads : omp_get_max_threads();
+}
+
+/// Words to start from; no data: from +0.
+CodeView words_of(std::span<const std::byte> words, int bits) {
+  return {words.empty() ? nullptr : reinterpret_cast<const uint8_t *>(words.data()), bits};
+}
+
+FormatId c_format(const UnitRule &rule) { return rule.acc == FormatId::f64 ? FormatId::f64 : FormatId::f32; }
+
+/// Throws Error unless the inputs fit an output of (m, n).
+void check_inputs(const Unit &unit, const GemmOptions &o, const GemmInputs &in, const GemmOperand &a,
+                  const GemmOperand &b, int64_t m, int64_t n) {
+  const auto bytes = [&](const char *name, size_t got, FormatId id) {
+    if (got != size_t(m * n) * size_t(format(id).storage_bits / 8))
+      throw Error(std::string(name) + " must be " + shape(m, n) + " " + format(id).name + ", " +
+                  std::to_string(m * n * format(id).storage_bits / 8) + " bytes, got " + std::to_string(got));
+  };
+  const auto vector = [](const char *name, size_t got, int64_t want) {
+    if (got != 0 && got != size_t(want))
+      throw Error(std::string(name) + " must have " + std::to_string(want) + " values, got " +
+                  std::to_string(got));
+  };
+  if (!in.start.empty()) bytes("the accumulators that chains start from", in.start.size(), unit.rule.acc);
+  if (o.beta != 0.0f) bytes("C, which beta multiplies,", in.c.size(), c_format(unit.rule));
+  vector("bias", in.bias.size(), n);
+  vector("row factors", in.row_factors.size(), m);
+  vector("column factors", in.column_factors.size(), n);
+  const bool by_row = !a.row_factors.empty() || !b.row_factors.empty();
+  const bool given = !in.row_factors.empty() || !in.column_factors.empty();
+  if (o.beta != 0.0f && (by_row || given))
+    throw Error(
+        "beta has no meaning with " +
+        std::string(by_row ? "row-scaled operands, whose scales are" : "row or column factors, which are") +
+        " applied after the GEMM");
+  if (by_row && given)
+    throw Error("row and column factors do not go with row-scaled operands, which bring their own");
+  if (!o.groups.empty() && !b.row_factors.empty())
+    throw Error("a grouped product does not take a B with a global scale per row");
+}
+
+/// Rows of A and of B that each group multiplies.
+struct Group {
+  int64_t first, rows, first_col, cols;
+};
+
+std::vector<Group> groups_of(const std::vector<int64_t> &rows, const GemmOperand &a, const GemmOperand &b) {
+  if (rows.empty()) return {{0, a.rows, 0, b.rows}};
+  const auto count = int64_t(rows.size());
+  if (b.rows % count != 0)
+    throw Error("B has " + std::to_string(b.rows) + " rows, which " + std::to_string(count) +
+                " groups do not divide evenly");
+  std::vector<Group> groups;
+  int64_t first = 0;
+  for (const int64_t n : rows) {
+    if (n < 0) throw Error("a group has " + std::to_string(n) + " rows");
+    groups.push_back({first, n, int64_t(groups.size()) * (b.rows / count), b.rows / count});
+    first += n;
+  }
+  if (first != a.rows)
+    throw Error("the groups have " + std::to_string(first) + " rows, A has " + std::to_string(a.rows));
+  return groups;
+}
+
+/// The epilogue of one group: where its outputs go and what they meet.
+struct Target {
+  const GemmOptions *options;
+  const GemmInputs *in;
+  const float *row_factors, *column_factors; ///< null: none
+  const AlphaGrid *alphas;
+  FormatId acc;
+  int64_t first_col, n;
+  uint8_t *words;
+  size_t width;
+
+  static void store(const void *context, int64_t i, int64_t j, int64_t rows, int64_t cols,
+                    const uint32_t *words, int64_t stride) {
+    const Target &t = *static_cast<const Target *>(context);
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t c = 0; c < cols;) {
+        const auto [alpha, end] = t.alphas->at(i + r, j + c);
+        const int64_t n = std::min(cols, end - j) - c, column = j + c - t.first_col,
+                      o = (i + r) * t.n + column;
+        const gemm::RowTerms terms{t.options->out,
+                                   alpha,
+                                   t.options->beta,
+                                   t.options->beta != 0.0f ? t.in->c.data() + 4 * o : nullptr,
+                                   t.row_factors == nullptr ? nullptr : t.row_factors + i + r,
+                                   t.column_factors == nullptr ? nullptr : t.column_factors + column,
+                                   t.in->bias.empty() ? nullptr : t.in->bias.data() + column};
+        gemm::epilogue_row(words + r * stride + c, n, terms, t.words + size_t(o) * t.width);
+        c += n;
+      }
+  }
+
+  void finish(int64_t i, int64_t j, uint64_t acc_word) const {
+    const int64_t column = j - first_col, o = i * n + column;
+    OutputTerms terms{.out = options->out, .alpha = alphas->at(i, j).alpha, .beta = options->beta};
+    if (terms.beta != 0.0f) terms.c = CodeView{in->c.data(), acc == FormatId::f64 ? 64 : 32}[o];
+    float factor = 1.0f;
+    if (row_factors != nullptr || column_factors != nullptr) {
+      factor = joint_factor(row_factors == nullptr ? nullptr : row_factors + i,
+                            column_factors == nullptr ? nullptr : column_factors + column);
+      terms.factor = &factor;
+    }
+    if (!in->bias.empty()) terms.bias = in->bias.data() + column;
+    const uint64_t word = finish_output(terms, acc, acc_word);
+    std::memcpy(words + size_t(o) * width, &word, width);
+  }
+};
 
 } // namespace
-
-PackedOperand pack_operand(const Unit &unit, Side side, int64_t rows, int64_t k,
-                           std::span<const uint8_t> codes, std::span<const uint8_t> scales) {
-  const UnitRule &rule = unit.rule;
-  PackedOperand p;
-  p.format = side == Side::a ? rule.a : rule.b;
-  p.rows = rows;
-  p.k = k;
-  p.padded_k = round_up(k, rule.k);
-  p.scale_block = rule.scale_block;
-  const int bits = format(p.format).storage_bits;
-  const int64_t in_bytes = (k * bits + 7) / 8;
-  const char *name = side == Side::a ? "A" : "B";
-  if (rows < 0 || k < 0 || int64_t(codes.size()) != rows * in_bytes)
-    throw Error(std::string("operand ") + name + ": " + shape(rows, k) + " " + format(p.format).name +
-                " codes take " + std::to_string(rows * in_bytes) + " bytes, got " +
-                std::to_string(codes.size()));
-  p.codes.assign(size_t(rows * p.row_bytes()), 0);
-  for (int64_t r = 0; r < rows; ++r) {
-    uint8_t *out = p.codes.data() + r * p.row_bytes();
-    if (in_bytes > 0) std::memcpy(out, codes.data() + r * in_bytes, size_t(in_bytes));
-    if (bits == 4 && k % 2 != 0) out[in_bytes - 1] &= 0x0F;
-  }
-  if (rule.scale_block == 0) {
-    if (!scales.empty())
-      throw Error("unit " + unit.name() + " takes no scales, operand " + name + " has some");
-    scan(rule, p);
-    return p;
-  }
-  const int64_t in_blocks = (k + rule.scale_block - 1) / rule.scale_block;
-  if (int64_t(scales.size()) != rows * in_blocks)
-    throw Error(std::string("operand ") + name + ": unit " + unit.name() + " needs " +
-                shape(rows, in_blocks) + " scales, got " + std::to_string(scales.size()) + " bytes");
-  const int64_t out_blocks = p.padded_k / rule.scale_block;
-  p.scales.assign(size_t(rows * out_blocks), neutral_scale(rule.scale));
-  for (int64_t r = 0; r < rows; ++r)
-    std::copy_n(scales.begin() + r * in_blocks, in_blocks, p.scales.begin() + r * out_blocks);
-  scan(rule, p);
-  return p;
-}
 
 float GemmResult::f32(int64_t i, int64_t j) const {
   const int bits = nvfp4::format(format).storage_bits;
   return float(value(format, CodeView{words.data(), bits}[i * n + j]));
 }
 
-GemmPlan::GemmPlan(const Unit &unit, const GemmOptions &options) : unit_(&unit), options_(options) {
+GemmPlan::GemmPlan(const Unit &unit, GemmOptions options) : unit_(unit), options_(std::move(options)) {
   const bool f64 = unit.rule.acc == FormatId::f64;
-  const FormatId out = options.out;
+  const FormatId out = options_.out;
   const bool fits =
       f64 ? out == FormatId::f64 : out == FormatId::f32 || out == FormatId::bf16 || out == FormatId::f16;
   if (!fits)
@@ -88,125 +189,101 @@ GemmPlan::GemmPlan(const Unit &unit, const GemmOptions &options) : unit_(&unit),
                 (f64 ? "f64" : "f32, bf16 or f16"));
 }
 
-namespace {
-
-/// Throws Error unless the operands belong to the unit and to each other.
-void check_operands(const Unit &unit, const PackedOperand &a, const PackedOperand &b) {
-  const UnitRule &rule = unit.rule;
-  if (a.format != rule.a || b.format != rule.b || a.scale_block != rule.scale_block ||
-      b.scale_block != rule.scale_block)
-    throw Error("operands were not packed for unit " + unit.name());
-  if (a.k != b.k)
-    throw Error("A has K = " + std::to_string(a.k) + ", B has K = " + std::to_string(b.k) +
-                "; they must be equal");
-}
-
-/// The definition, output by output: emit(o, accumulator word).
-template <class Emit> void run_reference(const gemm::Job &job, bool oracle, Emit emit) {
-  const int64_t n = job.b->rows, outputs = job.rows * n;
-  constexpr int64_t tile = 256; // outputs a thread takes at a time
-  const int64_t tiles = (outputs + tile - 1) / tile;
-  gemm::Progress progress(job.progress, tiles);
-#pragma omp parallel for schedule(dynamic) num_threads(job.threads)
-  for (int64_t t = 0; t < tiles; ++t) {
-    for (int64_t o = t * tile; o < std::min(outputs, (t + 1) * tile); ++o) {
-      const int64_t i = job.first + o / n, j = o % n;
-      const DotOperands op{job.a->row(i), job.b->row(j), job.a->row_scales(i), job.b->row_scales(j)};
-      emit(o, oracle ? oracle_dot(*job.rule, op, job.a->padded_k, job.accumulation)
-                     : dot(*job.rule, op, job.a->padded_k, 0, job.accumulation));
-    }
-    progress.finished(omp_get_thread_num());
-  }
-}
-
-/// Whether a vector engine took the job.
-bool run_engine(gemm::Job job, bool oracle, gemm::Sink sink) {
-  const Isa isa = choose_isa(); // a wrong NVFP4_ISA is an error for every unit
-  if (oracle || isa == Isa::scalar || job.rows == 0 || job.b->rows == 0) return false;
-  for (const PackedOperand *p : {job.a, job.b}) // an operand that pack_operand() did not make
-    if (int64_t(p->ranges.size()) != p->rows) return false;
-  // a thread should have at least four million multiply-adds, some tens of microseconds
-  const double work = double(job.rows) * double(job.b->rows) * double(job.a->k);
-  job.threads = int(std::clamp(work / double(1 << 22), 1.0, double(job.threads)));
-  return gemm::run_fp4(job, isa, sink) || gemm::run_fdpa(job, isa, sink);
-}
-
-int thread_count(const GemmOptions &options) {
-  return options.threads > 0 ? options.threads : omp_get_max_threads();
-}
-
-} // namespace
-
-void GemmPlan::accumulate(const PackedOperand &a, const PackedOperand &b, std::span<uint64_t> acc,
-                          void (*progress)(double)) const {
-  check_operands(*unit_, a, b);
-  if (int64_t(acc.size()) != a.rows * b.rows) throw Error("accumulator has the wrong size");
-  const gemm::Job job{&unit_->rule, options_.accumulation, &a, &b, thread_count(options_), progress, 0,
-                      a.rows};
-  struct Target {
+GemmReport GemmPlan::accumulate(const GemmOperand &a, const GemmOperand &b, std::span<uint64_t> acc,
+                                std::span<const uint64_t> start) const {
+  check_operands(unit_, a, b);
+  if (!options_.groups.empty()) throw Error("accumulators of a grouped product: use run()");
+  if (int64_t(acc.size()) != a.rows * b.rows || (!start.empty() && start.size() != acc.size()))
+    throw Error("accumulators must be " + shape(a.rows, b.rows) + ", got " + std::to_string(acc.size()) +
+                (start.empty() ? "" : " and as start " + std::to_string(start.size())));
+  const gemm::Job job{&unit_.rule,
+                      options_.accumulation,
+                      &a,
+                      &b,
+                      thread_count(options_),
+                      &options_.progress,
+                      0,
+                      a.rows,
+                      0,
+                      b.rows,
+                      words_of(std::as_bytes(start), 64)};
+  struct Words {
     uint64_t *acc;
     int64_t n;
-  } const target{acc.data(), b.rows};
+  } const to{acc.data(), b.rows};
   const auto store = [](const void *context, int64_t i, int64_t j, int64_t rows, int64_t cols,
                         const uint32_t *words, int64_t stride) {
-    const Target &to = *static_cast<const Target *>(context);
-    for (int64_t r = 0; r < rows; ++r) std::copy_n(words + r * stride, cols, to.acc + (i + r) * to.n + j);
+    const Words &w = *static_cast<const Words *>(context);
+    for (int64_t r = 0; r < rows; ++r) std::copy_n(words + r * stride, cols, w.acc + (i + r) * w.n + j);
   };
-  if (run_engine(job, options_.oracle, {store, &target})) return;
-  run_reference(job, options_.oracle, [&](int64_t o, uint64_t word) { acc[size_t(o)] = word; });
+  return run_job(job, options_, {store, &to},
+                 [&](int64_t i, int64_t j, uint64_t word) { acc[size_t(i * b.rows + j)] = word; });
 }
 
-void GemmPlan::accumulate_rows(const PackedOperand &a, const PackedOperand &b, int64_t first, int64_t rows,
-                               AccumulatorSink sink) const {
-  check_operands(*unit_, a, b);
-  if (unit_->rule.acc != FormatId::f32)
-    throw Error("unit " + unit_->name() + " does not accumulate in FP32 words");
+GemmReport GemmPlan::accumulate_rows(const GemmOperand &a, const GemmOperand &b, int64_t first, int64_t rows,
+                                     AccumulatorSink sink) const {
+  check_operands(unit_, a, b);
+  if (unit_.rule.acc != FormatId::f32)
+    throw Error("unit " + unit_.name() + " does not accumulate in FP32 words");
   if (first < 0 || rows < 0 || first + rows > a.rows) throw Error("A does not have these rows");
-  const gemm::Job job{&unit_->rule, options_.accumulation, &a, &b, thread_count(options_), nullptr, first,
-                      rows};
-  if (run_engine(job, options_.oracle, sink)) return;
-  run_reference(job, options_.oracle, [&](int64_t o, uint64_t word) {
+  const gemm::Job job{
+      &unit_.rule, options_.accumulation, &a, &b, thread_count(options_), nullptr, first, rows, 0, b.rows};
+  return run_job(job, options_, sink, [&](int64_t i, int64_t j, uint64_t word) {
     const uint32_t accumulator = uint32_t(word);
-    sink.store(sink.context, first + o / b.rows, o % b.rows, 1, 1, &accumulator, 1);
+    sink.store(sink.context, i, j, 1, 1, &accumulator, 1);
   });
 }
 
-GemmResult GemmPlan::run(const PackedOperand &a, const PackedOperand &b, std::span<const uint8_t> c,
-                         void (*progress)(double)) const {
-  check_operands(*unit_, a, b);
-  const size_t outputs = size_t(a.rows * b.rows), width = size_t(format(options_.out).storage_bits / 8);
-  const FormatId acc_format = unit_->rule.acc;
-  const FormatId c_format = acc_format == FormatId::f64 ? FormatId::f64 : FormatId::f32;
-  const size_t c_width = c_format == FormatId::f64 ? 8 : 4;
-  if (options_.beta != 0.0f && c.size() != outputs * c_width)
-    throw Error("C must be " + shape(a.rows, b.rows) + " " + format(c_format).name + " when beta is not 0");
-  GemmResult d{options_.out, a.rows, b.rows, std::vector<uint8_t>(outputs * width)};
+void GemmPlan::check(const GemmOperand &a, const GemmOperand &b, const GemmInputs &in) const {
+  check_operands(unit_, a, b);
+  check_inputs(unit_, options_, in, a, b, a.rows, groups_of(options_.groups, a, b).front().cols);
+  (void)AlphaGrid(a, b, options_.alpha, options_.alpha_rule);
+}
 
-  const gemm::Job job{&unit_->rule, options_.accumulation, &a, &b, thread_count(options_), progress, 0,
-                      a.rows};
-  struct Target {
-    const GemmOptions *options;
-    const uint8_t *c;
-    uint8_t *words;
-    int64_t n;
-    size_t width;
-  } const target{&options_, c.data(), d.words.data(), b.rows, width};
-  const auto store = [](const void *context, int64_t i, int64_t j, int64_t rows, int64_t cols,
-                        const uint32_t *words, int64_t stride) {
-    const Target &to = *static_cast<const Target *>(context);
-    for (int64_t r = 0; r < rows; ++r) {
-      const int64_t o = (i + r) * to.n + j;
-      const uint8_t *source = to.options->beta != 0.0f ? to.c + 4 * o : nullptr;
-      gemm::epilogue_row(words + r * stride, cols, *to.options, source, to.words + size_t(o) * to.width);
-    }
+GemmResult GemmPlan::run(const GemmOperand &a, const GemmOperand &b, const GemmInputs &in) const {
+  check_operands(unit_, a, b);
+  const std::vector<Group> groups = groups_of(options_.groups, a, b);
+  const int64_t n = groups.front().cols;
+  check_inputs(unit_, options_, in, a, b, a.rows, n);
+  const size_t width = size_t(format(options_.out).storage_bits / 8);
+  GemmResult d{options_.out, a.rows, n, std::vector<uint8_t>(size_t(a.rows * n) * width), {}};
+  const AlphaGrid alphas(a, b, options_.alpha, options_.alpha_rule);
+  const auto factors = [](std::span<const float> given, const std::vector<float> &own) {
+    return !given.empty() ? given.data() : !own.empty() ? own.data() : nullptr;
   };
-  if (run_engine(job, options_.oracle, {store, &target})) return d;
-  const CodeView c_view{c.data(), int(c_width) * 8};
-  run_reference(job, options_.oracle, [&](int64_t o, uint64_t acc) {
-    const double source = options_.beta != 0.0f ? value(c_format, c_view[o]) : 0.0;
-    const uint64_t word = epilogue(acc_format, acc, options_, source);
-    std::memcpy(d.words.data() + size_t(o) * width, &word, width);
-  });
+  int64_t by_definition = 0, done = 0;
+  for (const Group &g : groups) {
+    const Target target{&options_,
+                        &in,
+                        factors(in.row_factors, a.row_factors),
+                        factors(in.column_factors, b.row_factors),
+                        &alphas,
+                        unit_.rule.acc,
+                        g.first_col,
+                        n,
+                        d.words.data(),
+                        width};
+    const std::function<void(double)> progress = [&](double f) {
+      options_.progress((double(done) + f * double(g.rows)) / double(a.rows));
+    };
+    const gemm::Job job{&unit_.rule,
+                        options_.accumulation,
+                        &a,
+                        &b,
+                        thread_count(options_),
+                        options_.progress ? &progress : nullptr,
+                        g.first,
+                        g.rows,
+                        g.first_col,
+                        g.cols,
+                        words_of(std::as_bytes(in.start), format(unit_.rule.acc).storage_bits)};
+    const GemmReport report = run_job(job, options_, {Target::store, &target},
+                                      [&](int64_t i, int64_t j, uint64_t acc) { target.finish(i, j, acc); });
+    by_definition += report.by_definition;
+    done += g.rows;
+    if (g.rows != 0) d.report = report; // a group without rows has no engine
+  }
+  d.report.by_definition = by_definition;
   return d;
 }
 

@@ -2,7 +2,7 @@
 // Scans rows for the range of their exponents.
 #include "nvfp4/emulator/gemm/row_range.hpp"
 
-#include "nvfp4/emulator/gemm/gemm.hpp"
+#include "nvfp4/emulator/gemm/operand.hpp"
 #include "nvfp4/emulator/cpu/multiversion.hpp"
 #include "nvfp4/emulator/tensorcore/gst_fdpa.hpp"
 
@@ -58,7 +58,7 @@ const std::array<ScaleEntry, 256> &scale_entries(FormatId id) {
   return id == FormatId::ue8m0 ? ue8m0 : ue4m3;
 }
 
-RowRange fp4_range(const UnitRule &rule, const PackedOperand &p, int64_t row) {
+RowRange fp4_range(const UnitRule &rule, const GemmOperand &p, int64_t row) {
   const ScaleEntry *const entries = scale_entries(rule.scale).data();
   const uint8_t *codes = p.row(row).data, *scale = p.row_scales(row);
   const int per_scale = rule.scale_block / kGroup;
@@ -78,7 +78,7 @@ RowRange fp4_range(const UnitRule &rule, const PackedOperand &p, int64_t row) {
 }
 
 /// Elements of at most 8 bits, a block with its scale at a time: first which codes occur, then what they are.
-RowRange narrow_range(const UnitRule &rule, const PackedOperand &p, int64_t row) {
+RowRange narrow_range(const UnitRule &rule, const GemmOperand &p, int64_t row) {
   const CodeTable &t = table(p.format);
   const CodeView codes = p.row(row);
   const uint8_t *scale = p.row_scales(row);
@@ -134,7 +134,7 @@ NVFP4_MULTIVERSION void find_extremes(const uint8_t *codes, int64_t n, uint32_t 
 
 /// Elements of 16 bits or TF32: the largest and smallest non-zero magnitudes have the largest and smallest
 /// exponents.
-template <class Word> RowRange wide_range(const PackedOperand &p, int64_t row) {
+template <class Word> RowRange wide_range(const GemmOperand &p, int64_t row) {
   const Format f = format(p.format);
   const uint8_t *codes = p.row(row).data;
   const Word mask = Word(f.magnitude_mask() << f.padding_bits);
@@ -153,7 +153,7 @@ template <class Word> RowRange wide_range(const PackedOperand &p, int64_t row) {
   return r;
 }
 
-RowRange element_range(const UnitRule &rule, const PackedOperand &p, int64_t row) {
+RowRange element_range(const UnitRule &rule, const GemmOperand &p, int64_t row) {
   switch (format(p.format).storage_bits) {
   case 16: return wide_range<uint16_t>(p, row);
   case 32: return wide_range<uint32_t>(p, row);
@@ -164,7 +164,7 @@ RowRange element_range(const UnitRule &rule, const PackedOperand &p, int64_t row
 
 } // namespace
 
-RowRange row_range(const UnitRule &rule, const PackedOperand &operand, int64_t row) {
+RowRange row_range(const UnitRule &rule, const GemmOperand &operand, int64_t row) {
   return rule.family == Family::gst_fdpa ? fp4_range(rule, operand, row) : element_range(rule, operand, row);
 }
 

@@ -6,7 +6,7 @@
 
 namespace nvfp4 {
 
-struct PackedOperand;
+struct GemmOperand;
 struct UnitRule;
 
 /// Exponents of one row. For FP4: of the scales, over groups of 16 that hold a non-zero code under a non-zero
@@ -22,6 +22,6 @@ struct RowRange {
 };
 
 /// The range of one row of a packed operand.
-[[nodiscard]] RowRange row_range(const UnitRule &rule, const PackedOperand &operand, int64_t row);
+[[nodiscard]] RowRange row_range(const UnitRule &rule, const GemmOperand &operand, int64_t row);
 
 } // namespace nvfp4

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Runs a computation on a rectangle of outputs. Chains of unchanged instructions go through the GEMM engine,
 // the rest through plain loops.
+#include "nvfp4/emulator/gemm/epilogue.hpp"
 #include "nvfp4/golden/diagnosis/computation.hpp"
 
 #include <algorithm>
@@ -31,10 +32,10 @@ RawOperand cut(const RawOperand &o, Indices rows, int64_t first, int64_t last) {
   return part;
 }
 
-PackedOperand pack(const Unit &unit, Side side, const RawOperand &o) {
+GemmOperand pack(const Unit &unit, Side side, const RawOperand &o) {
   if (o.format != (side == Side::a ? unit.rule.a : unit.rule.b) || o.block != unit.rule.scale_block)
     throw Error("operand does not fit unit " + unit.name());
-  return pack_operand(unit, side, o.rows, o.k, o.codes, o.scales);
+  return make_operand(unit, side, RawCodes{o.rows, o.k, o.codes}, RawScales(o.scales, ScaleLayout::linear));
 }
 
 uint64_t c_word(const Problem &p, const Epilogue &e, int64_t i, int64_t j) {
@@ -123,13 +124,13 @@ std::vector<uint64_t> accumulate(const Problem &p, const Computation &c, Indices
       acc[o] = sums[o] != sums[o] ? 0x7FFFFFFF : bit_cast<uint32_t>(sums[o]);
     return acc;
   }
-  const PackedOperand pa = pack(chain.unit, Side::a, a), pb = pack(chain.unit, Side::b, b);
-  if (chain.finish == Finish::as_unit && !chain.start_from_c) {
-    GemmOptions options;
-    options.accumulation = chain.accumulation;
-    options.threads = p.threads;
-    if (chain.unit.rule.acc == FormatId::f64) options.out = FormatId::f64;
-    GemmPlan(chain.unit, options).accumulate(pa, pb, acc);
+  const GemmOperand pa = pack(chain.unit, Side::a, a), pb = pack(chain.unit, Side::b, b);
+  if (chain.finish == Finish::as_unit) {
+    std::vector<uint64_t> starts(chain.start_from_c ? acc.size() : 0);
+    for (size_t o = 0; o < starts.size(); ++o) starts[o] = start(int64_t(o));
+    const FormatId out = chain.unit.rule.acc == FormatId::f64 ? FormatId::f64 : FormatId::f32;
+    GemmPlan(chain.unit, {.out = out, .accumulation = chain.accumulation, .threads = p.threads})
+        .accumulate(pa, pb, acc, starts);
     return acc;
   }
 #pragma omp parallel for schedule(dynamic, 16) num_threads(thread_count(p))
@@ -177,30 +178,21 @@ std::vector<uint64_t> accumulate(const Problem &p, const Computation &c, Indices
   return std::move(parts.front());
 }
 
-uint64_t finish(const Epilogue &e, FormatId acc_format, uint64_t acc, double c, float row_scale) {
-  GemmOptions options{.alpha = e.alpha, .beta = e.beta};
-  if (acc_format == FormatId::f64) {
-    options.out = FormatId::f64;
-    return epilogue(acc_format, acc, options, c);
-  }
-  const Format f32 = format(FormatId::f32);
-  const auto through = [&](FormatId type, uint64_t word) {
-    const uint64_t narrow = convert(format(type), f32, word, Rounding::nearest_even, Overflow::ieee);
-    return convert(f32, format(type), narrow, Rounding::nearest_even, Overflow::ieee);
-  };
-  if (e.round_acc) {
-    acc = through(*e.round_acc, bit_cast<uint32_t>(value_f32(acc_format, acc)));
-    acc_format = FormatId::f32;
-  }
-  uint64_t word = epilogue(acc_format, acc, options, c);
-  if (e.unfused && e.beta != 0.0f)
-    word = bit_cast<uint32_t>(e.alpha * value_f32(acc_format, acc) + e.beta * float(c));
-  if (!e.row_a.empty() || !e.row_b.empty())
-    word = bit_cast<uint32_t>(bit_cast<float>(uint32_t(word)) * row_scale);
-  if (e.round_twice) word = through(*e.round_twice, word);
-  const Format round = format(e.round);
+/// The library's epilogue (emulator/gemm/epilogue.hpp), or that of a mistake.
+uint64_t finish(const Epilogue &e, FormatId acc_format, uint64_t acc, uint64_t c, const float *factor) {
+  if (acc_format == FormatId::f64)
+    return finish_output({.alpha = e.alpha, .beta = e.beta, .c = c, .factor = factor}, acc_format, acc);
+  const auto through = [](FormatId type, float y) { return value_f32(type, round_output(type, y)); };
+  float x = accumulator_value(acc_format, acc);
+  if (e.round_acc) x = through(*e.round_acc, x);
+  const float source = bit_cast<float>(uint32_t(c));
+  float y = e.unfused && e.beta != 0.0f ? e.alpha * x + e.beta * source : blend(e.alpha, x, e.beta, source);
+  y = adjust(y, factor, nullptr);
+  if (e.round_twice) y = through(*e.round_twice, y);
+  const Format round = format(e.round), f32 = format(FormatId::f32);
   const uint64_t code =
-      convert(round, f32, word, e.truncate ? Rounding::toward_zero : Rounding::nearest_even, Overflow::ieee);
+      e.truncate ? convert(round, f32, bit_cast<uint32_t>(y), Rounding::toward_zero, Overflow::ieee)
+                 : round_output(e.round, y);
   return e.round == e.word ? code
          : e.round == FormatId::bf16
              ? code << 16 // as a cast keeps a NaN
@@ -259,7 +251,6 @@ std::vector<uint8_t> evaluate(const Problem &p, const Computation &c, Indices ro
   if (c.epilogue.column_major_d) return evaluate_column_major(p, c, rows, cols);
   const Epilogue &e = c.epilogue;
   const FormatId acc_format = c.chain.unit.rule.acc;
-  const FormatId c_format = acc_format == FormatId::f64 ? FormatId::f64 : FormatId::f32;
   const size_t width = size_t(format(e.word).storage_bits / 8);
   const int64_t n = int64_t(cols.size());
   std::vector<uint8_t> words(rows.size() * cols.size() * width);
@@ -272,11 +263,14 @@ std::vector<uint8_t> evaluate(const Problem &p, const Computation &c, Indices ro
 #pragma omp parallel for num_threads(thread_count(p))
     for (int64_t o = 0; o < int64_t(acc.size()); ++o) {
       const int64_t i = some[size_t(o / n)], j = cols[size_t(o % n)];
-      const double source = e.beta != 0.0f ? value(c_format, c_word(p, e, i, j)) : 0.0;
-      const float left = e.row_a.empty() ? 1.0f : e.row_a[size_t(i)],
-                  right = e.row_b.empty() ? 1.0f : e.row_b[size_t(j)];
+      const uint64_t source = e.beta != 0.0f ? c_word(p, e, i, j) : 0;
+      const float *const left = e.row_a.empty() ? nullptr : &e.row_a[size_t(i)],
+                         *const right = e.row_b.empty() ? nullptr : &e.row_b[size_t(j)];
+      const float factor = left == nullptr && right == nullptr ? 1.0f : joint_factor(left, right);
       store(words, first * cols.size() + size_t(o),
-            finish(last, acc_format, acc[size_t(o)], source, left * right), width);
+            finish(last, acc_format, acc[size_t(o)], source,
+                   left == nullptr && right == nullptr ? nullptr : &factor),
+            width);
     }
   }
   return words;

@@ -27,8 +27,8 @@ RawOperand raw_operand(const BlockScaled &q) {
           q.layout == ScaleLayout::linear ? q.scales : untile_scales(q.scales, q.rows, q.scale_cols())};
 }
 
-RawOperand raw_operand(const PackedOperand &p, FormatId scale) {
-  RawOperand raw{p.format, scale, p.scale_block, p.rows, p.k, {}, {}};
+RawOperand raw_operand(const GemmOperand &p) {
+  RawOperand raw{p.format, p.scale, p.scale_block, p.rows, p.k, {}, {}};
   raw.codes.resize(size_t(raw.rows * raw.row_bytes()));
   raw.scales.resize(size_t(raw.rows * raw.blocks()));
   for (int64_t r = 0; r < raw.rows; ++r) {
@@ -73,6 +73,10 @@ void check_problem(const Problem &p, std::span<const uint8_t> words) {
   if (!p.c.empty() && int64_t(p.c.size()) != outputs * (f64 ? 8 : 4))
     throw Error("C must be " + shape(p.m(), p.n()));
   if (p.beta != 0.0f && p.c.empty()) throw Error("beta needs C");
+  if (p.a.scaled && p.b.scaled) // rotation, logical K, row scales: what the product itself demands
+    GemmPlan(*p.unit, {.beta = p.beta, .out = p.round, .alpha_rule = p.alpha_rule})
+        .check(make_operand(*p.unit, Side::a, *p.a.scaled), make_operand(*p.unit, Side::b, *p.b.scaled),
+               {.c = p.c});
   if (int64_t(words.size()) != outputs * format(p.word).storage_bits / 8)
     throw Error("D must be " + shape(p.m(), p.n()) + " " + format(p.word).name);
 }

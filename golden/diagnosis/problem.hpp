@@ -34,7 +34,7 @@ struct RawOperand {
 /// The codes of a quantized tensor with linear scales; k is its padded_k.
 [[nodiscard]] RawOperand raw_operand(const BlockScaled &q);
 /// The codes of a packed operand without the padding.
-[[nodiscard]] RawOperand raw_operand(const PackedOperand &p, FormatId scale);
+[[nodiscard]] RawOperand raw_operand(const GemmOperand &p);
 
 /// A tensor before it was quantized.
 struct SourceTensor {

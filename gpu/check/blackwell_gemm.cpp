@@ -3,9 +3,9 @@
 // three kinds of scales, ragged shapes, both layouts of scales, every output and epilogue.
 #include "nvfp4/emulator/gemm/gemm.hpp"
 #include "nvfp4/emulator/tensorcore/accumulation.hpp"
-#include "nvfp4/gpu/check/blackwell.hpp"
-#include "nvfp4/gpu/blackwell/directed.hpp"
 #include "nvfp4/golden/cases/mma_kinds.hpp"
+#include "nvfp4/gpu/blackwell/directed.hpp"
+#include "nvfp4/gpu/check/blackwell.hpp"
 
 #include <algorithm>
 #include <cstdio>
@@ -45,8 +45,9 @@ HostOperand random_operand(const UnitRule &rule, int64_t rows, int64_t k, Scales
 }
 
 /// The emulator reads rows of k elements; the kernels rows of padded_k. Both have whole blocks.
-PackedOperand pack(const Unit &unit, Side side, const HostOperand &x) {
-  return pack_operand(unit, side, x.rows, x.padded_k, x.codes, x.scales);
+GemmOperand pack(const Unit &unit, Side side, const HostOperand &x) {
+  return make_operand(unit, side, RawCodes{x.rows, x.padded_k, x.codes},
+                      RawScales(x.scales, ScaleLayout::linear));
 }
 
 struct Case {
@@ -71,9 +72,10 @@ int64_t run_case(const Case &x, bool mxfp4) {
     GemmOptions options;
     options.alpha = x.call.alpha, options.beta = x.call.beta, options.out = x.call.out;
     options.accumulation = kModels[model];
-    const GemmResult want = GemmPlan(unit, options)
-                                .run(pack(unit, Side::a, a), pack(unit, Side::b, b),
-                                     {reinterpret_cast<const uint8_t *>(c.data()), c.size() * sizeof(float)});
+    const GemmResult want =
+        GemmPlan(unit, options)
+            .run(pack(unit, Side::a, a), pack(unit, Side::b, b),
+                 {.c = {reinterpret_cast<const uint8_t *>(c.data()), c.size() * sizeof(float)}});
     for (size_t at = 0; at < got.size(); at += width)
       wrong[model] += std::equal(got.begin() + int64_t(at), got.begin() + int64_t(at + width),
                                  want.words.begin() + int64_t(at))

@@ -119,9 +119,10 @@ Tally check_epilogue() {
           o.alpha = on_device ? 0.37f : 1.5e-3f;
           o.beta = beta;
           o.out = out;
-          const GemmResult want =
-              GemmPlan(unit, o).run(pack_operand(unit, Side::a, m, k, a.codes, a.scales),
-                                    pack_operand(unit, Side::b, n, k, b.codes, b.scales), c);
+          const GemmResult want = GemmPlan(unit, o).run(
+              make_operand(unit, Side::a, RawCodes{m, k, a.codes}, RawScales(a.scales, ScaleLayout::linear)),
+              make_operand(unit, Side::b, RawCodes{n, k, b.codes}, RawScales(b.scales, ScaleLayout::linear)),
+              {.c = c});
           cuda::GemmOutput g;
           g.d = dd.as<void>();
           g.out = out;

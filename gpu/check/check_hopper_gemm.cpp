@@ -93,8 +93,8 @@ std::vector<float> expected(const Case &x, const std::vector<uint8_t> &a, const 
     return to;
   };
   std::vector<uint64_t> acc(size_t(x.m * x.n));
-  GemmPlan(unit, {}).accumulate(pack_operand(unit, Side::a, x.m, x.k, dense(a, x.m)),
-                                pack_operand(unit, Side::b, x.n, x.k, dense(b, x.n)), acc);
+  GemmPlan(unit, {}).accumulate(make_operand(unit, Side::a, RawCodes{x.m, x.k, dense(a, x.m)}),
+                                make_operand(unit, Side::b, RawCodes{x.n, x.k, dense(b, x.n)}), acc);
   std::vector<float> out(before);
 #pragma omp parallel for
   for (int64_t i = 0; i < x.m * x.n; ++i)

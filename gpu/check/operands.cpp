@@ -108,8 +108,11 @@ Tally compare_product(const Unit &unit, const HostOperand &a, const HostOperand 
   if (f64) options.out = FormatId::f64;
   std::vector<uint64_t> want(static_cast<size_t>(outputs));
   GemmPlan(unit, options)
-      .accumulate(pack_operand(unit, Side::a, a.rows, a.k, a.codes, a.scales),
-                  pack_operand(unit, Side::b, b.rows, b.k, b.codes, b.scales), want);
+      .accumulate(make_operand(unit, Side::a, RawCodes{a.rows, a.k, a.codes},
+                               RawScales(a.scales, ScaleLayout::linear)),
+                  make_operand(unit, Side::b, RawCodes{b.rows, b.k, b.codes},
+                               RawScales(b.scales, ScaleLayout::linear)),
+                  want);
   Tally t;
   t.values = uint64_t(outputs);
   for (int64_t o = 0; o < outputs; ++o) {

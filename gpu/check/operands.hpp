@@ -8,7 +8,7 @@
 
 namespace nvfp4::crosscheck {
 
-/// Rows of codes along K, in the layout of DeviceOperand and of pack_operand at once.
+/// Rows of codes along K, in the layout of DeviceOperand and of make_operand at once.
 struct HostOperand {
   FormatId format;
   int64_t rows, k;

@@ -91,7 +91,7 @@ struct Model {
       std::memcpy(out, row, size_t(left * width));
       std::memcpy(out + (left + gap) * width, row + left * width, size_t((to - from - left) * width));
     }
-    return pack_operand(*model.unit, side, x.rows, length, part);
+    return make_operand(*model.unit, side, RawCodes{x.rows, length, part});
   };
   std::vector<uint64_t> words(size_t(a.rows * b.rows));
   GemmPlan(*model.unit, {}).accumulate(pack(a, Side::a), pack(b, Side::b), words);

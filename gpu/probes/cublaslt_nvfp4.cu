@@ -151,8 +151,8 @@ Operand random_operand(int64_t rows, int64_t k, unsigned seed) {
 /// Words that differ from the emulator's under each model.
 std::array<int64_t, 3> mismatches(const Unit &unit, const Operand &a, const Operand &b, float alpha,
                                   bool bf16, const std::vector<uint8_t> &got) {
-  const PackedOperand pa = pack_operand(unit, Side::a, a.rows, a.k, a.codes, a.scales),
-                      pb = pack_operand(unit, Side::b, b.rows, b.k, b.codes, b.scales);
+  const GemmOperand pa = make_operand(unit, Side::a, RawCodes{a.rows, a.k, a.codes}, RawScales(a.scales, ScaleLayout::linear)),
+                      pb = make_operand(unit, Side::b, RawCodes{b.rows, b.k, b.codes}, RawScales(b.scales, ScaleLayout::linear));
   std::array<int64_t, 3> wrong{};
   for (size_t i = 0; i < kModels.size(); ++i) {
     GemmOptions options;

@@ -1,20 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
-// Panels and tiles of the chained dot product. The GEMM's vector kernels do the work where they are proven to
-// give the definition's bits (emulator/gemm/README.md); the definition does the rest.
+// The chained dot product over operands that stay packed: the GEMM's panels, kernels and conditions
+// (emulator/gemm/README.md) on tiles of small matrices, where planning and packing each product would cost
+// more than the product. The definition does what the kernels cannot prove.
 #include "nvfp4/reference_models/bf16_mixers/dot.hpp"
 
-#include "nvfp4/emulator/gemm/element_reader.hpp"
-#include "nvfp4/emulator/gemm/fdpa_conditions.hpp"
 #include "nvfp4/emulator/cpu/float_state.hpp"
 #include "nvfp4/emulator/cpu/isa.hpp"
+#include "nvfp4/emulator/gemm/element_reader.hpp"
+#include "nvfp4/emulator/gemm/fdpa_conditions.hpp"
+#include "nvfp4/emulator/gemm/fdpa_panel.hpp"
 #include "nvfp4/emulator/tensorcore/catalogue.hpp"
 #include "nvfp4/emulator/tensorcore/execute.hpp"
 
 #include <algorithm>
-#include <cstring>
 
 namespace nvfp4::models::tensorcore {
 namespace {
+
+using gemm::merge, gemm::vouched, gemm::start_vouched;
 
 constexpr int kLink = 16; ///< K of the instruction, one fused step
 
@@ -23,17 +26,10 @@ const UnitRule &rule() {
   return found;
 }
 
+gemm::FdpaStep step() { return {kLink, rule().fraction_bits, false, false}; }
+
 /// Null: the definition alone.
 const gemm::FdpaKernels *kernels() { return gemm::fdpa_kernels(choose_isa()); }
-
-using gemm::merge, gemm::vouched;
-
-/// The same for the accumulator that a chain continues: the kernels never align below 2^(kAlignmentFloor -
-/// F), so what is smaller than a normal sum there, or near overflow, is left to the definition.
-bool start_vouched(float start) {
-  const uint32_t magnitude = bit_cast<uint32_t>(start) & 0x7FFFFFFF;
-  return magnitude == 0 || (magnitude >= uint32_t(127 - 100) << 23 && magnitude < uint32_t(127 + 100) << 23);
-}
 
 } // namespace
 
@@ -59,9 +55,7 @@ void DotOperand::fill(const Bf16View &from, int64_t rows, int64_t k, bool is_lef
   ranges_.resize(size_t(rows));
   values_.resize(size_t(k_));
   exponents_.resize(size_t(k_));
-  const gemm::FdpaStep step{kLink, rule().fraction_bits, false, false};
-  const size_t step_bytes = gemm::FdpaKernels::step_bytes(lines_, step), lines = size_t(lines_);
-  const size_t panel_bytes = size_t(k_ / kLink) * step_bytes;
+  const size_t panel_bytes = size_t(k_ / kLink) * gemm::FdpaKernels::step_bytes(lines_, step());
   panels_.resize(size_t((rows + lines_ - 1) / lines_) * panel_bytes);
   if (rows % lines_ != 0) std::memset(panels_.data() + panels_.size() - panel_bytes, 0, panel_bytes);
   for (int64_t r = 0; r < rows; ++r) {
@@ -76,18 +70,12 @@ void DotOperand::fill(const Bf16View &from, int64_t rows, int64_t k, bool is_lef
       range.max = std::max(range.max, exponents_[size_t(i)]);
     }
     ranges_[size_t(r)] = range;
-    uint8_t *at = panels_.data() + size_t(r / lines_) * panel_bytes;
-    const size_t line = size_t(r % lines_);
-    for (size_t i = 0; i < size_t(k_); i += kLink, at += step_bytes) {
-      if (is_left) {
-        std::memcpy(at + 4 * kLink * line, &values_[i], 4 * kLink);
-        std::memcpy(at + 4 * kLink * lines + 2 * kLink * line, &exponents_[i], 2 * kLink);
-        continue;
-      }
-      for (size_t l = 0; l < kLink; ++l) std::memcpy(at + 4 * (l * lines + line), &values_[i + l], 4);
-      for (size_t l = 0; l < kLink; l += 2)
-        std::memcpy(at + 4 * kLink * lines + 2 * l * lines + 4 * line, &exponents_[i + l], 4);
-    }
+    uint8_t *const at = panels_.data() + size_t(r / lines_) * panel_bytes;
+    const gemm::FdpaLine line{values_.data(), exponents_.data(), nullptr, size_t(k_)};
+    if (is_left)
+      gemm::pack_row(at, step(), lines_, int(r % lines_), line);
+    else
+      gemm::pack_column(at, step(), lines_, int(r % lines_), line);
   }
 }
 
@@ -104,7 +92,7 @@ void accumulate(const DotOperand &a, const DotOperand &b, float *d, int64_t stri
     return;
   }
   const FloatState state;
-  const gemm::FdpaStep step{kLink, rule().fraction_bits, false, false};
+  const gemm::FdpaStep step = tensorcore::step();
   const int mr = with->mr, nr = with->nr;
   const int64_t steps = a.k_ / kLink;
   const size_t a_bytes = size_t(steps) * gemm::FdpaKernels::step_bytes(mr, step),
@@ -121,7 +109,7 @@ void accumulate(const DotOperand &a, const DotOperand &b, float *d, int64_t stri
       for (int64_t r = 0; r < rows; ++r)
         for (int64_t c = 0; c < cols; ++c) {
           const float start = d[(i + r) * stride + j + c];
-          sure = sure && start_vouched(start);
+          sure = sure && start_vouched(bit_cast<uint32_t>(start));
           in[size_t(r * nr + c)] = start;
         }
       const uint8_t *const panel = a.panels_.data() + size_t(i / mr) * a_bytes, *const tile =
@@ -132,8 +120,8 @@ void accumulate(const DotOperand &a, const DotOperand &b, float *d, int64_t stri
       for (int64_t r = 0; r < rows; ++r)
         for (int64_t c = 0; c < cols; ++c) {
           const float start = in[size_t(r * nr + c)];
-          const bool fast =
-              sure || (vouched(a.ranges_[size_t(i + r)], b.ranges_[size_t(j + c)]) && start_vouched(start));
+          const bool fast = sure || (vouched(a.ranges_[size_t(i + r)], b.ranges_[size_t(j + c)]) &&
+                                     start_vouched(bit_cast<uint32_t>(start)));
           d[(i + r) * stride + j + c] = fast ? out[size_t(r * nr + c)] : define(i + r, j + c, start);
         }
     }

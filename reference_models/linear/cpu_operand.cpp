@@ -22,43 +22,12 @@ NVFP4_MULTIVERSION void round_row(const float *x, int64_t n, uint16_t *words) {
   for (int64_t i = 0; i < n; ++i) words[i] = uint16_t(bit_cast<uint32_t>(to_bf16(x[i])) >> 16);
 }
 
-/// Gives `packed` its shape: rows of `columns` elements, padded to the unit's K. Contents are left as they
-/// are.
-void shape(PackedOperand &packed, const UnitRule &unit, FormatId format, int64_t rows, int64_t columns) {
-  packed.format = format;
-  packed.rows = rows;
-  packed.k = columns;
-  packed.padded_k = round_up(columns, unit.k);
-  packed.scale_block = unit.scale_block;
-}
-
-/// Zeroes the codes and neutralises the scales behind `columns`.
-void clear_padding(PackedOperand &p, const UnitRule &unit, int64_t columns) {
-  if (columns == p.padded_k) return;
-  const int bits = format(p.format).storage_bits;
-  const int64_t first = columns * bits / 8, blocks = p.scale_block == 0 ? 0 : p.padded_k / p.scale_block;
-  const uint8_t neutral = unit.scale == FormatId::ue8m0 ? 127 : 0x38; // 1.0
-  for (int64_t r = 0; r < p.rows; ++r) {
-    std::memset(p.codes.data() + r * p.row_bytes() + first, 0, size_t(p.row_bytes() - first));
-    if (blocks != 0)
-      std::memset(p.scales.data() + r * blocks + columns / p.scale_block, neutral,
-                  size_t(blocks - columns / p.scale_block));
-  }
-}
-
-void scan(PackedOperand &p, const UnitRule &unit) {
-  p.ranges.resize(size_t(p.rows));
-  for (int64_t r = 0; r < p.rows; ++r) p.ranges[size_t(r)] = row_range(unit, p, r);
-}
-
 /// BF16 words of x (rows, cols), or of its transpose.
 void pack_bf16(CpuOperand &out, const UnitRule &unit, const float *x, int64_t rows, int64_t cols, Axis axis) {
-  PackedOperand &p = out.packed;
+  GemmOperand &p = out.packed;
   const bool transposed = axis == Axis::col;
-  shape(p, unit, FormatId::bf16, transposed ? cols : rows, transposed ? rows : cols);
-  p.codes.resize(size_t(p.rows * p.row_bytes()));
-  p.scales.clear();
-  out.scaled = false;
+  p.reshape(unit, Side::a, transposed ? cols : rows, transposed ? rows : cols);
+  p.axis = axis;
   auto *const words = reinterpret_cast<uint16_t *>(p.codes.data());
   if (!transposed) {
     for (int64_t r = 0; r < rows; ++r) round_row(x + r * cols, cols, words + r * p.padded_k);
@@ -73,12 +42,11 @@ void pack_bf16(CpuOperand &out, const UnitRule &unit, const float *x, int64_t ro
           for (int64_t i = 0; i < height; ++i) words[(c + j) * p.padded_k + r + i] = tile[i][j];
       }
   }
-  clear_padding(p, unit, p.k);
-  scan(p, unit);
+  p.seal(unit, 1);
 }
 
 /// Copies the codes and scales of q to column `column` of p.
-void copy_columns(const BlockScaled &q, PackedOperand &p, int64_t column) {
+void copy_columns(const BlockScaled &q, GemmOperand &p, int64_t column) {
   const int64_t bits = format(p.format).storage_bits, blocks = p.padded_k / p.scale_block;
   for (int64_t r = 0; r < q.rows; ++r) {
     std::memcpy(p.codes.data() + r * p.row_bytes() + column * bits / 8, q.codes.data() + r * q.row_bytes(),
@@ -123,7 +91,7 @@ private:
     static const Values e2m1 = table(FormatId::e2m1), ue4m3 = table(FormatId::ue4m3);
     return id == FormatId::e2m1 ? e2m1 : ue4m3;
   }
-  const PackedOperand &packed_;
+  const GemmOperand &packed_;
   const Rule &rule_;
   GlobalScale global_;
   const Values &elements_ = values(FormatId::e2m1);
@@ -151,7 +119,7 @@ void gather(const PatchTask &task, const CpuOperand &main, Segment segment, std:
 }
 
 /// Codes and scales of whole blocks, side by side.
-void copy_blocks(const PatchTask &task, const PackedOperand &main, PackedOperand &p, int64_t column) {
+void copy_blocks(const PatchTask &task, const GemmOperand &main, GemmOperand &p, int64_t column) {
   const int64_t blocks = p.padded_k / 16;
   for (int64_t r = 0; r < p.rows; ++r)
     for (int64_t i = 0; i < task.count; i += 16) {
@@ -163,10 +131,6 @@ void copy_blocks(const PatchTask &task, const PackedOperand &main, PackedOperand
 }
 
 } // namespace
-
-float CpuOperand::alpha(const CpuOperand &b) const {
-  return scaled ? global_alpha(quantized, b.quantized, 1.0f, AlphaRule::by_convention) : 1.0f;
-}
 
 const float *rounded(FormatId source, const float *x, int64_t n, Workspace &workspace) {
   if (source != FormatId::bf16) return x;
@@ -207,7 +171,7 @@ void quantize(const QuantizeTask &task, Workspace &workspace, int threads) {
     std::fill(copy.begin() + task.rows * task.cols, copy.begin() + rows * task.cols, 0.0f);
     x = copy.data();
   }
-  PackedOperand &p = out.packed;
+  GemmOperand &p = out.packed;
   BlockScaled &q = out.quantized;
   std::swap(q.codes, p.codes); // the larger memory
   std::swap(q.scales, p.scales);
@@ -219,18 +183,7 @@ void quantize(const QuantizeTask &task, Workspace &workspace, int threads) {
                  .hadamard = recipe.hadamard,
                  .source = task.source,
                  .threads = threads});
-  out.scaled = true;
-  shape(p, unit, q.element, q.rows, q.padded_k);
-  if (p.padded_k == q.padded_k) {
-    std::swap(q.codes, p.codes);
-    std::swap(q.scales, p.scales);
-  } else {
-    p.codes.resize(size_t(p.rows * p.row_bytes()));
-    p.scales.resize(size_t(p.rows * (p.padded_k / p.scale_block)));
-    copy_columns(q, p, 0);
-    clear_padding(p, unit, q.padded_k);
-  }
-  scan(p, unit);
+  p.adopt(unit, Side::a, q, threads);
 }
 
 void patch(const PatchTask &task, Workspace &workspace) {
@@ -247,21 +200,13 @@ void patch(const PatchTask &task, Workspace &workspace) {
   const BlockScaled &q = main.quantized;
   const Convention &convention = find_convention(q.convention);
   const int64_t width = round_up(task.count, 16), own = task.append ? q.padded_k : 0;
-  BlockScaled &meta = out.quantized;
-  meta.convention = q.convention;
-  meta.global_amax = q.global_amax;
-  meta.global_encode = q.global_encode;
-  meta.global_decode = q.global_decode;
-  out.scaled = true;
-  PackedOperand &p = out.packed;
-  shape(p, unit, FormatId::e2m1, rows, own + segments * width);
-  p.codes.resize(size_t(rows * p.row_bytes()));
-  p.scales.resize(size_t(rows * (p.padded_k / 16)));
+  GemmOperand &p = out.packed;
+  p.reshape(unit, Side::a, rows, own + segments * width);
   if (task.append)
     for (int64_t r = 0; r < rows; ++r) {
       std::memcpy(p.codes.data() + r * p.row_bytes(), main.packed.codes.data() + r * main.packed.row_bytes(),
                   size_t(own / 2));
-      std::memcpy(p.scales.data() + r * (p.padded_k / 16), main.packed.row_scales(r), size_t(own / 16));
+      std::memcpy(p.scales.data() + r * p.scale_cols(), main.packed.row_scales(r), size_t(own / 16));
     }
   int64_t column = own;
   for (const Segment segment : task.segments) {
@@ -276,8 +221,8 @@ void patch(const PatchTask &task, Workspace &workspace) {
     }
     column += width;
   }
-  clear_padding(p, unit, column);
-  scan(p, unit);
+  p.seal(unit, 1);
+  p.take_facts(q);
 }
 
 } // namespace nvfp4::models::cpu

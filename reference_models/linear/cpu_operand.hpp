@@ -9,12 +9,8 @@ namespace nvfp4::models::cpu {
 
 class CpuOperand final : public Operand {
 public:
-  PackedOperand packed; ///< the segments of a patch stand behind the main columns
-  BlockScaled
-      quantized; ///< of block-scaled operands; codes and scales are moved into `packed` where they fit
-  bool scaled = false;
-
-  [[nodiscard]] float alpha(const CpuOperand &b) const;
+  GemmOperand packed;    ///< the segments of a patch stand behind the main columns
+  BlockScaled quantized; ///< of quantized operands; codes and scales are moved into `packed` where they fit
 };
 
 /// Memory that a thread uses again and again.

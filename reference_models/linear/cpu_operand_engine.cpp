@@ -73,7 +73,8 @@ const CpuOperand &operand(const Operand *o) { return static_cast<const CpuOperan
 void multiply_rows(const GemmTask &task, int64_t first, int64_t rows, int threads) {
   const CpuOperand &a = operand(task.a), &b = operand(task.b);
   const GemmPlan plan(*task.unit, {.accumulation = task.accumulation, .threads = threads});
-  const Target target{&task, a.alpha(b), b.packed.rows};
+  const float alpha = global_alpha(a.packed.global, b.packed.global, 1.0f, AlphaRule::by_convention);
+  const Target target{&task, alpha, b.packed.rows};
   plan.accumulate_rows(a.packed, b.packed, first, rows, {Target::store, &target});
 }
 

@@ -75,6 +75,22 @@ for isa in scalar avx2 avx512; do
   fi
 done
 good gemm x.safetensors w.safetensors -o d.safetensors --unit $unit --out bf16 --alpha 2 --beta 0.5 --c c.npy
+grep -q " engine on .*; [0-9]* of 512 outputs by the definition" out.txt || say "gemm does not say which engine ran: $(cat out.txt)"
+npy bias.npy 1 16 '<f4' '\x00\x00\x80\x3f\x00\x00\x00\xc0' 4
+npy rows.npy 32 1 '<f4' '\x00\x00\x80\x3f\x00\x00\x00\x3f' 4
+good gemm x.safetensors w.safetensors -o e.npy --unit $unit --bias bias.npy --row-factors rows.npy --column-factors bias.npy
+good gemm x.safetensors w.safetensors -o e.npy --unit $unit --accumulate c.npy --json
+grep -q '"engine":"definition"' out.txt || say "FP4 with --accumulate must run the definition: $(cat out.txt)"
+good gemm x.safetensors w.safetensors -o e.npy --unit $unit --groups 20,12
+good gemm x.safetensors w.safetensors -o s1.npy --unit $unit --alpha-rule sdec_product --column-scales 0:5=0.5,5:16=0.5
+good gemm x.safetensors w.safetensors -o s2.npy --unit $unit --alpha-rule sdec_product --column-scales 0:16=0.5
+cmp -s s1.npy s2.npy || say "equal scales by ranges of columns give other bits than one scale"
+bad "starts at 5" gemm x.safetensors w.safetensors -o out.npy --unit $unit --column-scales 0:5=0.5,6:16=0.5
+bad "FIRST:LAST=SCALE" gemm x.safetensors w.safetensors -o out.npy --unit $unit --row-scales 0:5
+bad "divide evenly" gemm x.safetensors w.safetensors -o out.npy --unit $unit --groups 1,1,30
+bad "bias must have shape" gemm x.safetensors w.safetensors -o out.npy --unit $unit --bias x.npy
+bad "accumulators must have shape" gemm x.safetensors w.safetensors -o out.npy --unit $unit --accumulate x.npy
+bad "which are applied after" gemm x.safetensors w.safetensors -o out.npy --unit $unit --beta 1 --c c.npy --row-factors rows.npy
 good gemm x.npy w.npy -o d.npy --unit sm_90:wgmma.k16.f32.bf16
 good gemm h.npy h.npy -o d.safetensors --unit sm_90:mma.m16n8k16.f16.f16 --out f16
 good quantize x.npy -o x.col.safetensors --convention te --axis col --hadamard

@@ -48,7 +48,7 @@ struct Normal {
 };
 
 /// Quantizes rows of normals: scale = amax / largest element value, elements rounded to nearest.
-PackedOperand quantized(const Unit &unit, Side side, int64_t rows, int64_t k, uint64_t seed) {
+GemmOperand quantized(const Unit &unit, Side side, int64_t rows, int64_t k, uint64_t seed) {
   const UnitRule &rule = unit.rule;
   const FormatId id = side == Side::a ? rule.a : rule.b;
   const Format f = format(id);
@@ -89,7 +89,7 @@ PackedOperand quantized(const Unit &unit, Side side, int64_t rows, int64_t k, ui
           std::memcpy(at, &word, size_t(bits / 8));
       }
     }
-  return pack_operand(unit, side, rows, k, codes, scales);
+  return make_operand(unit, side, RawCodes{rows, k, codes}, RawScales(scales, ScaleLayout::linear));
 }
 
 double median(std::vector<double> x) {

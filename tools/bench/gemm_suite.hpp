@@ -28,7 +28,7 @@ struct Shape {
 /// Operands as training has them: normal values, quantized with one scale per block where the unit has
 /// scales.
 struct Operands {
-  PackedOperand a, b;
+  GemmOperand a, b;
   std::vector<float> a_f32, b_f32; ///< for SGEMM: normal values
 };
 [[nodiscard]] Operands make_operands(const Unit &unit, const Shape &shape);

@@ -1,33 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reads a GEMM operand: unpacks scale layouts, rounds dense values to the unit's format.
+// Reads what a GEMM takes from files.
 #include "tools/nvfp4/operand.hpp"
 
-#include "nvfp4/emulator/formats/codec.hpp"
 #include "nvfp4/golden/io/file.hpp"
 #include "nvfp4/golden/quantized_file.hpp"
 
+#include <charconv>
 #include <cmath>
+#include <cstring>
 
 namespace nvfp4::tool {
 namespace {
-
-Operand pack_scaled(const io::TensorFile &file, const Unit &unit, Side side) {
-  const UnitRule &rule = unit.rule;
-  Operand o;
-  o.scaled = golden::from_file(file);
-  const BlockScaled &q = *o.scaled;
-  const FormatId element = side == Side::a ? rule.a : rule.b;
-  if (rule.scale_block == 0)
-    throw Error(file.source + ": is quantized, but unit " + unit.name() +
-                " takes no scales; use a block-scaled unit or dequantize first");
-  if (q.element != element || q.scale != rule.scale || q.block != rule.scale_block)
-    throw Error(file.source + ": " + format(q.element).name + " with " + format(q.scale).name + " per " +
-                std::to_string(q.block) + " does not fit unit " + unit.name());
-  const std::vector<uint8_t> linear =
-      q.layout == ScaleLayout::linear ? q.scales : untile_scales(q.scales, q.rows, q.scale_cols());
-  o.packed = pack_operand(unit, side, q.rows, q.padded_k, q.codes, linear);
-  return o;
-}
 
 /// The format whose raw codes a dtype holds.
 std::optional<FormatId> format_of(io::DType dtype) {
@@ -42,39 +25,22 @@ std::optional<FormatId> format_of(io::DType dtype) {
   }
 }
 
-Operand pack_dense(const io::TensorFile &file, const io::Tensor &t, const Unit &unit, Side side) {
-  if (unit.rule.scale_block != 0)
-    throw Error(io::message_prefix(file.source, t.name) + "is dense, but unit " + unit.name() +
-                " multiplies block-scaled operands; run nvfp4 quantize on it first");
-  if (t.shape.size() != 2)
-    throw Error(io::message_prefix(file.source, t.name) + "expected a matrix, got shape " +
-                io::shape_text(t.shape));
-  golden::check_empty(t, file.source);
-  const std::optional<FormatId> from = format_of(t.dtype);
-  if (!from)
-    throw Error(io::message_prefix(file.source, t.name) +
-                "expected F32, F64, F16, BF16, F8_E4M3 or F8_E5M2, got " +
-                std::string(io::info(t.dtype).safetensors));
-  const Format source = format(*from), target = format(side == Side::a ? unit.rule.a : unit.rule.b);
-  const bool narrow = target.storage_bits <= 8;
-  const int64_t rows = t.shape[0], k = t.shape[1], row_bytes = (k * target.storage_bits + 7) / 8;
-  const CodeView in{reinterpret_cast<const uint8_t *>(t.data.data()), source.storage_bits};
-  std::vector<uint8_t> codes(size_t(rows * row_bytes), 0);
-  for (int64_t r = 0; r < rows; ++r)
-    for (int64_t i = 0; i < k; ++i) {
-      const uint64_t word = in[r * k + i];
-      const uint64_t code = source.id == target.id ? word
-                                                   : convert(target, source, word, Rounding::nearest_even,
-                                                             narrow ? Overflow::satfinite : Overflow::ieee);
-      uint8_t *row = codes.data() + r * row_bytes;
-      if (target.storage_bits == 4)
-        row[i / 2] = uint8_t(row[i / 2] | code << (i % 2 * 4));
-      else
-        std::memcpy(row + i * target.storage_bits / 8, &code, size_t(target.storage_bits / 8));
-    }
-  Operand o;
-  o.packed = pack_operand(unit, side, rows, k, codes);
-  return o;
+/// What the library makes of it; its errors with the file's name in front.
+template <class... Args> GemmOperand make(const std::string &source, const Args &...args) {
+  try {
+    return make_operand(args...);
+  } catch (const Error &e) {
+    throw Error(source + ": " + e.what());
+  }
+}
+
+const uint8_t *bytes(const io::Tensor &t) { return reinterpret_cast<const uint8_t *>(t.data.data()); }
+
+void expect_shape(const io::TensorFile &file, const io::Tensor &t, const char *what,
+                  const std::vector<int64_t> &shape) {
+  if (t.shape != shape)
+    throw Error(io::message_prefix(file.source, t.name) + what + " must have shape " + io::shape_text(shape) +
+                ", got " + io::shape_text(t.shape));
 }
 
 } // namespace
@@ -84,9 +50,20 @@ Operand read_operand(const std::string &path, const std::string &tensor, const U
   if (golden::is_block_scaled(file)) {
     if (!tensor.empty())
       throw Error(file.source + ": holds one quantized tensor; leave out the name '" + tensor + "'");
-    return pack_scaled(file, unit, side);
+    BlockScaled q = golden::from_file(file);
+    GemmOperand packed = make(file.source, unit, side, q);
+    return {std::move(packed), std::move(q)};
   }
-  return pack_dense(file, golden::choose_tensor(file, tensor), unit, side);
+  const io::Tensor &t = golden::choose_tensor(file, tensor);
+  const std::string where = io::message_prefix(file.source, t.name);
+  if (t.shape.size() != 2) throw Error(where + "expected a matrix, got shape " + io::shape_text(t.shape));
+  golden::check_empty(t, file.source);
+  const std::optional<FormatId> from = format_of(t.dtype);
+  if (!from)
+    throw Error(where + "expected F32, F64, F16, BF16, F8_E4M3 or F8_E5M2, got " +
+                std::string(io::info(t.dtype).safetensors));
+  return {make(file.source, unit, side, DenseView{*from, t.shape[0], t.shape[1], {bytes(t), t.data.size()}}),
+          {}};
 }
 
 const std::map<std::string, AlphaRule> &alpha_rules() {
@@ -103,35 +80,62 @@ void check_epilogue(const GemmFlags &f) {
   if (f.beta != 0.0f && f.c.empty()) throw Error("--beta " + std::to_string(f.beta) + " needs --c FILE");
 }
 
-void check_operands(const GemmFlags &f, const std::optional<BlockScaled> &a,
-                    const std::optional<BlockScaled> &b) {
-  if (a && b && a->k != b->k)
-    throw Error(f.a + " has K = " + std::to_string(a->k) + ", " + f.b + " has K = " + std::to_string(b->k) +
-                "; they must be equal");
-  if (a && b && (a->hadamard != b->hadamard || (a->hadamard && a->sign_mask != b->sign_mask)))
-    throw Error(f.a + " and " + f.b + ": only one is Hadamard-rotated, or their sign masks differ");
-  if (f.beta != 0.0f && ((a && !a->row_amax.empty()) || (b && !b->row_amax.empty())))
-    throw Error("--beta has no meaning with row-scaled operands, whose scales are applied after the GEMM");
-}
-
-std::vector<uint8_t> read_c(const GemmFlags &f, FormatId acc, int64_t m, int64_t n) {
-  const io::TensorFile file = io::read_tensors(f.c);
-  const io::Tensor &t = golden::choose_tensor(file, f.c_tensor);
-  const std::vector<int64_t> shape{m, n};
-  if (t.shape != shape)
-    throw Error(io::message_prefix(file.source, t.name) + "C must have shape " + io::shape_text(shape) +
-                ", got " + io::shape_text(t.shape));
-  const auto raw = [](const void *data, size_t bytes) {
-    const uint8_t *p = static_cast<const uint8_t *>(data);
-    return std::vector<uint8_t>(p, p + bytes);
-  };
+std::vector<uint8_t> read_c(const std::string &path, const std::string &tensor, const char *what,
+                            FormatId acc, int64_t m, int64_t n) {
+  const io::TensorFile file = io::read_tensors(path);
+  const io::Tensor &t = golden::choose_tensor(file, tensor);
+  expect_shape(file, t, what, {m, n});
   if (acc == FormatId::f64) {
     if (t.dtype != io::DType::f64)
-      throw Error(io::message_prefix(file.source, t.name) + "C of an FP64 unit must be F64");
-    return raw(t.data.data(), t.data.size());
+      throw Error(io::message_prefix(file.source, t.name) + what + " of an FP64 unit must be F64");
+    return {bytes(t), bytes(t) + t.data.size()};
   }
   const golden::DenseMatrix matrix = golden::to_matrix(t, file.source);
-  return raw(matrix.values.data(), matrix.values.size() * sizeof(float));
+  const auto *values = reinterpret_cast<const uint8_t *>(matrix.values.data());
+  return {values, values + matrix.values.size() * sizeof(float)};
+}
+
+std::vector<uint8_t> read_accumulators(const std::string &path, FormatId acc, int64_t m, int64_t n) {
+  const io::TensorFile file = io::read_tensors(path);
+  const io::Tensor &t = golden::choose_tensor(file, "");
+  expect_shape(file, t, "the accumulators", {m, n});
+  if (format_of(t.dtype) != acc)
+    throw Error(io::message_prefix(file.source, t.name) + "accumulators of this unit are " +
+                format(acc).name + ", got " + std::string(io::info(t.dtype).safetensors));
+  return {bytes(t), bytes(t) + t.data.size()};
+}
+
+std::vector<float> read_vector(const std::string &path, const char *what, int64_t n) {
+  const io::TensorFile file = io::read_tensors(path);
+  const io::Tensor &t = golden::choose_tensor(file, "");
+  golden::DenseMatrix v = golden::to_matrix(t, file.source);
+  if (int64_t(v.values.size()) != n || (v.rows != 1 && v.cols != 1)) expect_shape(file, t, what, {n});
+  return std::move(v.values);
+}
+
+std::vector<RowsFactor> parse_ranges(const std::string &text, const char *flag) {
+  std::vector<RowsFactor> ranges;
+  const char *at = text.data(), *const end = at + text.size();
+  const auto wrong = [&] {
+    return Error(std::string(flag) + " '" + text +
+                 "': expected FIRST:LAST=SCALE, for example 0:1024=0.5,1024:1536=0.25");
+  };
+  const auto number = [&](auto &value, char after) {
+    const auto [next, code] = std::from_chars(at, end, value);
+    if (code != std::errc() || (after != 0 ? next == end || *next != after : next != end && *next != ','))
+      throw wrong();
+    at = next == end ? end : next + 1;
+  };
+  while (at != end) {
+    RowsFactor r{0, 0, {}};
+    number(r.first, ':');
+    number(r.last, '=');
+    number(r.factor.decode, 0);
+    if (!std::isfinite(r.factor.decode)) throw wrong();
+    ranges.push_back(r);
+  }
+  if (ranges.empty() || text.back() == ',') throw wrong();
+  return ranges;
 }
 
 } // namespace nvfp4::tool

@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a GEMM takes from a user: operands, which are quantized files, raw codes or dense values to be rounded
-// to a unit's format; C; alpha and beta; and what must fit together.
+// What a GEMM takes from files and flags: operands (quantized or dense), C and other inputs, alpha and beta.
+// What must fit together is the library's to say.
 #pragma once
 #include "nvfp4/emulator/gemm/gemm.hpp"
-#include "nvfp4/emulator/quantize/block_scaled.hpp"
-#include "nvfp4/emulator/quantize/global_alpha.hpp"
 
 #include <map>
 #include <optional>
@@ -13,13 +11,11 @@
 namespace nvfp4::tool {
 
 struct Operand {
-  PackedOperand packed;
+  GemmOperand packed;
   std::optional<BlockScaled> scaled; ///< set when the file was written by nvfp4 quantize
 };
 
-/// Reads and packs one operand. A quantized tensor needs a unit of its element, scale and block; a dense one
-/// a unit without scales, to whose format its values are rounded (nearest even; FP8 and narrower saturate)
-/// unless the dtype is that format already.
+/// Reads one operand and makes it the unit's (make_operand); errors name the file.
 [[nodiscard]] Operand read_operand(const std::string &path, const std::string &tensor, const Unit &unit,
                                    Side side);
 
@@ -35,12 +31,18 @@ struct GemmFlags {
 
 /// Throws Error for an alpha or beta that is not finite, C without beta and beta without C.
 void check_epilogue(const GemmFlags &flags);
-/// Throws Error unless two quantized operands belong together: equal K, rotated alike, no beta with row
-/// scales.
-void check_operands(const GemmFlags &flags, const std::optional<BlockScaled> &a,
-                    const std::optional<BlockScaled> &b);
 
-/// C (m, n) as words of the epilogue's type: FP32, or FP64 where the unit accumulates in FP64.
-[[nodiscard]] std::vector<uint8_t> read_c(const GemmFlags &flags, FormatId acc, int64_t m, int64_t n);
+/// A matrix (m, n) as words of the epilogue's type: FP32, or FP64 where the unit accumulates in FP64. `what`
+/// is its name in messages.
+[[nodiscard]] std::vector<uint8_t> read_c(const std::string &path, const std::string &tensor,
+                                          const char *what, FormatId acc, int64_t m, int64_t n);
+/// A matrix (m, n) of accumulators: raw words of the unit's accumulator format.
+[[nodiscard]] std::vector<uint8_t> read_accumulators(const std::string &path, FormatId acc, int64_t m,
+                                                     int64_t n);
+/// n FP32 values: a vector, a row or a column.
+[[nodiscard]] std::vector<float> read_vector(const std::string &path, const char *what, int64_t n);
+
+/// "0:1024=0.5,1024:1536=0.25": rows first to before last, and their global decode scale.
+[[nodiscard]] std::vector<RowsFactor> parse_ranges(const std::string &text, const char *flag);
 
 } // namespace nvfp4::tool

@@ -30,7 +30,7 @@ ProblemOperand read_side(const std::string &path, const std::string &tensor, con
                          const Unit &unit, Side side) {
   Operand o = read_operand(path, tensor, unit, side);
   ProblemOperand p{
-      o.scaled ? raw_operand(*o.scaled) : raw_operand(o.packed, unit.rule.scale), std::move(o.scaled), {}};
+      o.scaled ? raw_operand(*o.scaled) : raw_operand(o.packed), std::move(o.scaled), {}};
   if (source.empty()) return p;
   const std::string flag = side == Side::a ? "--a-source " : "--b-source ";
   if (!p.scaled)
@@ -87,12 +87,7 @@ Problem read_problem(const Options &o) {
   p.beta = o.beta;
   p.alpha_rule = alpha_rules().at(o.alpha_rule);
   p.threads = o.threads;
-  const auto logical_k = [](const ProblemOperand &side) { return side.scaled ? side.scaled->k : side.raw.k; };
-  if (logical_k(p.a) != logical_k(p.b))
-    throw Error(o.a + " has K = " + std::to_string(logical_k(p.a)) + ", " + o.b +
-                " has K = " + std::to_string(logical_k(p.b)) + "; they must be equal");
-  check_operands(o, p.a.scaled, p.b.scaled);
-  if (o.beta != 0.0f) p.c = read_c(o, p.unit->rule.acc, p.m(), p.n());
+  if (o.beta != 0.0f) p.c = read_c(o.c, o.c_tensor, "C", p.unit->rule.acc, p.m(), p.n());
   return p;
 }
 

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // nvfp4 gemm: D = alpha * A * B^T + beta * C in the exact arithmetic of one unit.
-#include "nvfp4/emulator/formats/codec.hpp"
 #include "nvfp4/emulator/gemm/gemm.hpp"
 #include "nvfp4/emulator/tensorcore/accumulation.hpp"
 #include "nvfp4/golden/io/file.hpp"
@@ -8,6 +7,8 @@
 #include "tools/nvfp4/operand.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
+#include <algorithm>
+#include <cstring>
 #include <fmt/core.h>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -16,56 +17,48 @@ namespace nvfp4::tool {
 namespace {
 
 struct Options : GemmFlags {
-  std::string out, type = "f32";
+  std::string out, type = "f32", start, bias, row_factors, column_factors, row_scales, column_scales;
+  std::vector<int64_t> groups;
   bool exact = false, json = false;
   int threads = 0;
 };
 
-/// Per-row global scales (the row-scaled convention) multiply the FP32 result after the GEMM.
-void apply_row_amax(GemmResult &d, const Operand &a, const Operand &b, FormatId out) {
-  const auto rows = [](const Operand &o) -> const std::vector<float> * {
-    return o.scaled && !o.scaled->row_amax.empty() ? &o.scaled->row_amax : nullptr;
-  };
-  const std::vector<float> *left = rows(a), *right = rows(b);
-  const size_t width = size_t(format(out).storage_bits / 8);
-  std::vector<uint8_t> words(size_t(d.m * d.n) * width);
-  for (int64_t i = 0; i < d.m; ++i)
-    for (int64_t j = 0; j < d.n; ++j) {
-      const float scale = left != nullptr && right != nullptr ? (*left)[size_t(i)] * (*right)[size_t(j)]
-                          : left != nullptr                   ? (*left)[size_t(i)]
-                                                              : (*right)[size_t(j)];
-      const uint64_t word = encode(out, d.f32(i, j) * scale, Rounding::nearest_even, Overflow::ieee);
-      std::memcpy(words.data() + size_t(i * d.n + j) * width, &word, width);
-    }
-  d.words = std::move(words);
-  d.format = out;
-}
+/// The inputs of the epilogue and where chains start, as read from files.
+struct Inputs {
+  std::vector<uint8_t> start, c;
+  std::vector<float> bias, row_factors, column_factors;
+
+  Inputs(const Options &o, FormatId acc, int64_t m, int64_t n) {
+    if (!o.start.empty()) start = read_accumulators(o.start, acc, m, n);
+    if (o.beta != 0.0f) c = read_c(o.c, o.c_tensor, "C", acc, m, n);
+    if (!o.bias.empty()) bias = read_vector(o.bias, "bias", n);
+    if (!o.row_factors.empty()) row_factors = read_vector(o.row_factors, "row factors", m);
+    if (!o.column_factors.empty()) column_factors = read_vector(o.column_factors, "column factors", n);
+  }
+  [[nodiscard]] GemmInputs view() const { return {start, c, bias, row_factors, column_factors}; }
+};
 
 int run(const Options &o) {
   const Unit &unit = find_unit(o.unit);
-  const Operand a = read_operand(o.a, o.a_tensor, unit, Side::a),
-                b = read_operand(o.b, o.b_tensor, unit, Side::b);
+  GemmOperand a = read_operand(o.a, o.a_tensor, unit, Side::a).packed,
+              b = read_operand(o.b, o.b_tensor, unit, Side::b).packed;
+  if (!o.row_scales.empty()) a.set_parts(parse_ranges(o.row_scales, "--row-scales"));
+  if (!o.column_scales.empty()) b.set_parts(parse_ranges(o.column_scales, "--column-scales"));
   GemmOptions options;
+  options.alpha = o.alpha;
   options.beta = o.beta;
   options.accumulation = parse_accumulation(o.accumulation);
+  options.alpha_rule = alpha_rules().at(o.alpha_rule);
   options.oracle = o.exact;
   options.threads = o.threads;
   options.out = unit.rule.acc == FormatId::f64 && o.type == "f32" ? FormatId::f64 : *find_format(o.type);
-  options.alpha = a.scaled && b.scaled
-                      ? global_alpha(*a.scaled, *b.scaled, o.alpha, alpha_rules().at(o.alpha_rule))
-                      : o.alpha;
+  options.groups = o.groups;
+  options.progress = [](double f) { show_progress("gemm", f); };
   check_epilogue(o);
-  check_operands(o, a.scaled, b.scaled);
-  const bool per_row = (a.scaled && !a.scaled->row_amax.empty()) || (b.scaled && !b.scaled->row_amax.empty());
-
-  std::vector<uint8_t> c;
-  if (o.beta != 0.0f) c = read_c(o, unit.rule.acc, a.packed.rows, b.packed.rows);
-  const FormatId out = options.out;
-  (void)GemmPlan(unit, options); // refuses an output type that the unit does not write
-  if (per_row) options.out = FormatId::f32;
-  GemmResult d =
-      GemmPlan(unit, options).run(a.packed, b.packed, c, [](double f) { show_progress("gemm", f); });
-  if (per_row) apply_row_amax(d, a, b, out);
+  const GemmPlan plan(unit, options);
+  const int64_t groups = std::max<int64_t>(1, int64_t(o.groups.size()));
+  const Inputs inputs(o, unit.rule.acc, a.rows, b.rows / groups);
+  const GemmResult d = plan.run(a, b, inputs.view());
 
   const io::DType dtype = d.format == FormatId::f32    ? io::DType::f32
                           : d.format == FormatId::bf16 ? io::DType::bf16
@@ -75,21 +68,28 @@ int run(const Options &o) {
   if (!d.words.empty()) std::memcpy(t.data.data(), d.words.data(), d.words.size());
   io::TensorFile file;
   file.tensors.push_back(std::move(t));
-  file.metadata = {{"unit", unit.name()},
-                   {"evidence", std::string(to_string(unit.evidence))},
-                   {"alpha", fmt::format("{:a}", options.alpha)}};
+  file.metadata = {{"unit", unit.name()}, {"evidence", std::string(to_string(unit.evidence))}};
+  if (a.parts.empty() && b.parts.empty())
+    file.metadata["alpha"] =
+        fmt::format("{:a}", global_alpha(a.global, b.global, o.alpha, options.alpha_rule));
   if (unit.rule.family == Family::gst_fdpa) file.metadata["accumulation"] = o.accumulation;
   const std::string digest = io::sha256_hex(file.tensors.front().data);
   io::write_tensors(o.out, file);
   if (o.json)
     fmt::print("{}\n", nlohmann::ordered_json{{"m", d.m},
                                               {"n", d.n},
-                                              {"k", a.scaled ? a.scaled->k : a.packed.k},
+                                              {"k", a.k},
                                               {"unit", unit.name()},
                                               {"evidence", to_string(unit.evidence)},
                                               {"sha256", digest},
-                                              {"output", o.out}}
+                                              {"output", o.out},
+                                              {"engine", to_string(d.report.engine)},
+                                              {"isa", to_string(d.report.isa)},
+                                              {"by_definition", d.report.by_definition}}
                            .dump());
+  else
+    fmt::print("{} engine on {}; {} of {} outputs by the definition\n", to_string(d.report.engine),
+               to_string(d.report.isa), d.report.by_definition, d.m * d.n);
   return kEqual;
 }
 
@@ -111,6 +111,20 @@ void register_gemm(CLI::App &app, int &exit_code) {
       ->check(CLI::IsMember(alpha_rules()));
   verb->add_option("--beta", o->beta, "Factor of C");
   verb->add_option("--c", o->c, "C (M, N), F32, BF16 or F16");
+  verb->add_option(
+      "--accumulate", o->start,
+      "Accumulators (M, N) that the chains continue, of the unit's accumulator type; without: from zero");
+  verb->add_option("--bias", o->bias, "Bias (N), added before the output is rounded");
+  verb->add_option("--row-factors", o->row_factors, "Factors (M) of the rows of D, applied before the bias");
+  verb->add_option("--column-factors", o->column_factors, "Factors (N) of the columns of D, likewise");
+  verb->add_option(
+      "--row-scales", o->row_scales,
+      "Global decode scales of ranges of A's rows, FIRST:LAST=SCALE,...: in place of the file's");
+  verb->add_option("--column-scales", o->column_scales,
+                   "The same for B's rows, D's columns: shards that were quantized one by one, or experts");
+  verb->add_option("--groups", o->groups,
+                   "Rows of A per group, 3,0,5: B stacks a block of N rows per group; D is (M, N)")
+      ->delimiter(',');
   verb->add_option("--a-tensor", o->a_tensor, "Which tensor of A's file");
   verb->add_option("--b-tensor", o->b_tensor, "Which tensor of B's file");
   verb->add_option("--c-tensor", o->c_tensor, "Which tensor of C's file");

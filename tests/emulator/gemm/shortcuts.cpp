@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Each arithmetic shortcut of the vector engines by itself, the epilogue over rows, and the choice of
 // instruction set.
+#include "nvfp4/emulator/gemm/epilogue.hpp"
 #include "nvfp4/emulator/gemm/fp4_kernels.hpp"
 #include "tests/emulator/gemm/support.hpp"
 
@@ -85,7 +86,8 @@ TEST_CASE("with beta the epilogue is fma(alpha, acc, beta * C), as cuBLASLt on a
   for (uint32_t i = 0; i < 1000; ++i) {
     const float acc = float(i * 7919 % 1009) / 64.0f - 7.0f, c = float(i * 104729 % 997) / 32.0f - 15.0f;
     const float want = std::fma(options.alpha, acc, options.beta * c);
-    CHECK(epilogue(FormatId::f32, bit_cast<uint32_t>(acc), options, double(c)) == bit_cast<uint32_t>(want));
+    const OutputTerms terms{.alpha = options.alpha, .beta = options.beta, .c = bit_cast<uint32_t>(c)};
+    CHECK(finish_output(terms, FormatId::f32, bit_cast<uint32_t>(acc)) == bit_cast<uint32_t>(want));
     other_order += std::fma(options.beta, c, options.alpha * acc) != want;
     two_roundings += options.alpha * acc + options.beta * c != want;
   }
@@ -121,13 +123,16 @@ TEST_CASE("the epilogue over tiles equals the epilogue of one output", "[gemm][e
           options.beta = beta;
           options.out = out;
           const GemmResult d = GemmPlan(unit, options)
-                                   .run(pack_operand(unit, Side::a, m, k, a.codes, a.scales),
-                                        pack_operand(unit, Side::b, n, k, b.codes, b.scales), c_bytes);
+                                   .run(make_operand(unit, Side::a, RawCodes{m, k, a.codes},
+                                                     RawScales(a.scales, ScaleLayout::linear)),
+                                        make_operand(unit, Side::b, RawCodes{n, k, b.codes},
+                                                     RawScales(b.scales, ScaleLayout::linear)),
+                                        {.c = c_bytes});
           const CodeView words{d.words.data(), format(out).storage_bits};
           uint64_t wrong = 0;
           for (int64_t o = 0; o < m * n; ++o)
-            wrong += words[o] !=
-                     epilogue(FormatId::f32, acc[size_t(o)], options, beta != 0 ? double(c[size_t(o)]) : 0.0);
+            wrong += words[o] != finish_output({out, alpha, beta, bit_cast<uint32_t>(c[size_t(o)])},
+                                               FormatId::f32, acc[size_t(o)]);
           INFO(to_string(isa) << " " << format(out).name << " alpha " << alpha << " beta " << beta);
           CHECK(wrong == 0);
         }

@@ -2,9 +2,9 @@
 // What the GEMM tests share: random operands of named classes, and the comparison of every instruction set
 // with the definition, output by output and word by word.
 #pragma once
+#include "nvfp4/emulator/cpu/isa.hpp"
 #include "nvfp4/emulator/formats/codec.hpp"
 #include "nvfp4/emulator/gemm/gemm.hpp"
-#include "nvfp4/emulator/cpu/isa.hpp"
 #include "nvfp4/emulator/tensorcore/accumulation.hpp"
 #include "tests/catch.hpp"
 
@@ -53,10 +53,14 @@ inline std::vector<uint64_t> accumulate(const Unit &unit, const Matrix &a, const
   GemmOptions options;
   options.accumulation = accumulation;
   options.threads = threads;
+  if (unit.rule.acc == FormatId::f64) options.out = FormatId::f64;
   std::vector<uint64_t> acc(size_t(a.rows * b.rows), 0xDEADBEEF);
   GemmPlan(unit, options)
-      .accumulate(pack_operand(unit, Side::a, a.rows, a.k, a.codes, a.scales),
-                  pack_operand(unit, Side::b, b.rows, b.k, b.codes, b.scales), acc);
+      .accumulate(make_operand(unit, Side::a, RawCodes{a.rows, a.k, a.codes},
+                               RawScales(a.scales, ScaleLayout::linear)),
+                  make_operand(unit, Side::b, RawCodes{b.rows, b.k, b.codes},
+                               RawScales(b.scales, ScaleLayout::linear)),
+                  acc);
   return acc;
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A law over every convention: the GEMM of two quantized operands is the product of what dequantize gives, up to FP32
-// rounding. It holds only if alpha means the same global scale as the codes do.
+// A law over every convention: the GEMM of two quantized operands is the product of what dequantize gives, up
+// to FP32 rounding. It holds only if alpha means the same global scale as the codes do.
 #include "nvfp4/emulator/gemm/gemm.hpp"
 #include "nvfp4/emulator/quantize/dequantize.hpp"
 #include "nvfp4/emulator/quantize/global_alpha.hpp"
@@ -38,8 +38,11 @@ TEST_CASE("gemm of quantized operands equals the product of the dequantized ones
         const Unit &unit = find_unit(unit_for(c));
         GemmOptions gemm;
         gemm.alpha = global_alpha(q, q, 1.0f, AlphaRule::by_convention);
-        const GemmResult d = GemmPlan(unit, gemm).run(pack_operand(unit, Side::a, rows, k, q.codes, q.scales),
-                                                      pack_operand(unit, Side::b, rows, k, q.codes, q.scales));
+        const GemmResult d = GemmPlan(unit, gemm)
+                                 .run(make_operand(unit, Side::a, RawCodes{rows, k, q.codes},
+                                                   RawScales(q.scales, ScaleLayout::linear)),
+                                      make_operand(unit, Side::b, RawCodes{rows, k, q.codes},
+                                                   RawScales(q.scales, ScaleLayout::linear)));
         for (int64_t i = 0; i < rows; ++i)
           for (int64_t j = 0; j < rows; ++j) {
             double want = 0, magnitude = 0;
@@ -58,8 +61,10 @@ TEST_CASE("gemm of quantized operands equals the product of the dequantized ones
 TEST_CASE("alpha rules refuse operands whose scale is not their amax", "[quantize][alpha]") {
   const std::vector<float> x(32, 0.01f);
   const MatrixView<const float> view(x.data(), 1, 32);
-  const BlockScaled te = quantize(view, find_convention("te")), ct = quantize(view, find_convention("compressed-tensors"));
-  CHECK(global_alpha(te, te, 1.0f, AlphaRule::by_convention) == global_alpha(te, te, 1.0f, AlphaRule::mul_const));
+  const BlockScaled te = quantize(view, find_convention("te")),
+                    ct = quantize(view, find_convention("compressed-tensors"));
+  CHECK(global_alpha(te, te, 1.0f, AlphaRule::by_convention) ==
+        global_alpha(te, te, 1.0f, AlphaRule::mul_const));
   CHECK_THROWS_WITH(global_alpha(te, ct, 1.0f, AlphaRule::mul_const), Catch::Contains("compressed-tensors"));
   CHECK_NOTHROW(global_alpha(te, ct, 1.0f, AlphaRule::sdec_product));
 }

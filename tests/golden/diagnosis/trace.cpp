@@ -9,7 +9,7 @@ using namespace nvfp4::test;
 namespace {
 
 struct RandomDot {
-  PackedOperand a, b;
+  GemmOperand a, b;
   DotOperands op;
 
   RandomDot(const Unit &unit, int64_t k, Random &random, bool raw) {
@@ -23,7 +23,7 @@ struct RandomDot {
           scales.push_back(raw ? uint8_t(random())
                                : uint8_t(unit.rule.scale == FormatId::ue8m0 ? 110 + random.below(40)
                                                                             : 8 + random.below(112)));
-      return pack_operand(unit, side, 1, k, o.codes, scales);
+      return make_operand(unit, side, RawCodes{1, k, o.codes}, RawScales(scales, ScaleLayout::linear));
     };
     a = make(Side::a, unit.rule.a);
     b = make(Side::b, unit.rule.b);

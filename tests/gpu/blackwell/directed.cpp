@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The directed vectors say what their text says: the words below are written down by hand, not taken from the
 // emulator.
-#include "nvfp4/emulator/gemm/gemm.hpp"
 #include "nvfp4/gpu/blackwell/directed.hpp"
+#include "nvfp4/emulator/gemm/gemm.hpp"
 #include "tests/catch.hpp"
 
 #include <map>
@@ -62,8 +62,10 @@ TEST_CASE("directed vectors as a GEMM answer on the diagonal", "[blackwell]") {
       if (x.a.size() == k) vectors.push_back(x);
     REQUIRE_FALSE(vectors.empty());
     const DirectedOperands o = directed_operands(vectors);
-    const PackedOperand a = pack_operand(unit(), Side::a, o.rows, o.k, o.codes_a, o.scales_a),
-                        b = pack_operand(unit(), Side::b, o.rows, o.k, o.codes_b, o.scales_b);
+    const GemmOperand a = make_operand(unit(), Side::a, RawCodes{o.rows, o.k, o.codes_a},
+                                       RawScales(o.scales_a, ScaleLayout::linear)),
+                      b = make_operand(unit(), Side::b, RawCodes{o.rows, o.k, o.codes_b},
+                                       RawScales(o.scales_b, ScaleLayout::linear));
     std::vector<uint64_t> acc(size_t(o.rows * o.rows));
     GemmPlan(unit(), {}).accumulate(a, b, acc);
     for (size_t i = 0; i < vectors.size(); ++i) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Linear layers against products composed by hand from quantize, pack_operand and GemmPlan, bit for bit.
+// Linear layers against products composed by hand from quantize, make_operand and GemmPlan, bit for bit.
 #include "tests/reference_models/linear/support.hpp"
 
 #include <set>

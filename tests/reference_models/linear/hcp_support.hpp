@@ -64,7 +64,7 @@ struct Parts {
 };
 
 /// Operands side by side along their contraction.
-inline PackedOperand concatenate(const Unit &unit, Side side, const std::vector<BlockScaled> &parts) {
+inline GemmOperand concatenate(const Unit &unit, Side side, const std::vector<BlockScaled> &parts) {
   std::vector<uint8_t> codes, scales;
   int64_t k = 0;
   for (const BlockScaled &p : parts) k += p.padded_k;
@@ -75,7 +75,7 @@ inline PackedOperand concatenate(const Unit &unit, Side side, const std::vector<
       scales.insert(scales.end(), p.scales.begin() + r * p.scale_cols(),
                     p.scales.begin() + (r + 1) * p.scale_cols());
     }
-  return pack_operand(unit, side, parts[0].rows, k, codes, scales);
+  return make_operand(unit, side, RawCodes{parts[0].rows, k, codes}, RawScales(scales, ScaleLayout::linear));
 }
 
 } // namespace nvfp4::test

@@ -2,9 +2,9 @@
 // What the tests of linear layers share: a group of layers with random tensors, its products composed by hand
 // from the emulator's public functions, and exact products in double precision.
 #pragma once
+#include "nvfp4/emulator/cpu/isa.hpp"
 #include "nvfp4/emulator/formats/conversion.hpp"
 #include "nvfp4/emulator/gemm/gemm.hpp"
-#include "nvfp4/emulator/cpu/isa.hpp"
 #include "nvfp4/emulator/quantize/dequantize.hpp"
 #include "nvfp4/emulator/quantize/global_alpha.hpp"
 #include "nvfp4/reference_models/linear/linear.hpp"
@@ -132,13 +132,13 @@ inline BlockScaled quantize_by_hand(const OperandRecipe &recipe, const Floats &x
                    .source = source});
 }
 
-inline PackedOperand pack_by_hand(const Unit &unit, Side side, const BlockScaled &q) {
-  return pack_operand(unit, side, q.rows, q.padded_k, q.codes, q.scales);
+inline GemmOperand pack_by_hand(const Unit &unit, Side side, const BlockScaled &q) {
+  return make_operand(unit, side, RawCodes{q.rows, q.padded_k, q.codes},
+                      RawScales(q.scales, ScaleLayout::linear));
 }
 
 /// BF16 words of x (rows, cols), or of its transpose.
-inline PackedOperand pack_bf16_by_hand(const Unit &unit, Side side, const Floats &x, int64_t rows,
-                                       Axis axis) {
+inline GemmOperand pack_bf16_by_hand(const Unit &unit, Side side, const Floats &x, int64_t rows, Axis axis) {
   const int64_t cols = int64_t(x.size()) / rows, m = axis == Axis::row ? rows : cols,
                 k = axis == Axis::row ? cols : rows;
   std::vector<uint8_t> words(size_t(2 * m * k));
@@ -148,7 +148,7 @@ inline PackedOperand pack_bf16_by_hand(const Unit &unit, Side side, const Floats
       const uint16_t word = uint16_t(encode(FormatId::bf16, v, Rounding::nearest_even, Overflow::ieee));
       std::memcpy(words.data() + 2 * (i * k + j), &word, 2);
     }
-  return pack_operand(unit, side, m, k, words);
+  return make_operand(unit, side, RawCodes{m, k, words});
 }
 
 /// D as FP32 values.
@@ -169,12 +169,13 @@ inline Floats product_by_hand(const GemmRecipe &g, const Floats &a, int64_t a_ro
   if (g.a.format == OperandFormat::bf16)
     return values_of(GemmPlan(unit, options)
                          .run(pack_bf16_by_hand(unit, Side::a, a, a_rows, a_axis),
-                              pack_bf16_by_hand(unit, Side::b, b, b_rows, b_axis), c_words));
+                              pack_bf16_by_hand(unit, Side::b, b, b_rows, b_axis), {.c = c_words}));
   const BlockScaled qa = quantize_by_hand(g.a, a, a_rows, a_axis, a_key);
   const BlockScaled qb = quantize_by_hand(g.b, b, b_rows, b_axis, b_key);
   options.alpha = global_alpha(qa, qb, 1.0f, AlphaRule::by_convention);
   return values_of(
-      GemmPlan(unit, options).run(pack_by_hand(unit, Side::a, qa), pack_by_hand(unit, Side::b, qb), c_words));
+      GemmPlan(unit, options)
+          .run(pack_by_hand(unit, Side::a, qa), pack_by_hand(unit, Side::b, qb), {.c = c_words}));
 }
 
 inline bool same_bits(const Floats &a, const Floats &b) {

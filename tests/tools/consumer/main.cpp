@@ -13,7 +13,7 @@ int main() {
   const MatrixView<const float> row(x.data(), 1, 64);
   const BlockScaled q = quantize(row, find_convention("te"));
   const Unit &unit = find_unit("sm_100:tcgen05.k64.f32.mxf4nvf4.ue4m3.block16");
-  const PackedOperand a = pack_operand(unit, Side::a, 1, 64, q.codes, q.scales), b = pack_operand(unit, Side::b, 1, 64, q.codes, q.scales);
+  const GemmOperand a = make_operand(unit, Side::a, RawCodes{1, 64, q.codes}, RawScales(q.scales, ScaleLayout::linear)), b = make_operand(unit, Side::b, RawCodes{1, 64, q.codes}, RawScales(q.scales, ScaleLayout::linear));
   GemmOptions options;
   options.alpha = global_alpha(q, q, 1.0f, AlphaRule::mul_const);
   const float d = GemmPlan(unit, options).run(a, b).f32(0, 0);
