@@ -96,7 +96,7 @@ TEST_CASE("operands that do not belong together are refused", "[gemm][operand]")
   CHECK(refusal(quantized(8, 49, 2), quantized(20, 49, 1)) == "accepted");
   CHECK(contains(refusal(plain, quantized(20, 64, 1, "mxfp4")), "does not fit unit"));
   const Unit &mxfp4 = find_unit("sm_120:mma.m16n8k64.f32.mxf4.ue8m0.block32"),
-             &mx16 = find_unit("sm_120:mma.m16n8k64.f32.mxf4nvf4.ue8m0.block16");
+             &mx16 = find_unit("sm_100:tcgen05.k64.f32.mxf4nvf4.ue8m0.block16");
   const GemmOperand a = make_operand(nvfp4_unit(), Side::a, plain),
                     b = make_operand(nvfp4_unit(), Side::b, plain);
   for (const Unit *unit : {&mxfp4, &mx16, &bf16_unit()}) // mx16 differs in the scale format alone
@@ -219,6 +219,6 @@ TEST_CASE("adopting a tensor gives what making an operand of it gives, and memor
     CHECK(o.scales == made.scales);
     CHECK(o.k == k);
     CHECK(o.global.amax == made.global.amax);
-    CHECK((o.codes.data() == memory) == (k == 64));
+    CHECK((o.codes.data() == memory) == (k != 80)) // 49 is padded to 64 as it is;
   }
 }
