@@ -146,7 +146,7 @@ TEST_CASE("row-scaled products have the words that the program gave when it appl
       {FormatId::bf16, ar, bt, 0x2c5af1566828e5e8}, {FormatId::bf16, at, br, 0x5f8f638667912a51},
       {FormatId::f16, ar, br, 0x704d9c1fdb6f5b15},  {FormatId::f16, ar, bt, 0xdf4a95a1435aa1da},
       {FormatId::f16, at, br, 0xff3c363a09834966}};
-  for (const Isa isa : {Isa::scalar, Isa::avx2, Isa::avx512}) {
+  for (const Isa isa : kIsas) {
     if (!supported(isa)) continue;
     const UseIsa use(isa);
     for (const Recorded &r : recorded)
@@ -219,6 +219,6 @@ TEST_CASE("adopting a tensor gives what making an operand of it gives, and memor
     CHECK(o.scales == made.scales);
     CHECK(o.k == k);
     CHECK(o.global.amax == made.global.amax);
-    CHECK((o.codes.data() == memory) == (k != 80)) // 49 is padded to 64 as it is;
+    CHECK((o.codes.data() == memory) == (k != 80)); // 49 is padded to 64 as it is
   }
 }

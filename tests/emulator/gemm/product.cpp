@@ -114,7 +114,7 @@ TEST_CASE("a chain cut in two and continued from its accumulators is the whole c
           std::vector<uint8_t> packed;
           for (const uint64_t w : start)
             for (int i = 0; i < width; ++i) packed.push_back(uint8_t(w >> (8 * i)));
-          for (const Isa isa : {Isa::scalar, Isa::avx2, Isa::avx512}) {
+          for (const Isa isa : kIsas) {
             if (!supported(isa)) continue;
             const UseIsa use(isa);
             INFO(name << " " << to_string(isa) << " " << to_string(model) << " " << int(data));
@@ -159,7 +159,7 @@ TEST_CASE("chains start from any accumulator word: zeros of both signs, tiny, hu
         const DotOperands op{x.row(o / n), y.row(o % n), x.row_scales(o / n), y.row_scales(o % n)};
         want[size_t(o)] = dot(unit.rule, op, x.padded_k, start[size_t(o)]);
       }
-      for (const Isa isa : {Isa::scalar, Isa::avx2, Isa::avx512}) {
+      for (const Isa isa : kIsas) {
         if (!supported(isa)) continue;
         const UseIsa use(isa);
         std::vector<uint64_t> acc(start.size(), 0xDEADBEEF);
@@ -204,7 +204,7 @@ TEST_CASE("every field of the epilogue, in the order it is documented, for every
         if (with_bias) in.bias = bias;
         if (by_row) in.row_factors = rows;
         if (by_column) in.column_factors = columns;
-        for (const Isa isa : {Isa::scalar, Isa::avx2, Isa::avx512}) {
+        for (const Isa isa : kIsas) {
           if (!supported(isa)) continue;
           const UseIsa use(isa);
           const GemmResult d = multiply(unit, x, y, options, in);
@@ -269,7 +269,7 @@ TEST_CASE("scales by ranges of rows and columns are separate products side by si
   y.set_parts(shards);
   std::vector<float> bias(size_t(n), 0.0f);
   for (float &v : bias) v = float(random.normal());
-  for (const Isa isa : {Isa::scalar, Isa::avx2, Isa::avx512}) {
+  for (const Isa isa : kIsas) {
     if (!supported(isa)) continue;
     const UseIsa use(isa);
     for (const FormatId out : {FormatId::f32, FormatId::bf16}) {
@@ -320,7 +320,7 @@ TEST_CASE("a grouped product is its groups' products, one below the other", "[ge
     y.set_parts(experts);
     const size_t width = f64 ? 8 : 4;
     const std::span<const uint8_t> source = f64 ? raw(wide) : raw(c);
-    for (const Isa isa : {Isa::scalar, Isa::avx2, Isa::avx512}) {
+    for (const Isa isa : kIsas) {
       if (!supported(isa)) continue;
       const UseIsa use(isa);
       double last = 0;
@@ -366,7 +366,7 @@ TEST_CASE("the result says which engine ran and what it left to the definition",
   const GemmReport scalar = run(fp4, Data::friendly, Isa::scalar);
   CHECK(scalar.engine == GemmEngine::definition);
   CHECK(scalar.by_definition == 32 * 32);
-  for (const Isa isa : {Isa::avx2, Isa::avx512}) {
+  for (const Isa isa : kVectorIsas) {
     if (!supported(isa)) continue;
     const GemmReport quick = run(fp4, Data::friendly, isa), dense = run(bf16, Data::friendly, isa),
                      nan = run(bf16, Data::friendly, isa, true);
