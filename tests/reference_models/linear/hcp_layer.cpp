@@ -40,11 +40,12 @@ Floats patched_by_hand(const LinearRecipe &l, const Floats &x, int64_t rows, con
                                      rows, Axis::row),
                    pack_bf16_by_hand(bf16, Side::b, columns_of(first ? b.value : b.residual, b.q.k, hot),
                                      outs, Axis::row),
-                   c));
+                   {.c = c}));
     } else {
       y = values_of(GemmPlan(unit, options)
                         .run(pack_by_hand(unit, Side::a, first ? a.segment(a.residual, hot) : values(a)),
-                             pack_by_hand(unit, Side::b, first ? values(b) : b.segment(b.residual, hot)), c));
+                             pack_by_hand(unit, Side::b, first ? values(b) : b.segment(b.residual, hot)),
+                             {.c = c}));
     }
   }
   if (l.fprop.output == FormatId::bf16) round_to_bf16(y);
