@@ -3,7 +3,6 @@
 #include "nvfp4/golden/generate.hpp"
 
 #include "nvfp4/emulator/formats/conversion.hpp"
-#include "nvfp4/emulator/tensorcore/accumulation.hpp"
 #include "nvfp4/emulator/tensorcore/catalogue.hpp"
 #include "nvfp4/emulator/tensorcore/execute.hpp"
 #include "nvfp4/golden/generate_quantize.hpp"
@@ -74,7 +73,7 @@ size_t generate(const GenerateOptions &options, const std::function<void(const s
     std::string name = unit.name();
     std::replace(name.begin(), name.end(), ':', '.');
     const bool fp4 = unit.rule.family == Family::gst_fdpa;
-    for (const Accumulation a : {Accumulation::mmasim, Accumulation::nadpe, Accumulation::exact}) {
+    for (const Accumulation a : enumerators<Accumulation>()) {
       if (!fp4 && a != Accumulation::mmasim) continue;
       const std::string suffix = fp4 ? "." + std::string(to_string(a)) : "";
       write(vectors / "model" / unit.arch / (name + suffix + ".txt"), mma_vectors(unit, a, options));

@@ -8,7 +8,6 @@
 #include "nvfp4/golden/text.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cstdlib>
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -19,7 +18,6 @@ using Json = nlohmann::ordered_json;
 
 namespace {
 
-constexpr std::array<std::string_view, 4> kProvenance = {"hardware", "vendor-software", "model", "exact"};
 constexpr std::string_view kFormat = "nvfp4-golden-1";
 
 /// What identifies a case source in one line, from the header keys that are there.
@@ -45,7 +43,7 @@ Entry describe(const fs::path &folder, const fs::path &path) {
     };
     e.kind = get("kind");
     e.subject = get("subject");
-    e.provenance = parse_provenance(get("provenance"));
+    e.provenance = parse_enum<Provenance>(get("provenance"));
     e.source = source_line(get);
     e.cases = std::strtoull(get("cases").c_str(), nullptr, 10);
     return e;
@@ -53,7 +51,7 @@ Entry describe(const fs::path &folder, const fs::path &path) {
   const TextFile t = read_text(path.string());
   e.kind = t.require("kind");
   e.subject = t.require(e.kind == "mma" ? "unit" : "conversion");
-  e.provenance = parse_provenance(t.require("provenance"));
+  e.provenance = parse_enum<Provenance>(t.require("provenance"));
   e.source = source_line([&](const char *key) { return t.get(key); });
   e.cases = t.rows.size();
   return e;
@@ -66,15 +64,6 @@ std::string executable_folder() {
 }
 
 } // namespace
-
-std::string_view to_string(Provenance p) { return kProvenance[size_t(p)]; }
-
-Provenance parse_provenance(std::string_view text) {
-  const auto it = std::find(kProvenance.begin(), kProvenance.end(), text);
-  if (it == kProvenance.end())
-    throw Error("provenance '" + std::string(text) + "' is none of hardware, vendor-software, model, exact");
-  return Provenance(it - kProvenance.begin());
-}
 
 std::string file_sha256(const std::string &path) { return io::sha256_hex(io::read_file(path)); }
 
@@ -107,7 +96,7 @@ Manifest read_manifest(const std::string &folder) {
     if (j.at("format") != kFormat) throw Error(path + ": format is not '" + std::string(kFormat) + "'");
     for (const Json &e : j.at("files"))
       m.entries.push_back({e.at("file"), e.at("kind"), e.at("subject"),
-                           parse_provenance(e.at("provenance").get<std::string>()), e.at("source"), e.at("cases"),
+                           parse_enum<Provenance>(e.at("provenance").get<std::string>()), e.at("source"), e.at("cases"),
                            e.at("sha256")});
   } catch (const nlohmann::json::exception &error) {
     throw Error(path + ": not a golden manifest: " + error.what());
@@ -134,7 +123,7 @@ void write_manifest(const Manifest &manifest) {
     j["files"].push_back({{"file", e.file},
                           {"kind", e.kind},
                           {"subject", e.subject},
-                          {"provenance", to_string(e.provenance)},
+                          {"provenance", nvfp4::to_string(e.provenance)},
                           {"source", e.source},
                           {"cases", e.cases},
                           {"sha256", e.sha256}});

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The manifest of the golden set: every file with its checksum, what it holds and where its outputs came from.
 #pragma once
-#include "nvfp4/emulator/config.hpp"
+#include "nvfp4/emulator/names.hpp"
 
 #include <cstdint>
 #include <string>
@@ -13,12 +13,15 @@ namespace nvfp4::golden {
 /// Where the outputs of a golden file came from.
 enum class Provenance : uint8_t {
   hardware,        ///< a real GPU: the entry names it with driver, toolkit and instruction
+  published,       ///< a real GPU, say those who published the outputs: the entry names repository and commit
   vendor_software, ///< code by the vendor, such as the host functions of the CUDA headers
   model,           ///< a published or our own model, named with its version
   exact,           ///< multiprecision arithmetic or a mathematical identity
 };
-[[nodiscard]] std::string_view to_string(Provenance p);
-[[nodiscard]] Provenance parse_provenance(std::string_view text);
+[[nodiscard]] constexpr auto names_of(Provenance) {
+  return enum_names("provenance", "hardware", "published", "vendor-software", "model", "exact");
+}
+static_assert(names_of(Provenance{}).end_with(Provenance::exact));
 
 struct Entry {
   std::string file;    ///< relative to the golden folder

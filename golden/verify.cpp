@@ -5,7 +5,6 @@
 #include "nvfp4/emulator/formats/conversion.hpp"
 #include "nvfp4/emulator/gemm/gemm_oracle.hpp"
 #include "nvfp4/emulator/oracle/oracle.hpp"
-#include "nvfp4/emulator/tensorcore/accumulation.hpp"
 #include "nvfp4/emulator/tensorcore/catalogue.hpp"
 #include "nvfp4/golden/verify_quantize.hpp"
 
@@ -82,7 +81,7 @@ Verdict verify_mma(const TextFile &file, const VerifyOptions &options) {
   const Unit &unit = find_unit(file.require("unit"));
   const UnitRule &rule = unit.rule;
   const std::string model = file.get("accumulation");
-  const Accumulation accumulation = model.empty() ? options.accumulation : parse_accumulation(model);
+  const Accumulation accumulation = model.empty() ? options.accumulation : parse_enum<Accumulation>(model);
   const bool scaled = rule.scale_block != 0;
   const size_t ca = file.column("a"), cb = file.column("b"), cc = file.column("c"), cd = file.column("d");
   const size_t csa = scaled ? file.column("scale_a") : 0, csb = scaled ? file.column("scale_b") : 0;

@@ -79,7 +79,7 @@ struct Block {
   int unit; ///< codes per scale
   int64_t units, steps;
   const ScaleTable &scales_a, &scales_b;
-  std::vector<uint8_t> a_panel;
+  std::vector<uint8_t> a_panel, tame;
   Buffer<uint8_t> b_tiles;
   std::vector<float> acc, peak, cut_acc; // (mr, nr)
   int direct = 0;                        ///< tiles to take in FP64 without trying FP32
@@ -92,8 +92,20 @@ struct Block {
         acc(size_t(k.mr * k.nr)), peak(acc.size()), cut_acc(acc.size()) {}
 
   void pack(Fp4Kernels::Pack function, uint8_t *panel, int index, const GemmOperand &from, int64_t row,
-            const float *table) const {
-    function(panel, index, from.row(row).data, from.row_scales(row), units, unit, table);
+            const float *table) {
+    const uint8_t *scales = from.row_scales(row);
+    if (from.ranges[size_t(row)].idle_scales) scales = without_idle(from, row);
+    function(panel, index, from.row(row).data, scales, units, unit, table);
+  }
+
+  /// The scales of a row, code 0 in place of those over blocks of zeros: two large ones would multiply to Inf,
+  /// and Inf * 0 is NaN.
+  const uint8_t *without_idle(const GemmOperand &from, int64_t row) {
+    tame.assign(from.row_scales(row), from.row_scales(row) + units);
+    const uint8_t *codes = from.row(row).data;
+    for (int64_t s = 0; s < units; ++s, codes += unit / 2)
+      if (std::all_of(codes, codes + unit / 2, [](uint8_t two) { return (two & 0x77) == 0; })) tame[size_t(s)] = 0;
+    return tame.data();
   }
 
   /// FP32 first, FP64 when something was inexact; after failures FP64 at once for a while. Both give the same

@@ -63,6 +63,7 @@ RowRange fp4_range(const UnitRule &rule, const GemmOperand &p, int64_t row) {
   const uint8_t *codes = p.row(row).data, *scale = p.row_scales(row);
   const int per_scale = rule.scale_block / kGroup;
   RowRange r;
+  int16_t idle = -0x3FFF; // largest exponent over groups of zeros
   for (int64_t s = 0; s < p.padded_k / rule.scale_block; ++s) {
     const ScaleEntry e = entries[scale[s]];
     r.scale_nan = r.scale_nan || e.nan;
@@ -72,8 +73,10 @@ RowRange fp4_range(const UnitRule &rule, const GemmOperand &p, int64_t row) {
       const bool some = (group & 0x7777777777777777) != 0;
       r.min = some && e.low < r.min ? e.low : r.min;
       r.max = some && e.high > r.max ? e.high : r.max;
+      idle = !some && e.high > idle ? e.high : idle;
     }
   }
+  r.idle_scales = idle > r.max;
   return r;
 }
 

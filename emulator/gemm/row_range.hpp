@@ -17,6 +17,7 @@ struct RowRange {
   int16_t max = -0x3FFF;
   bool special = false;   ///< an element is NaN or Inf
   bool scale_nan = false; ///< a scale is NaN
+  bool idle_scales = false; ///< FP4: a group of zeros has a scale above `max`
 
   [[nodiscard]] bool empty() const { return min > max; }
 };

@@ -287,9 +287,72 @@ std::optional<Number> scaled_group(const UnitRule &rule, Codes a, Codes b, uint8
 
 constexpr size_t kGroup = 16;
 
+/// One instruction by the model of sf-tensor/tcgen05: products one by one with their scales, then gathered.
+uint64_t tcgen05_model(const UnitRule &rule, Codes a, Codes b, Scales scale_a, Scales scale_b, uint64_t c) {
+  struct Gathered { // neighbouring products, with the largest exponents among those that are not zero
+    Exact value;
+    std::optional<int> product, scale;
+  };
+  const auto gather = [&](size_t length) {
+    std::vector<Gathered> all(a.size() / length);
+    for (size_t i = 0; i < a.size(); ++i) {
+      const size_t block = i / size_t(rule.scale_block);
+      const Number scale = decode(rule.scale, scale_a[block]) * decode(rule.scale, scale_b[block]);
+      const Number product = decode(rule.a, a[i]) * decode(rule.b, b[i]) * scale;
+      if (product.is_zero()) continue;
+      Gathered &g = all[i / length];
+      g.value = g.value + product.value;
+      g.product = std::max(g.product.value_or(product.exponent), product.exponent);
+      g.scale = std::max(g.scale.value_or(scale.exponent), scale.exponent);
+    }
+    return all;
+  };
+  const Number acc = decode(rule.acc, c);
+  std::vector<Number> specials = {acc};
+  for (size_t s = 0; s < scale_a.size(); ++s)
+    if (const Number scale = decode(rule.scale, scale_a[s]) * decode(rule.scale, scale_b[s]); scale.is_nan())
+      specials.push_back(scale);
+  if (const auto word = special_sum(rule.acc, specials)) return *word;
+
+  const std::vector<Gathered> sixteens = gather(kGroup);
+  std::optional<int> product, scale;
+  for (const Gathered &g : sixteens) {
+    if (!g.product) continue;
+    product = std::max(product.value_or(*g.product), *g.product);
+    scale = std::max(scale.value_or(*g.scale), *g.scale);
+  }
+  if (!product) return acc.is_zero() ? 0 : c;
+
+  Exact sum;
+  if (!acc.is_zero() && acc.exponent >= *product) { // everything in C's window
+    for (const Gathered &g : sixteens) sum = sum + cut_toward_zero(g.value, acc.exponent - rule.fraction_bits);
+    return finish(rule, sum + acc.value);
+  }
+  const int quantum = *scale - rule.fraction_bits;
+  const Exact cut_acc = cut_toward_zero(acc.value, quantum);
+  if (shape(rule.scale).mantissa_bits > 0) {
+    for (const Gathered &g : gather(4)) sum = sum + cut_toward_zero(g.value, quantum);
+    return finish(rule, sum + cut_acc);
+  }
+  Exact kept; // without what lies below the floor
+  const Exact floor = power_of_two(rule.floor - rule.fraction_bits);
+  for (const Gathered &g : sixteens) {
+    if (!g.product) continue;
+    const bool under_c = !acc.is_zero() && acc.exponent >= *g.product;
+    const Exact cut =
+        cut_toward_zero(g.value, under_c ? std::max(quantum, acc.exponent - rule.fraction_bits) : quantum);
+    sum = sum + cut;
+    if (*g.scale == *scale || compare(magnitude(cut), floor) >= 0) kept = kept + cut;
+  }
+  const uint64_t word = finish(rule, sum + cut_acc);
+  const bool subnormal = word % 0x80000000 != 0 && word % 0x80000000 < 0x00800000;
+  return subnormal ? finish(rule, kept + cut_acc) : word;
+}
+
 /// One instruction: groups of 16 products, exact, and the accumulator in one fused sum.
 uint64_t grouped(const UnitRule &rule, Codes a, Codes b, Scales scale_a, Scales scale_b, uint64_t c,
                  Accumulation accumulation) {
+  if (accumulation == Accumulation::tcgen05_model) return tcgen05_model(rule, a, b, scale_a, scale_b, c);
   std::vector<Number> terms;
   for (size_t start = 0; start < a.size(); start += kGroup) {
     const size_t block = start / size_t(rule.scale_block);

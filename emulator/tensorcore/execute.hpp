@@ -26,7 +26,9 @@ struct DotOperands {
 
 /// FP8 mma.sync as ptxas expands it for sm_90, 100, 103 and 110: elements become FP16, one HMMA over k % 4 in {0, 1}
 /// from zero, one over k % 4 in {2, 3} chained to it, then one add of C.
-[[nodiscard]] NVFP4_HD inline uint64_t expanded_fp8(const UnitRule &rule, CodeView a, CodeView b, uint64_t c) {
+template <class Hooks = AsUnit>
+[[nodiscard]] NVFP4_HD inline uint64_t expanded_fp8(const UnitRule &rule, CodeView a, CodeView b, uint64_t c,
+                                                    Hooks &&hooks = Hooks()) {
   UnitRule hmma = rule;
   hmma.a = hmma.b = FormatId::f16;
   uint64_t acc = 0;
@@ -40,9 +42,13 @@ struct DotOperands {
       ++n;
     }
     const CodeView va{reinterpret_cast<const uint8_t *>(x), 16}, vb{reinterpret_cast<const uint8_t *>(y), 16};
-    acc = fdpa(hmma, va, vb, n, acc);
+    acc = fdpa(hmma, va, vb, n, acc, 0, hooks);
+    hooks.step(0, n, acc);
   }
-  return add_accumulators(rule.acc, acc, c);
+  hooks.addition();
+  const uint64_t sum = add_accumulators(rule.acc, acc, c);
+  hooks.step(0, rule.k, sum);
+  return sum;
 }
 
 /// One FP64 fused multiply-add. NaN as DMMA on H200: the first NaN among b, c, a passes on, made quiet; a NaN that the
@@ -56,39 +62,49 @@ struct DotOperands {
 }
 
 /// One instruction: D of one output element for the unit's K.
+template <class Hooks = AsUnit>
 [[nodiscard]] NVFP4_HD inline uint64_t execute(const UnitRule &rule, const DotOperands &op, uint64_t c,
-                                               Accumulation accumulation = Accumulation::mmasim) {
+                                               Accumulation accumulation = Accumulation::mmasim,
+                                               Hooks &&hooks = Hooks()) {
   switch (rule.family) {
-  case Family::gst_fdpa: return gst_fdpa(rule, op.a, op.b, op.scale_a, op.scale_b, c, accumulation);
-  case Family::expanded_fp8: return expanded_fp8(rule, op.a, op.b, c);
+  case Family::gst_fdpa:
+    c = gst_fdpa(rule, op.a, op.b, op.scale_a, op.scale_b, c, accumulation, hooks);
+    hooks.step(0, rule.k, c);
+    return c;
+  case Family::expanded_fp8: return expanded_fp8(rule, op.a, op.b, c, hooks);
   case Family::fma:
-    for (int k = 0; k < rule.k; ++k) c = fma_f64(op.a[k], op.b[k], c);
+    for (int k = 0; k < rule.k; ++k) {
+      hooks.fma();
+      c = fma_f64(op.a[k], op.b[k], c);
+      hooks.step(k, 1, c);
+    }
     return c;
   case Family::st_fdpa:
   case Family::fdpa: break;
   }
   for (int k = 0; k < rule.k; k += rule.link) {
     int scale_exponent = 0;
+    bool nan = false;
     if (rule.family == Family::st_fdpa) {
       const Format f = format(rule.scale);
       const Decoded x = decode(f, op.scale_a[k / rule.scale_block]), y = decode(f, op.scale_b[k / rule.scale_block]);
-      if (x.cls == Class::nan || y.cls == Class::nan) {
-        c = accumulator_nan(rule.output);
-        continue;
-      }
+      nan = x.cls == Class::nan || y.cls == Class::nan;
       scale_exponent = x.exponent + y.exponent;
     }
-    c = fdpa(rule, op.a.from(k), op.b.from(k), rule.link, c, scale_exponent);
+    c = nan ? accumulator_nan(rule.output) : fdpa(rule, op.a.from(k), op.b.from(k), rule.link, c, scale_exponent, hooks);
+    hooks.step(k, rule.link, c);
   }
   return c;
 }
 
 /// A dot product over k elements (a multiple of rule.k): the chain of instructions in increasing K from c.
+template <class Hooks = AsUnit>
 [[nodiscard]] NVFP4_HD inline uint64_t dot(const UnitRule &rule, const DotOperands &op, int64_t k, uint64_t c,
-                                           Accumulation accumulation = Accumulation::mmasim) {
+                                           Accumulation accumulation = Accumulation::mmasim, Hooks &&hooks = Hooks()) {
   for (int64_t i = 0; i < k; i += rule.k) {
     const int64_t s = rule.scale_block == 0 ? 0 : i / rule.scale_block;
-    c = execute(rule, {op.a.from(i), op.b.from(i), op.scale_a + s, op.scale_b + s}, c, accumulation);
+    hooks.instruction(i);
+    c = execute(rule, {op.a.from(i), op.b.from(i), op.scale_a + s, op.scale_b + s}, c, accumulation, hooks);
   }
   return c;
 }

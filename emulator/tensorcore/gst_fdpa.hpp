@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // GST-FDPA: the FP4 step of Blackwell (mxf4, mxf4nvf4). Groups of 16 products are summed exactly and multiplied by
 // their two scales exactly; groups and accumulator are then aligned, truncated, summed and rounded once per K = 64.
-// Sources: MMA-Sim @0a5ce40 (mmasim), IDSLab-SKKU/mma-emu (nadpe); no FP4 hardware output decides between them yet.
+// Sources: MMA-Sim @0a5ce40 (mmasim), IDSLab-SKKU/mma-emu (nadpe), SubSir/EmuGen (exact), sf-tensor/tcgen05 @affce0c
+// (tcgen05-model). The public FP4 outputs of a B200 fit all four; emulator/README.md says what else is claimed.
 #pragma once
 #include "nvfp4/emulator/tensorcore/fdpa.hpp"
 
@@ -9,6 +10,7 @@ namespace nvfp4 {
 
 inline constexpr int kGroup = 16;    ///< products summed exactly before scaling
 inline constexpr int kMaxGroups = 4; ///< groups in one step of K = 64
+inline constexpr int kQuarter = 4;   ///< products summed exactly by tcgen05-model under UE4M3 scales
 
 /// Twice the value of an E2M1 code without its sign: an integer.
 [[nodiscard]] NVFP4_HD constexpr int e2m1_twice(uint64_t code) {
@@ -25,17 +27,23 @@ struct GroupScale {
 };
 
 [[nodiscard]] NVFP4_HD constexpr GroupScale decode_scale(FormatId id, uint8_t code) {
-  const Decoded d = decode(format(id), code);
+  const Format f = format(id);
+  const Decoded d = decode(f, code);
   if (d.cls == Class::nan) return {true, 0, 0};
-  return id == FormatId::ue8m0 ? GroupScale{false, 8, d.exponent} : GroupScale{false, uint32_t(d.significand), d.exponent};
+  return {false, uint32_t(d.significand) << (3 - f.mantissa_bits), d.exponent};
 }
 
-/// A group of 16 products with its scales: the exact value is scaled * 2^(scale_exponent - 8).
+/// A group of products with its scales: the exact value is scaled * 2^(scale_exponent - 8).
 struct ScaledGroup {
   bool present;       ///< false when all products are zero or a scale is zero: no part in the alignment
   int64_t scaled;     ///< P * mx * my, |scaled| < 2^19
   int scale_exponent; ///< ex + ey
   int top_product;    ///< largest ea + eb of a non-zero product, by exponent field
+
+  /// As a term of a sum aligned by the scales.
+  [[nodiscard]] NVFP4_HD constexpr SumTerm term() const {
+    return {scaled < 0, uint64_t(scaled < 0 ? -scaled : scaled), present ? scale_exponent : kAbsent, 8};
+  }
 };
 
 [[nodiscard]] NVFP4_HD constexpr int e2m1_exponent(uint64_t code) {
@@ -43,9 +51,10 @@ struct ScaledGroup {
   return field == 0 ? 0 : field - 1;
 }
 
-[[nodiscard]] NVFP4_HD inline ScaledGroup scale_group(CodeView a, CodeView b, GroupScale sa, GroupScale sb) {
+[[nodiscard]] NVFP4_HD inline ScaledGroup scale_group(CodeView a, CodeView b, GroupScale sa, GroupScale sb,
+                                                      int n = kGroup) {
   int products = 0, top = -1;
-  for (int i = 0; i < kGroup; ++i) {
+  for (int i = 0; i < n; ++i) {
     const uint64_t x = a[i], y = b[i];
     const int p = e2m1_twice(x) * e2m1_twice(y);
     const int e = e2m1_exponent(x) + e2m1_exponent(y);
@@ -102,47 +111,107 @@ struct WideSum {
   }
 };
 
+/// The operands of one FP4 step with their scales decoded.
+struct GroupedStep {
+  CodeView a, b;
+  GroupScale scale_a[kMaxGroups], scale_b[kMaxGroups]; ///< of each group
+  ScaledGroup groups[kMaxGroups];
+  int count = 0;       ///< groups
+  bool nan = false;    ///< a scale is NaN
+  SumTerm accumulator; ///< absent when zero
+};
+
+/// The step by sf-tensor/tcgen05's model. Where C's exponent reaches every product's, groups meet C as in mmasim.
+/// Otherwise alignment is by the largest scales alone, also under a C that exceeds them, and UE4M3 groups are cut in
+/// quarters of four products. Powers of two as scales keep whole groups, each cut as C alone would cut it when C's
+/// exponent reaches its products'; and in a result not yet zero, groups that lie below the floor and below the largest
+/// scales are dropped.
+template <class Hooks>
+[[nodiscard]] NVFP4_HD inline uint64_t tcgen05_step(const UnitRule &rule, const GroupedStep &s, Hooks &&hooks) {
+  SumTerm terms[kMaxGroups * (kGroup / kQuarter) + 1];
+  const SumTerm &c = s.accumulator;
+  int largest_scale = kAbsent, largest_product = kAbsent;
+  for (int g = 0; g < s.count; ++g) {
+    const ScaledGroup &group = s.groups[g];
+    terms[g] = group.term();
+    if (!group.present) continue;
+    const int product = group.scale_exponent + group.top_product;
+    largest_scale = group.scale_exponent > largest_scale ? group.scale_exponent : largest_scale;
+    largest_product = product > largest_product ? product : largest_product;
+  }
+  terms[s.count] = c;
+  if (c.exponent >= largest_product) return sum_terms(rule, terms, s.count + 1, c.exponent < rule.floor ? rule.floor : c.exponent, hooks);
+
+  if (format(rule.scale).mantissa_bits != 0) {
+    int n = 0;
+    for (int k = 0; k < rule.k; k += kQuarter) {
+      const int g = k / kGroup;
+      terms[n++] = scale_group(s.a.from(k), s.b.from(k), s.scale_a[g], s.scale_b[g], kQuarter).term();
+    }
+    terms[n++] = c;
+    return sum_terms(rule, terms, n, largest_scale, hooks);
+  }
+  for (int g = 0; g < s.count; ++g) {
+    const ScaledGroup &group = s.groups[g];
+    const int cut = c.exponent - rule.fraction_bits - (group.scale_exponent - 8);
+    if (group.present && c.exponent >= group.scale_exponent + group.top_product && cut > 0)
+      terms[g].significand = cut >= 64 ? 0 : terms[g].significand >> cut << cut;
+  }
+  if (largest_scale >= rule.floor) return sum_terms(rule, terms, s.count + 1, largest_scale, hooks);
+  // here C is zero: the exponent of any other exceeds these products'
+  if (sum_terms(rule, terms, s.count + 1, largest_scale, AsUnit()) == 0) return 0;
+  const int floor = rule.floor - largest_scale; // in the sum's units
+  for (int g = 0; g < s.count; ++g) {
+    const int64_t units = align_term(terms[g], largest_scale, rule.fraction_bits);
+    if (terms[g].exponent < largest_scale && (floor >= 62 || (units < 0 ? -units : units) < int64_t{1} << floor))
+      terms[g] = {false, 0, kAbsent, 8};
+  }
+  return sum_terms(rule, terms, s.count + 1, largest_scale, hooks);
+}
+
 /// One instruction step of K = 64. scale_a and scale_b hold one code per rule.scale_block elements.
+template <class Hooks = AsUnit>
 [[nodiscard]] NVFP4_HD inline uint64_t gst_fdpa(const UnitRule &rule, CodeView a, CodeView b, const uint8_t *scale_a,
-                                                const uint8_t *scale_b, uint64_t c, Accumulation accumulation) {
-  ScaledGroup groups[kMaxGroups] = {};
-  const int count = rule.k / kGroup;
-  bool nan = false;
-  for (int g = 0; g < count; ++g) {
-    const int s = g * kGroup / rule.scale_block;
-    const GroupScale sa = decode_scale(rule.scale, scale_a[s]), sb = decode_scale(rule.scale, scale_b[s]);
-    nan = nan || sa.nan || sb.nan;
-    groups[g] = scale_group(a.from(g * kGroup), b.from(g * kGroup), sa, sb);
+                                                const uint8_t *scale_b, uint64_t c, Accumulation accumulation,
+                                                Hooks &&hooks = Hooks()) {
+  GroupedStep s;
+  s.a = a;
+  s.b = b;
+  s.count = rule.k / kGroup;
+  for (int g = 0; g < s.count; ++g) {
+    const int at = g * kGroup / rule.scale_block;
+    s.scale_a[g] = decode_scale(rule.scale, scale_a[at]);
+    s.scale_b[g] = decode_scale(rule.scale, scale_b[at]);
+    s.nan = s.nan || s.scale_a[g].nan || s.scale_b[g].nan;
+    s.groups[g] = scale_group(a.from(g * kGroup), b.from(g * kGroup), s.scale_a[g], s.scale_b[g]);
   }
   const Decoded z = decode(format(FormatId::f32), c);
-  if (nan || z.cls == Class::nan) return accumulator_nan(rule.output);
+  if (s.nan || z.cls == Class::nan) return accumulator_nan(rule.output);
   if (z.cls == Class::infinity) return c;
+  s.accumulator = {z.negative, z.significand, z.significand == 0 ? kAbsent : z.exponent, 23};
 
   if (accumulation == Accumulation::exact) {
     WideSum sum;
-    for (int g = 0; g < count; ++g) sum.add(groups[g].scaled, groups[g].scale_exponent - 8);
+    for (int g = 0; g < s.count; ++g) sum.add(s.groups[g].scaled, s.groups[g].scale_exponent - 8);
     sum.add(z.negative ? -int64_t(z.significand) : int64_t(z.significand), z.significand == 0 ? 0 : z.exponent - 23);
-    return sum.truncate_to_f32();
+    hooks.wide();
+    return hooks.round(sum);
   }
+  if (accumulation == Accumulation::tcgen05_model) return tcgen05_step(rule, s, hooks);
 
   const bool nadpe = accumulation == Accumulation::nadpe;
-  int top = rule.floor;
-  for (int g = 0; g < count; ++g) {
+  SumTerm terms[kMaxGroups + 1];
+  int top = s.accumulator.exponent > rule.floor ? s.accumulator.exponent : rule.floor;
+  for (int g = 0; g < s.count; ++g) {
+    terms[g] = s.groups[g].term();
     // nadpe leaves out a group that cancels to zero; mmasim lets it keep its exponent
-    if (!groups[g].present || (nadpe && groups[g].scaled == 0)) continue;
-    const int e = groups[g].scale_exponent + (nadpe ? groups[g].top_product : 0);
+    if (nadpe && s.groups[g].scaled == 0) terms[g].exponent = kAbsent;
+    if (terms[g].exponent == kAbsent) continue;
+    const int e = s.groups[g].scale_exponent + (nadpe ? s.groups[g].top_product : 0);
     top = e > top ? e : top;
   }
-  if (z.significand != 0 && z.exponent > top) top = z.exponent;
-
-  int64_t sum = 0; // |term| < 2^47
-  for (int g = 0; g < count; ++g) {
-    const int64_t t = groups[g].scaled;
-    if (groups[g].present)
-      sum += align_term({t < 0, uint64_t(t < 0 ? -t : t), groups[g].scale_exponent, 8}, top, rule.fraction_bits);
-  }
-  if (z.significand != 0) sum += align_term({z.negative, z.significand, z.exponent, 23}, top, rule.fraction_bits);
-  return round_sum(rule.output, sum, top - rule.fraction_bits);
+  terms[s.count] = s.accumulator;
+  return sum_terms(rule, terms, s.count + 1, top, hooks);
 }
 
 } // namespace nvfp4

@@ -3,6 +3,7 @@
 // Plain data, usable on the GPU. The algorithms are in fdpa.hpp and gst_fdpa.hpp, the rows in catalogue.cpp.
 #pragma once
 #include "nvfp4/emulator/formats/format.hpp"
+#include "nvfp4/emulator/names.hpp"
 
 namespace nvfp4 {
 
@@ -14,6 +15,10 @@ enum class Family : uint8_t {
   expanded_fp8, ///< FP8 mma.sync where the compiler emits two FP16 HMMAs and one add (sm_90, 100, 103, 110)
   fma,          ///< chain of IEEE fused multiply-adds in increasing K (FP64)
 };
+[[nodiscard]] constexpr auto names_of(Family) {
+  return enum_names("family", "fdpa", "st-fdpa", "gst-fdpa", "expanded-fp8", "fma");
+}
+static_assert(names_of(Family{}).end_with(Family::fma));
 
 /// Rounding of a finished sum into the accumulator's container.
 enum class Output : uint8_t {
@@ -22,13 +27,23 @@ enum class Output : uint8_t {
   rne_f16,   ///< nearest even to FP16
   rne_f64,   ///< nearest even to FP64
 };
+[[nodiscard]] constexpr auto names_of(Output) {
+  return enum_names("output rounding", "RZ-FP32", "RZ-E8M13", "RNE-FP16", "RNE-FP64");
+}
+static_assert(names_of(Output{}).end_with(Output::rne_f64));
 
 /// How the four scaled groups of an FP4 step meet the accumulator. The public models disagree; see emulator/README.md.
 enum class Accumulation : uint8_t {
   mmasim, ///< align by the exponents of the scales only, 35 fraction bits (MMA-Sim); the default
   nadpe,  ///< align by the largest product exponent plus scale exponents, 35 fraction bits (mma-emu)
   exact,  ///< exact sum, one truncation to FP32
+  tcgen05_model, ///< align by the scales' exponents, groups of 4 under UE4M3 scales, unless C is the largest
+                 ///< (sf-tensor/tcgen05)
 };
+[[nodiscard]] constexpr auto names_of(Accumulation) {
+  return enum_names("accumulation model", "mmasim", "nadpe", "exact", "tcgen05-model");
+}
+static_assert(names_of(Accumulation{}).end_with(Accumulation::tcgen05_model));
 
 /// How well a row is known.
 enum class Evidence : uint8_t {
@@ -36,6 +51,10 @@ enum class Evidence : uint8_t {
   published, ///< stated in public work that its authors checked against hardware; not re-checked on data here
   inferred,  ///< assumed equal to a related unit
 };
+[[nodiscard]] constexpr auto names_of(Evidence) {
+  return enum_names("evidence", "hardware", "published", "inferred");
+}
+static_assert(names_of(Evidence{}).end_with(Evidence::inferred));
 
 /// The numbers of one unit. K values are in elements.
 struct UnitRule {

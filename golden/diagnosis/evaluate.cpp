@@ -136,8 +136,9 @@ std::vector<uint64_t> accumulate(const Problem &p, const Computation &c, Indices
 #pragma omp parallel for schedule(dynamic, 16) num_threads(thread_count(p))
   for (int64_t o = 0; o < int64_t(acc.size()); ++o) {
     const int64_t i = o / n, j = o % n;
-    acc[size_t(o)] = run_steps(chain.unit.rule, {pa.row(i), pb.row(j), pa.row_scales(i), pb.row_scales(j)},
-                               pa.padded_k, start(o), chain.accumulation, chain.finish, [](const Step &) {});
+    acc[size_t(o)] = dot_finished(chain.finish, chain.unit.rule,
+                                  {pa.row(i), pb.row(j), pa.row_scales(i), pb.row_scales(j)}, pa.padded_k,
+                                  start(o), chain.accumulation);
   }
   return acc;
 }

@@ -5,7 +5,7 @@
 #include "nvfp4/emulator/formats/codec.hpp"
 #include "nvfp4/emulator/quantize/block_rule.hpp"
 #include "nvfp4/emulator/quantize/convention.hpp"
-#include "nvfp4/emulator/tensorcore/accumulation.hpp"
+#include "nvfp4/emulator/tensorcore/unit.hpp"
 
 #include <algorithm>
 #include <tuple>
@@ -207,7 +207,7 @@ void add_chain_hypotheses(const Problem &p, std::vector<Hypothesis> &out) {
         [](const Problem &q, int v, Computation &c) { return sixteen_bit_gemm(FormatId::f16, q, v, c); });
   }
   if (rule.family == Family::gst_fdpa)
-    for (const Accumulation model : {Accumulation::mmasim, Accumulation::nadpe, Accumulation::exact})
+    for (const Accumulation model : enumerators<Accumulation>())
       if (model != p.accumulation)
         add("accumulation:" + std::string(to_string(model)),
             "groups are accumulated as the model '" + std::string(to_string(model)) + "' says",

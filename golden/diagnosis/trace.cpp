@@ -55,7 +55,8 @@ Trace trace_dot(const UnitRule &rule, const DotOperands &op, int64_t k, uint64_t
                 Finish finish) {
   Trace t;
   t.rule = rule;
-  t.word = run_steps(rule, op, k, c, accumulation, finish, [&](const Step &s) { t.steps.push_back(s); });
+  t.word = finish == Finish::as_unit ? dot(rule, op, k, c, accumulation, StepRecorder<AsUnit>(t.steps))
+                                     : dot(rule, op, k, c, accumulation, StepRecorder<NearestEven>(t.steps));
   return t;
 }
 

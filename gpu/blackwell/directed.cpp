@@ -7,7 +7,7 @@
 namespace nvfp4::cuda::blackwell {
 namespace {
 
-constexpr uint8_t kHalf = 0x1, kOne = 0x2, kFour = 0x6, kSix = 0x7, kMinus = 0x8, kScaleOne = 0x38;
+constexpr uint8_t kHalf = 0x1, kOne = 0x2, kTwo = 0x4, kFour = 0x6, kSix = 0x7, kMinus = 0x8, kScaleOne = 0x38;
 
 /// The UE4M3 code of 2^e, -9 <= e <= 8.
 constexpr uint8_t power(int e) { return uint8_t(e >= -6 ? (e + 7) << 3 : 1 << (e + 9)); }
@@ -112,6 +112,30 @@ std::vector<Directed> directed_vectors() {
   add(Builder("rounding", "4b7fffff: truncation; 4b800000: nearest", 2)
           .huge(0, false)
           .product(4, 0, kHalf, kHalf | kMinus));
+  add(Builder("c_between", "2^-18: aligned by the largest scales under a C that exceeds them; 0: by C", 2)
+          .product(0, 0, kFour, kTwo | kMinus)
+          .scales(0, power(8), power(8))
+          .product(4, 0, kFour, kFour)
+          .product(4, 1, kFour | kMinus, kTwo)
+          .scales(4, power(8), power(8))
+          .product(5, 0, kOne, kOne)
+          .scales(5, 0x01, 0x01));
+  const auto halves = [](std::string name, std::string asks, int second) {
+    return Builder(std::move(name), std::move(asks))
+        .product(0, 0, kOne, kOne)
+        .product(0, 1, kOne | kMinus, kOne)
+        .scales(0, power(8), power(8))
+        .product(1, 0, kHalf, kHalf)
+        .product(1, second, kHalf, kHalf)
+        .scales(1, 0x01, 0x01);
+  };
+  add(halves("quarters", "2^-19: groups are cut as a whole; 0: in quarters of four products", 4));
+  add(halves("quarter", "2^-19: at least quarters of four products are summed before the cut", 1));
+  add(Builder("over_small_c", "488fffff: aligned by scales; 48900000: by products", 2)
+          .product(0, 0, kHalf, kHalf | kMinus)
+          .scales(0, 0x01, 0x01)
+          .product(4, 0, kSix, kSix)
+          .scales(4, power(8), power(5)));
   add(Builder("scale.sign", "1: the sign bit of a UE4M3 code is ignored")
           .product(0, 0, kOne, kOne)
           .scales(0, 0xB8, 0x38));

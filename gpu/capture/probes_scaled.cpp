@@ -86,6 +86,26 @@ ProbeBuilder from_case(const MmaKind &x, const Nvfp4Case &v) {
 
 void nvfp4_probes(const MmaKind &x, std::vector<Probe> &out) {
   for (const Nvfp4Case &v : kNvfp4) keep(out, from_case(x, v));
+  // A C of -2^19 whose exponent lies between the scales' (16) and the product's that cancels it (20), over 2^-18:
+  // lost when C takes part in the alignment, kept when only the scales do.
+  keep(out, ProbeBuilder(x, "nvfp4.c_between")
+                .codes(0, 6, 6)
+                .codes(1, 0xe, 4)
+                .scales(0, 0x78, 0x78)
+                .codes(16, 2, 2)
+                .scales(1, 0x01, 0x01)
+                .c_code(0xc9000000));
+  // Two products of 2^-20 under a quantum of 2^-19, in one quarter of a group and in two: are quarters cut apart?
+  for (const int second : {17, 20})
+    keep(out, ProbeBuilder(x, second == 17 ? "nvfp4.quarter" : "nvfp4.quarters")
+                  .codes(0, 2, 2)
+                  .codes(1, 0xa, 2)
+                  .scales(0, 0x78, 0x78)
+                  .codes(16, 1, 1)
+                  .codes(second, 1, 1)
+                  .scales(1, 0x01, 0x01));
+  // 36 - 2^-33: 420fffff when the product is aligned by its scales, 42100000 when by its own exponent too.
+  keep(out, ProbeBuilder(x, "nvfp4.over_small_c").codes(0, kSix, kSix).c_code(0xaf000000));
   // Two groups cancel (36 - 36) over a tiny C: kept when groups align by their scales, lost when by their
   // products.
   for (int e = 26; e <= 46; ++e)

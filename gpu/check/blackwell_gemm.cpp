@@ -2,7 +2,6 @@
 // Products of this folder's kernels against the emulator's exact units, every output word. Random codes under
 // three kinds of scales, ragged shapes, both layouts of scales, every output and epilogue.
 #include "nvfp4/emulator/gemm/gemm.hpp"
-#include "nvfp4/emulator/tensorcore/accumulation.hpp"
 #include "nvfp4/golden/cases/mma_kinds.hpp"
 #include "nvfp4/gpu/blackwell/directed.hpp"
 #include "nvfp4/gpu/check/blackwell.hpp"
@@ -10,12 +9,13 @@
 #include <algorithm>
 #include <cstdio>
 #include <random>
+#include <string>
 #include <string_view>
 
 namespace nvfp4::cuda::blackwell {
 namespace {
 
-constexpr Accumulation kModels[] = {Accumulation::mmasim, Accumulation::nadpe, Accumulation::exact};
+constexpr auto kModels = enumerators<Accumulation>();
 
 /// Scales: all near 1; spread over many binades; any code, NaN included.
 enum class Scales : uint8_t { similar, spread, raw };
@@ -66,8 +66,8 @@ int64_t run_case(const Case &x, bool mxfp4) {
   for (float &v : c) v = normal(random);
   const std::vector<uint8_t> got = run_gemm(x.call, unit.rule, a, b, c);
   const size_t width = x.call.out == FormatId::f32 ? 4 : 2;
-  int64_t wrong[3] = {};
-  for (size_t model = 0; model < 3; ++model) {
+  int64_t wrong[kModels.size()] = {};
+  for (size_t model = 0; model < kModels.size(); ++model) {
     if (model > 0 && wrong[0] == 0) break; // the other models are asked only when the default fails
     GemmOptions options;
     options.alpha = x.call.alpha, options.beta = x.call.beta, options.out = x.call.out;
@@ -88,7 +88,8 @@ int64_t run_case(const Case &x, bool mxfp4) {
       (long long)x.m, (long long)x.n, (long long)x.k, kScaleNames[int(x.scales)],
       x.call.layout == ScaleLayout::linear ? "linear" : "128x4", format(x.call.out).name, x.call.alpha,
       x.call.beta, (long long)(x.m * x.n), (long long)wrong[0]);
-  if (wrong[0] != 0) std::printf(" (nadpe %lld, exact %lld)", (long long)wrong[1], (long long)wrong[2]);
+  for (size_t model = 1; model < kModels.size() && wrong[0] != 0; ++model)
+    std::printf(" (%s %lld)", std::string(to_string(kModels[model])).c_str(), (long long)wrong[model]);
   std::printf("\n");
   std::fflush(stdout);
   return wrong[0];
@@ -163,8 +164,10 @@ int64_t check_gemm(KernelId kernel, Engine engine, int64_t largest) {
 
 int64_t check_directed(KernelId kernel, Engine engine) {
   const Unit &unit = unit_of(kernel, false);
-  std::printf("%-16s %-8s %-8s %-8s %-8s question\n", "vector", "D", "mmasim", "nadpe", "exact");
-  int64_t wrong[3] = {};
+  std::printf("%-16s %-8s", "vector", "D");
+  for (const Accumulation model : kModels) std::printf(" %-13s", std::string(to_string(model)).c_str());
+  std::printf(" question\n");
+  int64_t wrong[kModels.size()] = {};
   for (const size_t k : {size_t{64}, size_t{128}}) {
     std::vector<Directed> vectors;
     for (Directed &x : directed_vectors())
@@ -176,17 +179,19 @@ int64_t check_directed(KernelId kernel, Engine engine) {
                                             {o.rows, o.k, o.k, o.codes_b, o.scales_b}, {});
     for (size_t i = 0; i < vectors.size(); ++i) {
       const uint32_t got = uint32_t(CodeView{d.data(), 32}[int64_t(i) * o.rows + int64_t(i)]);
-      uint32_t want[3];
-      for (size_t m = 0; m < 3; ++m) {
-        want[m] = predict(unit.rule, vectors[i], kModels[m]);
-        wrong[m] += got != want[m];
+      std::printf("%-16s %08x", vectors[i].name.c_str(), got);
+      for (size_t m = 0; m < kModels.size(); ++m) {
+        const uint32_t want = predict(unit.rule, vectors[i], kModels[m]);
+        wrong[m] += got != want;
+        std::printf(" %08x     ", want);
       }
-      std::printf("%-16s %08x %08x %08x %08x %s\n", vectors[i].name.c_str(), got, want[0], want[1], want[2],
-                  vectors[i].asks.c_str());
+      std::printf(" %s\n", vectors[i].asks.c_str());
     }
   }
-  std::printf("vectors that contradict mmasim: %lld, nadpe: %lld, exact: %lld\n", (long long)wrong[0],
-              (long long)wrong[1], (long long)wrong[2]);
+  std::printf("vectors that contradict");
+  for (size_t m = 0; m < kModels.size(); ++m)
+    std::printf("%s %s: %lld", m == 0 ? "" : ",", std::string(to_string(kModels[m])).c_str(), (long long)wrong[m]);
+  std::printf("\n");
   return wrong[0];
 }
 

@@ -2,7 +2,7 @@
 // Products, GPU against CPU: FP4 on operands of every kind, so that every path of the fast engine is taken,
 // in ragged shapes and under all accumulation models; the other families on small shapes; epilogues.
 #include "nvfp4/emulator/formats/codec.hpp"
-#include "nvfp4/emulator/tensorcore/accumulation.hpp"
+#include "nvfp4/emulator/tensorcore/unit.hpp"
 #include "nvfp4/gpu/check/operands.hpp"
 
 #include <cstring>
@@ -32,7 +32,7 @@ Tally check_fp4(cuda::DeviceBuffer &paths, bool brief) {
   uint64_t seed = 11;
   for (const char *name : kFp4Units) {
     const Unit &unit = find_unit(name);
-    for (const Accumulation model : {Accumulation::mmasim, Accumulation::nadpe, Accumulation::exact}) {
+    for (const Accumulation model : enumerators<Accumulation>()) {
       Tally t;
       cuda::check(cudaMemset(paths.as<void>(), 0, sizeof(cuda::Fp4Paths)), "cudaMemset");
       for (int kind = 0; kind < kFp4Kinds; ++kind)

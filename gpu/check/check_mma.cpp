@@ -147,10 +147,9 @@ Tally check_mma(int tiles, const std::string &match) {
     arch = u.arch;
     ++units;
     for (int i = 0; i < kInputs; ++i) {
-      of_arch.add(compare(u, Input(i), tiles, Accumulation::mmasim, seed++));
-      if (u.rule.family != Family::gst_fdpa) continue;
-      of_arch.add(compare(u, Input(i), tiles, Accumulation::nadpe, seed++));
-      of_arch.add(compare(u, Input(i), tiles, Accumulation::exact, seed++));
+      for (const Accumulation model : enumerators<Accumulation>())
+        if (model == Accumulation::mmasim || u.rule.family == Family::gst_fdpa)
+          of_arch.add(compare(u, Input(i), tiles, model, seed++));
     }
   }
   report();

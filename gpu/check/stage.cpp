@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The changes that are tried, the likeliest first.
 #include "nvfp4/gpu/check/stage.hpp"
-#include "nvfp4/emulator/tensorcore/accumulation.hpp"
+#include "nvfp4/emulator/tensorcore/unit.hpp"
 
 #include <optional>
 #include <vector>
@@ -19,7 +19,7 @@ struct Change {
 std::vector<Change> changes(const UnitRule &rule, Accumulation accumulation) {
   std::vector<Change> all = {{"nearest-even final rounding", rule, accumulation, Finish::nearest_even}};
   if (rule.family == Family::gst_fdpa)
-    for (const Accumulation a : {Accumulation::mmasim, Accumulation::nadpe, Accumulation::exact})
+    for (const Accumulation a : enumerators<Accumulation>())
       if (a != accumulation) all.push_back({"accumulation model " + std::string(to_string(a)), rule, a});
   for (const int d : {-1, 1, -2, 2}) {
     UnitRule r = rule;

@@ -31,7 +31,8 @@ constexpr std::pair<std::string_view, ElementRounding> kRoundings[] = {
     {"sr-exact", ElementRounding::sr_exact}};
 constexpr std::pair<std::string_view, FormatId> kTypes[] = {{"bf16", FormatId::bf16}, {"f32", FormatId::f32}};
 constexpr std::pair<std::string_view, Accumulation> kAccumulations[] = {
-    {"mmasim", Accumulation::mmasim}, {"nadpe", Accumulation::nadpe}, {"exact", Accumulation::exact}};
+    {"mmasim", Accumulation::mmasim}, {"nadpe", Accumulation::nadpe}, {"exact", Accumulation::exact},
+    {"tcgen05-model", Accumulation::tcgen05_model}};
 constexpr std::pair<std::string_view, HcpRecipe::Kernel> kKernels[] = {{"single", HcpRecipe::Kernel::single},
                                                                        {"dual", HcpRecipe::Kernel::dual}};
 constexpr std::pair<std::string_view, HcpRecipe::Side> kSides[] = {

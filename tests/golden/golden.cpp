@@ -57,6 +57,25 @@ TEST_CASE("verification finds one wrong bit", "[golden][mutation]") {
   CHECK_THROWS_WITH(golden::verify_text(f, {}), Catch::Contains("K of a and b"));
 }
 
+TEST_CASE("all accumulation models give the published words of a B200, by reference and oracle", "[golden]") {
+  const golden::Manifest m = golden::read_manifest(golden::find_golden_folder());
+  size_t cases = 0;
+  for (const golden::Entry &e : m.entries) {
+    if (e.provenance != golden::Provenance::published) continue;
+    INFO(e.file);
+    CHECK(e.source.find("sf-tensor/tcgen05 @") == 0);
+    cases += e.cases;
+    for (const Accumulation model : enumerators<Accumulation>())
+      for (const bool oracle : {false, true}) {
+        golden::VerifyOptions options;
+        options.accumulation = model;
+        options.oracle = oracle;
+        CHECK(golden::verify_file(m.folder + "/" + e.file, options).mismatches == 0);
+      }
+  }
+  CHECK(cases == 51);
+}
+
 TEST_CASE("a digest sees one different conversion", "[golden][mutation]") {
   const std::string header = "# nvfp4 golden 1\n# kind: convert-digest\n# conversion: cvt.rn.bf16.f32\n# columns: chunk digest\n";
   // the 64th row is always in the sample

@@ -95,7 +95,7 @@ good gemm x.npy w.npy -o d.npy --unit sm_90:wgmma.k16.f32.bf16
 good gemm h.npy h.npy -o d.safetensors --unit sm_90:mma.m16n8k16.f16.f16 --out f16
 good quantize x.npy -o x.col.safetensors --convention te --axis col --hadamard
 good dequantize x.col.safetensors -o y.safetensors --dtype bf16
-for model in mmasim nadpe exact; do good gemm x.safetensors w.safetensors -o d.npy --unit $unit --accumulation $model; done
+for model in mmasim nadpe exact tcgen05-model; do good gemm x.safetensors w.safetensors -o d.npy --unit $unit --accumulation $model; done
 
 bad "unknown unit" gemm x.safetensors w.safetensors -o out.npy --unit sm_120:nothing
 bad "nothing.npy: cannot open" quantize nothing.npy -o out.safetensors --convention te

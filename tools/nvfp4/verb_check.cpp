@@ -2,7 +2,7 @@
 // nvfp4 check: is a kernel's output what the hardware arithmetic gives, and if not, which mistake explains
 // it.
 #include "nvfp4/emulator/formats/codec.hpp"
-#include "nvfp4/emulator/tensorcore/accumulation.hpp"
+#include "nvfp4/emulator/tensorcore/unit.hpp"
 #include "nvfp4/golden/diagnosis/diagnose.hpp"
 #include "nvfp4/golden/io/file.hpp"
 #include "nvfp4/golden/quantized_file.hpp"
@@ -80,7 +80,7 @@ Problem read_problem(const Options &o) {
   check_epilogue(o);
   Problem p;
   p.unit = &find_unit(o.unit);
-  p.accumulation = parse_accumulation(o.accumulation);
+  p.accumulation = parse_enum<Accumulation>(o.accumulation);
   p.a = read_side(o.a, o.a_tensor, o.a_source, *p.unit, Side::a);
   p.b = read_side(o.b, o.b_tensor, o.b_source, *p.unit, Side::b);
   p.alpha = o.alpha;
@@ -268,7 +268,7 @@ void register_check(CLI::App &app, int &exit_code) {
                    "Type to which the epilogue rounds (default: D's); bf16 and f16 also where D is F32")
       ->check(CLI::IsMember({"f32", "bf16", "f16"}));
   verb->add_option("--accumulation", o->accumulation,
-                   "FP4 accumulation model: mmasim (default), nadpe, exact");
+                   "FP4 accumulation model (default mmasim): " + name_list<Accumulation>());
   verb->add_option("--a-source", o->a_source, "A before quantization: other quantizers are tried too");
   verb->add_option("--b-source", o->b_source, "B before quantization: likewise");
   verb->add_option("--a-tensor", o->a_tensor, "Which tensor of A's file");

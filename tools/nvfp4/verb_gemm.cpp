@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // nvfp4 gemm: D = alpha * A * B^T + beta * C in the exact arithmetic of one unit.
 #include "nvfp4/emulator/gemm/gemm.hpp"
-#include "nvfp4/emulator/tensorcore/accumulation.hpp"
 #include "nvfp4/golden/io/file.hpp"
 #include "nvfp4/golden/io/sha256.hpp"
 #include "tools/nvfp4/operand.hpp"
@@ -47,7 +46,7 @@ int run(const Options &o) {
   GemmOptions options;
   options.alpha = o.alpha;
   options.beta = o.beta;
-  options.accumulation = parse_accumulation(o.accumulation);
+  options.accumulation = parse_enum<Accumulation>(o.accumulation);
   options.alpha_rule = alpha_rules().at(o.alpha_rule);
   options.oracle = o.exact;
   options.threads = o.threads;
@@ -129,7 +128,7 @@ void register_gemm(CLI::App &app, int &exit_code) {
   verb->add_option("--b-tensor", o->b_tensor, "Which tensor of B's file");
   verb->add_option("--c-tensor", o->c_tensor, "Which tensor of C's file");
   verb->add_option("--accumulation", o->accumulation,
-                   "FP4 accumulation model: mmasim (default), nadpe, exact");
+                   "FP4 accumulation model (default mmasim): " + name_list<Accumulation>());
   verb->add_flag("--exact", o->exact, "Compute with the multiprecision oracle (slow, same bits)");
   verb->add_option("--threads", o->threads, "Threads (default: all); the bits do not depend on it")
       ->check(CLI::Range(1, 1024));

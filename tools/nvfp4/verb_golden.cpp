@@ -3,7 +3,7 @@
 #include "nvfp4/golden/generate.hpp"
 #include "nvfp4/golden/manifest.hpp"
 #include "nvfp4/golden/verify.hpp"
-#include "nvfp4/emulator/tensorcore/accumulation.hpp"
+#include "nvfp4/emulator/tensorcore/unit.hpp"
 #include "tools/nvfp4/verbs.hpp"
 #if NVFP4_CUDA
 #include "nvfp4/gpu/capture/capture.hpp"
@@ -58,7 +58,7 @@ struct Total {
 };
 
 int verify(const Options &o) {
-  const golden::VerifyOptions options{o.exact, o.full, parse_accumulation(o.accumulation), golden::make_digest_cache()};
+  const golden::VerifyOptions options{o.exact, o.full, parse_enum<Accumulation>(o.accumulation), golden::make_digest_cache()};
   golden::Manifest m;
   if (o.file.empty()) m = golden::read_manifest(folder(o));
   else m.entries.push_back({o.file, "", "", golden::Provenance::model, "", 0, ""});
@@ -139,18 +139,18 @@ void register_golden(CLI::App &app, int &exit_code) {
         ->check(CLI::IsMember({"mma", "convert", "convert-digest", "quantize"}));
     sub->add_flag("--json", o->json, "Machine-readable output");
   };
+  std::vector<std::string> provenances;
+  for (const golden::Provenance p : enumerators<golden::Provenance>()) provenances.emplace_back(to_string(p));
   CLI::App *l = verb->add_subcommand("list", "Every golden file with its evidence");
   common(l);
-  l->add_option("--provenance", o->provenance, "hardware, vendor-software, model or exact")
-      ->check(CLI::IsMember({"hardware", "vendor-software", "model", "exact"}));
+  l->add_option("--provenance", o->provenance, name_list<golden::Provenance>())->check(CLI::IsMember(provenances));
   l->callback([o, &exit_code] { exit_code = list(*o); });
 
   CLI::App *v = verb->add_subcommand("verify", "Recompute golden files and compare; exit code 1 on any mismatch");
   common(v);
   v->add_option("file", o->file, "One golden file instead of the whole set");
-  v->add_option("--provenance", o->provenance, "hardware, vendor-software, model or exact")
-      ->check(CLI::IsMember({"hardware", "vendor-software", "model", "exact"}));
-  v->add_option("--accumulation", o->accumulation, "FP4 model for files that name none (captures): mmasim, nadpe, exact");
+  v->add_option("--provenance", o->provenance, name_list<golden::Provenance>())->check(CLI::IsMember(provenances));
+  v->add_option("--accumulation", o->accumulation, "FP4 model for files that name none (captures): " + name_list<Accumulation>());
   v->add_flag("--exact", o->exact, "Recompute with the multiprecision oracle (slow)");
   v->add_flag("--full", o->full, "All 2^32 inputs of the conversion digests instead of a sample");
   v->footer("Example: nvfp4 golden verify --provenance hardware");

@@ -2,7 +2,6 @@
 // nvfp4 info: the catalogue of units, the conversions, the quantization presets, this machine.
 #include "nvfp4/emulator/formats/conversion.hpp"
 #include "nvfp4/emulator/quantize/convention.hpp"
-#include "nvfp4/emulator/tensorcore/accumulation.hpp"
 #include "nvfp4/emulator/tensorcore/catalogue.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
@@ -43,7 +42,7 @@ Json unit_json(const Unit &u) {
     j["scale"] = format(r.scale).name;
     j["scale_block"] = r.scale_block;
   }
-  if (r.family == Family::gst_fdpa) j["accumulation_models"] = {"mmasim", "nadpe", "exact"};
+  if (r.family == Family::gst_fdpa) j["accumulation_models"] = names_of(Accumulation{}).names;
   j["evidence"] = to_string(u.evidence);
   j["source"] = u.source;
   return j;

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // nvfp4 mma: n independent dot products on one unit, raw bits in and out.
 #include "nvfp4/emulator/gemm/gemm_oracle.hpp"
-#include "nvfp4/emulator/tensorcore/accumulation.hpp"
 #include "nvfp4/emulator/tensorcore/catalogue.hpp"
 #include "nvfp4/golden/io/file.hpp"
 #include "nvfp4/golden/quantized_file.hpp"
@@ -62,7 +61,7 @@ const uint8_t *bytes(const io::Tensor &t) { return reinterpret_cast<const uint8_
 int run(const Options &o) {
   const Unit &unit = find_unit(o.unit);
   const UnitRule &rule = unit.rule;
-  const Accumulation accumulation = parse_accumulation(o.accumulation);
+  const Accumulation accumulation = parse_enum<Accumulation>(o.accumulation);
   const io::TensorFile in = io::read_tensors(o.in);
   const int bits_a = format(rule.a).storage_bits, bits_b = format(rule.b).storage_bits;
   const int bits_c = format(rule.acc).storage_bits;
@@ -129,7 +128,7 @@ void register_mma(CLI::App &app, int &exit_code) {
   verb->add_option("--unit", o->unit, "ARCH:INSTRUCTION (nvfp4 info --units)")->required();
   verb->add_option("in", o->in, ".safetensors with a, b [n, K], scale_a, scale_b [n, K/block], c [n]")->required();
   verb->add_option("-o,--output", o->out, "Output file; holds d [n]")->required();
-  verb->add_option("--accumulation", o->accumulation, "FP4 accumulation model: mmasim (default), nadpe, exact");
+  verb->add_option("--accumulation", o->accumulation, "FP4 accumulation model (default mmasim): " + name_list<Accumulation>());
   verb->add_flag("--exact", o->exact, "Compute with the multiprecision oracle (slow, same bits)");
   verb->add_flag("--json", o->json, "One line of JSON about the result");
   verb->footer("a and b: U8 [n, K/2] packed low nibble first for e2m1, U8 for 8-bit and 6-bit codes, U16, U32 (TF32), "

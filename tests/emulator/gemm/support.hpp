@@ -5,7 +5,6 @@
 #include "nvfp4/emulator/cpu/isa.hpp"
 #include "nvfp4/emulator/formats/codec.hpp"
 #include "nvfp4/emulator/gemm/gemm.hpp"
-#include "nvfp4/emulator/tensorcore/accumulation.hpp"
 #include "tests/catch.hpp"
 
 #include <cmath>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Directed vectors: those that tell the three FP4 models apart, stored outputs of real GPUs from public work, and the
+// Directed vectors: those that tell the FP4 models apart, stored outputs of real GPUs from public work, and the
 // probes whose answers an H200 gave.
 #include "nvfp4/emulator/tensorcore/catalogue.hpp"
 #include "nvfp4/emulator/tensorcore/execute.hpp"
@@ -18,7 +18,7 @@ struct Fp4Vector {
   std::array<std::string, 4> a, b; ///< nibbles of each group in K order, filled up with 0
   std::array<uint8_t, 4> scale_a, scale_b;
   uint32_t c;
-  uint32_t mmasim, nadpe, exact;
+  uint32_t mmasim, nadpe, exact, tcgen05;
 };
 
 uint64_t run(const Fp4Vector &v, Accumulation model) {
@@ -40,22 +40,26 @@ const std::string six(16, '6'), minus_six(16, 'e'), seven(16, '7');
 constexpr std::array<uint8_t, 4> kOnes = {0x38, 0x38, 0x38, 0x38};
 
 const Fp4Vector kVectors[] = {
-    {"35 alignment bits: 36 would keep the small group", {six, "1"}, {six, "1"}, {0x78, 0x08, 0x38, 0x38}, {0x78, 0x18, 0x38, 0x38}, 0xCB800000, 0, 0, 0x39800000},
-    {"35 alignment bits: 34 would lose the small group", {six, "1"}, {six, "2"}, {0x78, 0x08, 0x38, 0x38}, {0x78, 0x18, 0x38, 0x38}, 0xCB800000, 0x3A000000, 0x3A000000, 0x3A000000},
-    {"alignment by exponents, not by values", {six, "1", minus_six}, {six, "1", six}, {0x78, 0x08, 0x78, 0x38}, {0x78, 0x18, 0x78, 0x38}, 0, 0x39800000, 0x39800000, 0x39800000},
-    {"an all-zero group is left out", {"0", "1"}, {"0", "1"}, {0x7E, 0x01, 0x38, 0x38}, {0x7E, 0x01, 0x38, 0x38}, 0, 0x35800000, 0x35800000, 0x35800000},
-    {"a group that cancels keeps its exponent in mmasim only", {"2a", "1"}, {"22", "1"}, {0x7E, 0x01, 0x38, 0x38}, {0x7E, 0x01, 0x38, 0x38}, 0, 0, 0x35800000, 0x35800000},
-    {"a zero scale", {six, "1"}, {six, "1"}, {0x00, 0x01, 0x38, 0x38}, {0x7E, 0x01, 0x38, 0x38}, 0, 0x35800000, 0x35800000, 0x35800000},
-    {"a zero scale is left out of the alignment", {six, ""}, {six, ""}, {0x00, 0x00, 0x00, 0x00}, {0x7E, 0x01, 0x38, 0x38}, 0x2E800000, 0x2E800000, 0x2E800000, 0x2E800000},
-    {"the sign bit of UE4M3 is ignored", {"2"}, {"2"}, {0xB8, 0x38, 0x38, 0x38}, kOnes, 0, 0x3F800000, 0x3F800000, 0x3F800000},
-    {"a NaN scale wins over zero data", {}, {}, {0x7F, 0x38, 0x38, 0x38}, kOnes, 0x3F800000, 0x7FFFFFFF, 0x7FFFFFFF, 0x7FFFFFFF},
-    {"so does one with the sign bit", {}, {}, {0x38, 0x38, 0x38, 0xFF}, kOnes, 0x3F800000, 0x7FFFFFFF, 0x7FFFFFFF, 0x7FFFFFFF},
-    {"truncation", {"1"}, {"1"}, kOnes, kOnes, 0xCB800000, 0xCB7FFFFF, 0xCB7FFFFF, 0xCB7FFFFF},
-    {"full scale is exact", {seven, seven, seven, seven}, {seven, seven, seven, seven}, {0x7E, 0x7E, 0x7E, 0x7E}, {0x7E, 0x7E, 0x7E, 0x7E}, 0, 0x4DDC8000, 0x4DDC8000, 0x4DDC8000},
-    {"minus zero in, plus zero out", {}, {}, kOnes, kOnes, 0x80000000, 0, 0, 0},
-    {"nadpe aligns by the largest product", {"7", "7"}, {"7", "f"}, kOnes, kOnes, 0x2F000000, 0x2F000000, 0, 0x2F000000},
-    {"the models agree above", {"7", "7"}, {"7", "f"}, kOnes, kOnes, 0x30000000, 0x30000000, 0x30000000, 0x30000000},
-    {"Inf passes, whatever the products", {six}, {six}, kOnes, kOnes, 0xFF800000, 0xFF800000, 0xFF800000, 0xFF800000},
+    {"35 alignment bits: 36 would keep the small group", {six, "1"}, {six, "1"}, {0x78, 0x08, 0x38, 0x38}, {0x78, 0x18, 0x38, 0x38}, 0xCB800000, 0, 0, 0x39800000, 0},
+    {"35 alignment bits: 34 would lose the small group", {six, "1"}, {six, "2"}, {0x78, 0x08, 0x38, 0x38}, {0x78, 0x18, 0x38, 0x38}, 0xCB800000, 0x3A000000, 0x3A000000, 0x3A000000, 0x3A000000},
+    {"alignment by exponents, not by values", {six, "1", minus_six}, {six, "1", six}, {0x78, 0x08, 0x78, 0x38}, {0x78, 0x18, 0x78, 0x38}, 0, 0x39800000, 0x39800000, 0x39800000, 0x39800000},
+    {"an all-zero group is left out", {"0", "1"}, {"0", "1"}, {0x7E, 0x01, 0x38, 0x38}, {0x7E, 0x01, 0x38, 0x38}, 0, 0x35800000, 0x35800000, 0x35800000, 0x35800000},
+    {"a group that cancels keeps its exponent in mmasim only", {"2a", "1"}, {"22", "1"}, {0x7E, 0x01, 0x38, 0x38}, {0x7E, 0x01, 0x38, 0x38}, 0, 0, 0x35800000, 0x35800000, 0},
+    {"a zero scale", {six, "1"}, {six, "1"}, {0x00, 0x01, 0x38, 0x38}, {0x7E, 0x01, 0x38, 0x38}, 0, 0x35800000, 0x35800000, 0x35800000, 0x35800000},
+    {"a zero scale is left out of the alignment", {six, ""}, {six, ""}, {0x00, 0x00, 0x00, 0x00}, {0x7E, 0x01, 0x38, 0x38}, 0x2E800000, 0x2E800000, 0x2E800000, 0x2E800000, 0x2E800000},
+    {"the sign bit of UE4M3 is ignored", {"2"}, {"2"}, {0xB8, 0x38, 0x38, 0x38}, kOnes, 0, 0x3F800000, 0x3F800000, 0x3F800000, 0x3F800000},
+    {"a NaN scale wins over zero data", {}, {}, {0x7F, 0x38, 0x38, 0x38}, kOnes, 0x3F800000, 0x7FFFFFFF, 0x7FFFFFFF, 0x7FFFFFFF, 0x7FFFFFFF},
+    {"so does one with the sign bit", {}, {}, {0x38, 0x38, 0x38, 0xFF}, kOnes, 0x3F800000, 0x7FFFFFFF, 0x7FFFFFFF, 0x7FFFFFFF, 0x7FFFFFFF},
+    {"truncation", {"1"}, {"1"}, kOnes, kOnes, 0xCB800000, 0xCB7FFFFF, 0xCB7FFFFF, 0xCB7FFFFF, 0xCB7FFFFF},
+    {"full scale is exact", {seven, seven, seven, seven}, {seven, seven, seven, seven}, {0x7E, 0x7E, 0x7E, 0x7E}, {0x7E, 0x7E, 0x7E, 0x7E}, 0, 0x4DDC8000, 0x4DDC8000, 0x4DDC8000, 0x4DDC8000},
+    {"minus zero in, plus zero out", {}, {}, kOnes, kOnes, 0x80000000, 0, 0, 0, 0},
+    {"nadpe aligns by the largest product", {"7", "7"}, {"7", "f"}, kOnes, kOnes, 0x2F000000, 0x2F000000, 0, 0x2F000000, 0x2F000000},
+    {"the models agree above", {"7", "7"}, {"7", "f"}, kOnes, kOnes, 0x30000000, 0x30000000, 0x30000000, 0x30000000, 0x30000000},
+    {"Inf passes, whatever the products", {six}, {six}, kOnes, kOnes, 0xFF800000, 0xFF800000, 0xFF800000, 0xFF800000, 0xFF800000},
+    {"C between the largest scales and the largest product", {"6e", "2"}, {"64", "2"}, {0x78, 0x01, 0x38, 0x38}, {0x78, 0x01, 0x38, 0x38}, 0xC9000000, 0, 0, 0x36800000, 0x36800000},
+    {"two products of a group lie in different quarters", {"2a", "10001"}, {"22", "10001"}, {0x78, 0x01, 0x38, 0x38}, {0x78, 0x01, 0x38, 0x38}, 0, 0x36000000, 0x36000000, 0x36000000, 0},
+    {"the same in one quarter", {"2a", "11"}, {"22", "11"}, {0x78, 0x01, 0x38, 0x38}, {0x78, 0x01, 0x38, 0x38}, 0, 0x36000000, 0x36000000, 0x36000000, 0x36000000},
+    {"nadpe against the rest, one product over a small C", {"7", ""}, {"7", ""}, {0x38, 0x38, 0x38, 0x38}, {0x38, 0x38, 0x38, 0x38}, 0xAF000000, 0x420FFFFF, 0x42100000, 0x420FFFFF, 0x420FFFFF},
 };
 
 /// One product sum: pairs (a, b) at K = 0, 1, ... in the unit's format, the rest zero.
@@ -78,17 +82,18 @@ double two(int e) { return std::ldexp(1.0, e); }
 
 } // namespace
 
-TEST_CASE("FP4: vectors that tell mmasim, nadpe and exact apart", "[tensorcore]") {
+TEST_CASE("FP4: vectors that tell the accumulation models apart", "[tensorcore]") {
   for (const Fp4Vector &v : kVectors) {
     INFO(v.name);
     CHECK(run(v, Accumulation::mmasim) == v.mmasim);
     CHECK(run(v, Accumulation::nadpe) == v.nadpe);
     CHECK(run(v, Accumulation::exact) == v.exact);
+    CHECK(run(v, Accumulation::tcgen05_model) == v.tcgen05);
   }
 }
 
 TEST_CASE("FP4: mmasim and nadpe differ exactly from 2^-35 to 2^-32", "[tensorcore]") {
-  Fp4Vector v{"", {"7", "7"}, {"7", "f"}, kOnes, kOnes, 0, 0, 0, 0};
+  Fp4Vector v{"", {"7", "7"}, {"7", "f"}, kOnes, kOnes, 0, 0, 0, 0, 0};
   for (int e = -40; e <= -20; ++e) {
     v.c = uint32_t(127 + e) << 23;
     INFO("C = 2^" << e);

@@ -178,7 +178,8 @@ TEST_CASE("accumulation models of FP4 are told apart") {
                        "block-size-doubled:ab", "block-size-halved:ab"});
   p.accumulation = Accumulation::exact;
   inject_all(p, "mxfp4 exact", exact, {"accumul"});
-  check_alone(exact, {"accumulation:nadpe", "accumulation:mmasim", "accumulate-nearest"});
+  check_alone(exact, {"accumulation:nadpe", "accumulate-nearest"});
+  check_found(exact, {"accumulation:mmasim", "accumulation:tcgen05-model"}); // equal words on such data
 }
 
 TEST_CASE("other units' arithmetic is named in dense products") {

@@ -40,7 +40,7 @@ TEST_CASE("a trace ends in the word of dot() for every unit") {
   int64_t compared = 0, fused = 0;
   for (const Unit &unit : catalogue())
     for (const bool raw : {false, true})
-      for (const Accumulation model : {Accumulation::mmasim, Accumulation::nadpe, Accumulation::exact}) {
+      for (const Accumulation model : enumerators<Accumulation>()) {
         if (model != Accumulation::mmasim && unit.rule.family != Family::gst_fdpa) continue;
         for (int trial = 0; trial < (unit.rule.family == Family::gst_fdpa ? 40 : 4); ++trial) {
           const int64_t k = int64_t{unit.rule.k} * (1 + random.below(4));

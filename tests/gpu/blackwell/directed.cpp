@@ -6,6 +6,7 @@
 #include "tests/catch.hpp"
 
 #include <map>
+#include <optional>
 
 using namespace nvfp4;
 using namespace nvfp4::cuda::blackwell;
@@ -17,6 +18,7 @@ uint32_t two_to(int e) { return uint32_t(e + 127) << 23; }
 
 struct Words {
   uint32_t mmasim, nadpe, exact;
+  std::optional<uint32_t> tcgen05 = {}; ///< nothing: as mmasim
 };
 std::map<std::string, Words> expected() {
   std::map<std::string, Words> words;
@@ -33,6 +35,10 @@ std::map<std::string, Words> expected() {
   words["width.35"] = {0, 0, two_to(-12)};
   words["width.34"] = {two_to(-11), two_to(-11), two_to(-11)};
   words["rounding"] = {0x4b7fffff, 0x4b7fffff, 0x4b7fffff};
+  words["c_between"] = {0, 0, two_to(-18), two_to(-18)};
+  words["quarters"] = {two_to(-19), two_to(-19), two_to(-19), 0};
+  words["quarter"] = {two_to(-19), two_to(-19), two_to(-19)};
+  words["over_small_c"] = {0x488fffff, 0x48900000, 0x488fffff};
   words["scale.sign"] = {0x3f800000, 0x3f800000, 0x3f800000};
   words["scale.nan"] = {0x7fffffff, 0x7fffffff, 0x7fffffff};
   words["full_scale"] = {0x4ddc8000, 0x4ddc8000, 0x4ddc8000};
@@ -52,6 +58,7 @@ TEST_CASE("directed vectors give the words that their questions name", "[blackwe
     CHECK(predict(unit().rule, x, Accumulation::mmasim) == w.mmasim);
     CHECK(predict(unit().rule, x, Accumulation::nadpe) == w.nadpe);
     CHECK(predict(unit().rule, x, Accumulation::exact) == w.exact);
+    CHECK(predict(unit().rule, x, Accumulation::tcgen05_model) == w.tcgen05.value_or(w.mmasim));
   }
 }
 
