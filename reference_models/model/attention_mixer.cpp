@@ -33,15 +33,8 @@ public:
     scratch.reserve(kWork, shape_.work());
     for (const size_t slot : {kDo, kDq, kTermsQ}) scratch.reserve(slot, rows * m.key_dim);
     for (const size_t slot : {kDk, kDv, kTermsK}) scratch.reserve(slot, rows * kv);
-    const auto linear = [&](const char *name, uint64_t id) {
-      return c_.linear(std::string("attn.") + name, path_ + name, uint64_t(c_.layer) * 16 + id);
-    };
-    input_ = std::make_unique<LinearGroup<T>>(
-        c_.backend, c_.engine,
-        std::vector<LinearWeight<T>>{linear("q_proj", 0), linear("k_proj", 1), linear("v_proj", 2)},
-        c_.recipe);
-    output_ = std::make_unique<LinearGroup<T>>(c_.backend, c_.engine,
-                                               std::vector<LinearWeight<T>>{linear("o_proj", 6)}, c_.recipe);
+    input_ = c_.linears({"q_proj", "k_proj", "v_proj"});
+    output_ = c_.linears({"o_proj"});
   }
 
   void forward(const StepContext &step, const T *x, T *y) override {

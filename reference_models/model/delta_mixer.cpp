@@ -50,16 +50,8 @@ public:
       scratch.reserve(slot, rows * m.value_dim);
     scratch.reserve(kDz, rows * std::max(m.key_dim, m.value_dim));
     for (const size_t slot : {kDg, kDBeta, kDa, kDb}) scratch.reserve(slot, rows * m.heads);
-    const auto linear = [&](const char *name, uint64_t id) {
-      return c_.linear(std::string("attn.") + name, path_ + name, uint64_t(c_.layer) * 16 + id);
-    };
-    input_ = std::make_unique<LinearGroup<T>>(
-        c_.backend, c_.engine,
-        std::vector<LinearWeight<T>>{linear("q_proj", 0), linear("k_proj", 1), linear("v_proj", 2),
-                                     linear("g_proj", 3), linear("a_proj", 4), linear("b_proj", 5)},
-        c_.recipe);
-    output_ = std::make_unique<LinearGroup<T>>(c_.backend, c_.engine,
-                                               std::vector<LinearWeight<T>>{linear("o_proj", 6)}, c_.recipe);
+    input_ = c_.linears({"q_proj", "k_proj", "v_proj", "g_proj", "a_proj", "b_proj"});
+    output_ = c_.linears({"o_proj"});
   }
 
   void forward(const StepContext &step, const T *x, T *y) override {

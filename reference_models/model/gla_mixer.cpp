@@ -30,19 +30,9 @@ public:
       scratch.reserve(slot, rows * std::max(m.key_dim, m.value_dim));
     for (const size_t slot : {kDo, kDv, kDNormed, kTerms}) scratch.reserve(slot, rows * m.value_dim);
     scratch.reserve(kDLow, rows * m.gate_rank);
-    const auto linear = [&](const char *name, uint64_t id) {
-      return c_.linear(std::string("attn.") + name, path_ + name, id);
-    };
-    const auto id = uint64_t(c_.layer) * 16;
-    input_ = std::make_unique<LinearGroup<T>>(
-        c_.backend, c_.engine,
-        std::vector<LinearWeight<T>>{linear("q_proj", id), linear("k_proj", id + 1), linear("v_proj", id + 2),
-                                     linear("g_proj", id + 3), linear("gk_proj.0", id + 4)},
-        c_.recipe);
-    gate_up_ = std::make_unique<LinearGroup<T>>(
-        c_.backend, c_.engine, std::vector<LinearWeight<T>>{linear("gk_proj.1", id + 5)}, c_.recipe);
-    output_ = std::make_unique<LinearGroup<T>>(
-        c_.backend, c_.engine, std::vector<LinearWeight<T>>{linear("o_proj", id + 6)}, c_.recipe);
+    input_ = c_.linears({"q_proj", "k_proj", "v_proj", "g_proj", "gk_proj.0"});
+    gate_up_ = c_.linears({"gk_proj.1"});
+    output_ = c_.linears({"o_proj"});
   }
 
   void forward(const StepContext &step, const T *x, T *y) override {

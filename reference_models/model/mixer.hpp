@@ -35,8 +35,12 @@ template <class T> struct BlockContext {
   int64_t layer, batch, length;
 
   [[nodiscard]] int64_t rows() const { return batch * length; }
-  /// The linear layer `role` whose parameters stand at path + ".weight" and, if there, path + ".bias".
-  [[nodiscard]] LinearWeight<T> linear(const std::string &role, const std::string &path, uint64_t id) const;
+  /// The linear layer `role` whose parameters stand at path + ".weight" and, if there, path + ".bias";
+  /// `number` is its own within the block.
+  [[nodiscard]] LinearWeight<T> linear(const std::string &role, const std::string &path, int number) const;
+  /// Linear layers of the mixer with one input, by their modules' names in the family's row.
+  [[nodiscard]] std::unique_ptr<LinearGroup<T>>
+  linears(std::initializer_list<std::string_view> modules) const;
 };
 
 /// What a recipe with mixers in BF16 runs: the definitions' shapes of a model, and the unit.
@@ -81,6 +85,8 @@ private:
   std::vector<Array<T>> slots_;
 };
 
+/// The mixer of the configuration's family.
+template <class T> std::unique_ptr<Mixer<T>> make_mixer(const BlockContext<T> &context, Scratch<T> &scratch);
 template <class T> std::unique_ptr<Mixer<T>> make_gla(const BlockContext<T> &context, Scratch<T> &scratch);
 template <class T>
 std::unique_ptr<Mixer<T>> make_attention(const BlockContext<T> &context, Scratch<T> &scratch);

@@ -5,16 +5,17 @@
 #include "nvfp4/emulator/config.hpp"
 
 #include <algorithm>
+#include <stdexcept>
 
 namespace nvfp4::models {
 
 template <class T>
-LinearWeight<T> BlockContext<T>::linear(const std::string &role, const std::string &path, uint64_t id) const {
+LinearWeight<T> BlockContext<T>::linear(const std::string &role, const std::string &path, int number) const {
   LinearWeight<T> w;
   w.role = role;
   w.layer = layer;
   w.layers = config.layers;
-  w.id = id;
+  w.id = uint64_t(layer) * kLinearsPerBlock + uint64_t(number);
   for (const ParameterSpec &p : parameters.list()) {
     if (p.name == path + ".weight") {
       w.out = p.shape[0];
@@ -28,6 +29,21 @@ LinearWeight<T> BlockContext<T>::linear(const std::string &role, const std::stri
   }
   if (w.weight == nullptr) throw Error("the model has no parameter " + path + ".weight");
   return w;
+}
+
+template <class T>
+std::unique_ptr<LinearGroup<T>>
+BlockContext<T>::linears(std::initializer_list<std::string_view> modules) const {
+  std::vector<LinearWeight<T>> members;
+  for (const std::string_view module : modules) {
+    const MixerParameter *row = config.family->find_linear(module);
+    if (row == nullptr)
+      throw std::logic_error("family " + std::string(config.family->name) + " has no linear layer " +
+                             std::string(module));
+    members.push_back(
+        linear("attn." + std::string(module), mixer_path(config, layer) + std::string(module), row->linear));
+  }
+  return std::make_unique<LinearGroup<T>>(backend, engine, std::move(members), recipe);
 }
 
 template <class T> struct Model<T>::Block {
@@ -44,7 +60,7 @@ template <class T> Model<T>::~Model() = default;
 template <class T>
 Model<T>::Model(Backend<T> &backend, OperandEngine *engine, const ModelConfig &config, const Recipe &recipe,
                 int64_t batch, int64_t length, bool training)
-    : backend_(backend), config_(config), recipe_(recipe.for_family(std::string(to_string(config.family)))),
+    : backend_(backend), config_(config), recipe_(recipe.for_family(std::string(config.family->name))),
       batch_(batch), length_(length), mixer_scratch_(backend) {
   check(config);
   if (batch < 1 || length < 1)
@@ -56,11 +72,8 @@ Model<T>::Model(Backend<T> &backend, OperandEngine *engine, const ModelConfig &c
   for (int64_t layer = 0; layer < config.layers; ++layer) {
     auto block = std::make_unique<Block>();
     const BlockContext<T> context{backend, engine, recipe_, config_, *parameters_, layer, batch, length};
-    block->path = "model.layers." + std::to_string(layer) + ".";
-    const std::string first =
-        block->path + (config.softmax() ? "input_layernorm.weight" : "attn_norm.weight");
-    const std::string second =
-        block->path + (config.softmax() ? "post_attention_layernorm.weight" : "mlp_norm.weight");
+    block->path = block_path(layer);
+    const std::string first = mixer_norm(config, layer), second = mlp_norm(config, layer);
     block->norm1 = parameters_->value(first);
     block->norm2 = parameters_->value(second);
     block->norm1_grad = parameters_->gradient(first);
@@ -70,31 +83,24 @@ Model<T>::Model(Backend<T> &backend, OperandEngine *engine, const ModelConfig &c
     for (Array<T> *a : {&block->gate, &block->up, &block->inner}) a->reset(backend, rows * inner);
     block->rstd1.reset(backend, rows);
     block->rstd2.reset(backend, rows);
-    switch (config.family) {
-    case Family::gla: block->mixer = make_gla(context, mixer_scratch_); break;
-    case Family::qwen3:
-    case Family::qwen2_5: block->mixer = make_attention(context, mixer_scratch_); break;
-    case Family::gdn: block->mixer = make_delta(context, mixer_scratch_); break;
-    }
-    const auto linear = [&](const char *name, uint64_t id) {
-      return context.linear(std::string("mlp.") + name, block->path + "mlp." + name,
-                            uint64_t(layer) * 16 + id);
+    block->mixer = make_mixer(context, mixer_scratch_);
+    const auto linear = [&](const SharedLinear &l) {
+      return context.linear(std::string(l.role), block->path + std::string(l.role), l.number);
     };
+    const auto &[gate, up, down, unused] = kSharedLinears;
     block->wide = std::make_unique<LinearGroup<T>>(
-        backend, engine, std::vector<LinearWeight<T>>{linear("gate_proj", 12), linear("up_proj", 13)},
-        recipe_);
-    block->down = std::make_unique<LinearGroup<T>>(
-        backend, engine, std::vector<LinearWeight<T>>{linear("down_proj", 14)}, recipe_);
+        backend, engine, std::vector<LinearWeight<T>>{linear(gate), linear(up)}, recipe_);
+    block->down = std::make_unique<LinearGroup<T>>(backend, engine,
+                                                   std::vector<LinearWeight<T>>{linear(down)}, recipe_);
     blocks_.push_back(std::move(block));
   }
   const BlockContext<T> context{backend,      engine,        recipe_, config_,
                                 *parameters_, config.layers, batch,   length};
-  const std::string head =
-      config.tie ? config.softmax() ? "model.embed_tokens" : "model.embeddings" : "lm_head";
+  const SharedLinear &head = kSharedLinears.back();
+  const std::string table(config.tie ? config.family->modules.embedding : head.role);
   head_ = std::make_unique<LinearGroup<T>>(
       backend, engine,
-      std::vector<LinearWeight<T>>{context.linear("lm_head", head, uint64_t(config.layers) * 16 + 15)},
-      recipe_);
+      std::vector<LinearWeight<T>>{context.linear(std::string(head.role), table, head.number)}, recipe_);
   for (Array<T> *a : {&final_norm_, &branch_}) a->reset(backend, rows * d);
   final_rstd_.reset(backend, rows);
   logits_.reset(backend, rows * config.vocabulary);
@@ -142,14 +148,14 @@ void Model<T>::set_tokens(std::span<const int32_t> tokens, std::span<const float
 template <class T> void Model<T>::forward(const StepContext &step) {
   const int64_t rows = batch_ * length_, d = config_.hidden, n = rows * d;
   const auto epsilon = T(config_.norm_epsilon);
-  const std::string table = config_.softmax() ? "model.embed_tokens.weight" : "model.embeddings.weight";
+  const std::string table = embedding(config_);
   backend_.run(
       EmbeddingForward<T>{rows, d, tokens_.data(), parameters_->value(table), blocks_.front()->x.data()});
   for (size_t layer = 0; layer < blocks_.size(); ++layer) {
     Block &b = *blocks_[layer];
     backend_.run(RmsNormForward<T>{rows, d, epsilon, b.x.data(), b.norm1, b.normed1.data(), b.rstd1.data()});
     b.mixer->forward(step, b.normed1.data(), branch_.data());
-    if (output_observer) output_observer(int64_t(layer), "attn.o_proj", branch_.data());
+    if (output_observer) output_observer(int64_t(layer), kOutputRole, branch_.data());
     backend_.run(Add<T>{n, b.x.data(), branch_.data(), b.middle.data()});
     backend_.run(
         RmsNormForward<T>{rows, d, epsilon, b.middle.data(), b.norm2, b.normed2.data(), b.rstd2.data()});
@@ -216,7 +222,7 @@ template <class T> void Model<T>::backward(const StepContext &step) {
                                     d_x_.data(), d_x_.data(), terms_.data()});
     backend_.run(AccumulateColumns<T>{rows, d, terms_.data(), b.norm1_grad});
   }
-  const std::string table = config_.softmax() ? "model.embed_tokens.weight" : "model.embeddings.weight";
+  const std::string table = embedding(config_);
   backend_.run(EmbeddingBackward<T>{config_.vocabulary, d, starts_.data(), positions_.data(), d_x_.data(),
                                     parameters_->gradient(table)});
 }
@@ -247,15 +253,15 @@ template <class T> std::vector<Activation<T>> Model<T>::activations() const {
   const auto add = [&](const std::string &name, const Array<T> &a, int64_t width) {
     out.push_back({name, {batch_, length_, width}, a.data()});
   };
-  const bool qwen = config_.softmax();
-  add(qwen ? "model.embed_tokens" : "model.embeddings", blocks_.front()->x, config_.hidden);
+  const ModuleNames &names = config_.family->modules;
+  add(std::string(names.embedding), blocks_.front()->x, config_.hidden);
   for (size_t layer = 0; layer < blocks_.size(); ++layer) {
     const Block &b = *blocks_[layer];
     if (layer > 0) add("model.layers." + std::to_string(layer - 1), b.x, config_.hidden);
-    add(b.path + (qwen ? "input_layernorm" : "attn_norm"), b.normed1, config_.hidden);
+    add(b.path + std::string(names.mixer_norm), b.normed1, config_.hidden);
     b.mixer->activations(out);
     add(b.path + "middle", b.middle, config_.hidden);
-    add(b.path + (qwen ? "post_attention_layernorm" : "mlp_norm"), b.normed2, config_.hidden);
+    add(b.path + std::string(names.mlp_norm), b.normed2, config_.hidden);
     add(b.path + "mlp.gate_proj", b.gate, config_.intermediate);
     add(b.path + "mlp.up_proj", b.up, config_.intermediate);
     add(b.path + "mlp.swiglu", b.inner, config_.intermediate);

@@ -3,7 +3,7 @@
 // first, so that an optimizer step is two kernels.
 #pragma once
 #include "nvfp4/reference_models/backend/backend.hpp"
-#include "nvfp4/reference_models/model/config.hpp"
+#include "nvfp4/reference_models/family/config.hpp"
 
 #include <map>
 

@@ -3,6 +3,9 @@
 // Unnamed fields have the defaults of README.md.
 #include "nvfp4/reference_models/recipe/recipe.hpp"
 
+#include "nvfp4/reference_models/family/family.hpp"
+
+#include <algorithm>
 #include <array>
 
 namespace nvfp4::models {
@@ -36,11 +39,6 @@ constexpr std::string_view kMxfp8 = R"("fprop": {"a": "mxfp8", "b": "mxfp8"},
       "dgrad": {"a": "mxfp8", "b": "mxfp8"},
       "wgrad": {"a": "mxfp8", "b": "mxfp8"})";
 
-/// The operators after QK, whose errors nothing behind them averages out.
-constexpr std::string_view kPostQk =
-    R"({"families": ["gla"], "roles": ["attn.o_proj", "attn.gk_proj.*"], "use": "bf16"},
-    {"families": ["qwen3", "qwen2.5"], "roles": ["attn.v_proj"], "use": "bf16"},
-    {"families": ["gdn"], "roles": ["attn.o_proj", "attn.a_proj", "attn.b_proj"], "use": "bf16"})";
 constexpr std::string_view kLastBlocks = R"({"last": 0.15, "use": "bf16"})";
 constexpr std::string_view kHeadRule = R"({"roles": ["lm_head"], "use": "head"})";
 
@@ -110,6 +108,28 @@ constexpr std::array<Builtin, 9> kBuiltins = {{
      .products = kMxfp8},
 }};
 
+/// "a", "b".
+std::string quoted(std::span<const std::string_view> texts) {
+  std::string list;
+  for (const std::string_view t : texts) list.append(list.empty() ? "\"" : ", \"").append(t).append("\"");
+  return list;
+}
+
+/// The operators after QK in BF16: a rule for each list of roles, with the neighbouring families that have
+/// it.
+std::vector<std::string> post_qk_rules() {
+  std::vector<std::string> rules;
+  const auto all = families();
+  for (size_t begin = 0, end; begin < all.size(); begin = end) {
+    std::vector<std::string_view> names;
+    for (end = begin; end < all.size() && std::ranges::equal(all[end]->post_qk, all[begin]->post_qk); ++end)
+      names.push_back(all[end]->name);
+    rules.push_back("{\"families\": [" + quoted(names) + "], \"roles\": [" + quoted(all[begin]->post_qk) +
+                    "], \"use\": \"bf16\"}");
+  }
+  return rules;
+}
+
 std::string json_of(const Builtin &b) {
   std::string linears, rules;
   const auto linear = [&](std::string_view name, std::string_view products, std::string_view more = "") {
@@ -122,7 +142,8 @@ std::string json_of(const Builtin &b) {
   linear(b.linear, b.products, b.hcp ? ",\n      \"hcp\": {}" : "");
   if (b.last_blocks) linear("bf16", kBf16);
   if (b.head) linear("head", kHead);
-  if (b.post_qk) rule(kPostQk);
+  if (b.post_qk)
+    for (const std::string &text : post_qk_rules()) rule(text);
   if (b.last_blocks) rule(kLastBlocks);
   if (b.head) rule(kHeadRule);
   std::string json = "{\n  \"name\": \"" + std::string(b.name) + "\",\n  \"description\": \"";

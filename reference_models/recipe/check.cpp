@@ -5,6 +5,7 @@
 #include "nvfp4/emulator/quantize/convention.hpp"
 #include "nvfp4/emulator/tensorcore/catalogue.hpp"
 #include "nvfp4/golden/io/message.hpp"
+#include "nvfp4/reference_models/family/family.hpp"
 
 #include <algorithm>
 
@@ -96,8 +97,9 @@ void check_rule(const Recipe &recipe, const RecipeRule &rule, const std::string 
   if (!recipe.linears.contains(rule.use))
     throw Error(path + ".use: " + io::in_quotes(rule.use) + " is not among this recipe's linears");
   for (const std::string &family : rule.families)
-    if (std::find(model_families().begin(), model_families().end(), family) == model_families().end())
-      throw Error(path + ".families: unknown family " + io::in_quotes(family));
+    if (family_or_null(family) == nullptr)
+      throw Error(path + ".families: unknown family " + io::in_quotes(family) + "; expected one of " +
+                  family_names());
   for (const std::string &pattern : rule.roles) {
     const auto same = [&](std::string_view role) { return matches_role(pattern, role); };
     if (std::none_of(linear_roles().begin(), linear_roles().end(), same))

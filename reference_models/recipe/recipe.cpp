@@ -3,6 +3,7 @@
 #include "nvfp4/reference_models/recipe/recipe.hpp"
 
 #include "nvfp4/emulator/quantize/convention.hpp"
+#include "nvfp4/reference_models/family/family.hpp"
 
 #include <algorithm>
 #include <array>
@@ -10,12 +11,6 @@
 
 namespace nvfp4::models {
 namespace {
-
-constexpr std::array<std::string_view, 13> kRoles = {
-    "attn.q_proj",    "attn.k_proj",   "attn.v_proj", "attn.g_proj", "attn.gk_proj.0",
-    "attn.gk_proj.1", "attn.a_proj",   "attn.b_proj", "attn.o_proj", "mlp.gate_proj",
-    "mlp.up_proj",    "mlp.down_proj", "lm_head"};
-constexpr std::array<std::string_view, 4> kFamilies = {"gla", "qwen3", "qwen2.5", "gdn"};
 
 /// The number of blocks that `first` or `last` means.
 int64_t blocks(double amount, int64_t layers) {
@@ -85,9 +80,6 @@ bool matches_role(std::string_view pattern, std::string_view role) {
   return p == pattern.size();
 }
 
-std::span<const std::string_view> linear_roles() { return kRoles; }
-std::span<const std::string_view> model_families() { return kFamilies; }
-
 int64_t HcpRecipe::channels(int64_t contraction) const {
   if (!enabled) return 0;
   const int64_t wanted = k >= 0 ? k : int64_t(std::ceil(fraction * double(contraction) / 16.0)) * 16;
@@ -100,12 +92,8 @@ bool LinearRecipe::all_f32() const {
 }
 
 Recipe Recipe::for_family(const std::string &model_family) const {
-  std::string names;
-  for (const std::string_view f : kFamilies) names.append(names.empty() ? "" : ", ").append(f);
-  if (std::find(kFamilies.begin(), kFamilies.end(), model_family) == kFamilies.end())
-    throw Error("unknown model family '" + model_family + "'; expected one of " + names);
   Recipe bound = *this;
-  bound.family = model_family;
+  bound.family = find_family(model_family).name;
   return bound;
 }
 

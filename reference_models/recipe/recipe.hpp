@@ -133,9 +133,6 @@ struct Recipe {
 [[nodiscard]] std::span<const std::string_view> builtin_recipes();
 [[nodiscard]] std::string_view builtin_recipe_json(std::string_view name);
 
-/// Roles of linear layers and model families that rules may name.
-[[nodiscard]] std::span<const std::string_view> linear_roles();
-[[nodiscard]] std::span<const std::string_view> model_families();
 /// Whether a rule's pattern, in which * stands for any characters, speaks of a role.
 [[nodiscard]] bool matches_role(std::string_view pattern, std::string_view role);
 

@@ -129,22 +129,18 @@ Experiment parse_experiment(std::string_view text, const std::string &source) {
   if (!json.is_object())
     throw Error(where + "expected an object with models, recipes, seeds, out and training options");
   const std::set<std::string> lists = {"models", "recipes", "seeds", "out"};
-  const std::map<std::string, std::string> decided = {
-      {"model", "models"}, {"size", "models"}, {"recipe", "recipes"}, {"seed", "seeds"}, {"resume", ""}};
+  std::set<std::string> decided;
+  each_field(kTrainFields, [&](const auto &f) {
+    if ((f.marks & kGrid) != 0) decided.insert(f.name);
+  });
   Experiment e;
   for (const auto &[key, value] : json.items()) {
     if (lists.contains(key)) continue;
-    if (const auto at = decided.find(key); at != decided.end())
-      throw Error(where + "'" + key + "' is decided by the grid" +
-                  (at->second.empty() ? "" : ": use the list '" + at->second + "'"));
-    if (!set_option(e.base, key, value, where)) {
-      std::string names;
-      for_each_option(e.base, [&](const char *name, const auto &, bool) {
-        if (!decided.contains(name)) names += std::string(names.empty() ? "" : ", ") + name;
-      });
-      throw Error(where + "unknown key " + io::in_quotes(key) + "; there are models, recipes, seeds, " +
-                  names);
-    }
+    if (decided.contains(key))
+      throw Error(where + "'" + key + "' is decided by the grid: 'models', 'recipes' and 'seeds' are lists");
+    if (!set_option(e.base, key, value, where))
+      throw Error(where + "unknown key " + io::in_quotes(key) + "; there are models, recipes, seeds, out, " +
+                  field_names(kTrainFields, [](const auto &f) { return (f.marks & kGrid) == 0; }));
   }
   const auto out = json.find("out");
   if (out == json.end() || !out->is_string() || out->get<std::string>().empty())

@@ -15,8 +15,8 @@ namespace {
 /// with one hot channel reaches 11, with one hot element 251.
 constexpr double kSpike = 5;
 
-bool is_gla(const RunGroup &g) { return g.runs[0]->family == "gla"; }
-bool is_softmax(const RunGroup &g) { return g.runs[0]->softmax(); }
+bool is_gla(const RunGroup &g) { return g.runs[0]->has(MixerKind::gla); }
+bool is_softmax(const RunGroup &g) { return g.runs[0]->has(MixerKind::attention); }
 
 /// "2.31 ± 0.12 (n = 3)".
 std::string text_of(const Estimate &e, const char *unit = "") {
@@ -230,8 +230,8 @@ void sensitivity(std::vector<Ordering> &out, const std::vector<RunGroup> &groups
                  const std::vector<std::string> &models) {
   for (const std::string &model : models) {
     const RunGroup &any = reference_group(groups, model);
-    if (!is_gla(any) && !is_softmax(any)) continue;
-    const std::string top = is_gla(any) ? "attn.o_proj" : "attn.v_proj";
+    const PaperFigures paper = any.runs[0]->paper();
+    if (paper.most_sensitive.empty()) continue;
     std::map<std::string, std::vector<double>> scores;
     std::vector<const RunData *> scored;
     if (const RunGroup *const g = scored_group(groups, model))
@@ -242,8 +242,15 @@ void sensitivity(std::vector<Ordering> &out, const std::vector<RunGroup> &groups
     std::vector<std::pair<double, std::string>> order;
     for (const auto &[op, values] : scores) order.emplace_back(mean(values), op);
     std::sort(order.rbegin(), order.rend());
-    const auto add = [&](const char *claim, const std::string &op, bool first, const char *paper) {
-      Ordering o{6, fmt::format(fmt::runtime(claim), op), model, {}, false, "", paper};
+    const auto add = [&](const char *claim, std::string_view role, bool first, std::string_view score) {
+      const std::string op(role);
+      Ordering o{6,
+                 fmt::format(fmt::runtime(claim), op),
+                 model,
+                 {},
+                 false,
+                 "",
+                 fmt::format("Table 3: {} {}", op.starts_with("attn.") ? op.substr(5) : op, score)};
       std::vector<double> d; // to the nearest rival
       for (const RunData *run : scored) {
         double own = std::nan(""), rival = std::nan("");
@@ -266,10 +273,8 @@ void sensitivity(std::vector<Ordering> &out, const std::vector<RunGroup> &groups
             "no sensitivity scores of it: train with --sensitivity");
       out.push_back(o);
     };
-    add("{} is the most sensitive operator", top, true,
-        is_gla(any) ? "Table 3: o_proj 0.058" : "Table 3: v_proj 0.143");
-    add("{} is the least sensitive operator", "mlp.down_proj", false,
-        is_gla(any) ? "Table 3: mlp.down_proj 0.012" : "Table 3: mlp.down_proj 0.020");
+    add("{} is the most sensitive operator", paper.most_sensitive, true, paper.most_score);
+    add("{} is the least sensitive operator", paper.least_sensitive, false, paper.least_score);
   }
 }
 

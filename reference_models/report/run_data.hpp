@@ -2,6 +2,7 @@
 // A run folder as a report reads it: run.json, log.jsonl, and whatever diagnostics there are.
 #pragma once
 #include "nvfp4/reference_models/diagnostics/recorder.hpp"
+#include "nvfp4/reference_models/family/family.hpp"
 
 #include <optional>
 #include <string>
@@ -86,7 +87,16 @@ struct RunData {
   std::vector<SensitivityRecord> sensitivity;
 
   [[nodiscard]] int64_t last_step() const { return log.empty() ? 0 : log.back().step; }
-  [[nodiscard]] bool softmax() const { return family.starts_with("qwen"); }
+  /// Whether it is a family that this library knows, with this mixer.
+  [[nodiscard]] bool has(MixerKind mixer) const {
+    const ModelFamily *const known = family_or_null(family);
+    return known != nullptr && known->mixer == mixer;
+  }
+  /// What the paper says of such models; all empty for an unknown family.
+  [[nodiscard]] PaperFigures paper() const {
+    const ModelFamily *const known = family_or_null(family);
+    return known != nullptr ? known->paper : PaperFigures{};
+  }
 };
 
 /// Throws Error for a folder without run.json or with files that cannot be understood: one line with the

@@ -220,22 +220,23 @@ std::string paper_section(const Groups &groups) {
   for (const std::string &model : models_of(groups)) {
     const RunGroup &g = reference_group(groups, model);
     const RunData &first = *g.runs[0];
-    const auto gap = [&](const char *recipe, const char *paper) {
+    const PaperFigures paper = first.paper();
+    const auto gap = [&](const char *recipe, std::string_view stated) {
       const RunGroup *const group = find_group(groups, model, recipe), *const bf16 =
                                                                            find_group(groups, model, "bf16");
       if (!group || !bf16) return;
       const GroupLosses l = losses_of_group(*group, bf16);
-      rows.push_back({escape(model), fmt::format("loss gap of {}, training / validation", recipe), paper,
+      rows.push_back({escape(model), fmt::format("loss gap of {}, training / validation", recipe),
+                      std::string(stated.empty() ? "not known for this family" : stated),
                       cell(l.gap, 3, " %") + " / " + cell(l.validation_gap, 3, " %")});
     };
-    const bool gla = first.family == "gla";
-    gap("nvfp4", gla ? "0.939 % (Table 2, GLA-1.3B, 60 B tokens)" : "not known for this family");
-    gap("chon", gla ? "0.588 % (Table 2, GLA-1.3B, 60 B tokens)" : "not known for this family");
+    gap("nvfp4", paper.nvfp4_gap);
+    gap("chon", paper.chon_gap);
     const double weight = late_value(first, TensorKind::weight, &TensorRecord::kurtosis, true);
-    if (std::isfinite(weight) && (gla || first.softmax()))
+    if (std::isfinite(weight) && !paper.weight_kurtosis.empty())
       rows.push_back({escape(model), "late excess kurtosis of weights (here: median over operators)",
-                      gla ? "plateau near 1.1" : "plateau above 2", number_text(weight, 3)});
-    if (gla && !first.gates.empty()) {
+                      std::string(paper.weight_kurtosis), number_text(weight, 3)});
+    if (first.has(MixerKind::gla) && !first.gates.empty()) {
       double low = INFINITY, high = -INFINITY;
       for (const RunGroup &each : groups)
         if (each.model == model)
@@ -245,24 +246,18 @@ std::string paper_section(const Groups &groups) {
                       number_text(low, 3) + " to " + number_text(high, 3)});
     }
     const auto logits = layer_mean(first.attention, &AttentionRecord::logit_max);
-    if (first.softmax() && !logits.empty())
+    if (first.has(MixerKind::attention) && !logits.empty())
       rows.push_back({escape(model), "largest logit, first and last record (here: mean over layers)",
                       "from about 4 to about 10 (Fig. 7)",
                       number_text(logits.front().y, 3) + " to " + number_text(logits.back().y, 3)});
     for (const SensitivityRecord &s : first.sensitivity) {
-      const char *paper = nullptr;
-      if (gla)
-        paper = s.op == "attn.o_proj"     ? "0.058 (Table 3)"
-                : s.op == "mlp.down_proj" ? "0.012 (Table 3)"
-                                          : nullptr;
-      if (first.softmax())
-        paper = s.op == "attn.v_proj"     ? "0.143 (Table 3)"
-                : s.op == "mlp.down_proj" ? "0.020 (Table 3)"
-                                          : nullptr;
-      if (paper)
+      const std::string_view score = s.op == paper.most_sensitive    ? paper.most_score
+                                     : s.op == paper.least_sensitive ? paper.least_score
+                                                                     : std::string_view();
+      if (!score.empty())
         rows.push_back({escape(model),
-                        "sensitivity of " + escape(s.op) + " (compare the order, not the value)", paper,
-                        number_text(s.score, 3)});
+                        "sensitivity of " + escape(s.op) + " (compare the order, not the value)",
+                        std::string(score) + " (Table 3)", number_text(s.score, 3)});
     }
   }
   return section("Beside the paper's numbers",

@@ -31,12 +31,11 @@ std::pair<std::string, int64_t> place(const std::string &path) {
   return {path, -1};
 }
 
-std::string guess_family(const std::vector<RecordedOperator> &operators) {
-  const auto any = [&](std::string_view role) {
-    return std::any_of(operators.begin(), operators.end(),
-                       [&](const RecordedOperator &o) { return o.role.starts_with(role); });
-  };
-  return any("attn.gk_proj") ? "gla" : any("attn.a_proj") ? "gdn" : "qwen3";
+std::string family_of(const std::vector<RecordedOperator> &operators) {
+  std::vector<std::string> roles;
+  for (const RecordedOperator &o : operators)
+    if (std::find(roles.begin(), roles.end(), o.role) == roles.end()) roles.push_back(o.role);
+  return std::string(guess_family(roles).name);
 }
 
 /// Rows of a tensor whose last dimension is a width.
@@ -114,7 +113,7 @@ OperatorFile parse_operators(const io::TensorFile &file, const std::string &sour
   }
   for (RecordedOperator &o : out.operators)
     if (o.layer < 0) o.layer = out.layers;
-  out.family = meta("family").empty() ? guess_family(out.operators) : meta("family");
+  out.family = meta("family").empty() ? family_of(out.operators) : meta("family");
   std::stable_sort(out.operators.begin(), out.operators.end(),
                    [](const auto &x, const auto &y) { return x.layer < y.layer; });
   return out;

@@ -2,9 +2,9 @@
 // From checkpoint to slice: the trainer's steps without its folder, then one with taps.
 #include "nvfp4/reference_models/slice/record.hpp"
 #include "nvfp4/golden/io/message.hpp"
+#include "nvfp4/reference_models/slice/step.hpp"
 #include "nvfp4/reference_models/train/fields.hpp"
 #include "nvfp4/reference_models/train/options.hpp"
-#include "nvfp4/reference_models/slice/step.hpp"
 #include "nvfp4/reference_models/train/schedule.hpp"
 #include "nvfp4/reference_models/train/session.hpp"
 
@@ -15,22 +15,6 @@ namespace nvfp4::models {
 namespace {
 
 constexpr int64_t kMaxSequence = 1 << 20;
-
-void check_options(const TrainOptions &o) {
-  const auto want = [](bool holds, const std::string &what) {
-    if (!holds) throw Error("expected " + what);
-  };
-  want(!o.data.empty(), "data to train on: --data FILE, or a run.json beside the checkpoint");
-  want(o.batch >= 1 && o.batch <= kMaxSequence, "--batch of 1 to 2^20, got " + std::to_string(o.batch));
-  want(o.sequence >= 1 && o.sequence <= kMaxSequence,
-       "--sequence of 1 to 2^20, got " + std::to_string(o.sequence));
-  want(o.accumulation >= 1, "--accumulation of at least 1, got " + std::to_string(o.accumulation));
-  want(std::isfinite(o.learning_rate) && o.learning_rate > 0, "a positive --learning-rate");
-  want(o.beta1 >= 0 && o.beta1 < 1 && o.beta2 >= 0 && o.beta2 < 1, "--beta1 and --beta2 in [0, 1)");
-  want(o.epsilon > 0 && o.weight_decay >= 0 && o.clip >= 0,
-       "a positive --epsilon, and --weight-decay and --clip of at least 0");
-  want(o.threads >= 0, "--threads of at least 0 (0: all)");
-}
 
 /// The inputs of step `step`.
 SliceStep inputs(const TrainOptions &o, const DataSource &data, int64_t step) {
@@ -55,10 +39,10 @@ Recipe recipe_of(const RecordRequest &r, const Checkpoint &checkpoint) {
 
 /// Layers with HCP that have no channels.
 std::vector<std::string> waiting(Model<float> &model, const Recipe &recipe) {
-  const Recipe bound = recipe.for_family(std::string(to_string(model.config().family)));
+  const Recipe bound = recipe.for_family(std::string(model.config().family->name));
   const std::map<std::string, HotChannels> chosen = model.hot_channels();
   std::vector<std::string> out;
-  const std::vector<std::string> roles = linear_roles_of(model.config());
+  const std::vector<std::string> roles = linear_roles(*model.config().family);
   for (int64_t layer = 0; layer < model.config().layers; ++layer)
     for (const std::string &role : roles) {
       const std::string name = std::to_string(layer) + "." + role;
@@ -87,6 +71,8 @@ std::optional<TrainOptions> options_beside(const std::string &checkpoint) {
 
 RecordReport record_slice(const RecordRequest &r, const std::function<void(int64_t)> &on_step) {
   const TrainOptions &o = r.options;
+  if (o.data.empty())
+    throw Error("expected data to train on: --data FILE, or a run.json beside the checkpoint");
   check_options(o);
   const Checkpoint checkpoint = read_checkpoint(r.checkpoint);
   const ModelConfig config = checkpoint.config ? *checkpoint.config : find_model(o.model, o.size);

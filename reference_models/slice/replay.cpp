@@ -141,8 +141,8 @@ Comparison compare_recipes(const Slice &slice, const std::vector<ComparedRecipe>
   const ModelConfig &config = *slice.before.config;
   Comparison out;
   const Session session = session_of(slice, load_recipe("bf16"), place);
-  OperatorMeter meter(*session.backend, *session.engine,
-                      bound(recipes, std::string(to_string(config.family))), linear_roles_of(config));
+  OperatorMeter meter(*session.backend, *session.engine, bound(recipes, std::string(config.family->name)),
+                      linear_roles(*config.family));
   const std::map<std::string, HotChannels> &state = slice.before.state.hot_channels;
   session.model->observer = [&](const LinearObservation<float> &o) {
     OperatorInput input{*o.weight, o.rows, o.input, o.output_grad, {}};

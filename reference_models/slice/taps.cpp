@@ -14,7 +14,7 @@ constexpr std::array<std::string_view, 3> kKinds = {"input", "output", "output_g
 
 [[noreturn]] void unknown(const std::string &name, const ModelConfig &config) {
   std::string roles;
-  for (const std::string &role : linear_roles_of(config))
+  for (const std::string &role : linear_roles(*config.family))
     roles.append(roles.empty() ? "" : ", ").append(role);
   throw Error("unknown tap " + io::in_quotes(name) +
               "; expected ROLE.input, ROLE.output or ROLE.output_grad, with layers.0. to layers." +
@@ -39,23 +39,8 @@ std::string Tap::name(const ModelConfig &config) const {
   return module + "." + std::string(kKinds[size_t(kind)]);
 }
 
-std::vector<std::string> linear_roles_of(const ModelConfig &config) {
-  std::vector<std::string> roles;
-  const std::string mixer = mixer_path(config, 0), block = "model.layers.0.";
-  for (const ParameterSpec &p : parameter_list(config)) {
-    if (!p.name.starts_with(block) || !p.name.ends_with(".weight")) continue;
-    const std::string module = p.name.substr(0, p.name.size() - 7);
-    const std::string role =
-        module.starts_with(mixer) ? "attn." + module.substr(mixer.size()) : module.substr(block.size());
-    if (std::find(linear_roles().begin(), linear_roles().end(), role) != linear_roles().end())
-      roles.push_back(role);
-  }
-  roles.emplace_back("lm_head");
-  return roles;
-}
-
 std::vector<Tap> parse_taps(std::span<const std::string> names, const ModelConfig &config) {
-  const std::vector<std::string> roles = linear_roles_of(config);
+  const std::vector<std::string> roles = linear_roles(*config.family);
   std::vector<std::pair<std::array<int64_t, 4>, Tap>> found; // with the place in the step
   for (const std::string &name : names) {
     std::string_view rest = name;

@@ -18,9 +18,6 @@ struct Tap {
   bool operator==(const Tap &) const = default;
 };
 
-/// Roles of the linear layers that a model has, in the order of its parameters; lm_head last.
-[[nodiscard]] std::vector<std::string> linear_roles_of(const ModelConfig &config);
-
 /// From names as Tap::name gives them, or without the layer ("attn.o_proj.input": of every layer); "model."
 /// and "self_attn" are understood. In the order of a step: inputs and outputs by layer, then output gradients
 /// from the head back; each once. An Error lists the names there are.

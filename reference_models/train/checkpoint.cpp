@@ -174,8 +174,7 @@ void load_checkpoint(const Checkpoint &checkpoint, Parameters<float> &parameters
   std::map<std::string, size_t> tensors; // those that are not used yet
   for (size_t i = 0; i < file.headers().size(); ++i) tensors[file.headers()[i].name] = i;
   if (config.tie && tensors.contains("lm_head.weight")) {
-    const auto table =
-        tensors.find(config.softmax() ? "model.embed_tokens.weight" : "model.embeddings.weight");
+    const auto table = tensors.find(embedding(config));
     if (table != tensors.end() &&
         file.read(table->second).data != file.read(tensors.at("lm_head.weight")).data)
       throw Error(io::message_prefix(checkpoint.source, "lm_head.weight") +

@@ -1,66 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
-// JSON types against C++ types: a field takes the type it has, and nothing that would be cut.
+// What is done with the list of fields.
 #include "nvfp4/reference_models/train/options.hpp"
 
-#include "nvfp4/emulator/config.hpp"
-#include "nvfp4/golden/io/message.hpp"
-
-#include <cmath>
-#include <type_traits>
-#include <utility>
+#include "nvfp4/reference_models/recipe/recipe.hpp"
 
 namespace nvfp4::models {
-namespace {
 
 using Json = nlohmann::ordered_json;
 
-template <class T> bool assign(T &field, const Json &value) {
-  if constexpr (std::is_same_v<T, bool>) {
-    if (!value.is_boolean()) return false;
-  } else if constexpr (std::is_same_v<T, std::string>) {
-    if (!value.is_string()) return false;
-  } else if constexpr (std::is_floating_point_v<T>) {
-    if (!value.is_number()) return false;
-  } else {
-    if (!value.is_number_integer()) return false;
-    if (value.is_number_unsigned() ? !std::in_range<T>(value.get<uint64_t>())
-                                   : !std::in_range<T>(value.get<int64_t>()))
-      return false;
-  }
-  field = value.get<T>();
-  return true;
+std::string recipe_names() {
+  std::string names;
+  for (const std::string_view name : builtin_recipes()) names.append(names.empty() ? "" : ", ").append(name);
+  return names;
 }
 
-template <class T> constexpr const char *type_name() {
-  if constexpr (std::is_same_v<T, bool>)
-    return "true or false";
-  else if constexpr (std::is_same_v<T, std::string>)
-    return "a string";
-  else if constexpr (std::is_floating_point_v<T>)
-    return "a number";
-  else
-    return std::is_unsigned_v<T> ? "a whole number not below 0" : "a whole number";
+void check_options(const TrainOptions &options) {
+  check_bounds(kTrainFields, options);
+  (void)parse_schedule(options.schedule);
 }
 
-} // namespace
-
-Json options_to_json(const TrainOptions &options) {
-  Json json = Json::object();
-  for_each_option(options, [&](const char *name, const auto &field, bool) { json[name] = field; });
-  return json;
-}
+Json options_to_json(const TrainOptions &options) { return fields_to_json(kTrainFields, options); }
 
 bool set_option(TrainOptions &options, std::string_view key, const Json &value, const std::string &where,
                 const std::string &advice) {
-  bool found = false;
-  for_each_option(options, [&](const char *name, auto &field, bool) {
-    if (key != name) return;
-    found = true;
-    if (!assign(field, value))
-      throw Error(where + "'" + name + "' takes " + type_name<std::decay_t<decltype(field)>>() + ", got " +
-                  io::printable(value.dump(), 60) + advice);
-  });
-  return found;
+  return set_field(kTrainFields, options, key, value, where, advice);
 }
 
 std::string first_difference(const TrainOptions &options, const Json &stored, const std::string &where,
@@ -70,10 +33,10 @@ std::string first_difference(const TrainOptions &options, const Json &stored, co
   for (const auto &[key, value] : stored.items()) set_option(other, key, value, where, advice);
   const Json here = options_to_json(options), there = options_to_json(other);
   std::string difference;
-  for_each_option(options, [&](const char *name, const auto &, bool decides) {
-    if (decides && difference.empty() && here[name] != there[name])
-      difference = std::string(name) + ": " + io::printable(here[name].dump(), 60) + " here, " +
-                   io::printable(there[name].dump(), 60) + " there";
+  each_field(kTrainFields, [&](const auto &f) {
+    if ((f.marks & kDecides) != 0 && difference.empty() && here[f.name] != there[f.name])
+      difference =
+          std::string(f.name) + ": " + shown(here[f.name]) + " here, " + shown(there[f.name]) + " there";
   });
   return difference;
 }

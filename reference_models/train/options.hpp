@@ -1,55 +1,87 @@
 // SPDX-License-Identifier: Apache-2.0
-// The fields of TrainOptions by name: one table for reading them from JSON, writing them, and telling which
-// of them decide the bits of a run.
+// The fields of TrainOptions as one list, from which reading and writing JSON, checks, the command lines of
+// train and record, the keys of an experiment and the table in README.md follow.
 #pragma once
+#include "nvfp4/reference_models/family/family.hpp"
+#include "nvfp4/reference_models/fields/json.hpp"
+#include "nvfp4/reference_models/train/schedule.hpp"
 #include "nvfp4/reference_models/train/trainer.hpp"
-
-#include <nlohmann/json.hpp>
-#include <string_view>
 
 namespace nvfp4::models {
 
-/// Calls visit(name, field, decides) for each field of TrainOptions; `decides` is false for fields that
-/// change no bit.
-template <class Options, class Visit> void for_each_option(Options &o, Visit &&visit) {
-  visit("model", o.model, true);
-  visit("size", o.size, true);
-  visit("sizes", o.sizes, true);
-  visit("recipe", o.recipe, true);
-  visit("bf16_first", o.bf16_first, true);
-  visit("bf16_last", o.bf16_last, true);
-  visit("data", o.data, true);
-  visit("out", o.out, false);
-  visit("steps", o.steps, true);
-  visit("seed", o.seed, true);
-  visit("batch", o.batch, true);
-  visit("sequence", o.sequence, true);
-  visit("accumulation", o.accumulation, true);
-  visit("learning_rate", o.learning_rate, true);
-  visit("final_learning_rate", o.final_learning_rate, true);
-  visit("warmup", o.warmup, true);
-  visit("schedule", o.schedule, true);
-  visit("beta1", o.beta1, true);
-  visit("beta2", o.beta2, true);
-  visit("epsilon", o.epsilon, true);
-  visit("weight_decay", o.weight_decay, true);
-  visit("clip", o.clip, true);
-  visit("validation", o.validation, true);
-  visit("eval_every", o.eval_every, false);
-  visit("eval_batches", o.eval_batches, false);
-  visit("checkpoint_every", o.checkpoint_every, false);
-  visit("diagnostics_every", o.diagnostics_every, false);
-  visit("sensitivity", o.sensitivity, false);
-  visit("resume", o.resume, false);
-  visit("threads", o.threads, false);
-  visit("device", o.device, false);
-}
+/// Marks of a field.
+enum TrainMark : unsigned {
+  kDecides = 1,  ///< decides bits of a run
+  kRecorded = 2, ///< decides what `record` repeats of a run, and can be given to it
+  kGrid = 4,     ///< of an experiment decided by its grid
+};
+inline constexpr unsigned kStep = kDecides | kRecorded;
 
-/// Every field, in the order of the struct.
+[[nodiscard]] std::string recipe_names();
+
+inline constexpr auto kTrainFields = std::tuple{
+    field("model", &TrainOptions::model, ", or a JSON file with the sizes")
+        .of(family_names)
+        .marked(kStep | kGrid),
+    field("size", &TrainOptions::size, "Preset of the family: tiny, small, ...").marked(kStep | kGrid),
+    field("sizes", &TrainOptions::sizes, "Changes to the preset, e.g. hidden=256,layers=6,intermediate=768")
+        .as("--set")
+        .marked(kDecides),
+    field("recipe", &TrainOptions::recipe,
+          ", or a JSON file; +mixers=bf16 behind it: GLA and attention as on tensor cores")
+        .of(recipe_names)
+        .marked(kDecides | kGrid),
+    field("bf16_first", &TrainOptions::bf16_first, "First blocks in BF16; -1: as the recipe says",
+          at_least(-1))
+        .marked(kDecides),
+    field("bf16_last", &TrainOptions::bf16_last, "Last blocks in BF16; -1: as the recipe says", at_least(-1))
+        .marked(kDecides),
+    field("data", &TrainOptions::data, "Text file, or task:copy, task:mqar, task:dyck").marked(kStep),
+    field("out", &TrainOptions::out, "Folder of the run").marked(kGrid),
+    field("steps", &TrainOptions::steps, "Optimizer steps", from_to(1, 0x1p40)).marked(kStep),
+    field("seed", &TrainOptions::seed, "Of initial values, order of data, stochastic rounding")
+        .marked(kStep | kGrid),
+    field("batch", &TrainOptions::batch, "Sequences a micro-batch", from_to(1, 0x1p20)).marked(kStep),
+    field("sequence", &TrainOptions::sequence, "Tokens a sequence", from_to(1, 0x1p20)).marked(kStep),
+    field("accumulation", &TrainOptions::accumulation, "Micro-batches a step", from_to(1, 0x1p16))
+        .marked(kStep),
+    field("learning_rate", &TrainOptions::learning_rate, "Peak learning rate", above(0))
+        .as("--lr,--learning-rate")
+        .marked(kStep),
+    field("final_learning_rate", &TrainOptions::final_learning_rate, "Fraction of it at the end",
+          from_to(0, 1))
+        .as("--final-lr")
+        .marked(kStep),
+    field("warmup", &TrainOptions::warmup, "Steps of warm-up; -1: 5 % of the steps", at_least(-1))
+        .marked(kStep),
+    field("schedule", &TrainOptions::schedule, ": what follows the warm-up").of(schedule_names).marked(kStep),
+    field("beta1", &TrainOptions::beta1, "AdamW", from_below(0, 1)).marked(kStep),
+    field("beta2", &TrainOptions::beta2, "AdamW", from_below(0, 1)).marked(kStep),
+    field("epsilon", &TrainOptions::epsilon, "AdamW", above(0)).marked(kStep),
+    field("weight_decay", &TrainOptions::weight_decay, "AdamW, of matrices", at_least(0)).marked(kStep),
+    field("clip", &TrainOptions::clip, "Largest gradient norm; 0: off", at_least(0)).marked(kStep),
+    field("validation", &TrainOptions::validation, "Fraction of the text held out, its end").marked(kStep),
+    field("eval_every", &TrainOptions::eval_every, "Steps between validations; 0: at the end only",
+          at_least(0)),
+    field("eval_batches", &TrainOptions::eval_batches, "Micro-batches a validation", at_least(1)),
+    field("checkpoint_every", &TrainOptions::checkpoint_every, "Steps between checkpoints; 0: 100",
+          at_least(0)),
+    field("diagnostics_every", &TrainOptions::diagnostics_every, "Steps between diagnostics; -1: 50, 0: none",
+          at_least(-1)),
+    field("sensitivity", &TrainOptions::sensitivity, "After training, measure each operator alone in NVFP4"),
+    field("resume", &TrainOptions::resume, "Continue the run in --out, bit for bit").marked(kGrid),
+    field("threads", &TrainOptions::threads, "0: all; changes no bit", at_least(0)),
+    field("device", &TrainOptions::device, "cpu or cuda")};
+
+/// Throws Error, in the words of the command line, for a field that is out of its bounds and for an unknown
+/// schedule.
+void check_options(const TrainOptions &options);
+
+/// Every field, in the order of the list.
 [[nodiscard]] nlohmann::ordered_json options_to_json(const TrainOptions &options);
 
 /// Sets the field `key`. False if there is none of that name; Error, which starts with `where` and ends with
-/// `advice`, for a wrong type.
+/// `advice`, for a wrong type or a number out of bounds.
 bool set_option(TrainOptions &options, std::string_view key, const nlohmann::ordered_json &value,
                 const std::string &where, const std::string &advice = {});
 

@@ -46,11 +46,11 @@ bool split(const std::string &name, int &layer, std::string &op) {
   return true;
 }
 
+/// The second of GLA's gk_proj layers has the name of both.
+std::string role_of(const std::string &op) { return op == "attn.gk_proj" ? "attn.gk_proj.1" : op; }
+
 bool is_linear_output(const std::string &op) {
-  static const char *const kOps[] = {"attn.q_proj",    "attn.k_proj",  "attn.v_proj", "attn.g_proj",
-                                     "attn.gk_proj.0", "attn.gk_proj", "attn.a_proj", "attn.b_proj",
-                                     "mlp.gate_proj",  "mlp.up_proj"};
-  return std::find(std::begin(kOps), std::end(kOps), op) != std::end(kOps);
+  return std::ranges::find(linear_roles(), role_of(op)) != linear_roles().end();
 }
 
 } // namespace
@@ -95,7 +95,7 @@ void Probe::after_forward() {
     }
     if (!is_linear_output(op)) continue;
     const HostMatrix matrix(backend_, a.data, rows, cols);
-    recorder_.output(layer, op == "attn.gk_proj" ? "attn.gk_proj.1" : op, matrix.view());
+    recorder_.output(layer, role_of(op), matrix.view());
     if (op == "attn.gk_proj") {
       const float *first = matrix.view().data, *last = first + rows * cols;
       const auto [low, high] = std::minmax_element(first, last);

@@ -2,7 +2,7 @@
 // The files of a run: run.json says what it is, log.jsonl has a line a step, checkpoint.safetensors its
 // state. Written so that a run killed at any moment leaves files that a resumed one continues.
 #pragma once
-#include "nvfp4/reference_models/model/config.hpp"
+#include "nvfp4/reference_models/family/config.hpp"
 #include "nvfp4/reference_models/train/trainer.hpp"
 
 #include <string>

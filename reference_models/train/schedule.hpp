@@ -2,6 +2,7 @@
 // The learning rate as a function of the step. It decides bits of the run, so its cosine uses + - * / alone.
 #pragma once
 #include <cstdint>
+#include <string>
 #include <string_view>
 
 namespace nvfp4::models {
@@ -16,6 +17,7 @@ enum class Schedule {
 
 /// "cosine", "wsd" or "constant"; an Error lists them.
 [[nodiscard]] Schedule parse_schedule(std::string_view name);
+[[nodiscard]] std::string schedule_names();
 
 /// The learning rate of step 1, 2, ..., `steps`; later steps get that of the last one. Steps 1 to `warmup`
 /// climb a straight line to `peak`; a negative warmup means steps / 20. WSD's descent never starts before the

@@ -7,6 +7,7 @@
 #include "nvfp4/golden/io/message.hpp"
 #include "nvfp4/golden/io/sha256.hpp"
 #include "nvfp4/reference_models/train/evaluate.hpp"
+#include "nvfp4/reference_models/train/options.hpp"
 #include "nvfp4/reference_models/train/probe.hpp"
 #include "nvfp4/reference_models/train/run_folder.hpp"
 #include "nvfp4/reference_models/train/schedule.hpp"
@@ -20,30 +21,6 @@
 
 namespace nvfp4::models {
 namespace {
-
-void check_options(const TrainOptions &o) {
-  const auto want = [](bool holds, const std::string &what) {
-    if (!holds) throw Error("expected " + what);
-  };
-  want(o.steps >= 1 && o.steps <= int64_t{1} << 40, "--steps of 1 to 2^40, got " + std::to_string(o.steps));
-  want(o.batch >= 1 && o.batch <= 1 << 20, "--batch of 1 to 2^20, got " + std::to_string(o.batch));
-  want(o.sequence >= 1 && o.sequence <= 1 << 20,
-       "--sequence of 1 to 2^20, got " + std::to_string(o.sequence));
-  want(o.accumulation >= 1 && o.accumulation <= 1 << 16,
-       "--accumulation of 1 to 2^16, got " + std::to_string(o.accumulation));
-  want(o.warmup >= -1, "--warmup of at least -1 (-1: 5 % of the steps)");
-  want(o.eval_every >= 0 && o.checkpoint_every >= 0 && o.diagnostics_every >= -1,
-       "--eval-every and --checkpoint-every of at least 0, --diagnostics-every of at least -1");
-  (void)learning_rate(parse_schedule(o.schedule), o.learning_rate, o.final_learning_rate, o.warmup, o.steps,
-                      1);
-  want(std::isfinite(o.learning_rate) && o.learning_rate > 0, "a positive --learning-rate");
-  want(o.beta1 >= 0 && o.beta1 < 1 && o.beta2 >= 0 && o.beta2 < 1, "--beta1 and --beta2 in [0, 1)");
-  want(o.epsilon > 0, "a positive --epsilon");
-  want(o.weight_decay >= 0, "a --weight-decay of at least 0");
-  want(o.clip >= 0, "a --clip of at least 0 (0: off)");
-  want(o.eval_batches >= 1, "--eval-batches of at least 1");
-  want(o.threads >= 0, "--threads of at least 0 (0: all)");
-}
 
 class Trainer {
 public:

@@ -11,35 +11,24 @@
 
 namespace nvfp4::models {
 
-/// Everything that decides the bits of a run, and a few things that do not (marked *).
+/// Everything that decides the bits of a run, and a few things that do not. What each field is, may be and
+/// decides is said in the list kTrainFields (train/options.hpp).
 struct TrainOptions {
-  std::string model = "gla";    ///< family: gla, qwen3, qwen2.5, gdn; or a JSON file with a ModelConfig
-  std::string size = "tiny";    ///< preset of the family
-  std::string sizes;            ///< changes to it: "hidden=256,layers=6", fields of ModelConfig
-  std::string recipe = "nvfp4"; ///< built-in name or a JSON file
-  int64_t bf16_first = -1, bf16_last = -1;   ///< blocks in BF16 instead of the recipe's; -1: as it says
-  std::string data = "build/corpus/kjv.txt"; ///< text file, or task:copy, task:mqar, task:dyck
-  std::string out;                           ///< folder of the run *
+  std::string model = "gla", size = "tiny", sizes, recipe = "nvfp4";
+  int64_t bf16_first = -1, bf16_last = -1;
+  std::string data = "build/corpus/kjv.txt", out;
   int64_t steps = 100;
   uint64_t seed = 1;
-  int64_t batch = 4;        ///< sequences a micro-batch
-  int64_t sequence = 64;    ///< tokens a sequence
-  int64_t accumulation = 1; ///< micro-batches a step
-  double learning_rate = 1e-3;
-  double final_learning_rate = 0.1; ///< fraction of learning_rate at the end
-  int64_t warmup = -1;              ///< steps; -1: 5 % of steps
-  std::string schedule = "cosine";  ///< cosine, wsd, constant
-  double beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8, weight_decay = 0.1;
-  double clip = 1.0;              ///< largest gradient norm, 0: off
-  double validation = 0.05;       ///< fraction of the text held out, its end
-  int64_t eval_every = 0;         ///< steps between validations, 0: only at the end
-  int64_t eval_batches = 16;      ///< micro-batches per validation
-  int64_t checkpoint_every = 0;   ///< steps between checkpoints *, 0: 100
-  int64_t diagnostics_every = -1; ///< steps between diagnostics *; 0: none; -1: 50
-  bool sensitivity = false;       ///< after training, one operator at a time in NVFP4
-  bool resume = false;            ///< * continue the run in `out`
-  int threads = 0;                ///< * 0: all
-  std::string device = "cpu";     ///< * cpu or cuda
+  int64_t batch = 4, sequence = 64, accumulation = 1;
+  double learning_rate = 1e-3, final_learning_rate = 0.1;
+  int64_t warmup = -1;
+  std::string schedule = "cosine";
+  double beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8, weight_decay = 0.1, clip = 1.0;
+  double validation = 0.05;
+  int64_t eval_every = 0, eval_batches = 16, checkpoint_every = 0, diagnostics_every = -1;
+  bool sensitivity = false, resume = false;
+  int threads = 0;
+  std::string device = "cpu";
 };
 
 /// What one optimizer step did.

@@ -152,7 +152,7 @@ bad "empty.txt" train --data empty.txt --out x
 bad "short.txt" train --data short.txt --out x
 bad "schedule" train $run --out x --schedule linear
 bad "--steps" train ${run/--steps 12/--steps 0} --out x
-bad "final learning rate" train $run --out x --final-lr 2
+bad "--final-lr a number from 0 to 1, got 2" train $run --out x --final-lr 2
 bad "--threads" train $run --out x --threads 100000
 bad "--threads" eval --checkpoint c.safetensors --data text.txt --threads -5
 bad "--set" train $run --out x --set hidden
@@ -176,7 +176,7 @@ damaged() { # FILE PATTERN, the damage on stdin
 }
 damaged run.json "got nothing" </dev/null
 head -c 200 whole/run.json | damaged run.json "breaks off"
-sed 's/"steps": 12/"steps": "12"/' whole/run.json | damaged run.json "'steps' takes a whole number, got \"12\"; restore the file"
+sed 's/"steps": 12/"steps": "12"/' whole/run.json | damaged run.json "'steps' takes a whole number from 1 to 2^40, got \"12\"; restore the file"
 sed 's/"options"/"choices"/' whole/run.json | damaged run.json 'expected the key "options"'
 sed 's/"version": 1/"version": "one"/' whole/run.json | damaged run.json "version: expected a whole number"
 sed '4s/.\{30\}$//' whole/log.jsonl | damaged log.jsonl "log.jsonl line 4: expected JSON"
@@ -203,7 +203,7 @@ bad "hurt/run.json" record --checkpoint hurt/checkpoint.safetensors --step 20 -o
 echo '{"version":2}' >hurt/run.json
 bad "use the release that wrote it" record --checkpoint hurt/checkpoint.safetensors --step 20 -o x.safetensors
 echo '{"version":1,"options":{"steps":"12"}}' >hurt/run.json
-bad "'steps' takes a whole number, got \"12\"; restore or remove the file" record --checkpoint hurt/checkpoint.safetensors --step 20 -o x.safetensors
+bad "'steps' takes a whole number from 1 to 2^40, got \"12\"; restore or remove the file" record --checkpoint hurt/checkpoint.safetensors --step 20 -o x.safetensors
 bad "hurt/run.json" report hurt -o x.html
 "$nvfp4" report whole wild -o r.html >out.txt 2>err.txt || say "report: $(cat err.txt)"
 grep -q "^DIVERGED .*wild at step" out.txt || say "a diverged run is not reported: $(cat out.txt)"

@@ -2,6 +2,7 @@
 // nvfp4 crosscheck: the GPU against the CPU, word by word: matrix instructions and products of every unit,
 // quantization, kernels and linear layers of the models, training steps.
 #include "nvfp4/reference_models/backend/backend.hpp"
+#include "nvfp4/reference_models/family/family.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
 #if NVFP4_CUDA
@@ -80,7 +81,7 @@ void register_crosscheck(CLI::App &app, int &exit_code) {
       verb->add_option("--layers", o->layers, "Kernels and linear layers whose name has this, \"\" for all")
           ->expected(0, 1);
   verb->add_option("--train", o->train, "Training steps a recipe")->check(CLI::Range(1, 100000));
-  verb->add_option("--model", o->model, "With --train: gla, qwen3, qwen2.5, gdn, or a JSON file")
+  verb->add_option("--model", o->model, "With --train: " + models::family_names() + ", or a JSON file")
       ->capture_default_str();
   verb->add_option("--size", o->size, "With --train: preset of the family")->capture_default_str();
   verb->add_option("--batch", o->batch, "With --train: sequences a step")

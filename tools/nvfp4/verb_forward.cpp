@@ -26,7 +26,7 @@ int run_init(const InitOptions &o) {
   Parameters<float> parameters(*backend, config, false);
   initialise(parameters, config, o.seed);
   save_checkpoint(o.out, parameters, config, "", {}, false);
-  fmt::print("{} {}: {} parameters, seed {}, written to {}\n", to_string(config.family), config.name,
+  fmt::print("{} {}: {} parameters, seed {}, written to {}\n", config.family->name, config.name,
              parameter_count(config), o.seed, o.out);
   return kEqual;
 }
@@ -69,11 +69,9 @@ int run_forward(const ForwardOptions &o) {
     out.tensors.push_back(io::Tensor::from(name, std::move(shape), to_host(*session.backend, data, n)));
   };
   model.output_observer = [&](int64_t layer, std::string_view role, const float *output) {
-    std::string module(role);
-    if (role.starts_with("attn."))
-      module = mixer_path(config, layer) + module.substr(5);
-    else
-      module = "model.layers." + std::to_string(layer) + "." + module;
+    const std::string module = role.starts_with("attn.")
+                                   ? mixer_path(config, layer) + std::string(role.substr(5))
+                                   : block_path(layer) + std::string(role);
     keep("act/" + module, {batch, length, config.hidden}, output);
   };
   model.set_tokens(ids.as<int32_t>(o.tokens));
@@ -104,7 +102,7 @@ int run_forward(const ForwardOptions &o) {
 void register_init(CLI::App &app, int &exit_code) {
   auto *verb = app.add_subcommand("init", "Write a fresh checkpoint");
   auto o = std::make_shared<InitOptions>();
-  verb->add_option("--model", o->model, "gla, qwen3, qwen2.5, gdn, or a JSON file")->capture_default_str();
+  verb->add_option("--model", o->model, family_names() + ", or a JSON file")->capture_default_str();
   verb->add_option("--size", o->size, "Preset of the family")->capture_default_str();
   verb->add_option("--set", o->sizes, "Changes to the preset, e.g. hidden=256,layers=6");
   verb->add_option("--seed", o->seed, "Of the initial values")->capture_default_str();

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // nvfp4 record and nvfp4 replay: one training step in a file, repeated bit for bit or under other recipes.
 #include "nvfp4/golden/io/message.hpp"
-#include "nvfp4/reference_models/train/options.hpp"
 #include "nvfp4/reference_models/slice/record.hpp"
 #include "nvfp4/reference_models/slice/replay.hpp"
+#include "nvfp4/reference_models/train/options.hpp"
+#include "tools/nvfp4/field_options.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
 #include <fmt/format.h>
@@ -275,28 +276,11 @@ void register_record(CLI::App &app, int &exit_code) {
   verb->add_option("--tap", o->taps,
                    "Tensors to keep: [layers.N.]ROLE.input, .output or .output_grad, with commas between");
   verb->add_flag("--grads", r.gradients, "Also keep every parameter's gradient");
-  const auto field = [&](const char *name, const char *flag, auto &value, const char *help) {
-    o->given.emplace_back(name, verb->add_option(flag, value, help)->capture_default_str());
-  };
-  field("data", "--data", f.data,
-        "Text file or task; default: of the run whose run.json stands beside the checkpoint, as all below");
-  field("batch", "--batch", f.batch, "Sequences a micro-batch");
-  field("sequence", "--sequence", f.sequence, "Tokens a sequence");
-  field("accumulation", "--accumulation", f.accumulation, "Micro-batches a step");
-  field("seed", "--seed", f.seed, "Of the order of data and of stochastic rounding");
-  field("steps", "--steps", f.steps, "Of the schedule; without a run at least --step");
-  field("learning_rate", "--lr,--learning-rate", f.learning_rate, "Peak learning rate");
-  field("final_learning_rate", "--final-lr", f.final_learning_rate, "Fraction of it at the end");
-  field("warmup", "--warmup", f.warmup, "Steps of warm-up; -1: 5 % of the steps");
-  field("schedule", "--schedule", f.schedule, "cosine, wsd or constant");
-  field("beta1", "--beta1", f.beta1, "AdamW");
-  field("beta2", "--beta2", f.beta2, "AdamW");
-  field("epsilon", "--epsilon", f.epsilon, "AdamW");
-  field("weight_decay", "--weight-decay", f.weight_decay, "AdamW, of matrices");
-  field("clip", "--clip", f.clip, "Largest gradient norm; 0: off");
-  field("validation", "--validation", f.validation, "Fraction of the text held out");
-  field("model", "--model", f.model, "Where the checkpoint does not say: family or JSON file");
-  field("size", "--size", f.size, "Preset");
+  const auto of_the_step = [](const auto &each) { return (each.marks & kRecorded) != 0; };
+  add_fields(*verb, kTrainFields, f, of_the_step, [&](const auto &each, CLI::Option *option) {
+    option->group("The run; what is not given is as in the run.json beside the checkpoint");
+    o->given.emplace_back(each.name, option);
+  });
   verb->add_option("--threads", f.threads, "0: all; changes no bit")->capture_default_str();
   verb->add_option("--device", f.device, "cpu or cuda")->capture_default_str();
   verb->add_flag("--json", o->json, "One line of JSON");

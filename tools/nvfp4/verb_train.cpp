@@ -2,7 +2,8 @@
 // nvfp4 train and nvfp4 eval.
 #include "nvfp4/golden/io/message.hpp"
 #include "nvfp4/reference_models/train/evaluate.hpp"
-#include "nvfp4/reference_models/train/trainer.hpp"
+#include "nvfp4/reference_models/train/options.hpp"
+#include "tools/nvfp4/field_options.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
 #include <fmt/format.h>
@@ -122,47 +123,9 @@ void register_train(CLI::App &app, int &exit_code) {
   auto *verb = app.add_subcommand("train", "Train a small language model in exact arithmetic");
   auto o = std::make_shared<TrainOptions>();
   auto json = std::make_shared<bool>(false);
-  verb->add_option("--model", o->model, "gla, qwen3, qwen2.5, gdn, or a JSON file with the sizes")
-      ->capture_default_str();
-  verb->add_option("--size", o->size, "Preset of the family: tiny, small, ...")->capture_default_str();
-  verb->add_option("--set", o->sizes, "Changes to the preset, e.g. hidden=256,layers=6,intermediate=768");
-  verb->add_option("--bf16-first", o->bf16_first, "First blocks in BF16; -1: as the recipe says")
-      ->capture_default_str();
-  verb->add_option("--bf16-last", o->bf16_last, "Last blocks in BF16; -1: as the recipe says")
-      ->capture_default_str();
-  verb->add_option("--recipe", o->recipe,
-                   "fp32, bf16, nvfp4-plain, nvfp4, hcp, post-qk, chon, mxfp4-sr-rht, mxfp8, or a JSON file; "
-                   "+mixers=bf16 behind it: GLA and attention as on tensor cores")
-      ->capture_default_str();
-  verb->add_option("--data", o->data, "Text file, or task:copy, task:mqar, task:dyck")->capture_default_str();
-  verb->add_option("--out", o->out, "Folder of the run")->required();
-  verb->add_option("--steps", o->steps, "Optimizer steps")->capture_default_str();
-  verb->add_option("--seed", o->seed, "Of initial values, order of data, stochastic rounding")
-      ->capture_default_str();
-  verb->add_option("--batch", o->batch, "Sequences a micro-batch")->capture_default_str();
-  verb->add_option("--sequence", o->sequence, "Tokens a sequence")->capture_default_str();
-  verb->add_option("--accumulation", o->accumulation, "Micro-batches a step")->capture_default_str();
-  verb->add_option("--lr,--learning-rate", o->learning_rate, "Peak learning rate")->capture_default_str();
-  verb->add_option("--final-lr", o->final_learning_rate, "Fraction of it at the end")->capture_default_str();
-  verb->add_option("--warmup", o->warmup, "Steps of warm-up; -1: 5 % of the steps")->capture_default_str();
-  verb->add_option("--schedule", o->schedule, "cosine, wsd or constant")->capture_default_str();
-  verb->add_option("--beta1", o->beta1, "AdamW")->capture_default_str();
-  verb->add_option("--beta2", o->beta2, "AdamW")->capture_default_str();
-  verb->add_option("--epsilon", o->epsilon, "AdamW")->capture_default_str();
-  verb->add_option("--weight-decay", o->weight_decay, "AdamW, of matrices")->capture_default_str();
-  verb->add_option("--clip", o->clip, "Largest gradient norm; 0: off")->capture_default_str();
-  verb->add_option("--validation", o->validation, "Fraction of the text held out")->capture_default_str();
-  verb->add_option("--eval-every", o->eval_every, "Steps between validations; 0: at the end only")
-      ->capture_default_str();
-  verb->add_option("--eval-batches", o->eval_batches, "Micro-batches a validation")->capture_default_str();
-  verb->add_option("--checkpoint-every", o->checkpoint_every, "Steps between checkpoints; 0: 100")
-      ->capture_default_str();
-  verb->add_option("--diagnostics-every", o->diagnostics_every, "Steps between diagnostics; -1: 50, 0: none")
-      ->capture_default_str();
-  verb->add_flag("--sensitivity", o->sensitivity, "After training, measure each operator alone in NVFP4");
-  verb->add_flag("--resume", o->resume, "Continue the run in --out, bit for bit");
-  verb->add_option("--threads", o->threads, "0: all; changes no bit")->capture_default_str();
-  verb->add_option("--device", o->device, "cpu or cuda")->capture_default_str();
+  add_fields(*verb, kTrainFields, *o, kEveryField, [&](const auto &f, CLI::Option *option) {
+    if (f.name == std::string_view("out")) option->required();
+  });
   verb->add_flag("--json", *json, "One line of JSON at the end");
   verb->footer("Example: nvfp4 train --model gla --size tiny --recipe chon --data kjv.txt --steps 300 --out "
                "runs/chon");

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Recipes: round trips through JSON, what is refused, and which layer takes what.
 #include "nvfp4/reference_models/recipe/recipe.hpp"
+#include "nvfp4/reference_models/family/family.hpp"
 #include "tests/catch.hpp"
 
 #include <cstdio>

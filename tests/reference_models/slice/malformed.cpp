@@ -120,7 +120,7 @@ TEST_CASE("impossible recordings are refused and write nothing", "[slice]") {
 }
 
 TEST_CASE("taps are named with or without their layer", "[slice]") {
-  const ModelConfig c = preset(models::Family::gla, "tiny");
+  const ModelConfig c = preset(find_family("gla"), "tiny");
   const auto names = [&](const std::vector<std::string> &wanted) {
     std::string out;
     for (const Tap &t : parse_taps(wanted, c)) out += t.name(c) + " ";

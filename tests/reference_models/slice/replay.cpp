@@ -78,12 +78,12 @@ TEST_CASE("a slice is repeated bit for bit on any number of threads", "[slice]")
     r.options.accumulation = 2;
     r.gradients = true;
     const ModelConfig config = find_model(family, "tiny");
-    for (const std::string &role : linear_roles_of(config))
+    for (const std::string &role : linear_roles(*config.family))
       for (const char *kind : {".input", ".output", ".output_grad"}) r.taps.push_back(role + kind);
     const RecordReport report = record_slice(r);
     CHECK_FALSE(report.moments);
     const Slice slice = read_slice(r.output);
-    const size_t linears = size_t(config.layers) * (linear_roles_of(config).size() - 1) + 1;
+    const size_t linears = size_t(config.layers) * (linear_roles(*config.family).size() - 1) + 1;
     REQUIRE(slice.result.tensors.size() == 3 * linears + parameter_list(config).size());
     CHECK(slice.result.digest == report.result.digest);
     for (const int threads : {1, 2}) {
@@ -154,13 +154,13 @@ TEST_CASE("other recipes on the same step", "[slice]") {
   std::vector<ComparedRecipe> recipes;
   for (const char *name : {"chon", "nvfp4", "bf16", "hcp"}) recipes.push_back({load_recipe(name)});
   const Comparison c = compare_recipes(slice, recipes, false, {});
-  const ModelConfig config = preset(models::Family::gla, "tiny");
-  CHECK(c.operators == config.layers * int64_t(linear_roles_of(config).size() - 1) + 1);
+  const ModelConfig config = preset(find_family("gla"), "tiny");
+  CHECK(c.operators == config.layers * int64_t(linear_roles(*config.family).size() - 1) + 1);
   CHECK(c.outcomes[0].same_bits);
   CHECK_FALSE(c.outcomes[1].same_bits);
   CHECK(std::bit_cast<uint32_t>(c.outcomes[0].loss) == std::bit_cast<uint32_t>(slice.result.loss));
   CHECK(std::bit_cast<uint32_t>(c.outcomes[2].loss) == std::bit_cast<uint32_t>(c.bf16_loss));
-  REQUIRE(c.errors[0].size() == 3 * linear_roles_of(config).size());
+  REQUIRE(c.errors[0].size() == 3 * linear_roles(*config.family).size());
   for (size_t i = 0; i < c.errors[0].size(); ++i) {
     const OperatorError &chon = c.errors[0][i], &nvfp4 = c.errors[1][i], &bf16 = c.errors[2][i],
                         &hcp = c.errors[3][i];

@@ -45,7 +45,7 @@ std::string refusal(const std::function<void()> &f) {
 
 TEST_CASE("a checkpoint comes back bit for bit", "[train]") {
   const Folder folder;
-  const ModelConfig c = preset(Family::gla, "tiny");
+  const ModelConfig c = preset(find_family("gla"), "tiny");
   const auto backend = make_cpu_backend(1);
   Parameters<float> saved(*backend, c, true), loaded(*backend, c, true);
   initialise(saved, c, 4);
@@ -92,7 +92,7 @@ TEST_CASE("the digest of the state tells every part of it", "[train]") {
 
 TEST_CASE("checkpoints that do not fit are refused", "[train]") {
   const Folder folder;
-  const ModelConfig tiny = preset(Family::gla, "tiny"), other = preset(Family::qwen3, "tiny");
+  const ModelConfig tiny = preset(find_family("gla"), "tiny"), other = preset(find_family("qwen3"), "tiny");
   const auto backend = make_cpu_backend(1);
   Parameters<float> parameters(*backend, tiny, true), wrong(*backend, other, true);
   initialise(parameters, tiny, 4);
@@ -176,7 +176,7 @@ TEST_CASE("tensor streams write what the whole file would be, and hold one tenso
 }
 
 TEST_CASE("AdamW as published, with decay of matrices only", "[train]") {
-  ModelConfig c = preset(Family::gla, "tiny");
+  ModelConfig c = preset(find_family("gla"), "tiny");
   const auto backend = make_double_backend(1);
   Parameters<double> p(*backend, c, true);
   initialise(p, c, 1);
