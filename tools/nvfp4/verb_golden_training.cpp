@@ -129,8 +129,8 @@ int verify(const Options &o) {
     if (!o.json && &s == &slices.front())
       fmt::print("{:<28} {:>6}  {}\n", "training slice", "steps", "equal");
     size_t first = 0;
-    while (first < got.size() && hex(got[first].loss) == s.losses.at(first) &&
-           got[first].digest == s.digests.at(first))
+    while (first < got.size() && Json(hex(got[first].loss)) == s.losses.at(first) &&
+           Json(got[first].digest) == s.digests.at(first))
       ++first;
     steps += int64_t(got.size());
     const bool equal = first == got.size();
