@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The fields of TrainOptions by name: one table for reading them from JSON, writing them, and telling which
-// of them decide the bits of a run.
+// of them decide the bits of a run. Internal.
 #pragma once
 #include "nvfp4/reference_models/train/trainer.hpp"
 
