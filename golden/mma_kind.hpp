@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The bridge from a catalogue unit to the input generator of the capture program: one output, the unit's shape.
+// Internal.
 #pragma once
 #include "nvfp4/emulator/tensorcore/catalogue.hpp"
 #include "nvfp4/golden/cases/inputs.hpp"

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The options of one quantizer case as the JSON text that golden files carry.
+// The options of one quantizer case as the JSON text that golden files carry. Internal.
 #pragma once
 #include "nvfp4/emulator/quantize/quantize.hpp"
 

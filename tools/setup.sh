@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-# Sourced by tools/demo and tools/test: installs what is missing (when root or with sudo), configures and builds.
-# NVFP4_BUILD names the build folder (default: build).
+# Sourced by tools/demo, tools/test and tools/corpus: installs what is missing (when root or with sudo), configures, and
+# builds with a line of progress. NVFP4_BUILD names the build folder (default: build).
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 build=${NVFP4_BUILD:-$root/build}
 
-# What the CPU part needs, as Debian 12 packages.
-packages=(cmake g++ make libboost1.81-dev libcli11-dev libfmt-dev libssl-dev nlohmann-json3-dev)
+# What the CPU part needs, as packages of Debian 12, Debian 13 and Ubuntu 24.04. Debian 12 has two versions of Boost that
+# exclude each other; the default one is too old.
+boost=libboost-dev
+! grep -qsx 'VERSION_CODENAME=bookworm' /etc/os-release || boost=libboost1.81-dev
+packages=(cmake g++ make "$boost" libcli11-dev libfmt-dev libssl-dev nlohmann-json3-dev)
 
 install_packages() {
   local missing=() p
@@ -28,14 +31,49 @@ install_packages() {
     sh "${missing[@]}" >"$(mktemp)" || { echo "apt-get could not install: ${missing[*]}" >&2; exit 2; }
 }
 
-# configure_and_build [cmake options]
-configure_and_build() {
+# show_progress START: reads what Make or Ninja prints and shows "[ 40 %] 96 of 240 files, 58 s": in place on a terminal,
+# else a line for every tenth.
+show_progress() {
+  local start=$1 line text percent of="" files=0 shown=-10
+  while IFS= read -r line; do
+    if [[ $line =~ ^\[([0-9]+)/([0-9]+)\] ]]; then
+      files=${BASH_REMATCH[1]} of=" of ${BASH_REMATCH[2]}" percent=$((100 * BASH_REMATCH[1] / BASH_REMATCH[2]))
+    elif [[ $line =~ ^\[\ *([0-9]+)%\]\ Building ]]; then
+      files=$((files + 1)) percent=${BASH_REMATCH[1]}
+    else
+      continue
+    fi
+    text=$(printf '  [%3d %%] %d%s files, %d s' "$percent" "$files" "$of" $((SECONDS - start)))
+    if [ -t 1 ]; then
+      printf '\r%s\033[K' "$text"
+    elif [ $((percent - shown)) -ge 10 ]; then
+      shown=$((percent / 10 * 10))
+      echo "$text"
+    fi
+  done
+  [ ! -t 1 ] || printf '\r\033[K'
+}
+
+# configure [cmake options]
+configure() {
   local log
   log=$(mktemp)
-  if ! { cmake -S "$root" -B "$build" "$@" && cmake --build "$build" -j "$(nproc)"; } >"$log" 2>&1; then
-    tail -n 40 "$log" >&2
-    echo "the build failed; the whole log is $log" >&2
-    exit 2
-  fi
+  cmake -S "$root" -B "$build" "$@" >"$log" 2>&1 || build_failed "$log"
   rm -f "$log"
+}
+
+# build_target WHAT [target]: WHAT is for the reader
+build_target() {
+  local log start=$SECONDS
+  log=$(mktemp)
+  echo "building $1 in $build"
+  cmake --build "$build" -j "$(nproc)" ${2:+--target "$2"} 2>&1 | tee "$log" | show_progress "$start" || build_failed "$log"
+  rm -f "$log"
+  echo "  built in $((SECONDS - start)) s"
+}
+
+build_failed() {
+  tail -n 40 "$1" >&2
+  echo "the build failed; the whole log is $1" >&2
+  exit 2
 }

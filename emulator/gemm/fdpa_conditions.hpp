@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // When the FDPA kernels give the definition's bits, on the exponents of operands' rows. The proof is in
-// README.md. Not for files of one instruction set: these functions are inline.
+// README.md. Not for files of one instruction set: these functions are inline. Internal.
 #pragma once
 #include "nvfp4/emulator/gemm/fdpa_kernels.hpp"
 #include "nvfp4/emulator/gemm/row_range.hpp"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The contract between the FDPA engine and its kernels for one instruction set: panel layout and one
 // function. Plain data only, so that files compiled for wider instruction sets share no inline code with the
-// others.
+// others. Internal.
 #pragma once
 #include "nvfp4/emulator/cpu/isa.hpp"
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The contract between the FP4 engine and its kernels for one instruction set: panel layouts and functions.
 // Plain data only, so that files compiled for wider instruction sets share no inline code with the others.
+// Internal.
 #pragma once
 #include "nvfp4/emulator/cpu/isa.hpp"
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The bridge from packed operands to the multiprecision oracle (`--exact`).
+// The bridge from packed operands to the multiprecision oracle (`--exact`). Internal.
 #pragma once
 #include "nvfp4/emulator/tensorcore/execute.hpp"
 

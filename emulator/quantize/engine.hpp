@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The vector path of quantize(): the same bits as strip.hpp, 16 blocks at a time. README.md explains it.
+// Internal.
 #pragma once
 #include "nvfp4/emulator/quantize/panel.hpp"
 

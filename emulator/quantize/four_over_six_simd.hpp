@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // add_error of block_rule.hpp over whole blocks, one block per vector lane. Included by the files of one
-// instruction set each, which pass their vector type V; private to each of them.
+// instruction set each, which pass their vector type V; private to each of them. Internal.
 #pragma once
 #include "nvfp4/emulator/quantize/kernels.hpp"
 

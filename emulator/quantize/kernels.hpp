@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The contract between the quantization engine and its kernels for one instruction set. Plain data only, so
-// that files compiled for wider instruction sets share no inline code with the others.
+// that files compiled for wider instruction sets share no inline code with the others. Internal.
 #pragma once
 #include "nvfp4/emulator/quantize/block_rule.hpp"
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the kernels read: up to 16 output rows by 16 blocks of a matrix that may have to be transposed,
-// rotated or padded, and the random bits that belong to it. Knows nothing of conventions.
+// rotated or padded, and the random bits that belong to it. Knows nothing of conventions. Internal.
 #pragma once
 #include "nvfp4/emulator/quantize/kernels.hpp"
 #include "nvfp4/emulator/quantize/quantize.hpp"

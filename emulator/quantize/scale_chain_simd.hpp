@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // block_scale of block_rule.hpp with one block per vector lane. Included by the files of one instruction set
-// each, which pass their vector type V; private to each of them.
+// each, which pass their vector type V; private to each of them. Internal.
 #pragma once
 #include "nvfp4/emulator/quantize/kernels.hpp"
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The definition of one block: maximum, scale, codes, for 1 or 16 rows, element by element. The scalar path
-// runs it on every block, the vector path where its own arithmetic does not apply.
+// runs it on every block, the vector path where its own arithmetic does not apply. Internal.
 #pragma once
 #include "nvfp4/emulator/quantize/quantize.hpp"
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A 16 x 16 tile of bytes transposed with 128-bit instructions. Included by the files of one instruction set
-// each; private to each of them.
+// each; private to each of them. Internal.
 #pragma once
 #include <cstdint>
 #include <immintrin.h>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The element formats that tensor cores read and write, as host-side data with an exact decoder and encoder
 // of bits. Deliberately independent of any emulator: captured inputs must not depend on the code they will be
-// used to judge.
+// used to judge. Internal.
 #pragma once
 #include <cstdint>
 

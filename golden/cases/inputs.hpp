@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Generated operands for a matrix instruction, one tile at a time. Pure host code: a tile is a function of
 // (unit, input class, seed, index) alone, so a CPU-only program makes the same inputs as the one that ran on
-// hardware.
+// hardware. Internal.
 #pragma once
 #include "nvfp4/golden/cases/mma_kinds.hpp"
 

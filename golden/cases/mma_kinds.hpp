@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The matrix-multiply instructions that a device has, as data, and the function that runs tiles of one of
-// them on it. Host pointers in and out; layouts are plain matrices, never register fragments.
+// them on it. Host pointers in and out; layouts are plain matrices, never register fragments. Internal.
 #pragma once
 #include "nvfp4/golden/cases/element.hpp"
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The conversions that CUDA's own headers offer on the host, under the names of our table. Needs the CUDA headers,
-// no GPU and no nvcc.
+// no GPU and no nvcc. Internal.
 #pragma once
 #include "nvfp4/emulator/formats/codec.hpp"
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Operands for comparing attention kernels with their definition, made from a seed alone, and a digest of
-// what came out: a machine without the GPU can repeat a case that a GPU computed.
+// what came out: a machine without the GPU can repeat a case that a GPU computed. Internal.
 #pragma once
 #include "nvfp4/reference_models/kernels/digest.hpp"
 #include "nvfp4/reference_models/bf16_mixers/attention.hpp"

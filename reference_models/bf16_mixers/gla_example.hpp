@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Inputs for GLA on tensor cores that are the same everywhere: made from integers, so that a test on a CPU
-// and a program on a GPU can compare digests.
+// and a program on a GPU can compare digests. Internal.
 #pragma once
 #include "nvfp4/reference_models/bf16_mixers/chain.hpp"
 #include "nvfp4/reference_models/bf16_mixers/gla.hpp"

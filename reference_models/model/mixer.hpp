@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The token mixer of a block: what differs between the model families. Internal to the model.
+// The token mixer of a block: what differs between the model families.
 #pragma once
 #include "nvfp4/reference_models/linear/linear.hpp"
 #include "nvfp4/reference_models/model/parameters.hpp"

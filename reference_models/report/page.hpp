@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The frame of the page: style, sections, figures, tables. What they say is decided in sections.hpp.
+// Internal.
 #pragma once
 #include <string>
 #include <string_view>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The parts of the report, each an HTML section; one with nothing to show says so.
+// The parts of the report, each an HTML section; one with nothing to show says so. Internal.
 #pragma once
 #include "nvfp4/reference_models/report/orderings.hpp"
 

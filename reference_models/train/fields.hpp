@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The fields of a JSON object from a file that anybody may have damaged: each is asked for with its type, and
 // what is wrong is said in one line that names the file, the key, what was expected, what came and what to
-// do.
+// do. Internal.
 #pragma once
 #include <cstdint>
 #include <nlohmann/json.hpp>

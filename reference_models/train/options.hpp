@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The fields of TrainOptions as one list, from which reading and writing JSON, checks, the command lines of
-// train and record, the keys of an experiment and the table in README.md follow.
+// train and record, the keys of an experiment and the table in README.md follow. Internal.
 #pragma once
 #include "nvfp4/reference_models/family/family.hpp"
 #include "nvfp4/reference_models/fields/json.hpp"

@@ -2,6 +2,7 @@
 // The program: parses the command line, runs one verb, turns errors into one line and exit code 2.
 #include "nvfp4/emulator/config.hpp"
 #include "nvfp4/reference_models/backend/backend.hpp"
+#include "nvfp4/version.hpp"
 #include "tools/nvfp4/verbs.hpp"
 #if NVFP4_CUDA
 #include "nvfp4/gpu/models/session.hpp"
@@ -44,7 +45,7 @@ int main(int argc, char **argv) {
   CLI::App app{"nvfp4: what FP4 hardware does, to the last bit.\n"
                "Exit codes: 0 done or equal, 1 mismatch, 2 bad call or input, 3 no suitable device."};
   app.require_subcommand(1);
-  app.set_version_flag("--version", NVFP4_VERSION);
+  app.set_version_flag("--version", NVFP4_VERSION_STRING);
   int exit_code = kEqual;
 #if NVFP4_CUDA
   nvfp4::cuda::register_cuda_device();

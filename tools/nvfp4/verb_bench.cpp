@@ -54,8 +54,8 @@ json read_old(const std::string &path) {
 json find_result(const json &run, const json &key, const char *list = "results") {
   if (!run.contains(list) || !run[list].is_array()) return nullptr;
   for (const json &r : run[list])
-    if (r.is_object() && r.value("work", "") == key["work"] && r.value("shape", "") == key["shape"] &&
-        r.value("threads", 0) == key["threads"] && r.contains("ratio") && r["ratio"].is_number())
+    if (r.is_object() && r.value("work", json()) == key["work"] && r.value("shape", json()) == key["shape"] &&
+        r.value("threads", json()) == key["threads"] && r.contains("ratio") && r["ratio"].is_number())
       return r;
   return nullptr;
 }

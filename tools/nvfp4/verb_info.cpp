@@ -3,6 +3,7 @@
 #include "nvfp4/emulator/formats/conversion.hpp"
 #include "nvfp4/emulator/quantize/convention.hpp"
 #include "nvfp4/emulator/tensorcore/catalogue.hpp"
+#include "nvfp4/version.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
 #include <fmt/core.h>
@@ -98,13 +99,15 @@ void print_conventions(const Options &o) {
 void print_summary(const Options &o) {
   const size_t units = catalogue().size(), presets = conventions().size(), casts = conversions().size();
   if (o.json) {
-    const Json j = {{"version", NVFP4_VERSION}, {"units", units},     {"conversions", casts},
-                    {"conventions", presets},   {"cuda", NVFP4_CUDA}, {"threads", omp_get_max_threads()}};
+    const Json j = {
+        {"version", NVFP4_VERSION_STRING}, {"units", units},     {"conversions", casts},
+        {"conventions", presets},          {"cuda", NVFP4_CUDA}, {"threads", omp_get_max_threads()}};
     fmt::print("{}\n", j.dump(1));
     return;
   }
   fmt::print("nvfp4 {}: {} units, {} conversions, {} quantization conventions; GPU capture {}; {} threads\n",
-             NVFP4_VERSION, units, casts, presets, NVFP4_CUDA ? "built in" : "not built", omp_get_max_threads());
+             NVFP4_VERSION_STRING, units, casts, presets, NVFP4_CUDA ? "built in" : "not built",
+             omp_get_max_threads());
   fmt::print("List them with nvfp4 info --units | --conversions | --conventions [--match TEXT] [--json].\n");
 }
 

@@ -3,6 +3,7 @@
 #include "nvfp4/golden/io/file.hpp"
 #include "nvfp4/golden/io/message.hpp"
 #include "nvfp4/reference_models/report/report.hpp"
+#include "nvfp4/version.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
 #include <fmt/core.h>
@@ -27,7 +28,7 @@ int report(const Options &o) {
     runs.push_back(models::read_run(folders[i]));
     show_progress("reading", double(i + 1) / double(folders.size()));
   }
-  const std::string html = models::make_report(runs, NVFP4_VERSION);
+  const std::string html = models::make_report(runs, NVFP4_VERSION_STRING);
   io::write_file_atomically(o.out, std::as_bytes(std::span(html)));
 
   const std::vector<models::Ordering> orderings = models::judge_orderings(models::group_runs(runs));

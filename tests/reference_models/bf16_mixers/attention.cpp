@@ -310,7 +310,7 @@ TEST_CASE("attention refuses what it does not define, and says what came") {
     }
     return std::string("no error");
   };
-  using Catch::Matchers::Contains;
+  using Catch::Contains;
   for (const AttentionShape &s : {AttentionShape{0, 1, 1, 1, 64},
                                   {1, -1, 1, 1, 64},
                                   {1, 1, 3, 2, 64},
