@@ -16,7 +16,6 @@
 namespace {
 
 using namespace nvfp4;
-using models::Epilogue;
 
 /// How operands are made. `wide`: BF16 exponents from -32 to 32, any finite FP8 code; `specials`: the same
 /// with few Inf, NaN. most.

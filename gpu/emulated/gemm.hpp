@@ -4,7 +4,7 @@
 // fast engine (gemm_fp4.cu, proofs in README.md), the other units run the definition or gemm_fdpa.cu.
 #pragma once
 #include "nvfp4/emulator/tensorcore/unit.hpp"
-#include "nvfp4/gpu/emulated/device.hpp"
+#include "nvfp4/gpu/device/device.hpp"
 
 namespace nvfp4::cuda {
 

@@ -2,6 +2,7 @@
 // What the GEMM kernels share: the epilogue on the device, and the views they read FP4 operands through.
 // Internal.
 #pragma once
+#include "nvfp4/emulator/formats/bf16.hpp"
 #include "nvfp4/emulator/tensorcore/execute.hpp"
 #include "nvfp4/gpu/emulated/gemm.hpp"
 
@@ -31,12 +32,10 @@ __device__ inline void write_output(const GemmOutput &out, FormatId acc_format, 
   const float x = acc_format == FormatId::f32 ? bit_cast<float>(uint32_t(acc)) : value_f32(acc_format, acc);
   const float c = out.beta != 0.0f ? static_cast<const float *>(out.c)[o] : 0.0f;
   const float y = blend(alpha, x, out.beta, c);
-  const uint32_t w = bit_cast<uint32_t>(y);
   switch (out.out) {
-  case FormatId::f32: static_cast<uint32_t *>(out.d)[o] = y != y ? 0x7FFFFFFFu : w; return;
+  case FormatId::f32: static_cast<uint32_t *>(out.d)[o] = y != y ? 0x7FFFFFFFu : bit_cast<uint32_t>(y); return;
   case FormatId::bf16:
-    static_cast<uint16_t *>(out.d)[o] = y != y ? 0x7FFF : uint16_t((w + 0x7FFF + ((w >> 16) & 1)) >> 16);
-    return;
+static_cast<uint16_t *>(out.d)[o] = bf16_word(y); return;
   default:
     static_cast<uint16_t *>(out.d)[o] =
         uint16_t(encode(FormatId::f16, y, Rounding::nearest_even, Overflow::ieee));

@@ -2,7 +2,7 @@
 // BF16 GEMMs on the tensor cores themselves. D (M,N) = A (M,K) * B (N,K)^T, every output the chain of
 // instructions in increasing K from +0, whatever the shape: never split along K.
 #pragma once
-#include "nvfp4/reference_models/linear/epilogue.hpp"
+#include "nvfp4/emulator/gemm/epilogue.hpp"
 
 #include <cuda_runtime.h>
 

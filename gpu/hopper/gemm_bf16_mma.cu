@@ -2,7 +2,7 @@
 // BF16 GEMM by mma.sync m16n8k16, for every GPU from sm_80 on: 128 x 128 tiles, 32 elements a step in four
 // stages of cp.async, warps of 64 x 32 outputs. One accumulator set, chained in increasing K. Sources: PTX
 // ISA 9.1, "mma.m16n8k16", "ldmatrix", "cp.async".
-#include "nvfp4/gpu/emulated/device.hpp"
+#include "nvfp4/gpu/device/device.hpp"
 #include "nvfp4/gpu/hopper/gemm_bf16.hpp"
 #include "nvfp4/gpu/hopper/tensor_map.hpp"
 

@@ -3,7 +3,7 @@
 // increasing K from +0 in the tensor core's own 14-bit accumulator: no promotion, never split along K.
 #pragma once
 #include "nvfp4/emulator/formats/format.hpp"
-#include "nvfp4/reference_models/linear/epilogue.hpp"
+#include "nvfp4/emulator/gemm/epilogue.hpp"
 
 #include <cuda_runtime.h>
 

@@ -2,10 +2,10 @@
 // The GEMM that BF16 and FP8 share: D (M,N) = A (M,K) * B (N,K)^T, operands of 128 bytes a row and step
 // brought by the copy engine, one accumulator set per output tile, chained over all of K in increasing order.
 #pragma once
-#include "nvfp4/gpu/emulated/device.hpp"
+#include "nvfp4/gpu/device/device.hpp"
 #include "nvfp4/gpu/hopper/tensor_map.hpp"
 #include "nvfp4/gpu/hopper/wgmma.cuh"
-#include "nvfp4/reference_models/linear/epilogue.hpp"
+#include "nvfp4/emulator/gemm/epilogue.hpp"
 
 #include <algorithm>
 

@@ -18,13 +18,11 @@ template <int N> __global__ void round_kernel(const float *x, int64_t n, float *
   if constexpr (N == 4) {
     const float4 v = *reinterpret_cast<const float4 *>(x + i);
     *reinterpret_cast<float4 *>(y + i) =
-        make_float4(models::to_bf16(v.x), models::to_bf16(v.y), models::to_bf16(v.z), models::to_bf16(v.w));
+        make_float4(round_to_bf16(v.x), round_to_bf16(v.y), round_to_bf16(v.z), round_to_bf16(v.w));
   } else {
-    y[i] = models::to_bf16(x[i]);
+    y[i] = round_to_bf16(x[i]);
   }
 }
-
-__device__ uint16_t bf16_word(float x) { return uint16_t(bit_cast<uint32_t>(models::to_bf16(x)) >> 16); }
 
 __global__ void pack_rows_kernel(const float *x, int64_t rows, int64_t cols, int64_t padded,
                                  uint16_t *words) {
@@ -101,7 +99,7 @@ DeviceOperand CudaOperand::view() const {
   return o;
 }
 
-void round_to_bf16(const float *x, int64_t n, float *y, cudaStream_t stream) {
+void round_array_to_bf16(const float *x, int64_t n, float *y, cudaStream_t stream) {
   if (n == 0) return;
   if (n % 4 == 0 && aligned16(x) && aligned16(y))
     round_kernel<4><<<blocks_for(n / 4, kThreads), kThreads, 0, stream>>>(x, n, y);

@@ -21,7 +21,7 @@ public:
 };
 
 /// y = x rounded to BF16, as FP32.
-void round_to_bf16(const float *x, int64_t n, float *y, cudaStream_t stream);
+void round_array_to_bf16(const float *x, int64_t n, float *y, cudaStream_t stream);
 
 /// BF16 words of x (rows, cols) or, for Axis::col, of its transpose; rows padded with zeros to the unit's K.
 void pack_bf16(const UnitRule &unit, const float *x, int64_t rows, int64_t cols, Axis axis, CudaOperand &out,

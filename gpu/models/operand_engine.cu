@@ -100,7 +100,7 @@ private:
   const float *rounded(FormatId source, const float *x, int64_t n) {
     if (source != FormatId::bf16) return x;
     rounded_.reserve(n * 4);
-    round_to_bf16(x, n, rounded_.as<float>(), nullptr);
+    round_array_to_bf16(x, n, rounded_.as<float>(), nullptr);
     mark("round");
     return rounded_.as<float>();
   }

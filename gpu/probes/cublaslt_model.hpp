@@ -5,7 +5,7 @@
 #pragma once
 #include "nvfp4/emulator/gemm/gemm.hpp"
 #include "nvfp4/emulator/tensorcore/execute.hpp"
-#include "nvfp4/reference_models/linear/epilogue.hpp"
+#include "nvfp4/emulator/gemm/epilogue.hpp"
 
 #include <algorithm>
 #include <cmath>
