@@ -30,7 +30,7 @@ struct Product {
   int step_elements;
   float alpha;
   const float *bias; ///< (N), may be null
-  models::Epilogue epilogue;
+  Epilogue epilogue;
   float *out; ///< (M,N)
 };
 
@@ -124,7 +124,7 @@ __device__ void multiply(const Product &p, int64_t tiles, int warpgroup, uint32_
     for (float &x : d) asm volatile("" : "+f"(x)::"memory"); // complete only from here on
     if (p.steps > 0 && leader) barrier_arrive(empty + 8 * previous);
     const TileAt at = tile_at(p, t, TileN);
-    const bool reads = p.epilogue.into != models::Epilogue::Into::overwrite;
+    const bool reads = p.epilogue.into != Epilogue::Into::overwrite;
     write_rows<TileN>(p.m, p.n, d, staging, at.row + threadIdx.x / 32 * 16, at.col,
                       [&](int64_t row, int64_t col, float value) {
                         float *const out = p.out + row * p.n + col;

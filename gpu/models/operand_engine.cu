@@ -175,7 +175,7 @@ private:
       return "BF16 product (wgmma)";
     }
     float *accumulators = task.out;
-    if (task.epilogue.into != models::Epilogue::Into::overwrite) {
+    if (task.epilogue.into != Epilogue::Into::overwrite) {
       lane.accumulators.reserve(m * n * 4);
       accumulators = lane.accumulators.as<float>();
     }

@@ -128,7 +128,7 @@ std::vector<float> add_pieces(int64_t from, int64_t to, int64_t length, bool rev
                       [&](int64_t start, int64_t end) { return chain(model, a, b, start, end); });
   });
   if (bf16_out)
-    for (float &x : sum) x = models::to_bf16(x);
+    for (float &x : sum) x = round_to_bf16(x);
   return sum;
 }
 
