@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The order in which cuBLASLt accumulates on Hopper, as a model on the CPU's exact units: what
-// gpu/probes/cublaslt_order compares with the library. Found by experiment on an H200; see
+// nvfp4-gpu probe cublaslt-order compares with the library. Found by experiment on an H200; see
 // golden/evidence/h200-cublaslt-order.txt.
 #pragma once
 #include "nvfp4/emulator/gemm/gemm.hpp"

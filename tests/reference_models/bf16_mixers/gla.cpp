@@ -204,7 +204,7 @@ TEST_CASE("the unit shows in the bits") {
   CHECK_THROWS_AS(forward(x.shape, x.inputs(), find_unit("sm_90:wgmma.k32.f32.e4m3")), Error);
 }
 
-TEST_CASE("digests that nvfp4-check-hopper-gla prints") {
+TEST_CASE("digests that nvfp4-gpu gla prints") {
   struct Case {
     Shape shape;
     Gates gates;
