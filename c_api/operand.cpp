@@ -4,7 +4,7 @@
 #include "nvfp4/c_api/guard.hpp"
 #include "nvfp4/emulator/quantize/block_scaled.hpp"
 #include "nvfp4/emulator/quantize/hadamard.hpp"
-#include "nvfp4/emulator/tensorcore/accumulation.hpp"
+#include "nvfp4/emulator/names.hpp"
 
 #include <array>
 
@@ -139,7 +139,7 @@ GemmOptions options_of(const nvfp4_product &p, const Unit &unit) {
   o.out = p.out != nullptr                 ? format_named(p.out, "product.out")
           : unit.rule.acc == FormatId::f64 ? FormatId::f64
                                            : FormatId::f32;
-  if (p.accumulation != nullptr) o.accumulation = parse_accumulation(p.accumulation);
+  if (p.accumulation != nullptr) o.accumulation = parse_enum<Accumulation>(p.accumulation);
   o.threads = p.threads;
   o.oracle = p.exact != 0;
   switch (p.alpha_rule) {

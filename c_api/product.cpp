@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Units, dot products and matrix products from C.
 #include "nvfp4/c_api/guard.hpp"
-#include "nvfp4/emulator/tensorcore/accumulation.hpp"
+#include "nvfp4/emulator/names.hpp"
 #include "nvfp4/emulator/tensorcore/execute.hpp"
 #include "nvfp4/version.hpp"
 
@@ -31,7 +31,7 @@ nvfp4_status nvfp4_mma(const char *unit_name, const char *accumulation_name, int
   return guarded(message, [&] {
     const UnitRule &rule = find_unit(given_text(unit_name, "unit")).rule;
     const Accumulation accumulation =
-        accumulation_name == nullptr ? Accumulation::mmasim : parse_accumulation(accumulation_name);
+        accumulation_name == nullptr ? Accumulation::mmasim : parse_enum<Accumulation>(accumulation_name);
     if (k <= 0 || k % rule.k != 0)
       throw Error("k is " + std::to_string(k) +
                   "; expected a positive multiple of the unit's K = " + std::to_string(rule.k));

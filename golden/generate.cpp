@@ -26,7 +26,7 @@ std::string hex(const std::vector<uint8_t> &packed, int bits, int64_t n) {
 TextFile mma_vectors(const Unit &unit, Accumulation accumulation, const GenerateOptions &options) {
   const UnitRule &r = unit.rule;
   const std::string name = unit.name();
-  const gpu::MmaKind kind = kind_of(unit, name);
+  const cases::MmaKind kind = kind_of(unit, name);
   const bool scaled = r.scale_block != 0;
   TextFile f;
   f.header = {{"kind", "mma"}, {"unit", name}, {"provenance", "model"}};
@@ -34,16 +34,16 @@ TextFile mma_vectors(const Unit &unit, Accumulation accumulation, const Generate
   f.header.emplace_back("source", unit.source + " (" + std::string(to_string(unit.evidence)) + ")");
   f.header.emplace_back("seed", std::to_string(options.seed));
   f.header.emplace_back("columns", scaled ? "class a b scale_a scale_b c d" : "class a b c d");
-  for (int c = 0; c < gpu::kInputClasses; ++c) {
-    if (!gpu::applies(kind, gpu::InputClass(c))) continue;
-    for (int s = 0; s < (scaled ? gpu::kScaleClasses : 1); ++s)
+  for (int c = 0; c < cases::kInputClasses; ++c) {
+    if (!cases::applies(kind, cases::InputClass(c))) continue;
+    for (int s = 0; s < (scaled ? cases::kScaleClasses : 1); ++s)
       for (int i = 0; i < options.cases_per_class; ++i) {
-        const gpu::Tile t = gpu::generate(kind, gpu::InputClass(c), gpu::ScaleClass(s), options.seed, i);
+        const cases::Tile t = cases::generate(kind, cases::InputClass(c), cases::ScaleClass(s), options.seed, i);
         const DotOperands op{{t.a.data(), kind.a_bits}, {t.b.data(), kind.b_bits}, t.scale_a.data(), t.scale_b.data()};
         const uint64_t start = CodeView{t.c.data(), kind.acc_bits}[0];
         const uint64_t d = dot(r, op, r.k, start, accumulation);
-        std::string label = gpu::name_of(gpu::InputClass(c));
-        if (scaled) label += std::string("/") + gpu::name_of(gpu::ScaleClass(s));
+        std::string label = cases::name_of(cases::InputClass(c));
+        if (scaled) label += std::string("/") + cases::name_of(cases::ScaleClass(s));
         std::vector<std::string> row = {label, hex(t.a, kind.a_bits, r.k), hex(t.b, kind.b_bits, r.k)};
         if (scaled) {
           row.push_back(hex(t.scale_a, 8, r.k / r.scale_block));

@@ -18,7 +18,7 @@ struct Input {
   std::vector<float> values;
 };
 
-float bf16(double x) { return value_f32(FormatId::bf16, encode(FormatId::bf16, float(x))); }
+float bf16(double x) { return round_to_bf16(float(x)); }
 
 /// A bell-shaped value in BF16 from the random words of one index: twelve uniform bytes, no libm in it.
 float bell(RandomKey key, uint64_t i) {

@@ -4,28 +4,28 @@
 
 namespace nvfp4::golden {
 
-gpu::MmaKind kind_of(const Unit &unit, const std::string &name) {
+cases::MmaKind kind_of(const Unit &unit, const std::string &name) {
   const auto element = [](FormatId id) {
     using enum FormatId;
     switch (id) {
-    case e2m1: return gpu::Element::e2m1;
-    case e3m2: return gpu::Element::e3m2;
-    case e2m3: return gpu::Element::e2m3;
-    case e4m3: return gpu::Element::e4m3;
-    case e5m2: return gpu::Element::e5m2;
-    case ue4m3: return gpu::Element::ue4m3;
-    case ue8m0: return gpu::Element::ue8m0;
-    case bf16: return gpu::Element::bf16;
-    case f16: return gpu::Element::f16;
-    case tf32: return gpu::Element::tf32;
+    case e2m1: return cases::Element::e2m1;
+    case e3m2: return cases::Element::e3m2;
+    case e2m3: return cases::Element::e2m3;
+    case e4m3: return cases::Element::e4m3;
+    case e5m2: return cases::Element::e5m2;
+    case ue4m3: return cases::Element::ue4m3;
+    case ue8m0: return cases::Element::ue8m0;
+    case bf16: return cases::Element::bf16;
+    case f16: return cases::Element::f16;
+    case tf32: return cases::Element::tf32;
     case e8m13:
-    case f32: return gpu::Element::f32;
+    case f32: return cases::Element::f32;
     case f64: break;
     }
-    return gpu::Element::f64;
+    return cases::Element::f64;
   };
   const UnitRule &r = unit.rule;
-  gpu::MmaKind k{};
+  cases::MmaKind k{};
   k.unit = name.c_str();
   k.m = k.n = 1;
   k.k = r.k;

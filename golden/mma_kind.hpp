@@ -8,6 +8,6 @@
 namespace nvfp4::golden {
 
 /// The 1x1 tile of a unit. `name` must outlive the result; it seeds the generator.
-[[nodiscard]] gpu::MmaKind kind_of(const Unit &unit, const std::string &name);
+[[nodiscard]] cases::MmaKind kind_of(const Unit &unit, const std::string &name);
 
 } // namespace nvfp4::golden

@@ -3,6 +3,7 @@
 // a bias, one rounding to the output type. What is absent is left out, not multiplied by 1 or added as 0, so
 // that -0 stays.
 #pragma once
+#include "nvfp4/emulator/formats/bf16.hpp"
 #include "nvfp4/emulator/tensorcore/fdpa.hpp"
 
 #include <cmath>
@@ -10,7 +11,7 @@
 namespace nvfp4 {
 
 /// alpha * acc, or fma(alpha, acc, beta * c), where beta * c is rounded first: cuBLASLt's order on an H200
-/// (gpu/probes/cublaslt_epilogue.cu). T is float or double; c is read only with beta.
+/// (gpu/probes/cublaslt_epilogue.cpp). T is float or double; c is read only with beta.
 template <class T> [[nodiscard]] NVFP4_HD inline T blend(T alpha, T acc, T beta, T c) {
   return beta != T(0) ? std::fma(alpha, acc, beta * c) : alpha * acc;
 }
@@ -29,10 +30,8 @@ template <class T> [[nodiscard]] NVFP4_HD inline T adjust(T y, const float *fact
 
 /// FP32 to the word of an output type (f32, bf16 or f16): nearest even, overflow to Inf, canonical NaN.
 [[nodiscard]] NVFP4_HD inline uint32_t round_output(FormatId out, float y) {
-  const uint32_t w = bit_cast<uint32_t>(y);
-  if (out == FormatId::f32) return y != y ? 0x7FFFFFFFu : w;
-  // a carry out of the significand moves the exponent, up to Inf: as IEEE has it
-  if (out == FormatId::bf16) return y != y ? 0x7FFFu : (w + 0x7FFFu + ((w >> 16) & 1u)) >> 16;
+  if (out == FormatId::f32) return y != y ? 0x7FFFFFFFu : bit_cast<uint32_t>(y);
+  if (out == FormatId::bf16) return bf16_word(y);
   return uint32_t(encode(FormatId::f16, y, Rounding::nearest_even, Overflow::ieee));
 }
 
@@ -75,17 +74,12 @@ struct Epilogue {
   bool bf16 = false; ///< round: to BF16, nearest even; else nothing
 };
 
-/// To BF16 and back; a NaN becomes the canonical one.
-[[nodiscard]] NVFP4_HD inline float to_bf16(float y) {
-  return bit_cast<float>(round_output(FormatId::bf16, y) << 16);
-}
-
 /// One output into memory that holds y. bias is null where the layer has none.
 [[nodiscard]] NVFP4_HD inline float finish(const Epilogue &e, float alpha, float acc, float y,
                                            const float *bias) {
   const float beta = e.into == Epilogue::Into::accumulate ? 1.0f : 0.0f;
   const float v = adjust(blend(alpha, acc, beta, y), nullptr, bias);
-  const float rounded = e.bf16 ? to_bf16(v) : bit_cast<float>(round_output(FormatId::f32, v));
+  const float rounded = e.bf16 ? round_to_bf16(v) : bit_cast<float>(round_output(FormatId::f32, v));
   return e.into == Epilogue::Into::add_rounded ? y + rounded : rounded;
 }
 

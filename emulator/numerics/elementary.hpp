@@ -9,15 +9,8 @@
 #include <cmath>
 #include <cstdint>
 
-#if defined(__CUDACC__)
-#define NVFP4_INLINE __host__ __device__ __forceinline__
-#else
-#define NVFP4_INLINE __attribute__((always_inline)) inline
-#endif
-
 namespace nvfp4::numerics {
 
-// Inlined everywhere, so that files built for different instruction sets share no symbol.
 #if defined(__CUDA_ARCH__)
 NVFP4_INLINE float fma(float a, float b, float c) { return ::fmaf(a, b, c); }
 NVFP4_INLINE double fma(double a, double b, double c) { return ::fma(a, b, c); }

@@ -2,6 +2,7 @@
 // Scalar semantics of block-scaled quantization: block maximum -> scale code -> multiplier -> element codes,
 // as a Rule says. The same text on CPU and GPU; needs contraction and fast math switched off.
 #pragma once
+#include "nvfp4/emulator/formats/bf16.hpp"
 #include "nvfp4/emulator/formats/stochastic.hpp"
 #include "nvfp4/emulator/quantize/rule.hpp"
 
@@ -20,6 +21,7 @@ inline constexpr float kSixth = 1.0f / 6.0f; // 0x3E2AAAAB
 /// Rounds to the values of a 16-bit type (nearest even, overflow to Inf); f32 is returned as it is.
 [[nodiscard]] NVFP4_HD inline float round_to(FormatId type, float x) {
   if (type == FormatId::f32) return x;
+  if (type == FormatId::bf16) return round_to_bf16(x);
   return value_f32(type, encode(type, x, Rounding::nearest_even, Overflow::ieee));
 }
 /// 2^e as float for -149 <= e <= 127.

@@ -65,19 +65,6 @@ constexpr Rule vllm() {
   return r;
 }
 
-constexpr Rule mx_floor(FormatId element) {
-  return {.element = element,
-          .scale = ue8m0,
-          .block = 32,
-          .amax_nan = AmaxNan::propagate,
-          .global = GlobalRule::none,
-          .order = ScaleOrder::exponent_floor,
-          .scale_rounding = ScaleRounding::e8m0_exact,
-          .scaling = Scaling::exponent,
-          .nan_code = element == e2m1 ? NanCode::one_and_half : NanCode::plus_max,
-          .decoding = Decoding::scale_only};
-}
-
 constexpr Rule mx_up(FormatId element) {
   return {.element = element,
           .scale = ue8m0,
@@ -172,12 +159,12 @@ constexpr std::array kTable{
                ConventionEvidence::transcribed, kTe46},
     Convention{
         "row-scaled", "te-row-scaled", {.per_row = true}, kPlain, ConventionEvidence::transcribed, kTe},
-    Convention{"mxfp4", "mxfp4-floor", mx_floor(e2m1), kNoTiles, ConventionEvidence::upstream_run, kAoMx},
+    Convention{"mxfp4", "mxfp4-floor", mx_floor_rule(e2m1), kNoTiles, ConventionEvidence::upstream_run, kAoMx},
     Convention{"mxfp4-ceil", "", mxfp4_flashinfer(), kNoTiles, ConventionEvidence::transcribed, kFlash},
-    Convention{"mxfp8-e4m3", "mxfp8-e4m3-floor", mx_floor(e4m3), kNoTiles, ConventionEvidence::upstream_run,
+    Convention{"mxfp8-e4m3", "mxfp8-e4m3-floor", mx_floor_rule(e4m3), kNoTiles, ConventionEvidence::upstream_run,
                kAoMx},
     Convention{"mxfp8-e4m3-ceil", "", mx_up(e4m3), kNoTiles, ConventionEvidence::transcribed, kTeMx},
-    Convention{"mxfp8-e5m2", "mxfp8-e5m2-floor", mx_floor(e5m2), kNoTiles, ConventionEvidence::upstream_run,
+    Convention{"mxfp8-e5m2", "mxfp8-e5m2-floor", mx_floor_rule(e5m2), kNoTiles, ConventionEvidence::upstream_run,
                kAoMx},
     Convention{"mxfp8-e5m2-ceil", "", mx_up(e5m2), kNoTiles, ConventionEvidence::transcribed, kTeMx},
 };

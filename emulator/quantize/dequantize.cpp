@@ -63,8 +63,4 @@ std::vector<float> dequantize(const BlockScaled &q, const DequantizeOptions &opt
   return out;
 }
 
-void round_to_bf16(std::span<float> values) {
-  for (float &v : values) v = round_to(FormatId::bf16, v);
-}
-
 } // namespace nvfp4

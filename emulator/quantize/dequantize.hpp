@@ -15,7 +15,4 @@ struct DequantizeOptions {
 /// reads.
 [[nodiscard]] std::vector<float> dequantize(const BlockScaled &q, const DequantizeOptions &options = {});
 
-/// Rounds values in place to BF16 (nearest even), as a kernel with BF16 output does.
-void round_to_bf16(std::span<float> values);
-
 } // namespace nvfp4

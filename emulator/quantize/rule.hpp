@@ -118,6 +118,30 @@ struct Rule {
   bool fused_error = false; ///< the squared error is accumulated with one fma
   bool flush = false; ///< FP32 products and quotients flush subnormal inputs and results to zero (-ftz=true)
   Decoding decoding = Decoding::amax_constant;
+
+  bool operator==(const Rule &) const = default;
 };
+
+/// A rule without what only other steps read: rules whose projections are equal give the same codes and
+/// scales.
+[[nodiscard]] NVFP4_HD constexpr Rule quantizing_part(Rule r) {
+  r.decoding = {};
+  if (r.four_over_six == FourOverSix::off) r.fused_error = false;
+  return r;
+}
+
+/// MX with the floor of the exponent (OCP MX 1.0, 6.3).
+[[nodiscard]] NVFP4_HD constexpr Rule mx_floor_rule(FormatId element) {
+  return {.element = element,
+          .scale = FormatId::ue8m0,
+          .block = 32,
+          .amax_nan = AmaxNan::propagate,
+          .global = GlobalRule::none,
+          .order = ScaleOrder::exponent_floor,
+          .scale_rounding = ScaleRounding::e8m0_exact,
+          .scaling = Scaling::exponent,
+          .nan_code = element == FormatId::e2m1 ? NanCode::one_and_half : NanCode::plus_max,
+          .decoding = Decoding::scale_only};
+}
 
 } // namespace nvfp4

@@ -68,6 +68,16 @@ struct UnitRule {
   int16_t floor;       ///< lower clamp of the largest exponent
   FormatId scale;      ///< ue4m3 or ue8m0; meaningful only when scale_block != 0
   int16_t scale_block; ///< elements per scale, 0 without scales
+
+  bool operator==(const UnitRule &) const = default;
 };
+
+/// What one step of `link` products reads: units with equal steps differ in how many of them an instruction chains, so
+/// a chain over the same K has the same bits.
+[[nodiscard]] NVFP4_HD constexpr UnitRule step_of(UnitRule u) {
+  u.k = u.link;
+  if (u.scale_block == 0) u.scale = {};
+  return u;
+}
 
 } // namespace nvfp4

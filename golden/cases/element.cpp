@@ -6,7 +6,7 @@
 #include <cmath>
 #include <limits>
 
-namespace nvfp4::gpu {
+namespace nvfp4::golden::cases {
 
 const ElementFormat &format_of(Element e) {
   static constexpr ElementFormat table[] = {
@@ -93,4 +93,4 @@ double decode(const ElementFormat &f, uint64_t code) {
   return negative ? -v : v;
 }
 
-} // namespace nvfp4::gpu
+} // namespace nvfp4::golden::cases

@@ -5,7 +5,7 @@
 #pragma once
 #include <cstdint>
 
-namespace nvfp4::gpu {
+namespace nvfp4::golden::cases {
 
 enum class Element : uint8_t { e2m1, e3m2, e2m3, e4m3, e5m2, ue4m3, ue8m0, bf16, f16, tf32, f32, f64 };
 
@@ -47,4 +47,4 @@ struct ElementFormat {
 [[nodiscard]] uint64_t nan_or_max(const ElementFormat &f, bool negative, uint64_t payload);
 [[nodiscard]] uint64_t sign_bit(const ElementFormat &f);
 
-} // namespace nvfp4::gpu
+} // namespace nvfp4::golden::cases

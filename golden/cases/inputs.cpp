@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <cmath>
 
-namespace nvfp4::gpu {
+namespace nvfp4::golden::cases {
 
 uint64_t splitmix64(uint64_t x) {
   x += 0x9E3779B97F4A7C15u;
@@ -306,4 +306,4 @@ Tile generate(const MmaKind &kind, InputClass c, ScaleClass s, uint64_t seed, in
   return std::move(maker.tile);
 }
 
-} // namespace nvfp4::gpu
+} // namespace nvfp4::golden::cases

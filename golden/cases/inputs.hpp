@@ -8,7 +8,7 @@
 #include <span>
 #include <vector>
 
-namespace nvfp4::gpu {
+namespace nvfp4::golden::cases {
 
 enum class InputClass : uint8_t {
   raw,                ///< uniform bit patterns, NaN and Inf included
@@ -36,8 +36,8 @@ inline constexpr int kScaleClasses = 3;
 /// False when the class cannot be reached with the kind's formats (underflow of f16 products into f32, say).
 [[nodiscard]] bool applies(const MmaKind &kind, InputClass c);
 
-/// One tile's operands in the layout of run_tiles: a [m][k], b [n][k], scale_a [m][k/block], scale_b, c
-/// [m][n].
+/// One tile's operands: a [m][k], b [n][k] (K contiguous for each column), scale_a [m][k/block], scale_b
+/// [n][k/block], c [m][n].
 struct Tile {
   std::vector<uint8_t> a, b, scale_a, scale_b, c;
 };
@@ -70,4 +70,4 @@ private:
 [[nodiscard]] uint64_t splitmix64(uint64_t x);
 [[nodiscard]] uint64_t key_of(std::string_view text, uint64_t seed);
 
-} // namespace nvfp4::gpu
+} // namespace nvfp4::golden::cases

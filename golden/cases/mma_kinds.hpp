@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// The matrix-multiply instructions that a device has, as data, and the function that runs tiles of one of
-// them on it. Host pointers in and out; layouts are plain matrices, never register fragments. Internal.
+// The matrix-multiply instructions that an architecture has, as data. Layouts are plain matrices, never register
+// fragments. Internal.
 #pragma once
 #include "nvfp4/golden/cases/element.hpp"
 
 #include <cstdint>
-#include <span>
 #include <string_view>
 #include <vector>
 
-namespace nvfp4::gpu {
+namespace nvfp4::golden::cases {
 
 enum class Engine : uint8_t { mma_sync, wgmma, tcgen05 };
 
@@ -37,7 +36,7 @@ struct MmaKind {
   return x.scale_block ? x.k / x.scale_block : 0;
 }
 
-/// Which instructions a build has for the device it runs on; a bit set.
+/// Which instructions a build has for a device; a bit set.
 enum Feature : uint32_t {
   kMma16 = 1,      ///< f16, bf16, tf32, m8n8k4 f64 mma.sync (sm_80)
   kMmaFp8 = 2,     ///< e4m3, e5m2 mma.sync (sm_89)
@@ -56,17 +55,4 @@ enum Feature : uint32_t {
 /// All features of an architecture when built with its `a` suffix; 0 for an unknown name.
 [[nodiscard]] uint32_t features_of_arch(std::string_view arch);
 
-/// What the current device can run in this build: its architecture name, features and instructions. The
-/// features are read from the loaded code itself, so a plain sm_90 build reports no wgmma. Throw NoDevice or
-/// CudaError.
-[[nodiscard]] const char *device_arch();
-[[nodiscard]] uint32_t device_features();
-[[nodiscard]] std::span<const MmaKind> kinds_for_device();
-
-/// D = A B + C for `tiles` independent tiles. a [tiles][m][k], b [tiles][n][k] (K contiguous for each
-/// column), scale_a [tiles][m][k/block], scale_b [tiles][n][k/block] (null without scales), c and d
-/// [tiles][m][n]. One instruction per tile. Throws CudaError.
-void run_tiles(const MmaKind &kind, int64_t tiles, const void *a, const void *b, const void *scale_a,
-               const void *scale_b, const void *c, void *d);
-
-} // namespace nvfp4::gpu
+} // namespace nvfp4::golden::cases

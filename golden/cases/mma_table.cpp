@@ -6,7 +6,7 @@
 #include <deque>
 #include <string>
 
-namespace nvfp4::gpu {
+namespace nvfp4::golden::cases {
 namespace {
 
 using enum Element;
@@ -131,4 +131,4 @@ std::vector<MmaKind> kinds_for(std::string_view arch, uint32_t features) {
   return std::move(x.kinds);
 }
 
-} // namespace nvfp4::gpu
+} // namespace nvfp4::golden::cases

@@ -177,7 +177,7 @@ template <int ScaleBlock> void launch(const Product &p, Engine engine, cudaStrea
 void gemm_sm100(const UnitRule &rule, const DeviceOperand &a, const DeviceOperand &b,
                 const GemmOutput &output, Workspace &workspace, cudaStream_t stream, ScaleLayout layout,
                 Engine engine) {
-  if (engine == Engine::hardware && !(gpu::device_features() & gpu::kTcgen05))
+  if (engine == Engine::hardware && !(gpu::device_features() & golden::cases::kTcgen05))
     throw Error("gemm_sm100: needs compute capability 10.x or 11.0 and a build for sm_100a, 103a or 110a");
   if (rule.scale != FormatId::ue8m0 && rule.scale_block != 16)
     throw Error("gemm_sm100: UE4M3 scales are per 16 elements");

@@ -4,7 +4,7 @@
 // Not yet run on Blackwell; with the instruction simulated it runs on any GPU from sm_80.
 #include "nvfp4/gpu/blackwell/simulated.cuh"
 #include "nvfp4/gpu/blackwell/tiles.cuh"
-#include "nvfp4/golden/cases/mma_kinds.hpp"
+#include "nvfp4/gpu/capture/run_tiles.hpp"
 #include "nvfp4/gpu/emulated/gemm_detail.cuh"
 
 #if CAPTURE_HAS_MMA_BLOCK
@@ -135,7 +135,7 @@ template <int ScaleBlock, Engine E> void launch(const Product &p, cudaStream_t s
 void gemm_sm120(const UnitRule &rule, const DeviceOperand &a, const DeviceOperand &b,
                 const GemmOutput &output, Workspace &workspace, cudaStream_t stream, ScaleLayout layout,
                 Engine engine) {
-  if (engine == Engine::hardware && !(gpu::device_features() & gpu::kMmaBlock))
+  if (engine == Engine::hardware && !(gpu::device_features() & golden::cases::kMmaBlock))
     throw Error("gemm_sm120: needs compute capability 12.x and a build for sm_120a or sm_121a");
   if ((rule.scale == FormatId::ue4m3) != (rule.scale_block == 16))
     throw Error("gemm_sm120: mma.sync takes UE4M3 per 16 or UE8M0 per 32 elements");

@@ -95,6 +95,8 @@ Product prepare(const char *name, const UnitRule &rule, const DeviceOperand &a, 
     throw Error(who + "cannot write " + format(output.out).name + " output; choose f32, bf16 or f16");
   if (output.beta != 0.0f && output.c == nullptr && !output.accumulators)
     throw Error(who + "beta is not 0, but C is null");
+  if (output.start != nullptr)
+    throw Error(who + "chains start at +0 here; cuda::gemm continues accumulators");
   return {rule, pack_native(rule, a, layout, workspace.codes_a, workspace.scales_a, stream),
           pack_native(rule, b, layout, workspace.codes_b, workspace.scales_b, stream), output};
 }

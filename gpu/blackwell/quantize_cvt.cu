@@ -6,7 +6,7 @@
 #include "nvfp4/gpu/blackwell/quantize_cvt.hpp"
 #include "nvfp4/gpu/capture/convert.hpp"
 #include "nvfp4/gpu/capture/features.cuh"
-#include "nvfp4/golden/cases/mma_kinds.hpp"
+#include "nvfp4/gpu/capture/run_tiles.hpp"
 
 #include <string_view>
 
@@ -136,9 +136,9 @@ void quantize_cvt(const float *x, int64_t rows, int64_t cols, int64_t stride, co
   const bool stochastic = options.rounding == ElementRounding::sr_carry8;
   if (!stochastic && options.rounding != ElementRounding::nearest)
     throw Error("quantize_cvt: the hardware rounds to nearest or with 8 random bits (sr_carry8)");
-  if (!(gpu::device_features() & gpu::kCvtNarrow))
+  if (!(gpu::device_features() & golden::cases::kCvtNarrow))
     throw Error("quantize_cvt: needs compute capability 10.x to 12.x and a build for its `a` architecture");
-  if (stochastic && !(gpu::device_features() & gpu::kCvtRs))
+  if (stochastic && !(gpu::device_features() & golden::cases::kCvtRs))
     throw Error("quantize_cvt: stochastic rounding needs compute capability 10.0 or 10.3");
   if (rows < 0 || cols < 0 || stride < cols)
     throw Error("quantize_cvt: needs stride >= columns >= 0, got " + std::to_string(stride) + " and " +
@@ -183,7 +183,7 @@ void quantize_cvt(const float *x, int64_t rows, int64_t cols, int64_t stride, co
 }
 
 std::optional<RbitsMap> device_rbits_map() {
-  if (!(gpu::device_features() & gpu::kCvtRs))
+  if (!(gpu::device_features() & golden::cases::kCvtRs))
     throw Error("device_rbits_map: cvt.rs needs compute capability 10.0 or 10.3");
   for (const gpu::Conversion &x : gpu::conversions())
     if (x.name == std::string_view("cvt.rs.satfinite.e2m1x4.f32")) {

@@ -42,9 +42,9 @@ __device__ void multiply([[maybe_unused]] uint32_t d, [[maybe_unused]] uint64_t 
                          [[maybe_unused]] uint32_t scale_a, [[maybe_unused]] uint32_t scale_b,
                          [[maybe_unused]] bool accumulate) {
   if constexpr (ScaleBlock == 16)
-    CAPTURE_IF_TCGEN05(BLACKWELL_TCGEN05_MMA("kind::mxf4nvf4.block_scale.block16"));
+    CAPTURE_IF_TCGEN05(BLACKWELL_TCGEN05_MMA("kind::mxf4nvf4.block_scale.scale_vec::4X"));
   else
-    CAPTURE_IF_TCGEN05(BLACKWELL_TCGEN05_MMA("kind::mxf4.block_scale.block32"));
+    CAPTURE_IF_TCGEN05(BLACKWELL_TCGEN05_MMA("kind::mxf4.block_scale.scale_vec::2X"));
 }
 
 } // namespace nvfp4::cuda::blackwell

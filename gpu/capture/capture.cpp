@@ -7,8 +7,8 @@
 #include "nvfp4/gpu/capture/cuda_check.hpp"
 #include "nvfp4/gpu/capture/engines.hpp"
 #include "nvfp4/gpu/capture/golden_file.hpp"
-#include "nvfp4/golden/cases/inputs.hpp"
 #include "nvfp4/gpu/capture/probes.hpp"
+#include "nvfp4/gpu/capture/run_tiles.hpp"
 
 #include <algorithm>
 #include <ostream>

@@ -2,7 +2,7 @@
 // Writes the golden files of one conversion: chosen inputs line by line, and digests over every f32 input.
 #include "nvfp4/gpu/capture/convert.hpp"
 #include "nvfp4/gpu/capture/cuda_check.hpp"
-#include "nvfp4/golden/cases/mma_kinds.hpp"
+#include "nvfp4/gpu/capture/run_tiles.hpp"
 
 #include <ostream>
 

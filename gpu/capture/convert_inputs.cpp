@@ -2,8 +2,7 @@
 // Inputs for conversions. For f32 and 16-bit sources: every boundary of every narrow format (its values, the
 // midpoints between neighbours, and the words next to both), specials, subnormals and random words.
 #include "nvfp4/gpu/capture/convert.hpp"
-#include "nvfp4/golden/cases/element.hpp"
-#include "nvfp4/golden/cases/inputs.hpp"
+#include "nvfp4/gpu/capture/run_tiles.hpp"
 
 #include <algorithm>
 #include <cmath>

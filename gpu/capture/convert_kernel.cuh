@@ -6,7 +6,7 @@
 #include "nvfp4/gpu/capture/convert.hpp"
 #include "nvfp4/gpu/capture/cuda_check.hpp"
 #include "nvfp4/gpu/capture/features.cuh"
-#include "nvfp4/golden/cases/mma_kinds.hpp"
+#include "nvfp4/gpu/capture/run_tiles.hpp"
 
 namespace nvfp4::gpu {
 

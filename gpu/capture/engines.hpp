@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What each engine's file offers to run_tiles: launch one kind on device pointers. Internal to this folder.
 #pragma once
-#include "nvfp4/golden/cases/mma_kinds.hpp"
+#include "nvfp4/gpu/capture/run_tiles.hpp"
 
 namespace nvfp4::gpu {
 

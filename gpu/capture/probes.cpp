@@ -3,7 +3,7 @@
 // of the result, and how an instruction chains along K.
 #include "nvfp4/gpu/capture/probes.hpp"
 
-#include "nvfp4/golden/cases/inputs.hpp"
+#include "nvfp4/gpu/capture/run_tiles.hpp"
 
 #include <algorithm>
 #include <cmath>

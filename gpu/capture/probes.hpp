@@ -3,7 +3,7 @@
 // width, floor of the largest exponent, rounding, chaining along K, signs of zero, NaN words, block scales).
 // Pure host code.
 #pragma once
-#include "nvfp4/golden/cases/mma_kinds.hpp"
+#include "nvfp4/gpu/capture/run_tiles.hpp"
 
 #include <string>
 #include <vector>

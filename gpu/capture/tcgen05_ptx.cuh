@@ -4,7 +4,7 @@
 // tcgen05.*.
 #pragma once
 #include "nvfp4/gpu/capture/features.cuh"
-#include "nvfp4/golden/cases/mma_kinds.hpp"
+#include "nvfp4/gpu/capture/run_tiles.hpp"
 
 #if CAPTURE_HAS_TCGEN05
 #define CAPTURE_IF_TCGEN05(X) X

@@ -2,7 +2,7 @@
 // A cross-check of the wgmma engine: the same f16 tiles with A in registers instead of shared memory.
 #include "nvfp4/gpu/capture/cuda_check.hpp"
 #include "nvfp4/gpu/capture/engines.hpp"
-#include "nvfp4/golden/cases/inputs.hpp"
+#include "nvfp4/gpu/capture/run_tiles.hpp"
 #include "nvfp4/gpu/capture/wgmma_operands.cuh"
 
 #include <string_view>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Comparisons of this folder's kernels with the emulator on the CPU. With the hardware's instructions: not
+// Comparisons of gpu/blackwell's kernels with the emulator on the CPU. With the hardware's instructions: not
 // yet run.
 #pragma once
 #include "nvfp4/emulator/tensorcore/catalogue.hpp"
@@ -15,6 +15,8 @@ enum class KernelId : uint8_t { sm100, sm120 };
 
 /// The kernel that the device and this build have.
 [[nodiscard]] std::optional<KernelId> native_kernel();
+/// The same; throws models::NoDevice where there is none.
+[[nodiscard]] KernelId require_native_kernel();
 /// The device's unit of a kernel ("sm_100:tcgen05...."); where the device is of another kind, sm_100's or
 /// sm_120's own.
 [[nodiscard]] const Unit &unit_of(KernelId id, bool mxfp4);
@@ -44,6 +46,12 @@ struct GemmCall {
 [[nodiscard]] int64_t check_directed(KernelId kernel, Engine engine);
 /// Finds and prints the order of cvt.rs's random bits; 1 when no order explains the device.
 [[nodiscard]] int64_t check_rbits();
+
+/// Directed vectors, order of random bits, quantization, products up to `largest`, on the hardware;
+/// mismatches.
+[[nodiscard]] int64_t check_all(int64_t largest);
+/// Products and directed vectors of both kernels on any GPU, with the instruction in software; mismatches.
+[[nodiscard]] int64_t simulate(int64_t largest);
 
 /// Golden files in `directory`: the K = 64 directed vectors and random dot products as the GEMM kernel
 /// answers them, then everything that gpu/capture records of FP4 instructions and conversions. Returns

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Golden files of a Blackwell GPU: first the directed vectors that decide the open questions, as a whole GEMM
 // answers them, then random dot products of the GEMM, then the instructions and conversions. Not yet run.
-#include "nvfp4/gpu/check/blackwell.hpp"
 #include "nvfp4/gpu/blackwell/directed.hpp"
 #include "nvfp4/gpu/capture/capture.hpp"
 #include "nvfp4/gpu/capture/golden_file.hpp"
+#include "nvfp4/gpu/check/blackwell.hpp"
 
 #include <iostream>
 #include <random>

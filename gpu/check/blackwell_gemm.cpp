@@ -2,8 +2,8 @@
 // Products of this folder's kernels against the emulator's exact units, every output word. Random codes under
 // three kinds of scales, ragged shapes, both layouts of scales, every output and epilogue.
 #include "nvfp4/emulator/gemm/gemm.hpp"
-#include "nvfp4/golden/cases/mma_kinds.hpp"
 #include "nvfp4/gpu/blackwell/directed.hpp"
+#include "nvfp4/gpu/capture/run_tiles.hpp"
 #include "nvfp4/gpu/check/blackwell.hpp"
 
 #include <algorithm>
@@ -100,8 +100,8 @@ int64_t run_case(const Case &x, bool mxfp4) {
 const char *name_of(KernelId id) { return id == KernelId::sm100 ? "gemm_sm100" : "gemm_sm120"; }
 
 std::optional<KernelId> native_kernel() {
-  if (gpu::device_features() & gpu::kTcgen05) return KernelId::sm100;
-  if (gpu::device_features() & gpu::kMmaBlock) return KernelId::sm120;
+  if (gpu::device_features() & golden::cases::kTcgen05) return KernelId::sm100;
+  if (gpu::device_features() & golden::cases::kMmaBlock) return KernelId::sm120;
   return {};
 }
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Quantization by hardware conversions against the emulator's `te`, byte by byte, and the order of cvt.rs's
 // random bits. Needs a Blackwell GPU; not yet run.
-#include "nvfp4/gpu/check/blackwell.hpp"
 #include "nvfp4/gpu/blackwell/quantize_cvt.hpp"
-#include "nvfp4/golden/cases/mma_kinds.hpp"
+#include "nvfp4/gpu/capture/run_tiles.hpp"
+#include "nvfp4/gpu/check/blackwell.hpp"
 
 #include <cstdio>
 #include <limits>
@@ -56,7 +56,7 @@ int64_t run_case(int64_t rows, int64_t cols, bool specials, const CvtOptions &op
 int64_t check_quantize() {
   int64_t wrong = 0;
   std::optional<RbitsMap> order;
-  if (gpu::device_features() & gpu::kCvtRs) order = device_rbits_map();
+  if (gpu::device_features() & golden::cases::kCvtRs) order = device_rbits_map();
   for (const ElementRounding rounding : {ElementRounding::nearest, ElementRounding::sr_carry8}) {
     if (rounding == ElementRounding::sr_carry8 && !order) continue;
     CvtOptions options;
@@ -75,7 +75,7 @@ int64_t check_quantize() {
 }
 
 int64_t check_rbits() {
-  if (!(gpu::device_features() & gpu::kCvtRs)) {
+  if (!(gpu::device_features() & golden::cases::kCvtRs)) {
     std::printf("cvt.rs: this device has none\n");
     return 0;
   }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the checks share: random words, the tally of a comparison, and the list of checks.
+// What the checks share: random words, the tally of a comparison, and the checks of gpu/emulated, gpu/models
+// and the GPU's own instructions.
 #pragma once
-#include "nvfp4/gpu/emulated/device.hpp"
+#include "nvfp4/gpu/device/device.hpp"
 
 #include <cstdint>
 #include <cstdio>
@@ -51,6 +52,9 @@ struct Tally {
   }
 };
 
+/// Every matrix instruction of the GPU at hand against the emulator's unit: `outputs` of every unit and class
+/// of input, generated from `seed`. `match`: part of a unit's name.
+[[nodiscard]] Tally check_units(int64_t outputs, uint64_t seed, const std::string &match);
 /// The element encoders of the fast quantization kernels against the codec, all 2^32 words, on the device.
 [[nodiscard]] Tally check_elements();
 /// Every convention and option on random and adversarial tensors.
@@ -64,8 +68,8 @@ struct Tally {
 /// of a group's name.
 [[nodiscard]] Tally check_kernels(const std::string &match);
 [[nodiscard]] Tally check_linear(const std::string &match);
-/// Speed beside its ceilings; compares the large product with the CPU.
-[[nodiscard]] Tally time_all(int64_t size);
+/// Speed of quantization and products beside its ceilings; compares the large product with the CPU.
+[[nodiscard]] Tally time_twin(int64_t size);
 
 /// Tensor-core rate of mma.sync on registers alone, operations per second: BF16 m16n8k16 and S8 m16n8k32.
 [[nodiscard]] double mma_peak(bool integers);

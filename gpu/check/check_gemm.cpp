@@ -142,6 +142,34 @@ Tally check_epilogue() {
   return t;
 }
 
+/// Chains that continue accumulators of any bits, and of K = 0.
+Tally check_start() {
+  Tally t;
+  cuda::GemmWorkspace workspace;
+  Random random{77};
+  for (const char *name : {kFp4Units[0], "sm_90:wgmma.k16.f32.bf16", "sm_90:wgmma.k32.f32.e4m3",
+                           "sm_90:wgmma.k16.f16.f16", "sm_90:mma.m8n8k4.f64.f64"}) {
+    const Unit &unit = find_unit(name);
+    const bool fp4 = unit.rule.family == Family::gst_fdpa;
+    const FormatId acc = unit.rule.acc;
+    for (const int64_t k : {int64_t{0}, int64_t{128}}) {
+      const int64_t m = 37, n = 29;
+      const HostOperand a = fp4 ? fp4_operand(unit.rule, Fp4Kind::outliers, m, k, 31)
+                                : dense_operand(unit.rule, false, 2, m, k, 31);
+      const HostOperand b =
+          fp4 ? fp4_operand(unit.rule, Fp4Kind::raw, n, k, 32) : dense_operand(unit.rule, true, 2, n, k, 32);
+      std::vector<uint64_t> start(size_t(m * n));
+      for (uint64_t &word : start)
+        word =
+            random.below(3) == 0 ? random() >> (64 - format(acc).storage_bits) : encode(acc, random.normal());
+      t.add(
+          compare_product(unit, a, b, Accumulation::mmasim, "from accumulators", workspace, nullptr, start));
+    }
+  }
+  t.print("gemm from accumulators");
+  return t;
+}
+
 } // namespace
 
 Tally check_gemm(bool large, bool brief) {
@@ -149,6 +177,7 @@ Tally check_gemm(bool large, bool brief) {
   Tally all = check_fp4(paths, brief);
   if (!brief) all.add(check_dense());
   all.add(check_epilogue());
+  all.add(check_start());
   if (!large) return all;
   cuda::GemmWorkspace workspace;
   const Unit &unit = find_unit(kFp4Units[0]);

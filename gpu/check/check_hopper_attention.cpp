@@ -1,20 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// nvfp4-check-hopper-attention: every output word of the attention kernels against their definition on the
-// CPU; with `time`, their speed. Exit codes: 0 equal, 1 mismatch or failure, 2 bad call, 3 no suitable GPU.
-// Usage: nvfp4-check-hopper-attention [check [largest length] | time [forward | backward]]
-#include "nvfp4/gpu/emulated/device.hpp"
+// Every output word of Hopper's attention kernels against their definition on the CPU; and their speed.
+#include "nvfp4/gpu/check/hopper.hpp"
+#include "nvfp4/gpu/check/timing.hpp"
 #include "nvfp4/gpu/hopper/attention.hpp"
 #include "nvfp4/reference_models/bf16_mixers/attention_case.hpp"
 
-#include <algorithm>
 #include <chrono>
-#include <cstdio>
 #include <cstring>
-#include <string>
 
+namespace nvfp4::crosscheck {
 namespace {
 
-using namespace nvfp4;
 using namespace nvfp4::models::tensorcore;
 
 struct Buffers {
@@ -37,19 +33,16 @@ struct Buffers {
   }
 };
 
-struct Count {
-  int64_t words = 0, wrong = 0;
-};
-
-/// Compares words; says where the first difference is.
+/// Compares words; prints how many differ and where the first does.
 template <class T>
-void compare(const char *name, const std::vector<T> &got, const std::vector<T> &want, Count &count) {
+void compare(const char *name, const std::vector<T> &got, const std::vector<T> &want, Tally &tally) {
   int64_t wrong = 0;
   size_t first = 0;
   for (size_t i = 0; i < want.size(); ++i)
     if (std::memcmp(&got[i], &want[i], sizeof(T)) != 0 && wrong++ == 0) first = i;
-  count.words += int64_t(want.size());
-  count.wrong += wrong;
+  tally.values += want.size();
+  if (wrong != 0 && tally.mismatches == 0) tally.first = std::string(name) + " " + std::to_string(first);
+  tally.mismatches += uint64_t(wrong);
   std::printf(" %s %lld", name, (long long)wrong);
   if (wrong == 0) return;
   uint32_t a = 0, b = 0;
@@ -66,7 +59,7 @@ std::string name_of(const AttentionCase &x) {
   return text;
 }
 
-Count run(const AttentionCase &x) {
+Tally run(const AttentionCase &x) {
   const auto begin = std::chrono::steady_clock::now();
   const AttentionShape &s = x.shape;
   const AttentionOperands operands = make_operands(x);
@@ -76,11 +69,11 @@ Count run(const AttentionCase &x) {
   const auto o32 = device.o32.download<float>(s.q_elements());
   const auto lse2 = device.lse2.download<float>(s.rows());
   const AttentionOutput want = attention_forward(s, operands.q, operands.k, operands.v);
-  Count count;
+  Tally tally;
   std::printf("%s  wrong:", name_of(x).c_str());
-  compare("o", o, want.o, count);
-  compare("o32", o32, want.o32, count);
-  compare("lse", lse2, want.lse2, count);
+  compare("o", o, want.o, tally);
+  compare("o32", o32, want.o32, tally);
+  compare("lse", lse2, want.lse2, tally);
   uint64_t digest = digest_of(o) ^ digest_of(lse2);
   if (x.values != Values::special) {
     cudaMemcpy(device.o.as<void>(), want.o.data(), 2 * want.o.size(), cudaMemcpyHostToDevice);
@@ -91,16 +84,16 @@ Count run(const AttentionCase &x) {
                dv = device.grad_v.download<float>(s.kv_elements());
     const AttentionGradients gradients =
         attention_backward(s, operands.q, operands.k, operands.v, want.o, want.lse2, operands.grad_o);
-    compare("dq", dq, gradients.q, count);
-    compare("dk", dk, gradients.k, count);
-    compare("dv", dv, gradients.v, count);
+    compare("dq", dq, gradients.q, tally);
+    compare("dk", dk, gradients.k, tally);
+    compare("dv", dv, gradients.v, tally);
     digest ^= digest_of(dq) ^ digest_of(dk) ^ digest_of(dv);
   }
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
-  std::printf(" of %lld, GPU digest %016llx [%.1f s]\n", (long long)count.words, (unsigned long long)digest,
+  std::printf(" of %lld, GPU digest %016llx [%.1f s]\n", (long long)tally.values, (unsigned long long)digest,
               seconds.count());
   std::fflush(stdout);
-  return count;
+  return tally;
 }
 
 std::vector<AttentionCase> cases(int64_t largest) {
@@ -125,40 +118,22 @@ std::vector<AttentionCase> cases(int64_t largest) {
   return all;
 }
 
-int check(int64_t largest) {
-  Count total;
-  for (const AttentionCase &x : cases(largest)) {
-    const Count count = run(x);
-    total.words += count.words;
-    total.wrong += count.wrong;
-  }
-  std::printf("total: %lld words, %lld mismatches\n", (long long)total.words, (long long)total.wrong);
-  return total.wrong == 0 ? 0 : 1;
+} // namespace
+
+Tally check_attention(int64_t largest) {
+  require_hopper();
+  Tally total;
+  for (const AttentionCase &x : cases(largest)) total.add(run(x));
+  return total;
 }
 
-/// Median milliseconds of five rounds.
-template <class F> double milliseconds(F &&work) {
-  cudaEvent_t start, stop;
-  cuda::check(cudaEventCreate(&start), "cudaEventCreate");
-  cuda::check(cudaEventCreate(&stop), "cudaEventCreate");
-  for (int i = 0; i < 3; ++i) work();
-  constexpr int kEach = 10;
-  std::vector<float> times(5);
-  for (float &time : times) {
-    cuda::check(cudaEventRecord(start), "cudaEventRecord");
-    for (int i = 0; i < kEach; ++i) work();
-    cuda::check(cudaEventRecord(stop), "cudaEventRecord");
-    cuda::check(cudaEventSynchronize(stop), "cudaEventSynchronize");
-    cuda::check(cudaEventElapsedTime(&time, start, stop), "cudaEventElapsedTime");
-  }
-  cudaEventDestroy(start), cudaEventDestroy(stop);
-  std::nth_element(times.begin(), times.begin() + 2, times.end());
-  return times[2] / kEach;
-}
-
-/// Operations counted as everybody counts them: 4 dim per visible pair forward, 10 backward, half of all
-/// pairs visible under a causal mask. The dense BF16 peak of the data sheet is 989 TFLOP/s.
-void time(const std::string &which) {
+// Operations counted as everybody counts them: 4 dim per visible pair forward, 10 backward, half of all pairs
+// visible under a causal mask. The dense BF16 peak of the data sheet is 989 TFLOP/s.
+void time_attention(const std::string &which) {
+  require_hopper();
+  const auto milliseconds = [](const auto &work) {
+    return 1e3 * median_seconds(work, {.warm_up = 3, .rounds = 5, .each = 10});
+  };
   std::printf("%-44s %9s %8s %6s\n", "shape", "ms", "TFLOP/s", "peak");
   for (const int64_t dim : {128, 64})
     for (const bool causal : {true, false})
@@ -179,33 +154,4 @@ void time(const std::string &which) {
       }
 }
 
-int usage() {
-  std::fprintf(stderr,
-               "usage: nvfp4-check-hopper-attention [check [largest length] | time [forward | backward]]\n");
-  return 2;
-}
-
-} // namespace
-
-int main(int argc, char **argv) {
-  try {
-    const std::string verb = argc > 1 ? argv[1] : "check", option = argc > 2 ? argv[2] : "";
-    if (argc > 3 || (verb != "check" && verb != "time")) return usage();
-    if (verb == "time" && !option.empty() && option != "forward" && option != "backward") return usage();
-    const long long largest = verb == "check" && !option.empty() ? std::atoll(option.c_str()) : 4096;
-    if (largest < 1) return usage();
-    int devices = 0, major = 0;
-    if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0 ||
-        cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0) != cudaSuccess || major != 9) {
-      std::fprintf(stderr,
-                   "nvfp4-check-hopper-attention: no suitable device: needs compute capability 9.0\n");
-      return 3;
-    }
-    if (verb == "check") return check(largest);
-    time(option);
-    return 0;
-  } catch (const std::exception &error) {
-    std::fprintf(stderr, "nvfp4-check-hopper-attention: %s\n", error.what());
-    return 1;
-  }
-}
+} // namespace nvfp4::crosscheck

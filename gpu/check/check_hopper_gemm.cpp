@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// nvfp4-check-hopper: whole GEMMs of the real tensor cores against the CPU's exact units, every output word.
-// Ragged shapes, unaligned rows, every epilogue, several distributions, then full size. Exit code 1 on a
-// mismatch, 3 without a suitable GPU. Usage: nvfp4-check-hopper [largest size, default 8192]
+// Whole GEMMs of Hopper's tensor cores against the CPU's exact units, every output word: ragged shapes,
+// unaligned rows, every epilogue, several distributions, then full size.
 #include "nvfp4/emulator/gemm/gemm.hpp"
-#include "nvfp4/gpu/emulated/device.hpp"
+#include "nvfp4/gpu/check/hopper.hpp"
 #include "nvfp4/gpu/hopper/gemm_bf16.hpp"
 #include "nvfp4/gpu/hopper/gemm_fp8.hpp"
+#include "nvfp4/reference_models/backend/backend.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -13,10 +13,8 @@
 #include <cstdlib>
 #include <cstring>
 
+namespace nvfp4::crosscheck {
 namespace {
-
-using namespace nvfp4;
-using models::Epilogue;
 
 /// How operands are made. `wide`: BF16 exponents from -32 to 32, any finite FP8 code; `specials`: the same
 /// with few Inf, NaN. most.
@@ -103,8 +101,7 @@ std::vector<float> expected(const Case &x, const std::vector<uint8_t> &a, const 
   return out;
 }
 
-/// Mismatching words.
-int64_t run(const Case &x) {
+Tally run(const Case &x) {
   const auto start = std::chrono::steady_clock::now();
   const int64_t stride = x.k + x.padding;
   const std::vector<uint8_t> a = operand(x.a, x.m, x.k, stride, x.values, 1),
@@ -143,7 +140,11 @@ int64_t run(const Case &x) {
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
   std::printf("  [%.1f s]\n", seconds.count());
   std::fflush(stdout);
-  return wrong;
+  Tally tally;
+  tally.values = uint64_t(x.m * x.n);
+  tally.mismatches = uint64_t(wrong);
+  if (wrong != 0) tally.first = unit_name(x) + ", output " + std::to_string(first);
+  return tally;
 }
 
 std::vector<Case> cases(int64_t largest) {
@@ -180,23 +181,21 @@ std::vector<Case> cases(int64_t largest) {
 
 } // namespace
 
-int main(int argc, char **argv) {
-  try {
-    int devices = 0, major = 0;
-    if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0 ||
-        cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0) != cudaSuccess || major != 9) {
-      std::fprintf(stderr, "nvfp4-check-hopper: no suitable device: needs compute capability 9.0\n");
-      return 3;
-    }
-    int64_t wrong = 0, outputs = 0;
-    for (const Case &x : cases(argc > 1 ? std::atoll(argv[1]) : 8192)) {
-      wrong += run(x);
-      outputs += x.m * x.n;
-    }
-    std::printf("total: %lld outputs, %lld mismatches\n", (long long)outputs, (long long)wrong);
-    return wrong == 0 ? 0 : 1;
-  } catch (const std::exception &error) {
-    std::fprintf(stderr, "nvfp4-check-hopper: %s\n", error.what());
-    return 1;
-  }
+bool has_hopper() {
+  int devices = 0, major = 0;
+  return cudaGetDeviceCount(&devices) == cudaSuccess && devices > 0 &&
+         cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0) == cudaSuccess && major == 9;
 }
+
+void require_hopper() {
+  if (!has_hopper()) throw models::NoDevice("no suitable device: needs a GPU of compute capability 9.0");
+}
+
+Tally check_hopper_gemm(int64_t largest) {
+  require_hopper();
+  Tally total;
+  for (const Case &x : cases(largest)) total.add(run(x));
+  return total;
+}
+
+} // namespace nvfp4::crosscheck

@@ -1,23 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-// nvfp4-check-hopper-gla: gated linear attention on the GPU's tensor cores against its definition on the CPU,
-// every word of every array. With `time`: milliseconds, TFLOP/s and GB/s of each kernel. Exit code 0 equal, 1
-// mismatch, 2 bad call, 3 no suitable GPU.
+// Gated linear attention on Hopper's tensor cores against its definition on the CPU, every word of every
+// array; and the speed of each kernel.
 #include "nvfp4/golden/io/sha256.hpp"
-#include "nvfp4/gpu/emulated/device.hpp"
+#include "nvfp4/gpu/check/hopper.hpp"
+#include "nvfp4/gpu/check/timing.hpp"
 #include "nvfp4/gpu/hopper/gla.hpp"
 #include "nvfp4/gpu/hopper/gla_kernels.hpp"
 #include "nvfp4/reference_models/bf16_mixers/gla_example.hpp"
 
 #include <algorithm>
 #include <chrono>
-#include <cstdio>
 #include <cstring>
-#include <functional>
 
+namespace nvfp4::crosscheck {
 namespace {
 
-using namespace nvfp4;
-using namespace nvfp4::models::bf16_gla;
+using namespace models::bf16_gla;
 
 const char *const kGateNames[] = {"mild", "strong", "resets", "none"};
 
@@ -58,9 +56,9 @@ template <class T> std::vector<T> download(const T *from, size_t count) {
   return to;
 }
 
-/// Words of one array compared so far.
-struct Tally {
-  int64_t words = 0, wrong = 0;
+/// Words compared so far, and a line for each array with differences.
+struct Arrays {
+  Tally tally;
   std::string lines;
 
   /// `square`: (64, 64) blocks of which those above the diagonal of sub-chunks do not count.
@@ -71,12 +69,13 @@ struct Tally {
     size_t first = 0;
     for (size_t i = 0; i < want.size(); ++i) {
       if (square && i % 64 / 16 > i / 64 % 64 / 16) continue;
-      ++words;
+      ++tally.values;
       if (std::memcmp(&got[i], &want[i], sizeof(T)) == 0) continue;
       if (bad++ == 0) first = i;
     }
-    wrong += bad;
     if (bad == 0) return;
+    if (tally.mismatches == 0) tally.first = std::string(name) + " " + std::to_string(first);
+    tally.mismatches += uint64_t(bad);
     uint32_t words_of[2] = {};
     std::memcpy(&words_of[0], &got[first], sizeof(T)), std::memcpy(&words_of[1], &want[first], sizeof(T));
     char line[160];
@@ -95,8 +94,7 @@ std::string digest(std::initializer_list<const std::vector<float> *> arrays) {
   return io::sha256_hex(bytes);
 }
 
-/// Mismatching words of one case.
-int64_t run(const Shape &shape, Gates gates, uint64_t seed, int64_t &total) {
+Tally run(const Shape &shape, Gates gates, uint64_t seed) {
   const auto start = std::chrono::steady_clock::now();
   const Unit &unit = find_unit("sm_90:mma.m16n8k16.f32.bf16");
   const Example x = make_example(shape, gates, seed);
@@ -108,8 +106,8 @@ int64_t run(const Shape &shape, Gates gates, uint64_t seed, int64_t &total) {
   const Forward f = forward(x.shape, x.inputs(), unit);
   const Backward b = backward(x.shape, x.inputs(), x.grad_o, f, unit);
   std::vector<uint16_t> narrow(f.o.size());
-  std::transform(f.o.begin(), f.o.end(), narrow.begin(), models::bf16_of);
-  Tally t;
+  std::transform(f.o.begin(), f.o.end(), narrow.begin(), bf16_word);
+  Arrays t;
   const auto &w = device.work;
   t.compare("decay", w.decay, f.decay);
   t.compare("q_decayed", w.q_decayed, f.q_decayed);
@@ -124,7 +122,6 @@ int64_t run(const Shape &shape, Gates gates, uint64_t seed, int64_t &total) {
   t.compare("dq", device.dq.as<float>(), b.dq);
   t.compare("dk", device.dk.as<float>(), b.dk);
   t.compare("dg", device.dg.as<float>(), b.dg);
-  total += t.words;
   const auto device_words = [&](const cuda::DeviceBuffer &from, int64_t count) {
     return download(from.as<float>(), size_t(count));
   };
@@ -135,52 +132,11 @@ int64_t run(const Shape &shape, Gates gates, uint64_t seed, int64_t &total) {
   std::printf("%lld x %4lld x %lld  %3lld/%3lld  %-6s %10lld words %8lld wrong  %s  %.1f s\n%s",
               static_cast<long long>(shape.batch), static_cast<long long>(shape.length),
               static_cast<long long>(shape.heads), static_cast<long long>(shape.key),
-              static_cast<long long>(shape.value), kGateNames[int(gates)], static_cast<long long>(t.words),
-              static_cast<long long>(t.wrong), digest({&o, &dq, &dk, &dv, &dg}).substr(0, 16).c_str(),
-              seconds.count(), t.lines.c_str());
+              static_cast<long long>(shape.value), kGateNames[int(gates)],
+              static_cast<long long>(t.tally.values), static_cast<long long>(t.tally.mismatches),
+              digest({&o, &dq, &dk, &dv, &dg}).substr(0, 16).c_str(), seconds.count(), t.lines.c_str());
   std::fflush(stdout);
-  return t.wrong;
-}
-
-int compare_all(bool quick) {
-  struct Case {
-    Shape shape;
-    Gates gates;
-  };
-  std::vector<Case> cases = {{{1, 1, 1, 16, 16}, Gates::mild},       {{1, 64, 1, 16, 16}, Gates::none},
-                             {{2, 130, 3, 32, 16}, Gates::mild},     {{1, 200, 2, 48, 80}, Gates::strong},
-                             {{2, 257, 2, 64, 64}, Gates::resets},   {{1, 300, 2, 128, 256}, Gates::mild},
-                             {{1, 190, 1, 256, 256}, Gates::strong}, {{1, 512, 4, 128, 256}, Gates::resets}};
-  if (!quick) {
-    cases.push_back({{1, 4096, 2, 64, 64}, Gates::mild});
-    cases.push_back({{2, 1000, 4, 256, 128}, Gates::mild});
-    cases.push_back({{8, 2048, 4, 128, 256}, Gates::mild});
-  }
-  int64_t wrong = 0, words = 0;
-  for (size_t i = 0; i < cases.size(); ++i) wrong += run(cases[i].shape, cases[i].gates, i + 1, words);
-  std::printf("total: %lld words, %lld mismatches\n", static_cast<long long>(words),
-              static_cast<long long>(wrong));
-  return wrong == 0 ? 0 : 1;
-}
-
-/// Median milliseconds of 20 launches after five.
-double milliseconds(const std::function<void()> &work) {
-  cudaEvent_t begin, end;
-  cuda::check(cudaEventCreate(&begin), "cudaEventCreate");
-  cuda::check(cudaEventCreate(&end), "cudaEventCreate");
-  std::vector<float> times;
-  for (int i = 0; i < 25; ++i) {
-    cuda::check(cudaEventRecord(begin), "cudaEventRecord");
-    work();
-    cuda::check(cudaEventRecord(end), "cudaEventRecord");
-    cuda::check(cudaEventSynchronize(end), "cudaEventSynchronize");
-    float ms = 0;
-    cuda::check(cudaEventElapsedTime(&ms, begin, end), "cudaEventElapsedTime");
-    if (i >= 5) times.push_back(ms);
-  }
-  cudaEventDestroy(begin), cudaEventDestroy(end);
-  std::nth_element(times.begin(), times.begin() + 10, times.end());
-  return times[10];
+  return t.tally;
 }
 
 /// Peaks on an H200 that the roofline is drawn with: bytes/s of a copy, operations/s of mma.sync BF16.
@@ -207,8 +163,8 @@ void time_shape(const Shape &shape) {
   std::printf("batch %lld, length %lld, heads %lld, key %lld, value %lld\n", static_cast<long long>(s.batch),
               static_cast<long long>(s.length), static_cast<long long>(s.heads),
               static_cast<long long>(s.key), static_cast<long long>(s.value));
-  const auto time = [&](const char *name, double bytes, double flops, const std::function<void()> &work) {
-    line(name, milliseconds(work), bytes, flops);
+  const auto time = [&](const char *name, double bytes, double flops, const auto &work) {
+    line(name, 1e3 * median_seconds(work, {.warm_up = 5, .rounds = 20}), bytes, flops);
   };
   time("prepare", keys * (8 + 4) + square * 2 * 0.625, lower * double(s.key) * 0.6, [&] {
     launch(cuda::gla::Prepare{s, in.q, in.k, in.g, w.q_decayed, w.k_decayed, w.scores, w.decay}, nullptr);
@@ -249,32 +205,38 @@ void time_shape(const Shape &shape) {
 
 } // namespace
 
-int main(int argc, char **argv) {
-  const std::string mode = argc > 1 ? argv[1] : "all";
-  if (argc > 2 || (mode != "all" && mode != "quick" && mode != "time" && mode != "profile")) {
-    std::fprintf(stderr, "usage: nvfp4-check-hopper-gla [all|quick|time|profile]\n");
-    return 2;
+Tally check_gla(bool quick) {
+  require_hopper();
+  struct Case {
+    Shape shape;
+    Gates gates;
+  };
+  std::vector<Case> cases = {{{1, 1, 1, 16, 16}, Gates::mild},       {{1, 64, 1, 16, 16}, Gates::none},
+                             {{2, 130, 3, 32, 16}, Gates::mild},     {{1, 200, 2, 48, 80}, Gates::strong},
+                             {{2, 257, 2, 64, 64}, Gates::resets},   {{1, 300, 2, 128, 256}, Gates::mild},
+                             {{1, 190, 1, 256, 256}, Gates::strong}, {{1, 512, 4, 128, 256}, Gates::resets}};
+  if (!quick) {
+    cases.push_back({{1, 4096, 2, 64, 64}, Gates::mild});
+    cases.push_back({{2, 1000, 4, 256, 128}, Gates::mild});
+    cases.push_back({{8, 2048, 4, 128, 256}, Gates::mild});
   }
-  int devices = 0, major = 0;
-  if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0 ||
-      cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0) != cudaSuccess || major != 9) {
-    std::fprintf(stderr, "nvfp4-check-hopper-gla: no suitable device: needs compute capability 9.0\n");
-    return 3;
-  }
-  try {
-    if (mode == "all" || mode == "quick") return compare_all(mode == "quick");
-    if (mode == "profile") {
-      Device device(make_example({8, 2048, 4, 128, 256}, Gates::mild, 1));
-      device.forward(true);
-      device.backward();
-      cuda::check(cudaDeviceSynchronize(), "GLA kernels");
-      return 0;
-    }
-    time_shape({8, 2048, 4, 128, 256});
-    time_shape({4, 4096, 4, 128, 256});
-    return 0;
-  } catch (const std::exception &error) {
-    std::fprintf(stderr, "nvfp4-check-hopper-gla: %s\n", error.what());
-    return 1;
-  }
+  Tally total;
+  for (size_t i = 0; i < cases.size(); ++i) total.add(run(cases[i].shape, cases[i].gates, i + 1));
+  return total;
 }
+
+void time_gla() {
+  require_hopper();
+  time_shape({8, 2048, 4, 128, 256});
+  time_shape({4, 4096, 4, 128, 256});
+}
+
+void run_gla() {
+  require_hopper();
+  Device device(make_example({8, 2048, 4, 128, 256}, Gates::mild, 1));
+  device.forward(true);
+  device.backward();
+  cuda::check(cudaDeviceSynchronize(), "GLA kernels");
+}
+
+} // namespace nvfp4::crosscheck

@@ -22,7 +22,7 @@ float datum(int kind, Random &random) {
   case 3: return bit_cast<float>(uint32_t(random())); // NaN and Inf too
   case 4: return random.below(8) != 0 ? (random.below(2) != 0 ? 0.0f : -0.0f) : g;
   case 5: return float(random.below(97) - 48) * 0.125f; // ties
-  case 6: return round_to(FormatId::bf16, g * 0.02f);
+  case 6: return round_to_bf16(g * 0.02f);
   default: {
     if (random.below(24) == 0) return bit_cast<float>(random.below(2) != 0 ? 0x7FC00000u : 0xFFC12345u);
     if (random.below(24) == 0) return random.below(2) != 0 ? INFINITY : -INFINITY;
@@ -68,7 +68,7 @@ constexpr Case kCases[] = {{1, 16, 16},     {16, 32, 32},   {33, 64, 64},  {48, 
 /// What an intake makes of a matrix, by the codec.
 std::vector<float> taken_in(std::vector<float> x, const Case &shape, const cuda::Intake &intake) {
   if (intake.round_to_bf16)
-    for (float &v : x) v = round_to(FormatId::bf16, v);
+    for (float &v : x) v = round_to_bf16(v);
   x.resize(size_t((shape.rows + intake.zero_rows) * shape.stride), 0.0f);
   return x;
 }

@@ -2,8 +2,8 @@
 // Training steps on both devices: loss words and digests of parameters and moments, step after step. And
 // where a step's time goes.
 #include "nvfp4/gpu/check/training.hpp"
+#include "nvfp4/gpu/device/timeline.hpp"
 #include "nvfp4/gpu/models/session.hpp"
-#include "nvfp4/gpu/emulated/timeline.hpp"
 #include "nvfp4/reference_models/train/training_step.hpp"
 
 #include <algorithm>

@@ -91,7 +91,8 @@ HostOperand dense_operand(const UnitRule &rule, bool second, int kind, int64_t r
 }
 
 Tally compare_product(const Unit &unit, const HostOperand &a, const HostOperand &b, Accumulation accumulation,
-                      const std::string &what, cuda::GemmWorkspace &workspace, cuda::Fp4Paths *paths) {
+                      const std::string &what, cuda::GemmWorkspace &workspace, cuda::Fp4Paths *paths,
+                      const std::vector<uint64_t> &start) {
   const Resident x(a), y(b);
   const int64_t outputs = a.rows * b.rows;
   const bool f64 = unit.rule.acc == FormatId::f64;
@@ -100,6 +101,11 @@ Tally compare_product(const Unit &unit, const HostOperand &a, const HostOperand 
   cuda::GemmOutput out;
   out.d = d.as<void>();
   out.accumulators = true;
+  cuda::DeviceBuffer from;
+  if (!start.empty()) {
+    f64 ? from.upload(start) : from.upload(std::vector<uint32_t>(start.begin(), start.end()));
+    out.start = from.as<void>();
+  }
   cuda::gemm(unit.rule, x.operand, y.operand, out, accumulation, workspace, nullptr, paths);
   const std::vector<uint8_t> got = d.download<uint8_t>(outputs * (f64 ? 8 : 4));
 
@@ -112,7 +118,7 @@ Tally compare_product(const Unit &unit, const HostOperand &a, const HostOperand 
                                RawScales(a.scales, ScaleLayout::linear)),
                   make_operand(unit, Side::b, RawCodes{b.rows, b.k, b.codes},
                                RawScales(b.scales, ScaleLayout::linear)),
-                  want);
+                  want, start);
   Tally t;
   t.values = uint64_t(outputs);
   for (int64_t o = 0; o < outputs; ++o) {

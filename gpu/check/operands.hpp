@@ -46,9 +46,10 @@ inline constexpr int kFp4Kinds = 7;
 [[nodiscard]] HostOperand dense_operand(const UnitRule &rule, bool second, int kind, int64_t rows, int64_t k,
                                         uint64_t seed);
 
-/// Accumulators of both machines, word by word.
+/// Accumulators of both machines, word by word; chains from `start`, one word each, or from +0.
 [[nodiscard]] Tally compare_product(const Unit &unit, const HostOperand &a, const HostOperand &b,
                                     Accumulation accumulation, const std::string &what,
-                                    cuda::GemmWorkspace &workspace, cuda::Fp4Paths *paths);
+                                    cuda::GemmWorkspace &workspace, cuda::Fp4Paths *paths,
+                                    const std::vector<uint64_t> &start = {});
 
 } // namespace nvfp4::crosscheck

@@ -2,35 +2,11 @@
 // Medians of the kernels' times beside what the machine allows: copy bandwidth and tensor-core rate, measured
 // in the same run.
 #include "nvfp4/gpu/check/operands.hpp"
+#include "nvfp4/gpu/check/timing.hpp"
 #include "nvfp4/gpu/emulated/quantize.hpp"
-
-#include <algorithm>
 
 namespace nvfp4::crosscheck {
 namespace {
-
-/// Median seconds of a piece of work on the default stream.
-template <class Work> double median(Work work, int repeats = 15) {
-  cudaEvent_t from, to;
-  cuda::check(cudaEventCreate(&from), "cudaEventCreate");
-  cuda::check(cudaEventCreate(&to), "cudaEventCreate");
-  work();
-  work();
-  std::vector<float> ms;
-  for (int i = 0; i < repeats; ++i) {
-    cuda::check(cudaEventRecord(from), "cudaEventRecord");
-    work();
-    cuda::check(cudaEventRecord(to), "cudaEventRecord");
-    cuda::check(cudaEventSynchronize(to), "cudaEventSynchronize");
-    float t = 0;
-    cuda::check(cudaEventElapsedTime(&t, from, to), "cudaEventElapsedTime");
-    ms.push_back(t);
-  }
-  cudaEventDestroy(from);
-  cudaEventDestroy(to);
-  std::sort(ms.begin(), ms.end());
-  return double(ms[ms.size() / 2]) * 1e-3;
-}
 
 void time_quantize(double copy_rate, int64_t size) {
   std::vector<float> x(size_t(size * size));
@@ -88,7 +64,7 @@ void time_quantize(double copy_rate, int64_t size) {
     o.rounding = w.rounding;
     o.hadamard = w.hadamard;
     const bool reads_twice = c.rule.global != GlobalRule::none && !w.given;
-    const double t = median([&] {
+    const double t = median_seconds([&] {
       cuda::quantize(dx.as<float>(), size, size, size, c, o, q, nullptr,
                      w.given ? amax.as<float>() : nullptr);
     });
@@ -103,7 +79,7 @@ void time_quantize(double copy_rate, int64_t size) {
 
 } // namespace
 
-Tally time_all(int64_t size) {
+Tally time_twin(int64_t size) {
   Tally tally;
   cudaDeviceProp p{};
   int driver = 0, runtime = 0, clock = 0;
@@ -115,7 +91,7 @@ Tally time_all(int64_t size) {
               p.multiProcessorCount, clock / 1000, driver, runtime);
   const int64_t gib = int64_t{1} << 30;
   cuda::DeviceBuffer from(2 * gib), to(2 * gib);
-  const double copy = median([&] {
+  const double copy = median_seconds([&] {
     cuda::check(cudaMemcpyAsync(to.as<void>(), from.as<void>(), size_t(2 * gib), cudaMemcpyDeviceToDevice),
                 "copy");
   });
@@ -134,12 +110,13 @@ Tally time_all(int64_t size) {
                            Accumulation model) {
     const Unit &unit = find_unit(name);
     const Resident x(a), y(b);
-    const double whole =
-        median([&] { cuda::gemm(unit.rule, x.operand, y.operand, out, model, workspace, nullptr); }, 7);
+    const double whole = median_seconds(
+        [&] { cuda::gemm(unit.rule, x.operand, y.operand, out, model, workspace, nullptr); }, {.rounds = 7});
     const double operations = 2.0 * double(a.rows) * double(b.rows) * double(a.k);
     double prepared = whole;
     if (unit.rule.family == Family::gst_fdpa)
-      prepared = median([&] { cuda::gemm_fp4(unit.rule, workspace.a, workspace.b, out, model, nullptr); }, 7);
+      prepared = median_seconds(
+          [&] { cuda::gemm_fp4(unit.rule, workspace.a, workspace.b, out, model, nullptr); }, {.rounds = 7});
     std::printf("time gemm %-22s [%lld, %lld, %lld] %9.3f ms %7.1f TFLOP/s; prepared operands %9.3f ms %7.1f "
                 "TFLOP/s\n",
                 what, static_cast<long long>(a.rows), static_cast<long long>(b.rows),

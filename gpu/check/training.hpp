@@ -16,6 +16,15 @@ struct TrainingRun {
 [[nodiscard]] Tally check_training(const std::vector<models::StepsOptions> &runs, int cpu_threads,
                                    std::vector<TrainingRun> *records = nullptr);
 
+/// MODEL,SIZE,RECIPE,STEPS,BATCH,LENGTH as a run; without STEPS where `timed`. Throws Error that says so.
+[[nodiscard]] models::StepsOptions parse_run(const std::string &text, bool timed);
+/// The runs that are compared by default: GLA for `steps` steps, qwen3, gdn and qwen2.5 for `others`, under
+/// fp32, bf16, nvfp4, hcp and chon.
+[[nodiscard]] std::vector<models::StepsOptions> default_runs(int steps, int others);
+/// Writes a file of training slices, as golden/h200/training has them, for every run of at least 200 steps
+/// that was equal on both devices.
+void write_slices(const std::string &folder, const std::vector<TrainingRun> &runs);
+
 /// Seconds a step, tokens a second and time by operation, on the GPU.
 void profile_training(const models::StepsOptions &options, int timed_steps);
 

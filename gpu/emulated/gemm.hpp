@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // D = alpha * A * B^T + beta * C on device-resident operands, every output the chain of tensor-core
-// instructions that emulator/gemm computes, in increasing K from +0: the same words. NVFP4 and MXFP4 have a
-// fast engine (gemm_fp4.cu, proofs in README.md), the other units run the definition or gemm_fdpa.cu.
+// instructions that emulator/gemm computes, in increasing K from +0 or an accumulator: the same words. NVFP4
+// and MXFP4 have a fast engine (gemm_fp4.cu, proofs in README.md), the other units run the definition or
+// gemm_fdpa.cu.
 #pragma once
 #include "nvfp4/emulator/tensorcore/unit.hpp"
-#include "nvfp4/gpu/emulated/device.hpp"
+#include "nvfp4/gpu/device/device.hpp"
 
 namespace nvfp4::cuda {
 
@@ -21,7 +22,7 @@ struct DeviceOperand {
 };
 
 /// What becomes of the accumulators: alpha * acc, or fma(alpha, acc, beta * C) where beta is not 0, then one
-/// rounding to `out`. The order is emulator/gemm/epilogue.cpp's. FP64 units write FP64 (alpha and beta are
+/// rounding to `out`, by the text of emulator/gemm/epilogue.hpp. FP64 units write FP64 (alpha and beta are
 /// widened).
 struct GemmOutput {
   void *d = nullptr;            ///< (M, N) words of `out`, row-major
@@ -32,6 +33,8 @@ struct GemmOutput {
   const void *c = nullptr;             ///< (M, N) FP32 (FP64 for FP64 units), read when beta != 0
   bool accumulators =
       false; ///< write the accumulator's own words (4 bytes, 8 for FP64; FP16 in 4) and nothing else
+  const void *start = nullptr; ///< (M, N) such words: where chains start; null: at +0. Only the definition
+                               ///< continues a chain: gemm() runs it then, the other engines throw Error
 };
 
 /// How many outputs or steps of outputs each way of computing took; see README.md.

@@ -1,46 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the GEMM kernels share: the epilogue on the device, and the views they read FP4 operands through.
+// What the GEMM kernels share: how an output is written, and the views they read FP4 operands through.
 // Internal.
 #pragma once
+#include "nvfp4/emulator/gemm/epilogue.hpp"
 #include "nvfp4/emulator/tensorcore/execute.hpp"
 #include "nvfp4/gpu/emulated/gemm.hpp"
 
 namespace nvfp4::cuda {
 
-/// emulator/gemm/epilogue.cpp for one output.
-template <class T> NVFP4_HD inline T blend(T alpha, T acc, T beta, T c) {
-  return beta != T(0) ? fma(alpha, acc, beta * c) : alpha * acc;
-}
-
 /// Writes output o from an accumulator word of the rule's format.
 __device__ inline void write_output(const GemmOutput &out, FormatId acc_format, int64_t o, uint64_t acc) {
-  if (out.accumulators) {
-    if (acc_format == FormatId::f64)
-      static_cast<uint64_t *>(out.d)[o] = acc;
-    else
-      static_cast<uint32_t *>(out.d)[o] = uint32_t(acc);
-    return;
+  const bool wide = acc_format == FormatId::f64;
+  if (!out.accumulators) {
+    OutputTerms t{.out = out.out,
+                  .alpha = out.device_alpha != nullptr ? *out.device_alpha : out.alpha,
+                  .beta = out.beta};
+    if (out.beta != 0.0f)
+      t.c = wide ? static_cast<const uint64_t *>(out.c)[o] : static_cast<const uint32_t *>(out.c)[o];
+    acc = finish_output(t, acc_format, acc);
   }
-  const float alpha = out.device_alpha != nullptr ? *out.device_alpha : out.alpha;
-  if (acc_format == FormatId::f64) {
-    const double c = out.beta != 0.0f ? static_cast<const double *>(out.c)[o] : 0.0;
-    const double y = blend<double>(alpha, value(acc_format, acc), out.beta, c);
-    static_cast<uint64_t *>(out.d)[o] = y != y ? accumulator_nan(Output::rne_f64) : bit_cast<uint64_t>(y);
-    return;
-  }
-  const float x = acc_format == FormatId::f32 ? bit_cast<float>(uint32_t(acc)) : value_f32(acc_format, acc);
-  const float c = out.beta != 0.0f ? static_cast<const float *>(out.c)[o] : 0.0f;
-  const float y = blend(alpha, x, out.beta, c);
-  const uint32_t w = bit_cast<uint32_t>(y);
-  switch (out.out) {
-  case FormatId::f32: static_cast<uint32_t *>(out.d)[o] = y != y ? 0x7FFFFFFFu : w; return;
-  case FormatId::bf16:
-    static_cast<uint16_t *>(out.d)[o] = y != y ? 0x7FFF : uint16_t((w + 0x7FFF + ((w >> 16) & 1)) >> 16);
-    return;
-  default:
-    static_cast<uint16_t *>(out.d)[o] =
-        uint16_t(encode(FormatId::f16, y, Rounding::nearest_even, Overflow::ieee));
-  }
+  if (wide)
+    static_cast<uint64_t *>(out.d)[o] = acc;
+  else if (out.accumulators || out.out == FormatId::f32)
+    static_cast<uint32_t *>(out.d)[o] = uint32_t(acc);
+  else
+    static_cast<uint16_t *>(out.d)[o] = uint16_t(acc);
 }
 
 /// A row of an FP4 operand: exponents of its scales over groups of 16 with a non-zero code under a non-zero

@@ -285,6 +285,8 @@ void gemm_fp4(const UnitRule &rule, const Fp4Operand &a, const Fp4Operand &b, co
       rule.floor > kLowestSum || a.scale != rule.scale || b.scale != rule.scale ||
       a.scale_block != rule.scale_block || b.scale_block != rule.scale_block || a.steps != b.steps)
     throw Error("cuda::gemm_fp4: operands were not prepared for this unit, or have different K");
+  if (output.start != nullptr)
+    throw Error("cuda::gemm_fp4: chains start at +0 here; cuda::gemm continues accumulators");
   // as on the CPU: 2^24 steps keep sums within FP32's exponents
   if (a.steps > int64_t{1} << 24) throw Error("cuda::gemm_fp4: K above 2^30");
   const int64_t tiles = a.padded_rows / kTile * (b.padded_rows / kTile);

@@ -3,7 +3,7 @@
 // running the definition (emulator/tensorcore/execute.hpp) itself.
 #pragma once
 #include "nvfp4/emulator/tensorcore/unit.hpp"
-#include "nvfp4/gpu/emulated/device.hpp"
+#include "nvfp4/gpu/device/device.hpp"
 
 namespace nvfp4::cuda {
 

@@ -3,7 +3,7 @@
 // device memory.
 #pragma once
 #include "nvfp4/emulator/quantize/quantize.hpp"
-#include "nvfp4/gpu/emulated/device.hpp"
+#include "nvfp4/gpu/device/device.hpp"
 #include "nvfp4/gpu/emulated/gemm.hpp"
 
 namespace nvfp4::cuda {

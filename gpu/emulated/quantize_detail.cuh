@@ -86,15 +86,6 @@ __device__ inline void report_maximum(AmaxWords *to, float bmax, bool counts) {
   if (numbers != 0 && seen->number == 0) atomicMax(&to->number, 1u);
 }
 
-/// Everything that the arithmetic of a rule reads; e4m3_max compared as a number.
-[[nodiscard]] inline bool same_arithmetic(const Rule &a, const Rule &b) {
-  return a.element == b.element && a.scale == b.scale && a.block == b.block && a.e4m3_max == b.e4m3_max &&
-         a.amax_nan == b.amax_nan && a.global == b.global && a.per_row == b.per_row && a.order == b.order &&
-         a.scale_rounding == b.scale_rounding && a.scaling == b.scaling &&
-         a.zero_multiplier == b.zero_multiplier && a.negative_zero == b.negative_zero &&
-         a.nan_code == b.nan_code && a.four_over_six == b.four_over_six && a.flush == b.flush;
-}
-
 /// Runs the kernels for flat matrices where they cover the job; false where they do not.
 [[nodiscard]] bool quantize_fast(const QuantizeJob &job, cudaStream_t stream);
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Element encoders in FP32 arithmetic, equal to the codec for every word that is not NaN. README.md has the
-// reasons, nvfp4-crosscheck-gpu compares all 2^32 words.
+// reasons, nvfp4-gpu elements compares all 2^32 words.
 #pragma once
 #include "nvfp4/emulator/quantize/block_rule.hpp"
 

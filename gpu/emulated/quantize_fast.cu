@@ -10,25 +10,13 @@ namespace {
 
 constexpr int kThreads = 256;
 
-NVFP4_HD constexpr Rule mx_floor(FormatId element) {
-  return {.element = element,
-          .scale = FormatId::ue8m0,
-          .block = 32,
-          .amax_nan = AmaxNan::propagate,
-          .global = GlobalRule::none,
-          .order = ScaleOrder::exponent_floor,
-          .scale_rounding = ScaleRounding::e8m0_exact,
-          .scaling = Scaling::exponent,
-          .nan_code = element == FormatId::e2m1 ? NanCode::one_and_half : NanCode::plus_max,
-          .decoding = Decoding::scale_only};
-}
-template <int which> NVFP4_HD constexpr Rule known_rule() {
-  return which == 0   ? Rule{}
-         : which == 1 ? mx_floor(FormatId::e2m1)
-                      : mx_floor(which == 2 ? FormatId::e4m3 : FormatId::e5m2);
-}
-template <int which> struct KnownRule {
-  static constexpr Rule rule = known_rule<which>();
+/// A rule that the kernel is compiled for.
+enum class Preset : uint8_t { te, mxfp4, mxfp8_e4m3, mxfp8_e5m2 };
+template <Preset preset> struct Known {
+  static constexpr Rule rule = preset == Preset::te           ? Rule{}
+                               : preset == Preset::mxfp4      ? mx_floor_rule(FormatId::e2m1)
+                               : preset == Preset::mxfp8_e4m3 ? mx_floor_rule(FormatId::e4m3)
+                                                              : mx_floor_rule(FormatId::e5m2);
   static constexpr FormatId element = rule.element;
   static constexpr int block = rule.block;
 };
@@ -103,9 +91,13 @@ __global__ void __launch_bounds__(kThreads) flat_kernel(const __grid_constant__ 
   }
 }
 
-template <class R> void launch(const QuantizeJob &job, cudaStream_t stream) {
+/// Runs the kernel of a rule that quantizes as the job's does; false for another.
+template <Preset preset> bool launch(const QuantizeJob &job, cudaStream_t stream) {
+  using R = Known<preset>;
+  if (quantizing_part(job.rule) != quantizing_part(R::rule)) return false;
   flat_kernel<R><<<blocks_for(job.rows * (job.k / R::block), kThreads), kThreads, 0, stream>>>(job);
   check_launch("flat_kernel");
+  return true;
 }
 
 } // namespace
@@ -116,11 +108,8 @@ bool quantize_fast(const QuantizeJob &job, cudaStream_t stream) {
       job.stride != job.k || job.k % r.block != 0 || job.rows * (job.k / r.block) % 32 != 0 ||
       reinterpret_cast<uintptr_t>(job.x) % 16 != 0)
     return false;
-  if (same_arithmetic(r, KnownRule<0>::rule)) return launch<KnownRule<0>>(job, stream), true;
-  if (same_arithmetic(r, KnownRule<1>::rule)) return launch<KnownRule<1>>(job, stream), true;
-  if (same_arithmetic(r, KnownRule<2>::rule)) return launch<KnownRule<2>>(job, stream), true;
-  if (same_arithmetic(r, KnownRule<3>::rule)) return launch<KnownRule<3>>(job, stream), true;
-  return false;
+  return launch<Preset::te>(job, stream) || launch<Preset::mxfp4>(job, stream) ||
+         launch<Preset::mxfp8_e4m3>(job, stream) || launch<Preset::mxfp8_e5m2>(job, stream);
 }
 
 } // namespace nvfp4::cuda

@@ -3,19 +3,11 @@
 // cannot prove it leaves to the definition. emulator/quantize/README.md has the reasons.
 #pragma once
 #include "nvfp4/emulator/quantize/block_rule.hpp"
+#include "nvfp4/gpu/device/bf16.cuh"
 
 #include <cuda_fp16.h>
 
 namespace nvfp4::cuda {
-
-/// Two words of BF16, nearest even; the first in the low half.
-[[nodiscard]] __device__ inline uint32_t bf16_pair(float low, float high) {
-  uint32_t pair;
-  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
-  return pair;
-}
-[[nodiscard]] __device__ inline float bf16_low(uint32_t pair) { return bit_cast<float>(pair << 16); }
-[[nodiscard]] __device__ inline float bf16_high(uint32_t pair) { return bit_cast<float>(pair & 0xFFFF0000u); }
 
 /// Positive and finite: what the chain below needs of S and p.
 [[nodiscard]] __device__ inline bool level_usable(const GlobalScale &g) {

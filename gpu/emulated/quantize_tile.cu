@@ -281,10 +281,11 @@ bool tiles_cover(const TileJob &t) {
                          ? r.element == FormatId::e2m1
                          : r.block == 32 && (r.element == FormatId::e2m1 || r.element == FormatId::e4m3 ||
                                              r.element == FormatId::e5m2);
+  const bool scales = r.scale == FormatId::ue4m3 || r.scale == FormatId::ue8m0; // what fast_scale knows
   const bool adaptive = r.four_over_six != FourOverSix::off || r.scaling == Scaling::search;
   // Philox calls of a turned source are shared by neighbouring rows of the output
   const bool shares = !t.turned || job.rounding == ElementRounding::nearest || job.rows % 16 == 0;
-  return known && shares && (!adaptive || r.block == 16) && job.k % r.block == 0 &&
+  return known && scales && shares && (!adaptive || r.block == 16) && job.k % r.block == 0 &&
          job.k / r.block <= 65535 * kTileBlocks;
 }
 
@@ -305,7 +306,7 @@ void quantize_tiles(const TileJob &t, cudaStream_t stream) {
     return launch<AnyRule<e2m1, 16, Way::four_over_six>, ElementRounding::nearest>(flat, stream);
   if (r.scaling == Scaling::search)
     return launch<AnyRule<e2m1, 16, Way::search>, ElementRounding::nearest>(flat, stream);
-  if (same_arithmetic(r, Rule{})) return launch_rounding<TeRule>(flat, stream);
+  if (quantizing_part(r) == quantizing_part(Rule{})) return launch_rounding<TeRule>(flat, stream);
   launch_rounding<AnyRule<e2m1, 16>>(flat, stream);
 }
 

@@ -202,7 +202,7 @@ __device__ __forceinline__ void attend(const Forward &f, const Work &w, const St
     for (int j = 0; j < Dim / 8; ++j) {
       const float x = finished(o[4 * j + 2 * h] * inverse), y = finished(o[4 * j + 2 * h + 1] * inverse);
       if (f.o32 != nullptr) *reinterpret_cast<float2 *>(f.o32 + at + 8 * j) = {x, y};
-      if (f.o != nullptr) *reinterpret_cast<uint32_t *>(f.o + at + 8 * j) = pack_bf16(x, y);
+      if (f.o != nullptr) *reinterpret_cast<uint32_t *>(f.o + at + 8 * j) = bf16_pair(x, y);
     }
   }
 }

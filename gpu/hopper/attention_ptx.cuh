@@ -3,6 +3,7 @@
 // named barriers, and copies of boxes of (batch, length, heads, dim) tensors.
 // Sources: PTX ISA 9.1, "wgmma.mma_async", "Shared Memory Matrix Layout", "cp.async.bulk".
 #pragma once
+#include "nvfp4/gpu/device/bf16.cuh"
 #include "nvfp4/gpu/hopper/wgmma.cuh"
 
 namespace nvfp4::cuda::hopper {
@@ -40,17 +41,10 @@ template <int N> __device__ __forceinline__ void settle(uint32_t (&d)[N]) {
   for (int i = 0; i < N; ++i) asm volatile("" : "+r"(d[i])::"memory");
 }
 
-/// Two FP32 words as BF16, nearest even, `low` in the lower half.
-__device__ inline uint32_t pack_bf16(float low, float high) {
-  uint32_t word;
-  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
-  return word;
-}
-
 /// An accumulator (64, 2 N) as the A operand of K = 2 N: register for register the same elements.
 template <int N> __device__ __forceinline__ void pack(const float (&from)[N], uint32_t (&to)[N / 2]) {
 #pragma unroll
-  for (int i = 0; i < N / 2; ++i) to[i] = pack_bf16(from[2 * i], from[2 * i + 1]);
+  for (int i = 0; i < N / 2; ++i) to[i] = bf16_pair(from[2 * i], from[2 * i + 1]);
 }
 
 /// The box at (dim, head, row, sequence); what lies outside the tensor becomes zero.

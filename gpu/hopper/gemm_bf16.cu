@@ -7,7 +7,7 @@
 namespace nvfp4::cuda {
 
 void gemm_bf16(const uint16_t *a, const uint16_t *b, int64_t m, int64_t n, int64_t k, int64_t lda,
-               int64_t ldb, float alpha, const float *bias, models::Epilogue epilogue, float *out,
+               int64_t ldb, float alpha, const float *bias, Epilogue epilogue, float *out,
                cudaStream_t stream) {
   const hopper::Operand left{a, m, k, lda, 2}, right{b, n, k, ldb, 2};
   hopper::check_product("gemm_bf16", left, right, 9);

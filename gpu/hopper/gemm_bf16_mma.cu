@@ -2,7 +2,7 @@
 // BF16 GEMM by mma.sync m16n8k16, for every GPU from sm_80 on: 128 x 128 tiles, 32 elements a step in four
 // stages of cp.async, warps of 64 x 32 outputs. One accumulator set, chained in increasing K. Sources: PTX
 // ISA 9.1, "mma.m16n8k16", "ldmatrix", "cp.async".
-#include "nvfp4/gpu/emulated/device.hpp"
+#include "nvfp4/gpu/device/device.hpp"
 #include "nvfp4/gpu/hopper/gemm_bf16.hpp"
 #include "nvfp4/gpu/hopper/tensor_map.hpp"
 
@@ -18,7 +18,7 @@ struct Product {
   hopper::Operand a, b;
   float alpha;
   const float *bias;
-  models::Epilogue epilogue;
+  Epilogue epilogue;
   float *out;
 };
 
@@ -89,7 +89,7 @@ __global__ void __launch_bounds__(kThreads) mma_kernel(Product p, int64_t tiles_
     }
   }
   const int64_t n = p.b.rows;
-  const bool reads = p.epilogue.into != models::Epilogue::Into::overwrite;
+  const bool reads = p.epilogue.into != Epilogue::Into::overwrite;
 #pragma unroll
   for (int i = 0; i < 4; ++i)
 #pragma unroll
@@ -107,7 +107,7 @@ __global__ void __launch_bounds__(kThreads) mma_kernel(Product p, int64_t tiles_
 } // namespace
 
 void gemm_bf16_mma(const uint16_t *a, const uint16_t *b, int64_t m, int64_t n, int64_t k, int64_t lda,
-                   int64_t ldb, float alpha, const float *bias, models::Epilogue epilogue, float *out,
+                   int64_t ldb, float alpha, const float *bias, Epilogue epilogue, float *out,
                    cudaStream_t stream) {
   const hopper::Operand left{a, m, k, lda, 2}, right{b, n, k, ldb, 2};
   hopper::check_product("gemm_bf16_mma", left, right, 8);

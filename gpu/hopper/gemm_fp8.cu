@@ -8,7 +8,7 @@
 namespace nvfp4::cuda {
 
 void gemm_fp8(FormatId format_a, FormatId format_b, const uint8_t *a, const uint8_t *b, int64_t m, int64_t n,
-              int64_t k, int64_t lda, int64_t ldb, float alpha, const float *bias, models::Epilogue epilogue,
+              int64_t k, int64_t lda, int64_t ldb, float alpha, const float *bias, Epilogue epilogue,
               float *out, cudaStream_t stream) {
   for (const FormatId f : {format_a, format_b})
     if (f != FormatId::e4m3 && f != FormatId::e5m2)

@@ -2,10 +2,10 @@
 // The GEMM that BF16 and FP8 share: D (M,N) = A (M,K) * B (N,K)^T, operands of 128 bytes a row and step
 // brought by the copy engine, one accumulator set per output tile, chained over all of K in increasing order.
 #pragma once
-#include "nvfp4/gpu/emulated/device.hpp"
+#include "nvfp4/gpu/device/device.hpp"
 #include "nvfp4/gpu/hopper/tensor_map.hpp"
 #include "nvfp4/gpu/hopper/wgmma.cuh"
-#include "nvfp4/reference_models/linear/epilogue.hpp"
+#include "nvfp4/emulator/gemm/epilogue.hpp"
 
 #include <algorithm>
 
@@ -30,7 +30,7 @@ struct Product {
   int step_elements;
   float alpha;
   const float *bias; ///< (N), may be null
-  models::Epilogue epilogue;
+  Epilogue epilogue;
   float *out; ///< (M,N)
 };
 
@@ -124,7 +124,7 @@ __device__ void multiply(const Product &p, int64_t tiles, int warpgroup, uint32_
     for (float &x : d) asm volatile("" : "+f"(x)::"memory"); // complete only from here on
     if (p.steps > 0 && leader) barrier_arrive(empty + 8 * previous);
     const TileAt at = tile_at(p, t, TileN);
-    const bool reads = p.epilogue.into != models::Epilogue::Into::overwrite;
+    const bool reads = p.epilogue.into != Epilogue::Into::overwrite;
     write_rows<TileN>(p.m, p.n, d, staging, at.row + threadIdx.x / 32 * 16, at.col,
                       [&](int64_t row, int64_t col, float value) {
                         float *const out = p.out + row * p.n + col;

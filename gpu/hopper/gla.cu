@@ -2,7 +2,7 @@
 // GLA on tensor cores: checks, workspace and the order of launches.
 #include "nvfp4/gpu/hopper/gla.hpp"
 
-#include "nvfp4/gpu/emulated/device.hpp"
+#include "nvfp4/gpu/device/device.hpp"
 #include "nvfp4/gpu/hopper/gla_kernels.hpp"
 
 #include <initializer_list>

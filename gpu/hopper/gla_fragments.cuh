@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the GLA kernels share: BF16 tiles in shared memory, the fragments of mma.sync m16n8k16 read from them
-// in either orientation, asynchronous copies. Sources: PTX ISA 9.1, "mma.m16n8k16", "ldmatrix", "cp.async",
-// "cvt".
+// in either orientation, asynchronous copies. Sources: PTX ISA 9.1, "mma.m16n8k16", "ldmatrix", "cp.async".
 #pragma once
 #include "nvfp4/emulator/numerics/elementary.hpp"
+#include "nvfp4/gpu/device/bf16.cuh"
 #include "nvfp4/reference_models/bf16_mixers/gla.hpp"
 
 #include <cuda_runtime.h>
@@ -84,15 +84,6 @@ __device__ inline void mma_pair(float (&d0)[4], float (&d1)[4], const uint32_t (
   mma(d0, a, b[0], b[1]);
   mma(d1, a, b[2], b[3]);
 }
-
-/// Two FP32 values rounded to BF16, the first in the low half.
-__device__ inline uint32_t pack(float low, float high) {
-  uint32_t word;
-  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
-  return word;
-}
-__device__ inline float low_half(uint32_t word) { return __uint_as_float(word << 16); }
-__device__ inline float high_half(uint32_t word) { return __uint_as_float(word & 0xFFFF0000u); }
 
 /// 16 bytes from global to shared memory, zeros when not inside (the address is not read then).
 __device__ inline void copy16(uint32_t to, const void *from, bool inside) {

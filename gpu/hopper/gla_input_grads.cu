@@ -2,7 +2,7 @@
 // GLA, gradients of q, k and the gates: one block a chunk and 64 channels of the key. A warp owns a sub-chunk
 // of 16 rows; its products come from tensor cores (through the states; across sub-chunks), then a lane owns
 // two channels and adds, in FP32, what happens inside the sub-chunk.
-#include "nvfp4/gpu/emulated/device.hpp"
+#include "nvfp4/gpu/device/device.hpp"
 #include "nvfp4/gpu/hopper/gla_fragments.cuh"
 #include "nvfp4/gpu/hopper/gla_kernels.hpp"
 
@@ -59,7 +59,7 @@ __device__ void write_across(const Channels &x, const float (&of_sub)[kSubs][2],
 #pragma unroll
   for (int i = 0; i < kSub; ++i) {
     c[0] = c[0] * x.e[i][0], c[1] = c[1] * x.e[i][1];
-    const float low = low_half(x.q[i]) * c[0], high = high_half(x.q[i]) * c[1];
+    const float low = bf16_low(x.q[i]) * c[0], high = bf16_high(x.q[i]) * c[1];
 #pragma unroll
     for (int r = 0; r < int(kSubs) - 1; ++r) {
       if (r >= sub) continue;
@@ -67,13 +67,13 @@ __device__ void write_across(const Channels &x, const float (&of_sub)[kSubs][2],
 #pragma unroll
       for (int t = 1; t < int(kSubs) - 1; ++t)
         if (t > r && t < sub) between[0] = between[0] * of_sub[t][0], between[1] = between[1] * of_sub[t][1];
-      *at(kPairs, pair_index(sub, r), i) = pack(low * between[0], high * between[1]);
+      *at(kPairs, pair_index(sub, r), i) = bf16_pair(low * between[0], high * between[1]);
     }
   }
   c[0] = c[1] = 1.0f;
 #pragma unroll
   for (int i = int(kSub) - 1; i >= 0; --i) {
-    const float low = low_half(x.k[i]) * c[0], high = high_half(x.k[i]) * c[1];
+    const float low = bf16_low(x.k[i]) * c[0], high = bf16_high(x.k[i]) * c[1];
     c[0] = c[0] * x.e[i][0], c[1] = c[1] * x.e[i][1];
 #pragma unroll
     for (int t = 1; t < kSubs; ++t) {
@@ -82,7 +82,7 @@ __device__ void write_across(const Channels &x, const float (&of_sub)[kSubs][2],
 #pragma unroll
       for (int m = 1; m < int(kSubs) - 1; ++m)
         if (m > sub && m < t) between[0] = between[0] * of_sub[m][0], between[1] = between[1] * of_sub[m][1];
-      *at(0, pair_index(t, sub), i) = pack(low * between[0], high * between[1]);
+      *at(0, pair_index(t, sub), i) = bf16_pair(low * between[0], high * between[1]);
     }
   }
 }
@@ -135,7 +135,7 @@ __global__ void __launch_bounds__(kThreads) input_grads_kernel(InputGrads p) {
     if (col / int(kSub) > row / int(kSub)) continue;
     const float4 w = *reinterpret_cast<const float4 *>(grads + row * kChunk + col);
     *reinterpret_cast<uint2 *>(shared + kGradAt + row * kRowBytes + 2 * col) =
-        make_uint2(pack(w.x, w.y), pack(w.z, w.w));
+        make_uint2(bf16_pair(w.x, w.y), bf16_pair(w.z, w.w));
   }
   Channels x;
   load_channels(p, where, sub, d, x);
@@ -183,8 +183,8 @@ __global__ void __launch_bounds__(kThreads) input_grads_kernel(InputGrads p) {
       const uint32_t sw = *reinterpret_cast<const uint32_t *>(rows + (int(kSub) * sub + i) * kRowBytes);
       const uint32_t hw =
           *reinterpret_cast<const uint32_t *>(rows + kTileBytes + (int(kSub) * sub + i) * kRowBytes);
-      product[i] = numerics::fma(low_half(sw), low_half(hw), product[i]);
-      product[i] = numerics::fma(high_half(sw), high_half(hw), product[i]);
+      product[i] = numerics::fma(bf16_low(sw), bf16_low(hw), product[i]);
+      product[i] = numerics::fma(bf16_high(sw), bf16_high(hw), product[i]);
     }
     __syncthreads();
     fetch(step + kStages);
@@ -259,7 +259,7 @@ __global__ void __launch_bounds__(kThreads) input_grads_kernel(InputGrads p) {
     for (int y = 0; y < 2; ++y) {
 #pragma unroll
       for (int j = 0; j < i; ++j) decayed[j][y] = decayed[j][y] * x.e[i][y];
-      decayed[i][y] = y == 0 ? low_half(x.k[i]) : high_half(x.k[i]);
+      decayed[i][y] = y == 0 ? bf16_low(x.k[i]) : bf16_high(x.k[i]);
     }
 #pragma unroll
     for (int j = 0; j <= i; ++j) {
@@ -273,7 +273,7 @@ __global__ void __launch_bounds__(kThreads) input_grads_kernel(InputGrads p) {
       c[y] = c[y] * x.e[i][y];
       const float h = before[y] * at[y];
       dq[y] = scale * numerics::fma(c[y], h + at[2 * kSumFloats + y], sum[y]);
-      at[y] = (y == 0 ? low_half(x.q[i]) : high_half(x.q[i])) * dq[y];
+      at[y] = (y == 0 ? bf16_low(x.q[i]) : bf16_high(x.q[i])) * dq[y];
     }
     const int row = int(kSub) * sub + i;
     if (row < where.rows && d < key)
@@ -288,7 +288,7 @@ __global__ void __launch_bounds__(kThreads) input_grads_kernel(InputGrads p) {
     for (int y = 0; y < 2; ++y) {
 #pragma unroll
       for (int i = j + 1; i < kSub; ++i) decayed[i][y] = decayed[i][y] * x.e[j + 1 < kSub ? j + 1 : j][y];
-      decayed[j][y] = y == 0 ? low_half(x.q[j]) : high_half(x.q[j]);
+      decayed[j][y] = y == 0 ? bf16_low(x.q[j]) : bf16_high(x.q[j]);
       if (j + 1 < kSub) c[y] = c[y] * x.e[j + 1 < kSub ? j + 1 : j][y];
     }
 #pragma unroll
@@ -300,7 +300,7 @@ __global__ void __launch_bounds__(kThreads) input_grads_kernel(InputGrads p) {
     float *const at = mine + j * kSumStride;
 #pragma unroll
     for (int y = 0; y < 2; ++y) {
-      const float k = y == 0 ? low_half(x.k[j]) : high_half(x.k[j]), u = after[y] * at[kSumFloats + y];
+      const float k = y == 0 ? bf16_low(x.k[j]) : bf16_high(x.k[j]), u = after[y] * at[kSumFloats + y];
       dk[y] = scale * numerics::fma(c[y], u + at[3 * kSumFloats + y], sum[y]);
       through[y] = numerics::fma(k, c[y] * u, through[y]);
       suffix[y] = suffix[y] + (at[y] - k * dk[y]);

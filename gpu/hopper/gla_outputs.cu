@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // GLA, outputs: 64 rows of a chunk times up to 128 columns of o (forward) or dv (backward), one chain over
 // the key through the state and then over the chunk's rows through the scores.
-#include "nvfp4/gpu/emulated/device.hpp"
+#include "nvfp4/gpu/device/device.hpp"
 #include "nvfp4/gpu/hopper/gla_fragments.cuh"
 #include "nvfp4/gpu/hopper/gla_kernels.hpp"
 
@@ -99,7 +99,7 @@ template <bool kBackward> __global__ void __launch_bounds__(32 * kMostWarps) out
         if (p.out != nullptr)
           *reinterpret_cast<float2 *>(p.out + at) = make_float2(low, high);
         else
-          *reinterpret_cast<uint32_t *>(p.out_bf16 + at) = pack(low, high);
+          *reinterpret_cast<uint32_t *>(p.out_bf16 + at) = bf16_pair(low, high);
       }
     }
 }

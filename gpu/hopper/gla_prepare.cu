@@ -2,7 +2,7 @@
 // GLA, first kernel: decays, decayed q and k, and the scores of a chunk. A warp owns a sub-chunk of 16 rows
 // and 64 channels, a lane two of them; then a thread owns a column of scores and 32 channels of the sums
 // inside sub-chunks, and warps share the six blocks across sub-chunks.
-#include "nvfp4/gpu/emulated/device.hpp"
+#include "nvfp4/gpu/device/device.hpp"
 #include "nvfp4/gpu/hopper/gla_fragments.cuh"
 #include "nvfp4/gpu/hopper/gla_kernels.hpp"
 
@@ -34,14 +34,14 @@ __device__ void inside(const float *gates, const uint16_t *q, const uint16_t *k,
   for (int i = 0; i < kSub; ++i) sum[i] = 0.0f;
   for (; d < d_end; d += 4) {
     const uint2 kw = *reinterpret_cast<const uint2 *>(k + j * layout.stride() + d);
-    const float kx[4] = {low_half(kw.x), high_half(kw.x), low_half(kw.y), high_half(kw.y)};
+    const float kx[4] = {bf16_low(kw.x), bf16_high(kw.x), bf16_low(kw.y), bf16_high(kw.y)};
     float decayed[4] = {};
 #pragma unroll
     for (int i = 0; i < kSub; ++i) {
       const float4 e = *reinterpret_cast<const float4 *>(gates + (first + i) * layout.gate_stride() + d);
       const uint2 qw = *reinterpret_cast<const uint2 *>(q + (first + i) * layout.stride() + d);
       const float ex[4] = {e.x, e.y, e.z, e.w};
-      const float qx[4] = {low_half(qw.x), high_half(qw.x), low_half(qw.y), high_half(qw.y)};
+      const float qx[4] = {bf16_low(qw.x), bf16_high(qw.x), bf16_low(qw.y), bf16_high(qw.y)};
 #pragma unroll
       for (int x = 0; x < 4; ++x) {
         decayed[x] = i == own ? kx[x] : decayed[x] * ex[x];
@@ -142,22 +142,22 @@ __global__ void __launch_bounds__(512, 1) prepare_kernel(Prepare p) {
 #pragma unroll
   for (int i = 0; i < kSub; ++i) {
     c[0] = c[0] * e[i][0], c[1] = c[1] * e[i][1];
-    const float x = low_half(q[i]) * c[0], y = high_half(q[i]) * c[1];
-    *reinterpret_cast<uint32_t *>(q_operand + (int(kSub) * sub + i) * layout.stride() + d) = pack(x, y);
+    const float x = bf16_low(q[i]) * c[0], y = bf16_high(q[i]) * c[1];
+    *reinterpret_cast<uint32_t *>(q_operand + (int(kSub) * sub + i) * layout.stride() + d) = bf16_pair(x, y);
     if (active)
-      *reinterpret_cast<uint32_t *>(p.q_decayed + to + i * key) = pack(x * before[0], y * before[1]);
+      *reinterpret_cast<uint32_t *>(p.q_decayed + to + i * key) = bf16_pair(x * before[0], y * before[1]);
   }
   c[0] = c[1] = 1.0f;
 #pragma unroll
   for (int i = int(kSub) - 1; i >= 0; --i) {
-    const float x = low_half(k[i]) * c[0], y = high_half(k[i]) * c[1];
-    if (active) *reinterpret_cast<uint32_t *>(p.k_decayed + to + i * key) = pack(x * after[0], y * after[1]);
+    const float x = bf16_low(k[i]) * c[0], y = bf16_high(k[i]) * c[1];
+    if (active) *reinterpret_cast<uint32_t *>(p.k_decayed + to + i * key) = bf16_pair(x * after[0], y * after[1]);
 #pragma unroll
     for (int b = 0; b < 3; ++b) {
       const int t = sub + 1 + b;
       if (t < kSubs)
         *reinterpret_cast<uint32_t *>(k_operand + (pair_index(t, sub) * int(kSub) + i) * layout.stride() +
-                                      d) = pack(x * between[b][0], y * between[b][1]);
+                                      d) = bf16_pair(x * between[b][0], y * between[b][1]);
     }
     c[0] = c[0] * e[i][0], c[1] = c[1] * e[i][1];
   }
@@ -181,7 +181,7 @@ __global__ void __launch_bounds__(512, 1) prepare_kernel(Prepare p) {
       for (int half = 0; half < 2; ++half) {
         const int row = int(kSub) * t + (lane >> 2) + 8 * half, col = int(kSub) * r + 8 * n + 2 * (lane & 3);
         *reinterpret_cast<uint32_t *>(scores + row * kChunk + col) =
-            pack(acc[n][2 * half], acc[n][2 * half + 1]);
+            bf16_pair(acc[n][2 * half], acc[n][2 * half + 1]);
       }
   }
   for (int i = int(threadIdx.x); i < kChunk * kSub / 2; i += int(blockDim.x)) {
@@ -194,7 +194,7 @@ __global__ void __launch_bounds__(512, 1) prepare_kernel(Prepare p) {
       for (int n = 1; n < parts; ++n) value[x] = value[x] + from_part[n * int(kChunk) * 17];
       if (col + x > row) value[x] = 0.0f;
     }
-    *reinterpret_cast<uint32_t *>(scores + row * kChunk + col) = pack(value[0], value[1]);
+    *reinterpret_cast<uint32_t *>(scores + row * kChunk + col) = bf16_pair(value[0], value[1]);
   }
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // GLA, gradients of the scores: 64 x 64 products of grad_o and v per chunk, a chain over the value. A warp
 // owns 16 rows and the blocks up to the diagonal.
-#include "nvfp4/gpu/emulated/device.hpp"
+#include "nvfp4/gpu/device/device.hpp"
 #include "nvfp4/gpu/hopper/gla_fragments.cuh"
 #include "nvfp4/gpu/hopper/gla_kernels.hpp"
 

@@ -2,7 +2,7 @@
 // GLA, the serial kernel: a block carries 64 x 64 elements of a head's state (or of its gradient) in
 // registers through all chunks, in FP32, and leaves its rounded value before each. Operands arrive four
 // stages ahead.
-#include "nvfp4/gpu/emulated/device.hpp"
+#include "nvfp4/gpu/device/device.hpp"
 #include "nvfp4/gpu/hopper/gla_fragments.cuh"
 #include "nvfp4/gpu/hopper/gla_kernels.hpp"
 
@@ -57,7 +57,7 @@ __global__ void __launch_bounds__(kThreads) states_kernel(States p) {
           const int e = e0 + col + 8 * n + 2 * (lane & 3);
           if (d < key && e < value)
             *reinterpret_cast<uint32_t *>(out + int64_t(d) * value + e) =
-                pack(state[m][n][2 * half], state[m][n][2 * half + 1]);
+                bf16_pair(state[m][n][2 * half], state[m][n][2 * half + 1]);
         }
       }
     if (step + 1 == chunks) break;

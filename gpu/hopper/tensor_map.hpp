@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Operands of the Hopper GEMMs and their description for the tensor copy engine.
 #pragma once
-#include "nvfp4/gpu/emulated/device.hpp"
+#include "nvfp4/gpu/device/device.hpp"
 
 #include <cuda.h>
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The models' backend on a CUDA device: the same kernels as on the CPU, bit for bit.
 #pragma once
-#include "nvfp4/gpu/emulated/timeline.hpp"
+#include "nvfp4/gpu/device/timeline.hpp"
 #include "nvfp4/reference_models/backend/backend.hpp"
 
 namespace nvfp4::cuda {

@@ -3,7 +3,7 @@
 // c. Tiles of outputs with slabs of the operands in shared memory, or plain loops where outputs are few.
 // Never inlined: kernels call it many times.
 #pragma once
-#include "nvfp4/gpu/emulated/device.hpp"
+#include "nvfp4/gpu/device/device.hpp"
 #include "nvfp4/reference_models/kernels/team.hpp"
 
 namespace nvfp4::cuda {

@@ -3,20 +3,15 @@
 // memory that the mixer owns.
 #include "nvfp4/gpu/models/mixers.hpp"
 
-#include "nvfp4/gpu/emulated/device.hpp"
+#include "nvfp4/gpu/device/bf16.cuh"
+#include "nvfp4/gpu/device/device.hpp"
 #include "nvfp4/gpu/hopper/attention.hpp"
 #include "nvfp4/gpu/hopper/gla.hpp"
-#include "nvfp4/reference_models/linear/epilogue.hpp"
 
 namespace nvfp4::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-
-__device__ uint32_t bf16_pair(float low, float high) {
-  return bit_cast<uint32_t>(models::to_bf16(low)) >> 16 |
-         (bit_cast<uint32_t>(models::to_bf16(high)) & 0xFFFF0000u);
-}
 
 /// Four elements a thread: heads are multiples of 16.
 __global__ void bf16_words_kernel(const float *x, int64_t n, uint16_t *words) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Recipes' BF16 mixers on a GPU: the kernels of gpu/hopper between FP32 arrays.
 #pragma once
-#include "nvfp4/gpu/emulated/timeline.hpp"
+#include "nvfp4/gpu/device/timeline.hpp"
 #include "nvfp4/reference_models/backend/backend.hpp"
 
 namespace nvfp4::cuda {

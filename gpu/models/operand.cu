@@ -18,13 +18,11 @@ template <int N> __global__ void round_kernel(const float *x, int64_t n, float *
   if constexpr (N == 4) {
     const float4 v = *reinterpret_cast<const float4 *>(x + i);
     *reinterpret_cast<float4 *>(y + i) =
-        make_float4(models::to_bf16(v.x), models::to_bf16(v.y), models::to_bf16(v.z), models::to_bf16(v.w));
+        make_float4(round_to_bf16(v.x), round_to_bf16(v.y), round_to_bf16(v.z), round_to_bf16(v.w));
   } else {
-    y[i] = models::to_bf16(x[i]);
+    y[i] = round_to_bf16(x[i]);
   }
 }
-
-__device__ uint16_t bf16_word(float x) { return uint16_t(bit_cast<uint32_t>(models::to_bf16(x)) >> 16); }
 
 __global__ void pack_rows_kernel(const float *x, int64_t rows, int64_t cols, int64_t padded,
                                  uint16_t *words) {
@@ -68,14 +66,14 @@ __global__ void values_kernel(Rule rule, const uint8_t *codes, int64_t row_bytes
 }
 
 template <int N>
-__global__ void finish_kernel(models::Epilogue epilogue, const float *alpha, const float *accumulators,
+__global__ void finish_kernel(Epilogue epilogue, const float *alpha, const float *accumulators,
                               float *out, const float *bias, int64_t n, int64_t total) {
   const int64_t i = (int64_t(blockIdx.x) * kThreads + threadIdx.x) * N;
   if (i >= total) return;
   const float factor = alpha == nullptr ? 1.0f : *alpha;
   const int64_t j = bias == nullptr ? 0 : i % n;
   float acc[N], y[N] = {};
-  const bool reads = epilogue.into != models::Epilogue::Into::overwrite;
+  const bool reads = epilogue.into != Epilogue::Into::overwrite;
   if constexpr (N == 4) {
     *reinterpret_cast<float4 *>(acc) = *reinterpret_cast<const float4 *>(accumulators + i);
     if (reads) *reinterpret_cast<float4 *>(y) = *reinterpret_cast<const float4 *>(out + i);
@@ -85,7 +83,7 @@ __global__ void finish_kernel(models::Epilogue epilogue, const float *alpha, con
   }
 #pragma unroll
   for (int e = 0; e < N; ++e)
-    y[e] = models::finish(epilogue, factor, acc[e], y[e], bias == nullptr ? nullptr : bias + j + e);
+    y[e] = finish(epilogue, factor, acc[e], y[e], bias == nullptr ? nullptr : bias + j + e);
   if constexpr (N == 4)
     *reinterpret_cast<float4 *>(out + i) = *reinterpret_cast<const float4 *>(y);
   else
@@ -101,7 +99,7 @@ DeviceOperand CudaOperand::view() const {
   return o;
 }
 
-void round_to_bf16(const float *x, int64_t n, float *y, cudaStream_t stream) {
+void round_array_to_bf16(const float *x, int64_t n, float *y, cudaStream_t stream) {
   if (n == 0) return;
   if (n % 4 == 0 && aligned16(x) && aligned16(y))
     round_kernel<4><<<blocks_for(n / 4, kThreads), kThreads, 0, stream>>>(x, n, y);
@@ -141,7 +139,7 @@ void read_values(const CudaOperand &operand, int64_t width, float *values, cudaS
   check_launch("values_kernel");
 }
 
-void finish_outputs(const models::Epilogue &epilogue, const float *alpha, const float *accumulators,
+void finish_outputs(const Epilogue &epilogue, const float *alpha, const float *accumulators,
                     float *out, const float *bias, int64_t m, int64_t n, cudaStream_t stream) {
   const int64_t total = m * n;
   if (total == 0) return;

@@ -21,7 +21,7 @@ public:
 };
 
 /// y = x rounded to BF16, as FP32.
-void round_to_bf16(const float *x, int64_t n, float *y, cudaStream_t stream);
+void round_array_to_bf16(const float *x, int64_t n, float *y, cudaStream_t stream);
 
 /// BF16 words of x (rows, cols) or, for Axis::col, of its transpose; rows padded with zeros to the unit's K.
 void pack_bf16(const UnitRule &unit, const float *x, int64_t rows, int64_t cols, Axis axis, CudaOperand &out,
@@ -38,7 +38,7 @@ struct PatchWorkspace {
 void patch(const models::PatchTask &task, PatchWorkspace &workspace, cudaStream_t stream);
 
 /// out (m, n) = finish(epilogue, alpha, accumulator, out, bias), alpha from device memory, 1 where null.
-void finish_outputs(const models::Epilogue &epilogue, const float *alpha, const float *accumulators,
+void finish_outputs(const Epilogue &epilogue, const float *alpha, const float *accumulators,
                     float *out, const float *bias, int64_t m, int64_t n, cudaStream_t stream);
 
 } // namespace nvfp4::cuda

@@ -100,7 +100,7 @@ private:
   const float *rounded(FormatId source, const float *x, int64_t n) {
     if (source != FormatId::bf16) return x;
     rounded_.reserve(n * 4);
-    round_to_bf16(x, n, rounded_.as<float>(), nullptr);
+    round_array_to_bf16(x, n, rounded_.as<float>(), nullptr);
     mark("round");
     return rounded_.as<float>();
   }
@@ -175,7 +175,7 @@ private:
       return "BF16 product (wgmma)";
     }
     float *accumulators = task.out;
-    if (task.epilogue.into != models::Epilogue::Into::overwrite) {
+    if (task.epilogue.into != Epilogue::Into::overwrite) {
       lane.accumulators.reserve(m * n * 4);
       accumulators = lane.accumulators.as<float>();
     }

@@ -2,7 +2,7 @@
 // The models' operand engine on a CUDA device: the same codes, scales and products as on the CPU, bit for
 // bit.
 #pragma once
-#include "nvfp4/gpu/emulated/timeline.hpp"
+#include "nvfp4/gpu/device/timeline.hpp"
 #include "nvfp4/reference_models/linear/operand_engine.hpp"
 
 namespace nvfp4::cuda {

@@ -41,7 +41,7 @@ __device__ inline float gather_value(const Source &s, int64_t r, int32_t c, bool
       decode_values(s.rule, v, value_f32(s.rule.scale, s.scales[r * s.scale_cols + c / kBlock]), *s.global);
   if (!residual) return q;
   const float x = s.x[r * s.x_row + c * s.x_col];
-  return (s.rounds ? models::to_bf16(x) : x) - q;
+  return (s.rounds ? round_to_bf16(x) : x) - q;
 }
 
 __global__ void __launch_bounds__(kThreads)

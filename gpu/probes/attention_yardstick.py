@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Speed of PyTorch's scaled_dot_product_attention by backend, on the shapes that
-`nvfp4-check-hopper-attention time` uses: 16384 tokens, model width 2048, BF16. Median of five rounds of ten."""
+`nvfp4-gpu speed attention` uses: 16384 tokens, model width 2048, BF16. Median of five rounds of ten."""
 import statistics
 import sys
 

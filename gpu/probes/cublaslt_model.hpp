@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // The order in which cuBLASLt accumulates on Hopper, as a model on the CPU's exact units: what
-// gpu/probes/cublaslt_order compares with the library. Found by experiment on an H200; see
+// nvfp4-gpu probe cublaslt-order compares with the library. Found by experiment on an H200; see
 // golden/evidence/h200-cublaslt-order.txt.
 #pragma once
 #include "nvfp4/emulator/gemm/gemm.hpp"
 #include "nvfp4/emulator/tensorcore/execute.hpp"
-#include "nvfp4/reference_models/linear/epilogue.hpp"
+#include "nvfp4/emulator/gemm/epilogue.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -128,7 +128,7 @@ std::vector<float> add_pieces(int64_t from, int64_t to, int64_t length, bool rev
                       [&](int64_t start, int64_t end) { return chain(model, a, b, start, end); });
   });
   if (bf16_out)
-    for (float &x : sum) x = models::to_bf16(x);
+    for (float &x : sum) x = round_to_bf16(x);
   return sum;
 }
 

@@ -7,23 +7,17 @@
 //   +0 whose results are added in FP32 (nearest even) in increasing K; parts are added in FP32 in increasing
 //   K; then one rounding to the output, whatever the reduction scheme.
 // Rows that are not 16-byte aligned go to kernels that chain mma.m16n8k8: see model_of().
-// Controls: one plain chain, and the same sums in decreasing K. Exit code 1 when the model fails somewhere;
-// with a file name, the first outputs of each kind that it does not explain are written there.
+// Controls: one plain chain, and the same sums in decreasing K.
+#include "nvfp4/gpu/check/hopper.hpp"
+#include "nvfp4/gpu/probes/cublaslt.hpp"
 #include "nvfp4/gpu/probes/cublaslt_model.hpp"
 #include "nvfp4/gpu/probes/cublaslt_run.hpp"
 
 #include <map>
 #include <set>
 
+namespace nvfp4::probe {
 namespace {
-
-using namespace nvfp4;
-using probe::Problem;
-
-using probe::Codes;
-using probe::different;
-using probe::Model;
-using probe::Values;
 
 /// What algorithms of the same outcome have in common, and which they are.
 struct Group {
@@ -41,7 +35,7 @@ class Study {
 public:
   Study(const Problem &p, Values values)
       : p_(p), bf16_(p.type == CUDA_R_16BF), format_(bf16_ ? FormatId::bf16 : FormatId::e4m3),
-        a_(probe::make(format_, p.m, p.k, values, 1)), b_(probe::make(format_, p.n, p.k, values, 2)) {
+        a_(make(format_, p.m, p.k, values, 1)), b_(make(format_, p.n, p.k, values, 2)) {
     da_.upload(a_.bytes);
     db_.upload(b_.bytes);
     std::printf("%s %s%s output, %lld x %lld x %lld, %s\n", bf16_ ? "bf16" : "e4m3",
@@ -54,7 +48,7 @@ public:
 
   /// Outputs that the model does not explain, over all algorithms.
   int64_t run(FILE *dump) {
-    probe::Matmul library(p_);
+    Matmul library(p_);
     const std::vector<cublasLtMatmulAlgo_t> offered = library.heuristics();
     std::vector<cublasLtMatmulAlgo_t> algos = offered;
     if (p_.m * p_.n <= 1 << 20)
@@ -67,11 +61,11 @@ public:
     std::map<std::string, Group> groups; // ordered by what is printed
     int64_t unexplained = 0;
     for (size_t i = 0; i < algos.size(); ++i) {
-      const probe::Config c = probe::Matmul::config(algos[i]);
+      const Config c = Matmul::config(algos[i]);
       const std::vector<float> d = product(library, algos[i]);
       if (d.empty()) continue;
-      const Model one_chain = probe::model_of(66, format_, true, p_.k, 1);
-      const Model model = probe::model_of(c.id, format_, p_.fast_accumulation, p_.k, c.split);
+      const Model one_chain = model_of(66, format_, true, p_.k, 1);
+      const Model model = model_of(c.id, format_, p_.fast_accumulation, p_.k, c.split);
       const int64_t plain = different(d, outputs(one_chain)), fails = different(d, outputs(model));
       Model back = model;
       back.reversed = true;
@@ -104,10 +98,10 @@ public:
 private:
   const std::vector<float> &outputs(const Model &m) {
     auto &known = models_[m];
-    if (known.empty()) known = probe::predict(m, a_, b_, p_.out == CUDA_R_16BF);
+    if (known.empty()) known = predict(m, a_, b_, p_.out == CUDA_R_16BF);
     return known;
   }
-  std::vector<float> product(probe::Matmul &library, const cublasLtMatmulAlgo_t &algo) {
+  std::vector<float> product(Matmul &library, const cublasLtMatmulAlgo_t &algo) {
     const bool narrow = p_.out == CUDA_R_16BF;
     const int64_t count = p_.m * p_.n;
     dd_.reserve(count * 4);
@@ -116,7 +110,7 @@ private:
     if (!narrow) return dd_.download<float>(count);
     const std::vector<uint16_t> words = dd_.download<uint16_t>(count);
     std::vector<float> d(words.size());
-    for (size_t i = 0; i < d.size(); ++i) d[i] = bit_cast<float>(uint32_t(words[i]) << 16);
+    for (size_t i = 0; i < d.size(); ++i) d[i] = bf16_value(words[i]);
     return d;
   }
 
@@ -130,38 +124,37 @@ private:
 
 } // namespace
 
-int main(int argc, char **argv) {
-  try {
-    FILE *dump = argc > 1 ? std::fopen(argv[1], "wb") : nullptr;
-    std::printf("cuBLASLt %zu\n", cublasLtGetVersion());
-    int64_t unexplained = 0;
-    const auto study = [&](const Problem &p, Values values) { unexplained += Study(p, values).run(dump); };
-    for (int kind = 0; kind < 3; ++kind) {
-      const cudaDataType_t type = kind == 0 ? CUDA_R_16BF : CUDA_R_8F_E4M3;
-      const bool fast = kind == 2;
-      const int64_t shapes[][3] = {{64, 64, 4096},   {256, 256, 4096},   {128, 128, 16384}, {384, 512, 2048},
-                                   {200, 264, 1040}, {1024, 1024, 1024}, {16, 4096, 4096},  {48, 1024, 8192}};
-      for (const auto &s : shapes)
-        for (const Values values : {Values::normal, Values::staggered})
-          study({type, fast, s[0], s[1], s[2]}, values);
-      study({type, fast, 1024, 3072, 4096}, Values::staggered);
-      study({type, fast, 4096, 4096, 4096}, Values::staggered);
-      study({type, fast, 8192, 8192, 8192}, Values::normal);
-    }
-    for (const Values values : {Values::normal, Values::staggered}) {
-      study({CUDA_R_16BF, false, 256, 256, 4096, CUDA_R_16BF}, values);
-      study({CUDA_R_16BF, false, 384, 512, 2048, CUDA_R_16BF}, values);
-      // rows that are not 16-byte aligned, and vectors
-      study({CUDA_R_16BF, false, 255, 263, 1035}, values);
-      study({CUDA_R_16BF, false, 1024, 1024, 1025}, values);
-      study({CUDA_R_16BF, false, 1, 1024, 4096}, values);
-      study({CUDA_R_16BF, false, 1024, 1, 4096}, values);
-    }
-    std::printf("total: %lld outputs unexplained\n", (long long)unexplained);
-    if (dump != nullptr) std::fclose(dump);
-    return unexplained == 0 ? 0 : 1;
-  } catch (const std::exception &error) {
-    std::fprintf(stderr, "cublaslt_order: %s\n", error.what());
-    return 1;
+int64_t accumulation_order(const std::string &dump) {
+  crosscheck::require_hopper();
+  FILE *const file = dump.empty() ? nullptr : std::fopen(dump.c_str(), "wb");
+  if (!dump.empty() && file == nullptr) throw Error(dump + ": cannot be written");
+  std::printf("cuBLASLt %zu\n", cublasLtGetVersion());
+  int64_t unexplained = 0;
+  const auto study = [&](const Problem &p, Values values) { unexplained += Study(p, values).run(file); };
+  for (int kind = 0; kind < 3; ++kind) {
+    const cudaDataType_t type = kind == 0 ? CUDA_R_16BF : CUDA_R_8F_E4M3;
+    const bool fast = kind == 2;
+    const int64_t shapes[][3] = {{64, 64, 4096},   {256, 256, 4096},   {128, 128, 16384}, {384, 512, 2048},
+                                 {200, 264, 1040}, {1024, 1024, 1024}, {16, 4096, 4096},  {48, 1024, 8192}};
+    for (const auto &s : shapes)
+      for (const Values values : {Values::normal, Values::staggered})
+        study({type, fast, s[0], s[1], s[2]}, values);
+    study({type, fast, 1024, 3072, 4096}, Values::staggered);
+    study({type, fast, 4096, 4096, 4096}, Values::staggered);
+    study({type, fast, 8192, 8192, 8192}, Values::normal);
   }
+  for (const Values values : {Values::normal, Values::staggered}) {
+    study({CUDA_R_16BF, false, 256, 256, 4096, CUDA_R_16BF}, values);
+    study({CUDA_R_16BF, false, 384, 512, 2048, CUDA_R_16BF}, values);
+    // rows that are not 16-byte aligned, and vectors
+    study({CUDA_R_16BF, false, 255, 263, 1035}, values);
+    study({CUDA_R_16BF, false, 1024, 1024, 1025}, values);
+    study({CUDA_R_16BF, false, 1, 1024, 4096}, values);
+    study({CUDA_R_16BF, false, 1024, 1, 4096}, values);
+  }
+  std::printf("total: %lld outputs unexplained\n", (long long)unexplained);
+  if (file != nullptr) std::fclose(file);
+  return unexplained;
 }
+
+} // namespace nvfp4::probe

@@ -2,7 +2,7 @@
 // Runs D (M,N) = A (M,K) * B (N,K)^T through every algorithm that cuBLASLt's heuristics offer for it, and
 // through the same algorithms with K split by hand. For the probes.
 #pragma once
-#include "nvfp4/gpu/emulated/device.hpp"
+#include "nvfp4/gpu/device/device.hpp"
 
 #include <cublasLt.h>
 

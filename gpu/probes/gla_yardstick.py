@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # How fast flash-linear-attention's chunk_gla (Triton) is on the GPU at hand, forward and backward, at the first shape that
-# nvfp4-check-hopper-gla times. BF16 q, k, v; FP32 log gates. Needs torch, triton and fla-core. Trying all of Triton's
+# nvfp4-gpu speed gla times. BF16 q, k, v; FP32 log gates. Needs torch, triton and fla-core. Trying all of Triton's
 # configurations takes many minutes, so that each kernel chooses among at most MOST of them: a yardstick that is a little
 # too slow where the best one is left out.
 import sys

@@ -2,34 +2,21 @@
 // Speed of the exact Hopper GEMMs beside cuBLASLt's first heuristic choice, same operands, same run: median
 // of five rounds of ten products each.
 #include "nvfp4/emulator/formats/codec.hpp"
+#include "nvfp4/gpu/check/hopper.hpp"
+#include "nvfp4/gpu/check/timing.hpp"
 #include "nvfp4/gpu/hopper/gemm_bf16.hpp"
 #include "nvfp4/gpu/hopper/gemm_fp8.hpp"
+#include "nvfp4/gpu/probes/cublaslt.hpp"
 #include "nvfp4/gpu/probes/cublaslt_run.hpp"
 
-#include <algorithm>
 #include <random>
 
+namespace nvfp4::probe {
 namespace {
 
-using namespace nvfp4;
-
 template <class F> double tflops(int64_t m, int64_t n, int64_t k, F &&product) {
-  cudaEvent_t start, stop;
-  cuda::check(cudaEventCreate(&start), "cudaEventCreate");
-  cuda::check(cudaEventCreate(&stop), "cudaEventCreate");
-  for (int i = 0; i < 3; ++i) product();
-  std::vector<float> times;
-  for (int round = 0; round < 5; ++round) {
-    cuda::check(cudaEventRecord(start), "cudaEventRecord");
-    for (int i = 0; i < 10; ++i) product();
-    cuda::check(cudaEventRecord(stop), "cudaEventRecord");
-    cuda::check(cudaEventSynchronize(stop), "cudaEventSynchronize");
-    times.push_back(0);
-    cudaEventElapsedTime(&times.back(), start, stop);
-  }
-  cudaEventDestroy(start), cudaEventDestroy(stop);
-  std::nth_element(times.begin(), times.begin() + 2, times.end());
-  return 2.0 * double(m) * double(n) * double(k) * 10 / (times[2] * 1e-3) * 1e-12;
+  const double seconds = crosscheck::median_seconds(product, {.warm_up = 3, .rounds = 5, .each = 10});
+  return 2.0 * double(m) * double(n) * double(k) / seconds * 1e-12;
 }
 
 std::vector<uint8_t> operand(FormatId f, int64_t count, unsigned seed) {
@@ -61,7 +48,7 @@ void measure(FormatId f, int64_t m, int64_t n, int64_t k) {
     cuda::gemm_bf16_mma(a.as<uint16_t>(), b.as<uint16_t>(), m, n, k, k, k, 1, nullptr, {}, d.as<float>(),
                         nullptr);
   };
-  probe::Matmul library({bf16 ? CUDA_R_16BF : CUDA_R_8F_E4M3, true, m, n, k});
+  Matmul library({bf16 ? CUDA_R_16BF : CUDA_R_8F_E4M3, true, m, n, k});
   const auto algos = library.heuristics();
   if (algos.empty()) throw Error("hopper_speed: cuBLASLt offers no algorithm");
   const auto theirs = [&] {
@@ -81,17 +68,15 @@ void measure(FormatId f, int64_t m, int64_t n, int64_t k) {
 
 } // namespace
 
-int main() {
-  try {
-    for (const FormatId f : {FormatId::bf16, FormatId::e4m3}) {
-      measure(f, 8192, 8192, 8192);
-      measure(f, 4096, 4096, 4096);
-      measure(f, 2048, 2048, 2048);
-      measure(f, 8192, 1024, 1024);
-      measure(f, 1024, 1024, 8192);
-    }
-  } catch (const std::exception &error) {
-    std::fprintf(stderr, "hopper_speed: %s\n", error.what());
-    return 1;
+void hopper_speed() {
+  crosscheck::require_hopper();
+  for (const FormatId f : {FormatId::bf16, FormatId::e4m3}) {
+    measure(f, 8192, 8192, 8192);
+    measure(f, 4096, 4096, 4096);
+    measure(f, 2048, 2048, 2048);
+    measure(f, 8192, 1024, 1024);
+    measure(f, 1024, 1024, 8192);
   }
 }
+
+} // namespace nvfp4::probe

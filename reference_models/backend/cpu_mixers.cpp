@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The definitions of tensorcore/ as the CPU's BF16 mixers.
 #include "nvfp4/reference_models/backend/bf16_mixers.hpp"
-#include "nvfp4/reference_models/linear/epilogue.hpp"
+#include "nvfp4/emulator/formats/bf16.hpp"
 #include "nvfp4/reference_models/bf16_mixers/dot.hpp"
 
 #include <algorithm>
@@ -25,7 +25,7 @@ private:
 void round_into(std::vector<uint16_t> &words, const float *x, int64_t n) {
   words.resize(size_t(n));
   uint16_t *const to = words.data();
-  for (int64_t i = 0; i < n; ++i) to[i] = uint16_t(bit_cast<uint32_t>(to_bf16(x[i])) >> 16);
+  for (int64_t i = 0; i < n; ++i) to[i] = bf16_word(x[i]);
 }
 
 void copy_out(const std::vector<float> &from, float *to) { std::copy(from.begin(), from.end(), to); }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The scalar arithmetic of tensor-core attention, one text for CPU and GPU: 2^x, a maximum that keeps NaN,
-// the rounding to BF16, and the constants that fix the order of work.
+// The scalar arithmetic of tensor-core attention, one text for CPU and GPU: 2^x, a maximum that keeps NaN, and
+// the constants that fix the order of work. What is rounded to BF16 is rounded by emulator/formats/bf16.hpp.
 #pragma once
+#include "nvfp4/emulator/formats/bf16.hpp"
 #include "nvfp4/emulator/numerics/elementary.hpp"
 
 namespace nvfp4::models::tensorcore {
@@ -41,12 +42,5 @@ NVFP4_INLINE float exp2_negative(float x) {
 
 /// A finished word: every NaN becomes the tensor cores' own, 0x7FFFFFFF.
 NVFP4_INLINE float finished(float x) { return x == x ? x : numerics::detail::float_of(0x7FFFFFFFu); }
-
-/// Nearest even; NaN becomes 0x7FFF, as cvt.rn.bf16.f32 has it.
-NVFP4_INLINE uint16_t bf16_word(float x) {
-  const uint32_t w = numerics::detail::word_of(x);
-  return x == x ? uint16_t((w + 0x7FFFu + ((w >> 16) & 1u)) >> 16) : uint16_t(0x7FFF);
-}
-NVFP4_INLINE float bf16_value(uint16_t w) { return numerics::detail::float_of(uint32_t(w) << 16); }
 
 } // namespace nvfp4::models::tensorcore

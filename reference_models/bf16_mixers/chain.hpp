@@ -3,21 +3,13 @@
 // instructions in increasing K from +0. The building block of definitions for kernels that mix such products
 // with FP32 arithmetic.
 #pragma once
-#include "nvfp4/emulator/formats/codec.hpp"
+#include "nvfp4/emulator/formats/bf16.hpp"
 #include "nvfp4/emulator/tensorcore/catalogue.hpp"
 
 #include <cstdint>
 #include <vector>
 
 namespace nvfp4::models {
-
-/// FP32 to BF16, nearest even. For NaN some NaN.
-[[nodiscard]] inline uint16_t bf16_of(float x) {
-  const uint32_t w = bit_cast<uint32_t>(x);
-  if ((w & 0x7FFFFFFF) > 0x7F800000) return uint16_t(w >> 16 | 0x40);
-  return uint16_t((w + 0x7FFF + (w >> 16 & 1)) >> 16);
-}
-[[nodiscard]] inline float float_of_bf16(uint16_t w) { return bit_cast<float>(uint32_t(w) << 16); }
 
 /// A BF16 matrix whose rows run along K; starts as zeros.
 struct ChainOperand {

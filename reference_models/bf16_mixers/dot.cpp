@@ -33,12 +33,7 @@ const gemm::FdpaKernels *kernels() { return gemm::fdpa_kernels(choose_isa()); }
 
 } // namespace
 
-bool has_dot_bits(const UnitRule &u) {
-  const UnitRule &r = rule();
-  return u.family == r.family && u.a == r.a && u.b == r.b && u.acc == r.acc && u.output == r.output &&
-         u.link == r.link && u.fraction_bits == r.fraction_bits && u.floor == r.floor &&
-         u.scale_block == r.scale_block;
-}
+bool has_dot_bits(const UnitRule &u) { return step_of(u) == step_of(rule()); }
 
 void DotOperand::fill(const Bf16View &from, int64_t rows, int64_t k, bool is_left) {
   const gemm::FdpaKernels *const with = kernels();

@@ -33,7 +33,7 @@ void scores_across(const ChunkDecays &x, int64_t key, int64_t r, int64_t t, cons
   ChainOperand q(kSub, key), k(kSub, key);
   for (int64_t i = 0; i < kSub; ++i)
     for (int64_t d = 0; d < key; ++d) {
-      q(i, d) = bf16_of(x.q(t * kSub + i, d) * x.from_start(t * kSub + i, d));
+      q(i, d) = bf16_word(x.q(t * kSub + i, d) * x.from_start(t * kSub + i, d));
       k(i, d) = x.k_to(t, r * kSub + i, d);
     }
   const std::vector<float> block = chain(unit, q, k);
@@ -57,18 +57,18 @@ void forward_chunk(const Shape &s, const Inputs &in, const Unit &unit, int64_t t
   for (int64_t i = 0; i < kChunk; ++i) {
     for (int64_t d = 0; d < s.key; ++d) {
       const size_t at = size_t((index * kChunk + i) * s.key + d);
-      left(i, d) = out.q_decayed[at] = bf16_of((x.q(i, d) * x.from_start(i, d)) * x.before(i / kSub, d));
-      k_columns(d, i) = out.k_decayed[at] = bf16_of((x.k(i, d) * x.to_end(i, d)) * x.after(i / kSub, d));
+      left(i, d) = out.q_decayed[at] = bf16_word((x.q(i, d) * x.from_start(i, d)) * x.before(i / kSub, d));
+      k_columns(d, i) = out.k_decayed[at] = bf16_word((x.k(i, d) * x.to_end(i, d)) * x.after(i / kSub, d));
     }
     for (int64_t j = 0; j < kChunk; ++j)
-      left(i, s.key + j) = out.scores[size_t((index * kChunk + i) * kChunk + j)] = bf16_of(a(i, j));
+      left(i, s.key + j) = out.scores[size_t((index * kChunk + i) * kChunk + j)] = bf16_word(a(i, j));
     for (int64_t e = 0; e < s.value && i < rows.count; ++e)
       right(e, s.key + i) = v_columns(e, i) = in.v[rows.at(s, s.value, i, e)];
   }
   for (int64_t d = 0; d < s.key; ++d) {
     out.decay[size_t(index * s.key + d)] = x.whole(0, d);
     for (int64_t e = 0; e < s.value; ++e)
-      right(e, d) = out.states[size_t((index * s.key + d) * s.value + e)] = bf16_of(state(d, e));
+      right(e, d) = out.states[size_t((index * s.key + d) * s.value + e)] = bf16_word(state(d, e));
   }
   const std::vector<float> o = chain(unit, left, right);
   for (int64_t i = 0; i < rows.count; ++i)

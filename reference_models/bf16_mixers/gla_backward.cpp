@@ -87,7 +87,7 @@ void across(const Chunk &c, const Matrix &da, Matrix &for_q, Matrix &for_k) {
     if (t > 0) {
       ChainOperand left(kSub, first), right(c.s.key, first);
       for (int64_t j = 0; j < first; ++j) {
-        for (int64_t i = 0; i < kSub; ++i) left(i, j) = bf16_of(da(first + i, j));
+        for (int64_t i = 0; i < kSub; ++i) left(i, j) = bf16_word(da(first + i, j));
         for (int64_t d = 0; d < c.s.key; ++d) right(d, j) = c.x.k_to(t, j, d);
       }
       const std::vector<float> sum = chain(c.unit, left, right);
@@ -96,7 +96,7 @@ void across(const Chunk &c, const Matrix &da, Matrix &for_q, Matrix &for_k) {
     if (later > 0) {
       ChainOperand left(kSub, later), right(c.s.key, later);
       for (int64_t i = 0; i < later; ++i) {
-        for (int64_t j = 0; j < kSub; ++j) left(j, i) = bf16_of(da(last + i, first + j));
+        for (int64_t j = 0; j < kSub; ++j) left(j, i) = bf16_word(da(last + i, first + j));
         for (int64_t d = 0; d < c.s.key; ++d) right(d, i) = c.x.q_since(t, last + i, d);
       }
       const std::vector<float> sum = chain(c.unit, left, right);
@@ -131,8 +131,8 @@ float state_product(const Chunk &c, const Backward &out, int64_t d) {
   float lanes[numerics::kLanes] = {};
   for (int64_t e = 0; e < c.s.value; ++e) {
     float &sum = lanes[e / 2 % numerics::kLanes];
-    sum = numerics::fma(float_of_bf16(c.saved.states[c.state_at(d, e)]),
-                        float_of_bf16(out.state_grads[c.state_at(d, e)]), sum);
+    sum = numerics::fma(bf16_value(c.saved.states[c.state_at(d, e)]),
+                        bf16_value(out.state_grads[c.state_at(d, e)]), sum);
   }
   return numerics::butterfly_sum(lanes);
 }
@@ -213,7 +213,7 @@ Backward backward(const Shape &s, const Inputs &in, std::span<const uint16_t> gr
     for (int64_t i = s.chunks() - 1; i >= 0; --i) {
       const Chunk c(s, in, grad_o, saved, unit, team, i);
       for (int64_t d = 0; d < s.key; ++d)
-        for (int64_t e = 0; e < s.value; ++e) out.state_grads[c.state_at(d, e)] = bf16_of(h(d, e));
+        for (int64_t e = 0; e < s.value; ++e) out.state_grads[c.state_at(d, e)] = bf16_word(h(d, e));
       const Matrix da = score_grads(c);
       std::copy(da.data.begin(), da.data.end(), out.score_grads.begin() + c.index * kChunk * kChunk);
       value_grads(c, out);

@@ -50,8 +50,8 @@ struct ChunkDecays {
       for (int64_t i = 0; i < kChunk; ++i) {
         const bool inside = i < rows.count;
         const size_t at = inside ? rows.at(s, s.key, i, d) : 0;
-        q(i, d) = inside ? float_of_bf16(in.q[at]) : 0.0f;
-        k(i, d) = inside ? float_of_bf16(in.k[at]) : 0.0f;
+        q(i, d) = inside ? bf16_value(in.q[at]) : 0.0f;
+        k(i, d) = inside ? bf16_value(in.k[at]) : 0.0f;
         gate(i, d) = inside ? numerics::exp(in.g[at]) : 1.0f;
       }
       for (int64_t i = 0; i < kChunk; ++i)
@@ -78,10 +78,10 @@ struct ChunkDecays {
   /// k of row j of sub-chunk r, decayed to the start of sub-chunk t, and q of row i of sub-chunk t, decayed
   /// since the end of sub-chunk r, as operands.
   [[nodiscard]] uint16_t k_to(int64_t t, int64_t j, int64_t d) const {
-    return bf16_of((k(j, d) * to_end(j, d)) * between(j / kSub, t, d));
+    return bf16_word((k(j, d) * to_end(j, d)) * between(j / kSub, t, d));
   }
   [[nodiscard]] uint16_t q_since(int64_t r, int64_t i, int64_t d) const {
-    return bf16_of((q(i, d) * from_start(i, d)) * between(r, i / kSub, d));
+    return bf16_word((q(i, d) * from_start(i, d)) * between(r, i / kSub, d));
   }
 };
 

@@ -36,7 +36,7 @@ struct Example {
     to.resize(size_t(count));
     for (size_t i = 0; i < to.size(); ++i) {
       const uint32_t w = example_word(seed, stream, i);
-      to[i] = bf16_of(float(int32_t(w & 0xFFFF) + int32_t(w >> 16) - 0x10000) * 0x1p-15f);
+      to[i] = bf16_word(float(int32_t(w & 0xFFFF) + int32_t(w >> 16) - 0x10000) * 0x1p-15f);
     }
   };
   fill(x.q, shape.keys(), 0), fill(x.k, shape.keys(), 1);

@@ -15,11 +15,11 @@ namespace {
 int64_t round_up(int64_t x, int64_t to) { return (x + to - 1) / to * to; }
 
 NVFP4_MULTIVERSION void round_all(const float *x, int64_t n, float *y) {
-  for (int64_t i = 0; i < n; ++i) y[i] = to_bf16(x[i]);
+  for (int64_t i = 0; i < n; ++i) y[i] = round_to_bf16(x[i]);
 }
 
 NVFP4_MULTIVERSION void round_row(const float *x, int64_t n, uint16_t *words) {
-  for (int64_t i = 0; i < n; ++i) words[i] = uint16_t(bit_cast<uint32_t>(to_bf16(x[i])) >> 16);
+  for (int64_t i = 0; i < n; ++i) words[i] = bf16_word(x[i]);
 }
 
 /// BF16 words of x (rows, cols), or of its transpose.
@@ -113,7 +113,7 @@ void gather(const PatchTask &task, const CpuOperand &main, Segment segment, std:
     if (segment == Segment::value) continue;
     for (int64_t i = 0; i < task.count; ++i) {
       const float x = task.x[r * x_row + task.channels[i] * x_col];
-      to[i] = (rounds ? to_bf16(x) : x) - to[i];
+      to[i] = (rounds ? round_to_bf16(x) : x) - to[i];
     }
   }
 }

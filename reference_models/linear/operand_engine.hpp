@@ -5,7 +5,7 @@
 #pragma once
 #include "nvfp4/emulator/quantize/quantize.hpp"
 #include "nvfp4/emulator/tensorcore/catalogue.hpp"
-#include "nvfp4/reference_models/linear/epilogue.hpp"
+#include "nvfp4/emulator/gemm/epilogue.hpp"
 #include "nvfp4/reference_models/recipe/recipe.hpp"
 
 #include <memory>

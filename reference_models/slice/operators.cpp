@@ -19,7 +19,7 @@ const GemmRecipe &gemm_of(const LinearRecipe &l, Product p) {
 std::vector<double> operand(Backend<float> &backend, const float *data, int64_t n) {
   std::vector<double> out(static_cast<size_t>(n));
   const std::vector<float> values = to_host(backend, data, n);
-  for (size_t i = 0; i < out.size(); ++i) out[i] = double(to_bf16(values[i]));
+  for (size_t i = 0; i < out.size(); ++i) out[i] = double(round_to_bf16(values[i]));
   return out;
 }
 

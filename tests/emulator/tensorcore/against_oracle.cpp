@@ -45,12 +45,12 @@ TEST_CASE("the integer reference equals the oracle on every rule", "[tensorcore]
   for (size_t u = 0; u < units.size(); ++u) {
     const UnitRule &rule = units[u]->rule;
     const std::string name = units[u]->name();
-    const gpu::MmaKind kind = golden::kind_of(*units[u], name);
-    for (int c = 0; c < gpu::kInputClasses; ++c) {
-      if (!gpu::applies(kind, gpu::InputClass(c))) continue;
-      for (int s = 0; s < (rule.scale_block != 0 ? gpu::kScaleClasses : 1); ++s)
+    const golden::cases::MmaKind kind = golden::kind_of(*units[u], name);
+    for (int c = 0; c < golden::cases::kInputClasses; ++c) {
+      if (!golden::cases::applies(kind, golden::cases::InputClass(c))) continue;
+      for (int s = 0; s < (rule.scale_block != 0 ? golden::cases::kScaleClasses : 1); ++s)
         for (int i = 0; i < cases; ++i) {
-          const gpu::Tile t = gpu::generate(kind, gpu::InputClass(c), gpu::ScaleClass(s), 7, i);
+          const golden::cases::Tile t = golden::cases::generate(kind, golden::cases::InputClass(c), golden::cases::ScaleClass(s), 7, i);
           const DotOperands op{{t.a.data(), kind.a_bits}, {t.b.data(), kind.b_bits}, t.scale_a.data(), t.scale_b.data()};
           const uint64_t start = CodeView{t.c.data(), kind.acc_bits}[0];
           for (const Accumulation a : enumerators<Accumulation>()) {
@@ -60,7 +60,7 @@ TEST_CASE("the integer reference equals the oracle on every rule", "[tensorcore]
             if (got != want) {
 #pragma omp critical
               if (first.empty())
-                first = name + " " + std::string(to_string(a)) + " class " + gpu::name_of(gpu::InputClass(c)) + " case " +
+                first = name + " " + std::string(to_string(a)) + " class " + golden::cases::name_of(golden::cases::InputClass(c)) + " case " +
                         std::to_string(i) + ": reference " + std::to_string(got) + ", oracle " + std::to_string(want);
             }
           }

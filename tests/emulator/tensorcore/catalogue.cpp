@@ -40,7 +40,7 @@ TEST_CASE("the names that users write exist", "[catalogue]") {
 
 TEST_CASE("every unit that the capture program can run is in the catalogue", "[catalogue]") {
   for (const char *arch : {"sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_103", "sm_110", "sm_120", "sm_121"})
-    for (const gpu::MmaKind &kind : gpu::kinds_for(arch, gpu::features_of_arch(arch))) {
+    for (const golden::cases::MmaKind &kind : golden::cases::kinds_for(arch, golden::cases::features_of_arch(arch))) {
       INFO(kind.unit);
       const UnitRule &r = find_unit(kind.unit).rule;
       CHECK(r.k == kind.k);
@@ -54,12 +54,12 @@ namespace {
 /// How many generated cases give another word under a changed rule.
 int noticed(const Unit &unit, const UnitRule &changed) {
   const std::string name = unit.name();
-  const gpu::MmaKind kind = golden::kind_of(unit, name);
+  const golden::cases::MmaKind kind = golden::kind_of(unit, name);
   int differences = 0;
-  for (int c = 0; c < gpu::kInputClasses; ++c) {
-    if (!gpu::applies(kind, gpu::InputClass(c))) continue;
+  for (int c = 0; c < golden::cases::kInputClasses; ++c) {
+    if (!golden::cases::applies(kind, golden::cases::InputClass(c))) continue;
     for (int i = 0; i < 600; ++i) {
-      const gpu::Tile t = gpu::generate(kind, gpu::InputClass(c), gpu::ScaleClass(i % gpu::kScaleClasses), 5, i);
+      const golden::cases::Tile t = golden::cases::generate(kind, golden::cases::InputClass(c), golden::cases::ScaleClass(i % golden::cases::kScaleClasses), 5, i);
       const DotOperands op{{t.a.data(), kind.a_bits}, {t.b.data(), kind.b_bits}, t.scale_a.data(), t.scale_b.data()};
       const uint64_t start = CodeView{t.c.data(), kind.acc_bits}[0];
       differences += dot(unit.rule, op, kind.k, start) != dot(changed, op, kind.k, start);

@@ -188,7 +188,7 @@ TEST_CASE("NaN and Inf go where the definition sends them") {
 }
 
 TEST_CASE("an H200 gave the same words") {
-  // Digests of o, lse2, dq, dk and dv (special: o, lse2), XORed, as nvfp4-check-hopper-attention printed them
+  // Digests of o, lse2, dq, dk and dv (special: o, lse2), XORed, as nvfp4-gpu attention printed them
   // for the device's words: NVIDIA H200, driver 580.159.04, CUDA 13.0, 2026-11-22; all 22 cases are in
   // golden/evidence/h200-attention.txt.
   const struct {

@@ -8,8 +8,6 @@
 using namespace nvfp4;
 using namespace nvfp4::models::bf16_gla;
 using namespace nvfp4::test;
-using models::bf16_of;
-using models::float_of_bf16;
 
 namespace {
 
@@ -25,7 +23,7 @@ struct Recurrence {
     const auto real = [&](const std::vector<uint16_t> &from) {
       Reals to(from.size());
       for (size_t i = 0; i < to.size(); ++i) {
-        to[i] = double(float_of_bf16(from[i]));
+        to[i] = double(bf16_value(from[i]));
         if (absolute) to[i] = std::fabs(to[i]);
       }
       return to;
@@ -87,8 +85,8 @@ Reals gate_bound(const Example &x, const Recurrence &a) {
         const auto at = [&](int64_t t) { return size_t(b * s.length + t) * width + d; };
         double sum = a.sh[at(end - 1)];
         for (int64_t t = c; t < end; ++t)
-          sum += std::fabs(double(float_of_bf16(x.q[at(t)]))) * a.dq[at(t)] +
-                 std::fabs(double(float_of_bf16(x.k[at(t)]))) * a.dk[at(t)];
+          sum += std::fabs(double(bf16_value(x.q[at(t)]))) * a.dq[at(t)] +
+                 std::fabs(double(bf16_value(x.k[at(t)]))) * a.dk[at(t)];
         for (int64_t t = c; t < end; ++t) bound[at(t)] = sum;
       }
   return bound;
@@ -133,7 +131,7 @@ TEST_CASE("tensor-core GLA is exact where nothing rounds") {
     Example x = make_example(shape, Gates::none, 7);
     x.shape.scale = 1.0f;
     for (auto *values : {&x.q, &x.k, &x.v, &x.grad_o})
-      for (uint16_t &w : *values) w = bf16_of(std::round(float_of_bf16(w) * 0.6f)); // -1, 0, 1
+      for (uint16_t &w : *values) w = bf16_word(std::round(bf16_value(w) * 0.6f)); // -1, 0, 1
     const Recurrence want(x, false);
     const Forward f = forward(x.shape, x.inputs(), hopper());
     const Backward b = backward(x.shape, x.inputs(), x.grad_o, f, hopper());
@@ -206,7 +204,7 @@ TEST_CASE("the unit shows in the bits") {
   CHECK_THROWS_AS(forward(x.shape, x.inputs(), find_unit("sm_90:wgmma.k32.f32.e4m3")), Error);
 }
 
-TEST_CASE("digests that nvfp4-check-hopper-gla prints") {
+TEST_CASE("digests that nvfp4-gpu gla prints") {
   struct Case {
     Shape shape;
     Gates gates;

@@ -39,7 +39,8 @@ void compare(const Recipe &recipe, int64_t rows, int64_t in, std::vector<int64_t
                                outs[i], Axis::row, key(id, Product::fprop, RandomUse::operand_b));
     if (bias) {
       for (size_t e = 0; e < y.size(); ++e) y[e] = y[e] + g.biases[i][e % size_t(outs[i])];
-      if (r.fprop.output == FormatId::bf16) round_to_bf16(y);
+      if (r.fprop.output == FormatId::bf16)
+        for (float &v : y) v = round_to_bf16(v);
     }
     CHECK(same_bits(g.y[i], y));
     const Floats d =

@@ -48,7 +48,8 @@ Floats patched_by_hand(const LinearRecipe &l, const Floats &x, int64_t rows, con
                              {.c = c}));
     }
   }
-  if (l.fprop.output == FormatId::bf16) round_to_bf16(y);
+  if (l.fprop.output == FormatId::bf16)
+    for (float &v : y) v = round_to_bf16(v);
   return y;
 }
 

@@ -103,7 +103,7 @@ struct Group {
 };
 
 inline Floats in_bf16(Floats x) {
-  round_to_bf16(x);
+  for (float &v : x) v = round_to_bf16(v);
   return x;
 }
 

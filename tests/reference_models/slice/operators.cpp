@@ -20,7 +20,7 @@ std::vector<float> values(int64_t n, uint64_t seed, float hot = 1.0f) {
 }
 
 float rounded(float x) {
-  return value_f32(FormatId::bf16, uint32_t(std::bit_cast<uint32_t>(to_bf16(x)) >> 16));
+  return value_f32(FormatId::bf16, encode(FormatId::bf16, x, Rounding::nearest_even, Overflow::ieee));
 }
 
 struct Operands {
@@ -53,7 +53,7 @@ const OperatorError &of(const std::vector<OperatorError> &errors, Product p) {
 io::Tensor bf16_tensor(const std::string &name, std::vector<int64_t> shape,
                        const std::vector<float> &values_) {
   std::vector<uint16_t> words;
-  for (const float v : values_) words.push_back(uint16_t(std::bit_cast<uint32_t>(to_bf16(v)) >> 16));
+  for (const float v : values_) words.push_back(bf16_word(v));
   return io::Tensor::from_bits(name, io::DType::bf16, std::move(shape), words);
 }
 

@@ -2,7 +2,7 @@
 // Where a stream's time goes, by name: an event after each operation. The work of a stream is in order, so an
 // operation lasts from the event before it to its own; waits for the host count with what follows them.
 #pragma once
-#include "nvfp4/gpu/emulated/device.hpp"
+#include "nvfp4/gpu/device/device.hpp"
 
 #include <map>
 #include <string>

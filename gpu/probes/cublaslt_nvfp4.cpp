@@ -1,33 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 // Does cuBLASLt's NVFP4 GEMM (VEC16_UE4M3, 128x4 scales) give the words of the emulator's unit of the GPU at
 // hand? And with --directed: which model of FP4 accumulation do the vectors of gpu/blackwell/directed.hpp
-// choose? Needs a Blackwell GPU; compiled, not yet run. Exit codes: 0 equal, 1 mismatch, 2 bad call, 3 no
-// suitable device. Build with nvcc -std=c++20 --fmad=false, gpu/blackwell/directed.cpp, the emulator's
-// library and -lcublasLt; CMake's target is nvfp4_probe_cublaslt_nvfp4.
+// choose? Needs a Blackwell GPU; compiled, not yet run.
 #include "nvfp4/emulator/gemm/gemm.hpp"
 #include "nvfp4/emulator/quantize/quantize.hpp"
 #include "nvfp4/gpu/blackwell/directed.hpp"
-#include "nvfp4/gpu/emulated/device.hpp"
-
-#include <cublasLt.h>
+#include "nvfp4/gpu/probes/cublaslt.hpp"
+#include "nvfp4/gpu/probes/cublaslt_run.hpp"
+#include "nvfp4/reference_models/backend/backend.hpp"
 
 #include <algorithm>
 #include <array>
-#include <cstdio>
 #include <iterator>
 #include <random>
-#include <string_view>
-#include <vector>
 
+namespace nvfp4::probe {
 namespace {
 
-using namespace nvfp4;
-using namespace nvfp4::cuda::blackwell;
-
-void ok(cublasStatus_t status, const char *what) {
-  if (status != CUBLAS_STATUS_SUCCESS)
-    throw Error(std::string("cuBLASLt: ") + what + ": " + cublasLtGetStatusString(status));
-}
+using namespace cuda::blackwell;
 
 constexpr size_t kWorkspace = size_t{64} << 20;
 constexpr std::array kModels{Accumulation::mmasim, Accumulation::nadpe, Accumulation::exact};
@@ -38,16 +28,10 @@ struct Operand {
   std::vector<uint8_t> codes, scales;
 };
 
-/// A named type around cuBLASLt's unnamed struct: nvcc 13.0's front end stops with an internal error at a
-/// vector of that.
-struct Algorithm {
-  cublasLtMatmulAlgo_t value;
-};
-
 /// D (M,N) = alpha A (M,K) B (N,K)^T. cuBLASLt is column-major: D^T (N,M) = B * A^T, so its A is our B.
-class Matmul {
+class Fp4Matmul {
 public:
-  Matmul(int64_t m, int64_t n, int64_t k, bool bf16) {
+  Fp4Matmul(int64_t m, int64_t n, int64_t k, bool bf16) {
     ok(cublasLtCreate(&handle_), "cublasLtCreate");
     ok(cublasLtMatmulDescCreate(&op_, CUBLAS_COMPUTE_32F, CUDA_R_32F), "descriptor");
     const cublasOperation_t transpose = CUBLAS_OP_T;
@@ -60,19 +44,19 @@ public:
        "layout");
     workspace_.reserve(int64_t(kWorkspace));
   }
-  ~Matmul() {
+  ~Fp4Matmul() {
     cublasLtMatrixLayoutDestroy(a_), cublasLtMatrixLayoutDestroy(b_), cublasLtMatrixLayoutDestroy(d_);
     cublasLtMatmulDescDestroy(op_);
     cublasLtDestroy(handle_);
   }
-  Matmul(const Matmul &) = delete;
-  Matmul &operator=(const Matmul &) = delete;
+  Fp4Matmul(const Fp4Matmul &) = delete;
+  Fp4Matmul &operator=(const Fp4Matmul &) = delete;
 
   /// Scale pointers belong to the descriptor: set before heuristics() and run().
   void scales(const uint8_t *a, const uint8_t *b) {
     set(CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, b), set(CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, a);
   }
-  [[nodiscard]] std::vector<Algorithm> heuristics() const {
+  [[nodiscard]] std::vector<cublasLtMatmulAlgo_t> heuristics() const {
     cublasLtMatmulPreference_t preference;
     ok(cublasLtMatmulPreferenceCreate(&preference), "preference");
     ok(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &kWorkspace,
@@ -83,14 +67,15 @@ public:
     const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(handle_, op_, b_, a_, d_, d_, preference,
                                                                  int(std::size(found)), found, &count);
     cublasLtMatmulPreferenceDestroy(preference);
-    std::vector<Algorithm> algos;
+    std::vector<cublasLtMatmulAlgo_t> algos;
     for (int i = 0; status == CUBLAS_STATUS_SUCCESS && i < count; ++i)
-      if (found[i].state == CUBLAS_STATUS_SUCCESS) algos.push_back({found[i].algo});
+      if (found[i].state == CUBLAS_STATUS_SUCCESS) algos.push_back(found[i].algo);
     return algos;
   }
-  [[nodiscard]] bool run(const Algorithm &algo, float alpha, const uint8_t *a, const uint8_t *b, void *d) {
+  [[nodiscard]] bool run(const cublasLtMatmulAlgo_t &algo, float alpha, const uint8_t *a, const uint8_t *b,
+                         void *d) {
     const float zero = 0.0f;
-    const bool done = cublasLtMatmul(handle_, op_, &alpha, b, b_, a, a_, &zero, d, d_, d, d_, &algo.value,
+    const bool done = cublasLtMatmul(handle_, op_, &alpha, b, b_, a, a_, &zero, d, d_, d, d_, &algo,
                                      workspace_.as<void>(), kWorkspace, nullptr) == CUBLAS_STATUS_SUCCESS;
     if (done) cuda::check(cudaDeviceSynchronize(), "cublasLtMatmul");
     return done;
@@ -106,10 +91,10 @@ private:
   cuda::DeviceBuffer workspace_;
 };
 
-int split_of(const Algorithm &algo) {
+int split_of(const cublasLtMatmulAlgo_t &algo) {
   int parts = 0;
   size_t written = 0;
-  cublasLtMatmulAlgoConfigGetAttribute(&algo.value, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &parts, sizeof parts,
+  cublasLtMatmulAlgoConfigGetAttribute(&algo, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &parts, sizeof parts,
                                        &written);
   return parts;
 }
@@ -126,10 +111,10 @@ Results multiply(const Operand &a, const Operand &b, float alpha, bool bf16) {
       scales_b.upload(tile_scales(b.scales, b.rows, b.k / 16));
   const int64_t bytes = a.rows * b.rows * (bf16 ? 2 : 4);
   d.reserve(bytes);
-  Matmul matmul(a.rows, b.rows, a.k, bf16);
+  Fp4Matmul matmul(a.rows, b.rows, a.k, bf16);
   matmul.scales(scales_a.as<uint8_t>(), scales_b.as<uint8_t>());
   Results results;
-  for (const Algorithm &algo : matmul.heuristics()) {
+  for (const cublasLtMatmulAlgo_t &algo : matmul.heuristics()) {
     cuda::check(cudaMemset(d.as<void>(), 0xFF, size_t(bytes)), "cudaMemset");
     if (!matmul.run(algo, alpha, codes_a.as<uint8_t>(), codes_b.as<uint8_t>(), d.as<void>())) continue;
     results.split.push_back(split_of(algo));
@@ -170,9 +155,9 @@ std::array<int64_t, 3> mismatches(const Unit &unit, const Operand &a, const Oper
   return wrong;
 }
 
-int compare(const Unit &unit) {
+int64_t compare(const Unit &unit) {
   std::printf("m n k output alpha split-k outputs mismatches: mmasim nadpe exact\n");
-  bool equal = true;
+  int64_t differ = 0;
   const int64_t shapes[][3] = {
       {128, 128, 64}, {128, 256, 512}, {256, 384, 4096}, {1024, 1024, 2048}, {16, 4096, 4096}};
   for (const auto &[m, n, k] : shapes)
@@ -182,16 +167,16 @@ int compare(const Unit &unit) {
         const Results results = multiply(a, b, alpha, bf16);
         for (size_t i = 0; i < results.words.size(); ++i) {
           const std::array<int64_t, 3> wrong = mismatches(unit, a, b, alpha, bf16, results.words[i]);
-          equal = equal && wrong[0] == 0;
+          differ += wrong[0];
           std::printf("%lld %lld %lld %s %g %d %lld %lld %lld %lld\n", (long long)m, (long long)n,
                       (long long)k, bf16 ? "bf16" : "f32", alpha, results.split[i], (long long)(m * n),
                       (long long)wrong[0], (long long)wrong[1], (long long)wrong[2]);
         }
       }
-  return equal ? 0 : 1;
+  return differ;
 }
 
-int directed(const Unit &unit) {
+int64_t directed(const Unit &unit) {
   std::printf("%-16s %-8s %-8s %-8s %-8s question\n", "vector", "D", "mmasim", "nadpe", "exact");
   std::array<int, 3> wrong{};
   for (const size_t k : {size_t{64}, size_t{128}}) {
@@ -214,32 +199,22 @@ int directed(const Unit &unit) {
     }
   }
   std::printf("vectors that contradict mmasim: %d, nadpe: %d, exact: %d\n", wrong[0], wrong[1], wrong[2]);
-  return wrong[0] == 0 ? 0 : 1;
+  return wrong[0];
 }
 
 } // namespace
 
-int main(int argc, char **argv) {
-  const std::string_view mode = argc > 1 ? argv[1] : "";
-  if (argc > 2 || (argc == 2 && mode != "--directed")) {
-    std::fprintf(stderr, "cublaslt_nvfp4: expected no argument or --directed\n");
-    return 2;
-  }
+int64_t nvfp4_words(bool directed_vectors_only) {
   int devices = 0, major = 0, minor = 0;
   if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0 ||
       cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0) != cudaSuccess ||
-      cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, 0) != cudaSuccess || major < 10) {
-    std::fprintf(stderr, "cublaslt_nvfp4: no suitable device: needs compute capability 10.0 or newer\n");
-    return 3;
-  }
-  try {
-    const std::string arch = "sm_" + std::to_string(10 * major + minor);
-    const Unit &unit =
-        find_unit(arch + (major == 12 ? ":mma.m16n8k64" : ":tcgen05.k64") + ".f32.mxf4nvf4.ue4m3.block16");
-    std::printf("unit %s, cuBLASLt %zu\n", unit.name().c_str(), cublasLtGetVersion());
-    return mode == "--directed" ? directed(unit) : compare(unit);
-  } catch (const std::exception &error) {
-    std::fprintf(stderr, "cublaslt_nvfp4: %s\n", error.what());
-    return 1;
-  }
+      cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, 0) != cudaSuccess || major < 10)
+    throw models::NoDevice("no suitable device: needs a GPU of compute capability 10.0 or newer");
+  const std::string arch = "sm_" + std::to_string(10 * major + minor);
+  const Unit &unit =
+      find_unit(arch + (major == 12 ? ":mma.m16n8k64" : ":tcgen05.k64") + ".f32.mxf4nvf4.ue4m3.block16");
+  std::printf("unit %s, cuBLASLt %zu\n", unit.name().c_str(), cublasLtGetVersion());
+  return directed_vectors_only ? directed(unit) : compare(unit);
 }
+
+} // namespace nvfp4::probe
