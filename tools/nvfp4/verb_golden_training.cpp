@@ -5,6 +5,7 @@
 #include "nvfp4/golden/io/message.hpp"
 #include "nvfp4/golden/manifest.hpp"
 #include "nvfp4/reference_models/train/steps.hpp"
+#include "tools/environment.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
 #include <fmt/format.h>
@@ -27,7 +28,7 @@ struct Options {
   bool write = false, json = false;
 };
 
-std::string folder_of(const Options &o) { return o.dir.empty() ? golden::find_golden_folder() : o.dir; }
+std::string folder_of(const Options &o) { return o.dir.empty() ? golden::find_golden_folder(asked_golden_folder()) : o.dir; }
 
 std::string hex(uint32_t word) { return fmt::format("{:08x}", word); }
 
