@@ -142,6 +142,20 @@ BlockScaled from_file(const io::TensorFile &f) {
   return q;
 }
 
+std::optional<FormatId> format_of(io::DType dtype) {
+  switch (dtype) {
+  case io::DType::f16: return FormatId::f16;
+  case io::DType::bf16: return FormatId::bf16;
+  case io::DType::f32: return FormatId::f32;
+  case io::DType::f64: return FormatId::f64;
+  case io::DType::f8_e4m3: return FormatId::e4m3;
+  case io::DType::f8_e5m2: return FormatId::e5m2;
+  case io::DType::f8_e8m0: return FormatId::ue8m0;
+  case io::DType::f4: return FormatId::e2m1;
+  default: return std::nullopt;
+  }
+}
+
 void check_empty(const io::Tensor &t, const std::string &file) {
   constexpr int64_t most = int64_t{1} << 20;
   if (!t.data.empty()) return;
@@ -156,18 +170,12 @@ DenseMatrix to_matrix(const io::Tensor &t, const std::string &file) {
   if (t.shape.empty()) throw Error(io::message_prefix(file, t.name) + "expected a matrix, got a scalar");
   m.cols = t.shape.back();
   m.rows = m.cols == 0 ? 0 : int64_t(*io::element_count(t.shape)) / m.cols;
-  using io::DType;
-  FormatId id;
-  switch (t.dtype) {
-  case DType::f32: id = FormatId::f32; break;
-  case DType::f16: id = FormatId::f16; break;
-  case DType::bf16: id = FormatId::bf16; break;
-  case DType::f64: id = FormatId::f64; break;
-  default:
-    throw Error(io::message_prefix(file, t.name) + "expected F32, F16, BF16 or F64 values, got " +
+  const std::optional<FormatId> known = format_of(t.dtype);
+  if (!known)
+    throw Error(io::message_prefix(file, t.name) + "expected F32, F16, BF16, F64, F8 or F4 values, got " +
                 std::string(io::info(t.dtype).safetensors));
-  }
-  m.source = id == FormatId::f64 ? FormatId::f32 : id;
+  const FormatId id = *known;
+  m.source = id == FormatId::f16 || id == FormatId::bf16 ? id : FormatId::f32;
   m.values.resize(size_t(m.rows * m.cols));
   const int bits = format(id).storage_bits;
   const CodeView words{reinterpret_cast<const uint8_t *>(t.data.data()), bits};
@@ -181,7 +189,7 @@ DenseMatrix to_matrix(const io::Tensor &t, const std::string &file) {
 
 const io::Tensor &choose_tensor(const io::TensorFile &file, const std::string &name) {
   if (!name.empty()) return file.at(name);
-  if (file.tensors.size() == 1) return file.tensors.front();
+  if (file.tensors.size() == 1 && file.unknown.empty()) return file.tensors.front();
   std::string names;
   for (const io::Tensor &t : file.tensors) {
     if (names.size() > 200) {
@@ -190,7 +198,7 @@ const io::Tensor &choose_tensor(const io::TensorFile &file, const std::string &n
     }
     names += (names.empty() ? "" : ", ") + t.name;
   }
-  throw Error(file.source + ": holds " + std::to_string(file.tensors.size()) + " tensors; name one of " + names);
+  throw Error(file.source + ": holds " + std::to_string(file.tensors.size() + file.unknown.size()) + " tensors; name one of " + names);
 }
 
 } // namespace nvfp4::golden

@@ -4,6 +4,8 @@
 #include "nvfp4/emulator/quantize/block_scaled.hpp"
 #include "nvfp4/golden/io/tensor.hpp"
 
+#include <optional>
+
 namespace nvfp4::golden {
 
 /// Tensors `codes` U8 (rows, bytes), `block_scales` U8 (linear: (rows, blocks); 128x4: padded (rows, blocks)),
@@ -16,8 +18,13 @@ namespace nvfp4::golden {
 /// The way back. Checks shapes, sizes and metadata; throws Error naming file, tensor or key.
 [[nodiscard]] BlockScaled from_file(const io::TensorFile &file);
 
+/// The format whose raw codes a dtype holds; nothing for integers, complex numbers, the FNUZ formats and the F6 formats,
+/// whose packing is defined nowhere.
+[[nodiscard]] std::optional<FormatId> format_of(io::DType dtype);
+
 /// A dense tensor as a matrix of FP32 values: rank 2, or more with leading axes flattened, or 1 as one row. F32, F16,
-/// BF16, F64 (rounded to nearest). `source` tells the input's type for conventions that compute in it.
+/// BF16, F64 (rounded to nearest), F8 and F4. `source` tells the input's type for conventions that compute in it: F32
+/// where its values are not of type BF16 or F16.
 struct DenseMatrix {
   int64_t rows = 0, cols = 0;
   std::vector<float> values;

@@ -99,7 +99,7 @@ private:
     for (const DTypeInfo &row : dtype_table) {
       if (row.npy.empty()) continue;
       // A single byte has no order: NumPy writes '|u1' and reads '<u1' as well.
-      if (text == row.npy || (row.size == 1 && text.starts_with('<') && text.substr(1) == row.npy.substr(1)))
+      if (text == row.npy || (row.bits == 8 && text.starts_with('<') && text.substr(1) == row.npy.substr(1)))
         return row.dtype;
       known += (known.empty() ? "" : " ") + std::string(row.npy);
     }
@@ -214,7 +214,7 @@ Tensor parse_npy(std::span<const std::byte> bytes, std::string_view source) {
 
   Tensor tensor{"data", *header.dtype, std::move(*header.shape), {}};
   if (*header.fortran_order)
-    tensor.data = to_c_order(data, tensor.shape, info(tensor.dtype).size);
+    tensor.data = to_c_order(data, tensor.shape, info(tensor.dtype).bits / 8);
   else
     tensor.data.assign(data.begin(), data.end());
   return tensor;

@@ -21,7 +21,8 @@ constexpr std::string_view metadata_key = "__metadata__";
 
 /// A header entry as it stands, before its bytes are looked for.
 struct Entry : TensorHeader {
-  size_t begin = 0, end = 0; ///< in the data, which follows the header
+  size_t begin = 0, end = 0;     ///< in the data, which follows the header
+  std::string unknown_dtype = {}; ///< a dtype that no row of dtype_table has
 };
 
 /// Takes the parser's events and knows, from the depth and the last keys, what each must be.
@@ -49,7 +50,7 @@ public:
     if (depth_ == 2 && in_metadata())
       metadata[field_] = text;
     else if (depth_ == 2 && field_ == "dtype")
-      entries.back().dtype = dtype_named(text);
+      set_dtype(entries.back(), text);
     else
       refuse("the string " + in_quotes(text));
     return true;
@@ -138,13 +139,14 @@ private:
          ", got " + got);
   }
 
-  [[nodiscard]] DType dtype_named(std::string_view text) const {
-    std::string known;
-    for (const DTypeInfo &row : dtype_table) {
-      if (row.safetensors == text) return row.dtype;
-      known += (known.empty() ? "" : " ") + std::string(row.safetensors);
-    }
-    fail(subject() + "dtype: expected one of " + known + ", got " + in_quotes(text));
+  static void set_dtype(Entry &entry, std::string_view text) {
+    for (const DTypeInfo &row : dtype_table)
+      if (row.safetensors == text) {
+        entry.dtype = row.dtype;
+        return;
+      }
+    entry.unknown_dtype = printable(text, 40); // stops nobody who does not ask for this tensor
+    if (entry.unknown_dtype.empty()) entry.unknown_dtype = "(empty)";
   }
 };
 
@@ -152,15 +154,18 @@ private:
 void check_layout(const std::vector<Entry> &entries, uint64_t data_size, const std::string &source) {
   std::vector<const Entry *> order;
   for (const Entry &entry : entries) {
+    order.push_back(&entry);
+    if (!entry.unknown_dtype.empty()) continue; // how many bytes it should have is not known
     const auto expected = byte_count(entry.dtype, entry.shape);
     const auto prefix = message_prefix(source, entry.name);
     const auto shape = "shape " + shape_text(entry.shape);
-    if (!expected) throw Error(prefix + shape + " has more elements than 64 bits can count");
+    if (!expected)
+      throw Error(prefix + shape + " of " + std::string(info(entry.dtype).safetensors) +
+                  " has more elements than 64 bits can count or no whole number of bytes");
     if (entry.end - entry.begin != *expected)
       throw Error(prefix + shape + " of " + std::string(info(entry.dtype).safetensors) + " needs " +
                   std::to_string(*expected) + " bytes, but its data_offsets span " +
                   std::to_string(entry.end - entry.begin));
-    order.push_back(&entry);
   }
   std::ranges::sort(order, {}, [](const Entry *e) { return std::pair(e->begin, e->end); });
 
@@ -229,8 +234,12 @@ SafetensorsIndex parse_safetensors_header(std::string_view text, uint64_t file_s
   HeaderReader header(source, data_size);
   json::sax_parse(text, &header);
   check_layout(header.entries, data_size, source);
-  SafetensorsIndex index{{}, {}, std::move(header.metadata)};
+  SafetensorsIndex index{{}, {}, std::move(header.metadata), {}};
   for (Entry &entry : header.entries) {
+    if (!entry.unknown_dtype.empty()) {
+      index.unknown[entry.name] = entry.unknown_dtype;
+      continue;
+    }
     index.offsets.push_back(before + entry.begin);
     index.tensors.push_back(std::move(entry));
   }
@@ -241,7 +250,7 @@ TensorFile parse_safetensors(std::span<const std::byte> bytes, std::string sourc
   const size_t size = safetensors_header_size(bytes, bytes.size(), source);
   const std::string_view text(reinterpret_cast<const char *>(bytes.data()) + length_size, size);
   SafetensorsIndex index = parse_safetensors_header(text, bytes.size(), source);
-  TensorFile file{{}, std::move(index.metadata), std::move(source)};
+  TensorFile file{{}, std::move(index.metadata), std::move(source), std::move(index.unknown)};
   for (size_t i = 0; i < index.tensors.size(); ++i) {
     TensorHeader &t = index.tensors[i];
     const auto span = bytes.subspan(index.offsets[i], t.bytes());
@@ -257,7 +266,7 @@ SafetensorsLayout lay_out_safetensors(std::span<const TensorHeader> tensors,
   for (size_t i = 0; i < tensors.size(); ++i) out.order.push_back(i);
   std::ranges::sort(out.order, [&](size_t i, size_t j) {
     const TensorHeader &a = tensors[i], &b = tensors[j];
-    const size_t size_a = info(a.dtype).size, size_b = info(b.dtype).size;
+    const size_t size_a = info(a.dtype).bits, size_b = info(b.dtype).bits;
     return size_a != size_b ? size_a > size_b : a.name < b.name;
   });
 

@@ -11,6 +11,7 @@ struct SafetensorsIndex {
   std::vector<TensorHeader> tensors; ///< in the header's order
   std::vector<size_t> offsets;       ///< of each tensor's first byte, from the start of the file
   std::map<std::string, std::string> metadata;
+  std::map<std::string, std::string> unknown; ///< names and dtypes of tensors whose dtype no row of dtype_table has
 };
 
 /// How many bytes of JSON follow the 8 bytes of length that `start` begins with. An Error if a file of

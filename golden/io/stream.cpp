@@ -41,7 +41,7 @@ TensorFile parse_whole(std::span<const std::byte> bytes, const std::string &path
     throw Error(printable(path) + ": expected a .npy or .safetensors file, got an empty one");
   try {
     if (!is_npy(bytes)) return parse_safetensors(bytes, path);
-    TensorFile file{{}, {}, path};
+    TensorFile file{{}, {}, path, {}};
     file.tensors.push_back(parse_npy(bytes, path));
     return file;
   } catch (const std::bad_alloc &) {
@@ -67,7 +67,7 @@ void write_safetensors(const std::string &path, const TensorStream &stream) {
 }
 
 TensorFile collect(const TensorStream &stream) {
-  TensorFile file{{}, stream.metadata, {}};
+  TensorFile file{{}, stream.metadata, {}, {}};
   for (size_t i = 0; i < stream.tensors.size(); ++i) {
     const TensorHeader &t = stream.tensors[i];
     const auto bytes = stream.bytes(i);
@@ -89,6 +89,7 @@ TensorReader::TensorReader(TensorFile file) {
   auto state = std::make_shared<State>();
   state->path = file.source;
   state->index.metadata = file.metadata;
+  state->index.unknown = file.unknown;
   for (const Tensor &t : file.tensors) state->index.tensors.push_back({t.name, t.dtype, t.shape});
   state->file = std::move(file);
   state_ = std::move(state);
@@ -135,7 +136,7 @@ Tensor TensorReader::read(size_t index) const {
 
 TensorFile TensorReader::read_all() const {
   if (!state_->fd) return state_->file;
-  TensorFile file{{}, metadata(), state_->path};
+  TensorFile file{{}, metadata(), state_->path, state_->index.unknown};
   for (size_t i = 0; i < headers().size(); ++i) file.tensors.push_back(read(i));
   return file;
 }

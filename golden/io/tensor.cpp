@@ -11,7 +11,7 @@ namespace {
 constexpr bool table_in_order() {
   for (size_t i = 0; i < std::size(dtype_table); ++i)
     if (size_t(dtype_table[i].dtype) != i) return false;
-  return std::size(dtype_table) == size_t(DType::f8_e8m0) + 1;
+  return std::size(dtype_table) == size_t(DType::c64) + 1;
 }
 static_assert(table_in_order());
 
@@ -32,9 +32,13 @@ std::optional<int64_t> element_count(std::span<const int64_t> shape) {
 
 std::optional<size_t> byte_count(DType dtype, std::span<const int64_t> shape) {
   const auto count = element_count(shape);
-  int64_t bytes = 0;
-  if (!count || __builtin_mul_overflow(*count, int64_t(info(dtype).size), &bytes)) return std::nullopt;
-  return size_t(bytes);
+  int64_t bits = 0;
+  if (!count) return std::nullopt;
+  if (info(dtype).bits % 8 == 0) // byte counts may pass 2^60
+    return __builtin_mul_overflow(*count, int64_t(info(dtype).bits / 8), &bits) ? std::nullopt
+                                                                                 : std::optional(size_t(bits));
+  if (__builtin_mul_overflow(*count, int64_t(info(dtype).bits), &bits) || bits % 8 != 0) return std::nullopt;
+  return size_t(bits / 8);
 }
 
 std::string shape_text(std::span<const int64_t> shape) {
@@ -54,7 +58,7 @@ size_t TensorHeader::bytes(std::string_view source) const {
   const auto count = byte_count(dtype, shape);
   if (!count)
     throw Error(message_prefix(source, name) + "shape " + shape_text(shape) +
-                " has a negative length or more elements than 64 bits can count");
+                " has a negative length, more elements than 64 bits can count, or no whole number of bytes");
   return *count;
 }
 
@@ -68,7 +72,7 @@ void Tensor::check(std::string_view source) const {
 
 void Tensor::check_view(size_t size, size_t alignment, bool bits, DType wanted,
                         std::string_view source) const {
-  if (size != info(dtype).size || !(bits || wanted == dtype))
+  if (std::max<size_t>(info(dtype).bits, 8) != 8 * size || !(bits || wanted == dtype))
     throw Error(message_prefix(source, name) + "expected elements of type " +
                 std::string(info(wanted).safetensors) + ", got " + std::string(info(dtype).safetensors));
   check(source);
@@ -90,6 +94,9 @@ const Tensor *TensorFile::find(std::string_view name) const {
 
 const Tensor &TensorFile::at(std::string_view name) const {
   if (const Tensor *tensor = find(name)) return *tensor;
+  if (const auto it = unknown.find(std::string(name)); it != unknown.end())
+    throw Error(message_prefix(source, name) + "has the dtype " + in_quotes(it->second) +
+                ", which this version does not know");
   constexpr size_t shown = 12;
   std::string list;
   for (size_t i = 0; i < std::min(tensors.size(), shown); ++i)

@@ -38,26 +38,47 @@ enum class DType {
   f64,
   f8_e4m3,
   f8_e5m2,
-  f8_e8m0
+  f8_e8m0,
+  f8_e4m3fnuz,
+  f8_e5m2fnuz,
+  f6_e2m3,
+  f6_e3m2,
+  f4,
+  c64
 };
 
 struct DTypeInfo {
   DType dtype;
-  size_t size;                  ///< bytes an element
+  size_t bits;                  ///< of an element; those below 8 stand packed in the file
   std::string_view safetensors; ///< name in a .safetensors header
   std::string_view npy;         ///< descr in a .npy header; empty where NumPy has no such type
 };
 
-/// One row for each DType, in its order.
+/// One row for each DType, in its order: the dtypes of safetensors 0.8. F4 is E2M1, two to a byte, the even index in the
+/// low nibble (torch.float4_e2m1fn_x2 has half as many elements); how F6 elements are packed is defined nowhere.
 inline constexpr DTypeInfo dtype_table[] = {
-    {DType::boolean, 1, "BOOL", "|b1"}, {DType::u8, 1, "U8", "|u1"},
-    {DType::i8, 1, "I8", "|i1"},        {DType::u16, 2, "U16", "<u2"},
-    {DType::i16, 2, "I16", "<i2"},      {DType::u32, 4, "U32", "<u4"},
-    {DType::i32, 4, "I32", "<i4"},      {DType::u64, 8, "U64", "<u8"},
-    {DType::i64, 8, "I64", "<i8"},      {DType::f16, 2, "F16", "<f2"},
-    {DType::bf16, 2, "BF16", ""},       {DType::f32, 4, "F32", "<f4"},
-    {DType::f64, 8, "F64", "<f8"},      {DType::f8_e4m3, 1, "F8_E4M3", ""},
-    {DType::f8_e5m2, 1, "F8_E5M2", ""}, {DType::f8_e8m0, 1, "F8_E8M0", ""},
+    {DType::boolean, 8, "BOOL", "|b1"},
+    {DType::u8, 8, "U8", "|u1"},
+    {DType::i8, 8, "I8", "|i1"},
+    {DType::u16, 16, "U16", "<u2"},
+    {DType::i16, 16, "I16", "<i2"},
+    {DType::u32, 32, "U32", "<u4"},
+    {DType::i32, 32, "I32", "<i4"},
+    {DType::u64, 64, "U64", "<u8"},
+    {DType::i64, 64, "I64", "<i8"},
+    {DType::f16, 16, "F16", "<f2"},
+    {DType::bf16, 16, "BF16", ""},
+    {DType::f32, 32, "F32", "<f4"},
+    {DType::f64, 64, "F64", "<f8"},
+    {DType::f8_e4m3, 8, "F8_E4M3", ""},
+    {DType::f8_e5m2, 8, "F8_E5M2", ""},
+    {DType::f8_e8m0, 8, "F8_E8M0", ""},
+    {DType::f8_e4m3fnuz, 8, "F8_E4M3FNUZ", ""},
+    {DType::f8_e5m2fnuz, 8, "F8_E5M2FNUZ", ""},
+    {DType::f6_e2m3, 6, "F6_E2M3", ""},
+    {DType::f6_e3m2, 6, "F6_E3M2", ""},
+    {DType::f4, 4, "F4", ""},
+    {DType::c64, 64, "C64", "<c8"},
 };
 
 [[nodiscard]] constexpr const DTypeInfo &info(DType dtype) { return dtype_table[size_t(dtype)]; }
@@ -88,7 +109,8 @@ template <class T> [[nodiscard]] constexpr DType dtype_of() {
 
 /// Elements of a shape; nothing if a length is negative or the lengths other than 0 overflow int64_t.
 [[nodiscard]] std::optional<int64_t> element_count(std::span<const int64_t> shape);
-/// Bytes of a tensor; nothing where element_count has nothing or the bytes overflow int64_t.
+/// Bytes of a tensor; nothing where element_count has nothing, the bits overflow int64_t or are no whole number of
+/// bytes.
 [[nodiscard]] std::optional<size_t> byte_count(DType dtype, std::span<const int64_t> shape);
 /// "[2, 3]".
 [[nodiscard]] std::string shape_text(std::span<const int64_t> shape);
@@ -115,8 +137,8 @@ struct Tensor {
   bool operator==(const Tensor &) const = default;
 
   /// The elements. T is the type that holds the values (float for F32, int8_t for I8, ...) or, for the bits
-  /// of any dtype, an unsigned integer of its size; anything else is an Error, which names the file `source`
-  /// if given.
+  /// of any dtype, an unsigned integer of its size (the packed bytes of dtypes below 8 bits); anything else is
+  /// an Error, which names the file `source` if given.
   template <class T> [[nodiscard]] std::span<const T> as(std::string_view source = {}) const {
     static_assert(!std::same_as<T, bool>, "a byte of a file need not be 0 or 1: read booleans as uint8_t");
     constexpr bool bits = std::unsigned_integral<T> || std::same_as<T, std::byte>;
@@ -152,6 +174,8 @@ struct TensorFile {
   std::vector<Tensor> tensors;
   std::map<std::string, std::string> metadata;
   std::string source; ///< where it came from, for messages
+  /// Names and dtypes of tensors that were not read because no dtype_table row has their dtype.
+  std::map<std::string, std::string> unknown = {};
 
   /// The tensor of that name, or nullptr.
   [[nodiscard]] const Tensor *find(std::string_view name) const;

@@ -12,19 +12,6 @@
 namespace nvfp4::tool {
 namespace {
 
-/// The format whose raw codes a dtype holds.
-std::optional<FormatId> format_of(io::DType dtype) {
-  switch (dtype) {
-  case io::DType::f16: return FormatId::f16;
-  case io::DType::bf16: return FormatId::bf16;
-  case io::DType::f32: return FormatId::f32;
-  case io::DType::f64: return FormatId::f64;
-  case io::DType::f8_e4m3: return FormatId::e4m3;
-  case io::DType::f8_e5m2: return FormatId::e5m2;
-  default: return std::nullopt;
-  }
-}
-
 /// What the library makes of it; its errors with the file's name in front.
 template <class... Args> GemmOperand make(const std::string &source, const Args &...args) {
   try {
@@ -58,10 +45,12 @@ Operand read_operand(const std::string &path, const std::string &tensor, const U
   const std::string where = io::message_prefix(file.source, t.name);
   if (t.shape.size() != 2) throw Error(where + "expected a matrix, got shape " + io::shape_text(t.shape));
   golden::check_empty(t, file.source);
-  const std::optional<FormatId> from = format_of(t.dtype);
+  const std::optional<FormatId> from = golden::format_of(t.dtype);
   if (!from)
-    throw Error(where + "expected F32, F64, F16, BF16, F8_E4M3 or F8_E5M2, got " +
+    throw Error(where + "expected F32, F64, F16, BF16, F8 or F4 values, got " +
                 std::string(io::info(t.dtype).safetensors));
+  if (t.dtype == io::DType::f4 && t.shape[1] % 2 != 0)
+    throw Error(where + "rows of F4 must have an even number of elements, got shape " + io::shape_text(t.shape));
   return {make(file.source, unit, side, DenseView{*from, t.shape[0], t.shape[1], {bytes(t), t.data.size()}}),
           {}};
 }
@@ -99,7 +88,7 @@ std::vector<uint8_t> read_accumulators(const std::string &path, FormatId acc, in
   const io::TensorFile file = io::read_tensors(path);
   const io::Tensor &t = golden::choose_tensor(file, "");
   expect_shape(file, t, "the accumulators", {m, n});
-  if (format_of(t.dtype) != acc)
+  if (golden::format_of(t.dtype) != acc)
     throw Error(io::message_prefix(file.source, t.name) + "accumulators of this unit are " +
                 format(acc).name + ", got " + std::string(io::info(t.dtype).safetensors));
   return {bytes(t), bytes(t) + t.data.size()};

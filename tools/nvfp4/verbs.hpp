@@ -14,6 +14,7 @@ enum ExitCode { kEqual = 0, kMismatch = 1, kBadInput = 2, kNoDevice = 3 };
 void register_info(CLI::App &app, int &exit_code);
 void register_quantize(CLI::App &app, int &exit_code);
 void register_dequantize(CLI::App &app, int &exit_code);
+void register_convert(CLI::App &app, int &exit_code);
 void register_mma(CLI::App &app, int &exit_code);
 void register_gemm(CLI::App &app, int &exit_code);
 void register_golden(CLI::App &app, int &exit_code);
