@@ -110,9 +110,11 @@ NVFP4_HD inline void hadamard16(float (&x)[16]) {
 /// Rotates one group in place and rounds it to BF16: x_j = bf16(f32(sum_i x_i R_ij)). The input is rounded to
 /// BF16 first, which is the only type that TransformerEngine rotates.
 NVFP4_HD inline void rotate16(float (&x)[16], uint16_t signs = kHadamardSigns) {
-  for (int i = 0; i < 16; ++i) x[i] = ((signs >> i) & 1) != 0 ? -round_to_bf16(x[i]) : round_to_bf16(x[i]);
+  // read back by the codec, whose FP32 NaN is 0x7FFFFFFF
+  const auto bf16 = [](float v) { return value_f32(FormatId::bf16, bf16_word(v)); };
+  for (int i = 0; i < 16; ++i) x[i] = ((signs >> i) & 1) != 0 ? -bf16(x[i]) : bf16(x[i]);
   detail::hadamard16(x);
-  for (float &v : x) v = round_to_bf16(v);
+  for (float &v : x) v = bf16(v);
 }
 
 /// Undoes the rotation, in FP32: x_i = f32(sum_j x'_j R_ij). Inputs are taken as they are.
