@@ -20,6 +20,8 @@ public:
     float alpha;
     int64_t end; ///< rows of B up to here have it too
   };
+  /// Whether all outputs have one alpha.
+  [[nodiscard]] bool single() const { return alphas_.size() == 1; }
   /// Of A's row i and B's row j.
   [[nodiscard]] Entry at(int64_t i, int64_t j) const {
     const size_t c = find(columns_, j);

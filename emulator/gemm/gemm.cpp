@@ -136,9 +136,22 @@ struct Target {
   uint8_t *words;
   size_t width;
 
+  /// Whether outputs meet alpha alone, the same for all.
+  [[nodiscard]] bool plain() const {
+    return alphas->single() && options->beta == 0.0f && row_factors == nullptr && column_factors == nullptr &&
+           in->bias.empty();
+  }
+
   static void store(const void *context, int64_t i, int64_t j, int64_t rows, int64_t cols,
                     const uint32_t *words, int64_t stride) {
     const Target &t = *static_cast<const Target *>(context);
+    if (t.plain()) {
+      const gemm::RowTerms terms{.out = t.options->out, .alpha = t.alphas->at(i, j).alpha};
+      uint8_t *to = t.words + size_t(i * t.n + j - t.first_col) * t.width;
+      for (int64_t r = 0; r < rows; ++r, to += size_t(t.n) * t.width)
+        gemm::epilogue_row(words + r * stride, cols, terms, to);
+      return;
+    }
     for (int64_t r = 0; r < rows; ++r)
       for (int64_t c = 0; c < cols;) {
         const auto [alpha, end] = t.alphas->at(i + r, j + c);
