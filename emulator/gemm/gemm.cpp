@@ -65,6 +65,14 @@ int thread_count(const GemmOptions &options) {
   return options.threads > 0 ? options.threads : omp_get_max_threads();
 }
 
+/// A catalogue's unit as it is, a copy of any other.
+std::shared_ptr<const Unit> hold(const Unit &unit) {
+  const std::span<const Unit> rows = catalogue();
+  const bool lasts = !std::less<>()(&unit, rows.data()) && std::less<>()(&unit, rows.data() + rows.size());
+  return lasts ? std::shared_ptr<const Unit>(std::shared_ptr<void>(), &unit)
+               : std::make_shared<const Unit>(unit);
+}
+
 /// Words to start from; no data: from +0.
 CodeView words_of(std::span<const std::byte> words, int bits) {
   return {words.empty() ? nullptr : reinterpret_cast<const uint8_t *>(words.data()), bits};
@@ -193,7 +201,7 @@ float GemmResult::f32(int64_t i, int64_t j) const {
   return float(value(format, CodeView{words.data(), bits}[i * n + j]));
 }
 
-GemmPlan::GemmPlan(const Unit &unit, GemmOptions options) : unit_(unit), options_(std::move(options)) {
+GemmPlan::GemmPlan(const Unit &unit, GemmOptions options) : unit_(hold(unit)), options_(std::move(options)) {
   const bool f64 = unit.rule.acc == FormatId::f64;
   const FormatId out = options_.out;
   const bool fits =
@@ -205,12 +213,12 @@ GemmPlan::GemmPlan(const Unit &unit, GemmOptions options) : unit_(unit), options
 
 GemmReport GemmPlan::accumulate(const GemmOperand &a, const GemmOperand &b, std::span<uint64_t> acc,
                                 std::span<const uint64_t> start) const {
-  check_operands(unit_, a, b);
+  check_operands(*unit_, a, b);
   if (!options_.groups.empty()) throw Error("accumulators of a grouped product: use run()");
   if (int64_t(acc.size()) != a.rows * b.rows || (!start.empty() && start.size() != acc.size()))
     throw Error("accumulators must be " + shape(a.rows, b.rows) + ", got " + std::to_string(acc.size()) +
                 (start.empty() ? "" : " and as start " + std::to_string(start.size())));
-  const gemm::Job job{&unit_.rule,
+  const gemm::Job job{&unit_->rule,
                       options_.accumulation,
                       &a,
                       &b,
@@ -236,12 +244,12 @@ GemmReport GemmPlan::accumulate(const GemmOperand &a, const GemmOperand &b, std:
 
 GemmReport GemmPlan::accumulate_rows(const GemmOperand &a, const GemmOperand &b, int64_t first, int64_t rows,
                                      AccumulatorSink sink) const {
-  check_operands(unit_, a, b);
-  if (unit_.rule.acc != FormatId::f32)
-    throw Error("unit " + unit_.name() + " does not accumulate in FP32 words");
+  check_operands(*unit_, a, b);
+  if (unit_->rule.acc != FormatId::f32)
+    throw Error("unit " + unit_->name() + " does not accumulate in FP32 words");
   if (first < 0 || rows < 0 || first + rows > a.rows) throw Error("A does not have these rows");
   const gemm::Job job{
-      &unit_.rule, options_.accumulation, &a, &b, thread_count(options_), nullptr, first, rows, 0, b.rows};
+      &unit_->rule, options_.accumulation, &a, &b, thread_count(options_), nullptr, first, rows, 0, b.rows};
   return run_job(job, options_, sink, [&](int64_t i, int64_t j, uint64_t word) {
     const uint32_t accumulator = uint32_t(word);
     sink.store(sink.context, i, j, 1, 1, &accumulator, 1);
@@ -249,16 +257,16 @@ GemmReport GemmPlan::accumulate_rows(const GemmOperand &a, const GemmOperand &b,
 }
 
 void GemmPlan::check(const GemmOperand &a, const GemmOperand &b, const GemmInputs &in) const {
-  check_operands(unit_, a, b);
-  check_inputs(unit_, options_, in, a, b, a.rows, groups_of(options_.groups, a, b).front().cols);
+  check_operands(*unit_, a, b);
+  check_inputs(*unit_, options_, in, a, b, a.rows, groups_of(options_.groups, a, b).front().cols);
   (void)AlphaGrid(a, b, options_.alpha, options_.alpha_rule);
 }
 
 GemmResult GemmPlan::run(const GemmOperand &a, const GemmOperand &b, const GemmInputs &in) const {
-  check_operands(unit_, a, b);
+  check_operands(*unit_, a, b);
   const std::vector<Group> groups = groups_of(options_.groups, a, b);
   const int64_t n = groups.front().cols;
-  check_inputs(unit_, options_, in, a, b, a.rows, n);
+  check_inputs(*unit_, options_, in, a, b, a.rows, n);
   const size_t width = size_t(format(options_.out).storage_bits / 8);
   GemmResult d{options_.out, a.rows, n, std::vector<uint8_t>(size_t(a.rows * n) * width), {}};
   const AlphaGrid alphas(a, b, options_.alpha, options_.alpha_rule);
@@ -272,7 +280,7 @@ GemmResult GemmPlan::run(const GemmOperand &a, const GemmOperand &b, const GemmI
                         factors(in.row_factors, a.row_factors),
                         factors(in.column_factors, b.row_factors),
                         &alphas,
-                        unit_.rule.acc,
+                        unit_->rule.acc,
                         g.first_col,
                         n,
                         d.words.data(),
@@ -280,7 +288,7 @@ GemmResult GemmPlan::run(const GemmOperand &a, const GemmOperand &b, const GemmI
     const std::function<void(double)> progress = [&](double f) {
       options_.progress((double(done) + f * double(g.rows)) / double(a.rows));
     };
-    const gemm::Job job{&unit_.rule,
+    const gemm::Job job{&unit_->rule,
                         options_.accumulation,
                         &a,
                         &b,
@@ -290,7 +298,7 @@ GemmResult GemmPlan::run(const GemmOperand &a, const GemmOperand &b, const GemmI
                         g.rows,
                         g.first_col,
                         g.cols,
-                        words_of(std::as_bytes(in.start), format(unit_.rule.acc).storage_bits)};
+                        words_of(std::as_bytes(in.start), format(unit_->rule.acc).storage_bits)};
     const GemmReport report = run_job(job, options_, {Target::store, &target},
                                       [&](int64_t i, int64_t j, uint64_t acc) { target.finish(i, j, acc); });
     by_definition += report.by_definition;

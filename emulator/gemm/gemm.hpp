@@ -7,6 +7,7 @@
 #include "nvfp4/emulator/gemm/operand.hpp"
 
 #include <functional>
+#include <memory>
 
 namespace nvfp4 {
 
@@ -101,11 +102,11 @@ public:
   GemmReport accumulate_rows(const GemmOperand &a, const GemmOperand &b, int64_t first, int64_t rows,
                              AccumulatorSink sink) const;
 
-  [[nodiscard]] const Unit &unit() const { return unit_; }
+  [[nodiscard]] const Unit &unit() const { return *unit_; }
   [[nodiscard]] const GemmOptions &options() const { return options_; }
 
 private:
-  Unit unit_;
+  std::shared_ptr<const Unit> unit_; ///< a copy, or the catalogue's own row, which lasts
   GemmOptions options_;
 };
 
