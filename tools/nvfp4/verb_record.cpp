@@ -279,7 +279,9 @@ void register_record(CLI::App &app, int &exit_code) {
   verb->add_flag("--grads", r.gradients, "Also keep every parameter's gradient");
   const auto of_the_step = [](const auto &each) { return (each.marks & kRecorded) != 0; };
   add_fields(*verb, kTrainFields, f, of_the_step, [&](const auto &each, CLI::Option *option) {
-    option->group("The run; what is not given is as in the run.json beside the checkpoint");
+    option->group(
+        "The run; what is not given is as in the run.json beside the checkpoint, or, without one, as shown. "
+        "--model and --size count only where the checkpoint does not say which model it is");
     o->given.emplace_back(each.name, option);
   });
   verb->add_option("--threads", f.threads, "0: all; changes no bit")->capture_default_str();
