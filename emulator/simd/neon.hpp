@@ -62,7 +62,7 @@ struct Neon {
   template <int n> static I shift_right_signed(I x) { return vshrq_n_s32(x, n); }
 
   static Mask nonzero(I x) { return vtstq_s32(x, x); }
-  static Mask nonzero(F x) { return vmvnq_u32(vceqzq_f32(x)); } // no NaN comes here
+  static Mask nonzero(F x) { return vmvnq_u32(vceqzq_f32(x)); }
   static Mask both(Mask a, Mask b) { return vandq_u32(a, b); }
   static I where(Mask m, I a, I b) { return vbslq_s32(m, a, b); }
   static bool any_negative(I x) { return vminvq_s32(x) < 0; }

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+// The functions of one instruction set, for the test.
+#include "tests/emulator/simd/operations.hpp"
+
+#if defined(__AVX512F__) && defined(__AVX512VNNI__)
+#include "nvfp4/emulator/simd/avx512.hpp"
+#include "tests/emulator/simd/operation_table.hpp"
+
+namespace nvfp4::test {
+const SimdOperations *operations_avx512() { return &OperationTable<simd::Avx512>::table; }
+} // namespace nvfp4::test
+#else
+namespace nvfp4::test {
+const SimdOperations *operations_avx512() { return nullptr; }
+} // namespace nvfp4::test
+#endif
