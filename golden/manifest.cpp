@@ -78,10 +78,10 @@ Provenance parse_provenance(std::string_view text) {
 
 std::string file_sha256(const std::string &path) { return io::sha256_hex(io::read_file(path)); }
 
-std::string find_golden_folder() {
-  if (const char *named = std::getenv("NVFP4_GOLDEN_DIR"); named != nullptr && *named != 0) {
+std::string find_golden_folder(const std::string &named) {
+  if (!named.empty()) {
     if (!fs::exists(fs::path(named) / "manifest.json"))
-      throw Error(std::string("NVFP4_GOLDEN_DIR=") + named + " holds no manifest.json");
+      throw Error("golden folder " + named + " holds no manifest.json; name another with --dir or NVFP4_GOLDEN_DIR");
     return named;
   }
   const std::string self = executable_folder();

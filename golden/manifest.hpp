@@ -35,9 +35,9 @@ struct Manifest {
   std::vector<Entry> entries;
 };
 
-/// The folder of the golden set: NVFP4_GOLDEN_DIR, else golden/ above the working directory or above the program
+/// The folder of the golden set: the named one, else golden/ above the working directory or above the program
 /// itself, else the installed share/nvfp4/golden. Throws Error when there is none.
-[[nodiscard]] std::string find_golden_folder();
+[[nodiscard]] std::string find_golden_folder(const std::string &named = {});
 
 [[nodiscard]] Manifest read_manifest(const std::string &folder);
 /// Builds the manifest of all golden files under folder/vectors from their headers and bytes.

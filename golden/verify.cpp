@@ -196,7 +196,7 @@ Verdict verify_text(const TextFile &file, const VerifyOptions &options) {
 }
 
 Verdict verify_file(const std::string &path, const VerifyOptions &options) {
-  if (path.ends_with(".safetensors")) return verify_quantize(path);
+  if (path.ends_with(".safetensors")) return verify_quantize(path, options.isa);
   return verify_text(read_text(path), options);
 }
 

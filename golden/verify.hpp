@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Compares golden files with the emulator (or its oracle) and says what was compared.
 #pragma once
+#include "nvfp4/emulator/cpu/isa.hpp"
 #include "nvfp4/emulator/tensorcore/unit.hpp"
 #include "nvfp4/golden/text.hpp"
 
 #include <memory>
+#include <optional>
 
 namespace nvfp4::golden {
 
@@ -18,6 +20,7 @@ struct VerifyOptions {
   bool full = false;       ///< all chunks of exhaustive digests, not a sample of them
   Accumulation accumulation = Accumulation::mmasim;
   std::shared_ptr<DigestCache> digests = {};
+  std::optional<Isa> isa = {}; ///< of the quantizer, instead of the best that the CPU has
 };
 
 /// The outcome for one file.

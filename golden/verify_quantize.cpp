@@ -46,7 +46,7 @@ std::string compare(const io::TensorFile &f, const std::string &name, const Bloc
 
 } // namespace
 
-Verdict verify_quantize(const std::string &path) {
+Verdict verify_quantize(const std::string &path, std::optional<Isa> isa) {
   const io::TensorFile f = io::read_tensors(path);
   const auto subject = f.metadata.find("subject");
   if (subject == f.metadata.end()) throw Error(path + ": metadata has no 'subject': not a golden quantizer file");
@@ -56,7 +56,8 @@ Verdict verify_quantize(const std::string &path) {
   for (const auto &[key, text] : f.metadata) {
     if (!key.starts_with("case.")) continue;
     const std::string name = key.substr(5);
-    const QuantizeOptions options = options_from_json(text, path + ": " + key);
+    QuantizeOptions options = options_from_json(text, path + ": " + key);
+    options.isa = isa;
     const io::Tensor &input = f.at(name.substr(0, name.find('.')) + ".input");
     const DenseMatrix x = to_matrix(input, path);
     const BlockScaled q = quantize(MatrixView<const float>(x.values.data(), x.rows, x.cols), convention, options);

@@ -5,7 +5,7 @@
 
 namespace nvfp4::golden {
 
-/// Requantizes every case of a golden safetensors file and compares all bytes.
-[[nodiscard]] Verdict verify_quantize(const std::string &path);
+/// Requantizes every case of a golden safetensors file and compares all bytes. isa as in QuantizeOptions.
+[[nodiscard]] Verdict verify_quantize(const std::string &path, std::optional<Isa> isa = {});
 
 } // namespace nvfp4::golden

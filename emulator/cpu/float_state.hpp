@@ -26,7 +26,7 @@ public:
   ~FloatState() { asm volatile("msr fpcr, %0\n\tmsr fpsr, %1" ::"r"(saved_), "r"(flags_) : "memory"); }
 #else
   FloatState() {
-    std::fegetenv(&saved_);
+    std::feholdexcept(&saved_); // saves the environment, too
     std::fesetenv(FE_DFL_ENV);
   }
   ~FloatState() { std::fesetenv(&saved_); }

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the CPU says of itself, and the environment variable NVFP4_ISA.
-#include "nvfp4/emulator/cpu/isa.hpp"
+// What the CPU says of itself.
+#include "nvfp4/emulator/cpu/choose_isa.hpp"
 
 #include "nvfp4/emulator/config.hpp"
 
-#include <cstdlib>
 #if defined(__aarch64__) && defined(__linux__)
 #include <asm/hwcap.h>
 #include <sys/auxv.h>
@@ -35,24 +34,25 @@ bool supported(Isa isa) {
   return isa == Isa::scalar;
 }
 
-Isa choose_isa() {
-  const char *asked = std::getenv("NVFP4_ISA");
-  if (asked == nullptr || *asked == 0) {
-    Isa best = Isa::scalar;
-    for (const Isa isa : kIsas)
-      if (supported(isa)) best = isa;
-    return best;
+Isa choose_isa(std::optional<Isa> asked) {
+  if (asked) {
+    if (supported(*asked)) return *asked;
+    throw Error(std::string("instruction set ") + to_string(*asked) +
+                ": this CPU lacks it; leave the choice open or take scalar");
   }
+  Isa best = Isa::scalar;
+  for (const Isa isa : kIsas)
+    if (supported(isa)) best = isa;
+  return best;
+}
+
+Isa parse_isa(std::string_view name) {
   std::string names;
   for (const Isa isa : kIsas) {
+    if (name == to_string(isa)) return isa;
     names += std::string(names.empty() ? "" : ", ") + to_string(isa);
-    if (std::string(asked) != to_string(isa)) continue;
-    if (!supported(isa))
-      throw Error(std::string("NVFP4_ISA=") + asked +
-                  ": this CPU lacks the instructions; unset it or choose scalar");
-    return isa;
   }
-  throw Error(std::string("NVFP4_ISA=") + asked + " is unknown; choose one of " + names);
+  throw Error("instruction set " + std::string(name) + " is unknown; choose one of " + names);
 }
 
 } // namespace nvfp4

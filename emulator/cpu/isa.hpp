@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which instruction set the vector engines use: the best that the CPU has, or what NVFP4_ISA asks for.
+// The instruction sets of the vector engines. Plain data: files of one instruction set include it.
 #pragma once
 #include <cstdint>
 
@@ -21,9 +21,5 @@ inline constexpr Isa kVectorIsas[] = {Isa::avx2, Isa::avx512, Isa::neon, Isa::ne
 
 /// Whether this build and this CPU can run it.
 [[nodiscard]] bool supported(Isa isa);
-
-/// NVFP4_ISA=scalar|avx2|avx512|neon|neon_dot when set, the best supported one otherwise. Reads the
-/// environment at every call. Throws Error when the name is unknown or the CPU lacks the instructions.
-[[nodiscard]] Isa choose_isa();
 
 } // namespace nvfp4

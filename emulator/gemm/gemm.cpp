@@ -3,6 +3,7 @@
 // epilogue over what the engines deliver.
 #include "nvfp4/emulator/gemm/gemm.hpp"
 
+#include "nvfp4/emulator/cpu/choose_isa.hpp"
 #include "nvfp4/emulator/gemm/alpha_grid.hpp"
 #include "nvfp4/emulator/gemm/engine.hpp"
 #include "nvfp4/emulator/gemm/epilogue_row.hpp"
@@ -43,7 +44,7 @@ template <class Emit> void run_reference(const gemm::Job &job, bool oracle, Emit
 /// Runs a job on the best engine; `sink` takes tiles of FP32 words, `emit` single words.
 template <class Emit>
 GemmReport run_job(gemm::Job job, const GemmOptions &options, gemm::Sink sink, Emit emit) {
-  const Isa isa = choose_isa(); // a wrong NVFP4_ISA is an error for every unit
+  const Isa isa = choose_isa(options.isa); // one that the CPU lacks is an error for every unit
   const int64_t outputs = job.rows * job.cols;
   if (!options.oracle && isa != Isa::scalar && outputs != 0) {
     std::atomic<int64_t> by_definition{0};

@@ -16,6 +16,7 @@ struct GemmOptions {
   FormatId out = FormatId::f32; ///< f32, bf16 or f16; f64 for FP64 units
   Accumulation accumulation = Accumulation::mmasim;
   int threads = 0;     ///< 0: all that OpenMP offers. Threads divide outputs; the bits do not depend on it.
+  std::optional<Isa> isa = {}; ///< instead of the best that the CPU has; changes no bit
   bool oracle = false; ///< compute with the multiprecision oracle instead (slow)
   AlphaRule alpha_rule = AlphaRule::by_convention; ///< how the operands' global scales meet
   /// A grouped product: how many rows of A each group has. B is (groups * N, K), group g's block at row g *

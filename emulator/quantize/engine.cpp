@@ -3,8 +3,8 @@
 // to the definition.
 #include "nvfp4/emulator/quantize/engine.hpp"
 
+#include "nvfp4/emulator/cpu/choose_isa.hpp"
 #include "nvfp4/emulator/cpu/float_state.hpp"
-#include "nvfp4/emulator/cpu/isa.hpp"
 #include "nvfp4/emulator/quantize/strip.hpp"
 
 #include <algorithm>
@@ -18,8 +18,8 @@ constexpr int64_t kChunk = 16384;          // floats that one step of the maximu
 constexpr int64_t kPanelsPerItem = 64;     // 64 kB of input for blocks of 16
 constexpr int64_t kWorthAThread = 1 << 15; // elements
 
-const Kernels *choose_kernels() {
-  switch (choose_isa()) {
+const Kernels *choose_kernels(std::optional<Isa> asked) {
+  switch (choose_isa(asked)) {
   case Isa::avx512: return kernels_avx512();
   case Isa::avx2: return kernels_avx2();
   case Isa::scalar:
@@ -76,7 +76,7 @@ const std::array<float, 256> &scale_values() {
 
 Engine::Engine(MatrixView<const float> x, const Rule &rule, const QuantizeOptions &options, int threads)
     : x_(x), rule_(rule), options_(options), threads_(x.rows * x.cols < kWorthAThread ? 1 : threads),
-      kernels_(choose_kernels()) {
+      kernels_(choose_kernels(options.isa)) {
   if (kernels_ != nullptr && chain_covers(rule, options.source))
     encode_ = find_encoder(*kernels_, rule, options.rounding);
 }

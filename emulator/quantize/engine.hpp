@@ -5,7 +5,7 @@
 
 namespace nvfp4::quant {
 
-/// One call of quantize() on the kernels of the chosen instruction set (NVFP4_ISA).
+/// One call of quantize() on the kernels of one instruction set.
 class Engine {
 public:
   Engine(MatrixView<const float> x, const Rule &rule, const QuantizeOptions &options, int threads);

@@ -2,6 +2,7 @@
 // Quantizes a matrix as a convention says. The result is a function of input, convention and options: never
 // of threads, machine or compiler.
 #pragma once
+#include "nvfp4/emulator/cpu/isa.hpp"
 #include "nvfp4/emulator/formats/philox.hpp"
 #include "nvfp4/emulator/quantize/block_rule.hpp"
 #include "nvfp4/emulator/quantize/block_scaled.hpp"
@@ -29,7 +30,8 @@ struct QuantizeOptions {
   /// Instead of an amax, the word that the convention stores: S for flashinfer, flashinfer-exact, vllm and
   /// compressed-tensors, p for torchao and modelopt. The other conventions take only an amax.
   std::optional<float> global_scale = {};
-  int threads = 0; ///< 0: all that OpenMP offers
+  int threads = 0;             ///< 0: all that OpenMP offers
+  std::optional<Isa> isa = {}; ///< instead of the best that the CPU has
 };
 
 /// Throws Error for options that the convention cannot take or that have no meaning together.

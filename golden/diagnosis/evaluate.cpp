@@ -129,7 +129,7 @@ std::vector<uint64_t> accumulate(const Problem &p, const Computation &c, Indices
     std::vector<uint64_t> starts(chain.start_from_c ? acc.size() : 0);
     for (size_t o = 0; o < starts.size(); ++o) starts[o] = start(int64_t(o));
     const FormatId out = chain.unit.rule.acc == FormatId::f64 ? FormatId::f64 : FormatId::f32;
-    GemmPlan(chain.unit, {.out = out, .accumulation = chain.accumulation, .threads = p.threads})
+    GemmPlan(chain.unit, {.out = out, .accumulation = chain.accumulation, .threads = p.threads, .isa = p.isa})
         .accumulate(pa, pb, acc, starts);
     return acc;
   }

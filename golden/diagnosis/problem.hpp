@@ -59,6 +59,7 @@ struct Problem {
   FormatId round = FormatId::f32; ///< type to which the epilogue rounds
   FormatId word = FormatId::f32;  ///< type of the words of D: `round` or wider
   int threads = 0;
+  std::optional<Isa> isa = {}; ///< instead of the best that the CPU has
 
   [[nodiscard]] int64_t m() const { return a.raw.rows; }
   [[nodiscard]] int64_t n() const { return b.raw.rows; }

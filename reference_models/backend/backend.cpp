@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Chooses the CPU backend and holds what all of them share.
-#include "nvfp4/emulator/cpu/isa.hpp"
+#include "nvfp4/emulator/cpu/choose_isa.hpp"
 #include "nvfp4/reference_models/backend/cpu_backend.hpp"
 #include "nvfp4/reference_models/backend/cpu_backends.hpp"
 
@@ -32,16 +32,14 @@ void *allocate_host(size_t bytes) {
 
 void release_host(void *memory) noexcept { std::free(memory); }
 
-std::unique_ptr<Backend<float>> make_cpu_backend(int threads) {
+std::unique_ptr<Backend<float>> make_cpu_backend(int threads, std::optional<Isa> asked) {
   const int n = thread_count(threads);
-  const Isa isa = choose_isa();
+  const Isa isa = choose_isa(asked);
 #if defined(__x86_64__)
   if (isa == Isa::avx512) return std::unique_ptr<Backend<float>>(new_avx512_backend(n));
   if (isa == Isa::avx2) return std::unique_ptr<Backend<float>>(new_avx2_backend(n));
-#else
-  (void)isa; // the baseline is compiled for vector instructions that every CPU has
 #endif
-  return make_baseline_backend(n);
+  return make_baseline_backend(n, isa);
 }
 
 std::unique_ptr<Backend<double>> make_double_backend(int threads) {

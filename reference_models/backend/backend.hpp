@@ -3,11 +3,13 @@
 // depend on which backend it is. T is float; double serves the gradient checks on the CPU.
 #pragma once
 #include "nvfp4/emulator/config.hpp"
+#include "nvfp4/emulator/cpu/isa.hpp"
 #include "nvfp4/reference_models/backend/bf16_mixers.hpp"
 #include "nvfp4/reference_models/kernels/kernels.hpp"
 
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -69,8 +71,8 @@ template <class T, class E>
   return out;
 }
 
-/// The CPU with the best instruction set it has, or NVFP4_ISA's. threads 0: all.
-[[nodiscard]] std::unique_ptr<Backend<float>> make_cpu_backend(int threads = 0);
+/// The CPU; threads 0: all, isa: instead of the best that it has. Neither changes a bit.
+[[nodiscard]] std::unique_ptr<Backend<float>> make_cpu_backend(int threads = 0, std::optional<Isa> isa = {});
 /// Double precision on the CPU, for gradient checks; slow.
 [[nodiscard]] std::unique_ptr<Backend<double>> make_double_backend(int threads = 0);
 

@@ -33,10 +33,10 @@ public:
 /// attention and the GPU have no others.
 void require_hopper_bits(const char *caller, const Unit &unit);
 
-/// On the CPU: the definitions themselves, with so many threads.
+/// On the CPU: the definitions themselves, with so many threads and on that instruction set.
 [[nodiscard]] std::unique_ptr<Bf16Gla> make_cpu_bf16_gla(const bf16_gla::Shape &shape, const Unit &unit,
-                                                         int threads);
+                                                         int threads, Isa isa);
 [[nodiscard]] std::unique_ptr<Bf16Attention> make_cpu_bf16_attention(const tensorcore::AttentionShape &shape,
-                                                                     const Unit &unit, int threads);
+                                                                     const Unit &unit, int threads, Isa isa);
 
 } // namespace nvfp4::models

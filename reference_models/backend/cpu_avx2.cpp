@@ -68,7 +68,7 @@ template <> struct Multiply<Avx2, float> {
   }
 };
 
-Backend<float> *new_avx2_backend(int threads) { return new CpuBackend<Avx2, float>(threads); }
+Backend<float> *new_avx2_backend(int threads) { return new CpuBackend<Avx2, float>(threads, Isa::avx2); }
 
 } // namespace nvfp4::models
 #endif

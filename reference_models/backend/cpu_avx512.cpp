@@ -82,7 +82,9 @@ template <> struct Multiply<Avx512, float> {
   }
 };
 
-Backend<float> *new_avx512_backend(int threads) { return new CpuBackend<Avx512, float>(threads); }
+Backend<float> *new_avx512_backend(int threads) {
+  return new CpuBackend<Avx512, float>(threads, Isa::avx512);
+}
 
 } // namespace nvfp4::models
 #endif

@@ -16,7 +16,7 @@ void release_host(void *memory) noexcept;
 
 template <class Tag, class T> class CpuBackend final : public Backend<T> {
 public:
-  explicit CpuBackend(int threads) : threads_(threads) {}
+  CpuBackend(int threads, Isa isa) : threads_(threads), isa_(isa) {}
   ~CpuBackend() override { release_host(scratch_); }
   CpuBackend(const CpuBackend &) = delete;
   CpuBackend &operator=(const CpuBackend &) = delete;
@@ -39,11 +39,11 @@ public:
 #undef NVFP4_DEFINE
 
   std::unique_ptr<Bf16Gla> make_bf16_gla(const bf16_gla::Shape &shape, const Unit &unit) override {
-    return make_cpu_bf16_gla(shape, unit, threads_);
+    return make_cpu_bf16_gla(shape, unit, threads_, isa_);
   }
   std::unique_ptr<Bf16Attention> make_bf16_attention(const tensorcore::AttentionShape &shape,
                                                      const Unit &unit) override {
-    return make_cpu_bf16_attention(shape, unit, threads_);
+    return make_cpu_bf16_attention(shape, unit, threads_, isa_);
   }
 
 private:
@@ -77,6 +77,7 @@ private:
   }
 
   int threads_;
+  Isa isa_;
   T *scratch_ = nullptr;
   int64_t reserved_ = 0;
 };

@@ -5,7 +5,8 @@
 
 namespace nvfp4::models {
 
-[[nodiscard]] std::unique_ptr<Backend<float>> make_baseline_backend(int threads);
+/// Compiled for what every CPU of the architecture has; mixers on tensor cores use isa.
+[[nodiscard]] std::unique_ptr<Backend<float>> make_baseline_backend(int threads, Isa isa = Isa::scalar);
 [[nodiscard]] std::unique_ptr<Backend<double>> make_baseline_double_backend(int threads);
 // These return plain pointers, so that their files need nothing of the standard library.
 [[nodiscard]] Backend<float> *new_avx2_backend(int threads);

@@ -18,11 +18,11 @@ template <class T> struct Multiply<Baseline, T> {
   }
 };
 
-std::unique_ptr<Backend<float>> make_baseline_backend(int threads) {
-  return std::make_unique<CpuBackend<Baseline, float>>(threads);
+std::unique_ptr<Backend<float>> make_baseline_backend(int threads, Isa isa) {
+  return std::make_unique<CpuBackend<Baseline, float>>(threads, isa);
 }
 std::unique_ptr<Backend<double>> make_baseline_double_backend(int threads) {
-  return std::make_unique<CpuBackend<Baseline, double>>(threads);
+  return std::make_unique<CpuBackend<Baseline, double>>(threads, Isa::scalar);
 }
 
 } // namespace nvfp4::models

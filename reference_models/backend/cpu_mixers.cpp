@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The definitions of tensorcore/ as the CPU's BF16 mixers.
 #include "nvfp4/reference_models/backend/bf16_mixers.hpp"
-#include "nvfp4/reference_models/linear/epilogue.hpp"
 #include "nvfp4/reference_models/bf16_mixers/dot.hpp"
+#include "nvfp4/reference_models/linear/epilogue.hpp"
 
 #include <algorithm>
 #include <omp.h>
@@ -32,8 +32,8 @@ void copy_out(const std::vector<float> &from, float *to) { std::copy(from.begin(
 
 class CpuGla final : public Bf16Gla {
 public:
-  CpuGla(const bf16_gla::Shape &shape, const Unit &unit, int threads)
-      : shape_(shape), unit_(unit), threads_(threads) {
+  CpuGla(const bf16_gla::Shape &shape, const Unit &unit, int threads, Isa isa)
+      : shape_(shape), unit_(unit), threads_(threads), isa_(isa) {
     bf16_gla::check(shape);
   }
 
@@ -42,14 +42,14 @@ public:
     round_into(k_, k, shape_.keys());
     round_into(v_, v, shape_.values());
     const Threads threads(threads_);
-    saved_ = bf16_gla::forward(shape_, inputs(g), unit_);
+    saved_ = bf16_gla::forward(shape_, inputs(g), unit_, isa_);
     copy_out(saved_.o, o);
   }
 
   void backward(const float *g, const float *grad_o, float *dq, float *dk, float *dv, float *dg) override {
     round_into(grad_, grad_o, shape_.values());
     const Threads threads(threads_);
-    const bf16_gla::Backward out = bf16_gla::backward(shape_, inputs(g), grad_, saved_, unit_);
+    const bf16_gla::Backward out = bf16_gla::backward(shape_, inputs(g), grad_, saved_, unit_, isa_);
     copy_out(out.dq, dq);
     copy_out(out.dk, dk);
     copy_out(out.dv, dv);
@@ -64,13 +64,15 @@ private:
   bf16_gla::Shape shape_;
   const Unit &unit_;
   int threads_;
+  Isa isa_;
   std::vector<uint16_t> q_, k_, v_, grad_;
   bf16_gla::Forward saved_;
 };
 
 class CpuAttention final : public Bf16Attention {
 public:
-  CpuAttention(const tensorcore::AttentionShape &shape, int threads) : shape_(shape), threads_(threads) {
+  CpuAttention(const tensorcore::AttentionShape &shape, int threads, Isa isa)
+      : shape_(shape), threads_(threads), isa_(isa) {
     check_shape("attention", shape);
   }
 
@@ -79,7 +81,7 @@ public:
     round_into(k_, k, shape_.kv_elements());
     round_into(v_, v, shape_.kv_elements());
     const Threads threads(threads_);
-    saved_ = attention_forward(shape_, q_, k_, v_);
+    saved_ = attention_forward(shape_, q_, k_, v_, isa_);
     copy_out(saved_.o32, o);
   }
 
@@ -87,7 +89,7 @@ public:
     round_into(grad_, grad_o, shape_.q_elements());
     const Threads threads(threads_);
     const tensorcore::AttentionGradients out =
-        attention_backward(shape_, q_, k_, v_, saved_.o, saved_.lse2, grad_);
+        attention_backward(shape_, q_, k_, v_, saved_.o, saved_.lse2, grad_, isa_);
     copy_out(out.q, dq);
     copy_out(out.k, dk);
     copy_out(out.v, dv);
@@ -96,6 +98,7 @@ public:
 private:
   tensorcore::AttentionShape shape_;
   int threads_;
+  Isa isa_;
   std::vector<uint16_t> q_, k_, v_, grad_;
   tensorcore::AttentionOutput saved_;
 };
@@ -108,14 +111,15 @@ void require_hopper_bits(const char *caller, const Unit &unit) {
                 unit.name() + "; set units.bf16 of the recipe");
 }
 
-std::unique_ptr<Bf16Gla> make_cpu_bf16_gla(const bf16_gla::Shape &shape, const Unit &unit, int threads) {
-  return std::make_unique<CpuGla>(shape, unit, threads);
+std::unique_ptr<Bf16Gla> make_cpu_bf16_gla(const bf16_gla::Shape &shape, const Unit &unit, int threads,
+                                           Isa isa) {
+  return std::make_unique<CpuGla>(shape, unit, threads, isa);
 }
 
 std::unique_ptr<Bf16Attention> make_cpu_bf16_attention(const tensorcore::AttentionShape &shape,
-                                                       const Unit &unit, int threads) {
+                                                       const Unit &unit, int threads, Isa isa) {
   require_hopper_bits("attention with mixers bf16", unit);
-  return std::make_unique<CpuAttention>(shape, threads);
+  return std::make_unique<CpuAttention>(shape, threads, isa);
 }
 
 } // namespace nvfp4::models

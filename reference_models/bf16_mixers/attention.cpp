@@ -27,8 +27,8 @@ Bf16View transposed(const Bf16View &x) { return {x.data, x.k_stride, x.row_strid
 
 /// Rows [first, first + size) of each block, as the right operand.
 std::vector<DotOperand> right_blocks(const Bf16View &x, int64_t length, int64_t dim, int64_t size,
-                                     bool transpose) {
-  std::vector<DotOperand> all(static_cast<size_t>(blocks(length, size)));
+                                     bool transpose, std::optional<Isa> isa) {
+  std::vector<DotOperand> all(static_cast<size_t>(blocks(length, size)), DotOperand(isa));
   for (int64_t b = 0; b < int64_t(all.size()); ++b) {
     const int64_t first = b * size, n = std::min(size, length - first);
     if (transpose)
@@ -72,11 +72,12 @@ struct ForwardTask {
   Bf16View q;
   int64_t sequence, head;
   AttentionOutput &out;
+  std::optional<Isa> isa;
 
   void operator()(int64_t first) const {
     const int64_t n = std::min(kQueries, shape.length - first), dim = shape.dim;
     const float factor = shape.logit_scale() * kLog2E;
-    DotOperand queries, weights;
+    DotOperand queries(isa), weights(isa);
     queries.left(q.at(first, 0), n, dim);
     std::vector<float> s(size_t(n * kForwardKeys)), o(size_t(n * dim));
     std::vector<uint16_t> p(s.size());
@@ -117,14 +118,15 @@ struct BackwardTask {
   std::span<const uint16_t> q, k, v, grad_o;
   std::span<const float> lse2;
   AttentionGradients &out;
+  std::optional<Isa> isa;
 
   void operator()(int64_t sequence, int64_t kv_head) const {
     const int64_t dim = shape.dim, length = shape.length, count = blocks(length, kBackwardBlock);
     const Bf16View ks = head_rows(k, shape, shape.kv_heads, sequence, kv_head),
                    vs = head_rows(v, shape, shape.kv_heads, sequence, kv_head);
-    const auto keys = right_blocks(ks, length, dim, kBackwardBlock, false),
-               values = right_blocks(vs, length, dim, kBackwardBlock, false),
-               keys_t = right_blocks(ks, length, dim, kBackwardBlock, true);
+    const auto keys = right_blocks(ks, length, dim, kBackwardBlock, false, isa),
+               values = right_blocks(vs, length, dim, kBackwardBlock, false, isa),
+               keys_t = right_blocks(ks, length, dim, kBackwardBlock, true, isa);
     std::vector<float> grad_k(size_t(length * dim)), grad_v(grad_k.size());
     for (int64_t h = kv_head * shape.group(); h < (kv_head + 1) * shape.group(); ++h)
       for (int64_t b = 0; b < count; ++b)
@@ -148,7 +150,7 @@ struct BackwardTask {
     const Bf16View qs = head_rows(q, shape, shape.heads, sequence, head).at(first, 0),
                    gs = head_rows(grad_o, shape, shape.heads, sequence, head).at(first, 0);
     const int64_t row0 = (sequence * shape.heads + head) * shape.length + first;
-    DotOperand queries, grads, queries_t, grads_t, left;
+    DotOperand queries(isa), grads(isa), queries_t(isa), grads_t(isa), left(isa);
     queries.left(qs, n, dim);
     grads.left(gs, n, dim);
     queries_t.right(transposed(qs), dim, n);
@@ -221,7 +223,8 @@ void check_shape(const char *caller, const AttentionShape &s) {
 }
 
 AttentionOutput attention_forward(const AttentionShape &shape, std::span<const uint16_t> q,
-                                  std::span<const uint16_t> k, std::span<const uint16_t> v) {
+                                  std::span<const uint16_t> k, std::span<const uint16_t> v,
+                                  std::optional<Isa> isa) {
   check_shape("attention_forward", shape);
   check_size("q", q.size(), shape.q_elements());
   check_size("k", k.size(), shape.kv_elements());
@@ -232,14 +235,14 @@ AttentionOutput attention_forward(const AttentionShape &shape, std::span<const u
   for (int64_t pair = 0; pair < shape.batch * shape.kv_heads; ++pair) {
     const int64_t sequence = pair / shape.kv_heads, kv_head = pair % shape.kv_heads;
     const auto keys = right_blocks(head_rows(k, shape, shape.kv_heads, sequence, kv_head), shape.length,
-                                   shape.dim, kForwardKeys, false);
+                                   shape.dim, kForwardKeys, false, isa);
     const auto values = right_blocks(head_rows(v, shape, shape.kv_heads, sequence, kv_head), shape.length,
-                                     shape.dim, kForwardKeys, true);
+                                     shape.dim, kForwardKeys, true, isa);
 #pragma omp parallel for schedule(dynamic)
     for (int64_t t = 0; t < tasks * group; ++t) {
       const int64_t head = kv_head * group + t % group;
       const ForwardTask task{shape,    keys, values, head_rows(q, shape, shape.heads, sequence, head),
-                             sequence, head, out};
+                             sequence, head, out,    isa};
       task((tasks - 1 - t / group) * kQueries); // long rows first
     }
   }
@@ -249,7 +252,7 @@ AttentionOutput attention_forward(const AttentionShape &shape, std::span<const u
 AttentionGradients attention_backward(const AttentionShape &shape, std::span<const uint16_t> q,
                                       std::span<const uint16_t> k, std::span<const uint16_t> v,
                                       std::span<const uint16_t> o, std::span<const float> lse2,
-                                      std::span<const uint16_t> grad_o) {
+                                      std::span<const uint16_t> grad_o, std::optional<Isa> isa) {
   check_shape("attention_backward", shape);
   check_size("q", q.size(), shape.q_elements());
   check_size("k", k.size(), shape.kv_elements());
@@ -266,7 +269,7 @@ AttentionGradients attention_backward(const AttentionShape &shape, std::span<con
     const int64_t at = ((sequence * shape.length + i) * shape.heads + head) * shape.dim;
     out.d[size_t(row)] = row_product(grad_o.data() + at, o.data() + at, shape.dim);
   }
-  const BackwardTask task{shape, q, k, v, grad_o, lse2, out};
+  const BackwardTask task{shape, q, k, v, grad_o, lse2, out, isa};
 #pragma omp parallel for schedule(dynamic)
   for (int64_t pair = 0; pair < shape.batch * shape.kv_heads; ++pair)
     task(pair / shape.kv_heads, pair % shape.kv_heads);

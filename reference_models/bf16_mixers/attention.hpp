@@ -5,8 +5,10 @@
 // under a recipe's "mixers": "bf16"; otherwise their attention is FP32 throughout.
 #pragma once
 #include "nvfp4/emulator/config.hpp"
+#include "nvfp4/emulator/cpu/isa.hpp"
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -44,14 +46,17 @@ struct AttentionGradients {
 };
 
 /// q: BF16 words (batch, length, heads, dim); k, v: (batch, length, kv_heads, dim). Inf and NaN are allowed:
-/// a row meets all keys of its blocks of 128, masked ones with weight 0. Bits do not depend on threads.
+/// a row meets all keys of its blocks of 128, masked ones with weight 0. Bits do not depend on threads
+/// or isa (empty: the best that the CPU has).
 [[nodiscard]] AttentionOutput attention_forward(const AttentionShape &shape, std::span<const uint16_t> q,
-                                                std::span<const uint16_t> k, std::span<const uint16_t> v);
+                                                std::span<const uint16_t> k, std::span<const uint16_t> v,
+                                                std::optional<Isa> isa = {});
 
 /// o and lse2 are forward's, grad_o BF16 words like o.
 [[nodiscard]] AttentionGradients attention_backward(const AttentionShape &shape, std::span<const uint16_t> q,
                                                     std::span<const uint16_t> k, std::span<const uint16_t> v,
                                                     std::span<const uint16_t> o, std::span<const float> lse2,
-                                                    std::span<const uint16_t> grad_o);
+                                                    std::span<const uint16_t> grad_o,
+                                                    std::optional<Isa> isa = {});
 
 } // namespace nvfp4::models::tensorcore

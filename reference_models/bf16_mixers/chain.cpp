@@ -9,7 +9,8 @@
 
 namespace nvfp4::models {
 
-std::vector<float> chain(const Unit &unit, const ChainOperand &a, const ChainOperand &b) {
+std::vector<float> chain(const ChainUnit &on, const ChainOperand &a, const ChainOperand &b) {
+  const Unit &unit = on.unit;
   if (unit.rule.a != FormatId::bf16 || unit.rule.b != FormatId::bf16 || unit.rule.acc != FormatId::f32)
     throw Error("unit " + unit.name() +
                 ": a chain here needs BF16 operands and FP32 accumulators, such as "
@@ -17,7 +18,7 @@ std::vector<float> chain(const Unit &unit, const ChainOperand &a, const ChainOpe
   if (a.k != b.k) throw Error("chain: A has K = " + std::to_string(a.k) + ", B has " + std::to_string(b.k));
   std::vector<float> out(size_t(a.rows * b.rows));
   if (tensorcore::has_dot_bits(unit.rule)) {
-    tensorcore::DotOperand left, right;
+    tensorcore::DotOperand left(on.isa), right(on.isa);
     left.left({a.words.data(), a.k}, a.rows, a.k);
     right.right({b.words.data(), b.k}, b.rows, b.k);
     accumulate(left, right, out.data(), b.rows);
@@ -27,7 +28,7 @@ std::vector<float> chain(const Unit &unit, const ChainOperand &a, const ChainOpe
     const auto *bytes = reinterpret_cast<const uint8_t *>(x.words.data());
     return make_operand(unit, side, RawCodes{x.rows, x.k, {bytes, 2 * x.words.size()}});
   };
-  const GemmResult d = multiply(unit, operand(Side::a, a), operand(Side::b, b), {.threads = 1});
+  const GemmResult d = multiply(unit, operand(Side::a, a), operand(Side::b, b), {.threads = 1, .isa = on.isa});
   if (!out.empty()) std::memcpy(out.data(), d.words.data(), d.words.size());
   return out;
 }

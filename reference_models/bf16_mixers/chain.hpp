@@ -3,10 +3,12 @@
 // instructions in increasing K from +0. The building block of definitions for kernels that mix such products
 // with FP32 arithmetic.
 #pragma once
+#include "nvfp4/emulator/cpu/isa.hpp"
 #include "nvfp4/emulator/formats/codec.hpp"
 #include "nvfp4/emulator/tensorcore/catalogue.hpp"
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 namespace nvfp4::models {
@@ -29,8 +31,16 @@ struct ChainOperand {
   uint16_t &operator()(int64_t row, int64_t i) { return words[size_t(row * k + i)]; }
 };
 
+/// The unit whose chains are computed, and on which instruction set if not the best that the CPU has.
+struct ChainUnit {
+  const Unit &unit;
+  std::optional<Isa> isa;
+
+  ChainUnit(const Unit &u, std::optional<Isa> i = {}) : unit(u), isa(i) {} // a Unit is one
+};
+
 /// The (a.rows, b.rows) accumulators of A B^T. K is padded with zeros to whole instructions, which leave an
 /// accumulator as it is. For units with BF16 operands and FP32 accumulators; runs on the calling thread.
-[[nodiscard]] std::vector<float> chain(const Unit &unit, const ChainOperand &a, const ChainOperand &b);
+[[nodiscard]] std::vector<float> chain(const ChainUnit &on, const ChainOperand &a, const ChainOperand &b);
 
 } // namespace nvfp4::models

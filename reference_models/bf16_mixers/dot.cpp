@@ -4,8 +4,8 @@
 // more than the product. The definition does what the kernels cannot prove.
 #include "nvfp4/reference_models/bf16_mixers/dot.hpp"
 
+#include "nvfp4/emulator/cpu/choose_isa.hpp"
 #include "nvfp4/emulator/cpu/float_state.hpp"
-#include "nvfp4/emulator/cpu/isa.hpp"
 #include "nvfp4/emulator/gemm/element_reader.hpp"
 #include "nvfp4/emulator/gemm/fdpa_conditions.hpp"
 #include "nvfp4/emulator/gemm/fdpa_panel.hpp"
@@ -28,9 +28,6 @@ const UnitRule &rule() {
 
 gemm::FdpaStep step() { return {kLink, rule().fraction_bits, false, false}; }
 
-/// Null: the definition alone.
-const gemm::FdpaKernels *kernels() { return gemm::fdpa_kernels(choose_isa()); }
-
 } // namespace
 
 bool has_dot_bits(const UnitRule &u) {
@@ -40,8 +37,10 @@ bool has_dot_bits(const UnitRule &u) {
          u.scale_block == r.scale_block;
 }
 
+DotOperand::DotOperand(std::optional<Isa> isa) : kernels_(gemm::fdpa_kernels(choose_isa(isa))) {}
+
 void DotOperand::fill(const Bf16View &from, int64_t rows, int64_t k, bool is_left) {
-  const gemm::FdpaKernels *const with = kernels();
+  const gemm::FdpaKernels *const with = kernels_;
   rows_ = rows;
   k_ = (k + kLink - 1) / kLink * kLink;
   lines_ = with == nullptr ? 0 : is_left ? with->mr : with->nr;
@@ -85,7 +84,7 @@ void accumulate(const DotOperand &a, const DotOperand &b, float *d, int64_t stri
                          {reinterpret_cast<const uint8_t *>(b.codes_.data() + j * b.k_), 16}};
     return bit_cast<float>(uint32_t(dot(rule(), op, a.k_, bit_cast<uint32_t>(start))));
   };
-  const gemm::FdpaKernels *const with = kernels();
+  const gemm::FdpaKernels *const with = a.kernels_;
   if (with == nullptr || a.lines_ != with->mr || b.lines_ != with->nr) {
     for (int64_t i = 0; i < a.rows_; ++i)
       for (int64_t j = 0; j < b.rows_; ++j) d[i * stride + j] = define(i, j, d[i * stride + j]);

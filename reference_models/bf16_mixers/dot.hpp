@@ -3,11 +3,17 @@
 // chain of `sm_90:wgmma.k16.f32.bf16` instructions (mma.sync m16n8k16 has the same bits) in increasing K.
 // Here the chain starts from any accumulator, which a GEMM's cannot.
 #pragma once
+#include "nvfp4/emulator/cpu/isa.hpp"
 #include "nvfp4/emulator/gemm/row_range.hpp"
 #include "nvfp4/emulator/tensorcore/unit.hpp"
 
 #include <cstdint>
+#include <optional>
 #include <vector>
+
+namespace nvfp4::gemm {
+struct FdpaKernels;
+}
 
 namespace nvfp4::models::tensorcore {
 
@@ -31,6 +37,8 @@ struct Bf16View {
 /// is the A of a product, what `right` prepared the B. Meant to be kept and filled again.
 class DotOperand {
 public:
+  /// isa: of both operands of a product, instead of the best that the CPU has.
+  explicit DotOperand(std::optional<Isa> isa = {});
   void left(const Bf16View &from, int64_t rows, int64_t k) { fill(from, rows, k, true); }
   void right(const Bf16View &from, int64_t rows, int64_t k) { fill(from, rows, k, false); }
 
@@ -38,17 +46,18 @@ private:
   friend void accumulate(const DotOperand &a, const DotOperand &b, float *d, int64_t stride);
   void fill(const Bf16View &from, int64_t rows, int64_t k, bool is_left);
 
-  int64_t rows_ = 0, k_ = 0;       ///< k_ is padded
-  int lines_ = 0;                  ///< rows of a panel; 0: codes only, for the definition
-  std::vector<uint16_t> codes_;    // (rows, k)
-  std::vector<uint8_t> panels_;    // as emulator/gemm/fdpa_kernels.hpp has them
-  std::vector<RowRange> ranges_;   // (rows)
-  std::vector<float> values_;      // (k), one row on its way
-  std::vector<int16_t> exponents_; // (k)
+  const gemm::FdpaKernels *kernels_; ///< null: the definition alone
+  int64_t rows_ = 0, k_ = 0;         ///< k_ is padded
+  int lines_ = 0;                    ///< rows of a panel; 0: codes only, for the definition
+  std::vector<uint16_t> codes_;      // (rows, k)
+  std::vector<uint8_t> panels_;      // as emulator/gemm/fdpa_kernels.hpp has them
+  std::vector<RowRange> ranges_;     // (rows)
+  std::vector<float> values_;        // (k), one row on its way
+  std::vector<int16_t> exponents_;   // (k)
 };
 
 /// d (a.rows, b.rows), rows `stride` apart, continues each output's chain by K of a and b. The definition is
-/// dot() of emulator/tensorcore/execute.hpp; NVFP4_ISA=scalar runs nothing else.
+/// dot() of emulator/tensorcore/execute.hpp; Isa::scalar runs nothing else.
 void accumulate(const DotOperand &a, const DotOperand &b, float *d, int64_t stride);
 
 } // namespace nvfp4::models::tensorcore

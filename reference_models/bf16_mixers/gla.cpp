@@ -29,7 +29,8 @@ void scores_inside(const ChunkDecays &x, int64_t key, int64_t sub, Matrix &a) {
 }
 
 /// Scores of sub-chunk t's rows with those of sub-chunk r < t: a chain over the key.
-void scores_across(const ChunkDecays &x, int64_t key, int64_t r, int64_t t, const Unit &unit, Matrix &a) {
+void scores_across(const ChunkDecays &x, int64_t key, int64_t r, int64_t t, const ChainUnit &unit,
+                   Matrix &a) {
   ChainOperand q(kSub, key), k(kSub, key);
   for (int64_t i = 0; i < kSub; ++i)
     for (int64_t d = 0; d < key; ++d) {
@@ -41,8 +42,8 @@ void scores_across(const ChunkDecays &x, int64_t key, int64_t r, int64_t t, cons
     for (int64_t j = 0; j < kSub; ++j) a(t * kSub + i, r * kSub + j) = block[size_t(i * kSub + j)];
 }
 
-void forward_chunk(const Shape &s, const Inputs &in, const Unit &unit, int64_t team, int64_t c, Matrix &state,
-                   Forward &out) {
+void forward_chunk(const Shape &s, const Inputs &in, const ChainUnit &unit, int64_t team, int64_t c,
+                   Matrix &state, Forward &out) {
   const ChunkRows rows(s, team, c);
   const ChunkDecays x(s, in, rows);
   const int64_t index = team * s.chunks() + c;
@@ -109,7 +110,7 @@ void check(const Shape &s, const Inputs &in, const Unit &unit) {
   (void)chain(unit, ChainOperand(1, 16), ChainOperand(1, 16)); // refuses other units before threads start
 }
 
-Forward forward(const Shape &s, const Inputs &in, const Unit &unit) {
+Forward forward(const Shape &s, const Inputs &in, const Unit &unit, std::optional<Isa> isa) {
   check(s, in, unit);
   const size_t n = size_t(s.all_chunks());
   Forward out;
@@ -120,7 +121,7 @@ Forward forward(const Shape &s, const Inputs &in, const Unit &unit) {
 #pragma omp parallel for schedule(dynamic)
   for (int64_t team = 0; team < s.teams(); ++team) {
     Matrix state(s.key, s.value);
-    for (int64_t c = 0; c < s.chunks(); ++c) forward_chunk(s, in, unit, team, c, state, out);
+    for (int64_t c = 0; c < s.chunks(); ++c) forward_chunk(s, in, {unit, isa}, team, c, state, out);
   }
   return out;
 }

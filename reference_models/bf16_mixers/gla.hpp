@@ -9,9 +9,11 @@
 // Products across sub-chunks, with the states and with v are chains of the unit from +0; inside a sub-chunk
 // every pair of tokens has its own decay in FP32.
 #pragma once
+#include "nvfp4/emulator/cpu/isa.hpp"
 #include "nvfp4/emulator/tensorcore/catalogue.hpp"
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -66,12 +68,14 @@ struct Backward {
 void check(const Shape &shape, const Inputs &in, const Unit &unit);
 
 /// Throws Error for a shape or arrays that do not fit. The unit has BF16 operands and FP32 accumulators.
-/// Uses all OpenMP threads over teams; the bits do not depend on their number.
-[[nodiscard]] Forward forward(const Shape &shape, const Inputs &in, const Unit &unit);
+/// Uses all OpenMP threads over teams; the bits do not depend on their number, nor on isa (empty: the best
+/// that the CPU has).
+[[nodiscard]] Forward forward(const Shape &shape, const Inputs &in, const Unit &unit,
+                              std::optional<Isa> isa = {});
 
 /// grad_o: BF16, as v. dg_t is the sum over i >= t of q_i dq_i - k_i dk_i, carried from chunk to chunk as the
 /// product of the state after the chunk with its gradient (as in flash-linear-attention).
 [[nodiscard]] Backward backward(const Shape &shape, const Inputs &in, std::span<const uint16_t> grad_o,
-                                const Forward &saved, const Unit &unit);
+                                const Forward &saved, const Unit &unit, std::optional<Isa> isa = {});
 
 } // namespace nvfp4::models::bf16_gla

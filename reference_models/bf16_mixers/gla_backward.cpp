@@ -13,13 +13,13 @@ struct Chunk {
   const Inputs &in;
   std::span<const uint16_t> grad_o;
   const Forward &saved;
-  const Unit &unit;
+  ChainUnit unit;
   ChunkRows rows;
   ChunkDecays x;
   int64_t index;
 
   Chunk(const Shape &shape, const Inputs &inputs, std::span<const uint16_t> grad, const Forward &kept,
-        const Unit &u, int64_t team, int64_t c)
+        const ChainUnit &u, int64_t team, int64_t c)
       : s(shape), in(inputs), grad_o(grad), saved(kept), unit(u), rows(s, team, c), x(s, in, rows),
         index(team * s.chunks() + c) {}
 
@@ -193,7 +193,7 @@ void state_step(const Chunk &c, Matrix &h) {
 } // namespace
 
 Backward backward(const Shape &s, const Inputs &in, std::span<const uint16_t> grad_o, const Forward &saved,
-                  const Unit &unit) {
+                  const Unit &unit, std::optional<Isa> isa) {
   check(s, in, unit);
   const int64_t rows = s.all_chunks() * kChunk;
   if (int64_t(grad_o.size()) != s.values() ||
@@ -211,7 +211,7 @@ Backward backward(const Shape &s, const Inputs &in, std::span<const uint16_t> gr
   for (int64_t team = 0; team < s.teams(); ++team) {
     Matrix h(s.key, s.value);
     for (int64_t i = s.chunks() - 1; i >= 0; --i) {
-      const Chunk c(s, in, grad_o, saved, unit, team, i);
+      const Chunk c(s, in, grad_o, saved, {unit, isa}, team, i);
       for (int64_t d = 0; d < s.key; ++d)
         for (int64_t e = 0; e < s.value; ++e) out.state_grads[c.state_at(d, e)] = bf16_of(h(d, e));
       const Matrix da = score_grads(c);

@@ -182,7 +182,8 @@ void quantize(const QuantizeTask &task, Workspace &workspace, int threads) {
                  .key = task.key,
                  .hadamard = recipe.hadamard,
                  .source = task.source,
-                 .threads = threads});
+                 .threads = threads,
+                 .isa = workspace.isa});
   p.adopt(unit, Side::a, q, threads);
 }
 
@@ -214,7 +215,7 @@ void patch(const PatchTask &task, Workspace &workspace) {
       copy_blocks(task, main.packed, p, column);
     } else {
       gather(task, main, segment, workspace.gathered);
-      QuantizeOptions options{.threads = 1};
+      QuantizeOptions options{.threads = 1, .isa = workspace.isa};
       if (convention.rule.global != GlobalRule::none) options.global_amax = q.global_amax;
       quantize_into(workspace.segment, {workspace.gathered.data(), rows, task.count}, convention, options);
       copy_columns(workspace.segment, p, column);

@@ -16,6 +16,7 @@ public:
 /// Memory that a thread uses again and again.
 struct Workspace {
   std::vector<float> rounded, gathered;
+  std::optional<Isa> isa = {};         ///< instead of the best that the CPU has
   const float *rounded_from = nullptr; ///< what `rounded` was made from, within one batch
   BlockScaled segment;
 };

@@ -70,9 +70,9 @@ struct Target {
 
 const CpuOperand &operand(const Operand *o) { return static_cast<const CpuOperand &>(*o); }
 
-void multiply_rows(const GemmTask &task, int64_t first, int64_t rows, int threads) {
+void multiply_rows(const GemmTask &task, int64_t first, int64_t rows, int threads, std::optional<Isa> isa) {
   const CpuOperand &a = operand(task.a), &b = operand(task.b);
-  const GemmPlan plan(*task.unit, {.accumulation = task.accumulation, .threads = threads});
+  const GemmPlan plan(*task.unit, {.accumulation = task.accumulation, .threads = threads, .isa = isa});
   const float alpha = global_alpha(a.packed.global, b.packed.global, 1.0f, AlphaRule::by_convention);
   const Target target{&task, alpha, b.packed.rows};
   plan.accumulate_rows(a.packed, b.packed, first, rows, {Target::store, &target});
@@ -80,8 +80,10 @@ void multiply_rows(const GemmTask &task, int64_t first, int64_t rows, int thread
 
 class CpuOperandEngine final : public OperandEngine {
 public:
-  explicit CpuOperandEngine(int threads)
-      : threads_(threads > 0 ? threads : omp_get_max_threads()), workspaces_(size_t(threads_)) {}
+  CpuOperandEngine(int threads, std::optional<Isa> isa)
+      : threads_(threads > 0 ? threads : omp_get_max_threads()), isa_(isa), workspaces_(size_t(threads_)) {
+    for (cpu::Workspace &w : workspaces_) w.isa = isa;
+  }
 
   std::unique_ptr<Operand> make_operand() override { return std::make_unique<CpuOperand>(); }
 
@@ -117,7 +119,7 @@ public:
       const int64_t m = operand(t.a).packed.rows,
                     row = operand(t.b).packed.rows * operand(t.a).packed.padded_k;
       if (m * row >= kLargeProduct) {
-        multiply_rows(t, 0, m, threads_);
+        multiply_rows(t, 0, m, threads_, isa_);
         continue;
       }
       // a piece packs all of b anew, so products are cut only where the threads would not share them evenly
@@ -132,7 +134,7 @@ public:
                      [](const Piece &x, const Piece &y) { return x.work > y.work; });
     each(
         std::span<const Piece>(pieces_), [](const Piece &) { return false; },
-        [](const Piece &p, int) { multiply_rows(*p.task, p.first, p.rows, 1); });
+        [this](const Piece &p, int) { multiply_rows(*p.task, p.first, p.rows, 1, isa_); });
   }
 
   void column_errors(const Operand &q, FormatId source, const float *x, int64_t rows, int64_t cols, Axis axis,
@@ -211,6 +213,7 @@ private:
   }
 
   int threads_;
+  std::optional<Isa> isa_;
   std::vector<cpu::Workspace> workspaces_;
   std::vector<Set> sets_;
   std::vector<Piece> pieces_;
@@ -219,8 +222,8 @@ private:
 
 } // namespace
 
-std::unique_ptr<OperandEngine> make_cpu_operand_engine(int threads) {
-  return std::make_unique<CpuOperandEngine>(threads);
+std::unique_ptr<OperandEngine> make_cpu_operand_engine(int threads, std::optional<Isa> isa) {
+  return std::make_unique<CpuOperandEngine>(threads, isa);
 }
 
 } // namespace nvfp4::models

@@ -91,7 +91,9 @@ private:
   std::vector<std::unique_ptr<Operand>> temporaries_;
 };
 
-/// On the CPU: the emulator. threads 0: all; the bits do not depend on it.
-[[nodiscard]] std::unique_ptr<OperandEngine> make_cpu_operand_engine(int threads = 0);
+/// On the CPU: the emulator. threads 0: all, isa: instead of the best that the CPU has. Neither changes a
+/// bit.
+[[nodiscard]] std::unique_ptr<OperandEngine> make_cpu_operand_engine(int threads = 0,
+                                                                     std::optional<Isa> isa = {});
 
 } // namespace nvfp4::models

@@ -162,8 +162,8 @@ Comparison compare_recipes(const OperatorFile &file, const std::vector<ComparedR
                            bool by_layer, const Place &place) {
   Comparison out;
   if (place.device != "cpu") throw Error("operators of another program are measured with --device cpu");
-  const std::unique_ptr<Backend<float>> backend = make_cpu_backend(place.threads);
-  const std::unique_ptr<OperandEngine> engine = make_cpu_operand_engine(place.threads);
+  const std::unique_ptr<Backend<float>> backend = make_cpu_backend(place.threads, place.isa);
+  const std::unique_ptr<OperandEngine> engine = make_cpu_operand_engine(place.threads, place.isa);
   OperatorMeter meter(*backend, *engine, bound(recipes, file.family));
   for (const RecordedOperator &o : file.operators) {
     const auto upload = [&](const std::vector<float> &values) {

@@ -10,7 +10,8 @@ namespace nvfp4::models {
 
 struct Place {
   std::string device = "cpu";
-  int threads = 0; ///< 0: all; changes no bit
+  int threads = 0;             ///< 0: all; changes no bit
+  std::optional<Isa> isa = {}; ///< for the CPU, likewise
 };
 
 /// A tensor or number that came out otherwise than recorded.

@@ -13,15 +13,21 @@ std::map<std::string, DeviceFactory> &devices() {
   return all;
 }
 
+} // namespace
+
+Session make_cpu_session(int threads, std::optional<Isa> isa) {
+  Session s;
+  s.backend = make_cpu_backend(threads, isa);
+  s.engine = make_cpu_operand_engine(threads, isa);
+  return s;
+}
+
+namespace {
+
 Session make_device(const std::string &name, int threads) {
-  if (name == "cpu") {
-    Session s;
-    s.backend = make_cpu_backend(threads);
-    s.engine = make_cpu_operand_engine(threads);
-    return s;
-  }
   const auto at = devices().find(name);
   if (at != devices().end()) return at->second(threads);
+  if (name == "cpu") return make_cpu_session(threads);
   if (name == "cuda")
     throw NoDevice("this build has no CUDA: it was configured without it; use --device cpu");
   throw Error("--device " + io::in_quotes(name) + " is unknown: expected cpu or cuda");

@@ -17,9 +17,12 @@ struct Session {
 
 /// Makes backend and engine of a device, or throws NoDevice. The argument is the number of CPU threads.
 using DeviceFactory = std::function<Session(int threads)>;
-/// Adds a device that is not the CPU; one of the same name gives way. Before any session is made, on one
+/// Adds a device; one of the same name gives way, the CPU included. Before any session is made, on one
 /// thread.
 void register_device(const std::string &name, DeviceFactory factory);
+
+/// Backend and engine of the CPU; isa: instead of the best that it has, changes no bit.
+[[nodiscard]] Session make_cpu_session(int threads, std::optional<Isa> isa = {});
 
 /// device: "cpu", or a registered one ("cuda" where the program was built with it). Throws Error for another,
 /// and NoDevice where this build or this machine does not have it.

@@ -2,8 +2,8 @@
 // Quantization beside memcpy of the same matrix, by turns in one run: quantize/<work>/<shape>/threads:<n>.
 // Counters are medians: bytes read per second, the same for memcpy, and the median of the ratios of
 // neighbours.
-#include "nvfp4/emulator/cpu/isa.hpp"
 #include "tools/bench/quantize_suite.hpp"
+#include "tools/environment.hpp"
 
 #include <benchmark/benchmark.h>
 #include <omp.h>
@@ -48,7 +48,7 @@ int main(int argc, char **argv) {
     if (most > 1) add(work, kMemoryShape, most);
     add(work, kCacheShape, 1);
   }
-  benchmark::AddCustomContext("isa", to_string(choose_isa()));
+  benchmark::AddCustomContext("isa", to_string(choose_isa(tool::asked_isa())));
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
   benchmark::RunSpecifiedBenchmarks();

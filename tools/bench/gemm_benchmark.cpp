@@ -3,6 +3,7 @@
 // and the peaks. For tables with ratios from interleaved repeats, use `nvfp4 bench`.
 #include "tools/bench/gemm_suite.hpp"
 #include "tools/bench/yardstick.hpp"
+#include "tools/environment.hpp"
 
 #include <benchmark/benchmark.h>
 #include <omp.h>
@@ -38,6 +39,7 @@ void run_gemm(benchmark::State &state, const Work &work, const Shape &shape, int
   const Operands &o = operands(unit, shape);
   GemmOptions options;
   options.threads = threads;
+  options.isa = tool::asked_isa();
   const GemmPlan plan(unit, options);
   for (auto _ : state) benchmark::DoNotOptimize(plan.run(o.a, o.b).words.data());
   rate(state, shape);

@@ -4,6 +4,7 @@
 
 #include "nvfp4/emulator/formats/codec.hpp"
 #include "tools/bench/yardstick.hpp"
+#include "tools/environment.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -131,6 +132,7 @@ Operands make_operands(const Unit &unit, const Shape &s) {
 Timing time_gemm(const Unit &unit, const Operands &o, const Shape &s, int threads, int repeats) {
   GemmOptions options;
   options.threads = threads;
+  options.isa = tool::asked_isa();
   const GemmPlan plan(unit, options);
   const Blas &blas = Blas::instance();
   blas.set_threads(threads);

@@ -3,6 +3,7 @@
 #include "tools/bench/quantize_suite.hpp"
 
 #include "tools/bench/yardstick.hpp"
+#include "tools/environment.hpp"
 
 #include <algorithm>
 #include <cstring>
@@ -81,6 +82,7 @@ double median(std::vector<double> v) {
 QuantizeBench::QuantizeBench(const QuantizeWork &work, const MatrixShape &shape, int threads)
     : work_(work), shape_(shape), threads_(threads), options_(work.options) {
   options_.threads = threads;
+  options_.isa = tool::asked_isa();
   (void)sample(); // caches, pages
 }
 

@@ -4,6 +4,7 @@
 #include "nvfp4/reference_models/train/training_step.hpp"
 #include "tools/bench/profiling.hpp"
 #include "tools/bench/quantize_suite.hpp"
+#include "tools/environment.hpp"
 
 #include <algorithm>
 #include <array>
@@ -23,8 +24,8 @@ struct Runner {
   StepInput input;
 
   Runner(const TrainShape &shape, const ModelConfig &config, const std::string &recipe, int threads)
-      : cpu(make_cpu_backend(threads)), backend(std::make_unique<ProfilingBackend>(*cpu, profile)),
-        cpu_engine(make_cpu_operand_engine(threads)),
+      : cpu(make_cpu_backend(threads, tool::asked_isa())), backend(std::make_unique<ProfilingBackend>(*cpu, profile)),
+        cpu_engine(make_cpu_operand_engine(threads, tool::asked_isa())),
         engine(std::make_unique<ProfilingEngine>(*cpu_engine, profile)),
         model(std::make_unique<Model<float>>(*backend, engine.get(), config, load_recipe(recipe), shape.batch,
                                              shape.sequence, true)),

@@ -2,7 +2,7 @@
 // Yardsticks: OpenBLAS through dlopen, loops of independent vector instructions, memcpy.
 #include "tools/bench/yardstick.hpp"
 
-#include "nvfp4/emulator/cpu/isa.hpp"
+#include "tools/environment.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -89,7 +89,7 @@ double now() {
 }
 
 Blas::Blas() {
-  const Isa isa = choose_isa();
+  const Isa isa = choose_isa(tool::asked_isa());
   setenv("OPENBLAS_CORETYPE",
          isa == Isa::avx512 || (isa == Isa::scalar && supported(Isa::avx512)) ? "SkylakeX" : "Haswell", 0);
   void *library = dlopen("libopenblas.so.0", RTLD_NOW | RTLD_LOCAL);
@@ -117,7 +117,7 @@ void Blas::sgemm(int m, int n, int k, const float *a, const float *b, float *c) 
 
 double fma_peak(int threads) {
 #if defined(__x86_64__)
-  const Isa isa = choose_isa();
+  const Isa isa = choose_isa(tool::asked_isa());
   if (isa != Isa::avx2 && supported(Isa::avx512)) return peak(threads, 2.0 * 16 * kChains, fma_512);
   if (supported(Isa::avx2)) return peak(threads, 2.0 * 8 * kChains, fma_256);
 #endif
@@ -127,7 +127,8 @@ double fma_peak(int threads) {
 
 double vnni_peak(int threads) {
 #if defined(__x86_64__)
-  if (choose_isa() != Isa::avx2 && supported(Isa::avx512)) return peak(threads, 2.0 * 64 * kChains, vnni_512);
+  if (choose_isa(tool::asked_isa()) != Isa::avx2 && supported(Isa::avx512))
+    return peak(threads, 2.0 * 64 * kChains, vnni_512);
 #endif
   (void)threads;
   return 0;

@@ -2,6 +2,8 @@
 // The program: parses the command line, runs one verb, turns errors into one line and exit code 2.
 #include "nvfp4/emulator/config.hpp"
 #include "nvfp4/reference_models/backend/backend.hpp"
+#include "nvfp4/reference_models/train/session.hpp"
+#include "tools/environment.hpp"
 #include "tools/nvfp4/verbs.hpp"
 #if NVFP4_CUDA
 #include "nvfp4/gpu/models/session.hpp"
@@ -46,6 +48,8 @@ int main(int argc, char **argv) {
   app.require_subcommand(1);
   app.set_version_flag("--version", NVFP4_VERSION);
   int exit_code = kEqual;
+  nvfp4::models::register_device(
+      "cpu", [](int threads) { return nvfp4::models::make_cpu_session(threads, asked_isa()); });
 #if NVFP4_CUDA
   nvfp4::cuda::register_cuda_device();
 #endif

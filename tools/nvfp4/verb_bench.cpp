@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // nvfp4 bench: matrix products beside SGEMM and the machine's peaks, as a table or JSON, and compared with an
 // older run. A slow machine is a result, never an error.
-#include "nvfp4/emulator/cpu/isa.hpp"
 #include "nvfp4/golden/io/file.hpp"
 #include "tools/bench/gemm_suite.hpp"
 #include "tools/bench/quantize_suite.hpp"
 #include "tools/bench/train_suite.hpp"
 #include "tools/bench/yardstick.hpp"
+#include "tools/environment.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
 #include <algorithm>
@@ -130,7 +130,7 @@ void print(const json &run, const json &old) {
 /// Training steps by recipe: tokens a second, and where a step's time goes.
 int run_training(const Options &o) {
   json result = {{"version", 1},
-                 {"isa", to_string(choose_isa())},
+                 {"isa", to_string(choose_isa(asked_isa()))},
                  {"openblas", bench::Blas::instance().core()},
                  {"model", o.shape.model},
                  {"size", o.shape.size},
@@ -188,7 +188,7 @@ int run(const Options &o) {
   }
   const bench::Blas &blas = bench::Blas::instance();
   json result = {
-      {"version", 1}, {"isa", to_string(choose_isa())}, {"openblas", blas.core()}, {"repeats", o.repeats}};
+      {"version", 1}, {"isa", to_string(choose_isa(asked_isa()))}, {"openblas", blas.core()}, {"repeats", o.repeats}};
   result["yardsticks"] = json::array();
   for (const int t : threads) result["yardsticks"].push_back(yardsticks(t));
   result["results"] = json::array();

@@ -7,6 +7,7 @@
 #include "nvfp4/golden/io/file.hpp"
 #include "nvfp4/golden/quantized_file.hpp"
 #include "tools/nvfp4/operand.hpp"
+#include "tools/environment.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
 #include <fmt/core.h>
@@ -87,6 +88,7 @@ Problem read_problem(const Options &o) {
   p.beta = o.beta;
   p.alpha_rule = alpha_rules().at(o.alpha_rule);
   p.threads = o.threads;
+  p.isa = asked_isa();
   if (o.beta != 0.0f) p.c = read_c(o.c, o.c_tensor, "C", p.unit->rule.acc, p.m(), p.n());
   return p;
 }

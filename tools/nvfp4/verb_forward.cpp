@@ -3,6 +3,7 @@
 // other programs.
 #include "nvfp4/golden/io/message.hpp"
 #include "nvfp4/reference_models/train/session.hpp"
+#include "tools/environment.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
 #include <fmt/format.h>
@@ -22,7 +23,7 @@ struct InitOptions {
 
 int run_init(const InitOptions &o) {
   const ModelConfig config = find_model(o.model, o.size, o.sizes);
-  const std::unique_ptr<Backend<float>> backend = make_cpu_backend();
+  const std::unique_ptr<Backend<float>> backend = make_cpu_backend(0, asked_isa());
   Parameters<float> parameters(*backend, config, false);
   initialise(parameters, config, o.seed);
   save_checkpoint(o.out, parameters, config, "", {}, false);

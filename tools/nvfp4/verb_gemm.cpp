@@ -5,6 +5,7 @@
 #include "nvfp4/golden/io/file.hpp"
 #include "nvfp4/golden/io/sha256.hpp"
 #include "tools/nvfp4/operand.hpp"
+#include "tools/environment.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
 #include <algorithm>
@@ -51,6 +52,7 @@ int run(const Options &o) {
   options.alpha_rule = alpha_rules().at(o.alpha_rule);
   options.oracle = o.exact;
   options.threads = o.threads;
+  options.isa = asked_isa();
   options.out = unit.rule.acc == FormatId::f64 && o.type == "f32" ? FormatId::f64 : *find_format(o.type);
   options.groups = o.groups;
   options.progress = [](double f) { show_progress("gemm", f); };

@@ -4,6 +4,7 @@
 #include "nvfp4/golden/manifest.hpp"
 #include "nvfp4/golden/verify.hpp"
 #include "nvfp4/emulator/tensorcore/accumulation.hpp"
+#include "tools/environment.hpp"
 #include "tools/nvfp4/verbs.hpp"
 #if NVFP4_CUDA
 #include "nvfp4/gpu/capture/capture.hpp"
@@ -29,7 +30,7 @@ struct Options {
   uint64_t seed = 1;
 };
 
-std::string folder(const Options &o) { return o.dir.empty() ? golden::find_golden_folder() : o.dir; }
+std::string folder(const Options &o) { return o.dir.empty() ? golden::find_golden_folder(asked_golden_folder()) : o.dir; }
 
 bool wanted(const Options &o, const Entry &e) {
   return (e.subject + " " + e.file).find(o.match) != std::string::npos &&
@@ -58,7 +59,7 @@ struct Total {
 };
 
 int verify(const Options &o) {
-  const golden::VerifyOptions options{o.exact, o.full, parse_accumulation(o.accumulation), golden::make_digest_cache()};
+  const golden::VerifyOptions options{o.exact, o.full, parse_accumulation(o.accumulation), golden::make_digest_cache(), asked_isa()};
   golden::Manifest m;
   if (o.file.empty()) m = golden::read_manifest(folder(o));
   else m.entries.push_back({o.file, "", "", golden::Provenance::model, "", 0, ""});

@@ -4,6 +4,7 @@
 #include "nvfp4/golden/io/file.hpp"
 #include "nvfp4/golden/manifest.hpp"
 #include "nvfp4/reference_models/golden_training/training_slices.hpp"
+#include "tools/environment.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
 #include <fmt/format.h>
@@ -25,7 +26,7 @@ struct Options {
 };
 
 std::string folder_of(const Options &o) {
-  return (o.dir.empty() ? golden::find_golden_folder() : o.dir) + "/training";
+  return (o.dir.empty() ? golden::find_golden_folder(asked_golden_folder()) : o.dir) + "/training";
 }
 
 void record(const Options &o) {

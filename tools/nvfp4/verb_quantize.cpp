@@ -4,6 +4,7 @@
 #include "nvfp4/emulator/quantize/quantize.hpp"
 #include "nvfp4/golden/io/file.hpp"
 #include "nvfp4/golden/quantized_file.hpp"
+#include "tools/environment.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
 #include <charconv>
@@ -56,6 +57,7 @@ int run_quantize(const Options &o) {
                                                                    {"sr-te", ElementRounding::sr_te},
                                                                    {"sr-exact", ElementRounding::sr_exact}};
   QuantizeOptions q;
+  q.isa = asked_isa();
   q.axis = o.axis == "row" ? Axis::row : Axis::col;
   q.block_rows = block_rows(o.block, convention);
   q.rounding = roundings.at(o.rounding);

@@ -4,6 +4,7 @@
 #include "nvfp4/reference_models/slice/record.hpp"
 #include "nvfp4/reference_models/slice/replay.hpp"
 #include "nvfp4/reference_models/train/options.hpp"
+#include "tools/environment.hpp"
 #include "tools/nvfp4/field_options.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
@@ -308,7 +309,10 @@ void register_replay(CLI::App &app, int &exit_code) {
   verb->add_option("--threads", o->place.threads, "0: all; changes no bit")->capture_default_str();
   verb->add_flag("--json", o->json, "One line of JSON");
   verb->footer("Example: nvfp4 replay slice.safetensors --recipe chon --against nvfp4");
-  verb->callback([o, &exit_code] { exit_code = run_replay(*o); });
+  verb->callback([o, &exit_code] {
+    o->place.isa = asked_isa();
+    exit_code = run_replay(*o);
+  });
 }
 
 } // namespace nvfp4::tool

@@ -116,7 +116,7 @@ TEST_CASE("a chain cut in two and continued from its accumulators is the whole c
             for (int i = 0; i < width; ++i) packed.push_back(uint8_t(w >> (8 * i)));
           for (const Isa isa : kIsas) {
             if (!supported(isa)) continue;
-            const UseIsa use(isa);
+            options.isa = isa;
             INFO(name << " " << to_string(isa) << " " << to_string(model) << " " << int(data));
             std::vector<uint64_t> acc(start.size(), 0xDEADBEEF);
             GemmPlan(unit, options).accumulate(x, y, acc, start);
@@ -161,9 +161,8 @@ TEST_CASE("chains start from any accumulator word: zeros of both signs, tiny, hu
       }
       for (const Isa isa : kIsas) {
         if (!supported(isa)) continue;
-        const UseIsa use(isa);
         std::vector<uint64_t> acc(start.size(), 0xDEADBEEF);
-        const GemmReport report = GemmPlan(unit, {}).accumulate(x, y, acc, start);
+        const GemmReport report = GemmPlan(unit, {.isa = isa}).accumulate(x, y, acc, start);
         INFO(name << " " << to_string(isa) << " K " << k);
         CHECK(first_difference(acc, want, n) == "");
         if (report.engine == GemmEngine::fdpa_vector) { // the ordinary starts stay on the kernels
@@ -206,7 +205,7 @@ TEST_CASE("every field of the epilogue, in the order it is documented, for every
         if (by_column) in.column_factors = columns;
         for (const Isa isa : kIsas) {
           if (!supported(isa)) continue;
-          const UseIsa use(isa);
+          options.isa = isa;
           const GemmResult d = multiply(unit, x, y, options, in);
           int64_t wrong = 0;
           for (int64_t o = 0; o < m * n; ++o) {
@@ -271,9 +270,8 @@ TEST_CASE("scales by ranges of rows and columns are separate products side by si
   for (float &v : bias) v = float(random.normal());
   for (const Isa isa : kIsas) {
     if (!supported(isa)) continue;
-    const UseIsa use(isa);
     for (const FormatId out : {FormatId::f32, FormatId::bf16}) {
-      const GemmResult d = multiply(unit, x, y, {.alpha = 1.7f, .out = out}, {.bias = bias});
+      const GemmResult d = multiply(unit, x, y, {.alpha = 1.7f, .out = out, .isa = isa}, {.bias = bias});
       for (const RowsFactor &t : tokens)
         for (const RowsFactor &s : shards) {
           GemmOperand u = operand(unit, Side::a, rows_of(a, t.first, t.last)),
@@ -281,7 +279,7 @@ TEST_CASE("scales by ranges of rows and columns are separate products side by si
           u.global = t.factor;
           v.global = s.factor;
           const GemmResult one =
-              multiply(unit, u, v, {.alpha = 1.7f, .out = out},
+              multiply(unit, u, v, {.alpha = 1.7f, .out = out, .isa = isa},
                        {.bias = std::span(bias).subspan(size_t(s.first), size_t(s.last - s.first))});
           int64_t wrong = 0;
           for (int64_t i = 0; i < u.rows; ++i)
@@ -324,7 +322,7 @@ TEST_CASE("a grouped product is its groups' products, one below the other", "[ge
     for (uint8_t &byte : start) byte = uint8_t(random());
     for (const Isa isa : kIsas) {
       if (!supported(isa)) continue;
-      const UseIsa use(isa);
+      options.isa = isa;
       double last = 0;
       options.threads = 1; // progress comes from the first thread alone, which else may find no work
       options.progress = [&](double f) { last = f; };
@@ -365,8 +363,7 @@ TEST_CASE("the result says which engine ran and what it left to the definition",
     Matrix a = random_matrix(unit.rule, Side::a, 32, 4 * unit.rule.k, data, random);
     const Matrix b = random_matrix(unit.rule, Side::b, 32, 4 * unit.rule.k, data, random);
     if (nan_row) std::fill_n(a.codes.begin(), 4, uint8_t{0xFF}); // BF16 NaN in row 0
-    const UseIsa use(isa);
-    return multiply(unit, operand(unit, Side::a, a), operand(unit, Side::b, b)).report;
+    return multiply(unit, operand(unit, Side::a, a), operand(unit, Side::b, b), {.isa = isa}).report;
   };
   const char *const bf16 = "sm_90:wgmma.k16.f32.bf16", *const fp4 = kUnits[0];
   const GemmReport scalar = run(fp4, Data::friendly, Isa::scalar);

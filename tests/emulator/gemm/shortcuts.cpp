@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Each arithmetic shortcut of the vector engines by itself, the epilogue over rows, and the choice of
 // instruction set.
+#include "nvfp4/emulator/cpu/choose_isa.hpp"
 #include "nvfp4/emulator/gemm/epilogue.hpp"
 #include "nvfp4/emulator/gemm/fp4_kernels.hpp"
 #include "tests/emulator/gemm/support.hpp"
@@ -114,11 +115,11 @@ TEST_CASE("the epilogue over tiles equals the epilogue of one output", "[gemm][e
   const std::vector<uint64_t> acc = accumulate(unit, a, b, Isa::scalar);
   for (const Isa isa : kIsas) {
     if (!supported(isa)) continue;
-    const UseIsa use(isa);
     for (const FormatId out : {FormatId::f32, FormatId::bf16, FormatId::f16})
       for (const float alpha : {1.0f, -0.37f, 3e-9f, 1e36f})
         for (const float beta : {0.0f, 1.0f, -2.5f}) {
           GemmOptions options;
+          options.isa = isa;
           options.alpha = alpha;
           options.beta = beta;
           options.out = out;
@@ -139,17 +140,20 @@ TEST_CASE("the epilogue over tiles equals the epilogue of one output", "[gemm][e
   }
 }
 
-TEST_CASE("NVFP4_ISA chooses, and names what is wrong", "[gemm][isa]") {
+TEST_CASE("an instruction set is chosen by argument, and errors name what is wrong", "[gemm][isa]") {
+  const Unit &unit = find_unit("sm_90:wgmma.k16.f32.bf16");
+  const Matrix x{1, 16, std::vector<uint8_t>(32), {}};
   for (const Isa isa : kIsas) {
-    const UseIsa use(isa);
-    if (supported(isa))
-      CHECK(choose_isa() == isa);
-    else
-      CHECK_THROWS_AS(choose_isa(), Error);
+    CHECK(parse_isa(to_string(isa)) == isa);
+    if (supported(isa)) {
+      CHECK(choose_isa(isa) == isa);
+    } else {
+      CHECK_THROWS_AS(choose_isa(isa), Error);
+      CHECK_THROWS_AS(accumulate(unit, x, x, isa), Error);
+    }
   }
-  setenv("NVFP4_ISA", "sse9", 1);
-  CHECK_THROWS_AS(choose_isa(), Error);
-  unsetenv("NVFP4_ISA");
+  CHECK_THROWS_AS(parse_isa("sse9"), Error);
+  CHECK_THROWS_AS(parse_isa(""), Error);
   CHECK(supported(choose_isa()));
 }
 

@@ -32,15 +32,6 @@ struct Random {
   }
 };
 
-/// Sets NVFP4_ISA for a scope.
-class UseIsa {
-public:
-  explicit UseIsa(Isa isa) { setenv("NVFP4_ISA", to_string(isa), 1); }
-  ~UseIsa() { unsetenv("NVFP4_ISA"); }
-  UseIsa(const UseIsa &) = delete;
-  UseIsa &operator=(const UseIsa &) = delete;
-};
-
 struct Matrix {
   int64_t rows, k;
   std::vector<uint8_t> codes, scales;
@@ -49,8 +40,8 @@ struct Matrix {
 /// Accumulators of a product on one instruction set.
 inline std::vector<uint64_t> accumulate(const Unit &unit, const Matrix &a, const Matrix &b, Isa isa,
                                         Accumulation accumulation = Accumulation::mmasim, int threads = 2) {
-  const UseIsa use(isa);
   GemmOptions options;
+  options.isa = isa;
   options.accumulation = accumulation;
   options.threads = threads;
   if (unit.rule.acc == FormatId::f64) options.out = FormatId::f64;

@@ -1,37 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // The vector path against the definition: every convention and option, every instruction set that this CPU
 // has, shapes with ragged edges, data of every range.
-#include "nvfp4/emulator/cpu/isa.hpp"
 #include "nvfp4/emulator/quantize/engine.hpp"
+#include "nvfp4/emulator/cpu/isa.hpp"
 #include "tests/catch.hpp"
 #include "tests/emulator/quantize/support.hpp"
-
-#include <cstdlib>
 
 using namespace nvfp4;
 using namespace nvfp4::test;
 
 namespace {
-
-/// NVFP4_ISA for a scope.
-class IsaScope {
-public:
-  explicit IsaScope(Isa isa) {
-    if (const char *old = std::getenv("NVFP4_ISA")) old_ = old;
-    setenv("NVFP4_ISA", to_string(isa), 1);
-  }
-  ~IsaScope() {
-    if (old_.empty())
-      unsetenv("NVFP4_ISA");
-    else
-      setenv("NVFP4_ISA", old_.c_str(), 1);
-  }
-  IsaScope(const IsaScope &) = delete;
-  IsaScope &operator=(const IsaScope &) = delete;
-
-private:
-  std::string old_;
-};
 
 struct Words {
   std::mt19937 engine;
@@ -109,7 +87,7 @@ std::vector<Isa> vector_isas() {
 
 void check_all_isas(const Matrix &m, const Convention &c, QuantizeOptions o) {
   const auto run = [&](Isa isa, int threads) {
-    const IsaScope scope(isa);
+    o.isa = isa;
     o.threads = threads;
     return quantize(m.view(), c, o);
   };
@@ -169,11 +147,11 @@ TEST_CASE("the vector path is the definition, for every convention and option", 
 TEST_CASE("what the vector path covers", "[quantize][engine]") {
   const Matrix m(1, 1);
   for (const Isa isa : vector_isas()) {
-    const IsaScope scope(isa);
     for (const Convention &c : conventions())
       for (QuantizeOptions o : all_options(c))
         for (const FormatId source : {FormatId::f32, FormatId::bf16, FormatId::f16}) {
           o.source = source;
+          o.isa = isa;
           const bool scalar = c.name == "ggml" || (c.name == "compressed-tensors" && source == FormatId::f16);
           CAPTURE(c.name, int(o.rounding), int(source));
           CHECK(quant::Engine(m.view(), c.rule, o, 1).covers() == !scalar);

@@ -51,9 +51,9 @@ struct Group {
   std::unique_ptr<LinearGroup<float>> layers;
 
   Group(const Recipe &recipe, int64_t tokens, int64_t inputs, std::vector<int64_t> outputs, uint64_t seed = 1,
-        bool bias = false, int threads = 1)
+        bool bias = false, int threads = 1, std::optional<Isa> isa = {})
       : rows(tokens), in(inputs), outs(std::move(outputs)), x(normal(rows * in, 1, seed)), dx(x.size()),
-        backend(make_cpu_backend(threads)), engine(make_cpu_operand_engine(threads)) {
+        backend(make_cpu_backend(threads, isa)), engine(make_cpu_operand_engine(threads, isa)) {
     for (size_t i = 0; i < outs.size(); ++i) {
       const uint64_t s = seed * 100 + 10 * i;
       weights.push_back(normal(outs[i] * in, 0.05, s + 1));
@@ -106,18 +106,6 @@ inline Floats in_bf16(Floats x) {
   round_to_bf16(x);
   return x;
 }
-
-/// Sets an environment variable for a scope.
-class Environment {
-public:
-  Environment(const char *name, const char *value) : name_(name) { setenv(name, value, 1); }
-  ~Environment() { unsetenv(name_); }
-  Environment(const Environment &) = delete;
-  Environment &operator=(const Environment &) = delete;
-
-private:
-  const char *name_;
-};
 
 /// An operand quantized by hand: x (rows, cols) holds values of the source type.
 inline BlockScaled quantize_by_hand(const OperandRecipe &recipe, const Floats &x, int64_t rows, Axis axis,
