@@ -298,12 +298,10 @@ template <class V, int rows, int vectors> struct Fp4Simd {
       const I c = V::template shift_right<24>(V::template shift_left<1>(V::as_int(acc)));
       I top = V::sub(c, V::broadcast(127));
       F group[4];
-#pragma GCC unroll 4
       for (int u = 0; u < units; ++u) {
         const F sx = V::spread_f(a + kMr * (unit + 4) + 4 * r);
         const F sy = V::load_f(b + kNr * unit + 4 * V::lanes * v), s = V::mul(sy, sx);
         const I e = V::add(scale_exponent(sx, 2, min_exponent), scale_exponent(sy, 0, min_exponent));
-#pragma GCC unroll 2
         for (int h = 0; h < per_unit; ++h) {
           const Group g = group_of<per_unit == 1>(a + r * unit + 16 * h, b + 16 * kNr * h + 4 * V::lanes * v,
                                                   a + kMr * unit + 4 * r);
