@@ -123,9 +123,9 @@ template <class V, int rows, int vectors> struct Fp4Simd {
   template <int unit> static void narrow_step(const uint8_t *a, const uint8_t *b, F (&sum)[kMr][vectors]) {
 #pragma GCC unroll 4
     for (int u = 0; u < 64 / unit; ++u)
-      scaled_unit<unit, 0, kMr>(a + u * a_step(unit), b + u * b_step(unit), [&](int r, int v, F p, F s) {
-        sum[r][v] = u == 0 ? V::mul(p, s) : V::fma(p, s, sum[r][v]);
-      });
+      scaled_unit<unit, 0, kMr>(
+          a + size_t(u) * a_step(unit), b + size_t(u) * b_step(unit),
+          [&](int r, int v, F p, F s) { sum[r][v] = u == 0 ? V::mul(p, s) : V::fma(p, s, sum[r][v]); });
   }
 
   /// The sums of one step in FP64, exact, low and high halves of vectors.
@@ -134,7 +134,7 @@ template <class V, int rows, int vectors> struct Fp4Simd {
                         D (&high)[count][vectors]) {
 #pragma GCC unroll 4
     for (int u = 0; u < 64 / unit; ++u)
-      scaled_unit<unit, first, count>(a + u * a_step(unit), b + u * b_step(unit),
+      scaled_unit<unit, first, count>(a + size_t(u) * a_step(unit), b + size_t(u) * b_step(unit),
                                       [&](int r, int v, F p, F s) {
                                         const F g = V::mul(p, s);
                                         const D l = V::widen_low(g), h = V::widen_high(g);

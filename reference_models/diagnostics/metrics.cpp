@@ -205,7 +205,7 @@ QuantizationError quantization_error(MatrixView<const float> x, const Convention
     int64_t nonzero = 0, flushed = 0;
     for (int64_t i = 0; i < x.cols; ++i) {
       nonzero += row[i] != 0.0f ? 1 : 0;
-      flushed += (row[i] != 0.0f) & (approximate[i] == 0.0f) ? 1 : 0;
+      flushed += ((row[i] != 0.0f) & (approximate[i] == 0.0f)) ? 1 : 0;
     }
     e.nonzero += nonzero;
     e.flushed += flushed;

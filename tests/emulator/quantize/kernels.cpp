@@ -149,11 +149,12 @@ TEST_CASE("scale chains over all maxima", "[quantize][kernels]") {
       Mismatch code_mismatch, factor_mismatch, redo_mismatch;
       const bool all = exhaustive() && (c.name == "te" || c.name == "mxfp4" || c.name == "mxfp4-ceil" ||
                                         c.name == "torchao" || c.name == "compressed-tensors");
+      const auto scales = kernels->scales; // clang 16 captures no structured binding where OpenMP is on
       for_words(uint64_t{kInfinity} + 256, all, [&](const uint32_t(&words)[kElements]) {
         for (int first = 0; first < kElements; first += kGroup) {
           float factors[kGroup];
           uint8_t codes[kGroup];
-          const uint32_t redo = kernels->scales(chain, words + first, factors, codes);
+          const uint32_t redo = scales(chain, words + first, factors, codes);
           for (int b = 0; b < kGroup; ++b) {
             const uint32_t word = words[first + b];
             const BlockScale want = block_scale(rule, bit_cast<float>(word), global, FormatId::bf16);
@@ -204,7 +205,7 @@ TEST_CASE("rotation of groups, or their refusal", "[quantize][kernels]") {
     constexpr int kTrials = 20000;
     for (int trial = 0; trial < kTrials; ++trial) {
       const int groups = 1 + trial % 32,
-                spread = std::array{1, 8, 12, 13, 14, 24, 40, 41, 42, 60, 250}[trial % 11];
+                spread = std::array{1, 8, 12, 13, 14, 24, 40, 41, 42, 60, 250}[size_t(trial % 11)];
       std::vector<float> x(size_t(groups) * 16), y(x.size());
       for (float &v : x) {
         const uint32_t field =

@@ -266,7 +266,7 @@ TEST_CASE("products from any accumulator are the unit's chains") {
     std::mt19937_64 random(uint64_t(spread) + 5);
     const auto word = [&]() -> uint16_t {
       if (spread == 0) return uint16_t(random());
-      return uint16_t((random() & 0x807F) | (127 - spread / 2 + random() % uint64_t(spread)) << 7);
+      return uint16_t((random() & 0x807F) | (uint64_t(127 - spread / 2) + random() % uint64_t(spread)) << 7);
     };
     std::vector<uint16_t> a(rows * padded), b(cols * padded);
     for (int64_t r = 0; r < rows; ++r)
