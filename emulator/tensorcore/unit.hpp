@@ -72,10 +72,11 @@ struct UnitRule {
   bool operator==(const UnitRule &) const = default;
 };
 
-/// What one step of `link` products reads: units with equal steps differ in how many of them an instruction chains, so
-/// a chain over the same K has the same bits.
+/// A unit cut down to what one fused step reads: units with equal steps differ in how many of them an instruction
+/// chains, so a chain over the same K has the same bits.
 [[nodiscard]] NVFP4_HD constexpr UnitRule step_of(UnitRule u) {
-  u.k = u.link;
+  if (u.family == Family::fdpa || u.family == Family::st_fdpa) u.k = u.link;
+  if (u.family == Family::fma) u.k = u.link = 1;
   if (u.scale_block == 0) u.scale = {};
   return u;
 }

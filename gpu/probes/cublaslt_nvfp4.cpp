@@ -20,7 +20,8 @@ namespace {
 using namespace cuda::blackwell;
 
 constexpr size_t kWorkspace = size_t{64} << 20;
-constexpr std::array kModels{Accumulation::mmasim, Accumulation::nadpe, Accumulation::exact};
+constexpr auto kModels = enumerators<Accumulation>();
+using Counts = std::array<int64_t, kModels.size()>; ///< of each model; mmasim, the default, is the first
 
 /// An operand on the host: codes (rows, k / 2), linear scales (rows, k / 16).
 struct Operand {
@@ -134,11 +135,13 @@ Operand random_operand(int64_t rows, int64_t k, unsigned seed) {
 }
 
 /// Words that differ from the emulator's under each model.
-std::array<int64_t, 3> mismatches(const Unit &unit, const Operand &a, const Operand &b, float alpha,
-                                  bool bf16, const std::vector<uint8_t> &got) {
-  const GemmOperand pa = make_operand(unit, Side::a, RawCodes{a.rows, a.k, a.codes}, RawScales(a.scales, ScaleLayout::linear)),
-                      pb = make_operand(unit, Side::b, RawCodes{b.rows, b.k, b.codes}, RawScales(b.scales, ScaleLayout::linear));
-  std::array<int64_t, 3> wrong{};
+Counts mismatches(const Unit &unit, const Operand &a, const Operand &b, float alpha, bool bf16,
+                  const std::vector<uint8_t> &got) {
+  const GemmOperand pa = make_operand(unit, Side::a, RawCodes{a.rows, a.k, a.codes},
+                                      RawScales(a.scales, ScaleLayout::linear)),
+                    pb = make_operand(unit, Side::b, RawCodes{b.rows, b.k, b.codes},
+                                      RawScales(b.scales, ScaleLayout::linear));
+  Counts wrong{};
   for (size_t i = 0; i < kModels.size(); ++i) {
     GemmOptions options;
     options.alpha = alpha;
@@ -156,7 +159,9 @@ std::array<int64_t, 3> mismatches(const Unit &unit, const Operand &a, const Oper
 }
 
 int64_t compare(const Unit &unit) {
-  std::printf("m n k output alpha split-k outputs mismatches: mmasim nadpe exact\n");
+  std::printf("m n k output alpha split-k outputs mismatches:");
+  for (const Accumulation model : kModels) std::printf(" %s", std::string(to_string(model)).c_str());
+  std::printf("\n");
   int64_t differ = 0;
   const int64_t shapes[][3] = {
       {128, 128, 64}, {128, 256, 512}, {256, 384, 4096}, {1024, 1024, 2048}, {16, 4096, 4096}};
@@ -166,19 +171,22 @@ int64_t compare(const Unit &unit) {
         const Operand a = random_operand(m, k, 1), b = random_operand(n, k, 2);
         const Results results = multiply(a, b, alpha, bf16);
         for (size_t i = 0; i < results.words.size(); ++i) {
-          const std::array<int64_t, 3> wrong = mismatches(unit, a, b, alpha, bf16, results.words[i]);
+          const Counts wrong = mismatches(unit, a, b, alpha, bf16, results.words[i]);
           differ += wrong[0];
-          std::printf("%lld %lld %lld %s %g %d %lld %lld %lld %lld\n", (long long)m, (long long)n,
-                      (long long)k, bf16 ? "bf16" : "f32", alpha, results.split[i], (long long)(m * n),
-                      (long long)wrong[0], (long long)wrong[1], (long long)wrong[2]);
+          std::printf("%lld %lld %lld %s %g %d %lld", (long long)m, (long long)n, (long long)k,
+                      bf16 ? "bf16" : "f32", alpha, results.split[i], (long long)(m * n));
+          for (const int64_t count : wrong) std::printf(" %lld", (long long)count);
+          std::printf("\n");
         }
       }
   return differ;
 }
 
 int64_t directed(const Unit &unit) {
-  std::printf("%-16s %-8s %-8s %-8s %-8s question\n", "vector", "D", "mmasim", "nadpe", "exact");
-  std::array<int, 3> wrong{};
+  std::printf("%-16s %-8s", "vector", "D");
+  for (const Accumulation model : kModels) std::printf(" %-13s", std::string(to_string(model)).c_str());
+  std::printf(" question\n");
+  Counts wrong{};
   for (const size_t k : {size_t{64}, size_t{128}}) {
     std::vector<Directed> vectors;
     for (Directed &x : directed_vectors())
@@ -189,16 +197,20 @@ int64_t directed(const Unit &unit) {
     const uint8_t *const d = results.words.front().data();
     for (size_t i = 0; i < vectors.size(); ++i) {
       const uint32_t got = uint32_t(CodeView{d, 32}[int64_t(i) * o.rows + int64_t(i)]);
-      uint32_t want[3];
+      std::printf("%-16s %08x", vectors[i].name.c_str(), got);
       for (size_t m = 0; m < kModels.size(); ++m) {
-        want[m] = predict(unit.rule, vectors[i], kModels[m]);
-        wrong[m] += got != want[m];
+        const uint32_t want = predict(unit.rule, vectors[i], kModels[m]);
+        wrong[m] += got != want;
+        std::printf(" %08x     ", want);
       }
-      std::printf("%-16s %08x %08x %08x %08x %s\n", vectors[i].name.c_str(), got, want[0], want[1], want[2],
-                  vectors[i].asks.c_str());
+      std::printf(" %s\n", vectors[i].asks.c_str());
     }
   }
-  std::printf("vectors that contradict mmasim: %d, nadpe: %d, exact: %d\n", wrong[0], wrong[1], wrong[2]);
+  std::printf("vectors that contradict");
+  for (size_t m = 0; m < kModels.size(); ++m)
+    std::printf("%s %s: %lld", m == 0 ? "" : ",", std::string(to_string(kModels[m])).c_str(),
+                (long long)wrong[m]);
+  std::printf("\n");
   return wrong[0];
 }
 
