@@ -36,7 +36,7 @@ install_packages() {
 show_progress() {
   local start=$1 line text percent of="" files=0 shown=-10
   while IFS= read -r line; do
-    if [[ $line =~ ^\[([0-9]+)/([0-9]+)\] ]]; then
+    if [[ $line =~ ^\[([0-9]+)/([0-9]+)\]\ (Building|Linking) ]]; then
       files=${BASH_REMATCH[1]} of=" of ${BASH_REMATCH[2]}" percent=$((100 * BASH_REMATCH[1] / BASH_REMATCH[2]))
     elif [[ $line =~ ^\[\ *([0-9]+)%\]\ Building ]]; then
       files=$((files + 1)) percent=${BASH_REMATCH[1]}
