@@ -5,24 +5,13 @@
 namespace nvfp4::golden {
 
 cases::MmaKind kind_of(const Unit &unit, const std::string &name) {
+  // by name; E8M13 words are FP32 words to a generator
   const auto element = [](FormatId id) {
-    using enum FormatId;
-    switch (id) {
-    case e2m1: return cases::Element::e2m1;
-    case e3m2: return cases::Element::e3m2;
-    case e2m3: return cases::Element::e2m3;
-    case e4m3: return cases::Element::e4m3;
-    case e5m2: return cases::Element::e5m2;
-    case ue4m3: return cases::Element::ue4m3;
-    case ue8m0: return cases::Element::ue8m0;
-    case bf16: return cases::Element::bf16;
-    case f16: return cases::Element::f16;
-    case tf32: return cases::Element::tf32;
-    case e8m13:
-    case f32: return cases::Element::f32;
-    case f64: break;
-    }
-    return cases::Element::f64;
+    const Format f = format(id == FormatId::e8m13 ? FormatId::f32 : id);
+    const std::string_view wanted = f.name;
+    for (int e = 0; e < cases::kElements; ++e)
+      if (wanted == cases::format_of(cases::Element(e)).name) return cases::Element(e);
+    throw Error("no inputs are generated in format '" + std::string(wanted) + "': golden/cases has no such element");
   };
   const UnitRule &r = unit.rule;
   cases::MmaKind k{};

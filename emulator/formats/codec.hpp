@@ -52,11 +52,14 @@ template <class To, class From> [[nodiscard]] NVFP4_HD constexpr To bit_cast(con
   const uint64_t code = word >> f.padding_bits;
   const uint64_t magnitude = code & f.magnitude_mask();
   const bool negative = f.has_sign && ((code >> f.field_bits()) & 1) != 0;
-  if (f.id == FormatId::ue8m0)
-    return magnitude == 0xFF ? Decoded{Class::nan, false, 0, 0} : Decoded{Class::finite, false, 1, int(magnitude) - 127};
+  if (f.encoding == Encoding::twos_complement) {
+    const uint64_t value = negative ? (uint64_t{1} << f.field_bits()) - magnitude : magnitude;
+    return {value == 0 ? Class::zero : Class::finite, negative, value, f.min_exponent()};
+  }
   if (f.specials == Specials::ieee && magnitude >= f.infinity_magnitude())
     return {magnitude == f.infinity_magnitude() ? Class::infinity : Class::nan, negative, 0, 0};
   if (f.specials == Specials::nan_only && magnitude == f.top_magnitude()) return {Class::nan, negative, 0, 0};
+  if (f.encoding == Encoding::powers_of_two) return {Class::finite, false, 1, int(magnitude) - f.bias};
   const uint64_t mantissa = magnitude & ((uint64_t{1} << f.mantissa_bits) - 1);
   const int field = int(magnitude >> f.mantissa_bits);
   if (field == 0) return {mantissa == 0 ? Class::zero : Class::finite, negative, mantissa, f.min_exponent()};
@@ -66,6 +69,7 @@ template <class To, class From> [[nodiscard]] NVFP4_HD constexpr To bit_cast(con
 /// Puts sign and padding around a magnitude code.
 [[nodiscard]] NVFP4_HD constexpr uint64_t with_sign(const Format &f, bool negative, uint64_t magnitude) {
   const uint64_t sign = f.has_sign && negative ? uint64_t{1} << f.field_bits() : 0;
+  if (f.encoding == Encoding::twos_complement && negative) return magnitude == 0 ? 0 : 2 * sign - magnitude;
   return (sign | magnitude) << f.padding_bits;
 }
 
@@ -111,7 +115,7 @@ struct GridPoint {
   return infinity_code(f, negative, overflow);
 }
 
-/// Rounds the exact value (-1)^negative * sig * 2^lsb to f. sig == 0 gives a zero of that sign. Not for UE8M0.
+/// Rounds the exact value (-1)^negative * sig * 2^lsb to f. sig == 0 gives a zero of that sign. Not for powers of two.
 [[nodiscard]] NVFP4_HD constexpr uint64_t encode(const Format &f, bool negative, uint64_t sig, int lsb, Rounding rounding,
                                                  Overflow overflow) {
   if (sig == 0) return with_sign(f, negative, 0);
@@ -121,7 +125,7 @@ struct GridPoint {
   bool up = false;
   bool inward = false;
   switch (rounding) {
-  case Rounding::nearest_even: up = p.rest > half || (p.rest == half && (p.sticky || (p.kept & 1) != 0)); break;
+  case Rounding::nearest_even: up = p.rest > half || (p.rest == half && (p.sticky || ((p.base + p.kept) & 1) != 0)); break;
   case Rounding::nearest_away: up = p.rest >= half; break;
   case Rounding::toward_zero: inward = true; break;
   case Rounding::upward:
@@ -136,16 +140,16 @@ struct GridPoint {
   return finish_encode(f, negative, p.base + p.kept + (up ? 1 : 0), inward, overflow);
 }
 
-/// Rounds |value| to UE8M0, a power of two: .rz takes the power below, .rp the power above; zero and everything under
-/// 2^-127 is code 0. Beyond 2^127 the result is 0xFE under satfinite, 0xFF (NaN) otherwise. Only rz and rp exist.
-[[nodiscard]] NVFP4_HD constexpr uint64_t encode_ue8m0(uint64_t sig, int lsb, bool up, Overflow overflow) {
+/// Rounds |value| to a format of powers of two: .rz takes the power below, .rp the power above; zero and everything
+/// under the smallest is code 0. Beyond the largest the result is that under satfinite, NaN otherwise. Only rz and rp
+/// exist.
+[[nodiscard]] NVFP4_HD constexpr uint64_t encode_power(const Format &f, uint64_t sig, int lsb, bool up, Overflow overflow) {
   if (sig == 0) return 0;
   const int top = msb(sig);
-  int e = top + lsb;
-  if (up && (sig & (sig - 1)) != 0) ++e;
-  if (e < -127) return 0;
-  if (e > 127) return overflow == Overflow::satfinite ? 0xFE : 0xFF;
-  return uint64_t(e + 127);
+  int field = top + lsb + f.bias;
+  if (up && (sig & (sig - 1)) != 0) ++field;
+  if (field < 0) return 0;
+  return uint64_t(field) > f.max_finite_magnitude() ? infinity_code(f, false, overflow) : uint64_t(field);
 }
 
 /// Converts a code of one format into another with one rounding. Any NaN becomes the target's canonical NaN.
@@ -153,11 +157,9 @@ struct GridPoint {
                                                   Overflow overflow) {
   const Decoded d = decode(from, word);
   if (d.cls == Class::nan) return canonical_nan(to);
-  if (to.id == FormatId::ue8m0) {
-    if (d.cls == Class::infinity) return overflow == Overflow::satfinite ? 0xFE : 0xFF;
-    return encode_ue8m0(d.significand, d.exponent - from.mantissa_bits, rounding == Rounding::upward, overflow);
-  }
   if (d.cls == Class::infinity) return infinity_code(to, d.negative, overflow);
+  if (to.encoding == Encoding::powers_of_two)
+    return encode_power(to, d.significand, d.exponent - from.mantissa_bits, rounding == Rounding::upward, overflow);
   return encode(to, d.negative, d.significand, d.exponent - from.mantissa_bits, rounding, overflow);
 }
 
@@ -177,6 +179,14 @@ struct GridPoint {
 [[nodiscard]] NVFP4_HD constexpr float value_f32(FormatId id, uint64_t word) {
   return bit_cast<float>(uint32_t(
       convert(format(FormatId::f32), format(id), word, Rounding::nearest_even, Overflow::ieee)));
+}
+
+/// The largest finite value of a format, the smallest positive one and the smallest of full precision; for formats
+/// within FP32 that have an exponent field and a zero.
+[[nodiscard]] NVFP4_HD constexpr float largest(FormatId id) { return value_f32(id, format(id).max_finite_magnitude()); }
+[[nodiscard]] NVFP4_HD constexpr float smallest(FormatId id) { return value_f32(id, 1); }
+[[nodiscard]] NVFP4_HD constexpr float smallest_normal(FormatId id) {
+  return value_f32(id, uint64_t{1} << format(id).mantissa_bits);
 }
 
 } // namespace nvfp4

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The element formats as data: field widths, bias, what the top codes mean. Nothing here rounds.
+// The formats of elements and scales as data: field widths, bias, what the top codes mean. Nothing here rounds. A new
+// format is an enumerator and a row below, and a row in the oracle.
 // Sources: OCP MX 1.0 section 5.3 (E2M1, E3M2, E2M3, E4M3, E5M2, E8M0); PTX ISA 9.1 section 5.2.3 (alternate
 // floating-point formats, TF32, UE4M3); IEEE 754-2019 (binary16, 32, 64).
 #pragma once
@@ -11,18 +12,25 @@
 
 namespace nvfp4 {
 
-enum class FormatId : uint8_t { e2m1, e3m2, e2m3, e4m3, e5m2, ue4m3, ue8m0, bf16, f16, tf32, e8m13, f32, f64 };
-inline constexpr int kFormatCount = 13;
+enum class FormatId : uint8_t { e2m1, e3m2, e2m3, e4m3, e5m2, ue4m3, ue8m0, bf16, f16, tf32, e8m13, f32, f64, ue5m3 };
+inline constexpr int kFormatCount = 14;
 
 /// What the codes with the largest exponent field mean.
 enum class Specials : uint8_t {
   finite_only, ///< every code is a number (E2M1, E3M2, E2M3)
-  nan_only,    ///< only the all-ones code is NaN, there is no Inf (E4M3, UE4M3, UE8M0)
+  nan_only,    ///< only the all-ones code is NaN, there is no Inf (E4M3, UE4M3, UE5M3, UE8M0)
   ieee,        ///< Inf and NaN as in IEEE 754
 };
 
-/// A binary format. value = (-1)^s * significand * 2^(exponent - mantissa_bits), where the exponent of field 0 is
-/// 1 - bias and its significand has no hidden bit. UE8M0 is the one exception: field E is 2^(E-127), also for E = 0.
+/// How the bits below a code's sign make its value.
+enum class Encoding : uint8_t {
+  floating,       ///< field 0 is subnormal: its exponent is 1 - bias and its significand has no hidden bit
+  powers_of_two,  ///< field E is 2^(E - bias) throughout, there is no zero (UE8M0)
+  twos_complement ///< no exponent field; negative numbers are complements. Of INT8 as INT4 the lowest code is no result
+};
+
+/// A binary format. value = (-1)^s * significand * 2^(exponent - mantissa_bits). With no exponent bits all codes are
+/// subnormal, evenly spaced by 2^(1 - bias - mantissa_bits): integers have bias 1 - mantissa_bits.
 struct Format {
   FormatId id;
   char name[8];
@@ -33,7 +41,8 @@ struct Format {
   int8_t padding_bits; ///< low bits of the word that are ignored on reading and zero on writing (TF32: 13)
   int16_t bias;
   Specials specials;
-  bool has_sign; ///< UE4M3 is read with its top bit ignored; UE8M0 has none
+  bool has_sign; ///< UE4M3 is read with its top bit ignored; UE5M3 and UE8M0 have none
+  Encoding encoding = Encoding::floating;
 
   [[nodiscard]] NVFP4_HD constexpr int min_exponent() const { return 1 - bias; }
   [[nodiscard]] NVFP4_HD constexpr int field_bits() const { return exponent_bits + mantissa_bits; }
@@ -48,6 +57,10 @@ struct Format {
            : specials == Specials::nan_only ? top_magnitude() - 1
                                             : top_magnitude();
   }
+  /// The code of 1. Every format here has one.
+  [[nodiscard]] NVFP4_HD constexpr uint64_t one() const {
+    return (bias < 1 ? uint64_t{1} << (mantissa_bits - min_exponent()) : uint64_t(bias) << mantissa_bits) << padding_bits;
+  }
 };
 
 /// The format of an id. E8M13 is the 22-bit register of Ada's and Hopper's FP8 path, kept in an f32 word.
@@ -60,12 +73,15 @@ struct Format {
   case e4m3: return {e4m3, "e4m3", 8, 8, 4, 3, 0, 7, Specials::nan_only, true};
   case e5m2: return {e5m2, "e5m2", 8, 8, 5, 2, 0, 15, Specials::ieee, true};
   case ue4m3: return {ue4m3, "ue4m3", 8, 7, 4, 3, 0, 7, Specials::nan_only, false};
-  case ue8m0: return {ue8m0, "ue8m0", 8, 8, 8, 0, 0, 127, Specials::nan_only, false};
+  case ue8m0: return {ue8m0, "ue8m0", 8, 8, 8, 0, 0, 127, Specials::nan_only, false, Encoding::powers_of_two};
   case bf16: return {bf16, "bf16", 16, 16, 8, 7, 0, 127, Specials::ieee, true};
   case f16: return {f16, "f16", 16, 16, 5, 10, 0, 15, Specials::ieee, true};
   case tf32: return {tf32, "tf32", 32, 19, 8, 10, 13, 127, Specials::ieee, true};
   case e8m13: return {e8m13, "e8m13", 32, 22, 8, 13, 10, 127, Specials::ieee, true};
   case f32: return {f32, "f32", 32, 32, 8, 23, 0, 127, Specials::ieee, true};
+  // the definition of AMD ALTO and OCP's E5M3 discussion: all ones is NaN, 114688 the largest. Graphcore's (arXiv
+  // 2609.02846) leaves the top exponent unused and ends at 61440
+  case ue5m3: return {ue5m3, "ue5m3", 8, 8, 5, 3, 0, 15, Specials::nan_only, false};
   case f64: break;
   }
   return {f64, "f64", 64, 64, 11, 52, 0, 1023, Specials::ieee, true};

@@ -42,13 +42,15 @@ ScaleTable scale_table(FormatId id, float factor) {
   return t;
 }
 
-/// The tables of A and B for a scale format.
+/// The tables of A and B for a scale format of 8 bits.
 const std::array<ScaleTable, 2> &scale_tables(FormatId id) {
-  static const std::array<ScaleTable, 2> ue4m3 = {scale_table(FormatId::ue4m3, 0.25f),
-                                                  scale_table(FormatId::ue4m3, 1.0f)};
-  static const std::array<ScaleTable, 2> ue8m0 = {scale_table(FormatId::ue8m0, 0.25f),
-                                                  scale_table(FormatId::ue8m0, 1.0f)};
-  return id == FormatId::ue8m0 ? ue8m0 : ue4m3;
+  static const std::vector<std::array<ScaleTable, 2>> tables = [] {
+    std::vector<std::array<ScaleTable, 2>> all(kFormatCount);
+    for (int i = 0; i < kFormatCount; ++i)
+      if (format(FormatId(i)).storage_bits == 8) all[size_t(i)] = {scale_table(FormatId(i), 0.25f), scale_table(FormatId(i), 1.0f)};
+    return all;
+  }();
+  return tables[size_t(id)];
 }
 
 /// The conditions of one output, apart from the accumulator's size.

@@ -7,6 +7,7 @@
 #include "nvfp4/emulator/tensorcore/gst_fdpa.hpp"
 
 #include <array>
+#include <vector>
 
 namespace nvfp4 {
 namespace {
@@ -16,6 +17,7 @@ struct CodeTable {
   std::array<int16_t, 256> exponent{};
   std::array<uint8_t, 256> cls{};
 
+  CodeTable() = default;
   explicit CodeTable(FormatId id) {
     for (int c = 0; c < 256; ++c) {
       const Decoded d = decode(format(id), uint64_t(c));
@@ -25,11 +27,14 @@ struct CodeTable {
   }
 };
 
+/// The table of a format of at most 8 bits.
 const CodeTable &table(FormatId id) {
-  static const std::array<CodeTable, 8> tables = {CodeTable(FormatId::e2m1),  CodeTable(FormatId::e3m2),
-                                                  CodeTable(FormatId::e2m3),  CodeTable(FormatId::e4m3),
-                                                  CodeTable(FormatId::e5m2),  CodeTable(FormatId::ue4m3),
-                                                  CodeTable(FormatId::ue8m0), CodeTable(FormatId::e2m1)};
+  static const std::array<CodeTable, kFormatCount> tables = [] {
+    std::array<CodeTable, kFormatCount> all;
+    for (int i = 0; i < kFormatCount; ++i)
+      if (format(FormatId(i)).storage_bits <= 8) all[size_t(i)] = CodeTable(FormatId(i));
+    return all;
+  }();
   return tables[size_t(id)];
 }
 
@@ -45,17 +50,20 @@ struct ScaleEntry {
 };
 
 const std::array<ScaleEntry, 256> &scale_entries(FormatId id) {
-  const auto make = [](FormatId f) {
-    std::array<ScaleEntry, 256> entries;
-    for (size_t c = 0; c < entries.size(); ++c) {
-      const Decoded d = decode(format(f), c);
-      if (d.cls == Class::finite) entries[c].low = entries[c].high = int16_t(d.exponent);
-      entries[c].nan = d.cls == Class::nan;
+  static const std::vector<std::array<ScaleEntry, 256>> entries = [] {
+    std::vector<std::array<ScaleEntry, 256>> all(kFormatCount);
+    for (int i = 0; i < kFormatCount; ++i) {
+      if (format(FormatId(i)).storage_bits != 8) continue;
+      for (size_t c = 0; c < 256; ++c) {
+        const Class cls = Class(table(FormatId(i)).cls[c]);
+        ScaleEntry &e = all[size_t(i)][c];
+        if (cls == Class::finite) e.low = e.high = table(FormatId(i)).exponent[c];
+        e.nan = cls == Class::nan;
+      }
     }
-    return entries;
-  };
-  static const std::array<ScaleEntry, 256> ue4m3 = make(FormatId::ue4m3), ue8m0 = make(FormatId::ue8m0);
-  return id == FormatId::ue8m0 ? ue8m0 : ue4m3;
+    return all;
+  }();
+  return entries[size_t(id)];
 }
 
 RowRange fp4_range(const UnitRule &rule, const GemmOperand &p, int64_t row) {

@@ -92,6 +92,7 @@ Shape shape(FormatId id) {
   case FormatId::e4m3: return {4, 3, 7, Top::nan};
   case FormatId::e5m2: return {5, 2, 15, Top::ieee};
   case FormatId::ue4m3: return {4, 3, 7, Top::nan, false};
+  case FormatId::ue5m3: return {5, 3, 15, Top::nan, false};
   case FormatId::ue8m0: return {8, 0, 127, Top::nan, false, false};
   case FormatId::bf16: return {8, 7, 127, Top::ieee};
   case FormatId::f16: return {5, 10, 15, Top::ieee};

@@ -136,10 +136,7 @@ namespace detail {
   case ScaleOrder::amax_by_six_decode: return divide(f, bmax, multiply(f, 6.0f, g.decode));
   case ScaleOrder::source_sixth: return multiply(f, g.encode, round_to(source, divide(f, bmax, 6.0f)));
   case ScaleOrder::sixth: return divide(f, bmax, 6.0f);
-  case ScaleOrder::amax_by_inverse_max: {
-    const float top = value_f32(r.element, format(r.element).max_finite_magnitude());
-    return multiply(f, bmax, 1.0f / top);
-  }
+  case ScaleOrder::amax_by_inverse_max: return multiply(f, bmax, 1.0f / largest(r.element));
   case ScaleOrder::exponent_floor: break;
   }
   const int field = int(bit_cast<uint32_t>(bmax) >> 23);
@@ -161,23 +158,27 @@ namespace detail {
 
 [[nodiscard]] NVFP4_HD inline uint8_t round_scale(const Rule &r, float s) {
   using enum ScaleRounding;
-  const auto nearest = [](float x) { return uint8_t(encode(FormatId::ue4m3, x)); };
-  const auto clamp = [](float x, float low) { return x < low ? low : x > 448.0f ? 448.0f : x; };
+  const auto nearest = [&](float x) { return uint8_t(encode(r.scale, x)); };
+  const auto clamp = [&](float x, float low) {
+    const float high = largest(r.scale);
+    return x < low ? low : x > high ? high : x;
+  };
   switch (r.scale_rounding) {
   case cap_flt_max: return nearest(min_number(s, kFltMax));
-  case cap_e4m3_max: return nearest(min_number(s, 448.0f));
+  case cap_largest: return nearest(min_number(s, largest(r.scale)));
   case plain: return nearest(s);
-  case clamp_normal: return nearest(clamp(s, 0.015625f));                     // 2^-6
-  case clamp_tiny: return nearest(clamp(s == 0.0f ? 1.0f : s, 0.001953125f)); // 2^-9
+  case clamp_normal: return nearest(clamp(s, smallest_normal(r.scale)));
+  case clamp_finite: return nearest(s != s ? smallest(r.scale) : clamp(s, smallest(r.scale)));
+  case clamp_tiny: return nearest(clamp(s == 0.0f ? 1.0f : s, smallest(r.scale)));
   case eighth_if_zero: {
     const uint8_t code = nearest(s);
-    return code == 0 ? uint8_t{0x20} : code; // 0.125
+    return code == 0 ? nearest(0.125f) : code;
   }
   case ggml: return encode_ggml_scale(s);
-  case e8m0_up: return uint8_t(encode(FormatId::ue8m0, s, Rounding::upward));
-  case e8m0_exact: break;
+  case power_up: return uint8_t(encode(r.scale, s, Rounding::upward));
+  case power_exact: break;
   }
-  return uint8_t(encode(FormatId::ue8m0, s, Rounding::toward_zero, Overflow::ieee));
+  return uint8_t(encode(r.scale, s, Rounding::toward_zero, Overflow::ieee));
 }
 
 [[nodiscard]] NVFP4_HD inline float scale_factor(const Rule &r, uint8_t code, float sf,

@@ -32,7 +32,7 @@ constexpr Capabilities kNoTiles{.tiles = false};
 constexpr Rule te_four_over_six(FourOverSix mode) {
   return {.e4m3_max = 256.0f,
           .order = ScaleOrder::sixth_by_encode,
-          .scale_rounding = ScaleRounding::cap_e4m3_max,
+          .scale_rounding = ScaleRounding::cap_largest,
           .four_over_six = mode};
 }
 
@@ -71,7 +71,7 @@ constexpr Rule mx_up(FormatId element) {
           .block = 32,
           .global = GlobalRule::none,
           .order = ScaleOrder::amax_by_inverse_max,
-          .scale_rounding = ScaleRounding::e8m0_up,
+          .scale_rounding = ScaleRounding::power_up,
           .scaling = Scaling::exponent,
           .decoding = Decoding::scale_only};
 }
@@ -159,6 +159,19 @@ constexpr std::array kTable{
                ConventionEvidence::transcribed, kTe46},
     Convention{
         "row-scaled", "te-row-scaled", {.per_row = true}, kPlain, ConventionEvidence::transcribed, kTe},
+    Convention{"amd-fp4",
+               "",
+               {.scale = ue5m3,
+                .amax_nan = AmaxNan::propagate,
+                .global = GlobalRule::none,
+                .order = ScaleOrder::sixth,
+                .scale_rounding = ScaleRounding::clamp_finite,
+                .scaling = Scaling::divide,
+                .nan_code = NanCode::one_and_half,
+                .decoding = Decoding::scale_only},
+               kAll,
+               ConventionEvidence::transcribed,
+               "AMD-AGI/ALTO alto/kernels/fp4/amdfp4 @3cf5912, without the outer scale"},
     Convention{"mxfp4", "mxfp4-floor", mx_floor_rule(e2m1), kNoTiles, ConventionEvidence::upstream_run, kAoMx},
     Convention{"mxfp4-ceil", "", mxfp4_flashinfer(), kNoTiles, ConventionEvidence::transcribed, kFlash},
     Convention{"mxfp8-e4m3", "mxfp8-e4m3-floor", mx_floor_rule(e4m3), kNoTiles, ConventionEvidence::upstream_run,

@@ -31,6 +31,7 @@ const Kernels *choose_kernels(std::optional<Isa> asked) {
 
 bool chain_covers(const Rule &r, FormatId source) {
   if (r.order == ScaleOrder::source_sixth && source == FormatId::f16) return false;
+  if (r.scale != FormatId::ue4m3 && format(r.scale).encoding != Encoding::powers_of_two) return false;
   if (r.scale_rounding == ScaleRounding::ggml || r.scaling == Scaling::search) return false;
   if (r.four_over_six != FourOverSix::off && (r.block != 16 || r.element != FormatId::e2m1)) return false;
   return r.block == 16 || r.block == 32;
@@ -62,7 +63,7 @@ Chain make_chain(const Rule &r, const GlobalScale &g, FormatId source) {
           .inverse_top = 1.0f / top};
 }
 
-/// Values of the UE4M3 codes.
+/// Values of the UE4M3 codes, the scales of four-over-six.
 const std::array<float, 256> &scale_values() {
   static const std::array<float, 256> values = [] {
     std::array<float, 256> v{};

@@ -44,14 +44,15 @@ enum class ScaleOrder : uint8_t {
 /// What happens to that value before and while it is rounded to the scale format.
 enum class ScaleRounding : uint8_t {
   cap_flt_max,    ///< min(s, FLT_MAX), which also turns NaN into FLT_MAX; nearest even, saturating
-  cap_e4m3_max,   ///< min(s, 448), NaN becomes 448; nearest even
+  cap_largest,    ///< min(s, largest scale), NaN becomes that; nearest even
   plain,          ///< nearest even, saturating; NaN stays NaN
-  clamp_normal,   ///< to [2^-6, 448]; NaN stays NaN
-  clamp_tiny,     ///< 0 becomes 1, then to [2^-9, 448]; NaN stays NaN
-  eighth_if_zero, ///< to at most 448, nearest even; a zero code becomes 0.125; NaN stays NaN
-  ggml,           ///< round half up on bit 19, [248, Inf] -> 448, subnormals floor(512 s + 0.5) up to 7
-  e8m0_up,        ///< the power of two not below, Inf -> 0xFE, NaN -> 0xFF (cvt.rp.satfinite.ue8m0x2)
-  e8m0_exact,     ///< already a power of two; below 2^-127 -> code 0, not finite -> 0xFF
+  clamp_normal,   ///< to [smallest normal, largest scale], [2^-6, 448] of UE4M3; NaN stays NaN
+  clamp_finite,   ///< NaN becomes the smallest scale; to [smallest, largest scale]
+  clamp_tiny,     ///< 0 becomes 1, then to [smallest, largest scale], [2^-9, 448] of UE4M3; NaN stays NaN
+  eighth_if_zero, ///< to at most the largest scale, nearest even; a zero code becomes 0.125; NaN stays NaN
+  ggml,           ///< UE4M3 only: round half up on bit 19, [248, Inf] -> 448, subnormals floor(512 s + 0.5) up to 7
+  power_up,       ///< the power of two not below, Inf -> the largest, NaN stays (cvt.rp.satfinite.ue8m0x2)
+  power_exact,    ///< already a power of two; below the smallest -> code 0, not finite -> NaN
 };
 
 /// How an element meets its scale.
@@ -138,7 +139,7 @@ struct Rule {
           .amax_nan = AmaxNan::propagate,
           .global = GlobalRule::none,
           .order = ScaleOrder::exponent_floor,
-          .scale_rounding = ScaleRounding::e8m0_exact,
+          .scale_rounding = ScaleRounding::power_exact,
           .scaling = Scaling::exponent,
           .nan_code = element == FormatId::e2m1 ? NanCode::one_and_half : NanCode::plus_max,
           .decoding = Decoding::scale_only};

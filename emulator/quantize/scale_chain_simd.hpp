@@ -107,11 +107,11 @@ template <class V> struct ScaleChain {
     uint32_t redo = V::not_finite(words);
     I code;
     F factor;
-    if (c.rounding == ScaleRounding::e8m0_exact) {
+    if (c.rounding == ScaleRounding::power_exact) {
       code =
           V::max(V::sub(V::template shift_right<23>(words), V::broadcast(c.max_exponent)), V::broadcast(0));
       factor = factor_e8m0(code);
-    } else if (c.rounding == ScaleRounding::e8m0_up) {
+    } else if (c.rounding == ScaleRounding::power_up) {
       code = upward_e8m0(unrounded(bmax));
       factor = factor_e8m0(code);
     } else {

@@ -97,7 +97,7 @@ bool invert_scales(RawOperand &o, int variant) {
 
 bool drop_scales(RawOperand &o, int variant) {
   if (variant != 0 || o.block == 0) return false;
-  std::fill(o.scales.begin(), o.scales.end(), uint8_t(o.scale == FormatId::ue8m0 ? 127 : 0x38));
+  std::fill(o.scales.begin(), o.scales.end(), uint8_t(format(o.scale).one()));
   return true;
 }
 

@@ -21,7 +21,7 @@ RawOperand padded(const RawOperand &o, int64_t step) {
   RawOperand p = o;
   p.k = (o.k + step - 1) / step * step;
   p.codes.assign(size_t(p.rows * p.row_bytes()), 0);
-  p.scales.assign(size_t(p.rows * p.blocks()), uint8_t(o.scale == FormatId::ue8m0 ? 127 : 0x38));
+  p.scales.assign(size_t(p.rows * p.blocks()), uint8_t(format(o.scale).one()));
   for (int64_t r = 0; r < o.rows; ++r) {
     for (int64_t i = 0; i < o.k; ++i) p.set(r, i, o.code(r, i));
     std::copy_n(o.scales.begin() + r * o.blocks(), o.blocks(), p.scales.begin() + r * p.blocks());

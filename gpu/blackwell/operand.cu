@@ -62,7 +62,7 @@ NativeOperand pack_native(const UnitRule &rule, const DeviceOperand &operand, Sc
     n.codes = codes.as<uint8_t>();
   }
   const int64_t cols = operand.padded_k / rule.scale_block, padded_cols = padded_k / rule.scale_block;
-  const uint8_t one = rule.scale == FormatId::ue8m0 ? 0x7F : 0x38;
+  const uint8_t one = uint8_t(format(rule.scale).one());
   scales.reserve(n.padded_rows * padded_cols);
   const int64_t threads = n.padded_rows * padded_cols;
   if (threads > 0) {

@@ -196,7 +196,7 @@ DeviceOperand pad_operand(const UnitRule &rule, const DeviceOperand &operand, De
   pad(operand.codes, operand.padded_k * bits / 8, codes, p.padded_k * bits / 8, operand.rows, 0, stream);
   p.codes = codes.as<uint8_t>();
   if (rule.scale_block != 0) {
-    const uint8_t one = rule.scale == FormatId::ue8m0 ? 127 : 0x38;
+    const uint8_t one = uint8_t(format(rule.scale).one());
     pad(operand.scales, operand.padded_k / rule.scale_block, scales, p.padded_k / rule.scale_block,
         operand.rows, one, stream);
     p.scales = scales.as<uint8_t>();

@@ -32,9 +32,9 @@ namespace nvfp4::cuda {
   bool redo = false;
   uint32_t code = 0;
   float value = 0.0f;
-  if (r.scale_rounding == e8m0_exact) {
+  if (r.scale_rounding == power_exact) {
     code = uint32_t(max(int(word >> 23) - detail::max_exponent(r.element), 0));
-  } else if (r.scale_rounding == e8m0_up) {
+  } else if (r.scale_rounding == power_up) {
     // the power of two not below: exponent field, plus one where fraction bits are left
     const uint32_t s = bit_cast<uint32_t>(chain_value(r, bmax, g, source));
     code = s <= 0x400000u ? 0 : (s + 0x7FFFFFu) >> 23;
@@ -45,7 +45,7 @@ namespace nvfp4::cuda {
   } else {
     float s = chain_value(r, bmax, g, source);
     if (to_four) s = detail::multiply(r.flush, s, 1.5f);
-    redo = s != s;
+    redo = s != s || r.scale != FormatId::ue4m3; // E4M3's constants follow
     if (r.scale_rounding == clamp_normal) s = fmaxf(s, 0x1p-6f);
     if (r.scale_rounding == clamp_tiny) s = fmaxf(s == 0.0f ? 1.0f : s, 0x1p-9f);
     // m = 2^(e+20) has the step of the binade of t as its ulp
@@ -59,7 +59,7 @@ namespace nvfp4::cuda {
       value = 0.125f;
     }
   }
-  const bool powers = r.scale_rounding == e8m0_exact || r.scale_rounding == e8m0_up;
+  const bool powers = r.scale_rounding == power_exact || r.scale_rounding == power_up;
   if (powers) value = power_of_two(int(code) - 127);
   const bool zero = (r.zero_multiplier == ZeroMultiplier::zero_amax && bmax == 0.0f) ||
                     (r.zero_multiplier == ZeroMultiplier::zero_scale && value == 0.0f);

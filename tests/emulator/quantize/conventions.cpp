@@ -268,3 +268,28 @@ TEST_CASE("four over six takes the wider scale only where its error is less", "[
     CHECK(dequantize(wide) == four.x);
   }
 }
+
+TEST_CASE("amd-fp4: UE5M3 scales reach where UE4M3 saturates, and no scale is zero or NaN", "[quantize]") {
+  const Rule &r = find_convention("amd-fp4").rule;
+  const GlobalScale none;
+  const auto scale = [&](float bmax) { return block_scale(r, bmax, none, FormatId::f32); };
+  CHECK(scale(6.0f).code == 0x78);                      // 1
+  CHECK(scale(6.0f * 448.0f * 100.0f).value == 45056.0f); // 44800 between 40960 and 45056
+  CHECK(scale(6.0f * 114688.0f).code == 0xFE);
+  CHECK(scale(kFltMax).code == 0xFE);
+  CHECK(scale(bit_cast<float>(0x7F800000u)).code == 0xFE);
+  CHECK(scale(bit_cast<float>(0x7FC00000u)).code == 0x01); // NaN: the smallest
+  CHECK(scale(0.0f).code == 0x01);
+  CHECK(scale(1e-4f).value == 0x1p-16f); // 1e-4 / 6 is 1.09 * 2^-16; UE4M3 under a clamp to 2^-6 loses the block
+  CHECK(encode_element(r, 1e-4f, scale(1e-4f)) == 0x7);
+  // the vector engine does not take this format: the definition's bits, all the same
+  const Matrix m = gaussian(32, 64, 5);
+  const BlockScaled q = quantize_as(m, "amd-fp4", {});
+  CHECK(format(q.scale).name == std::string("ue5m3"));
+  for (int64_t row = 0; row < 32; ++row)
+    for (int64_t b = 0; b < 4; ++b) {
+      float bmax = 0;
+      for (int i = 0; i < 16; ++i) bmax = std::fmax(bmax, std::fabs(m.x[size_t(row * 64 + b * 16 + i)]));
+      CHECK(q.scale_code(row, b) == encode(FormatId::ue5m3, bmax / 6.0f));
+    }
+}

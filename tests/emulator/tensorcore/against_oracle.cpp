@@ -125,3 +125,18 @@ TEST_CASE("FP4 sums that cancel down to what alignment cuts equal the oracle", "
   for (const Accumulation model : {Accumulation::nadpe, Accumulation::exact, Accumulation::tcgen05_model})
     CHECK(unlike_default[size_t(model)] > 3);
 }
+
+TEST_CASE("a unit with UE5M3 scales, which no GPU has, equals the oracle under every model", "[tensorcore][oracle]") {
+  UnitRule rule = find_unit("sm_100:tcgen05.k64.f32.mxf4nvf4.ue4m3.block16").rule;
+  rule.scale = FormatId::ue5m3;
+  std::mt19937_64 random(53);
+  for (int i = 0; i < 500; ++i) {
+    uint8_t a[32], b[32], scale_a[4], scale_b[4];
+    for (int k = 0; k < 32; ++k) a[k] = uint8_t(random()), b[k] = uint8_t(random());
+    for (int g = 0; g < 4; ++g) scale_a[g] = uint8_t(random()), scale_b[g] = uint8_t(random());
+    const DotOperands op{{a, 4}, {b, 4}, scale_a, scale_b};
+    const uint64_t c = random() >> 32;
+    for (const Accumulation model : enumerators<Accumulation>())
+      CHECK(dot(rule, op, 64, c, model) == oracle_dot(rule, op, 64, model, c));
+  }
+}
