@@ -187,7 +187,7 @@ DenseMatrix to_matrix(const io::Tensor &t, const std::string &file) {
   return m;
 }
 
-const io::Tensor &choose_tensor(const io::TensorFile &file, const std::string &name) {
+const io::Tensor &choose_tensor(const io::TensorFile &file, std::string_view name) {
   if (!name.empty()) return file.at(name);
   if (file.tensors.size() == 1 && file.unknown.empty()) return file.tensors.front();
   std::string names;

@@ -37,6 +37,6 @@ struct DenseMatrix {
 void check_empty(const io::Tensor &tensor, const std::string &file);
 
 /// The tensor of a file that a user means: the named one, or the only one. Error lists the names otherwise.
-[[nodiscard]] const io::Tensor &choose_tensor(const io::TensorFile &file, const std::string &name);
+[[nodiscard]] const io::Tensor &choose_tensor(const io::TensorFile &file, std::string_view name);
 
 } // namespace nvfp4::golden

@@ -22,7 +22,7 @@ foreach(folder emulator golden reference_models)
     endif()
   endforeach()
 endforeach()
-install(FILES ${PROJECT_BINARY_DIR}/generated/nvfp4/version.hpp c_api/nvfp4.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/nvfp4)
+install(FILES ${PROJECT_BINARY_DIR}/generated/nvfp4/version.hpp tools/c_api/nvfp4.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/nvfp4)
 
 install(DIRECTORY golden/ DESTINATION ${CMAKE_INSTALL_DATADIR}/nvfp4/golden
   FILES_MATCHING PATTERN "*.txt" PATTERN "*.json" PATTERN "*.safetensors" PATTERN "io" EXCLUDE PATTERN "CMakeLists.txt" EXCLUDE)

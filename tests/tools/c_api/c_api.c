@@ -2,7 +2,7 @@
  * The C interface from C99: the same words as the C++ library on strided buffers and both scale layouts, and a message
  * for every wrong argument. */
 #include "nvfp4/nvfp4.h"
-#include "tests/c_api/reference.h"
+#include "tests/tools/c_api/reference.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the C++ library says, for the C test to compare with; and a C++ translation unit that includes the C
 // header.
-#include "tests/c_api/reference.h"
+#include "tests/tools/c_api/reference.h"
 #include "nvfp4/emulator/gemm/gemm.hpp"
 #include "nvfp4/emulator/quantize/quantize.hpp"
 #include "nvfp4/nvfp4.h"
