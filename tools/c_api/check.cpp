@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Comparison and diagnosis from C.
-#include "nvfp4/c_api/guard.hpp"
+#include "tools/c_api/guard.hpp"
 #include "nvfp4/golden/diagnosis/diagnose.hpp"
 
 #include <cstdio>

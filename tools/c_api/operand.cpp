@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // From the caller's buffers to operands. Only pointers, strides and names are checked here; what fits a unit
 // or another operand is the library's to say.
-#include "nvfp4/c_api/guard.hpp"
+#include "tools/c_api/guard.hpp"
 #include "nvfp4/emulator/quantize/block_scaled.hpp"
 #include "nvfp4/emulator/quantize/hadamard.hpp"
 #include "nvfp4/emulator/names.hpp"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Units, dot products and matrix products from C.
-#include "nvfp4/c_api/guard.hpp"
+#include "tools/c_api/guard.hpp"
 #include "nvfp4/emulator/names.hpp"
 #include "nvfp4/emulator/tensorcore/execute.hpp"
 #include "nvfp4/version.hpp"

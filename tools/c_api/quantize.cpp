@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Quantization from C.
 #include "nvfp4/emulator/quantize/quantize.hpp"
-#include "nvfp4/c_api/guard.hpp"
+#include "tools/c_api/guard.hpp"
 #include "nvfp4/emulator/formats/codec.hpp"
 
 using namespace nvfp4;
