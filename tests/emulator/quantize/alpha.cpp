@@ -24,7 +24,8 @@ const char *unit_for(const Convention &c) {
 
 TEST_CASE("gemm of quantized operands equals the product of the dequantized ones", "[quantize][alpha]") {
   constexpr int64_t rows = 4, k = 128;
-  for (const Convention &c : conventions())
+  for (const Convention &c : conventions()) {
+    if (c.rule.scale == FormatId::ue5m3) continue; // no unit takes such scales
     for (const FormatId source : {FormatId::f32, FormatId::bf16, FormatId::f16})
       for (const float size : {1.0f, 0.01f, 300.0f}) { // 0.01: 2688 / amax overflows FP16
         INFO(c.name << " " << format(source).name << " size " << size);
@@ -48,6 +49,7 @@ TEST_CASE("gemm of quantized operands equals the product of the dequantized ones
             REQUIRE(std::abs(double(d.f32(i, j)) - want) <= 1e-5 * magnitude);
           }
       }
+  }
 }
 
 TEST_CASE("alpha rules refuse operands whose scale is not their amax", "[quantize][alpha]") {
