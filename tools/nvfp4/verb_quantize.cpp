@@ -2,6 +2,7 @@
 // nvfp4 quantize and dequantize.
 #include "nvfp4/emulator/quantize/dequantize.hpp"
 #include "nvfp4/emulator/quantize/quantize.hpp"
+#include "nvfp4/emulator/quantize/statistics.hpp"
 #include "nvfp4/golden/io/file.hpp"
 #include "nvfp4/golden/quantized_file.hpp"
 #include "tools/environment.hpp"
@@ -20,7 +21,7 @@ namespace {
 struct Options {
   std::string in, out, tensor, convention, block = "1x16", axis = "row", rounding = "rne", layout = "linear", dtype = "f32";
   std::string seed, offset = "0", amax, scale; ///< as text: CLI11 wraps negative and huge numbers
-  bool hadamard = false, keep_rotation = false, json = false;
+  bool hadamard = false, keep_rotation = false, json = false, stats = false, by_row = false;
 };
 
 /// A whole number of 64 bits, or Error.
@@ -50,6 +51,48 @@ int block_rows(const std::string &text, const Convention &c) {
   throw Error("--block " + text + ": convention '" + std::string(c.name) + "' has 1x" + length + " and " + length + "x" + length);
 }
 
+nlohmann::ordered_json to_json(const QuantizeStatistics &s) {
+  nlohmann::ordered_json j = {{"elements", s.elements},
+                              {"nan", s.nan},
+                              {"infinity", s.infinity},
+                              {"blocks", s.blocks},
+                              {"zero_blocks", s.zero_blocks},
+                              {"scale_underflow", s.scale_underflow},
+                              {"scale_saturated", s.scale_saturated},
+                              {"scale_nan", s.scale_nan},
+                              {"saturated", s.saturated},
+                              {"flushed", s.flushed},
+                              {"snr_db", nullptr},
+                              {"left_out_of_snr", s.left_out}};
+  // JSON has no Inf and no NaN: null without noise or without anything to compare
+  if (std::isfinite(s.snr_db())) j["snr_db"] = std::round(1000.0 * s.snr_db()) / 1000.0;
+  return j;
+}
+
+/// The statistics as lines, and per block row where asked.
+void print_statistics(const QuantizeStatistics &s, const std::vector<QuantizeStatistics> &rows, bool by_row) {
+  const auto line = [](const char *what, int64_t n, int64_t of) {
+    fmt::print("{:<42} {:>12} of {}\n", what, n, of);
+  };
+  line("inputs NaN", s.nan, s.elements);
+  line("inputs Inf", s.infinity, s.elements);
+  line("blocks of zeros", s.zero_blocks, s.blocks);
+  line("scales of value 0 over other numbers", s.scale_underflow, s.blocks);
+  line("scales at the largest number", s.scale_saturated, s.blocks);
+  line("scales NaN", s.scale_nan, s.blocks);
+  line("elements beyond the largest code", s.saturated, s.elements);
+  line("elements flushed to zero", s.flushed, s.elements);
+  fmt::print("{:<42} {:>12.3f} dB", "signal-to-noise ratio", s.snr_db());
+  fmt::print(s.left_out == 0 ? "\n" : ", {} elements that are not finite left out\n", s.left_out);
+  if (!by_row) return;
+  fmt::print("{:>9} {:>7} {:>7} {:>9} {:>9} {:>9} {:>9} {:>9} {:>10}\n", "block row", "NaN", "Inf", "scale 0", "scale max",
+             "scale NaN", "beyond", "flushed", "SNR dB");
+  for (size_t r = 0; r < rows.size(); ++r)
+    fmt::print("{:>9} {:>7} {:>7} {:>9} {:>9} {:>9} {:>9} {:>9} {:>10.3f}\n", r, rows[r].nan, rows[r].infinity,
+               rows[r].scale_underflow, rows[r].scale_saturated, rows[r].scale_nan, rows[r].saturated, rows[r].flushed,
+               rows[r].snr_db());
+}
+
 int run_quantize(const Options &o) {
   const Convention &convention = find_convention(o.convention);
   static const std::map<std::string, ElementRounding> roundings = {{"rne", ElementRounding::nearest},
@@ -73,7 +116,10 @@ int run_quantize(const Options &o) {
   const io::Tensor &tensor = golden::choose_tensor(in, o.tensor);
   const golden::DenseMatrix x = golden::to_matrix(tensor, in.source);
   q.source = x.source;
-  const BlockScaled result = quantize(MatrixView<const float>(x.values.data(), x.rows, x.cols), convention, q);
+  const MatrixView<const float> view(x.values.data(), x.rows, x.cols);
+  const BlockScaled result = quantize(view, convention, q);
+  const std::vector<QuantizeStatistics> rows = quantize_statistics(view, result);
+  const QuantizeStatistics all = total(rows);
   io::TensorFile out = golden::to_file(result);
   out.metadata["tensor"] = tensor.name;
   out.metadata["shape"] = io::shape_text(tensor.shape);
@@ -87,8 +133,17 @@ int run_quantize(const Options &o) {
     nlohmann::ordered_json j = {{"rows", result.rows}, {"k", result.k}, {"convention", result.convention},
                                 {"global_amax", result.global_amax}, {"output", o.out}};
     if (!result.row_amax.empty()) j.erase("global_amax");
+    j["statistics"] = to_json(all);
+    if (o.by_row)
+      for (const QuantizeStatistics &row : rows) j["block_rows"].push_back(to_json(row));
     fmt::print("{}\n", j.dump());
+  } else if (o.stats || o.by_row) {
+    print_statistics(all, rows, o.by_row);
   }
+  if (all.made_nan())
+    fmt::print(stderr,
+               "nvfp4: convention '{}' makes {} of {} block scales NaN from this finite input, as the implementation does\n",
+               convention.name, all.scale_nan, all.blocks);
   return kEqual;
 }
 
@@ -152,7 +207,9 @@ void register_quantize(CLI::App &app, int &exit_code) {
   verb->add_option("--scale-layout", o->layout, "linear or 128x4")->check(CLI::IsMember({"linear", "128x4"}));
   verb->add_option("--global-amax", o->amax, "Use this amax instead of the tensor's own");
   verb->add_option("--global-scale", o->scale, "The stored global scale, for presets whose caller gives it");
-  verb->add_flag("--json", o->json, "One line of JSON about the result");
+  verb->add_flag("--json", o->json, "One line of JSON about the result, statistics included");
+  verb->add_flag("--stats", o->stats, "Print what was not finite, what hit the ends of its format, and the noise");
+  verb->add_flag("--stats-by-row", o->by_row, "The same for every block row");
   verb->footer("Example: nvfp4 quantize x.npy -o x.q.safetensors --convention te --block 1x16");
   verb->callback([o, &exit_code] { exit_code = run_quantize(*o); });
 }
