@@ -133,7 +133,7 @@ BlockScaled from_file(const io::TensorFile &f) {
   q.global_amax = scalar(f, "global_amax");
   q.global_encode = scalar(f, "global_encode_scale");
   q.global_decode = scalar(f, "global_decode_scale");
-  if (rule.per_row) {
+  if (rule.per_row && q.rows > 0) { // an empty tensor has no rows to scale
     const std::span<const float> amax = f.elements<float>("row_amax");
     if (int64_t(amax.size()) != q.rows)
       throw Error(io::message_prefix(f.source, "row_amax") + "expected shape " + io::shape_text(std::vector<int64_t>{q.rows}));

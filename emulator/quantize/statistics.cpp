@@ -48,8 +48,8 @@ QuantizeStatistics block_row(MatrixView<const float> x, const BlockScaled &q, co
       const uint64_t magnitude = code & element.magnitude_mask();
       ++s.elements;
       if (v != 0.0f) some[size_t(block)] = 1;
-      s.flushed += v != 0.0f && std::isfinite(v) && magnitude == 0;
-      s.saturated += std::isfinite(v) && magnitude == element.max_finite_magnitude() && std::fabs(v) > std::fabs(y);
+      s.flushed += v != 0.0f && std::isfinite(v) && y == 0.0f;
+      s.saturated += std::isfinite(v) && magnitude == element.max_finite_magnitude() && y != 0.0f && std::fabs(v) > std::fabs(y);
       if (!std::isfinite(v) || !std::isfinite(y)) {
         ++s.left_out;
         continue;

@@ -19,7 +19,7 @@ struct QuantizeStatistics {
   int64_t scale_saturated = 0; ///< scales that are the format's largest number
   int64_t scale_nan = 0;       ///< scales that are NaN
   int64_t saturated = 0; ///< finite elements beyond what the largest code stands for in their block
-  int64_t flushed = 0;   ///< elements that are not 0 and whose code is 0
+  int64_t flushed = 0;   ///< finite elements that are not 0 and whose reconstruction is
   double signal = 0.0;   ///< sum of x^2 over the elements with a finite x and a finite reconstruction
   double noise = 0.0;    ///< sum of (x - reconstruction)^2 over the same
   int64_t left_out = 0;  ///< elements that these two sums leave out

@@ -140,5 +140,22 @@ bad "empty.npy" quantize empty.npy -o out.safetensors --convention te
 bad "missing/out.safetensors" quantize x.npy -o missing/out.safetensors --convention te
 "$nvfp4" golden capture --out cap >out.txt 2>err.txt
 [ $? -eq 3 ] || [ -e cap ] || say "golden capture without a GPU must exit with 3"
+# one conversion instruction: FP32 1.0, 448 and NaN (the last twice) into E4M3, saturating and not
+npy numbers.npy 1 4 '<f4' '\x00\x00\x80\x3f\x00\x00\xe0\x43\x00\x00\xc0\x7f\x00\x00\xc0\x7f' 4
+good convert numbers.npy -o codes.safetensors --cvt cvt.rn.satfinite.e4m3x2.f32 --json
+grep -q '"nan_in":2' out.txt && grep -q '"nan_out":2' out.txt || say "convert counts: $(cat out.txt)"
+[ "$(tail -c 4 codes.safetensors | od -An -tx1)" = " 38 7e 7f 7f" ] || say "convert to E4M3: $(tail -c 4 codes.safetensors | od -An -tx1)"
+bad "reads f16" convert numbers.npy -o out.safetensors --cvt cvt.rn.satfinite.e4m3x2.f16x2
+# an empty tensor goes through a preset with one scale per row, and back
+npy empty.npy 0 16 '<f4' '\x00' 4
+good quantize empty.npy -o empty.safetensors --convention row-scaled
+good dequantize empty.safetensors -o back.npy
+# a preset that makes NaN of zeros says so; one that does not is silent
+npy zeros.npy 2 16 '<f4' '\x00' 4
+good quantize zeros.npy -o z.safetensors --convention torchao --stats
+grep -q "2 of 2 block scales NaN" err.txt || say "zeros under torchao: $(cat err.txt)"
+good quantize zeros.npy -o z.safetensors --convention te
+[ ! -s err.txt ] || say "zeros under te: $(cat err.txt)"
+
 [ $failures -eq 0 ] && echo "all program checks passed"
 exit $((failures > 0))

@@ -83,7 +83,8 @@ void print_statistics(const QuantizeStatistics &s, const std::vector<QuantizeSta
   line("elements beyond the largest code", s.saturated, s.elements);
   line("elements flushed to zero", s.flushed, s.elements);
   fmt::print("{:<42} {:>12.3f} dB", "signal-to-noise ratio", s.snr_db());
-  fmt::print(s.left_out == 0 ? "\n" : ", {} elements that are not finite left out\n", s.left_out);
+  if (s.left_out != 0) fmt::print(", {} elements that are not finite left out", s.left_out);
+  fmt::print("\n");
   if (!by_row) return;
   fmt::print("{:>9} {:>7} {:>7} {:>9} {:>9} {:>9} {:>9} {:>9} {:>10}\n", "block row", "NaN", "Inf", "scale 0", "scale max",
              "scale NaN", "beyond", "flushed", "SNR dB");

@@ -127,7 +127,7 @@ TEST_CASE("scale chains over all maxima", "[quantize][kernels]") {
   for (const auto &[name, kernels] : all_kernels())
     for (const Convention &c : conventions()) {
       Rule rule = c.rule;
-      if (rule.scaling == Scaling::search) continue;
+      if (rule.scaling == Scaling::search || rule.scale == FormatId::ue5m3) continue; // the definition alone
       const float encode = 48.0f, decode = 1.0f / 48.0f;
       const GlobalScale global{2688.0f / encode, encode, decode};
       const float top = value_f32(rule.element, format(rule.element).max_finite_magnitude());

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Statistics of a quantization, counted by hand.
+#include "tests/catch.hpp"
 #include "tests/emulator/quantize/support.hpp"
 
 #include "nvfp4/emulator/quantize/dequantize.hpp"
@@ -9,6 +10,7 @@
 #include <limits>
 
 using namespace nvfp4;
+using namespace nvfp4::test;
 
 namespace {
 constexpr float kInf = std::numeric_limits<float>::infinity(), kNaN = std::numeric_limits<float>::quiet_NaN();
