@@ -295,8 +295,11 @@ void quantize(const float *x, int64_t rows, int64_t cols, int64_t stride, const 
         out.globals.as<GlobalScale>());
     check_launch("globals_kernel");
   };
-  // without a second level the maximum is only reported, and the fast kernels find it on their way
-  const bool reported_only = rule.global == GlobalRule::none && !rule.per_row && !empty;
+  // without a second level, and where no factor reads its place (1), the maximum is only reported, and the fast kernels
+  // find it on their way
+  const bool level_read = rule.scaling != Scaling::exponent && rule.scaling != Scaling::exponent_one &&
+                          rule.scaling != Scaling::search;
+  const bool reported_only = rule.global == GlobalRule::none && !level_read && !rule.per_row && !empty;
   if (!reported_only) write_globals(from == GlobalFrom::maxima);
 
   const int64_t scale_bytes =
