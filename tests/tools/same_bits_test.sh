@@ -28,7 +28,7 @@ for isa in scalar avx2 avx512; do
   for unit in sm_120:mma.m16n8k64.f32.mxf4nvf4.ue4m3.block16 sm_90:wgmma.k16.f32.bf16 sm_90:wgmma.k32.f32.e4m3; do
     operand=$x
     [[ $unit == sm_120* ]] && operand=$work/q.safetensors
-    NVFP4_ISA=$isa "$nvfp4" gemm "$operand" "$operand" -o "$work/d.npy" --unit $unit 2>/dev/null || continue
+    NVFP4_ISA=$isa "$nvfp4" gemm "$operand" "$operand" -o "$work/d.npy" --unit $unit >/dev/null 2>&1 || continue
     echo "$unit $(sha256sum "$work/d.npy" | cut -c1-64)"
   done
 done | sort -u >>"$work/digests"
