@@ -30,6 +30,8 @@ int main(int argc, char **argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError &error) {
     if (error.get_exit_code() == 0) return app.exit(error);
+    if (app.get_subcommands().empty() && !app.remaining().empty())
+      return complain("there is no command '" + app.remaining().front() + "' (see nvfp4-gpu --help)", kBadCall);
     return complain(std::string(error.what()) + " (see nvfp4-gpu --help)", kBadCall);
   } catch (const nvfp4::models::NoDevice &error) {
     return complain(error.what(), kNoDevice);

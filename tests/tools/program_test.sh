@@ -157,5 +157,6 @@ grep -q "2 of 2 block scales NaN" err.txt || say "zeros under torchao: $(cat err
 good quantize zeros.npy -o z.safetensors --convention te
 [ ! -s err.txt ] || say "zeros under te: $(cat err.txt)"
 
+bad "no verb 'nonsense'" nonsense
 [ $failures -eq 0 ] && echo "all program checks passed"
 exit $((failures > 0))

@@ -76,7 +76,9 @@ int main(int argc, char **argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError &error) {
     if (error.get_exit_code() == 0) return app.exit(error);
-    complain(std::string(error.what()) + " (see nvfp4 --help)");
+    const bool unknown = app.get_subcommands().empty() && !app.remaining().empty();
+    complain((unknown ? "there is no verb '" + app.remaining().front() + "'" : std::string(error.what())) +
+             " (see nvfp4 --help)");
     return kBadInput;
   } catch (const nvfp4::models::NoDevice &error) {
     complain(error.what());
