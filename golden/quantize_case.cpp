@@ -5,24 +5,28 @@
 #include "nvfp4/emulator/formats/codec.hpp"
 #include "nvfp4/golden/text.hpp"
 
-#include <array>
 #include <nlohmann/json.hpp>
 
 namespace nvfp4::golden {
 namespace {
 
 using Json = nlohmann::ordered_json;
-constexpr std::array<const char *, 4> kRoundings = {"rne", "sr-carry8", "sr-te", "sr-exact"};
+
+template <NamedEnum E> E choice(const Json &j, const char *key, const std::string &where) {
+  const std::string name = j.at(key);
+  if (const std::optional<E> e = find_enum<E>(name)) return *e;
+  throw Error(where + ": unknown " + key + " '" + name + "'; choose " + name_list<E>());
+}
 
 } // namespace
 
 std::string to_json(const QuantizeOptions &o) {
-  Json j = {{"axis", o.axis == Axis::row ? "row" : "col"},
+  Json j = {{"axis", to_string(o.axis)},
             {"block_rows", o.block_rows},
-            {"rounding", kRoundings[size_t(o.rounding)]},
+            {"rounding", to_string(o.rounding)},
             {"hadamard", o.hadamard},
             {"sign_mask", o.sign_mask},
-            {"scale_layout", o.layout == ScaleLayout::linear ? "linear" : "128x4"},
+            {"scale_layout", to_string(o.layout)},
             {"source_dtype", format(o.source).name}};
   if (o.rounding != ElementRounding::nearest) {
     j["seed"] = o.key.seed;
@@ -37,16 +41,12 @@ QuantizeOptions options_from_json(const std::string &text, const std::string &wh
   try {
     const Json j = Json::parse(text);
     QuantizeOptions o;
-    o.axis = j.at("axis") == "row" ? Axis::row : Axis::col;
+    o.axis = choice<Axis>(j, "axis", where);
     o.block_rows = j.at("block_rows");
-    const std::string rounding = j.at("rounding");
-    size_t r = 0;
-    while (r < kRoundings.size() && rounding != kRoundings[r]) ++r;
-    if (r == kRoundings.size()) throw Error(where + ": unknown rounding '" + rounding + "'");
-    o.rounding = ElementRounding(r);
+    o.rounding = choice<ElementRounding>(j, "rounding", where);
     o.hadamard = j.at("hadamard");
     o.sign_mask = j.at("sign_mask");
-    o.layout = j.at("scale_layout") == "linear" ? ScaleLayout::linear : ScaleLayout::tiled_128x4;
+    o.layout = choice<ScaleLayout>(j, "scale_layout", where);
     const auto source = find_format(j.at("source_dtype").get<std::string>());
     if (!source) throw Error(where + ": unknown source_dtype");
     o.source = *source;

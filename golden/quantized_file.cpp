@@ -29,14 +29,17 @@ int64_t meta_number(const io::TensorFile &f, const char *key, int64_t low, int64
   return v;
 }
 
-template <class T> T meta_choice(const io::TensorFile &f, const char *key, std::initializer_list<std::pair<const char *, T>> choices) {
+template <NamedEnum E> E meta_choice(const io::TensorFile &f, const char *key) {
   const std::string &text = meta(f, key);
-  std::string names;
-  for (const auto &[name, v] : choices) {
-    if (text == name) return v;
-    names += (names.empty() ? "" : ", ") + std::string(name);
-  }
-  throw Error(f.source + ": metadata '" + key + "' = '" + text.substr(0, 40) + "' is none of " + names);
+  if (const std::optional<E> e = find_enum<E>(text)) return *e;
+  throw Error(f.source + ": metadata '" + key + "' = '" + text.substr(0, 40) + "' is not " + name_list<E>());
+}
+
+bool meta_flag(const io::TensorFile &f, const char *key) {
+  const std::string &text = meta(f, key);
+  if (text != "true" && text != "false")
+    throw Error(f.source + ": metadata '" + key + "' = '" + text.substr(0, 40) + "' is not true or false");
+  return text == "true";
 }
 
 FormatId meta_format(const io::TensorFile &f, const char *key) {
@@ -87,9 +90,9 @@ io::TensorFile to_file(const BlockScaled &q) {
                 {"block_rows", std::to_string(q.block_rows)},
                 {"rows", std::to_string(q.rows)},
                 {"k", std::to_string(q.k)},
-                {"axis", q.axis == Axis::row ? "row" : "col"},
+                {"axis", std::string(to_string(q.axis))},
                 {"source_dtype", format(q.source).name},
-                {"scale_layout", q.layout == ScaleLayout::linear ? "linear" : "128x4"},
+                {"scale_layout", std::string(to_string(q.layout))},
                 {"hadamard", q.hadamard ? "true" : "false"},
                 {"sign_mask", std::to_string(q.sign_mask)}};
   return f;
@@ -120,12 +123,12 @@ BlockScaled from_file(const io::TensorFile &f) {
   if ((q.rows == 0 || q.k == 0) && std::max(q.rows, q.k) > most_empty)
     throw Error(f.source + ": has no elements, yet rows = " + std::to_string(q.rows) + ", k = " + std::to_string(q.k));
   q.padded_k = (q.k + q.block - 1) / q.block * q.block;
-  q.axis = meta_choice<Axis>(f, "axis", {{"row", Axis::row}, {"col", Axis::col}});
+  q.axis = meta_choice<Axis>(f, "axis");
   q.source = meta_format(f, "source_dtype");
   if (q.source != FormatId::f32 && q.source != FormatId::bf16 && q.source != FormatId::f16)
     throw Error(f.source + ": metadata 'source_dtype' must be f32, bf16 or f16");
-  q.layout = meta_choice<ScaleLayout>(f, "scale_layout", {{"linear", ScaleLayout::linear}, {"128x4", ScaleLayout::tiled_128x4}});
-  q.hadamard = meta_choice<bool>(f, "hadamard", {{"true", true}, {"false", false}});
+  q.layout = meta_choice<ScaleLayout>(f, "scale_layout");
+  q.hadamard = meta_flag(f, "hadamard");
   q.sign_mask = uint16_t(meta_number(f, "sign_mask", 0, 65535));
   if (q.hadamard && q.k % 16 != 0) throw Error(f.source + ": a Hadamard-rotated tensor needs k a multiple of 16");
   q.codes = bytes_of(f, "codes", {q.rows, q.row_bytes()});

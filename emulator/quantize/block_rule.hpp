@@ -4,6 +4,7 @@
 #pragma once
 #include "nvfp4/emulator/formats/bf16.hpp"
 #include "nvfp4/emulator/formats/stochastic.hpp"
+#include "nvfp4/emulator/names.hpp"
 #include "nvfp4/emulator/quantize/rule.hpp"
 
 namespace nvfp4 {
@@ -217,6 +218,10 @@ namespace detail {
 /// How an element is rounded. `nearest` is the convention's own nearest; the others are the models of
 /// Stochastic.
 enum class ElementRounding : uint8_t { nearest, sr_carry8, sr_te, sr_exact };
+[[nodiscard]] constexpr auto names_of(ElementRounding) {
+  return enum_names("rounding", "rne", "sr-carry8", "sr-te", "sr-exact");
+}
+static_assert(names_of(ElementRounding{}).end_with(ElementRounding::sr_exact));
 
 namespace detail {
 [[nodiscard]] NVFP4_HD inline uint8_t nearest_by_search(float x, float d) {

@@ -16,6 +16,8 @@ enum class Axis : uint8_t {
   row, ///< along a row: the "rowwise" copy, (rows, k) = (input rows, input columns)
   col, ///< along a column: the "columnwise" copy, stored transposed: (rows, k) = (input columns, input rows)
 };
+[[nodiscard]] constexpr auto names_of(Axis) { return enum_names("axis", "row", "col"); }
+static_assert(names_of(Axis{}).end_with(Axis::col));
 
 struct BlockScaled {
   std::string convention = {}; ///< name of the row in conventions()

@@ -35,6 +35,11 @@ void check_tensor(const BlockScaled &q, const Rule &rule) {
 
 } // namespace
 
+GlobalScale global_of_row(const BlockScaled &q, const Rule &rule, int64_t row) {
+  if (rule.per_row) return global_from_amax(rule, q.row_amax[size_t(row)], q.source);
+  return {q.global_amax, q.global_encode, q.global_decode};
+}
+
 std::vector<float> dequantize(const BlockScaled &q, const DequantizeOptions &options) {
   const Rule &rule = find_convention(q.convention).rule;
   check_tensor(q, rule);
@@ -46,8 +51,7 @@ std::vector<float> dequantize(const BlockScaled &q, const DequantizeOptions &opt
   std::vector<float> out(size_t(q.rows * q.k));
 #pragma omp parallel for schedule(static) num_threads(threads)
   for (int64_t r = 0; r < q.rows; ++r) {
-    const GlobalScale global = rule.per_row ? global_from_amax(rule, q.row_amax[size_t(r)], q.source)
-                                            : GlobalScale{q.global_amax, q.global_encode, q.global_decode};
+    const GlobalScale global = global_of_row(q, rule, r);
     const CodeView codes = q.row(r);
     for (int64_t first = 0; first < q.k; first += kHadamardSize) {
       float values[kHadamardSize] = {};

@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reconstructs FP32 values from a block-scaled tensor by the rule of its convention.
 #pragma once
+#include "nvfp4/emulator/quantize/block_rule.hpp"
 #include "nvfp4/emulator/quantize/block_scaled.hpp"
 
 namespace nvfp4 {
+
+/// The second level of a row: the tensor's, or the row's own. `rule` is that of the tensor's convention.
+[[nodiscard]] GlobalScale global_of_row(const BlockScaled &q, const Rule &rule, int64_t row);
 
 struct DequantizeOptions {
   bool undo_hadamard = true; ///< rotate back a rotated tensor, in FP32, one rounding per value

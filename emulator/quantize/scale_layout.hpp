@@ -3,7 +3,7 @@
 // instructions read. Source: cuBLAS documentation, "1D block scaling factors layout"; CUTLASS
 // Sm1xxBlockScaledConfig.
 #pragma once
-#include "nvfp4/emulator/config.hpp"
+#include "nvfp4/emulator/names.hpp"
 
 #include <cstdint>
 #include <span>
@@ -15,6 +15,8 @@ enum class ScaleLayout : uint8_t {
   linear,      ///< [rows][cols]
   tiled_128x4, ///< rows padded to 128, columns to 4, with zeros; 512 bytes a tile
 };
+[[nodiscard]] constexpr auto names_of(ScaleLayout) { return enum_names("scale layout", "linear", "128x4"); }
+static_assert(names_of(ScaleLayout{}).end_with(ScaleLayout::tiled_128x4));
 
 /// The byte of scale (row, col) in the 128x4 layout of a matrix with that many scale columns.
 [[nodiscard]] NVFP4_HD constexpr int64_t scale_offset_128x4(int64_t row, int64_t col, int64_t cols) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // One pass over input and codes.
 #include "nvfp4/emulator/quantize/statistics.hpp"
+#include "nvfp4/emulator/quantize/dequantize.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -38,8 +39,7 @@ QuantizeStatistics block_row(MatrixView<const float> x, const BlockScaled &q, co
   std::vector<uint8_t> some(size_t(q.scale_cols())); // blocks with a number that is not 0, or not a number
   for (int64_t r = first; r < last; ++r) {
     read_row(x, q, r, row, s);
-    const GlobalScale global = rule.per_row ? global_from_amax(rule, q.row_amax[size_t(r)], q.source)
-                                            : GlobalScale{q.global_amax, q.global_encode, q.global_decode};
+    const GlobalScale global = global_of_row(q, rule, r);
     for (int64_t i = 0; i < q.k; ++i) {
       const int64_t block = i / q.block;
       const float v = row[size_t(i)];

@@ -3,6 +3,8 @@
 #include "nvfp4/gpu/blackwell/directed.hpp"
 
 #include <algorithm>
+#include <cstdio>
+#include <utility>
 
 namespace nvfp4::cuda::blackwell {
 namespace {
@@ -168,6 +170,37 @@ DirectedOperands directed_operands(const std::vector<Directed> &vectors) {
   pack(o.codes_a, o.scales_a, &Directed::a, &Directed::scale_a);
   pack(o.codes_b, o.scales_b, &Directed::b, &Directed::scale_b);
   return o;
+}
+
+int64_t ask_directed(const UnitRule &rule,
+                     const std::function<std::vector<uint8_t>(const DirectedOperands &)> &multiply) {
+  constexpr auto models = enumerators<Accumulation>();
+  std::printf("%-16s %-8s", "vector", "D");
+  for (const Accumulation model : models) std::printf(" %-13s", std::string(to_string(model)).c_str());
+  std::printf(" question\n");
+  int64_t wrong[models.size()] = {};
+  for (const size_t k : {size_t{64}, size_t{128}}) {
+    std::vector<Directed> vectors;
+    for (Directed &x : directed_vectors())
+      if (x.a.size() == k) vectors.push_back(std::move(x));
+    const DirectedOperands o = directed_operands(vectors);
+    const std::vector<uint8_t> d = multiply(o);
+    for (size_t i = 0; i < vectors.size(); ++i) {
+      const uint32_t got = uint32_t(CodeView{d.data(), 32}[int64_t(i) * o.rows + int64_t(i)]);
+      std::printf("%-16s %08x", vectors[i].name.c_str(), got);
+      for (size_t m = 0; m < models.size(); ++m) {
+        const uint32_t want = predict(rule, vectors[i], models[m]);
+        wrong[m] += got != want;
+        std::printf(" %08x     ", want);
+      }
+      std::printf(" %s\n", vectors[i].asks.c_str());
+    }
+  }
+  std::printf("vectors that contradict");
+  for (size_t m = 0; m < models.size(); ++m)
+    std::printf("%s %s: %lld", m == 0 ? "" : ",", std::string(to_string(models[m])).c_str(), (long long)wrong[m]);
+  std::printf("\n");
+  return wrong[0];
 }
 
 } // namespace nvfp4::cuda::blackwell

@@ -5,6 +5,7 @@
 #pragma once
 #include "nvfp4/emulator/tensorcore/execute.hpp"
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -33,5 +34,10 @@ struct DirectedOperands {
   std::vector<uint8_t> scales_a, scales_b; // (rows, k / 16), linear
 };
 [[nodiscard]] DirectedOperands directed_operands(const std::vector<Directed> &vectors);
+
+/// Asks a GEMM all vectors: `multiply` gives its FP32 words of D (rows, rows). Prints each answer beside what every
+/// accumulation model predicts, and how many answers contradict each; returns how many contradict the first, mmasim.
+[[nodiscard]] int64_t ask_directed(const UnitRule &rule,
+                                   const std::function<std::vector<uint8_t>(const DirectedOperands &)> &multiply);
 
 } // namespace nvfp4::cuda::blackwell

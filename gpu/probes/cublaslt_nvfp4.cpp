@@ -183,35 +183,9 @@ int64_t compare(const Unit &unit) {
 }
 
 int64_t directed(const Unit &unit) {
-  std::printf("%-16s %-8s", "vector", "D");
-  for (const Accumulation model : kModels) std::printf(" %-13s", std::string(to_string(model)).c_str());
-  std::printf(" question\n");
-  Counts wrong{};
-  for (const size_t k : {size_t{64}, size_t{128}}) {
-    std::vector<Directed> vectors;
-    for (Directed &x : directed_vectors())
-      if (x.a.size() == k) vectors.push_back(std::move(x));
-    const DirectedOperands o = directed_operands(vectors);
-    const Results results =
-        multiply({o.rows, o.k, o.codes_a, o.scales_a}, {o.rows, o.k, o.codes_b, o.scales_b}, 1.0f, false);
-    const uint8_t *const d = results.words.front().data();
-    for (size_t i = 0; i < vectors.size(); ++i) {
-      const uint32_t got = uint32_t(CodeView{d, 32}[int64_t(i) * o.rows + int64_t(i)]);
-      std::printf("%-16s %08x", vectors[i].name.c_str(), got);
-      for (size_t m = 0; m < kModels.size(); ++m) {
-        const uint32_t want = predict(unit.rule, vectors[i], kModels[m]);
-        wrong[m] += got != want;
-        std::printf(" %08x     ", want);
-      }
-      std::printf(" %s\n", vectors[i].asks.c_str());
-    }
-  }
-  std::printf("vectors that contradict");
-  for (size_t m = 0; m < kModels.size(); ++m)
-    std::printf("%s %s: %lld", m == 0 ? "" : ",", std::string(to_string(kModels[m])).c_str(),
-                (long long)wrong[m]);
-  std::printf("\n");
-  return wrong[0];
+  return ask_directed(unit.rule, [&](const DirectedOperands &o) {
+    return multiply({o.rows, o.k, o.codes_a, o.scales_a}, {o.rows, o.k, o.codes_b, o.scales_b}, 1.0f, false).words.front();
+  });
 }
 
 } // namespace

@@ -34,7 +34,6 @@ bool has_dot_bits(const UnitRule &u) { return step_of(u) == step_of(rule()); }
 
 DotOperand::DotOperand(std::optional<Isa> isa) : kernels_(gemm::fdpa_kernels(choose_isa(isa))) {}
 
-
 void DotOperand::fill(const Bf16View &from, int64_t rows, int64_t k, bool is_left) {
   const gemm::FdpaKernels *const with = kernels_;
   rows_ = rows;

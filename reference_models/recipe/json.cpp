@@ -18,21 +18,22 @@ using Json = nlohmann::ordered_json;
 
 /// A value's name in JSON.
 template <class E> using Names = std::span<const std::pair<std::string_view, E>>;
+/// Those that stand beside the enumerators.
+template <NamedEnum E> constexpr auto pairs() {
+  constexpr auto all = enumerators<E>();
+  std::array<std::pair<std::string_view, E>, all.size()> list;
+  for (size_t i = 0; i < all.size(); ++i) list[i] = {to_string(all[i]), all[i]};
+  return list;
+}
 
 constexpr std::pair<std::string_view, OperandFormat> kFormats[] = {{"f32", OperandFormat::f32},
                                                                    {"bf16", OperandFormat::bf16},
                                                                    {"nvfp4", OperandFormat::nvfp4},
                                                                    {"mxfp4", OperandFormat::mxfp4},
                                                                    {"mxfp8", OperandFormat::mxfp8}};
-constexpr std::pair<std::string_view, ElementRounding> kRoundings[] = {
-    {"rne", ElementRounding::nearest},
-    {"sr-carry8", ElementRounding::sr_carry8},
-    {"sr-te", ElementRounding::sr_te},
-    {"sr-exact", ElementRounding::sr_exact}};
+constexpr auto kRoundings = pairs<ElementRounding>();
 constexpr std::pair<std::string_view, FormatId> kTypes[] = {{"bf16", FormatId::bf16}, {"f32", FormatId::f32}};
-constexpr std::pair<std::string_view, Accumulation> kAccumulations[] = {
-    {"mmasim", Accumulation::mmasim}, {"nadpe", Accumulation::nadpe}, {"exact", Accumulation::exact},
-    {"tcgen05-model", Accumulation::tcgen05_model}};
+constexpr auto kAccumulations = pairs<Accumulation>();
 constexpr std::pair<std::string_view, HcpRecipe::Kernel> kKernels[] = {{"single", HcpRecipe::Kernel::single},
                                                                        {"dual", HcpRecipe::Kernel::dual}};
 constexpr std::pair<std::string_view, HcpRecipe::Side> kSides[] = {

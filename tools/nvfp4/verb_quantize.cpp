@@ -11,7 +11,6 @@
 #include <charconv>
 #include <cmath>
 #include <fmt/core.h>
-#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -23,6 +22,12 @@ struct Options {
   std::string seed, offset = "0", amax, scale; ///< as text: CLI11 wraps negative and huge numbers
   bool hadamard = false, keep_rotation = false, json = false, stats = false, by_row = false;
 };
+
+/// Takes the names of an enumeration and no others.
+template <NamedEnum E> CLI::IsMember member() {
+  constexpr auto table = names_of(E{});
+  return CLI::IsMember(std::vector<std::string>(table.names.begin(), table.names.end()));
+}
 
 /// A whole number of 64 bits, or Error.
 uint64_t parse_u64(const std::string &option, const std::string &text) {
@@ -96,20 +101,16 @@ void print_statistics(const QuantizeStatistics &s, const std::vector<QuantizeSta
 
 int run_quantize(const Options &o) {
   const Convention &convention = find_convention(o.convention);
-  static const std::map<std::string, ElementRounding> roundings = {{"rne", ElementRounding::nearest},
-                                                                   {"sr-carry8", ElementRounding::sr_carry8},
-                                                                   {"sr-te", ElementRounding::sr_te},
-                                                                   {"sr-exact", ElementRounding::sr_exact}};
   QuantizeOptions q;
   q.isa = asked_isa();
-  q.axis = o.axis == "row" ? Axis::row : Axis::col;
+  q.axis = parse_enum<Axis>(o.axis);
   q.block_rows = block_rows(o.block, convention);
-  q.rounding = roundings.at(o.rounding);
+  q.rounding = parse_enum<ElementRounding>(o.rounding);
   if (q.rounding != ElementRounding::nearest && o.seed.empty())
     throw Error("--rounding " + o.rounding + " needs --seed, so that the result can be replayed");
   q.key = {o.seed.empty() ? 0 : parse_u64("--seed", o.seed), parse_u64("--offset", o.offset)};
   q.hadamard = o.hadamard;
-  q.layout = o.layout == "linear" ? ScaleLayout::linear : ScaleLayout::tiled_128x4;
+  q.layout = parse_enum<ScaleLayout>(o.layout);
   q.global_amax = parse_scale("--global-amax", o.amax);
   q.global_scale = parse_scale("--global-scale", o.scale);
 
@@ -199,13 +200,12 @@ void register_quantize(CLI::App &app, int &exit_code) {
   verb->add_option("--tensor", o->tensor, "Which tensor of a file with several");
   verb->add_option("--convention", o->convention, "Preset (nvfp4 info --conventions)")->required();
   verb->add_option("--block", o->block, "1x16 or 16x16 (1x32, 32x32 for MX)");
-  verb->add_option("--axis", o->axis, "row, or col for the columnwise copy, stored transposed")->check(CLI::IsMember({"row", "col"}));
-  verb->add_option("--rounding", o->rounding, "rne, sr-carry8, sr-te, sr-exact")
-      ->check(CLI::IsMember({"rne", "sr-carry8", "sr-te", "sr-exact"}));
+  verb->add_option("--axis", o->axis, "row, or col for the columnwise copy, stored transposed")->check(member<Axis>());
+  verb->add_option("--rounding", o->rounding, name_list<ElementRounding>())->check(member<ElementRounding>());
   verb->add_option("--seed", o->seed, "Philox key for stochastic rounding");
   verb->add_option("--offset", o->offset, "Philox offset");
   verb->add_flag("--hadamard", o->hadamard, "16-point random Hadamard along the blocks first");
-  verb->add_option("--scale-layout", o->layout, "linear or 128x4")->check(CLI::IsMember({"linear", "128x4"}));
+  verb->add_option("--scale-layout", o->layout, name_list<ScaleLayout>())->check(member<ScaleLayout>());
   verb->add_option("--global-amax", o->amax, "Use this amax instead of the tensor's own");
   verb->add_option("--global-scale", o->scale, "The stored global scale, for presets whose caller gives it");
   verb->add_flag("--json", o->json, "One line of JSON about the result, statistics included");
