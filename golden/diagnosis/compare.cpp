@@ -30,7 +30,7 @@ Comparison compare(FormatId type, int64_t rows, int64_t cols, std::span<const ui
   s.total = rows * cols;
   std::vector<bool> cols_hit(static_cast<size_t>(cols));
   double ulps = 0, difference = 0, norm = 0;
-  int64_t finite = 0;
+  int64_t finite = 0, nonzero = 0;
   for (int64_t i = 0; i < rows; ++i) {
     bool row_hit = false;
     for (int64_t j = 0; j < cols; ++j) {
@@ -40,7 +40,11 @@ Comparison compare(FormatId type, int64_t rows, int64_t cols, std::span<const ui
       const bool both_finite =
           cp != Class::nan && cq != Class::nan && cp != Class::infinity && cq != Class::infinity;
       const double vp = value(type, p), vq = value(type, q);
-      if (both_finite) norm += vq * vq;
+      if (both_finite) {
+        norm += vq * vq;
+        ++s.finite_pairs;
+        nonzero += vq != 0 ? 1 : 0;
+      }
       if (p == q) continue;
       row_hit = cols_hit[size_t(j)] = true;
       if (s.differing++ == 0) {
@@ -73,8 +77,9 @@ Comparison compare(FormatId type, int64_t rows, int64_t cols, std::span<const ui
     s.rows_hit += row_hit ? 1 : 0;
   }
   s.cols_hit = std::count(cols_hit.begin(), cols_hit.end(), true);
-  s.mean_ulp = finite == 0 ? 0 : ulps / double(finite);
-  s.distance = norm > 0 ? std::sqrt(difference / norm) : difference > 0 ? INFINITY : 0;
+  s.mean_ulp = finite != 0 ? ulps / double(finite) : s.differing == 0 ? 0 : NAN;
+  if (nonzero == 0 && s.differing != 0) s.max_relative = NAN;
+  s.distance = s.finite_pairs == 0 && s.total != 0 ? NAN : norm > 0 ? std::sqrt(difference / norm) : difference > 0 ? INFINITY : 0;
   return s;
 }
 

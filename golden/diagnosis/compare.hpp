@@ -19,9 +19,10 @@ struct Comparison {
   int64_t rows_hit = 0, cols_hit = 0; ///< rows and columns with a differing word
   uint64_t max_ulp = 0;               ///< over pairs of finite values
   int64_t max_ulp_at = -1;
-  double mean_ulp = 0;     ///< over differing pairs of finite values
-  double max_relative = 0; ///< |got - want| / |want| over finite pairs with want != 0
-  double distance = 0;     ///< sqrt(sum (got - want)^2 / sum want^2) over finite pairs
+  double mean_ulp = 0;     ///< over differing pairs of finite values; NaN where there is none
+  double max_relative = 0; ///< |got - want| / |want| over finite pairs with want != 0; NaN where there is none
+  int64_t finite_pairs = 0; ///< both values finite; the others are left out of all distances
+  double distance = 0; ///< sqrt(sum (got - want)^2 / sum want^2) over finite pairs; NaN where there is none
   int64_t zero_signs = 0;  ///< +0 against -0
   int64_t nan_words = 0;   ///< both NaN, other bits
   int64_t nan_got = 0;     ///< NaN where a number or Inf is wanted

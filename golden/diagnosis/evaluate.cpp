@@ -105,91 +105,105 @@ void add_blocks(const RawOperand &a, const RawOperand &b, int threads, std::vect
       }
 }
 
-/// Accumulators of one slice along K.
-std::vector<uint64_t> accumulate(const Problem &p, const Computation &c, Indices rows, Indices cols,
-                                 int64_t first, int64_t last) {
+/// Chain of one output under scales whose products are rounded to the scale's format: A's carries the product.
+uint64_t folded_dot(const Reduction &r, const GemmOperand &a, const GemmOperand &b, int64_t i, int64_t j, uint64_t start) {
+  std::vector<uint8_t> products(size_t(a.scale_cols())), ones(size_t(a.scale_cols()), uint8_t(format(b.scale).one()));
+  for (size_t s = 0; s < products.size(); ++s)
+    products[s] = uint8_t(encode(a.scale, value_f32(a.scale, a.row_scales(i)[s]) * value_f32(b.scale, b.row_scales(j)[s])));
+  return dot_finished(r.finish, r.unit.rule, {a.row(i), b.row(j), products.data(), ones.data()}, a.padded_k, start,
+                      r.accumulation);
+}
+
+/// Accumulators of one part of K, from `start` or, where it is empty, from +0.
+std::vector<uint64_t> accumulate(const Problem &p, const Computation &c, Indices rows, Indices cols, int64_t first,
+                                 int64_t last, const std::vector<uint64_t> &start) {
   const RawOperand a = cut(*c.a, rows, first, last), b = cut(*c.b, cols, first, last);
-  const Chain &chain = c.chain;
+  const Reduction &r = c.reduction;
   const int64_t n = b.rows;
   std::vector<uint64_t> acc(size_t(a.rows * n));
-  const auto start = [&](int64_t o) {
-    return chain.start_from_c ? c_word(p, c.epilogue, rows[size_t(o / n)], cols[size_t(o % n)]) : uint64_t{0};
-  };
-  if (chain.arithmetic != Arithmetic::unit) {
+  if (r.arithmetic != Arithmetic::unit) {
     std::vector<float> sums(acc.size());
-    for (size_t o = 0; o < sums.size(); ++o) sums[o] = bit_cast<float>(uint32_t(start(int64_t(o))));
-    chain.arithmetic == Arithmetic::fma_f32 ? add_products(a, b, thread_count(p), sums)
-                                            : add_blocks(a, b, thread_count(p), sums);
+    for (size_t o = 0; o < start.size(); ++o) sums[o] = bit_cast<float>(uint32_t(start[o]));
+    r.arithmetic == Arithmetic::fma_f32 ? add_products(a, b, thread_count(p), sums)
+                                        : add_blocks(a, b, thread_count(p), sums);
     for (size_t o = 0; o < sums.size(); ++o)
       acc[o] = sums[o] != sums[o] ? 0x7FFFFFFF : bit_cast<uint32_t>(sums[o]);
     return acc;
   }
-  const GemmOperand pa = pack(chain.unit, Side::a, a), pb = pack(chain.unit, Side::b, b);
-  if (chain.finish == Finish::as_unit) {
-    std::vector<uint64_t> starts(chain.start_from_c ? acc.size() : 0);
-    for (size_t o = 0; o < starts.size(); ++o) starts[o] = start(int64_t(o));
-    const FormatId out = chain.unit.rule.acc == FormatId::f64 ? FormatId::f64 : FormatId::f32;
-    GemmPlan(chain.unit, {.out = out, .accumulation = chain.accumulation, .threads = p.threads, .isa = p.isa})
-        .accumulate(pa, pb, acc, starts);
+  const GemmOperand pa = pack(r.unit, Side::a, a), pb = pack(r.unit, Side::b, b);
+  if (r.finish == Finish::as_unit && !r.fold_scales) {
+    const FormatId out = r.unit.rule.acc == FormatId::f64 ? FormatId::f64 : FormatId::f32;
+    (void)GemmPlan(r.unit, {.out = out, .accumulation = r.accumulation, .threads = p.threads, .isa = p.isa})
+        .accumulate(pa, pb, acc, start);
     return acc;
   }
 #pragma omp parallel for schedule(dynamic, 16) num_threads(thread_count(p))
   for (int64_t o = 0; o < int64_t(acc.size()); ++o) {
     const int64_t i = o / n, j = o % n;
-    acc[size_t(o)] = dot_finished(chain.finish, chain.unit.rule,
-                                  {pa.row(i), pb.row(j), pa.row_scales(i), pb.row_scales(j)}, pa.padded_k,
-                                  start(o), chain.accumulation);
+    const uint64_t from = start.empty() ? 0 : start[size_t(o)];
+    acc[size_t(o)] = r.fold_scales
+                         ? folded_dot(r, pa, pb, i, j, from)
+                         : dot_finished(r.finish, r.unit.rule,
+                                        {pa.row(i), pb.row(j), pa.row_scales(i), pb.row_scales(j)}, pa.padded_k,
+                                        from, r.accumulation);
   }
   return acc;
 }
 
-void add(FormatId acc, std::vector<uint64_t> &to, const std::vector<uint64_t> &from) {
-  for (size_t o = 0; o < to.size(); ++o)
-    to[o] = acc == FormatId::f64 ? bit_cast<uint64_t>(bit_cast<double>(to[o]) + bit_cast<double>(from[o]))
-                                 : add_accumulators(acc, to[o], from[o]);
+/// An accumulator through a narrower type and back.
+uint64_t through(FormatId acc, FormatId type, uint64_t word) {
+  if (type == FormatId::f32 || acc == FormatId::f64) return word;
+  const float x = accumulator_value(acc, word);
+  const float y = value_f32(type, round_output(type, x));
+  return acc == FormatId::f32 ? bit_cast<uint32_t>(y) : encode(acc, y);
 }
 
-/// All slices, combined.
+uint64_t add(FormatId acc, uint64_t x, uint64_t y) {
+  return acc == FormatId::f64 ? bit_cast<uint64_t>(bit_cast<double>(x) + bit_cast<double>(y))
+                              : add_accumulators(acc, x, y);
+}
+
+/// All parts, joined.
 std::vector<uint64_t> accumulate(const Problem &p, const Computation &c, Indices rows, Indices cols) {
-  const int64_t k = c.a->k, slice = c.chain.slice;
-  if (slice == 0 || slice >= k) return accumulate(p, c, rows, cols, 0, k);
-  const FormatId acc = c.chain.unit.rule.acc;
+  const Reduction &r = c.reduction;
+  const int64_t k = c.a->k, n = int64_t(cols.size());
+  std::vector<uint64_t> start(r.start_from_c ? rows.size() * cols.size() : 0);
+  for (size_t o = 0; o < start.size(); ++o)
+    start[o] = c_word(p, c.epilogue, rows[o / size_t(n)], cols[o % size_t(n)]);
+  if (!r.split()) return accumulate(p, c, rows, cols, 0, k, start);
   std::vector<std::vector<uint64_t>> parts;
-  for (int64_t first = 0; first < k; first += slice) {
-    std::vector<uint64_t> part = accumulate(p, c, rows, cols, first, std::min(k, first + slice));
-    if (c.chain.alpha_on_partials)
-      for (uint64_t &w : part) w = bit_cast<uint32_t>(c.epilogue.alpha * value_f32(acc, w));
-    if (c.chain.combine == Combine::sequential && !parts.empty())
-      add(acc, parts.front(), part);
-    else
+  for (size_t i = 0; i <= r.cuts.size(); ++i) {
+    const int64_t first = i == 0 ? 0 : r.cuts[i - 1], last = i == r.cuts.size() ? k : r.cuts[i];
+    std::vector<uint64_t> part = accumulate(p, c, rows, cols, first, last, i == 0 || r.combine == Combine::carried ? start : std::vector<uint64_t>{});
+    if (r.combine == Combine::carried) {
+      if (i != r.cuts.size())
+        for (uint64_t &w : part) w = through(r.unit.rule.acc, r.partial, w);
+      start = part;
+      parts.assign(1, std::move(part));
+    } else {
       parts.push_back(std::move(part));
-  }
-  if (c.chain.combine == Combine::reversed) {
-    std::reverse(parts.begin(), parts.end());
-    for (size_t i = 1; i < parts.size(); ++i) add(acc, parts.front(), parts[i]);
-  }
-  while (c.chain.combine == Combine::pairwise && parts.size() > 1) {
-    for (size_t i = 0; i + 1 < parts.size(); i += 2) {
-      add(acc, parts[i], parts[i + 1]);
-      if (i != 0) parts[i / 2] = std::move(parts[i]);
     }
-    if (parts.size() % 2 != 0) parts[parts.size() / 2] = std::move(parts.back());
-    parts.resize((parts.size() + 1) / 2);
   }
-  return std::move(parts.front());
+  if (r.combine == Combine::carried) return std::move(parts.front());
+  std::vector<uint64_t> acc(parts.front().size()), of_one(parts.size());
+  for (size_t o = 0; o < acc.size(); ++o) {
+    for (size_t i = 0; i < parts.size(); ++i) of_one[i] = parts[i][o];
+    acc[o] = join_parts(r, c.epilogue.alpha, of_one);
+  }
+  return acc;
 }
 
 /// The library's epilogue (emulator/gemm/epilogue.hpp), or that of a mistake.
 uint64_t finish(const Epilogue &e, FormatId acc_format, uint64_t acc, uint64_t c, const float *factor) {
   if (acc_format == FormatId::f64)
     return finish_output({.alpha = e.alpha, .beta = e.beta, .c = c, .factor = factor}, acc_format, acc);
-  const auto through = [](FormatId type, float y) { return value_f32(type, round_output(type, y)); };
+  const auto rounded = [](FormatId type, float y) { return value_f32(type, round_output(type, y)); };
   float x = accumulator_value(acc_format, acc);
-  if (e.round_acc) x = through(*e.round_acc, x);
+  if (e.round_acc) x = rounded(*e.round_acc, x);
   const float source = bit_cast<float>(uint32_t(c));
   float y = e.unfused && e.beta != 0.0f ? e.alpha * x + e.beta * source : blend(e.alpha, x, e.beta, source);
   y = adjust(y, factor, nullptr);
-  if (e.round_twice) y = through(*e.round_twice, y);
+  if (e.round_twice) y = rounded(*e.round_twice, y);
   const Format round = format(e.round), f32 = format(FormatId::f32);
   const uint64_t code =
       e.truncate ? convert(round, f32, bit_cast<uint32_t>(y), Rounding::toward_zero, Overflow::ieee)
@@ -236,12 +250,88 @@ std::vector<uint8_t> evaluate_column_major(const Problem &p, Computation c, Indi
 
 } // namespace
 
+std::vector<int64_t> cuts_every(int64_t slice, int64_t k) {
+  std::vector<int64_t> cuts;
+  for (int64_t at = slice; at < k; at += slice) cuts.push_back(at);
+  return cuts;
+}
+
+uint64_t join_parts(const Reduction &r, float alpha, std::vector<uint64_t> parts) {
+  const FormatId acc = r.unit.rule.acc;
+  const auto sum = [&](uint64_t x, uint64_t y) {
+    const uint64_t s = add(acc, x, y);
+    return r.round_sums ? through(acc, r.partial, s) : s;
+  };
+  if (r.fused_alpha) {
+    float total = 0;
+    for (const uint64_t w : parts) total = std::fma(alpha, accumulator_value(acc, w), total);
+    return bit_cast<uint32_t>(total);
+  }
+  for (uint64_t &w : parts) {
+    if (r.alpha_on_partials) w = bit_cast<uint32_t>(alpha * accumulator_value(acc, w));
+    w = through(acc, r.partial, w);
+  }
+  if (r.combine == Combine::reversed) std::reverse(parts.begin(), parts.end());
+  while (r.combine == Combine::pairwise && parts.size() > 1) {
+    for (size_t i = 0; i < parts.size(); i += 2)
+      parts[i / 2] = i + 1 < parts.size() ? sum(parts[i], parts[i + 1]) : parts[i];
+    parts.resize((parts.size() + 1) / 2);
+  }
+  for (size_t i = 1; i < parts.size(); ++i) parts[0] = sum(parts[0], parts[i]);
+  return parts[0];
+}
+
+uint64_t output_word(const Problem &p, const Epilogue &e, FormatId acc_format, uint64_t acc, int64_t i, int64_t j) {
+  const uint64_t source = e.beta != 0.0f ? c_word(p, e, i, j) : 0;
+  const float *const left = e.row_a.empty() ? nullptr : &e.row_a[size_t(i)],
+                     *const right = e.row_b.empty() ? nullptr : &e.row_b[size_t(j)];
+  const float factor = left == nullptr && right == nullptr ? 1.0f : joint_factor(left, right);
+  return finish(e, acc_format, acc, source, left == nullptr && right == nullptr ? nullptr : &factor);
+}
+
+SmallComputation cut_out(const Problem &p, const Computation &c, Indices rows, Indices cols) {
+  SmallComputation s{p, c};
+  s.computation.a = std::make_shared<const RawOperand>(cut(*c.a, rows, 0, c.a->k));
+  s.computation.b = std::make_shared<const RawOperand>(cut(*c.b, cols, 0, c.b->k));
+  const auto pick = [](std::vector<float> &factors, Indices of) {
+    if (factors.empty()) return;
+    std::vector<float> some;
+    for (const int64_t r : of) some.push_back(factors[size_t(r)]);
+    factors = std::move(some);
+  };
+  pick(s.computation.epilogue.row_a, rows);
+  pick(s.computation.epilogue.row_b, cols);
+  if (!p.c.empty()) {
+    const size_t width = p.unit->rule.acc == FormatId::f64 ? 8 : 4;
+    s.problem.c.clear();
+    for (const int64_t i : rows)
+      for (const int64_t j : cols) {
+        const auto at = p.c.begin() + (i * p.n() + j) * int64_t(width);
+        s.problem.c.insert(s.problem.c.end(), at, at + int64_t(width));
+      }
+  }
+  s.problem.a.raw = *s.computation.a;
+  s.problem.b.raw = *s.computation.b;
+  s.problem.a.source.reset();
+  s.problem.b.source.reset();
+  return s;
+}
+
+double cost(const Computation &c, int64_t outputs) {
+  const Reduction &r = c.reduction;
+  const double products = double(outputs) * double(c.a->k), dot_seconds = 4e-9, vector_seconds = 2e-11, fma_seconds = 3e-10;
+  if (r.arithmetic == Arithmetic::fma_f32) return products * fma_seconds;
+  const bool vector = r.finish == Finish::as_unit && !r.fold_scales && !r.start_from_c && r.combine != Combine::carried &&
+                      r.unit.rule.acc == FormatId::f32 && r.arithmetic == Arithmetic::unit;
+  return products * (!vector ? dot_seconds : r.unit.rule.family == Family::gst_fdpa ? vector_seconds : 10 * vector_seconds);
+}
+
 Computation reference_computation(const Problem &p) {
   Computation c;
   c.a = std::make_shared<const RawOperand>(p.a.raw);
   c.b = std::make_shared<const RawOperand>(p.b.raw);
-  c.chain.unit = *p.unit;
-  c.chain.accumulation = p.accumulation;
+  c.reduction.unit = *p.unit;
+  c.reduction.accumulation = p.accumulation;
   c.epilogue = {.alpha = total_alpha(p), .beta = p.beta, .round = p.round, .word = p.word};
   if (p.a.scaled) c.epilogue.row_a = p.a.scaled->row_amax;
   if (p.b.scaled) c.epilogue.row_b = p.b.scaled->row_amax;
@@ -251,27 +341,20 @@ Computation reference_computation(const Problem &p) {
 std::vector<uint8_t> evaluate(const Problem &p, const Computation &c, Indices rows, Indices cols) {
   if (c.epilogue.column_major_d) return evaluate_column_major(p, c, rows, cols);
   const Epilogue &e = c.epilogue;
-  const FormatId acc_format = c.chain.unit.rule.acc;
+  const FormatId acc_format = c.reduction.unit.rule.acc;
   const size_t width = size_t(format(e.word).storage_bits / 8);
   const int64_t n = int64_t(cols.size());
   std::vector<uint8_t> words(rows.size() * cols.size() * width);
   Epilogue last = e;
-  if (c.chain.alpha_on_partials && c.chain.slice != 0 && c.chain.slice < c.a->k) last.alpha = 1.0f;
+  if (c.reduction.alpha_on_partials && c.reduction.split()) last.alpha = 1.0f;
   constexpr size_t band = 256; // rows at a time bound the memory of accumulators
   for (size_t first = 0; first < rows.size(); first += band) {
     const Indices some = rows.subspan(first, std::min(band, rows.size() - first));
     const std::vector<uint64_t> acc = accumulate(p, c, some, cols);
 #pragma omp parallel for num_threads(thread_count(p))
     for (int64_t o = 0; o < int64_t(acc.size()); ++o) {
-      const int64_t i = some[size_t(o / n)], j = cols[size_t(o % n)];
-      const uint64_t source = e.beta != 0.0f ? c_word(p, e, i, j) : 0;
-      const float *const left = e.row_a.empty() ? nullptr : &e.row_a[size_t(i)],
-                         *const right = e.row_b.empty() ? nullptr : &e.row_b[size_t(j)];
-      const float factor = left == nullptr && right == nullptr ? 1.0f : joint_factor(left, right);
       store(words, first * cols.size() + size_t(o),
-            finish(last, acc_format, acc[size_t(o)], source,
-                   left == nullptr && right == nullptr ? nullptr : &factor),
-            width);
+            output_word(p, last, acc_format, acc[size_t(o)], some[size_t(o / n)], cols[size_t(o % n)]), width);
     }
   }
   return words;

@@ -33,13 +33,16 @@ RawOperand padded(const RawOperand &o, int64_t step) {
 Raw reorder(const RawOperand &o, int64_t step, const std::vector<int64_t> &order) {
   const RawOperand from = padded(o, step);
   RawOperand to = from;
+  to.k = step * int64_t(order.size());
+  to.codes.assign(size_t(to.rows * to.row_bytes()), 0);
+  to.scales.assign(size_t(to.rows * to.blocks()), 0);
   const int64_t bytes = step * from.bits() / 8, scales = from.block == 0 ? 0 : step / from.block;
   for (int64_t r = 0; r < from.rows; ++r)
     for (size_t s = 0; s < order.size(); ++s) {
       std::copy_n(from.codes.begin() + r * from.row_bytes() + order[s] * bytes, bytes,
-                  to.codes.begin() + r * from.row_bytes() + int64_t(s) * bytes);
+                  to.codes.begin() + r * to.row_bytes() + int64_t(s) * bytes);
       std::copy_n(from.scales.begin() + r * from.blocks() + order[s] * scales, scales,
-                  to.scales.begin() + r * from.blocks() + int64_t(s) * scales);
+                  to.scales.begin() + r * to.blocks() + int64_t(s) * scales);
     }
   return std::make_shared<const RawOperand>(std::move(to));
 }
@@ -49,7 +52,7 @@ int64_t steps_of(const Computation &c, int64_t step) { return (c.a->k + step - 1
 /// Tiles of 1, 2, 4 instructions in falling order of K.
 bool reverse_k(const Problem &, int variant, Computation &c) {
   if (variant > 2) return false;
-  const int64_t step = int64_t{c.chain.unit.rule.k} << variant, steps = steps_of(c, step);
+  const int64_t step = int64_t{c.reduction.unit.rule.k} << variant, steps = steps_of(c, step);
   if (steps < 2) return false;
   std::vector<int64_t> order;
   for (int64_t s = steps; s-- > 0;) order.push_back(s);
@@ -60,37 +63,30 @@ bool reverse_k(const Problem &, int variant, Computation &c) {
 /// `ways` accumulators take turns, tiles of 1, 2, 4 instructions each, and are added at the end.
 bool interleave_k(int ways, int variant, Computation &c) {
   if (variant > 2) return false;
-  const int64_t step = int64_t{c.chain.unit.rule.k} << variant, steps = steps_of(c, step);
+  const int64_t step = int64_t{c.reduction.unit.rule.k} << variant, steps = steps_of(c, step);
   if (steps < 2 * ways || steps % ways != 0) return false;
   std::vector<int64_t> order;
   for (int w = 0; w < ways; ++w)
     for (int64_t s = w; s < steps; s += ways) order.push_back(s);
   std::tie(c.a, c.b) = std::pair(reorder(*c.a, step, order), reorder(*c.b, step, order));
-  c.chain.slice = steps / ways * step;
+  c.reduction.cuts = cuts_every(steps / ways * step, steps * step);
   return true;
 }
 
-/// K in `ways` slices of equal length; the forms differ in how partial sums are added.
-bool split_k(int ways, int variant, Computation &c) {
-  const int64_t step = c.chain.unit.rule.k, steps = steps_of(c, step);
-  if (variant > 3 || steps < ways) return false;
-  if (variant == 3 && c.chain.unit.rule.acc != FormatId::f32) return false;
-  c.chain.slice = (steps + ways - 1) / ways * step;
-  c.chain.combine = variant == 1 ? Combine::pairwise : variant == 2 ? Combine::reversed : Combine::sequential;
-  c.chain.alpha_on_partials = variant == 3;
-  return true;
-}
-
-bool promote(int64_t slice, int variant, Computation &c) {
-  if (variant != 0 || slice % c.chain.unit.rule.k != 0 || slice >= c.a->k) return false;
-  c.chain.slice = slice;
+/// After every 1, 2, 4, ... instructions.
+bool carry_rounded(FormatId type, int variant, Computation &c) {
+  const int64_t slice = variant > 20 ? 0 : int64_t{c.reduction.unit.rule.k} << variant;
+  if (c.reduction.unit.rule.acc != FormatId::f32 || slice == 0 || slice >= c.a->k) return false;
+  c.reduction.cuts = cuts_every(slice, c.a->k);
+  c.reduction.combine = Combine::carried;
+  c.reduction.partial = type;
   return true;
 }
 
 bool round_nearest(const Problem &, int variant, Computation &c) {
-  const Output output = c.chain.unit.rule.output;
+  const Output output = c.reduction.unit.rule.output;
   if (variant != 0 || (output != Output::rz_f32 && output != Output::rz_e8m13)) return false;
-  c.chain.finish = Finish::nearest_even;
+  c.reduction.finish = Finish::nearest_even;
   return true;
 }
 
@@ -125,8 +121,8 @@ bool dequantize_both(const Problem &p, Computation &c, FormatId type, bool globa
 
 /// FP32 fused multiply-adds: with block scales in the values, block by block, or on fully dequantized values.
 bool fma_f32(const Problem &p, int variant, Computation &c) {
-  if (c.chain.unit.rule.acc != FormatId::f32) return false;
-  c.chain.arithmetic = variant == 1 ? Arithmetic::block_f32 : Arithmetic::fma_f32;
+  if (c.reduction.unit.rule.acc != FormatId::f32) return false;
+  c.reduction.arithmetic = variant == 1 ? Arithmetic::block_f32 : Arithmetic::fma_f32;
   if (variant == 0) return true;
   if (variant == 1) return c.a->block != 0 && c.a->format == FormatId::e2m1;
   return variant == 2 && dequantize_both(p, c, FormatId::f32, true);
@@ -165,35 +161,41 @@ bool sixteen_bit_gemm(FormatId type, const Problem &p, int variant, Computation 
   const int count = int(units.size());
   if (variant >= 2 * (count + 1) || !dequantize_both(p, c, type, variant % 2 == 0)) return false;
   if (variant / 2 < count)
-    c.chain.unit = *units[size_t(variant / 2)];
+    c.reduction.unit = *units[size_t(variant / 2)];
   else
-    c.chain.arithmetic = Arithmetic::fma_f32;
+    c.reduction.arithmetic = Arithmetic::fma_f32;
   return true;
 }
 
 } // namespace
+
+bool take_k(Computation &c, int64_t from, int64_t to) {
+  const int64_t step = c.reduction.unit.rule.k, steps = steps_of(c, step);
+  std::vector<int64_t> order;
+  for (int64_t s = 0; s * step < from; ++s) order.push_back(s);
+  for (int64_t s = (to + step - 1) / step; s < steps; ++s) order.push_back(s);
+  if (order.empty()) return false;
+  std::tie(c.a, c.b) = std::pair(reorder(*c.a, step, order), reorder(*c.b, step, order));
+  return true;
+}
 
 void add_chain_hypotheses(const Problem &p, std::vector<Hypothesis> &out) {
   const UnitRule &rule = p.unit->rule;
   const auto add = [&](std::string name, std::string title, std::string advice, auto apply) {
     out.push_back({std::move(name), std::move(title), std::move(advice), Topic::chain, apply});
   };
-  for (const int ways : {2, 4, 8})
-    add("split-k-" + std::to_string(ways),
-        "K is split in " + std::to_string(ways) + " slices whose partial sums are added in FP32",
-        "Run with split-K = 1 to get the bits of one chain, or accept these as the bits of a split kernel.",
-        [ways](const Problem &, int v, Computation &c) { return split_k(ways, v, c); });
   for (const int ways : {2, 4})
     add("k-interleaved-" + std::to_string(ways),
         std::to_string(ways) + " accumulators take turns along K and are added at the end",
         "Chain all instructions of an output through one accumulator.",
         [ways](const Problem &, int v, Computation &c) { return interleave_k(ways, v, c); });
   add("k-reversed", "K runs from its end to its start", "Issue the instructions in increasing K.", reverse_k);
-  for (const int64_t slice : {128, 256, 512, 1024})
-    add("k-promotion-" + std::to_string(slice),
-        "the accumulator is added to an FP32 register every " + std::to_string(slice) + " elements of K",
-        "Keep one accumulator over all of K, or accept these as the bits of a kernel with promotion.",
-        [slice](const Problem &, int v, Computation &c) { return promote(slice, v, c); });
+  for (const auto &[type, name] : {std::pair(FormatId::bf16, "bf16"), std::pair(FormatId::f16, "f16")})
+    add(std::string("accumulator-rounded-between-") + name,
+        std::string("the accumulator is rounded to ") + (type == FormatId::bf16 ? "BF16" : "FP16") + " between steps of K",
+        "Keep the FP32 accumulator over all of K.", [type](const Problem &, int v, Computation &c) {
+          return carry_rounded(type, v, c);
+        });
   add("accumulate-nearest", "the accumulator is rounded to nearest even where the hardware truncates",
       "Truncate after each step: tensor cores round their FP32 accumulator toward zero.", round_nearest);
   add("fp32-fma", "products are accumulated by FP32 fused multiply-adds",
@@ -214,7 +216,7 @@ void add_chain_hypotheses(const Problem &p, std::vector<Hypothesis> &out) {
             "Compare with --accumulation " + std::string(to_string(model)) +
                 "; public models of the FP4 step disagree.",
             [model](const Problem &, int v, Computation &c) {
-              c.chain.accumulation = model;
+              c.reduction.accumulation = model;
               return v == 0;
             });
   for (const Unit *unit : distinct_units(rule.a, rule.b, rule.scale, rule.scale_block, p.unit->arch, &rule))
@@ -222,7 +224,7 @@ void add_chain_hypotheses(const Problem &p, std::vector<Hypothesis> &out) {
       add("unit:" + unit->name(), "the output is that of unit " + unit->name(),
           "Compare with --unit " + unit->name() + " if that is what ran.",
           [unit](const Problem &, int v, Computation &c) {
-            c.chain.unit = *unit;
+            c.reduction.unit = *unit;
             return v == 0;
           });
 }

@@ -6,6 +6,8 @@
 #include "nvfp4/emulator/quantize/convention.hpp"
 #include "nvfp4/emulator/quantize/quantize.hpp"
 
+#include <algorithm>
+
 namespace nvfp4::diagnosis {
 namespace {
 
@@ -77,14 +79,21 @@ constexpr GlobalRow kGlobalRows[] = {
      "Divide amax by 6 * 448 (6 * 256 for four-over-six).", alpha_amax},
 };
 
+/// One global scale where two belong.
+struct JointRow {
+  const char *name, *title;
+  float (*joint)(float a, float b);
+};
+constexpr JointRow kJointRows[] = {
+    {"global-scale-a-twice", "A's global scale is applied for B too", [](float a, float) { return a * a; }},
+    {"global-scale-b-twice", "B's global scale is applied for A too", [](float, float b) { return b * b; }},
+};
+
 void add_global_scales(const Problem &p, std::vector<Hypothesis> &out) {
   if (!p.a.scaled || !p.b.scaled) return;
   for (const GlobalRow &row : kGlobalRows)
     for (int sides = 1; sides <= 3; ++sides) {
-      const char *names[] = {"", "A", "B", "A and B"}, *keys[] = {"", ":a", ":b", ":ab"};
-      std::string title = row.title;
-      title.replace(title.find('%'), 1, names[sides]);
-      out.push_back({std::string(row.name) + keys[sides], title, row.advice, Topic::epilogue,
+      out.push_back({std::string(row.name) + side_key(sides), fill_in(row.title, side_name(sides)), row.advice, Topic::epilogue,
                      [forms = row.forms, sides](const Problem &q, int variant, Computation &c) {
                        const std::vector<float> all = forms(q, sides);
                        if (variant >= int(all.size())) return false;
@@ -92,6 +101,13 @@ void add_global_scales(const Problem &p, std::vector<Hypothesis> &out) {
                        return true;
                      }});
     }
+  for (const JointRow &row : kJointRows)
+    out.push_back({row.name, row.title, "Give each operand its own global scale.", Topic::epilogue,
+                   [joint = row.joint](const Problem &q, int variant, Computation &c) {
+                     const float a = global_of(q.a.scaled).decode, b = global_of(q.b.scaled).decode;
+                     c.epilogue.alpha = q.alpha * joint(a, b);
+                     return variant == 0;
+                   }});
   const std::tuple<const char *, AlphaRule> rules[] = {{"mul_const", AlphaRule::mul_const},
                                                        {"div", AlphaRule::div},
                                                        {"sdec_product", AlphaRule::sdec_product}};
@@ -99,10 +115,10 @@ void add_global_scales(const Problem &p, std::vector<Hypothesis> &out) {
     out.push_back({std::string("alpha-rule:") + name,
                    std::string("global scales are combined by the rule '") + name + "'",
                    std::string("Compare with --alpha-rule ") + name + "; the rules differ in the last bit.",
-                   Topic::epilogue, [rule = rule](const Problem &q, int variant, Computation &c) {
+                   Topic::epilogue, [how = rule](const Problem &q, int variant, Computation &c) {
                      if (variant != 0) return false;
                      try {
-                       c.epilogue.alpha = global_alpha(*q.a.scaled, *q.b.scaled, q.alpha, rule);
+                       c.epilogue.alpha = global_alpha(*q.a.scaled, *q.b.scaled, q.alpha, how);
                      } catch (const Error &) { // the convention's scale does not allow this rule
                        return false;
                      }
@@ -114,6 +130,7 @@ void add_global_scales(const Problem &p, std::vector<Hypothesis> &out) {
 struct EpilogueRow {
   const char *name, *title, *advice;
   bool (*change)(const Problem &, int variant, Computation &);
+  bool whole = false; ///< Hypothesis::whole
 };
 
 bool unscaled_alpha(const Problem &p, Computation &c) {
@@ -127,7 +144,7 @@ bool f32_acc(const Problem &p) { return p.unit->rule.acc != FormatId::f64; }
 
 bool start_from_c(const Problem &p, int variant, Computation &c) {
   if (variant != 0 || !has_c(p) || p.unit->rule.acc == FormatId::f16) return false;
-  c.chain.start_from_c = true;
+  c.reduction.start_from_c = true;
   c.epilogue.beta = 0.0f;
   return true;
 }
@@ -175,7 +192,8 @@ constexpr EpilogueRow kEpilogueRows[] = {
      [](const Problem &p, int v, Computation &c) {
        c.epilogue.column_major_c = true;
        return v == 0 && has_c(p);
-     }},
+     },
+     true},
     {"c-in-accumulator", "the accumulator starts from C, so beta is 1 and alpha scales C too",
      "Start from 0 and add beta * C in the epilogue.", start_from_c},
     {"epilogue-unfused", "alpha * acc + beta * C is rounded three times",
@@ -200,7 +218,8 @@ constexpr EpilogueRow kEpilogueRows[] = {
      [](const Problem &p, int v, Computation &c) {
        c.epilogue.column_major_d = true;
        return v == 0 && p.m() > 1 && p.n() > 1;
-     }},
+     },
+     true},
     {"row-scales-missing", "the global scales per row are not applied",
      "Multiply each row of D with the row's amax.",
      [](const Problem &, int v, Computation &c) {
@@ -215,8 +234,10 @@ constexpr EpilogueRow kEpilogueRows[] = {
 
 void add_epilogue_hypotheses(const Problem &p, std::vector<Hypothesis> &out) {
   add_global_scales(p, out);
-  for (const EpilogueRow &row : kEpilogueRows)
+  for (const EpilogueRow &row : kEpilogueRows) {
     out.push_back({row.name, row.title, row.advice, Topic::epilogue, row.change});
+    out.back().whole = row.whole;
+  }
 }
 
 } // namespace nvfp4::diagnosis

@@ -23,7 +23,7 @@ using Json = nlohmann::ordered_json;
 struct Options : GemmFlags {
   std::string d, d_tensor, a_source, b_source, out;
   int64_t sample = 128;
-  bool json = false, pairs = false, trace = false;
+  bool json = false, full = false, pairs = false, trace = false;
   int threads = 0;
 };
 
@@ -105,10 +105,26 @@ Json to_json(const Finding &f) {
             {"variant", f.variant},
             {"sampled", f.sampled},
             {"sampled_equal", f.sampled_equal},
+            {"finite", f.finite},
+            {"explains_all", f.explains_all},
             {"distance", f.distance}};
   if (f.equal >= 0) j["equal"] = f.equal;
+  if (!f.leaves.empty()) j["leaves"] = f.leaves;
   if (f.parting)
     j["stage"] = {{"name", to_string(f.parting->stage)}, {"k", f.parting->k}, {"text", f.parting->text}};
+  return j;
+}
+
+Json to_json(const Fact &f) {
+  const auto ranges = [](const Indices &set) {
+    Json j = Json::array();
+    for (const auto &[first, last] : runs_of(set)) j.push_back({first, last});
+    return j;
+  };
+  Json j = {{"kind", f.kind}, {"text", f.text}, {"outputs", f.outputs}};
+  if (!f.rows.empty()) j["rows"] = ranges(f.rows);
+  if (!f.cols.empty()) j["columns"] = ranges(f.cols);
+  if (f.kind == "factor") j["factor"] = f.factor;
   return j;
 }
 
@@ -120,7 +136,8 @@ Json to_json(const std::vector<Finding> &list) {
 
 void print_json(const Problem &p, const Report &r, bool trace) {
   const Comparison &c = r.comparison;
-  Json j = {{"equal", c.equal()},
+  Json j = {{"verdict", r.verdict},
+            {"equal", c.equal()},
             {"m", p.m()},
             {"n", p.n()},
             {"k", p.a.raw.k},
@@ -144,24 +161,35 @@ void print_json(const Problem &p, const Report &r, bool trace) {
     j["max_ulp"] = c.max_ulp;
     j["mean_ulp"] = c.mean_ulp;
     j["max_relative"] = c.max_relative;
-    j["distance"] = c.distance;
+    j["distance"] = c.distance; // null: no finite pair
+    j["finite_pairs"] = c.finite_pairs;
     j["zero_signs"] = c.zero_signs;
     j["nan"] = {{"got", c.nan_got}, {"missing", c.nan_missing}, {"other_words", c.nan_words}};
     j["infinities"] = c.infinities;
     for (int b = 0; b < Comparison::kBins; ++b)
       if (c.bins[size_t(b)] != 0) j["distribution"][bin_text(b)] = c.bins[size_t(b)];
+    j["facts"] = Json::array();
+    for (const Fact &f : r.facts) j["facts"].push_back(to_json(f));
+    j["covered_by_facts"] = r.covered;
+    if (!r.where.empty()) j["where"] = r.where;
     j["sampled"] = r.sampled;
     j["sampled_equal"] = r.sampled_equal;
-    if (r.factor) j["constant_factor"] = *r.factor;
     j["candidates"] = to_json(r.candidates);
+    j["likely"] = to_json(r.likely);
     j["partial"] = to_json(r.partial);
     j["others"] = to_json(r.others);
     j["no_effect"] = r.no_effect;
+    j["tried"] = r.tried;
+    j["pairs_tried"] = r.pairs_tried;
+    j["next"] = r.next;
   }
   fmt::print("{}\n", j.dump(-1, ' ', false, Json::error_handler_t::replace));
 }
 
 double percent(int64_t part, int64_t whole) { return whole == 0 ? 0 : 100.0 * double(part) / double(whole); }
+
+/// A distance, or why there is none.
+std::string distance_text(double d) { return d == d ? fmt::format("{:.3g}", d) : "none (no finite pair)"; }
 
 void print_statistics(const Problem &p, const Comparison &c) {
   const int64_t i = c.first / p.n(), j = c.first % p.n();
@@ -169,14 +197,20 @@ void print_statistics(const Problem &p, const Comparison &c) {
              c.total, percent(c.differing, c.total), c.rows_hit, p.m(), c.cols_hit, p.n());
   fmt::print("first at ({}, {}): got {} ({:.9g}), want {} ({:.9g})\n", i, j, hex(c.first_got, p.word),
              value(p.word, c.first_got), hex(c.first_want, p.word), value(p.word, c.first_want));
-  fmt::print("ulp: max {}", c.max_ulp);
-  if (c.max_ulp_at >= 0) fmt::print(" at ({}, {})", c.max_ulp_at / p.n(), c.max_ulp_at % p.n());
-  fmt::print(", mean of differing {:.3f}; max relative error {:.3g}; distance {:.3g}\n", c.mean_ulp,
-             c.max_relative, c.distance);
+  if (c.finite_pairs != c.total)
+    fmt::print("not finite on one side or both: {} outputs, left out of the distances below\n", c.total - c.finite_pairs);
+  if (c.finite_pairs != 0) {
+    fmt::print("ulp: max {}", c.max_ulp);
+    if (c.max_ulp_at >= 0) fmt::print(" at ({}, {})", c.max_ulp_at / p.n(), c.max_ulp_at % p.n());
+    if (c.mean_ulp == c.mean_ulp) fmt::print(", mean of differing {:.3f}", c.mean_ulp);
+    if (c.max_relative == c.max_relative) fmt::print("; max relative error {:.3g}", c.max_relative);
+    fmt::print("; distance {}\n", distance_text(c.distance));
+  }
   if (c.nan_got + c.nan_missing + c.nan_words + c.infinities + c.zero_signs != 0)
     fmt::print("NaN for a number {}, number for NaN {}, other NaN words {}, Inf differences {}, zeros of "
                "other sign {}\n",
                c.nan_got, c.nan_missing, c.nan_words, c.infinities, c.zero_signs);
+  if (c.finite_pairs == 0) return;
   fmt::print("\n{:>16}  {:>10}\n", "ulp", "outputs");
   for (int b = 0; b < Comparison::kBins; ++b)
     if (c.bins[size_t(b)] != 0) fmt::print("{:>16}  {:>10}\n", bin_text(b), c.bins[size_t(b)]);
@@ -184,6 +218,7 @@ void print_statistics(const Problem &p, const Comparison &c) {
 
 void print_finding(const Finding &f) {
   fmt::print("  {}: {}\n      {}\n", f.name, f.title, f.advice);
+  if (!f.leaves.empty()) fmt::print("      leaves {}\n", f.leaves);
   if (f.parting) {
     fmt::print("      parts at: {}", to_string(f.parting->stage));
     if (f.parting->k >= 0) fmt::print(", k = {}", f.parting->k);
@@ -191,47 +226,77 @@ void print_finding(const Finding &f) {
   }
 }
 
+/// Nearest first; those whose values are not finite last.
+void print_ranking(const Report &r) {
+  std::vector<Finding> all = r.partial;
+  all.insert(all.end(), r.others.begin(), r.others.end());
+  std::stable_sort(all.begin(), all.end(), [](const Finding &x, const Finding &y) {
+    if (x.finite != y.finite) return x.finite;
+    return x.distance < y.distance;
+  });
+  fmt::print("\nhow far D is from each mistake, on {} sampled outputs (the expected bits: {} equal)\n{:>10} "
+             "{:>9}  mistake\n",
+             r.sampled, r.sampled_equal, "distance", "equal");
+  constexpr size_t most = 25;
+  size_t shown = 0, not_finite = 0;
+  for (const Finding &f : all) {
+    if (!f.finite) {
+      ++not_finite;
+    } else if (shown < most) {
+      fmt::print("{:>10.3g} {:>8.2f}%  {}\n", f.distance, percent(f.sampled_equal, f.sampled), f.name);
+      ++shown;
+    }
+  }
+  const size_t further = all.size() - shown - not_finite;
+  if (further != 0) fmt::print("{} more are further away", further);
+  if (not_finite != 0) fmt::print("{}{} give values that are not finite", further != 0 ? "; " : "", not_finite);
+  if (further + not_finite != 0) fmt::print(" (--json names them)\n");
+  if (!r.no_effect.empty())
+    fmt::print("{} change no bit of these outputs (--json names them)\n", r.no_effect.size());
+}
+
 void print_table(const Problem &p, const Report &r, bool trace) {
   const Comparison &c = r.comparison;
-  fmt::print("unit {} ({}), [{}, {}] {}, K {}, accumulator times {:.9g}\n", p.unit->name(),
+  fmt::print("{}\n\nunit {} ({}), [{}, {}] {}, K {}, accumulator times {:.9g}\n", r.verdict, p.unit->name(),
              to_string(p.unit->evidence), p.m(), p.n(), format(p.word).name, p.a.raw.k, r.alpha);
-  if (c.equal()) {
-    fmt::print("equal: all {} outputs\n", c.total);
-    return;
-  }
+  if (c.equal()) return;
   print_statistics(p, c);
   if (trace) fmt::print("\nthe expected accumulator of the first differing output\n{}", r.reference_trace);
+  if (!r.facts.empty()) fmt::print("\nwhat D looks like\n");
+  for (const Fact &f : r.facts) fmt::print("  {} ({} differing outputs)\n", f.text, f.outputs);
+  if (r.covered == c.differing) return;
+  const bool whole = !r.candidates.empty() && r.candidates[0].explains_all;
+  const int64_t outputs = c.total - (whole ? 0 : r.covered);
+  if (r.covered != 0 && !whole) fmt::print("  these are left out of what follows: {} differ\n", r.where);
   fmt::print("\n");
-  if (r.factor) fmt::print("D is {:.9g} times what is expected, to rounding\n\n", *r.factor);
   if (!r.candidates.empty()) {
-    fmt::print("diagnosis: {} all {} outputs\n",
-               r.candidates.size() == 1 ? "explains" : "each of these explains", c.total);
+    fmt::print("diagnosis: {} all {} outputs{}\n", r.candidates.size() == 1 ? "explains" : "each of these explains",
+               outputs, r.covered != 0 && !whole ? " that are left" : "");
     for (const Finding &f : r.candidates) print_finding(f);
     return;
   }
-  fmt::print("no single mistake that was tried explains all outputs{}\n",
-             r.partial.empty() ? "" : "; these explain more than the expected bits do");
-  for (size_t i = 0; i < r.partial.size() && i < 5; ++i) {
+  if (!r.likely.empty()) {
+    fmt::print("diagnosis: {} all {} sampled outputs; all {} would take long to compute (--full does)\n",
+               r.likely.size() == 1 ? "explains" : "each of these explains", r.sampled, outputs);
+    for (const Finding &f : r.likely) print_finding(f);
+    return;
+  }
+  if (r.by_factor) return;
+  fmt::print("nothing that was tried explains all outputs: {} forms of single mistakes, {} of two together{}\n", r.tried,
+             r.pairs_tried, r.partial.empty() ? "" : "; these explain more than the expected bits do");
+  for (size_t i = 0; i < r.partial.size() && i < 3; ++i) {
     const Finding &f = r.partial[i];
     if (f.equal >= 0)
-      fmt::print("explains {:.1f} % of outputs (expected bits: {:.1f} %)\n", percent(f.equal, c.total),
-                 percent(c.total - c.differing, c.total));
+      fmt::print("explains {:.1f} % of outputs (expected bits: {:.1f} %)\n", percent(f.equal, outputs),
+                 percent(c.total - c.differing, outputs));
     else
       fmt::print("explains {:.1f} % of {} sampled outputs (expected bits: {:.1f} %)\n",
                  percent(f.sampled_equal, f.sampled), f.sampled, percent(r.sampled_equal, r.sampled));
     print_finding(f);
   }
-  std::vector<Finding> all = r.partial;
-  all.insert(all.end(), r.others.begin(), r.others.end());
-  std::stable_sort(all.begin(), all.end(),
-                   [](const Finding &x, const Finding &y) { return x.distance < y.distance; });
-  fmt::print("\nhow far D is from each mistake, on {} sampled outputs (the expected bits: {} equal)\n{:>10} "
-             "{:>9}  mistake\n",
-             r.sampled, r.sampled_equal, "distance", "equal");
-  for (const Finding &f : all)
-    fmt::print("{:>10.3g} {:>8.2f}%  {}\n", f.distance, percent(f.sampled_equal, f.sampled), f.name);
-  if (!r.no_effect.empty())
-    fmt::print("{} more change no bit of these outputs (--json names them)\n", r.no_effect.size());
+  print_ranking(r);
+  if (!r.next.empty()) fmt::print("\nwhat would tell more\n");
+  for (const std::string &n : r.next) fmt::print("  {}\n", n);
 }
 
 int run(const Options &o) {
@@ -239,7 +304,8 @@ int run(const Options &o) {
   const std::vector<uint8_t> words = read_d(o, p);
   DiagnoseOptions options;
   options.sample = o.sample;
-  options.pairs = o.pairs;
+  if (o.pairs) options.pair_cost = 1e9;
+  if (o.full) options.check_cost = 1e12;
   options.progress = [](double f) { show_progress("check", f); };
   const Report r = diagnose(p, words, options);
   o.json ? print_json(p, r, o.trace) : print_table(p, r, o.trace);
@@ -281,7 +347,9 @@ void register_check(CLI::App &app, int &exit_code) {
                    "Rows and columns on which each mistake is tried (default 128); what explains them is "
                    "verified on all outputs")
       ->check(CLI::Range(4, 65536));
-  verb->add_flag("--pairs", o->pairs, "Where no single mistake explains D, try two at a time (slow)");
+  verb->add_flag("--pairs", o->pairs, "Where no single mistake explains D, try all pairs (slow); without it, those that are cheap to try");
+  verb->add_flag("--full", o->full,
+                 "Compute every output under an explanation of the sample, however long it takes");
   verb->add_flag("--trace", o->trace,
                  "Show the expected accumulator of the first differing output step by step");
   verb->add_option("--threads", o->threads, "Threads (default: all); the result does not depend on it")
