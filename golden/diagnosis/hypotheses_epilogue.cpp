@@ -99,10 +99,10 @@ void add_global_scales(const Problem &p, std::vector<Hypothesis> &out) {
     out.push_back({std::string("alpha-rule:") + name,
                    std::string("global scales are combined by the rule '") + name + "'",
                    std::string("Compare with --alpha-rule ") + name + "; the rules differ in the last bit.",
-                   Topic::epilogue, [rule = rule](const Problem &q, int variant, Computation &c) {
+                   Topic::epilogue, [how = rule](const Problem &q, int variant, Computation &c) {
                      if (variant != 0) return false;
                      try {
-                       c.epilogue.alpha = global_alpha(*q.a.scaled, *q.b.scaled, q.alpha, rule);
+                       c.epilogue.alpha = global_alpha(*q.a.scaled, *q.b.scaled, q.alpha, how);
                      } catch (const Error &) { // the convention's scale does not allow this rule
                        return false;
                      }
