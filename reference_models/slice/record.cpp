@@ -14,8 +14,6 @@
 namespace nvfp4::models {
 namespace {
 
-constexpr int64_t kMaxSequence = 1 << 20;
-
 /// The inputs of step `step`.
 SliceStep inputs(const TrainOptions &o, const DataSource &data, int64_t step) {
   SliceStep s;

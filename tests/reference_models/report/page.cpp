@@ -123,7 +123,7 @@ std::vector<RunData> read_all(const Folder &folder) {
   return runs;
 }
 
-const Ordering &ordering(const std::vector<Ordering> &list, const std::string &claim,
+Ordering ordering(const std::vector<Ordering> &list, const std::string &claim,
                          const std::string &where) {
   for (const Ordering &o : list)
     if (o.claim.find(claim) != std::string::npos && o.where.find(where) != std::string::npos) return o;
@@ -194,7 +194,7 @@ TEST_CASE("report: orderings that the runs contradict or cannot settle are said 
               false); // worse on average, but by one seed
   }
   const std::vector<Ordering> o = judge_orderings(group_runs(read_all(folder)));
-  const Ordering &chon = ordering(o, "CHON below NVFP4", "gla");
+  const Ordering chon = ordering(o, "CHON below NVFP4", "gla");
   CHECK(chon.verdict == Verdict::not_held);
   CHECK(chon.weak);
   CHECK(ordering(o, "BF16 below CHON", "gla").weak);
