@@ -24,10 +24,6 @@ constexpr const char *kMaxPrefix = "channel_max/", *kMeanPrefix = "channel_mean/
 std::string jsonl_path(const std::string &dir) { return dir + "/diagnostics.jsonl"; }
 std::string tensors_path(const std::string &dir) { return dir + "/diagnostics.safetensors"; }
 
-std::string_view name_of(TensorKind kind) {
-  return kind == TensorKind::activation ? "activation" : kind == TensorKind::weight ? "weight" : "gradient";
-}
-
 /// Seven digits say all that a measure of a sample knows; not finite becomes null.
 Json number(double value) {
   if (!std::isfinite(value)) return nullptr;
@@ -157,7 +153,7 @@ void Recorder::tensor(int layer, std::string_view op, TensorKind kind, MatrixVie
   const auto top = top_channels(m.max, std::max<int64_t>(16, hot_channel_count(x.cols)));
   const QuantizationError e = quantization_error(x, find_convention(info.convention), info.block_rows);
 
-  Json j = {{"step", step_}, {"type", "tensor"}, {"layer", layer}, {"op", op}, {"kind", name_of(kind)}};
+  Json j = {{"step", step_}, {"type", "tensor"}, {"layer", layer}, {"op", op}, {"kind", to_string(kind)}};
   j["rows"] = x.rows;
   j["channels"] = x.cols;
   j["kurtosis"] = number(k.tensor);

@@ -3,6 +3,7 @@
 // DIR/diagnostics.safetensors, the channel magnitudes of the operators' inputs over the steps. Computes
 // through metrics.hpp.
 #pragma once
+#include "nvfp4/emulator/names.hpp"
 #include "nvfp4/golden/io/tensor.hpp"
 #include "nvfp4/reference_models/diagnostics/metrics.hpp"
 
@@ -17,6 +18,10 @@ enum class TensorKind : uint8_t {
   weight,     ///< (output features, input features)
   gradient,   ///< of the operator's output, (tokens, output features)
 };
+[[nodiscard]] constexpr auto names_of(TensorKind) {
+  return enum_names("kind of tensor", "activation", "weight", "gradient");
+}
+static_assert(names_of(TensorKind{}).end_with(TensorKind::gradient));
 
 /// How flushing and noise of a tensor are measured: rounded to nearest, blocks along its rows.
 struct OperandInfo {

@@ -60,10 +60,7 @@ void take_tensor(RunData &run, const Fields &f, int64_t step, int layer) {
   t.step = step;
   t.layer = layer;
   t.op = f.text("op");
-  const std::string kind = f.text("kind");
-  t.kind = kind == "weight"     ? TensorKind::weight
-           : kind == "gradient" ? TensorKind::gradient
-                                : TensorKind::activation;
+  t.kind = find_enum<TensorKind>(f.text("kind")).value_or(TensorKind::activation);
   t.channels = f.count("channels", 0);
   t.kurtosis = f.real("kurtosis");
   const Fields blocks = f.object("block_kurtosis");

@@ -9,7 +9,7 @@
 namespace nvfp4::models {
 namespace {
 
-constexpr std::array<Product, 3> kProducts = {Product::fprop, Product::dgrad, Product::wgrad};
+constexpr auto kProducts = enumerators<Product>();
 
 const GemmRecipe &gemm_of(const LinearRecipe &l, Product p) {
   return p == Product::fprop ? l.fprop : p == Product::dgrad ? l.dgrad : l.wgrad;

@@ -24,7 +24,7 @@ SliceStep inputs(const TrainOptions &o, const DataSource &data, int64_t step) {
   s.accumulation = o.accumulation;
   s.batch = o.batch;
   s.sequence = o.sequence;
-  s.learning_rate = learning_rate(parse_schedule(o.schedule), o.learning_rate, o.final_learning_rate,
+  s.learning_rate = learning_rate(parse_enum<Schedule>(o.schedule), o.learning_rate, o.final_learning_rate,
                                   o.warmup, o.steps, step);
   s.adamw = {o.beta1, o.beta2, o.epsilon, o.weight_decay, o.clip};
   read_micro_batches(data, s);

@@ -25,7 +25,7 @@ namespace {
 class Trainer {
 public:
   Trainer(const TrainOptions &options, const std::function<void(const StepReport &)> &on_step)
-      : o_(options), on_step_(on_step), schedule_(parse_schedule(options.schedule)),
+      : o_(options), on_step_(on_step), schedule_(parse_enum<Schedule>(options.schedule)),
         recipe_(load_recipe(options.recipe)),
         data_(open_data(options.data, options.validation, options.sequence)) {
     config_ = find_model(o_.model, o_.size, o_.sizes);

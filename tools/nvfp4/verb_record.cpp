@@ -125,10 +125,6 @@ Json identity_json(const Identity &i) {
           {"mismatches", list}};
 }
 
-const char *product_name(Product p) {
-  return p == Product::fprop ? "fprop" : p == Product::dgrad ? "dgrad" : "wgrad";
-}
-
 std::string decibels(double relative) {
   return relative > 0 ? fmt::format("{:.1f}", signal_to_noise(relative)) : std::string("inf");
 }
@@ -153,7 +149,7 @@ void print_errors(const Comparison &c, const std::vector<ComparedRecipe> &recipe
   fmt::print("{}\n", two ? " | ratio" : "");
   for (size_t row = 0; row < c.errors.front().size(); ++row) {
     const OperatorError &first = c.errors[0][row];
-    fmt::print("{:<20} {:<6}", operator_name(first, head), product_name(first.product));
+    fmt::print("{:<20} {:<6}", operator_name(first, head), to_string(first.product));
     for (const std::vector<OperatorError> &errors : c.errors) {
       const ErrorSums &s = errors[row].sums;
       fmt::print(" | {:<20} {:>9.3g} {:>9.3g} {:>8}", errors[row].format, s.relative_to_bf16(),
@@ -180,7 +176,7 @@ Json comparison_json(const Comparison &c, const std::vector<ComparedRecipe> &rec
     }
     Json operators = Json::array();
     for (const OperatorError &e : c.errors[i]) {
-      Json row = {{"operator", e.role}, {"product", product_name(e.product)}, {"format", e.format}};
+      Json row = {{"operator", e.role}, {"product", to_string(e.product)}, {"format", e.format}};
       if (e.layer >= 0 && e.layer < head) row["layer"] = e.layer;
       row["relative_to_bf16"] = e.sums.relative_to_bf16();
       row["relative_to_exact"] = e.sums.relative_to_exact();

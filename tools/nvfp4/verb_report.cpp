@@ -45,7 +45,7 @@ int report(const Options &o) {
       list.push_back({{"number", x.number},
                       {"claim", x.claim},
                       {"where", x.where},
-                      {"verdict", models::to_string(x.verdict)},
+                      {"verdict", to_string(x.verdict)},
                       {"settled", x.verdict != models::Verdict::not_measured && !x.weak},
                       {"measured", x.measured},
                       {"paper", x.paper}});
@@ -58,7 +58,7 @@ int report(const Options &o) {
     return kEqual;
   }
   for (const models::Ordering &x : orderings)
-    fmt::print("{:<13} {} {}{}\n", models::to_string(x.verdict), x.number, x.claim,
+    fmt::print("{:<13} {} {}{}\n", to_string(x.verdict), x.number, x.claim,
                x.where.empty() ? "" : " (" + x.where + ")");
   for (const models::RunData &r : runs)
     if (r.diverged)
