@@ -102,7 +102,7 @@ bad "is of another model or recipe" train $run --out foreign --resume
 sed 's/"mixers": "f32"/"mixers": "bf16"/' unkilled/run.json >foreign/run.json
 bad "its recipe is not the one given" train $run --out foreign --resume
 sed 's/"mixers": "f32"/"mixers": "f23"/' unkilled/run.json >foreign/run.json
-bad "foreign/run.json: recipe.mixers: expected one of" train $run --out foreign --resume
+bad "foreign/run.json: recipe: 'mixers' takes one of" train $run --out foreign --resume
 run="--model gla --size tiny --recipe chon --data text.txt --steps 12 --batch 2 --sequence 32 --seed 3 --checkpoint-every 3 --diagnostics-every 5"
 # an earlier checkpoint of another run: refused before anything is cut back to it
 other=${run/--steps 12/--steps 3}

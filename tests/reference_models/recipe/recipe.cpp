@@ -115,13 +115,13 @@ TEST_CASE("what has no meaning is refused with key and place", "[recipe]") {
   refuses("\"period\"", "\"perod\"", "r.json.linears.nvfp4.hcp: unknown key 'perod'");
   refuses("\"source\"", "\"sauce\"", "r.json: unknown key 'sauce'");
   refuses("\"block_rows\": 16", "\"block_rows\": 8",
-          "linears.nvfp4.fprop.b.block_rows: expected 1 or 16, got 8");
+          "linears.nvfp4.fprop.b: expected block_rows 1 or 16, got 8");
   refuses("\"convention\": \"te\"", "\"convention\": \"tee\"", "unknown quantization convention 'tee'");
   refuses("\"convention\": \"te\"", "\"convention\": \"mxfp4\"", "does not give nvfp4");
   refuses("\"convention\": \"te\"", "\"convention\": \"row-scaled\"", "scale per row");
-  refuses("\"rounding\": \"sr-carry8\"", "\"rounding\": \"sr\"", "expected one of rne, sr-carry8");
+  refuses("\"rounding\": \"sr-carry8\"", "\"rounding\": \"sr\"", "a: 'rounding' takes one of rne, sr-carry8");
   refuses("\"hadamard\": true", "\"hadamard\": false", "wgrad: both operands are rotated or none");
-  refuses("\"fraction\": 0.0625", "\"fraction\": 2", "hcp.fraction: expected a number from 0");
+  refuses("\"fraction\": 0.0625", "\"fraction\": 2", "hcp: 'fraction' takes a number from 0 to 1, got 2");
   refuses("\"fraction\": 0.0625", "\"fraction\": 0.0625, \"k\": 16", "not both");
   refuses("\"fraction\": 0.0625", "\"k\": 24", "k is a multiple of 16");
   refuses("\"residual\": \"nvfp4\"", "\"residual\": \"bf16\"", "need kernel 'dual'");
@@ -136,7 +136,7 @@ TEST_CASE("what has no meaning is refused with key and place", "[recipe]") {
   refuses("\"last\": 0.15", "\"last\": 1.5", "number of blocks");
   refuses("\"last\": 0.15", "\"last\": 0.15, \"families\": [\"glaa\"]", "unknown family 'glaa'");
   refuses("\"name\": \"hcp\",", "\"name\": \"hcp\", \"name\": \"x\",", "stands twice");
-  refuses("\"output\": \"bf16\"", "\"output\": \"f16\"", "fprop.output: expected one of bf16, f32");
+  refuses("\"output\": \"bf16\"", "\"output\": \"f16\"", "fprop: 'output' takes one of bf16, f32");
   CHECK_THAT(error_of(good.substr(0, good.size() / 2)), Catch::Contains("r.json: expected JSON"));
   CHECK_THAT(error_of("[]"), Catch::Contains("expected an object"));
   CHECK_THAT(error_of(R"({"name": "x", "linears": {}, "default": "y"})"),
