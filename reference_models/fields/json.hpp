@@ -38,6 +38,8 @@ template <class T> [[nodiscard]] std::string type_text(const Bounds &bounds) {
     return "a text";
   } else if constexpr (std::is_same_v<T, std::vector<std::string>>) {
     return "a list of texts";
+  } else if constexpr (std::is_same_v<T, std::vector<int64_t>>) {
+    return "a list of whole numbers";
   } else if constexpr (std::is_floating_point_v<T>) {
     return "a number" + bounds.text();
   } else {
@@ -77,6 +79,9 @@ template <class T>
   } else if constexpr (std::is_same_v<T, std::vector<std::string>>) {
     const auto is_text = [](const Json &item) { return item.is_string(); };
     if (!value.is_array() || value.empty() || !std::all_of(value.begin(), value.end(), is_text)) return false;
+  } else if constexpr (std::is_same_v<T, std::vector<int64_t>>) {
+    const auto is_count = [](const Json &item) { return item.is_number_integer(); };
+    if (!value.is_array() || !std::all_of(value.begin(), value.end(), is_count)) return false;
   } else {
     if constexpr (std::is_floating_point_v<T>) {
       if (!value.is_number()) return false;

@@ -98,7 +98,8 @@ RecordReport record_slice(const RecordRequest &r, const std::function<void(int64
   report.moments = checkpoint.optimizer;
   while (state.step + 1 < r.step) {
     const SliceStep s = inputs(o, *data, state.step + 1);
-    training_step(model, optimizer, s);
+    const StepOutcome outcome = training_step(model, optimizer, s);
+    if (!report.not_finite_before) report.not_finite_before = outcome.not_finite;
     state.step = s.step;
     state.tokens += s.targets();
     if (on_step) on_step(state.step);
