@@ -141,6 +141,43 @@ TEST_CASE("gradients that overflow are named in the order of the backward pass",
   }
 }
 
+TEST_CASE("what quantization hides from loss and gradients is named all the same", "[finite]") {
+  SECTION("in the backward pass") { // inf from down_proj's dgrad, times 0 is NaN, which counts as a number in
+                                    // the next
+    Run run("qwen3", "nvfp4");
+    const std::string mlp = "model.layers.1.mlp.";
+    const int64_t n = run.config.hidden * run.config.intermediate;
+    for (const char *name : {"gate_proj.weight", "up_proj.weight"})
+      std::fill_n(run.weight(mlp + name), n, 0.0f);
+    std::fill_n(run.weight(mlp + "down_proj.weight"), n, 3e38f);
+    std::fill_n(run.weight("model.norm.weight"), run.config.hidden, 1e4f);
+    run.model().parameters_changed();
+    const StepOutcome outcome = run.step();
+    CHECK(std::isfinite(outcome.loss));
+    CHECK(std::isfinite(outcome.gradient_norm));
+    REQUIRE(outcome.not_finite);
+    CHECK(outcome.not_finite->tensor == mlp + "down_proj");
+    CHECK(outcome.not_finite->what == StepTensor::input_grad);
+    CHECK(outcome.not_finite->product == "dgrad");
+  }
+  SECTION("in the forward pass") { // the recurrence overflows, and the norm after it makes NaN of that
+    Run run("gla", "nvfp4");
+    const std::string mixer_path = "model.layers.0.attn.";
+    const auto scale = [&](const char *name, int64_t n, float factor) {
+      for (int64_t i = 0; i < n; ++i) run.weight(mixer_path + name)[i] *= factor;
+    };
+    scale("q_proj.weight", run.config.hidden * run.config.key_dim, 50);
+    scale("k_proj.weight", run.config.hidden * run.config.key_dim, 50);
+    scale("v_proj.weight", run.config.hidden * run.config.value_dim, 1e38f);
+    run.model().parameters_changed();
+    const Evaluation e = evaluate(run.model(), *run.data, 1);
+    CHECK(std::isfinite(e.loss));
+    REQUIRE(e.not_finite);
+    CHECK(e.not_finite->tensor == mixer_path + "gla");
+    CHECK(e.not_finite->inf > 0);
+  }
+}
+
 TEST_CASE("moments and updated weights are looked at after the update", "[finite]") {
   SECTION("a square that overflows, though the norm is finite") {
     Run run("gla", "bf16", 0.0); // without clipping
