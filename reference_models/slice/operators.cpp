@@ -200,6 +200,7 @@ std::vector<OperatorError> OperatorMeter::errors(size_t recipe, bool by_layer) c
     for (const Product p : kProducts) {
       OperatorError all{.role = role, .format = {}, .layer = -1, .product = p, .sums = {}, .layers = 0};
       std::vector<std::pair<std::string, int>> formats;
+      bool counted = false;
       for (const auto &[key, cell] : cells_.at(recipe)) {
         if (key.role != role || key.product != p) continue;
         const std::vector<int64_t> left_out(cell.finite ? 0 : 1, key.layer);
@@ -208,6 +209,11 @@ std::vector<OperatorError> OperatorMeter::errors(size_t recipe, bool by_layer) c
         all.sums.add(sums);
         all.not_finite_layers.insert(all.not_finite_layers.end(), left_out.begin(), left_out.end());
         ++all.layers;
+        if (cell.finite && !counted) { // formats are those of the layers in the sums, if there are any
+          formats.clear();
+          counted = true;
+        }
+        if (counted && !cell.finite) continue;
         const auto at = std::find_if(formats.begin(), formats.end(),
                                      [&, &format = cell.format](const auto &f) { return f.first == format; });
         if (at == formats.end())
