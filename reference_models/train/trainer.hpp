@@ -45,7 +45,7 @@ struct StepReport {
   std::optional<double> validation_loss; ///< nats per token
   /// The step's first tensor with NaN or Inf (train/training_step.hpp); a run stops at the first step that
   /// has one.
-  std::optional<NotFinite> not_finite;
+  std::optional<NotFinite> not_finite = {};
 
   [[nodiscard]] bool finite() const {
     return !not_finite && std::isfinite(loss) && std::isfinite(gradient_norm);
