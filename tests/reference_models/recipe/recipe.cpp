@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Recipes: round trips through JSON, what is refused, and which layer takes what.
 #include "nvfp4/reference_models/recipe/recipe.hpp"
+#include "nvfp4/golden/io/sha256.hpp"
 #include "nvfp4/reference_models/family/family.hpp"
 #include "tests/catch.hpp"
 
@@ -59,6 +60,15 @@ TEST_CASE("every built-in recipe survives a round trip", "[recipe]") {
     CHECK(again == r);
     CHECK(to_json(again) == json);
   }
+}
+
+TEST_CASE("the text of the built-in recipes is that of stored runs and slices", "[recipe]") {
+  io::Sha256 digest;
+  for (const std::string_view name : builtin_recipes()) {
+    const std::string json = to_json(load_recipe(std::string(name)));
+    digest.add(std::as_bytes(std::span(json)));
+  }
+  CHECK(digest.hex() == "4ceaf773fb5c32d867975a7efb02a4117b07b5053c8b29f2191434d90741cbf4");
 }
 
 TEST_CASE("recipes written before a field came are those with its default", "[recipe]") {
