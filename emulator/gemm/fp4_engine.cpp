@@ -78,8 +78,8 @@ struct Block {
   const Fp4Kernels &kernels;
   Sink sink;
   Conditions conditions;
-  int unit; ///< codes per scale
-  int64_t units, steps;
+  int block; ///< codes per scale
+  int64_t blocks, steps;
   const ScaleTable &scales_a, &scales_b;
   std::vector<uint8_t> a_panel, tame;
   Buffer<uint8_t> b_tiles;
@@ -88,25 +88,25 @@ struct Block {
   int penalty = 1;
 
   Block(const Job &j, const Fp4Kernels &k, Sink s)
-      : job(j), kernels(k), sink(s), conditions(j.accumulation), unit(j.rule->scale_block),
-        units(j.a->padded_k / unit), steps(j.a->padded_k / 64), scales_a(scale_tables(j.rule->scale)[0]),
-        scales_b(scale_tables(j.rule->scale)[1]), a_panel(size_t(units) * k.a_bytes(unit)),
+      : job(j), kernels(k), sink(s), conditions(j.accumulation), block(j.rule->scale_block),
+        blocks(j.a->padded_k / block), steps(j.a->padded_k / 64), scales_a(scale_tables(j.rule->scale)[0]),
+        scales_b(scale_tables(j.rule->scale)[1]), a_panel(size_t(blocks) * k.a_bytes(block)),
         acc(size_t(k.mr * k.nr)), peak(acc.size()), cut_acc(acc.size()) {}
 
   void pack(Fp4Kernels::Pack function, uint8_t *panel, int index, const GemmOperand &from, int64_t row,
             const float *table) {
     const uint8_t *scales = from.row_scales(row);
     if (from.ranges[size_t(row)].idle_scales) scales = without_idle(from, row);
-    function(panel, index, from.row(row).data, scales, units, unit, table);
+    function(panel, index, from.row(row).data, scales, blocks, block, table);
   }
 
   /// The scales of a row, code 0 in place of those over blocks of zeros: two large ones would multiply to Inf,
   /// and Inf * 0 is NaN.
   const uint8_t *without_idle(const GemmOperand &from, int64_t row) {
-    tame.assign(from.row_scales(row), from.row_scales(row) + units);
+    tame.assign(from.row_scales(row), from.row_scales(row) + blocks);
     const uint8_t *codes = from.row(row).data;
-    for (int64_t s = 0; s < units; ++s, codes += unit / 2)
-      if (std::all_of(codes, codes + unit / 2, [](uint8_t two) { return (two & 0x77) == 0; })) tame[size_t(s)] = 0;
+    for (int64_t s = 0; s < blocks; ++s, codes += block / 2)
+      if (std::all_of(codes, codes + block / 2, [](uint8_t two) { return (two & 0x77) == 0; })) tame[size_t(s)] = 0;
     return tame.data();
   }
 
@@ -116,19 +116,19 @@ struct Block {
     if (direct > 0) {
       --direct;
     } else {
-      if (kernels.narrow(a_panel.data(), b, steps, unit, acc.data(), peak.data())) {
+      if (kernels.narrow(a_panel.data(), b, steps, block, acc.data(), peak.data())) {
         penalty = 1;
         return;
       }
       direct = penalty;
       penalty = std::min(2 * penalty, 64);
     }
-    kernels.wide(a_panel.data(), b, steps, unit, acc.data(), peak.data());
+    kernels.wide(a_panel.data(), b, steps, block, acc.data(), peak.data());
   }
 
   void compute_aligned(const uint8_t *b, float *out) const {
     const int min_exponent = format(job.rule->scale).min_exponent();
-    kernels.aligned(a_panel.data(), b, steps, unit, min_exponent, out);
+    kernels.aligned(a_panel.data(), b, steps, block, min_exponent, out);
   }
 
   /// Whether the accumulator stays below the size at which it cuts the smallest group.
@@ -183,7 +183,7 @@ struct Block {
   void run(const Task &t) {
     const int mr = kernels.mr, nr = kernels.nr;
     const int64_t tiles = (t.cols + nr - 1) / nr;
-    const size_t tile_bytes = size_t(units) * kernels.b_bytes(unit);
+    const size_t tile_bytes = size_t(blocks) * kernels.b_bytes(block);
     uint8_t *const packed = b_tiles.reserve(size_t(tiles) * tile_bytes);
     if (t.cols % nr != 0) std::fill_n(packed + size_t(tiles - 1) * tile_bytes, tile_bytes, uint8_t{0});
     std::vector<RowRange> y(static_cast<size_t>(tiles));

@@ -22,8 +22,8 @@ template <class V, int rows, int vectors> struct Fp4Simd {
                        kWideSteps = 8; ///< steps whose sums are buffered, 4 KiB for 64 outputs
   static constexpr int kWideRows = 4;  ///< whose FP64 sums fit in the registers of AVX-512
 
-  static constexpr size_t a_step(int unit) { return size_t(kMr * (unit + 8)); }
-  static constexpr size_t b_step(int unit) { return size_t(kNr * (unit + 4)); }
+  static constexpr size_t a_step(int block) { return size_t(kMr * (block + 8)); }
+  static constexpr size_t b_step(int block) { return size_t(kNr * (block + 4)); }
 
   /// Twice the value of 16 packed E2M1 codes as signed bytes, in K order.
   static typename V::Bytes doubled(const uint8_t *nibbles) {
@@ -34,63 +34,63 @@ template <class V, int rows, int vectors> struct Fp4Simd {
   static void put(uint8_t *at, int32_t x) { __builtin_memcpy(at, &x, 4); }
   static void put(uint8_t *at, float x) { __builtin_memcpy(at, &x, 4); }
 
-  static void pack_a(uint8_t *panel, int row, const uint8_t *codes, const uint8_t *scales, int64_t units,
-                     int unit, const float *scale_table) {
-    for (int64_t u = 0; u < units; ++u) {
+  static void pack_a(uint8_t *panel, int row, const uint8_t *codes, const uint8_t *scales, int64_t blocks,
+                     int block, const float *scale_table) {
+    for (int64_t u = 0; u < blocks; ++u) {
       typename V::Bytes start = V::zero_bytes();
-      for (int h = 0; h < unit; h += 16) {
-        const typename V::Bytes x = doubled(codes + u * unit / 2 + h / 2);
-        V::store(panel + row * unit + h, x);
+      for (int h = 0; h < block; h += 16) {
+        const typename V::Bytes x = doubled(codes + u * block / 2 + h / 2);
+        V::store(panel + row * block + h, x);
         start = V::dot_start_add(start, x);
       }
-      put(panel + kMr * unit + 4 * row, V::dot_start_word(start));
-      put(panel + kMr * (unit + 4) + 4 * row, scale_table[scales[u]]);
-      panel += a_step(unit);
+      put(panel + kMr * block + 4 * row, V::dot_start_word(start));
+      put(panel + kMr * (block + 4) + 4 * row, scale_table[scales[u]]);
+      panel += a_step(block);
     }
   }
 
-  static void pack_b(uint8_t *tile, int column, const uint8_t *codes, const uint8_t *scales, int64_t units,
-                     int unit, const float *scale_table) {
-    for (int64_t u = 0; u < units; ++u) {
-      for (int h = 0; h < unit; h += 16) {
-        const typename V::Bytes x = V::add8(doubled(codes + u * unit / 2 + h / 2), V::kByteOffset);
+  static void pack_b(uint8_t *tile, int column, const uint8_t *codes, const uint8_t *scales, int64_t blocks,
+                     int block, const float *scale_table) {
+    for (int64_t u = 0; u < blocks; ++u) {
+      for (int h = 0; h < block; h += 16) {
+        const typename V::Bytes x = V::add8(doubled(codes + u * block / 2 + h / 2), V::kByteOffset);
         uint8_t *at = tile + h * kNr + 4 * column;
         put(at, V::template word<0>(x));
         put(at + 4 * kNr, V::template word<1>(x));
         put(at + 8 * kNr, V::template word<2>(x));
         put(at + 12 * kNr, V::template word<3>(x));
       }
-      put(tile + kNr * unit + 4 * column, scale_table[scales[u]]);
-      tile += b_step(unit);
+      put(tile + kNr * block + 4 * column, scale_table[scales[u]]);
+      tile += b_step(block);
     }
   }
 
-  /// The groups of one unit for rows [first, first + count): use(r, v, P, sx * sy). P is an exact integer,
-  /// |P| <= 144 * unit < 2^13, and P * (sx * sy) is exact in FP32 (at most 20 bits) under any rounding.
-  template <int unit, int first, int count, class Use>
-  static void scaled_unit(const uint8_t *a, const uint8_t *b, Use use) {
+  /// The groups of one block for rows [first, first + count): use(r, v, P, sx * sy). P is an exact integer,
+  /// |P| <= 144 * block < 2^13, and P * (sx * sy) is exact in FP32 (at most 20 bits) under any rounding.
+  template <int block, int first, int count, class Use>
+  static void scaled_block(const uint8_t *a, const uint8_t *b, Use use) {
     F sy[vectors];
 #pragma GCC unroll 4
-    for (int v = 0; v < vectors; ++v) sy[v] = V::load_f(b + kNr * unit + 4 * V::lanes * v);
+    for (int v = 0; v < vectors; ++v) sy[v] = V::load_f(b + kNr * block + 4 * V::lanes * v);
     const auto finish = [&](int r, Dot(&p)[vectors]) {
-      const F sx = V::spread_f(a + kMr * (unit + 4) + 4 * (first + r));
+      const F sx = V::spread_f(a + kMr * (block + 4) + 4 * (first + r));
 #pragma GCC unroll 4
       for (int v = 0; v < vectors; ++v) use(r, v, V::to_float(V::total(p[v])), V::mul(sy[v], sx));
     };
-    if constexpr (unit / 4 * vectors <= V::held) { // codes of B stay in registers, row after row
-      I q[unit / 4][vectors];
+    if constexpr (block / 4 * vectors <= V::held) { // codes of B stay in registers, row after row
+      I q[block / 4][vectors];
 #pragma GCC unroll 8
-      for (int i = 0; i < unit / 4; ++i)
+      for (int i = 0; i < block / 4; ++i)
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; ++v) q[i][v] = V::load_i(b + 4 * kNr * i + 4 * V::lanes * v);
 #pragma GCC unroll 8
       for (int r = 0; r < count; ++r) {
         Dot p[vectors];
 #pragma GCC unroll 4
-        for (int v = 0; v < vectors; ++v) p[v] = V::dot_start(a + kMr * unit + 4 * (first + r));
+        for (int v = 0; v < vectors; ++v) p[v] = V::dot_start(a + kMr * block + 4 * (first + r));
 #pragma GCC unroll 8
-        for (int i = 0; i < unit / 4; ++i) {
-          const I x = V::spread_i(a + (first + r) * unit + 4 * i);
+        for (int i = 0; i < block / 4; ++i) {
+          const I x = V::spread_i(a + (first + r) * block + 4 * i);
 #pragma GCC unroll 4
           for (int v = 0; v < vectors; ++v) V::dot(p[v], q[i][v], x);
         }
@@ -101,15 +101,15 @@ template <class V, int rows, int vectors> struct Fp4Simd {
 #pragma GCC unroll 8
       for (int r = 0; r < count; ++r)
 #pragma GCC unroll 4
-        for (int v = 0; v < vectors; ++v) p[r][v] = V::dot_start(a + kMr * unit + 4 * (first + r));
+        for (int v = 0; v < vectors; ++v) p[r][v] = V::dot_start(a + kMr * block + 4 * (first + r));
 #pragma GCC unroll 8
-      for (int i = 0; i < unit / 4; ++i) {
+      for (int i = 0; i < block / 4; ++i) {
         I q[vectors];
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; ++v) q[v] = V::load_i(b + 4 * kNr * i + 4 * V::lanes * v);
 #pragma GCC unroll 8
         for (int r = 0; r < count; ++r) {
-          const I x = V::spread_i(a + (first + r) * unit + 4 * i);
+          const I x = V::spread_i(a + (first + r) * block + 4 * i);
 #pragma GCC unroll 4
           for (int v = 0; v < vectors; ++v) V::dot(p[r][v], q[v], x);
         }
@@ -120,27 +120,27 @@ template <class V, int rows, int vectors> struct Fp4Simd {
   }
 
   /// The sums of one step in FP32. Inexact operations leave the flag.
-  template <int unit> static void narrow_step(const uint8_t *a, const uint8_t *b, F (&sum)[kMr][vectors]) {
+  template <int block> static void narrow_step(const uint8_t *a, const uint8_t *b, F (&sum)[kMr][vectors]) {
 #pragma GCC unroll 4
-    for (int u = 0; u < 64 / unit; ++u)
-      scaled_unit<unit, 0, kMr>(
-          a + size_t(u) * a_step(unit), b + size_t(u) * b_step(unit),
+    for (int u = 0; u < 64 / block; ++u)
+      scaled_block<block, 0, kMr>(
+          a + size_t(u) * a_step(block), b + size_t(u) * b_step(block),
           [&](int r, int v, F p, F s) { sum[r][v] = u == 0 ? V::mul(p, s) : V::fma(p, s, sum[r][v]); });
   }
 
   /// The sums of one step in FP64, exact, low and high halves of vectors.
-  template <int unit, int first, int count>
+  template <int block, int first, int count>
   static void wide_step(const uint8_t *a, const uint8_t *b, D (&low)[count][vectors],
                         D (&high)[count][vectors]) {
 #pragma GCC unroll 4
-    for (int u = 0; u < 64 / unit; ++u)
-      scaled_unit<unit, first, count>(a + size_t(u) * a_step(unit), b + size_t(u) * b_step(unit),
-                                      [&](int r, int v, F p, F s) {
-                                        const F g = V::mul(p, s);
-                                        const D l = V::widen_low(g), h = V::widen_high(g);
-                                        low[r][v] = u == 0 ? l : V::add(low[r][v], l);
-                                        high[r][v] = u == 0 ? h : V::add(high[r][v], h);
-                                      });
+    for (int u = 0; u < 64 / block; ++u)
+      scaled_block<block, first, count>(a + size_t(u) * a_step(block), b + size_t(u) * b_step(block),
+                                        [&](int r, int v, F p, F s) {
+                                          const F g = V::mul(p, s);
+                                          const D l = V::widen_low(g), h = V::widen_high(g);
+                                          low[r][v] = u == 0 ? l : V::add(low[r][v], l);
+                                          high[r][v] = u == 0 ? h : V::add(high[r][v], h);
+                                        });
   }
 
   /// An FP32 accumulator plus an exact FP64 sum, truncated to 53 bits and then to 24: truncation composes.
@@ -149,7 +149,7 @@ template <class V, int rows, int vectors> struct Fp4Simd {
                                V::add_truncated(V::widen_high(acc), high));
   }
 
-  template <int unit>
+  template <int block>
   [[gnu::noinline]] static void narrow_embedded(const uint8_t *a, const uint8_t *b, int64_t steps,
                                                 float *acc_out, float *peak_out) {
     F acc[kMr][vectors], peak[kMr][vectors];
@@ -157,9 +157,9 @@ template <class V, int rows, int vectors> struct Fp4Simd {
     for (int r = 0; r < kMr; ++r)
 #pragma GCC unroll 4
       for (int v = 0; v < vectors; ++v) acc[r][v] = peak[r][v] = V::broadcast(0.0f);
-    for (int64_t t = 0; t < steps; ++t, a += 64 / unit * a_step(unit), b += 64 / unit * b_step(unit)) {
+    for (int64_t t = 0; t < steps; ++t, a += 64 / block * a_step(block), b += 64 / block * b_step(block)) {
       F sum[kMr][vectors];
-      narrow_step<unit>(a, b, sum);
+      narrow_step<block>(a, b, sum);
 #pragma GCC unroll 8
       for (int r = 0; r < kMr; ++r)
 #pragma GCC unroll 4
@@ -177,7 +177,7 @@ template <class V, int rows, int vectors> struct Fp4Simd {
       }
   }
 
-  template <int unit, int first>
+  template <int block, int first>
   [[gnu::noinline]] static void wide_embedded(const uint8_t *a, const uint8_t *b, int64_t steps,
                                               float *acc_out, float *peak_out) {
     F acc[kWideRows][vectors], peak[kWideRows][vectors];
@@ -185,9 +185,9 @@ template <class V, int rows, int vectors> struct Fp4Simd {
     for (int r = 0; r < kWideRows; ++r)
 #pragma GCC unroll 4
       for (int v = 0; v < vectors; ++v) acc[r][v] = peak[r][v] = V::broadcast(0.0f);
-    for (int64_t t = 0; t < steps; ++t, a += 64 / unit * a_step(unit), b += 64 / unit * b_step(unit)) {
+    for (int64_t t = 0; t < steps; ++t, a += 64 / block * a_step(block), b += 64 / block * b_step(block)) {
       D low[kWideRows][vectors], high[kWideRows][vectors];
-      wide_step<unit, first, kWideRows>(a, b, low, high);
+      wide_step<block, first, kWideRows>(a, b, low, high);
 #pragma GCC unroll 4
       for (int r = 0; r < kWideRows; ++r)
 #pragma GCC unroll 4
@@ -206,13 +206,13 @@ template <class V, int rows, int vectors> struct Fp4Simd {
   }
 
   /// out is (steps, kMr, kNr).
-  template <int unit>
+  template <int block>
   [[gnu::noinline]] static void narrow_sums(const uint8_t *a, const uint8_t *b, int64_t steps, float *out) {
     for (int64_t t = 0; t < steps; ++t, out += kTile) {
       F sum[kMr][vectors];
-      narrow_step<unit>(a, b, sum);
-      a += 64 / unit * a_step(unit);
-      b += 64 / unit * b_step(unit);
+      narrow_step<block>(a, b, sum);
+      a += 64 / block * a_step(block);
+      b += 64 / block * b_step(block);
       for (int r = 0; r < kMr; ++r)
         for (int v = 0; v < vectors; ++v) V::store(out + kNr * r + V::lanes * v, sum[r][v]);
     }
@@ -231,13 +231,13 @@ template <class V, int rows, int vectors> struct Fp4Simd {
     }
   }
 
-  template <int unit>
+  template <int block>
   [[gnu::noinline]] static void wide_sums(const uint8_t *a, const uint8_t *b, int64_t steps, double *out) {
     for (int64_t t = 0; t < steps; ++t, out += kTile) {
       D low[kMr][vectors], high[kMr][vectors];
-      wide_step<unit, 0, kMr>(a, b, low, high);
-      a += 64 / unit * a_step(unit);
-      b += 64 / unit * b_step(unit);
+      wide_step<block, 0, kMr>(a, b, low, high);
+      a += 64 / block * a_step(block);
+      b += 64 / block * b_step(block);
       for (int r = 0; r < kMr; ++r)
         for (int v = 0; v < vectors; ++v) {
           V::store(out + kNr * r + V::lanes * v, low[r][v]);
@@ -270,7 +270,7 @@ template <class V, int rows, int vectors> struct Fp4Simd {
     F sum;
     typename V::Mask any;
   };
-  /// `start` points to the start of its integer sum, when all of the unit is in the group.
+  /// `start` points to the start of its integer sum, when all of the block is in the group.
   template <bool whole_unit> static Group group_of(const uint8_t *a, const uint8_t *b, const uint8_t *start) {
     constexpr bool subtracts = !whole_unit && V::kByteOffset != 0;
     Dot sum = whole_unit ? V::dot_start(start) : V::dot_zero(), offset = V::dot_zero();
@@ -288,28 +288,28 @@ template <class V, int rows, int vectors> struct Fp4Simd {
 
   /// The whole step for row r and vector v, groups of 16 cut one by one even where two share their scales.
   /// The rounding mode must be toward zero.
-  template <int unit>
+  template <int block>
   [[gnu::noinline]] static void aligned_vector(const uint8_t *a, const uint8_t *b, int64_t steps,
                                                int min_exponent, int r, int v, float *acc_out) {
-    constexpr int units = 64 / unit, per_unit = unit / 16;
+    constexpr int blocks = 64 / block, per_block = block / 16;
     F acc = V::broadcast(0.0f);
     for (int64_t t = 0; t < steps; ++t) {
       // the accumulator's exponent; here it is zero or normal, and a zero's is below any other
       const I c = V::template shift_right<24>(V::template shift_left<1>(V::as_int(acc)));
       I top = V::sub(c, V::broadcast(127));
       F group[4];
-      for (int u = 0; u < units; ++u) {
-        const F sx = V::spread_f(a + kMr * (unit + 4) + 4 * r);
-        const F sy = V::load_f(b + kNr * unit + 4 * V::lanes * v), s = V::mul(sy, sx);
+      for (int u = 0; u < blocks; ++u) {
+        const F sx = V::spread_f(a + kMr * (block + 4) + 4 * r);
+        const F sy = V::load_f(b + kNr * block + 4 * V::lanes * v), s = V::mul(sy, sx);
         const I e = V::add(scale_exponent(sx, 2, min_exponent), scale_exponent(sy, 0, min_exponent));
-        for (int h = 0; h < per_unit; ++h) {
-          const Group g = group_of<per_unit == 1>(a + r * unit + 16 * h, b + 16 * kNr * h + 4 * V::lanes * v,
-                                                  a + kMr * unit + 4 * r);
-          group[u * per_unit + h] = V::mul(g.sum, s);
+        for (int h = 0; h < per_block; ++h) {
+          const Group g = group_of<per_block == 1>(
+              a + r * block + 16 * h, b + 16 * kNr * h + 4 * V::lanes * v, a + kMr * block + 4 * r);
+          group[u * per_block + h] = V::mul(g.sum, s);
           top = V::where(V::both(g.any, V::nonzero(s)), V::max(top, e), top);
         }
-        a += a_step(unit);
-        b += b_step(unit);
+        a += a_step(block);
+        b += b_step(block);
       }
       const typename V::L top_low = V::extend_low(top), top_high = V::extend_high(top);
       const D up_low = V::power_negated(top_low, kFraction), up_high = V::power_negated(top_high, kFraction);
@@ -330,19 +330,19 @@ template <class V, int rows, int vectors> struct Fp4Simd {
     for (int o = 0; o < kTile; ++o) acc[o] = peak[o] = 0.0f;
   }
 
-  template <int unit>
+  template <int block>
   static bool narrow_of(const uint8_t *a, const uint8_t *b, int64_t steps, float *acc, float *peak) {
     if constexpr (V::kEmbeddedRounding) {
       V::nearest();
-      narrow_embedded<unit>(a, b, steps, acc, peak);
+      narrow_embedded<block>(a, b, steps, acc, peak);
       return !V::inexact();
     } else {
       alignas(64) float sums[kNarrowSteps * kTile];
       clear(acc, peak);
       for (int64_t t = 0; t < steps; t += kNarrowSteps) {
-        const int64_t n = steps - t < kNarrowSteps ? steps - t : kNarrowSteps, u = t * (64 / unit);
+        const int64_t n = steps - t < kNarrowSteps ? steps - t : kNarrowSteps, u = t * (64 / block);
         V::nearest();
-        narrow_sums<unit>(a + size_t(u) * a_step(unit), b + size_t(u) * b_step(unit), n, sums);
+        narrow_sums<block>(a + size_t(u) * a_step(block), b + size_t(u) * b_step(block), n, sums);
         if (V::inexact()) return false;
         V::toward_zero();
         narrow_chain(sums, n, acc, peak);
@@ -352,37 +352,37 @@ template <class V, int rows, int vectors> struct Fp4Simd {
     }
   }
 
-  template <int unit>
+  template <int block>
   static void wide_of(const uint8_t *a, const uint8_t *b, int64_t steps, float *acc, float *peak) {
     if constexpr (V::kEmbeddedRounding) {
       static_assert(kMr == 2 * kWideRows);
-      wide_embedded<unit, 0>(a, b, steps, acc, peak);
-      wide_embedded<unit, kWideRows>(a, b, steps, acc, peak);
+      wide_embedded<block, 0>(a, b, steps, acc, peak);
+      wide_embedded<block, kWideRows>(a, b, steps, acc, peak);
     } else {
       alignas(64) double sums[kWideSteps * kTile];
       clear(acc, peak);
       V::toward_zero();
       for (int64_t t = 0; t < steps; t += kWideSteps) {
-        const int64_t n = steps - t < kWideSteps ? steps - t : kWideSteps, u = t * (64 / unit);
-        wide_sums<unit>(a + size_t(u) * a_step(unit), b + size_t(u) * b_step(unit), n, sums);
+        const int64_t n = steps - t < kWideSteps ? steps - t : kWideSteps, u = t * (64 / block);
+        wide_sums<block>(a + size_t(u) * a_step(block), b + size_t(u) * b_step(block), n, sums);
         wide_chain(sums, n, acc, peak);
       }
       V::nearest();
     }
   }
 
-  static bool narrow(const uint8_t *a, const uint8_t *b, int64_t steps, int unit, float *acc, float *peak) {
-    return (unit == 16 ? narrow_of<16> : narrow_of<32>)(a, b, steps, acc, peak);
+  static bool narrow(const uint8_t *a, const uint8_t *b, int64_t steps, int block, float *acc, float *peak) {
+    return (block == 16 ? narrow_of<16> : narrow_of<32>)(a, b, steps, acc, peak);
   }
-  static void wide(const uint8_t *a, const uint8_t *b, int64_t steps, int unit, float *acc, float *peak) {
-    (unit == 16 ? wide_of<16> : wide_of<32>)(a, b, steps, acc, peak);
+  static void wide(const uint8_t *a, const uint8_t *b, int64_t steps, int block, float *acc, float *peak) {
+    (block == 16 ? wide_of<16> : wide_of<32>)(a, b, steps, acc, peak);
   }
-  static void aligned(const uint8_t *a, const uint8_t *b, int64_t steps, int unit, int min_exponent,
+  static void aligned(const uint8_t *a, const uint8_t *b, int64_t steps, int block, int min_exponent,
                       float *acc) {
     V::toward_zero();
     for (int r = 0; r < kMr; ++r)
       for (int v = 0; v < vectors; ++v)
-        (unit == 16 ? aligned_vector<16> : aligned_vector<32>)(a, b, steps, min_exponent, r, v, acc);
+        (block == 16 ? aligned_vector<16> : aligned_vector<32>)(a, b, steps, min_exponent, r, v, acc);
     V::nearest();
   }
 

@@ -26,6 +26,7 @@ void elementwise(Side &s, const Sizes &z) {
   s.run(Scale<float>{n, 0.37f, s.out(n)});
   s.run(SquareSums<float>{n, s.in(n), s.out<double>(chunks(n))});
   s.run(DigestSums<float>{n, 12345, s.in(n), s.out<uint64_t>(chunks(n))});
+  s.run(NotFiniteChunks<float>{2, {{s.in(n), n}, {s.special(n), n}}, s.out<uint64_t>(2 * chunks(n))});
   s.run(AdamW<float>{n, s.in(n), s.out(n), s.out(n), s.positive(n), 0.9f, 0.95f, 1e-8f, 2e-3f, 1e-4f, 1.7f,
                      2.3f, 0.8f});
   s.run(SwigluForward<float>{n, s.in(n, 4), s.in(n), s.out(n)});

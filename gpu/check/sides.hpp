@@ -28,6 +28,13 @@ public:
   float *positive(int64_t n) {
     return fill(n, [](Random &r) { return float(r.below(1 << 20)) * 0x1p-19f; });
   }
+  /// One in sixteen is NaN or infinite.
+  float *special(int64_t n) {
+    return fill(n, [](Random &r) {
+      const float x = r.normal();
+      return r.below(16) > 0 ? x : x / 0.0f * (r.below(2) == 0 ? 1.0f : 0.0f);
+    });
+  }
   /// Logs of decays: mostly near 0, some far below.
   float *gates(int64_t n) {
     return fill(n, [](Random &r) {

@@ -42,7 +42,7 @@ struct Fp4Paths {
   unsigned long long tiles_fast =
       0; ///< 128 x 128 tiles that nothing but the tensor core and FP32 additions made
   unsigned long long tiles_mixed = 0; ///< the others; the rest counts within those
-  unsigned long long chain = 0;       ///< steps of outputs whose four groups the tensor core summed
+  unsigned long long summed = 0;      ///< steps of outputs whose four groups the tensor core summed
   unsigned long long split = 0;       ///< steps summed in pairs of FP32
   unsigned long long wide = 0;        ///< steps summed in FP64
   unsigned long long aligned = 0;     ///< steps in which alignment may cut

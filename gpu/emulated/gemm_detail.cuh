@@ -48,7 +48,7 @@ inline constexpr int kLowestScale = -117, kHighestScale = 120, kLowestSum = -118
 
 /// A step of one row, or the worst of several rows, as four bytes whose sums over A and B decide; see
 /// README.md.
-///   byte 0, width:  log2 of (norm / lsb)^2, rounded up         chain exact: sum <= 48
+///   byte 0, width:  log2 of (norm / lsb)^2, rounded up         its sum exact: sum <= 48
 ///   byte 1, growth: log2 of (norm of all steps so far / lsb)^2  accumulator cuts no group: sum < 72
 ///   byte 2, reach:  largest scale exponent - least lsb so far  no group cuts anything: sum <= 35 (31 for
 ///   nadpe) byte 3, place:  127 - lsb
@@ -60,7 +60,7 @@ struct StepRange {
   }
 };
 inline constexpr int kSaturated = 127;                   ///< of bytes 0 to 2: fails every condition
-inline constexpr int kChainWidth = 48, kWideWidth = 104; ///< twice the bits of FP32 and (with room) of FP64
+inline constexpr int kSumWidth = 48, kWideWidth = 104; ///< twice the bits of FP32 and (with room) of FP64
 inline constexpr int kGrowth = 72, kReach = 35, kNadpeReach = 31;
 
 /// Thresholds of an accumulation model.
@@ -70,8 +70,8 @@ struct Limits {
       : growth(a == Accumulation::exact ? 1 << 20 : kGrowth), reach(a == Accumulation::exact   ? 1 << 20
                                                                     : a == Accumulation::nadpe ? kNadpeReach
                                                                                                : kReach) {}
-  [[nodiscard]] NVFP4_HD bool chain(const StepRange &s) const {
-    return s.width <= kChainWidth && s.growth < growth && s.reach <= reach;
+  [[nodiscard]] NVFP4_HD bool tensor_core_sums(const StepRange &s) const {
+    return s.width <= kSumWidth && s.growth < growth && s.reach <= reach;
   }
 };
 

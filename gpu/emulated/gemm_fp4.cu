@@ -70,7 +70,7 @@ __global__ void __launch_bounds__(2 * kTile) classify_kernel(const __grid_consta
   const Limits limits(job.accumulation);
   bool bad = false;
   for (int64_t t = threadIdx.x; t < job.steps; t += blockDim.x)
-    bad = bad || !limits.chain(StepRange::sum(job.a.ranges128[(t * job.a.padded_rows + row) / 128],
+    bad = bad || !limits.tensor_core_sums(StepRange::sum(job.a.ranges128[(t * job.a.padded_rows + row) / 128],
                                               job.b.ranges128[(t * job.b.padded_rows + col) / 128]));
   __shared__ int extremes[4]; // least and largest scale exponents of A's and B's rows
   if (threadIdx.x < 4) extremes[threadIdx.x] = threadIdx.x % 2 == 0 ? 127 : -128;
@@ -88,20 +88,20 @@ __global__ void __launch_bounds__(2 * kTile) classify_kernel(const __grid_consta
 }
 
 struct Counts {
-  uint32_t chain = 0, split = 0, wide = 0, aligned = 0, defined = 0, outputs = 0;
+  uint32_t summed = 0, split = 0, wide = 0, aligned = 0, defined = 0, outputs = 0;
 };
 
-/// A step of one fragment (16 x 8) whose ranges forbid the chain, or do not.
+/// A step of one fragment (16 x 8) whose ranges forbid the sum in the tensor core, or do not.
 __device__ inline void mixed_step(const Fp4Job &job, const StepRange &range, const Limits &limits,
                                   int64_t row, int64_t col, int64_t t, const uint32_t (&a)[4][4],
                                   const uint32_t (&b)[4][2], float (&acc)[4], Counts &counts) {
-  if (limits.chain(range)) {
+  if (limits.tensor_core_sums(range)) {
     float sum[4] = {};
 #pragma unroll
     for (int g = 0; g < 4; ++g) add_group(sum, a[g], b[g][0], b[g][1]);
 #pragma unroll
     for (int o = 0; o < 4; ++o) acc[o] = __fadd_rz(acc[o], sum[o]);
-    counts.chain += 4;
+    counts.summed += 4;
     return;
   }
   float group[4][4] = {};
@@ -138,7 +138,7 @@ __device__ inline void mixed_step(const Fp4Job &job, const StepRange &range, con
 }
 
 __device__ inline void add_counts(Fp4Paths *paths, const Counts &c) {
-  atomicAdd(&paths->chain, c.chain);
+  atomicAdd(&paths->summed, c.summed);
   atomicAdd(&paths->split, c.split);
   atomicAdd(&paths->wide, c.wide);
   atomicAdd(&paths->aligned, c.aligned);

@@ -101,7 +101,7 @@ template <class T> struct CudaTeam {
       const int64_t i = at / n, j = at % n;
       const models::Range r = range(i);
       T acc = T(0);
-#pragma unroll 4 // only the additions are a chain: what a step computes before them overlaps with other steps
+#pragma unroll 4 // only the additions wait for each other: what a step computes before them overlaps with other steps
       for (int64_t q = r.begin; q < r.end; ++q) acc = step(i, j, q, acc);
       store(i, j, acc);
     }

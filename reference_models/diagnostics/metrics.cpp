@@ -261,8 +261,9 @@ SwigluAlignment swiglu_alignment(MatrixView<const float> up, MatrixView<const fl
     const double dot = lane_sum(up.cols, [&](int64_t i) { return double(u[i]) * double(g[i]); });
     const double uu = lane_sum(up.cols, [&](int64_t i) { return double(u[i]) * double(u[i]); });
     const double gg = lane_sum(up.cols, [&](int64_t i) { return double(g[i]) * double(g[i]); });
+    if (!std::isfinite(uu) || !std::isfinite(gg)) return {kNan, kNan, kNan};
+    if (uu == 0 || gg == 0) continue;
     const double cosine = std::fabs(dot) / (std::sqrt(uu) * std::sqrt(gg));
-    if (std::isnan(cosine)) continue;
     cosines.push_back(cosine);
     sum += cosine;
     const double w = weights.empty() ? 0.0 : double(weights[size_t(r)]);

@@ -101,7 +101,8 @@ struct SwigluAlignment {
 };
 
 /// `up` and `gate` are (units, d); `weights` is empty or one number >= 0 a unit, such as its mean
-/// |activation|. Units with a zero row are left out. Throws Error where the shapes differ.
+/// |activation|. Units with a zero row are left out; with a NaN or Inf in a row all is NaN. Throws Error
+/// where the shapes differ.
 [[nodiscard]] SwigluAlignment swiglu_alignment(MatrixView<const float> up, MatrixView<const float> gate,
                                                std::span<const float> weights = {});
 

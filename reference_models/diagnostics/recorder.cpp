@@ -5,6 +5,7 @@
 
 #include "nvfp4/golden/io/message.hpp"
 #include "nvfp4/golden/io/stream.hpp"
+#include "nvfp4/reference_models/diagnostics/finite.hpp"
 
 #include <algorithm>
 #include <cerrno>
@@ -24,10 +25,6 @@ constexpr const char *kMaxPrefix = "channel_max/", *kMeanPrefix = "channel_mean/
 std::string jsonl_path(const std::string &dir) { return dir + "/diagnostics.jsonl"; }
 std::string tensors_path(const std::string &dir) { return dir + "/diagnostics.safetensors"; }
 
-std::string_view name_of(TensorKind kind) {
-  return kind == TensorKind::activation ? "activation" : kind == TensorKind::weight ? "weight" : "gradient";
-}
-
 /// Seven digits say all that a measure of a sample knows; not finite becomes null.
 Json number(double value) {
   if (!std::isfinite(value)) return nullptr;
@@ -38,6 +35,22 @@ Json number(double value) {
 
 void write_text(const std::string &path, std::string_view text) {
   io::write_file_atomically(path, std::as_bytes(std::span(text)));
+}
+
+/// Adds what of x is not finite; the measures of the line are then null or leave it out.
+void add_not_finite(Json &j, MatrixView<const float> x) {
+  FiniteScan all;
+  for (int64_t r = 0; r < x.rows; ++r) {
+    const FiniteScan row = scan_finite({x.row(r), size_t(x.cols)});
+    if (all.finite() && !row.finite()) all.first = r * x.cols + row.first;
+    all.nan += row.nan;
+    all.inf += row.inf;
+  }
+  if (all.finite()) return;
+  j["not_finite"] = {{"nan", all.nan},
+                     {"inf", all.inf},
+                     {"first", {all.first / x.cols, all.first % x.cols}},
+                     {"shape", {x.rows, x.cols}}};
 }
 
 /// The step of a line of diagnostics.jsonl, or nothing.
@@ -157,7 +170,7 @@ void Recorder::tensor(int layer, std::string_view op, TensorKind kind, MatrixVie
   const auto top = top_channels(m.max, std::max<int64_t>(16, hot_channel_count(x.cols)));
   const QuantizationError e = quantization_error(x, find_convention(info.convention), info.block_rows);
 
-  Json j = {{"step", step_}, {"type", "tensor"}, {"layer", layer}, {"op", op}, {"kind", name_of(kind)}};
+  Json j = {{"step", step_}, {"type", "tensor"}, {"layer", layer}, {"op", op}, {"kind", to_string(kind)}};
   j["rows"] = x.rows;
   j["channels"] = x.cols;
   j["kurtosis"] = number(k.tensor);
@@ -178,6 +191,7 @@ void Recorder::tensor(int layer, std::string_view op, TensorKind kind, MatrixVie
   j["ftz_all"] = number(e.ftz_all);
   j["snr_db"] = number(e.snr_db);
   if (e.noise == 0) j["exact"] = true;
+  add_not_finite(j, x);
   lines_ += j.dump() + "\n";
 
   if (kind != TensorKind::activation) return;
@@ -197,6 +211,7 @@ void Recorder::output(int layer, std::string_view op, MatrixView<const float> y)
   Json j = {{"step", step_}, {"type", "output"}, {"layer", layer}, {"op", op}, {"channels", y.cols}};
   j["channel"] = top.empty() ? Json(nullptr) : Json(top[0]);
   j["top1"] = top.empty() ? Json(nullptr) : number(double(m.max[size_t(top[0])]));
+  add_not_finite(j, y);
   lines_ += j.dump() + "\n";
 }
 

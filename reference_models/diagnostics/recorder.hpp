@@ -3,6 +3,7 @@
 // DIR/diagnostics.safetensors, the channel magnitudes of the operators' inputs over the steps. Computes
 // through metrics.hpp.
 #pragma once
+#include "nvfp4/emulator/names.hpp"
 #include "nvfp4/golden/io/tensor.hpp"
 #include "nvfp4/reference_models/diagnostics/metrics.hpp"
 
@@ -17,6 +18,10 @@ enum class TensorKind : uint8_t {
   weight,     ///< (output features, input features)
   gradient,   ///< of the operator's output, (tokens, output features)
 };
+[[nodiscard]] constexpr auto names_of(TensorKind) {
+  return enum_names("kind of tensor", "activation", "weight", "gradient");
+}
+static_assert(names_of(TensorKind{}).end_with(TensorKind::gradient));
 
 /// How flushing and noise of a tensor are measured: rounded to nearest, blocks along its rows.
 struct OperandInfo {
@@ -27,7 +32,9 @@ struct OperandInfo {
 
 /// Fed by a trainer: begin_step, the measures of that step in any order, end_step. Operators are named
 /// `attn.q_proj`, `attn.gk_proj.0`, `mlp.down_proj`, `lm_head`; a layer of -1 is a part outside the blocks.
-/// JSON has null where a number is not finite, and "exact": true beside a quantization without any error.
+/// JSON has null where a number is not finite, "not_finite" (NaN, Inf, first index) in the line of a tensor
+/// that is not, whose largest channels are those of its other elements, and "exact": true beside a
+/// quantization without any error.
 class Recorder {
 public:
   /// Continues the files in `dir` if there are any; call truncate_after first when a run is resumed or
@@ -38,8 +45,8 @@ public:
   /// Tails, channel magnitudes, hot set (1 % of the channels) and the 16 largest channels, FTZ, SNR.
   void tensor(int layer, std::string_view op, TensorKind kind, MatrixView<const float> x,
               const OperandInfo &info);
-  /// Largest |x| of an operator's output, (tokens, output features): what decides which operator has the
-  /// largest.
+  /// Largest finite or infinite |x| of an operator's output, (tokens, output features): what decides which
+  /// operator has the largest.
   void output(int layer, std::string_view op, MatrixView<const float> y);
   /// nats, logits q.k / sqrt(d) over the causally valid pairs; see SoftmaxStatistics.
   void attention(int layer, double entropy, double logit_max, double logit_kurtosis);

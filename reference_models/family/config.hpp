@@ -73,7 +73,7 @@ struct ParameterSpec {
   std::string name; ///< as Hugging Face transformers and flash-linear-attention name it
   std::vector<int64_t> shape;
   Init init = Init::normal;
-  bool decay = false; ///< weight decay applies: matrices
+  bool decay = false; ///< weight decay applies: of linear layers and the embedding
 
   [[nodiscard]] int64_t count() const;
 };

@@ -1,21 +1,45 @@
 // SPDX-License-Identifier: Apache-2.0
 // Fields as JSON: a field takes the type it has, nothing that would be cut, and nothing outside its bounds.
 #pragma once
-#include "nvfp4/emulator/config.hpp"
+#include "nvfp4/emulator/formats/format.hpp"
+#include "nvfp4/emulator/names.hpp"
+#include "nvfp4/golden/io/message.hpp"
 #include "nvfp4/reference_models/fields/field.hpp"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 namespace nvfp4::models {
 
+/// The formats that a FormatId among the fields may be: those of tensors outside of products.
+inline constexpr FormatId kTensorFormats[] = {FormatId::bf16, FormatId::f32};
+
+/// The names of an enumeration's values: "a, b, c"; empty for other types.
+template <class T> [[nodiscard]] std::string value_names() {
+  std::string names;
+  const auto add = [&](std::string_view name) { names.append(names.empty() ? "" : ", ").append(name); };
+  if constexpr (std::is_same_v<T, FormatId>)
+    for (const FormatId id : kTensorFormats) add(format(id).name);
+  else if constexpr (NamedEnum<T>)
+    for (const T value : enumerators<T>()) add(to_string(value));
+  return names;
+}
+
 /// "true or false", "a whole number of at least 1", ...: what a field takes.
 template <class T> [[nodiscard]] std::string type_text(const Bounds &bounds) {
-  if constexpr (std::is_same_v<T, bool>) {
+  if constexpr (std::is_enum_v<T>) {
+    return "one of " + value_names<T>();
+  } else if constexpr (std::is_same_v<T, bool>) {
     return "true or false";
   } else if constexpr (std::is_same_v<T, std::string>) {
     return "a text";
+  } else if constexpr (std::is_same_v<T, std::vector<std::string>>) {
+    return "a list of texts";
+  } else if constexpr (std::is_same_v<T, std::vector<int64_t>>) {
+    return "a list of whole numbers";
   } else if constexpr (std::is_floating_point_v<T>) {
     return "a number" + bounds.text();
   } else {
@@ -23,13 +47,41 @@ template <class T> [[nodiscard]] std::string type_text(const Bounds &bounds) {
   }
 }
 
+/// A field's value as JSON.
+template <class T> [[nodiscard]] nlohmann::ordered_json value_to_json(const T &value) {
+  if constexpr (std::is_same_v<T, FormatId>)
+    return format(value).name;
+  else if constexpr (std::is_enum_v<T>)
+    return to_string(value);
+  else
+    return value;
+}
+
 /// Sets `out`, unless the value is of another type or out of bounds: then false.
 template <class T>
 [[nodiscard]] bool take_value(T &out, const nlohmann::ordered_json &value, const Bounds &bounds = {}) {
-  if constexpr (std::is_same_v<T, bool>) {
+  using Json = nlohmann::ordered_json;
+  if constexpr (std::is_same_v<T, FormatId>) {
+    for (const FormatId id : kTensorFormats)
+      if (value.is_string() && value.get_ref<const std::string &>() == format(id).name) {
+        out = id;
+        return true;
+      }
+    return false;
+  } else if constexpr (std::is_enum_v<T>) {
+    const auto found = value.is_string() ? find_enum<T>(value.get_ref<const std::string &>()) : std::nullopt;
+    if (found) out = *found;
+    return found.has_value();
+  } else if constexpr (std::is_same_v<T, bool>) {
     if (!value.is_boolean()) return false;
   } else if constexpr (std::is_same_v<T, std::string>) {
     if (!value.is_string()) return false;
+  } else if constexpr (std::is_same_v<T, std::vector<std::string>>) {
+    const auto is_text = [](const Json &item) { return item.is_string(); };
+    if (!value.is_array() || value.empty() || !std::all_of(value.begin(), value.end(), is_text)) return false;
+  } else if constexpr (std::is_same_v<T, std::vector<int64_t>>) {
+    const auto is_count = [](const Json &item) { return item.is_number_integer(); };
+    if (!value.is_array() || !std::all_of(value.begin(), value.end(), is_count)) return false;
   } else {
     if constexpr (std::is_floating_point_v<T>) {
       if (!value.is_number()) return false;
@@ -41,18 +93,25 @@ template <class T>
     }
     if (!bounds.has(value.get<double>())) return false;
   }
-  out = value.get<T>();
-  return true;
+  if constexpr (!std::is_enum_v<T>) {
+    out = value.get<T>();
+    return true;
+  }
 }
 
 /// A value for a message: JSON on one line, cut.
 [[nodiscard]] std::string shown(const nlohmann::ordered_json &value);
 
-/// All fields of a list, in its order.
+/// All fields of a list, in its order; those marked `optional` only where they are not as in Owner().
 template <class Owner, class List>
-[[nodiscard]] nlohmann::ordered_json fields_to_json(const List &list, const Owner &owner) {
+[[nodiscard]] nlohmann::ordered_json fields_to_json(const List &list, const Owner &owner,
+                                                    unsigned optional = 0) {
   nlohmann::ordered_json json = nlohmann::ordered_json::object();
-  each_field(list, [&](const auto &f) { json[f.name] = owner.*f.member; });
+  const Owner defaults{};
+  each_field(list, [&](const auto &f) {
+    if ((f.marks & optional) == 0 || !(owner.*f.member == defaults.*f.member))
+      json[f.name] = value_to_json(owner.*f.member);
+  });
   return json;
 }
 
@@ -80,6 +139,24 @@ template <class List, class Pick> [[nodiscard]] std::string field_names(const Li
     if (pick(f)) names.append(names.empty() ? "" : ", ").append(f.name);
   });
   return names;
+}
+
+/// Sets the fields that an object has. Errors, which start with `where`: no object; a key of `required` that
+/// is not there; a key that is neither a field's nor in `others`, which the caller reads.
+template <class Owner, class List>
+void read_fields(const List &list, Owner &owner, const nlohmann::ordered_json &object,
+                 const std::string &where, const std::vector<std::string> &required = {},
+                 const std::vector<std::string> &others = {}) {
+  if (!object.is_object()) throw Error(where + "expected an object, got " + shown(object));
+  for (const std::string &key : required)
+    if (!object.contains(key)) throw Error(where + "expected the key '" + key + "'");
+  for (const auto &[key, value] : object.items()) {
+    if (std::find(others.begin(), others.end(), key) != others.end()) continue;
+    if (set_field(list, owner, key, value, where)) continue;
+    std::string names = field_names(list, kEveryField);
+    for (const std::string &other : others) names.append(names.empty() ? "" : ", ").append(other);
+    throw Error(where + "unknown key " + io::in_quotes(key) + "; expected " + names);
+  }
 }
 
 /// Throws Error for the first number that is outside its bounds, naming the field as the command line does.

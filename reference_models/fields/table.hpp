@@ -13,9 +13,11 @@ template <class Owner, class List>
                               : "| key | default | meaning |\n|---|---|---|\n";
   each_field(list, [&](const auto &f) {
     using T = std::remove_cvref_t<decltype(defaults.*f.member)>;
-    const std::string value = nlohmann::ordered_json(defaults.*f.member).dump();
+    std::string value = value_to_json(defaults.*f.member).dump();
+    if constexpr (std::is_arithmetic_v<T> && !std::is_same_v<T, bool>)
+      if (!f.bounds.has(double(defaults.*f.member))) value = R"("")"; // a default that cannot be given
     table += std::string("| `") + f.name + "` |" + (options ? " `" + f.option() + "` |" : "") +
-             (value == "\"\"" ? " |" : " `" + value + "` |") + " " + f.description();
+             (value == "\"\"" ? " |" : " `" + value + "` |") + " " + value_names<T>() + f.description();
     if constexpr (std::is_arithmetic_v<T> && !std::is_same_v<T, bool>)
       if (f.bounds != Bounds{}) table += " (" + type_text<T>(f.bounds) + ")";
     table += " |\n";

@@ -29,13 +29,13 @@ template <class T> struct DeltaShape {
   /// Elements of a state before each chunk, (streams, chunks, key, value).
   [[nodiscard]] NVFP4_INLINE int64_t states() const { return chunks() * key * value; }
   /// Elements of r (streams, length, value), then the states; also those of t and of the states' gradients.
-  [[nodiscard]] NVFP4_INLINE int64_t chain() const { return tokens() * value + states(); }
-  /// Elements kept from forward to backward: the chain, then what DeltaProducts writes.
+  [[nodiscard]] NVFP4_INLINE int64_t recurrence() const { return tokens() * value + states(); }
+  /// Elements kept from forward to backward: the recurrence, then what DeltaProducts writes.
   [[nodiscard]] NVFP4_INLINE int64_t saved() const {
-    return chain() + tokens() * (kDeltaDecays + 2 * kDeltaChunk);
+    return recurrence() + tokens() * (kDeltaDecays + 2 * kDeltaChunk);
   }
-  /// Elements of work that backward needs: gradients as the chain, terms of gates.
-  [[nodiscard]] NVFP4_INLINE int64_t work() const { return chain() + tokens(); }
+  /// Elements of work that backward needs: gradients as the recurrence, terms of gates.
+  [[nodiscard]] NVFP4_INLINE int64_t work() const { return recurrence() + tokens(); }
   /// Elements of scratch of a team that takes kDeltaTile value columns: (64, key), and two squares.
   [[nodiscard]] NVFP4_INLINE int64_t tile_scratch() const { return kDeltaChunk * (key + 2 * kDeltaChunk); }
 };
@@ -56,8 +56,8 @@ template <class T> struct DeltaChunk {
     token = stream * s.length + first;
     r = token * s.value;
     state = s.tokens() * s.value + (stream * s.chunk_count() + chunk) * s.key * s.value;
-    decays = s.chain() + token * kDeltaDecays;
-    below = s.chain() + s.tokens() * kDeltaDecays + token * kDeltaChunk;
+    decays = s.recurrence() + token * kDeltaDecays;
+    below = s.recurrence() + s.tokens() * kDeltaDecays + token * kDeltaChunk;
     a = below + s.tokens() * kDeltaChunk;
   }
 };

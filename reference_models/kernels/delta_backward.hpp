@@ -174,7 +174,7 @@ template <class T> struct DeltaBackward {
   T *work; // shape.work()
 
   template <class Runner> void run_on(Runner &runner) const {
-    T *const grads = work, *const terms = grads + shape.chain();
+    T *const grads = work, *const terms = grads + shape.recurrence();
     runner.run(DeltaStateGradients<T>{shape, grad_o, q, k, beta, saved, grad_v, grads});
     runner.run(
         DeltaGradients<T>{shape, grad_o, q, k, beta, saved, grads, grad_v, grad_q, grad_k, grad_beta, terms});

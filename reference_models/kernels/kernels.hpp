@@ -8,6 +8,7 @@
 #include "nvfp4/reference_models/kernels/delta_inputs.hpp"
 #include "nvfp4/reference_models/kernels/digest.hpp"
 #include "nvfp4/reference_models/kernels/elementwise.hpp"
+#include "nvfp4/reference_models/kernels/finite.hpp"
 #include "nvfp4/reference_models/kernels/gla_backward.hpp"
 #include "nvfp4/reference_models/kernels/matmul.hpp"
 #include "nvfp4/reference_models/kernels/norm.hpp"
@@ -16,7 +17,7 @@
 
 // clang-format off
 #define NVFP4_MODEL_KERNELS(X)                                                                               \
-  X(Add) X(AddBias) X(AccumulateColumns) X(Scale) X(SquareSums) X(DigestSums) X(AdamW)                       \
+  X(Add) X(AddBias) X(AccumulateColumns) X(Scale) X(SquareSums) X(DigestSums) X(NotFiniteChunks) X(AdamW)    \
   X(SwigluForward) X(SwigluBackward) X(GateForward) X(GateBackward)                                          \
   X(RmsNormForward) X(RmsNormBackward) X(GatedNormForward) X(GatedNormBackward)                              \
   X(EmbeddingForward) X(EmbeddingBackward) X(CrossEntropy) X(Matmul)                                         \

@@ -24,6 +24,7 @@ template <class T> struct LinearGroup<T>::Impl {
   std::vector<MemberProducts> products; ///< empty when all is f32
   std::vector<Array<float>> terms;      ///< dgrads of the members but the first
   Stages stages;
+  FiniteWatch<T> *watch = nullptr;
 
   Impl(Backend<T> &b, OperandEngine *e, std::vector<LinearWeight<T>> m, const Recipe &recipe)
       : backend(b), engine(e), members(std::move(m)), terms(members.size()) {
@@ -56,6 +57,10 @@ template <class T> struct LinearGroup<T>::Impl {
           rows, w.out, w.in, matrix(x, w.in), matrix(w.weight, w.in).transposed(), {y[i], w.out, 1}, false});
       if (w.bias != nullptr) backend.run(AddBias<T>{rows, w.out, w.bias, y[i]});
     }
+    if (watch == nullptr) return;
+    watch->add(x, rows * members[0].in);
+    for (size_t i = 0; i < members.size(); ++i) watch->add(y[i], rows * members[i].out);
+    watch->flush();
   }
 
   void backward(const StepContext &step, const T *x, int64_t rows, std::span<const T *const> dy, T *dx) {
@@ -77,7 +82,9 @@ template <class T> struct LinearGroup<T>::Impl {
                               {w.weight_grad, w.in, 1},
                               true});
       if (w.bias_grad != nullptr) backend.run(AccumulateColumns<T>{rows, w.out, dy[i], w.bias_grad});
+      if (watch != nullptr) watch->add(dy[i], rows * w.out);
     }
+    if (watch != nullptr) watch->flush();
   }
 
   void add_term(int64_t n, size_t i, T *dx) {
@@ -179,6 +186,8 @@ void LinearGroup<T>::backward(const StepContext &step, const T *x, int64_t rows,
 template <class T> void LinearGroup<T>::weights_changed() {
   for (MemberProducts &p : impl_->products) p.weights_changed();
 }
+
+template <class T> void LinearGroup<T>::watch(FiniteWatch<T> *watch) { impl_->watch = watch; }
 
 template <class T> std::span<const LinearWeight<T>> LinearGroup<T>::members() const { return impl_->members; }
 template <class T> const LinearRecipe &LinearGroup<T>::recipe(size_t member) const {

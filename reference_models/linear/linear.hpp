@@ -2,7 +2,7 @@
 // Linear layers under a recipe: fprop, dgrad and wgrad, each with the operands that the recipe names, and the
 // Hot-Channel Patch. Layers that read the same input form a group, so that the input is quantized once.
 #pragma once
-#include "nvfp4/reference_models/backend/backend.hpp"
+#include "nvfp4/reference_models/backend/finite_watch.hpp"
 #include "nvfp4/reference_models/linear/hot_channels.hpp"
 #include "nvfp4/reference_models/linear/operand_engine.hpp"
 #include "nvfp4/reference_models/linear/random_key.hpp"
@@ -53,6 +53,9 @@ public:
   void backward(const StepContext &step, const T *x, int64_t rows, std::span<const T *const> dy, T *dx);
   /// The weights have changed: what was quantized from them is void.
   void weights_changed();
+  /// From now on shows x, y and dy of each pass to `watch`, which must outlive the group: quantization would
+  /// make numbers of NaN and Inf.
+  void watch(FiniteWatch<T> *watch);
 
   [[nodiscard]] std::span<const LinearWeight<T>> members() const;
   [[nodiscard]] const LinearRecipe &recipe(size_t member) const;

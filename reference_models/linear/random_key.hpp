@@ -3,11 +3,14 @@
 #pragma once
 #include "nvfp4/emulator/formats/conversion.hpp"
 #include "nvfp4/emulator/formats/philox.hpp"
+#include "nvfp4/emulator/names.hpp"
 
 namespace nvfp4::models {
 
 /// The three products of a linear layer.
 enum class Product : uint8_t { fprop, dgrad, wgrad };
+[[nodiscard]] constexpr auto names_of(Product) { return enum_names("product", "fprop", "dgrad", "wgrad"); }
+static_assert(names_of(Product{}).end_with(Product::wgrad));
 /// What is quantized for it.
 enum class RandomUse : uint8_t { operand_a, operand_b, channel_choice };
 

@@ -61,7 +61,7 @@ template <class T>
 Model<T>::Model(Backend<T> &backend, OperandEngine *engine, const ModelConfig &config, const Recipe &recipe,
                 int64_t batch, int64_t length, bool training)
     : backend_(backend), config_(config), recipe_(recipe.for_family(std::string(config.family->name))),
-      batch_(batch), length_(length), mixer_scratch_(backend) {
+      batch_(batch), length_(length), mixer_scratch_(backend), watch_(backend) {
   check(config);
   if (batch < 1 || length < 1)
     throw Error("expected a batch and a sequence of at least 1, got " + std::to_string(batch) + " and " +
@@ -107,6 +107,7 @@ Model<T>::Model(Backend<T> &backend, OperandEngine *engine, const ModelConfig &c
   for (Array<T> *a : {&row_loss_, &weights_}) a->reset(backend, rows);
   for (Array<int32_t> *a : {&tokens_, &targets_, &positions_}) a->reset(backend, rows);
   starts_.reset(backend, config.vocabulary + 1);
+  visit_all([this](LinearGroup<T> &g, const T *, std::span<const T *const>) { g.watch(&watch_); });
   if (!training) return;
   for (Array<T> *a : {&d_x_, &d_branch_, &terms_}) a->reset(backend, rows * d);
   for (Array<T> *a : {&d_inner_, &d_gate_, &d_up_}) a->reset(backend, rows * inner);
@@ -151,34 +152,53 @@ template <class T> void Model<T>::forward(const StepContext &step) {
   const std::string table = embedding(config_);
   backend_.run(
       EmbeddingForward<T>{rows, d, tokens_.data(), parameters_->value(table), blocks_.front()->x.data()});
+  const ModuleNames &names = config_.family->modules;
+  trace(std::string(names.embedding), StepTensor::output, blocks_.front()->x.data(), d);
   for (size_t layer = 0; layer < blocks_.size(); ++layer) {
     Block &b = *blocks_[layer];
     backend_.run(RmsNormForward<T>{rows, d, epsilon, b.x.data(), b.norm1, b.normed1.data(), b.rstd1.data()});
+    trace(b.path + std::string(names.mixer_norm), StepTensor::output, b.normed1.data(), d);
     b.mixer->forward(step, b.normed1.data(), branch_.data());
     if (output_observer) output_observer(int64_t(layer), kOutputRole, branch_.data());
+    if (tracer) {
+      std::vector<Activation<T>> inside;
+      b.mixer->activations(inside);
+      for (const Activation<T> &a : inside) tracer(a.name, StepTensor::output, a.shape, a.data);
+      trace(mixer_path(config_, int64_t(layer)) + "o_proj", StepTensor::output, branch_.data(), d);
+    }
     backend_.run(Add<T>{n, b.x.data(), branch_.data(), b.middle.data()});
+    trace(b.path + "middle", StepTensor::output, b.middle.data(), d);
     backend_.run(
         RmsNormForward<T>{rows, d, epsilon, b.middle.data(), b.norm2, b.normed2.data(), b.rstd2.data()});
+    trace(b.path + std::string(names.mlp_norm), StepTensor::output, b.normed2.data(), d);
     T *const wide[] = {b.gate.data(), b.up.data()};
     b.wide->forward(step, b.normed2.data(), rows, wide);
+    trace(b.path + "mlp.gate_proj", StepTensor::output, b.gate.data(), config_.intermediate);
+    trace(b.path + "mlp.up_proj", StepTensor::output, b.up.data(), config_.intermediate);
     backend_.run(SwigluForward<T>{rows * config_.intermediate, b.gate.data(), b.up.data(), b.inner.data()});
+    trace(b.path + "mlp.swiglu", StepTensor::output, b.inner.data(), config_.intermediate);
     T *const down[] = {branch_.data()};
     b.down->forward(step, b.inner.data(), rows, down);
     if (output_observer) output_observer(int64_t(layer), "mlp.down_proj", branch_.data());
+    trace(b.path + "mlp.down_proj", StepTensor::output, branch_.data(), d);
     // the last block's output is needed only here: it may take the place of the branch
     T *out = layer + 1 < blocks_.size() ? blocks_[layer + 1]->x.data() : branch_.data();
     backend_.run(Add<T>{n, b.middle.data(), branch_.data(), out});
+    trace("model.layers." + std::to_string(layer), StepTensor::output, out, d);
   }
   backend_.run(RmsNormForward<T>{rows, d, epsilon, branch_.data(), parameters_->value("model.norm.weight"),
                                  final_norm_.data(), final_rstd_.data()});
+  trace("model.norm", StepTensor::output, final_norm_.data(), d);
   T *const logits[] = {logits_.data()};
   head_->forward(step, final_norm_.data(), rows, logits);
+  trace("lm_head", StepTensor::output, logits_.data(), config_.vocabulary);
 }
 
 template <class T> double Model<T>::loss_sum(double factor) {
   const int64_t rows = batch_ * length_;
   backend_.run(CrossEntropy<T>{rows, config_.vocabulary, logits_.data(), targets_.data(), weights_.data(),
                                T(factor), row_loss_.data(), factor > 0 ? logits_.data() : nullptr});
+  trace("loss", StepTensor::loss, row_loss_.data(), 1);
   const std::vector<T> each = to_host(backend_, row_loss_.data(), rows);
   double sum = 0;
   for (size_t r = 0; r < each.size(); ++r)
@@ -193,34 +213,53 @@ template <class T> double Model<T>::loss(double gradient_scale) {
 
 template <class T> void Model<T>::backward(const StepContext &step) {
   const int64_t rows = batch_ * length_, d = config_.hidden;
+  const ModuleNames &names = config_.family->modules;
   const T *const dlogits[] = {logits_.data()};
   head_->backward(step, final_norm_.data(), rows, dlogits, d_branch_.data());
   if (observer) observe(*head_, final_norm_.data(), dlogits);
+  trace_linears(*head_, dlogits);
+  trace("lm_head", StepTensor::input_grad, d_branch_.data(), d);
   // branch_ still holds the last block's output
   backend_.run(RmsNormBackward<T>{rows, d, d_branch_.data(), branch_.data(),
                                   parameters_->value("model.norm.weight"), final_rstd_.data(), nullptr,
                                   d_x_.data(), terms_.data()});
   backend_.run(AccumulateColumns<T>{rows, d, terms_.data(), parameters_->gradient("model.norm.weight")});
+  trace("model.norm", StepTensor::input_grad, d_x_.data(), d);
   for (size_t layer = blocks_.size(); layer-- > 0;) {
     Block &b = *blocks_[layer];
     const T *const dx[] = {d_x_.data()};
     b.down->backward(step, b.inner.data(), rows, dx, d_inner_.data());
     if (observer) observe(*b.down, b.inner.data(), dx);
+    trace_linears(*b.down, dx);
+    trace(b.path + "mlp.down_proj", StepTensor::input_grad, d_inner_.data(), config_.intermediate);
     backend_.run(SwigluBackward<T>{rows * config_.intermediate, d_inner_.data(), b.gate.data(), b.up.data(),
                                    d_gate_.data(), d_up_.data()});
     const T *const wide[] = {d_gate_.data(), d_up_.data()};
     b.wide->backward(step, b.normed2.data(), rows, wide, d_branch_.data());
     if (observer) observe(*b.wide, b.normed2.data(), wide);
+    trace_linears(*b.wide, wide);
+    trace(b.path + "mlp.gate_proj and up_proj", StepTensor::input_grad, d_branch_.data(), d);
     backend_.run(RmsNormBackward<T>{rows, d, d_branch_.data(), b.middle.data(), b.norm2, b.rstd2.data(),
                                     d_x_.data(), d_x_.data(), terms_.data()});
     backend_.run(AccumulateColumns<T>{rows, d, terms_.data(), b.norm2_grad});
+    trace(b.path + std::string(names.mlp_norm), StepTensor::input_grad, d_x_.data(), d);
     b.mixer->backward(step, b.normed1.data(), d_x_.data(), d_branch_.data());
     if (observer)
       b.mixer->groups(
           [&](LinearGroup<T> &g, const T *x, std::span<const T *const> dy) { observe(g, x, dy); });
+    if (tracer) { // backward goes through the groups from the last one
+      std::vector<std::pair<LinearGroup<T> *, std::vector<const T *>>> groups;
+      b.mixer->groups([&](LinearGroup<T> &g, const T *, std::span<const T *const> dy) {
+        groups.insert(groups.begin(), {&g, std::vector<const T *>(dy.begin(), dy.end())});
+      });
+      for (const auto &[group, grads] : groups) trace_linears(*group, grads);
+      trace(mixer_path(config_, int64_t(layer)).substr(0, mixer_path(config_, int64_t(layer)).size() - 1),
+            StepTensor::input_grad, d_branch_.data(), d);
+    }
     backend_.run(RmsNormBackward<T>{rows, d, d_branch_.data(), b.x.data(), b.norm1, b.rstd1.data(),
                                     d_x_.data(), d_x_.data(), terms_.data()});
     backend_.run(AccumulateColumns<T>{rows, d, terms_.data(), b.norm1_grad});
+    trace(b.path + std::string(names.mixer_norm), StepTensor::input_grad, d_x_.data(), d);
   }
   const std::string table = embedding(config_);
   backend_.run(EmbeddingBackward<T>{config_.vocabulary, d, starts_.data(), positions_.data(), d_x_.data(),
@@ -233,6 +272,24 @@ void Model<T>::observe(LinearGroup<T> &group, const T *input, std::span<const T 
   for (size_t i = 0; i < members.size(); ++i)
     observer({&members[i], members[i].role, members[i].layer, batch_ * length_, input, grads[i],
               &group.recipe(i)});
+}
+
+template <class T>
+void Model<T>::trace(const std::string &module, StepTensor what, const T *data, int64_t width) {
+  if (tracer) tracer(module, what, {batch_, length_, width}, data);
+}
+
+template <class T> void Model<T>::trace_linears(LinearGroup<T> &group, std::span<const T *const> grads) {
+  if (!tracer) return;
+  const auto members = group.members();
+  for (size_t i = 0; i < members.size(); ++i) {
+    const LinearWeight<T> &w = members[i];
+    const std::string module = w.role.starts_with("attn.")
+                                   ? mixer_path(config_, w.layer) + w.role.substr(5)
+                                   : (w.layer < config_.layers ? block_path(w.layer) : "") + w.role;
+    trace(module, StepTensor::output_grad, grads[i], w.out);
+    tracer(module, StepTensor::weight_grad, {w.out, w.in}, w.weight_grad);
+  }
 }
 
 template <class T> void Model<T>::visit_all(const GroupVisitor &f) {

@@ -3,6 +3,7 @@
 // norm, head. Forward and hand-written backward for one fixed batch shape. T = double is the twin for
 // gradient checks.
 #pragma once
+#include "nvfp4/reference_models/diagnostics/finite.hpp"
 #include "nvfp4/reference_models/model/mixer.hpp"
 
 #include <map>
@@ -51,6 +52,13 @@ public:
   std::function<void(int64_t layer, std::string_view role, const T *output)> output_observer;
   /// Called after each block's backward for each of its linear layers, and for the head.
   std::function<void(const LinearObservation<T> &)> observer;
+  /// Whether all that linear layers read and made was finite since the last call, x, y and dy: what comes
+  /// after them may hide it, since quantization makes numbers of NaN, and gates of infinities.
+  [[nodiscard]] bool finite() { return watch_.finite(); }
+  /// Called with every tensor of forward and backward as soon as it is there: a module's path and what the
+  /// tensor is to it. Those of a mixer come when all of its pass is done.
+  std::function<void(const std::string &module, StepTensor what, std::vector<int64_t> shape, const T *data)>
+      tracer;
   /// HCP's state by layer, "0.attn.q_proj" of fprop and "0.attn.q_proj.dgrad"; layers that have none are not
   /// in it.
   [[nodiscard]] std::map<std::string, HotChannels> hot_channels();
@@ -65,6 +73,8 @@ private:
   using GroupVisitor = std::function<void(LinearGroup<T> &, const T *, std::span<const T *const>)>;
   void observe(LinearGroup<T> &group, const T *input, std::span<const T *const> grads);
   void visit_all(const GroupVisitor &f);
+  void trace(const std::string &module, StepTensor what, const T *data, int64_t width);
+  void trace_linears(LinearGroup<T> &group, std::span<const T *const> grads);
 
   Backend<T> &backend_;
   ModelConfig config_;
@@ -72,6 +82,7 @@ private:
   int64_t batch_, length_;
   std::unique_ptr<Parameters<T>> parameters_;
   Scratch<T> mixer_scratch_;
+  FiniteWatch<T> watch_;
   std::vector<std::unique_ptr<Block>> blocks_;
   std::unique_ptr<LinearGroup<T>> head_;
   Array<T> final_norm_, final_rstd_, logits_, row_loss_, weights_;

@@ -40,6 +40,8 @@ void check_operand(const OperandRecipe &o, const std::string &path) {
   const std::string name = "convention '" + o.convention + "' ";
   if (!fits(o.format, c->rule)) fail(name + "does not give " + std::string(to_string(o.format)));
   if (c->rule.per_row) fail(name + "has a scale per row, which a product of the tensor core cannot undo");
+  if (o.block_rows != 1 && o.block_rows != 16)
+    fail("expected block_rows 1 or 16, got " + std::to_string(o.block_rows));
   if (o.block_rows == 16 && !c->can.tiles) fail(name + "has no 16x16 tiles; use block_rows 1");
   if (o.block_rows == 16 && o.hadamard)
     fail("16x16 tiles serve both orientations, a Hadamard rotation one; drop one of them");

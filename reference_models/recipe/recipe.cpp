@@ -6,7 +6,6 @@
 #include "nvfp4/reference_models/family/family.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 
 namespace nvfp4::models {
@@ -53,11 +52,6 @@ std::string unit_of(const Recipe &recipe, const GemmRecipe &gemm) {
 }
 
 } // namespace
-
-std::string_view to_string(OperandFormat format) {
-  constexpr std::array<std::string_view, 5> names = {"f32", "bf16", "nvfp4", "mxfp4", "mxfp8"};
-  return names[size_t(format)];
-}
 
 bool matches_role(std::string_view pattern, std::string_view role) {
   // on a mismatch the last * takes one more character: linear in the product of the lengths

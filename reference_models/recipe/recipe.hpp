@@ -3,6 +3,7 @@
 // they reach a tensor core, which unit multiplies them, and whether the Hot-Channel Patch is on. README.md
 // lists the JSON fields.
 #pragma once
+#include "nvfp4/emulator/names.hpp"
 #include "nvfp4/emulator/quantize/block_rule.hpp"
 #include "nvfp4/emulator/tensorcore/unit.hpp"
 
@@ -17,7 +18,10 @@ namespace nvfp4::models {
 
 /// What an operand's elements are. f32 operands are multiplied by the backend's own kernel, both or none.
 enum class OperandFormat : uint8_t { f32, bf16, nvfp4, mxfp4, mxfp8 };
-[[nodiscard]] std::string_view to_string(OperandFormat format);
+[[nodiscard]] constexpr auto names_of(OperandFormat) {
+  return enum_names("operand format", "f32", "bf16", "nvfp4", "mxfp4", "mxfp8");
+}
+static_assert(names_of(OperandFormat{}).end_with(OperandFormat::mxfp8));
 
 /// One operand of one product. The fields after `format` have a meaning for block-scaled formats only.
 struct OperandRecipe {
@@ -52,18 +56,25 @@ struct HcpRecipe {
             ///< scales
     dual,   ///< the main product, then one small product a side, added in FP32 before the one rounding
   };
+  friend constexpr auto names_of(Kernel) { return enum_names("kernel", "single", "dual"); }
   enum class Side : uint8_t { activation, weight, both };
+  friend constexpr auto names_of(Side) { return enum_names("side", "activation", "weight", "both"); }
   enum class Residual : uint8_t { nvfp4, bf16 }; ///< format of the segments; bf16 needs Kernel::dual
+  friend constexpr auto names_of(Residual) { return enum_names("residual", "nvfp4", "bf16"); }
   enum class Choice : uint8_t {
     score,     ///< mean |R_X| over tokens + mean |R_W| over outputs
     magnitude, ///< max |X| over tokens
     blocks,    ///< whole blocks of 16 by the sum of their channels' scores
     random,    ///< for ablations
   };
+  friend constexpr auto names_of(Choice) {
+    return enum_names("choice", "score", "magnitude", "blocks", "random");
+  }
   enum class Reblock : uint8_t {
     requantize,  ///< gathered values are quantized anew in blocks of their own
     whole_blocks ///< codes and scales are copied; needs Choice::blocks
   };
+  friend constexpr auto names_of(Reblock) { return enum_names("reblock", "requantize", "whole-blocks"); }
 
   bool enabled = false;
   int64_t k = -1;           ///< channels; -1: from `fraction`
@@ -81,6 +92,11 @@ struct HcpRecipe {
   [[nodiscard]] int64_t channels(int64_t contraction) const;
   bool operator==(const HcpRecipe &) const = default;
 };
+static_assert(names_of(HcpRecipe::Kernel{}).end_with(HcpRecipe::Kernel::dual));
+static_assert(names_of(HcpRecipe::Side{}).end_with(HcpRecipe::Side::both));
+static_assert(names_of(HcpRecipe::Residual{}).end_with(HcpRecipe::Residual::bf16));
+static_assert(names_of(HcpRecipe::Choice{}).end_with(HcpRecipe::Choice::random));
+static_assert(names_of(HcpRecipe::Reblock{}).end_with(HcpRecipe::Reblock::whole_blocks));
 
 struct LinearRecipe {
   GemmRecipe fprop = {}, dgrad = {}, wgrad = {.output = FormatId::f32};

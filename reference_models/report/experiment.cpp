@@ -70,6 +70,7 @@ Json result_json(const TrainResult &r) {
                {"bits_per_byte", r.bits_per_byte},
                {"parameter_digest", r.parameter_digest}};
   if (r.diverged != 0) json["last_finite_loss"] = r.last_finite_loss;
+  if (r.not_finite) json["not_finite"] = fields_to_json(kNotFiniteFields, *r.not_finite);
   return json;
 }
 
@@ -83,6 +84,7 @@ TrainResult result_of(const Fields &f) {
   r.diverged = f.has("diverged") ? f.count("diverged", 0) : 0;
   r.last_finite_loss = f.optional_real("last_finite_loss");
   r.parameter_digest = f.text("parameter_digest");
+  if (f.has("not_finite")) r.not_finite = not_finite_of(f.object("not_finite"));
   return r;
 }
 
@@ -269,11 +271,13 @@ std::string summary_table(const ExperimentSummary &s) {
                       "same seed.\n";
   for (const ExperimentRun &r : s.runs)
     if (r.failure.empty() && r.result.diverged != 0)
-      text += fmt::format(
-          "DIVERGED at step {}, last finite loss {}: {} is left out of losses and gaps\n", r.result.diverged,
-          std::isfinite(r.result.last_finite_loss) ? fmt::format("{:.4f}", r.result.last_finite_loss)
-                                                   : std::string("unknown"),
-          io::printable(r.options.out));
+      text += fmt::format("DIVERGED at step {}, last finite loss {}: {} is left out of losses and gaps{}\n",
+                          r.result.diverged,
+                          std::isfinite(r.result.last_finite_loss)
+                              ? fmt::format("{:.4f}", r.result.last_finite_loss)
+                              : std::string("unknown"),
+                          io::printable(r.options.out),
+                          r.result.not_finite ? "; first not finite: " + r.result.not_finite->text() : "");
   for (const ExperimentRun &r : s.runs)
     if (!r.failure.empty()) text += "failed: " + io::printable(r.options.out) + ": " + r.failure + "\n";
   return text;

@@ -308,10 +308,6 @@ void losses(std::vector<Ordering> &out, const std::vector<RunGroup> &groups,
 
 } // namespace
 
-std::string_view to_string(Verdict verdict) {
-  return verdict == Verdict::held ? "held" : verdict == Verdict::not_held ? "not held" : "not measured";
-}
-
 std::vector<Ordering> judge_orderings(const std::vector<RunGroup> &groups) {
   std::vector<Ordering> out;
   const std::vector<std::string> models = models_of(groups);

@@ -3,11 +3,16 @@
 // implies, each judged on the runs at hand: held, not held, or not measured, with the numbers. Nothing is
 // tuned until it agrees.
 #pragma once
+#include "nvfp4/emulator/names.hpp"
 #include "nvfp4/reference_models/report/analysis.hpp"
 
 namespace nvfp4::models {
 
 enum class Verdict : uint8_t { not_measured, held, not_held };
+[[nodiscard]] constexpr auto names_of(Verdict) {
+  return enum_names("verdict", "not measured", "held", "not held");
+}
+static_assert(names_of(Verdict{}).end_with(Verdict::not_held));
 
 struct Ordering {
   int number = 0;    ///< of the claim, 1 to 9
@@ -20,8 +25,6 @@ struct Ordering {
   std::string measured; ///< the numbers, or what was missing
   std::string paper;    ///< what the paper states, or that it states no number
 };
-
-[[nodiscard]] std::string_view to_string(Verdict verdict);
 
 /// In the order of the claims; one for each model or pair of models where that matters.
 [[nodiscard]] std::vector<Ordering> judge_orderings(const std::vector<RunGroup> &groups);

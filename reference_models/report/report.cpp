@@ -89,11 +89,16 @@ std::string make_report(const std::vector<RunData> &runs, const std::string &ver
   if (diverged > 0)
     notice += fmt::format("{} of {} runs diverged and are left out of losses, gaps and orderings. ", diverged,
                           runs.size());
+  const auto sick =
+      std::count_if(runs.begin(), runs.end(), [](const RunData &r) { return !r.not_finite.empty(); });
+  if (sick > 0)
+    notice += fmt::format("In {} of {} runs measured tensors held NaN or Inf; they are listed below. ", sick,
+                          runs.size());
   if (!notice.empty()) body += "<p class=\"notice\">" + escape(notice) + "</p>\n";
-  body += divergence_section(runs) + loss_section(groups) + ordering_section(orderings) +
-          paper_section(groups) + kurtosis_section(groups) + channel_section(groups) + flush_section(groups) +
-          attention_section(groups) + gate_section(groups) + swiglu_section(groups) +
-          sensitivity_section(groups) + provenance_section(runs, version);
+  body += divergence_section(runs) + not_finite_section(runs) + loss_section(groups) +
+          ordering_section(orderings) + paper_section(groups) + kurtosis_section(groups) +
+          channel_section(groups) + flush_section(groups) + attention_section(groups) + gate_section(groups) +
+          swiglu_section(groups) + sensitivity_section(groups) + provenance_section(runs, version);
   return page("NVFP4 training report", body);
 }
 

@@ -3,9 +3,11 @@
 #include "nvfp4/reference_models/report/run_data.hpp"
 
 #include "nvfp4/golden/io/message.hpp"
+#include "nvfp4/reference_models/family/config.hpp"
 #include "nvfp4/reference_models/train/fields.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <filesystem>
 #include <functional>
@@ -46,7 +48,8 @@ void take_log(RunData &run, const Fields &f) {
   const bool norm_lost = f.json().contains("grad_norm") && !std::isfinite(line.gradient_norm);
   const bool diverged = (f.has("diverged") && f.flag("diverged")) || !std::isfinite(line.loss) || norm_lost;
   if (diverged && !run.diverged) {
-    run.diverged = Divergence{line.step, 0, kNan};
+    run.diverged = Divergence{line.step, 0, kNan, {}};
+    if (f.has("not_finite")) run.diverged->first = not_finite_of(f.object("not_finite"));
     for (const LogLine &l : run.log)
       run.diverged->last_finite_step = l.step, run.diverged->last_finite_loss = l.loss;
     if (std::isfinite(line.loss)) // the gradient was not
@@ -55,21 +58,38 @@ void take_log(RunData &run, const Fields &f) {
   run.log.push_back(line);
 }
 
+/// What a line says of a tensor that was not finite.
+void take_not_finite(RunData &run, const Fields &f, int64_t step, int layer, StepTensor what) {
+  if (!f.has("not_finite")) return;
+  const Fields facts = f.object("not_finite");
+  NotFinite n;
+  n.op = f.text("op");
+  n.tensor = (layer < 0 ? "" : block_path(layer)) + n.op;
+  n.what = what;
+  n.layer = layer;
+  n.step = step;
+  n.nan = facts.count("nan", 0);
+  n.inf = facts.count("inf", 0);
+  n.first = facts.counts("first");
+  n.shape = facts.counts("shape");
+  run.not_finite.push_back(std::move(n));
+}
+
 void take_tensor(RunData &run, const Fields &f, int64_t step, int layer) {
   TensorRecord t;
   t.step = step;
   t.layer = layer;
   t.op = f.text("op");
-  const std::string kind = f.text("kind");
-  t.kind = kind == "weight"     ? TensorKind::weight
-           : kind == "gradient" ? TensorKind::gradient
-                                : TensorKind::activation;
+  t.kind = find_enum<TensorKind>(f.text("kind")).value_or(TensorKind::activation);
   t.channels = f.count("channels", 0);
   t.kurtosis = f.real("kurtosis");
   const Fields blocks = f.object("block_kurtosis");
   t.block_max = blocks.real("max");
   t.block_p99 = blocks.real("p99");
   t.top = f.counts("top");
+  constexpr std::array<StepTensor, 3> kWhat = {StepTensor::input, StepTensor::weight,
+                                               StepTensor::output_grad};
+  take_not_finite(run, f, step, layer, kWhat[size_t(t.kind)]);
   t.hot = std::min<int64_t>(f.count("hot", 0), int64_t(t.top.size()));
   const std::vector<double> magnitudes = f.reals("top_max");
   t.top1 = magnitudes.empty() ? kNan : magnitudes[0];
@@ -79,6 +99,11 @@ void take_tensor(RunData &run, const Fields &f, int64_t step, int layer) {
   run.tensors.push_back(std::move(t));
 }
 
+void take_output(RunData &run, const Fields &f, int64_t step, int layer) {
+  run.outputs.push_back({step, layer, f.text("op"), f.real("top1")});
+  take_not_finite(run, f, step, layer, StepTensor::output);
+}
+
 void take_diagnostics(RunData &run, const Fields &f) {
   const int64_t step = f.count("step", 1);
   const auto layer = int(f.count("layer", -1, std::numeric_limits<int>::max()));
@@ -86,7 +111,7 @@ void take_diagnostics(RunData &run, const Fields &f) {
   if (type == "tensor")
     take_tensor(run, f, step, layer);
   else if (type == "output")
-    run.outputs.push_back({step, layer, f.text("op"), f.real("top1")});
+    take_output(run, f, step, layer);
   else if (type == "attention")
     run.attention.push_back({step, layer, f.real("entropy"), f.real("logit_max"), f.real("logit_kurtosis")});
   else if (type == "gate")

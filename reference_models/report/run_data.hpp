@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A run folder as a report reads it: run.json, log.jsonl, and whatever diagnostics there are.
 #pragma once
+#include "nvfp4/reference_models/diagnostics/finite.hpp"
 #include "nvfp4/reference_models/diagnostics/recorder.hpp"
 #include "nvfp4/reference_models/family/family.hpp"
 
@@ -60,11 +61,12 @@ struct ChannelHistory {
   std::vector<float> max; // (recorded steps, channels)
 };
 
-/// A run that stopped because loss or gradient were not finite.
+/// A run that stopped because something was not finite.
 struct Divergence {
-  int64_t step = 0;             ///< of it
-  int64_t last_finite_step = 0; ///< 0: there was none
-  double last_finite_loss = 0;  ///< NaN then
+  int64_t step = 0;               ///< of it
+  int64_t last_finite_step = 0;   ///< 0: there was none
+  double last_finite_loss = 0;    ///< NaN then
+  std::optional<NotFinite> first; ///< the first tensor that was not finite, where the log says so
 };
 
 struct RunData {
@@ -77,6 +79,7 @@ struct RunData {
   std::string settings;     ///< batch, sequence, learning rate, schedule in one line
   std::vector<LogLine> log;
   std::optional<Divergence> diverged;
+  std::vector<NotFinite> not_finite; ///< tensors of the diagnostics
   std::vector<TensorRecord> tensors;
   std::vector<OutputRecord> outputs;
   std::vector<AttentionRecord> attention;

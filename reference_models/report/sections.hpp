@@ -14,6 +14,8 @@ using Groups = std::vector<RunGroup>;
 [[nodiscard]] std::string loss_section(const Groups &groups);
 /// The runs that diverged, at which step, and the last finite loss; empty where none did.
 [[nodiscard]] std::string divergence_section(const std::vector<RunData> &runs);
+/// Tensors of the diagnostics that held NaN or Inf, by run the first steps; empty where all were finite.
+[[nodiscard]] std::string not_finite_section(const std::vector<RunData> &runs);
 [[nodiscard]] std::string ordering_section(const std::vector<Ordering> &orderings);
 [[nodiscard]] std::string paper_section(const Groups &groups);
 [[nodiscard]] std::string kurtosis_section(const Groups &groups);

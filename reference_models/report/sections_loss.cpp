@@ -181,14 +181,35 @@ std::string divergence_section(const std::vector<RunData> &runs) {
     rows.push_back({escape(r.model), escape(r.recipe), std::to_string(r.seed),
                     number_text(double(d.step), 9) + " of " + number_text(double(r.planned_steps), 9),
                     d.last_finite_step > 0 ? fmt::format("{:.4f}", d.last_finite_loss) : "none",
-                    d.last_finite_step > 0 ? number_text(double(d.last_finite_step), 9) : "–"});
+                    d.last_finite_step > 0 ? number_text(double(d.last_finite_step), 9) : "–",
+                    d.first ? escape(d.first->text()) : "–"});
   }
   if (rows.empty()) return {};
   return section(
       "Diverged runs",
-      "Loss or gradient stopped being finite, and training with it. These runs count in no loss, gap, "
+      "Something stopped being finite, and training with it. These runs count in no loss, gap, "
       "ordering or chart of this page.",
-      table({"model", "recipe", "seed", "diverged at step", "last finite loss", "of step"}, rows, 2), "");
+      table({"model", "recipe", "seed", "diverged at step", "last finite loss", "of step", "first tensor"},
+            rows, 2),
+      "");
+}
+
+std::string not_finite_section(const std::vector<RunData> &runs) {
+  constexpr size_t kShown = 8; // of a run
+  std::vector<std::vector<std::string>> rows;
+  for (const RunData &r : runs)
+    for (size_t i = 0; i < std::min(r.not_finite.size(), kShown); ++i)
+      rows.push_back({escape(r.model), escape(r.recipe), std::to_string(r.seed),
+                      escape(r.not_finite[i].text() +
+                             (i + 1 == kShown && r.not_finite.size() > kShown
+                                  ? " (" + std::to_string(r.not_finite.size() - kShown) + " more)"
+                                  : ""))});
+  if (rows.empty()) return {};
+  return section(
+      "Not finite",
+      "These tensors held NaN or Inf when they were measured. Their kurtosis and noise are missing in the "
+      "figures, and their largest channels and flushed elements are those of their other elements.",
+      table({"model", "recipe", "seed", "tensor"}, rows, 4), "");
 }
 
 std::string ordering_section(const std::vector<Ordering> &orderings) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // One layer at a time: exact products in FP64 on the host, the recipe's and BF16's on the device's engine.
 #include "nvfp4/reference_models/slice/operators.hpp"
+#include "nvfp4/reference_models/family/config.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -9,7 +10,7 @@
 namespace nvfp4::models {
 namespace {
 
-constexpr std::array<Product, 3> kProducts = {Product::fprop, Product::dgrad, Product::wgrad};
+constexpr auto kProducts = enumerators<Product>();
 
 const GemmRecipe &gemm_of(const LinearRecipe &l, Product p) {
   return p == Product::fprop ? l.fprop : p == Product::dgrad ? l.dgrad : l.wgrad;
@@ -63,8 +64,19 @@ std::array<std::vector<double>, 3> exact_products(Backend<float> &backend, const
   return out;
 }
 
-double root(double numerator, double denominator) {
-  return denominator > 0 ? std::sqrt(numerator / denominator) : 0.0;
+double relative(double error, double reference, int64_t outputs) {
+  if (outputs == 0) return std::numeric_limits<double>::quiet_NaN();
+  return error == 0 && reference == 0 ? 0.0 : std::sqrt(error / reference);
+}
+
+/// Adds what is not finite, once a tensor; false if it is not.
+bool note(std::vector<NotFinite> &list, std::span<const float> values, const std::string &tensor,
+          StepTensor what, std::vector<int64_t> shape) {
+  const std::optional<NotFinite> found = find_not_finite(values, tensor, what, std::move(shape));
+  if (!found) return true;
+  const auto same = [&](const NotFinite &n) { return n.tensor == tensor && n.what == what; };
+  if (std::none_of(list.begin(), list.end(), same)) list.push_back(*found);
+  return false;
 }
 
 } // namespace
@@ -77,17 +89,33 @@ void ErrorSums::add(const ErrorSums &o) {
   outputs += o.outputs;
 }
 
-double ErrorSums::relative_to_bf16() const { return root(against_bf16, bf16); }
-double ErrorSums::relative_to_exact() const { return root(against_exact, exact); }
+double ErrorSums::relative_to_bf16() const { return relative(against_bf16, bf16, outputs); }
+double ErrorSums::relative_to_exact() const { return relative(against_exact, exact, outputs); }
 
 double signal_to_noise(double relative_error) {
-  return relative_error > 0 ? -20 * std::log10(relative_error) : std::numeric_limits<double>::infinity();
+  return relative_error == 0 ? std::numeric_limits<double>::infinity() : -20 * std::log10(relative_error);
 }
 
 OperatorMeter::OperatorMeter(Backend<float> &backend, OperandEngine &engine, std::vector<Recipe> recipes,
                              std::vector<std::string> roles)
     : backend_(backend), engine_(engine), recipes_(std::move(recipes)), roles_(std::move(roles)),
-      cells_(recipes_.size()) {}
+      cells_(recipes_.size()), results_(recipes_.size()) {}
+
+std::array<bool, 3> OperatorMeter::note_operands(const OperatorInput &o, const std::string &module) {
+  const LinearWeight<float> &w = o.weight;
+  const auto finite = [&](const float *data, StepTensor what, std::vector<int64_t> shape,
+                          const char *part = "") {
+    if (data == nullptr) return true;
+    int64_t n = 1;
+    for (const int64_t length : shape) n *= length;
+    return note(operands_, to_host(backend_, data, n), module + part, what, std::move(shape));
+  };
+  const bool x = finite(o.input, StepTensor::input, {o.rows, w.in}),
+             weight = finite(w.weight, StepTensor::weight, {w.out, w.in}),
+             bias = finite(w.bias, StepTensor::weight, {w.out}, ".bias"),
+             dy = finite(o.output_grad, StepTensor::output_grad, {o.rows, w.out});
+  return {!x || !weight || !bias, !dy || !weight, !dy || !x};
+}
 
 OperatorMeter::Outputs OperatorMeter::run(const OperatorInput &o, const Recipe &recipe,
                                           const StepContext &step) {
@@ -133,6 +161,12 @@ void OperatorMeter::measure(const OperatorInput &input, const StepContext &step)
   static const Recipe kBf16 = load_recipe("bf16");
   const std::array<std::vector<double>, 3> exact = exact_products(backend_, input);
   const Outputs bf16 = run(input, kBf16, step);
+  const std::string module = w.layer < w.layers ? block_path(w.layer) + w.role : w.role;
+  const std::array<bool, 3> sick = note_operands(input, module);
+  const std::array<StepTensor, 3> made = {StepTensor::output, StepTensor::input_grad,
+                                          StepTensor::weight_grad};
+  const std::array<std::vector<int64_t>, 3> shapes = {
+      std::vector{input.rows, w.out}, {input.rows, w.in}, {w.out, w.in}};
   for (size_t i = 0; i < recipes_.size(); ++i) {
     const Outputs mine = run(input, recipes_[i], step);
     for (const Product p : kProducts) {
@@ -150,6 +184,12 @@ void OperatorMeter::measure(const OperatorInput &input, const StepContext &step)
       Cell &cell = cells_[i][{w.role, w.layer, p}];
       cell.sums.add(sums);
       cell.format = mine.formats[size_t(p)];
+      const size_t k = size_t(p);
+      if (sick[k])
+        cell.finite = false;
+      else if (!note(results_[i], y, module, made[k], shapes[k]) ||
+               !note(results_[i], reference, "the bf16 reference of " + module, made[k], shapes[k]))
+        cell.finite = false;
     }
   }
 }
@@ -158,12 +198,22 @@ std::vector<OperatorError> OperatorMeter::errors(size_t recipe, bool by_layer) c
   std::vector<OperatorError> out;
   for (const std::string &role : roles_)
     for (const Product p : kProducts) {
-      OperatorError all{.role = role, .format = {}, .layer = -1, .product = p, .sums = {}};
+      OperatorError all{.role = role, .format = {}, .layer = -1, .product = p, .sums = {}, .layers = 0};
       std::vector<std::pair<std::string, int>> formats;
+      bool counted = false;
       for (const auto &[key, cell] : cells_.at(recipe)) {
         if (key.role != role || key.product != p) continue;
-        if (by_layer) out.push_back({role, cell.format, key.layer, p, cell.sums});
-        all.sums.add(cell.sums);
+        const std::vector<int64_t> left_out(cell.finite ? 0 : 1, key.layer);
+        const ErrorSums sums = cell.finite ? cell.sums : ErrorSums{};
+        if (by_layer) out.push_back({role, cell.format, key.layer, p, sums, left_out});
+        all.sums.add(sums);
+        all.not_finite_layers.insert(all.not_finite_layers.end(), left_out.begin(), left_out.end());
+        ++all.layers;
+        if (cell.finite && !counted) { // formats are those of the layers in the sums, if there are any
+          formats.clear();
+          counted = true;
+        }
+        if (counted && !cell.finite) continue;
         const auto at = std::find_if(formats.begin(), formats.end(),
                                      [&, &format = cell.format](const auto &f) { return f.first == format; });
         if (at == formats.end())
@@ -178,6 +228,12 @@ std::vector<OperatorError> OperatorMeter::errors(size_t recipe, bool by_layer) c
       out.push_back(all);
     }
   return out;
+}
+
+std::vector<NotFinite> OperatorMeter::not_finite(size_t recipe) const {
+  std::vector<NotFinite> all = operands_;
+  all.insert(all.end(), results_.at(recipe).begin(), results_.at(recipe).end());
+  return all;
 }
 
 } // namespace nvfp4::models

@@ -3,6 +3,7 @@
 // BF16 and against exact arithmetic. Every operator gets the same operands under every recipe, so that errors
 // are its own.
 #pragma once
+#include "nvfp4/reference_models/diagnostics/finite.hpp"
 #include "nvfp4/reference_models/linear/linear.hpp"
 
 #include <array>
@@ -29,11 +30,12 @@ struct ErrorSums {
   int64_t outputs = 0;
 
   void add(const ErrorSums &other);
-  /// Relative RMS errors; 0 where there is nothing to divide by.
+  /// Relative RMS errors: infinite where the reference is zero and the error is not, NaN of no outputs and of
+  /// sums that are not finite.
   [[nodiscard]] double relative_to_bf16() const;
   [[nodiscard]] double relative_to_exact() const;
 };
-/// -20 log10 of a relative RMS error, in dB; infinite for 0.
+/// -20 log10 of a relative RMS error, in dB; infinite for 0, NaN for NaN.
 [[nodiscard]] double signal_to_noise(double relative_error);
 
 struct OperatorError {
@@ -41,6 +43,10 @@ struct OperatorError {
   int64_t layer = -1;       ///< -1: all layers together
   Product product = Product::fprop;
   ErrorSums sums;
+  /// Layers whose operands, outputs or references hold NaN or Inf: not in the sums. With all left out nothing
+  /// is known, and the errors are NaN.
+  std::vector<int64_t> not_finite_layers = {};
+  int64_t layers = 1; ///< measured
 };
 
 /// Measures operators, one after the other, under several recipes.
@@ -55,6 +61,9 @@ public:
 
   /// Of recipe i: by role, then product; by_layer: each layer by itself.
   [[nodiscard]] std::vector<OperatorError> errors(size_t recipe, bool by_layer) const;
+  /// Each operand and result with NaN or Inf once: the operands, then what recipe i or the BF16 reference
+  /// made of operands that were finite.
+  [[nodiscard]] std::vector<NotFinite> not_finite(size_t recipe) const;
 
 private:
   struct Outputs {
@@ -62,6 +71,8 @@ private:
     std::array<std::string, 3> formats;
   };
   [[nodiscard]] Outputs run(const OperatorInput &input, const Recipe &recipe, const StepContext &step);
+  /// By product, whether an operand of it is not finite.
+  [[nodiscard]] std::array<bool, 3> note_operands(const OperatorInput &input, const std::string &module);
 
   Backend<float> &backend_;
   OperandEngine &engine_;
@@ -76,8 +87,11 @@ private:
   struct Cell {
     ErrorSums sums;
     std::string format;
+    bool finite = true;
   };
   std::vector<std::map<Key, Cell>> cells_; ///< by recipe
+  std::vector<NotFinite> operands_;
+  std::vector<std::vector<NotFinite>> results_; ///< by recipe
 };
 
 } // namespace nvfp4::models

@@ -22,7 +22,7 @@ SliceStep inputs(const TrainOptions &o, const DataSource &data, int64_t step) {
   s.accumulation = o.accumulation;
   s.batch = o.batch;
   s.sequence = o.sequence;
-  s.learning_rate = learning_rate(parse_schedule(o.schedule), o.learning_rate, o.final_learning_rate,
+  s.learning_rate = learning_rate(parse_enum<Schedule>(o.schedule), o.learning_rate, o.final_learning_rate,
                                   o.warmup, o.steps, step);
   s.adamw = {o.beta1, o.beta2, o.epsilon, o.weight_decay, o.clip};
   read_micro_batches(data, s);
@@ -96,7 +96,8 @@ RecordReport record_slice(const RecordRequest &r, const std::function<void(int64
   report.moments = checkpoint.optimizer;
   while (state.step + 1 < r.step) {
     const SliceStep s = inputs(o, *data, state.step + 1);
-    training_step(model, optimizer, s);
+    const StepOutcome outcome = training_step(model, optimizer, s);
+    if (!report.not_finite_before) report.not_finite_before = outcome.not_finite;
     state.step = s.step;
     state.tokens += s.targets();
     if (on_step) on_step(state.step);

@@ -21,9 +21,12 @@ struct RecordRequest {
 
 struct RecordReport {
   StepResult result;
-  std::string recipe;               ///< its name
-  int64_t from = 0;                 ///< step of the checkpoint
-  bool moments = false;             ///< whether the checkpoint had the optimizer's
+  std::string recipe;   ///< its name
+  int64_t from = 0;     ///< step of the checkpoint
+  bool moments = false; ///< whether the checkpoint had the optimizer's
+  /// Of the steps before the recorded one, the first that held NaN or Inf; result.not_finite is the recorded
+  /// one's.
+  std::optional<NotFinite> not_finite_before;
   std::vector<std::string> waiting; ///< layers whose Hot-Channel Patch had no channels at this step
 };
 

@@ -86,7 +86,7 @@ RecipeOutcome whole_step(const Slice &slice, const ComparedRecipe &r, const Plac
   const StepResult &recorded = slice.result;
   const bool same = std::bit_cast<uint32_t>(result.loss) == std::bit_cast<uint32_t>(recorded.loss) &&
                     result.gradients == recorded.gradients && result.digest == recorded.digest;
-  return {r.recipe.name, result.loss, result.gradient_norm, same};
+  return {r.recipe.name, result.loss, result.gradient_norm, same, result.not_finite};
 }
 
 std::vector<Recipe> bound(const std::vector<ComparedRecipe> &recipes, const std::string &family) {
@@ -96,7 +96,10 @@ std::vector<Recipe> bound(const std::vector<ComparedRecipe> &recipes, const std:
 }
 
 void collect(const OperatorMeter &meter, size_t recipes, bool by_layer, Comparison &out) {
-  for (size_t i = 0; i < recipes; ++i) out.errors.push_back(meter.errors(i, by_layer));
+  for (size_t i = 0; i < recipes; ++i) {
+    out.errors.push_back(meter.errors(i, by_layer));
+    out.not_finite.push_back(meter.not_finite(i));
+  }
 }
 
 } // namespace

@@ -36,7 +36,8 @@ struct RecipeOutcome {
   std::string name;
   float loss = 0;
   double gradient_norm = 0;
-  bool same_bits = false; ///< loss, gradients and state after the step are the recorded ones
+  bool same_bits = false;              ///< loss, gradients and state after the step are the recorded ones
+  std::optional<NotFinite> not_finite; ///< the step's first tensor with NaN or Inf
 };
 
 struct Comparison {
@@ -44,6 +45,7 @@ struct Comparison {
   float bf16_loss = 0;
   int64_t operators = 0;                          ///< linear layers measured
   std::vector<std::vector<OperatorError>> errors; ///< by recipe
+  std::vector<std::vector<NotFinite>> not_finite; ///< by recipe, of the operators
 };
 
 struct ComparedRecipe {

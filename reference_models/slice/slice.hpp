@@ -22,6 +22,7 @@ struct StepResult {
   std::string digest;       ///< of parameters, moments and counter after the step, as in log.jsonl
   std::vector<io::Tensor>
       tensors; ///< "tap/NAME" and "grad/PARAMETER", in the order in which the step makes them
+  std::optional<NotFinite> not_finite; ///< as StepOutcome has it; not in the file
 };
 
 struct Slice {

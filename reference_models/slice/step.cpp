@@ -27,6 +27,7 @@ StepResult run_step(Model<float> &model, Optimizer<float> &optimizer, const Slic
   const StepOutcome outcome = training_step(model, optimizer, s, calls);
   result.loss = outcome.loss;
   result.gradient_norm = outcome.gradient_norm;
+  result.not_finite = outcome.not_finite;
   result.digest = optimizer.digest(s.step);
   return result;
 }

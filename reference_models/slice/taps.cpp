@@ -10,8 +10,6 @@
 namespace nvfp4::models {
 namespace {
 
-constexpr std::array<std::string_view, 3> kKinds = {"input", "output", "output_grad"};
-
 [[noreturn]] void unknown(const std::string &name, const ModelConfig &config) {
   std::string roles;
   for (const std::string &role : linear_roles(*config.family))
@@ -36,7 +34,7 @@ int64_t take_layer(std::string_view &rest) {
 
 std::string Tap::name(const ModelConfig &config) const {
   const std::string module = layer >= config.layers ? role : "layers." + std::to_string(layer) + "." + role;
-  return module + "." + std::string(kKinds[size_t(kind)]);
+  return module + "." + std::string(to_string(kind));
 }
 
 std::vector<Tap> parse_taps(std::span<const std::string> names, const ModelConfig &config) {
@@ -50,17 +48,16 @@ std::vector<Tap> parse_taps(std::span<const std::string> names, const ModelConfi
     if (dot == std::string_view::npos) unknown(name, config);
     std::string role(rest.substr(0, dot));
     if (role.starts_with("self_attn.")) role.erase(0, 5);
-    const auto kind = std::find(kKinds.begin(), kKinds.end(), rest.substr(dot + 1));
+    const auto kind = find_enum<Tap::Kind>(rest.substr(dot + 1));
     const auto at = std::find(roles.begin(), roles.end(), role);
     const bool head = role == "lm_head";
-    if (kind == kKinds.end() || at == roles.end() || layer >= config.layers || (head && layer >= 0))
-      unknown(name, config);
+    if (!kind || at == roles.end() || layer >= config.layers || (head && layer >= 0)) unknown(name, config);
     const int64_t first = head ? config.layers : std::max<int64_t>(layer, 0);
     const int64_t last = head || layer >= 0 ? first : config.layers - 1;
     for (int64_t l = first; l <= last; ++l) {
-      const Tap tap{Tap::Kind(kind - kKinds.begin()), l, role};
+      const Tap tap{*kind, l, role};
       const bool backward = tap.kind == Tap::Kind::output_grad;
-      found.push_back({{backward, backward ? -l : l, at - roles.begin(), kind - kKinds.begin()}, tap});
+      found.push_back({{backward, backward ? -l : l, at - roles.begin(), int64_t(*kind)}, tap});
     }
   }
   std::sort(found.begin(), found.end(), [](const auto &x, const auto &y) { return x.first < y.first; });

@@ -2,6 +2,7 @@
 // Taps: intermediate tensors of a step by name. A tap is what a linear layer reads, what it makes, or the
 // gradient that comes back to it.
 #pragma once
+#include "nvfp4/emulator/names.hpp"
 #include "nvfp4/golden/io/tensor.hpp"
 #include "nvfp4/reference_models/model/model.hpp"
 
@@ -9,6 +10,7 @@ namespace nvfp4::models {
 
 struct Tap {
   enum class Kind : uint8_t { input, output, output_grad };
+  friend constexpr auto names_of(Kind) { return enum_names("tap", "input", "output", "output_grad"); }
   Kind kind = Kind::input;
   int64_t layer = 0; ///< lm_head: the number of layers
   std::string role;  ///< "attn.o_proj", "lm_head"
@@ -17,6 +19,7 @@ struct Tap {
   [[nodiscard]] std::string name(const ModelConfig &config) const;
   bool operator==(const Tap &) const = default;
 };
+static_assert(names_of(Tap::Kind{}).end_with(Tap::Kind::output_grad));
 
 /// From names as Tap::name gives them, or without the layer ("attn.o_proj.input": of every layer); "model."
 /// and "self_attn" are understood. In the order of a step: inputs and outputs by layer, then output gradients

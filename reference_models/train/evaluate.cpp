@@ -2,17 +2,21 @@
 // Validation batches in order; HCP's channels stay as they are.
 #include "nvfp4/reference_models/train/evaluate.hpp"
 #include "nvfp4/emulator/config.hpp"
+#include "nvfp4/reference_models/train/first_not_finite.hpp"
 
+#include <cmath>
 #include <set>
 
 namespace nvfp4::models {
 
-double evaluate(Model<float> &model, const DataSource &data, int64_t batches,
-                const std::function<void(double)> &progress, bool choose_hot_channels) {
+Evaluation evaluate(Model<float> &model, const DataSource &data, int64_t batches,
+                    const std::function<void(double)> &progress, bool choose_hot_channels) {
   if (batches < 1) throw Error("expected at least 1 validation batch, got " + std::to_string(batches));
   check_vocabulary(data, model.config());
   std::vector<int32_t> tokens(size_t(model.batch() * (model.length() + 1)));
   std::vector<float> weights(size_t(model.batch() * model.length()));
+  Evaluation out;
+  out.not_finite = not_finite_parameter(model.parameters(), StepTensor::weight);
   double sum = 0, weight = 0;
   model.parameters_changed(); // training and evaluation share no quantized weights: their random words differ
   for (int64_t i = 0; i < batches; ++i) {
@@ -20,13 +24,22 @@ double evaluate(Model<float> &model, const DataSource &data, int64_t batches,
     model.set_tokens(tokens, weights);
     StepContext step;
     step.training = choose_hot_channels && i == 0;
+    (void)model.finite(); // of what came before
     model.forward(step);
-    sum += model.loss_sum(0);
+    const double loss = model.loss_sum(0);
+    sum += loss;
     weight += model.total_weight();
+    if (const bool operands = model.finite(); !out.not_finite && (!operands || !std::isfinite(loss))) {
+      FiniteTracer tracer(model, -1, i);
+      model.forward(step);
+      (void)model.loss_sum(0);
+      out.not_finite = tracer.first();
+    }
     if (progress) progress(double(i + 1) / double(batches));
   }
   model.parameters_changed();
-  return weight > 0 ? sum / weight : 0;
+  out.loss = weight > 0 ? sum / weight : 0;
+  return out;
 }
 
 void check_vocabulary(const DataSource &data, const ModelConfig &config) {
@@ -70,7 +83,7 @@ std::vector<SensitivityRecord> sensitivity(Model<float> &model, const std::strin
     const int64_t bytes = model.parameters().total() * int64_t(sizeof(float));
     session.backend->copy(session.model->parameters().values(), model.parameters().values(), size_t(bytes));
     session.model->parameters_changed();
-    const double loss = evaluate(*session.model, data, batches);
+    const double loss = evaluate(*session.model, data, batches).loss;
     if (progress) progress(double(i + 1) / double(roles.size()));
     if (roles[i].empty()) {
       baseline = loss;

@@ -7,12 +7,18 @@
 
 namespace nvfp4::models {
 
+struct Evaluation {
+  double loss = 0;
+  /// The first parameter or tensor with NaN or Inf; the loss may be finite all the same.
+  std::optional<NotFinite> not_finite;
+};
+
 /// Mean loss in nats per target that counts, over validation micro-batches 0 to batches - 1. HCP uses the
 /// channels that the model has; choose_hot_channels: the first micro-batch chooses them (for a checkpoint
 /// without any).
-[[nodiscard]] double evaluate(Model<float> &model, const DataSource &data, int64_t batches,
-                              const std::function<void(double)> &progress = {},
-                              bool choose_hot_channels = false);
+[[nodiscard]] Evaluation evaluate(Model<float> &model, const DataSource &data, int64_t batches,
+                                  const std::function<void(double)> &progress = {},
+                                  bool choose_hot_channels = false);
 
 /// Throws Error where the data has tokens that the model has not.
 void check_vocabulary(const DataSource &data, const ModelConfig &config);

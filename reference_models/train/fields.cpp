@@ -5,6 +5,7 @@
 #include "nvfp4/emulator/config.hpp"
 #include "nvfp4/golden/io/file.hpp"
 #include "nvfp4/golden/io/message.hpp"
+#include "nvfp4/reference_models/fields/json.hpp"
 
 #include <algorithm>
 #include <limits>
@@ -138,6 +139,12 @@ Json parse_json(std::string_view text, const std::string &where, const std::stri
                 (many ? " (line " + std::to_string(line) + ")" : "") +
                 (text.empty() ? "" : ", got " + io::in_quotes(text.substr(0, 60))) + advice);
   }
+}
+
+NotFinite not_finite_of(const Fields &fields) {
+  NotFinite n;
+  read_fields(kNotFiniteFields, n, fields.json(), fields.where(), {"tensor"});
+  return n;
 }
 
 std::string read_text(const std::string &path) {

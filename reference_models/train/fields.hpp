@@ -3,6 +3,8 @@
 // what is wrong is said in one line that names the file, the key, what was expected, what came and what to
 // do. Internal.
 #pragma once
+#include "nvfp4/reference_models/diagnostics/finite.hpp"
+
 #include <cstdint>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -41,6 +43,7 @@ public:
   /// The object under a key; its messages name both.
   [[nodiscard]] Fields object(const char *key) const;
   [[nodiscard]] const Json &json() const { return json_; }
+  [[nodiscard]] const std::string &where() const { return where_; }
 
 private:
   [[nodiscard]] const Json &need(const char *key) const;
@@ -54,6 +57,9 @@ private:
 /// JSON.
 [[nodiscard]] nlohmann::ordered_json parse_json(std::string_view text, const std::string &where,
                                                 const std::string &advice = {});
+
+/// Written with kNotFiniteFields. Throws Error for what is none.
+[[nodiscard]] NotFinite not_finite_of(const Fields &fields);
 
 /// The text of a file.
 [[nodiscard]] std::string read_text(const std::string &path);

@@ -22,7 +22,7 @@ double power(double x, int64_t n) {
 template <class T>
 Optimizer<T>::Optimizer(Parameters<T> &parameters, const AdamWOptions &options)
     : parameters_(&parameters), options_(options), squares_(parameters.backend(), chunks(parameters.total())),
-      digests_(parameters.backend(), 3 * chunks(parameters.total())) {
+      digests_(parameters.backend(), 3 * chunks(parameters.total())), watch_(parameters.backend()) {
   if (!parameters.training()) throw Error("an optimizer needs a model that was made for training");
 }
 
@@ -34,10 +34,20 @@ template <class T> double Optimizer<T>::gradient_norm() {
   return std::sqrt(sum);
 }
 
-template <class T> double Optimizer<T>::step(int64_t step, float learning_rate) {
+template <class T> bool Optimizer<T>::finite() {
+  if (!values_known_) watch_.add(parameters_->values(), parameters_->total());
+  if (!moments_known_)
+    for (const T *const slab : {parameters_->first_moments(), parameters_->second_moments()})
+      watch_.add(slab, parameters_->total());
+  return values_known_ = moments_known_ = watch_.finite();
+}
+
+template <class T> double Optimizer<T>::step(int64_t step, float learning_rate, double norm) {
   Backend<T> &backend = parameters_->backend();
-  const double norm = gradient_norm();
   const double clip = options_.clip > 0 && norm > options_.clip ? options_.clip / norm : 1.0;
+  constexpr double kSquares = 1e18; // its square is finite in FP32; no |gradient| is above the norm
+  values_known_ = false;
+  moments_known_ = moments_known_ && norm * clip < kSquares;
   const int64_t decaying = parameters_->decaying();
   for (const bool decay : {true, false}) {
     const int64_t first = decay ? 0 : decaying, n = decay ? decaying : parameters_->total() - decaying;

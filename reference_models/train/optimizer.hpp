@@ -2,6 +2,7 @@
 // AdamW over a model's slabs: gradient norm, clipping, one step, and the digest by which two runs are
 // compared.
 #pragma once
+#include "nvfp4/reference_models/backend/finite_watch.hpp"
 #include "nvfp4/reference_models/model/parameters.hpp"
 
 namespace nvfp4::models {
@@ -17,17 +18,25 @@ public:
 
   /// Step `step` (from 1) with the gradients there are; zeroes them. Returns the gradient norm before
   /// clipping.
-  double step(int64_t step, float learning_rate);
+  double step(int64_t step, float learning_rate) { return this->step(step, learning_rate, gradient_norm()); }
+  /// The same where the norm is known.
+  double step(int64_t step, float learning_rate, double norm);
+  /// Of all gradients, in FP64; not finite if and only if a gradient is not.
+  [[nodiscard]] double gradient_norm();
+  /// Whether values and moments are. Looks only at what the last step may have changed in this.
+  [[nodiscard]] bool finite();
   /// Of values, moments and the counter, as 16 hexadecimal digits.
   [[nodiscard]] std::string digest(int64_t step);
 
 private:
-  [[nodiscard]] double gradient_norm();
-
   Parameters<T> *parameters_;
   AdamWOptions options_;
   Array<double> squares_;
   Array<uint64_t> digests_;
+  FiniteWatch<T> watch_;
+  /// Finite when last asked, and no step since then can have made others: m of finite gradients is finite,
+  /// and v unless a square overflows.
+  bool moments_known_ = false, values_known_ = false;
 };
 
 } // namespace nvfp4::models

@@ -16,7 +16,7 @@ std::string recipe_names() {
 
 void check_options(const TrainOptions &options) {
   check_bounds(kTrainFields, options);
-  (void)parse_schedule(options.schedule);
+  (void)parse_enum<Schedule>(options.schedule);
 }
 
 Json options_to_json(const TrainOptions &options) { return fields_to_json(kTrainFields, options); }

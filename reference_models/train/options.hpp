@@ -54,11 +54,13 @@ inline constexpr auto kTrainFields = std::tuple{
         .marked(kStep),
     field("warmup", &TrainOptions::warmup, "Steps of warm-up; -1: 5 % of the steps", at_least(-1))
         .marked(kStep),
-    field("schedule", &TrainOptions::schedule, ": what follows the warm-up").of(schedule_names).marked(kStep),
+    field("schedule", &TrainOptions::schedule, ": what follows the warm-up")
+        .of(name_list<Schedule>)
+        .marked(kStep),
     field("beta1", &TrainOptions::beta1, "AdamW", from_below(0, 1)).marked(kStep),
     field("beta2", &TrainOptions::beta2, "AdamW", from_below(0, 1)).marked(kStep),
     field("epsilon", &TrainOptions::epsilon, "AdamW", above(0)).marked(kStep),
-    field("weight_decay", &TrainOptions::weight_decay, "AdamW, of matrices", at_least(0)).marked(kStep),
+    field("weight_decay", &TrainOptions::weight_decay, "AdamW, of linear layers and the embedding", at_least(0)).marked(kStep),
     field("clip", &TrainOptions::clip, "Largest gradient norm; 0: off", at_least(0)).marked(kStep),
     field("validation", &TrainOptions::validation, "Fraction of the text held out, its end").marked(kStep),
     field("eval_every", &TrainOptions::eval_every, "Steps between validations; 0: at the end only",

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 namespace nvfp4::models {
 namespace {
@@ -34,23 +35,8 @@ OperandInfo info_of(const OperandRecipe &operand, int block_rows) {
   return info;
 }
 
-/// "model.layers.3.attn.q_proj" -> 3 and "attn.q_proj"; false for tensors outside the layers.
-bool split(const std::string &name, int &layer, std::string &op) {
-  constexpr std::string_view kPrefix = "model.layers.";
-  if (!name.starts_with(kPrefix)) return false;
-  const size_t dot = name.find('.', kPrefix.size());
-  if (dot == std::string::npos) return false;
-  layer = std::stoi(name.substr(kPrefix.size(), dot - kPrefix.size()));
-  op = name.substr(dot + 1);
-  if (op.starts_with("self_attn.")) op = op.substr(5);
-  return true;
-}
-
-/// The second of GLA's gk_proj layers has the name of both.
-std::string role_of(const std::string &op) { return op == "attn.gk_proj" ? "attn.gk_proj.1" : op; }
-
-bool is_linear_output(const std::string &op) {
-  return std::ranges::find(linear_roles(), role_of(op)) != linear_roles().end();
+bool is_linear(const std::string &role) {
+  return std::ranges::find(linear_roles(), role) != linear_roles().end();
 }
 
 } // namespace
@@ -85,22 +71,24 @@ void Probe::after_forward() {
   const ModelConfig &config = model_.config();
   std::vector<std::vector<float>> inner(size_t(config.layers));
   for (const Activation<float> &a : model_.activations()) {
-    int layer = 0;
-    std::string op;
-    if (!split(a.name, layer, op)) continue;
+    const auto [place_layer, role] = module_place(a.name);
+    if (place_layer < 0 || role.empty()) continue;
+    const auto layer = int(place_layer);
     const int64_t cols = a.shape.back(), rows = model_.batch() * model_.length();
-    if (op == "mlp.swiglu") {
+    if (role == "mlp.swiglu") {
       inner[size_t(layer)] = channel_magnitudes(HostMatrix(backend_, a.data, rows, cols).view()).mean;
       continue;
     }
-    if (!is_linear_output(op)) continue;
+    if (!is_linear(role)) continue;
     const HostMatrix matrix(backend_, a.data, rows, cols);
-    recorder_.output(layer, role_of(op), matrix.view());
-    if (op == "attn.gk_proj") {
+    recorder_.output(layer, role, matrix.view());
+    if (role == "attn.gk_proj.1") {
       const float *first = matrix.view().data, *last = first + rows * cols;
-      const auto [low, high] = std::minmax_element(first, last);
-      recorder_.gate(layer, double(*low), double(*high),
-                     std::max(std::fabs(double(*low)), std::fabs(double(*high))));
+      const double nan = std::numeric_limits<double>::quiet_NaN(); // has no order
+      const bool ordered = scan_finite({first, last}).nan == 0;
+      const auto [least, greatest] = std::minmax_element(first, last);
+      const double low = ordered ? double(*least) : nan, high = ordered ? double(*greatest) : nan;
+      recorder_.gate(layer, low, high, ordered ? std::max(std::fabs(low), std::fabs(high)) : nan);
     }
   }
   for (int64_t layer = 0; layer < config.layers; ++layer) {
@@ -117,7 +105,8 @@ void Probe::after_forward() {
     double entropy = 0, largest = heads.front().largest, s1 = 0, s2 = 0, s3 = 0, s4 = 0;
     for (const AttentionMoments &h : heads) {
       entropy += h.entropy;
-      largest = std::max(largest, h.largest);
+      largest = std::isnan(h.largest) || std::isnan(h.entropy) ? std::numeric_limits<double>::quiet_NaN()
+                                                               : std::max(h.largest, largest);
       s1 += h.z1;
       s2 += h.z2;
       s3 += h.z3;

@@ -4,6 +4,7 @@
 #include "nvfp4/emulator/config.hpp"
 #include "nvfp4/golden/io/file.hpp"
 #include "nvfp4/golden/io/message.hpp"
+#include "nvfp4/reference_models/fields/json.hpp"
 #include "nvfp4/reference_models/recipe/recipe.hpp"
 #include "nvfp4/reference_models/train/fields.hpp"
 #include "nvfp4/reference_models/train/options.hpp"
@@ -142,6 +143,7 @@ void RunFolder::log(const StepReport &report, const Digests &digests) {
   j["digest"] = digests.parameters;
   j["state_digest"] = digests.state;
   if (!report.finite()) j["diverged"] = true;
+  if (report.not_finite) j["not_finite"] = fields_to_json(kNotFiniteFields, *report.not_finite);
   if (report.validation_loss) j["val_loss"] = *report.validation_loss;
   const std::string line = j.dump() + "\n";
   for (size_t done = 0; done < line.size();) {

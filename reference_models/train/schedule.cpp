@@ -27,15 +27,6 @@ double progress(int64_t from, int64_t to, int64_t step) {
 
 } // namespace
 
-std::string schedule_names() { return "cosine, wsd or constant"; }
-
-Schedule parse_schedule(std::string_view name) {
-  if (name == "cosine") return Schedule::cosine;
-  if (name == "wsd") return Schedule::wsd;
-  if (name == "constant") return Schedule::constant;
-  throw Error("unknown schedule " + io::in_quotes(name) + ": expected " + schedule_names());
-}
-
 float learning_rate(Schedule schedule, double peak, double final_fraction, int64_t warmup, int64_t steps,
                     int64_t step) {
   if (steps < 1) throw Error("expected at least 1 training step, got " + std::to_string(steps));

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The learning rate as a function of the step. It decides bits of the run, so its cosine uses + - * / alone.
 #pragma once
+#include "nvfp4/emulator/names.hpp"
+
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -14,10 +16,10 @@ enum class Schedule {
        ///< 1)
   constant, ///< the peak
 };
-
-/// "cosine", "wsd" or "constant"; an Error lists them.
-[[nodiscard]] Schedule parse_schedule(std::string_view name);
-[[nodiscard]] std::string schedule_names();
+[[nodiscard]] constexpr auto names_of(Schedule) {
+  return enum_names("schedule", "cosine", "wsd", "constant");
+}
+static_assert(names_of(Schedule{}).end_with(Schedule::constant));
 
 /// The learning rate of step 1, 2, ..., `steps`; later steps get that of the last one. Steps 1 to `warmup`
 /// climb a straight line to `peak`; a negative warmup means steps / 20. WSD's descent never starts before the

@@ -25,7 +25,7 @@ namespace {
 class Trainer {
 public:
   Trainer(const TrainOptions &options, const std::function<void(const StepReport &)> &on_step)
-      : o_(options), on_step_(on_step), schedule_(parse_schedule(options.schedule)),
+      : o_(options), on_step_(on_step), schedule_(parse_enum<Schedule>(options.schedule)),
         recipe_(load_recipe(options.recipe)),
         data_(open_data(options.data, options.validation, options.sequence)) {
     config_ = find_model(o_.model, o_.size, o_.sizes);
@@ -45,6 +45,7 @@ public:
     TrainResult result;
     result.steps = state_.step;
     result.diverged = diverged_;
+    result.not_finite = not_finite_;
     result.parameter_digest = optimizer_->digest(state_.step);
     if (diverged_ != 0) {
       result.final_loss = result.smoothed_loss = result.validation_loss = result.last_finite_loss =
@@ -60,7 +61,10 @@ public:
     const auto tail = size_t(std::max<int64_t>(1, o_.steps / 10));
     for (size_t i = losses_.size() - tail; i < losses_.size(); ++i)
       result.smoothed_loss += double(losses_[i]) / double(tail);
-    result.validation_loss = validation_ ? *validation_ : evaluate(model(), *data_, o_.eval_batches);
+    if (!validation_) validate(state_.step);
+    result.validation_loss = *validation_;
+    result.diverged = diverged_;
+    result.not_finite = not_finite_;
     if (data_->bytes()) result.bits_per_byte = result.validation_loss / std::log(2.0);
     return result;
   }
@@ -110,27 +114,40 @@ private:
         training_step(model(), *optimizer_, input_, probed ? probe_callbacks(step) : StepCallbacks{});
     report.loss = outcome.loss;
     report.gradient_norm = float(outcome.gradient_norm);
-    if (!report.finite()) diverged_ = step;
+    not_finite_ = outcome.not_finite;
+    if (!not_finite_ && !std::isfinite(report.gradient_norm)) { // finite in FP64
+      not_finite_ = NotFinite{.tensor = "gradient norm", .what = StepTensor::weight_grad};
+      not_finite_->step = step;
+      not_finite_->inf = 1;
+    }
+    if (not_finite_) diverged_ = step;
     state_.step = step;
     state_.tokens += input_.targets();
     report.tokens = state_.tokens;
     const Digests now = digests();
     const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - begin;
     report.tokens_per_second = double(input_.targets()) / elapsed.count();
+    if (diverged_ == 0 && (step == o_.steps || (o_.eval_every > 0 && step % o_.eval_every == 0)))
+      report.validation_loss = validate(step);
+    report.not_finite = not_finite_;
+    if (std::isfinite(report.loss)) losses_.push_back(report.loss);
+    folder_->log(report, now);
     if (diverged_ != 0) {
-      if (std::isfinite(report.loss)) losses_.push_back(report.loss); // the gradient was not
-      folder_->log(report, now);
       if (on_step_) on_step_(report);
       return;
     }
-    if (step == o_.steps || (o_.eval_every > 0 && step % o_.eval_every == 0)) {
-      validation_ = evaluate(model(), *data_, o_.eval_batches);
-      report.validation_loss = validation_;
-    }
-    losses_.push_back(report.loss);
-    folder_->log(report, now);
     if (step == o_.steps || step % (o_.checkpoint_every > 0 ? o_.checkpoint_every : 100) == 0) save();
     if (on_step_) on_step_(report);
+  }
+
+  double validate(int64_t step) {
+    const Evaluation e = evaluate(model(), *data_, o_.eval_batches);
+    validation_ = e.loss;
+    if (e.not_finite) {
+      diverged_ = step;
+      not_finite_ = e.not_finite;
+    }
+    return e.loss;
   }
 
   /// Diagnostics of the step's first micro-batch.
@@ -172,6 +189,7 @@ private:
   int64_t saved_step_ = -1, diverged_ = 0;
   std::vector<float> losses_;
   std::optional<double> validation_;
+  std::optional<NotFinite> not_finite_;
   StepInput input_;
 };
 

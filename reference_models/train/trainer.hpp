@@ -2,6 +2,8 @@
 // Trains one model under one recipe into a folder: run.json, log.jsonl, checkpoint.safetensors, diagnostics.
 // A run that was stopped at any moment continues with the same bits.
 #pragma once
+#include "nvfp4/reference_models/diagnostics/finite.hpp"
+
 #include <cmath>
 #include <cstdint>
 #include <functional>
@@ -41,9 +43,13 @@ struct StepReport {
   float gradient_norm = 0; ///< before clipping
   double tokens_per_second = 0;
   std::optional<double> validation_loss; ///< nats per token
+  /// The step's first tensor with NaN or Inf (train/training_step.hpp); a run stops at the first step that
+  /// has one.
+  std::optional<NotFinite> not_finite = {};
 
-  /// Whether loss and gradient norm are; a run stops at the first step where they are not.
-  [[nodiscard]] bool finite() const { return std::isfinite(loss) && std::isfinite(gradient_norm); }
+  [[nodiscard]] bool finite() const {
+    return !not_finite && std::isfinite(loss) && std::isfinite(gradient_norm);
+  }
 };
 
 struct TrainResult {
@@ -52,10 +58,11 @@ struct TrainResult {
   double smoothed_loss = 0;   ///< mean of the last 10 % of steps (at least 1)
   double validation_loss = 0; ///< at the end
   double bits_per_byte = 0;   ///< validation_loss / ln 2, for byte-level data
-  int64_t diverged = 0;       ///< step at which loss or gradient was not finite and the run stopped; 0: none
-  std::string parameter_digest; ///< of parameters, moments and step: 64 bits, 16 hexadecimal digits
-                                ///< (kernels/digest.hpp)
-  double last_finite_loss = 0;  ///< of a run that diverged; NaN if it had none
+  int64_t diverged = 0;       ///< step at which something was not finite and the run stopped; 0: none
+  std::optional<NotFinite> not_finite; ///< the first such tensor of that step, or of the last validation
+  std::string parameter_digest;        ///< of parameters, moments and step: 64 bits, 16 hexadecimal digits
+                                       ///< (kernels/digest.hpp)
+  double last_finite_loss = 0;         ///< of a run that diverged; NaN if it had none
 };
 
 /// Runs or resumes. Throws Error for bad options, data or checkpoints; `on_step` is called after each step.

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The order of a step.
 #include "nvfp4/reference_models/train/training_step.hpp"
+#include "nvfp4/reference_models/train/first_not_finite.hpp"
+
+#include <cmath>
 
 namespace nvfp4::models {
 namespace {
@@ -44,13 +47,41 @@ double accumulate_gradients(Model<float> &model, const StepInput &s, const StepC
   return loss / weight;
 }
 
+std::optional<NotFinite> first_not_finite(Model<float> &model, const StepInput &s) {
+  const Parameters<float> &parameters = model.parameters();
+  parameters.backend().zero(parameters.gradients(), size_t(parameters.total()) * sizeof(float));
+  FiniteTracer tracer(model, s.step);
+  StepCallbacks calls;
+  calls.before_forward = [&](int64_t micro) { tracer.set_micro_batch(micro); };
+  calls.after_backward = [&](int64_t) { // of norms, convolutions, biases and the embedding
+    for (const ParameterSpec &p : parameters.list())
+      tracer.look(p.name, StepTensor::weight_grad, p.shape, parameters.gradient(p.name));
+  };
+  (void)accumulate_gradients(model, s, calls);
+  (void)model.finite();
+  return tracer.first();
+}
+
 StepOutcome training_step(Model<float> &model, Optimizer<float> &optimizer, const StepInput &s,
                           const StepCallbacks &call) {
   StepOutcome out;
+  const bool sick_before = !optimizer.finite();
+  (void)model.finite(); // of passes that were no step's
   out.loss = float(accumulate_gradients(model, s, call));
+  const double norm = optimizer.gradient_norm();
+  const bool sick_operands = !model.finite();
+  if (sick_before || sick_operands || !std::isfinite(out.loss) || !std::isfinite(norm))
+    out.not_finite = first_not_finite(model, s);
   if (call.before_update) call.before_update();
-  out.gradient_norm = optimizer.step(s.step, s.learning_rate);
+  out.gradient_norm = optimizer.step(s.step, s.learning_rate, norm);
   model.parameters_changed();
+  if (optimizer.finite()) return out;
+  for (const StepTensor what :
+       {StepTensor::first_moment, StepTensor::second_moment, StepTensor::updated_weight}) {
+    if (out.not_finite) break;
+    out.not_finite = not_finite_parameter(model.parameters(), what);
+    if (out.not_finite) out.not_finite->step = s.step;
+  }
   return out;
 }
 

@@ -38,12 +38,20 @@ struct StepCallbacks {
 struct StepOutcome {
   float loss = 0; ///< nats per token: sum of weighted losses over the sum of all weights of the step
   double gradient_norm = 0; ///< before clipping
+  /// The first tensor in order of computation that held NaN or Inf, if any did: parameters before the step,
+  /// what linear layers read and make, gradients, moments and parameters after it. Loss and norm may be
+  /// finite all the same, since quantization makes numbers of NaN.
+  std::optional<NotFinite> not_finite;
 };
 
 /// Forward, loss and backward of each micro-batch in turn; adds to the model's gradients, which are zero
 /// before a step. Every target's gradient is divided by the sum of the weights of all micro-batches (by 1
 /// where that is 0), so that accumulation is a larger batch. Returns the loss.
 double accumulate_gradients(Model<float> &model, const StepInput &input, const StepCallbacks &callbacks = {});
+
+/// Repeats the forward and backward passes of a step that accumulate_gradients has just taken, and names the
+/// first tensor that is not finite. Gradients are the same words afterwards.
+[[nodiscard]] std::optional<NotFinite> first_not_finite(Model<float> &model, const StepInput &input);
 
 /// accumulate_gradients, then the optimizer: gradient norm, clipping, AdamW, gradients to zero; then what was
 /// quantized from the old parameters is void. HCP's channels are chosen within the forward or backward pass

@@ -102,7 +102,7 @@ bad "is of another model or recipe" train $run --out foreign --resume
 sed 's/"mixers": "f32"/"mixers": "bf16"/' unkilled/run.json >foreign/run.json
 bad "its recipe is not the one given" train $run --out foreign --resume
 sed 's/"mixers": "f32"/"mixers": "f23"/' unkilled/run.json >foreign/run.json
-bad "foreign/run.json: recipe.mixers: expected one of" train $run --out foreign --resume
+bad "foreign/run.json: recipe: 'mixers' takes one of" train $run --out foreign --resume
 run="--model gla --size tiny --recipe chon --data text.txt --steps 12 --batch 2 --sequence 32 --seed 3 --checkpoint-every 3 --diagnostics-every 5"
 # an earlier checkpoint of another run: refused before anything is cut back to it
 other=${run/--steps 12/--steps 3}
@@ -111,8 +111,14 @@ cp -r whole early
 cp other/checkpoint.safetensors early
 bad "not the one that log.jsonl has for step 3" train $run --out early --resume
 diff -r -x checkpoint.safetensors whole early >out.txt || say "a refused resume changed the run: $(head -3 out.txt | cut -c-200)"
-"$nvfp4" train ${run/--steps 12/--steps 5} --out wild --lr 1e30 >out.txt 2>&1 || say "a diverging run: $(cat out.txt)"
+"$nvfp4" train ${run/--steps 12/--steps 5} --out wild --lr 1e30 >out.txt 2>&1
+[ $? -eq 4 ] || say "a diverging run does not exit 4: $(cat out.txt)"
 grep -q "DIVERGED" out.txt || say "a diverged run was reported as good: $(cat out.txt)"
+grep -qE "NOT FINITE: step [0-9]+: [a-z_]+ of [a-z0-9_.]+.*: [0-9]+ (NaN|Inf)" out.txt || say "no first tensor: $(cat out.txt)"
+grep -q '"diverged":true,"not_finite":{"tensor":' wild/log.jsonl || say "the log lacks the first tensor"
+"$nvfp4" train ${run/--steps 12/--steps 5} --out wild2 --lr 1e30 --json >out.txt 2>&1
+[ $? -eq 4 ] || say "a diverging run does not exit 4 with --json: $(cat out.txt)"
+grep -q '"not_finite":{"tensor":' out.txt || say "no first tensor in JSON: $(cat out.txt)"
 
 # a full disk: one line, and what was there stays
 if (ulimit -f 200; exec "$nvfp4" train $run --out full >out.txt 2>err.txt); then say "a full disk went unnoticed"; fi

@@ -45,7 +45,8 @@ int main(int argc, char **argv) {
   using namespace nvfp4::tool;
   std::signal(SIGXFSZ, SIG_IGN); // a file-size limit is then an error of write(), which names the file
   CLI::App app{"nvfp4: what FP4 hardware does, to the last bit.\n"
-               "Exit codes: 0 done or equal, 1 mismatch, 2 bad call or input, 3 no suitable device."};
+               "Exit codes: 0 done or equal, 1 mismatch, 2 bad call or input, 3 no suitable device,\n"
+               "4 the computation did not stay finite."};
   app.require_subcommand(1);
   app.set_version_flag("--version", NVFP4_VERSION_STRING);
   int exit_code = kEqual;

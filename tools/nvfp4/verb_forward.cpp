@@ -2,6 +2,8 @@
 // nvfp4 init and nvfp4 forward: checkpoints to start from, and every tensor of one pass, to compare with
 // other programs.
 #include "nvfp4/golden/io/message.hpp"
+#include "nvfp4/reference_models/fields/json.hpp"
+#include "nvfp4/reference_models/train/first_not_finite.hpp"
 #include "nvfp4/reference_models/train/session.hpp"
 #include "tools/environment.hpp"
 #include "tools/nvfp4/verbs.hpp"
@@ -75,6 +77,7 @@ int run_forward(const ForwardOptions &o) {
                                    : block_path(layer) + std::string(role);
     keep("act/" + module, {batch, length, config.hidden}, output);
   };
+  FiniteTracer tracer(model);
   model.set_tokens(ids.as<int32_t>(o.tokens));
   model.forward(step);
   keep("logits", {batch, length, config.vocabulary}, model.logits());
@@ -83,19 +86,30 @@ int run_forward(const ForwardOptions &o) {
   out.tensors.push_back(io::Tensor::from("loss", {}, std::vector<float>{float(loss)}));
   if (o.gradients) {
     model.backward(step);
-    for (const ParameterSpec &p : model.parameters().list())
+    for (const ParameterSpec &p : model.parameters().list()) {
       keep("grad/" + p.name, p.shape, model.parameters().gradient(p.name));
+      tracer.look(p.name, StepTensor::weight_grad, p.shape, model.parameters().gradient(p.name));
+    }
   }
   out.metadata["model"] = to_json(config);
   out.metadata["recipe"] = to_json(load_recipe(o.recipe));
   io::write_tensors(o.dump, out);
-  if (o.json)
-    fmt::print(
-        "{}\n",
-        nlohmann::ordered_json{{"loss", loss}, {"tensors", out.tensors.size()}, {"output", o.dump}}.dump());
-  else
+  const std::optional<NotFinite> &first = tracer.first();
+  nlohmann::ordered_json sick = nlohmann::ordered_json::array();
+  for (const io::Tensor &t : out.tensors)
+    if (const auto n = find_not_finite(t.as<float>(), t.name, StepTensor::output, t.shape))
+      sick.push_back({{"tensor", t.name}, {"nan", n->nan}, {"inf", n->inf}, {"first", n->first}});
+  if (o.json) {
+    nlohmann::ordered_json j = {{"loss", loss}, {"tensors", out.tensors.size()}, {"output", o.dump}};
+    if (first) j["not_finite"] = fields_to_json(kNotFiniteFields, *first);
+    if (first) j["not_finite_tensors"] = sick;
+    fmt::print("{}\n", j.dump());
+  } else {
     fmt::print("loss {:.6f} nats per token; {} tensors in {}\n", loss, out.tensors.size(), o.dump);
-  return kEqual;
+    if (first)
+      fmt::print("NOT FINITE: {}; {} of the tensors written are not finite\n", first->text(), sick.size());
+  }
+  return first ? kNotFinite : kEqual;
 }
 
 } // namespace
@@ -128,7 +142,8 @@ void register_forward(CLI::App &app, int &exit_code) {
   verb->add_option("--threads", o->threads, "0: all")->capture_default_str();
   verb->add_option("--device", o->device, "cpu or cuda")->capture_default_str();
   verb->add_flag("--json", o->json, "One line of JSON");
-  verb->footer("Example: nvfp4 forward --checkpoint c.safetensors --recipe chon --tokens t.npy --dump "
+  verb->footer("Exit code 4: a parameter or a tensor on the way is not finite; the first is named.\n"
+               "Example: nvfp4 forward --checkpoint c.safetensors --recipe chon --tokens t.npy --dump "
                "out.safetensors --grads");
   verb->callback([o, &exit_code] { exit_code = run_forward(*o); });
 }

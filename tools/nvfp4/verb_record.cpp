@@ -11,6 +11,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <memory>
@@ -34,6 +35,8 @@ std::vector<std::string> split(const std::string &text) {
   std::erase(out, "");
   return out;
 }
+
+Json facts(const NotFinite &n) { return fields_to_json(kNotFiniteFields, n); }
 
 struct RecordOptions {
   RecordRequest request;
@@ -60,17 +63,21 @@ int run_record(RecordOptions &o) {
   const RecordReport report = record_slice(
       r, [&](int64_t step) { show_progress("running to the step", double(step) / double(r.step)); });
   const StepResult &result = report.result;
+  const std::optional<NotFinite> &sick =
+      report.not_finite_before ? report.not_finite_before : result.not_finite;
+  const int exit_code = sick ? kNotFinite : kEqual;
   if (o.json) {
-    fmt::print("{}\n", Json{{"step", r.step},
-                            {"recipe", report.recipe},
-                            {"loss", result.loss},
-                            {"loss_hex", loss_word(result.loss)},
-                            {"gradient_norm", result.gradient_norm},
-                            {"digest", result.digest},
-                            {"tensors", result.tensors.size()},
-                            {"output", r.output}}
-                           .dump());
-    return kEqual;
+    Json j = {{"step", r.step},
+              {"recipe", report.recipe},
+              {"loss", result.loss},
+              {"loss_hex", loss_word(result.loss)},
+              {"gradient_norm", result.gradient_norm},
+              {"digest", result.digest},
+              {"tensors", result.tensors.size()},
+              {"output", r.output}};
+    if (sick) j["not_finite"] = facts(*sick);
+    fmt::print("{}\n", j.dump());
+    return exit_code;
   }
   fmt::print("step {} under {}: loss {:.6f} ({}), gradient norm {:.6g}, state {}\n", r.step, report.recipe,
              result.loss, loss_word(result.loss), result.gradient_norm, result.digest);
@@ -80,7 +87,8 @@ int run_record(RecordOptions &o) {
   if (!report.waiting.empty())
     fmt::print("  note: the Hot-Channel Patch of {} layers had no channels yet at this step (first: {})\n",
                report.waiting.size(), report.waiting.front());
-  return kEqual;
+  if (sick) fmt::print("NOT FINITE: {}\n", sick->text());
+  return exit_code;
 }
 
 struct ReplayOptions {
@@ -97,6 +105,7 @@ void print_identity(const ReplayOptions &o, const Slice &slice, const Identity &
   if (i.mismatches.empty()) {
     fmt::print("{}: identical\n  loss {:.6f} ({}), state {}; {} tensors, {} values compared\n", what,
                i.replayed.loss, loss_word(i.replayed.loss), i.replayed.digest, i.tensors, i.values);
+    if (i.replayed.not_finite) fmt::print("NOT FINITE: {}\n", i.replayed.not_finite->text());
     return;
   }
   fmt::print("{}: NOT identical, first at {}\n", what, i.mismatches.front().name);
@@ -105,6 +114,7 @@ void print_identity(const ReplayOptions &o, const Slice &slice, const Identity &
   for (const Mismatch &m : i.mismatches)
     fmt::print("{:<44} {:>20} {:>16.16} {:>16.16} {:>10} of {}\n", m.name, index_text(m), m.recorded,
                m.replayed, m.differing, m.count);
+  if (i.replayed.not_finite) fmt::print("NOT FINITE: {}\n", i.replayed.not_finite->text());
 }
 
 Json identity_json(const Identity &i) {
@@ -116,21 +126,46 @@ Json identity_json(const Identity &i) {
                     {"replayed", m.replayed},
                     {"differing", m.differing},
                     {"of", m.count}});
-  return {{"identical", i.mismatches.empty()},
-          {"loss", i.replayed.loss},
-          {"loss_hex", loss_word(i.replayed.loss)},
-          {"digest", i.replayed.digest},
-          {"tensors", i.tensors},
-          {"values", i.values},
-          {"mismatches", list}};
+  Json j = {{"identical", i.mismatches.empty()},
+            {"loss", i.replayed.loss},
+            {"loss_hex", loss_word(i.replayed.loss)},
+            {"digest", i.replayed.digest},
+            {"tensors", i.tensors},
+            {"values", i.values},
+            {"mismatches", list}};
+  if (i.replayed.not_finite) j["not_finite"] = facts(*i.replayed.not_finite);
+  return j;
 }
 
-const char *product_name(Product p) {
-  return p == Product::fprop ? "fprop" : p == Product::dgrad ? "dgrad" : "wgrad";
+std::string decibels(double relative) { return fmt::format("{:.1f}", signal_to_noise(relative)); }
+
+/// "nvfp4 (1 of 2)" where the other layers are left out.
+std::string format_text(const OperatorError &e) {
+  const auto out = int64_t(e.not_finite_layers.size());
+  if (out == 0) return e.format;
+  return out == e.layers ? e.format + " (not finite)"
+                         : fmt::format("{} ({} of {})", e.format, e.layers - out, e.layers);
 }
 
-std::string decibels(double relative) {
-  return relative > 0 ? fmt::format("{:.1f}", signal_to_noise(relative)) : std::string("inf");
+bool all_finite(const Comparison &c) {
+  bool finite = true;
+  for (const RecipeOutcome &r : c.outcomes) finite = finite && !r.not_finite;
+  for (const std::vector<NotFinite> &list : c.not_finite) finite = finite && list.empty();
+  return finite;
+}
+
+void print_not_finite(const Comparison &c, const std::vector<ComparedRecipe> &recipes) {
+  std::vector<std::string> said;
+  for (size_t i = 0; i < recipes.size(); ++i)
+    for (const NotFinite &n : c.not_finite[i]) {
+      const std::string text = n.text();
+      if (std::find(said.begin(), said.end(), text) != said.end()) continue;
+      said.push_back(text);
+      const bool result =
+          n.what != StepTensor::input && n.what != StepTensor::weight && n.what != StepTensor::output_grad;
+      fmt::print("NOT FINITE{}: {}\n", result ? " under " + recipes[i].recipe.name : "", text);
+    }
+  if (!said.empty()) fmt::print("Layers with such tensors are left out of the rows over all layers.\n");
 }
 
 std::string operator_name(const OperatorError &e, int64_t head) {
@@ -153,19 +188,20 @@ void print_errors(const Comparison &c, const std::vector<ComparedRecipe> &recipe
   fmt::print("{}\n", two ? " | ratio" : "");
   for (size_t row = 0; row < c.errors.front().size(); ++row) {
     const OperatorError &first = c.errors[0][row];
-    fmt::print("{:<20} {:<6}", operator_name(first, head), product_name(first.product));
+    fmt::print("{:<20} {:<6}", operator_name(first, head), to_string(first.product));
     for (const std::vector<OperatorError> &errors : c.errors) {
       const ErrorSums &s = errors[row].sums;
-      fmt::print(" | {:<20} {:>9.3g} {:>9.3g} {:>8}", errors[row].format, s.relative_to_bf16(),
+      fmt::print(" | {:<20} {:>9.3g} {:>9.3g} {:>8}", format_text(errors[row]), s.relative_to_bf16(),
                  s.relative_to_exact(), decibels(s.relative_to_exact()));
     }
     if (two) {
       const double other = c.errors[1][row].sums.relative_to_exact();
-      fmt::print(" | {}", other > 0 ? fmt::format("{:.3g}", first.sums.relative_to_exact() / other)
-                                    : std::string("-"));
+      fmt::print(" | {}", other == 0 ? std::string("-")
+                                     : fmt::format("{:.3g}", first.sums.relative_to_exact() / other));
     }
     fmt::print("\n");
   }
+  print_not_finite(c, recipes);
 }
 
 Json comparison_json(const Comparison &c, const std::vector<ComparedRecipe> &recipes, int64_t head) {
@@ -177,19 +213,24 @@ Json comparison_json(const Comparison &c, const std::vector<ComparedRecipe> &rec
       one["loss_hex"] = loss_word(c.outcomes[i].loss);
       one["gradient_norm"] = c.outcomes[i].gradient_norm;
       one["same_bits"] = c.outcomes[i].same_bits;
+      if (c.outcomes[i].not_finite) one["step_not_finite"] = facts(*c.outcomes[i].not_finite);
     }
     Json operators = Json::array();
     for (const OperatorError &e : c.errors[i]) {
-      Json row = {{"operator", e.role}, {"product", product_name(e.product)}, {"format", e.format}};
+      Json row = {{"operator", e.role}, {"product", to_string(e.product)}, {"format", e.format}};
       if (e.layer >= 0 && e.layer < head) row["layer"] = e.layer;
       row["relative_to_bf16"] = e.sums.relative_to_bf16();
       row["relative_to_exact"] = e.sums.relative_to_exact();
       const double db = signal_to_noise(e.sums.relative_to_exact());
       row["snr_db"] = std::isfinite(db) ? Json(db) : Json(nullptr);
       row["outputs"] = e.sums.outputs;
+      if (!e.not_finite_layers.empty()) row["not_finite_layers"] = e.not_finite_layers;
       operators.push_back(std::move(row));
     }
     one["operators"] = std::move(operators);
+    Json sick = Json::array();
+    for (const NotFinite &n : c.not_finite[i]) sick.push_back(facts(n));
+    if (!sick.empty()) one["not_finite"] = std::move(sick);
     out.push_back(std::move(one));
   }
   return out;
@@ -214,7 +255,7 @@ int replay_operators(const ReplayOptions &o, const io::TensorFile &file) {
                operators.layers, operators.family);
     print_errors(c, recipes, operators.layers, "the recorded operands");
   }
-  return kEqual;
+  return all_finite(c) ? kEqual : kNotFinite;
 }
 
 int run_replay(const ReplayOptions &o) {
@@ -232,6 +273,7 @@ int run_replay(const ReplayOptions &o) {
   int exit_code = kEqual;
   if (is_own) {
     const Identity identity = replay_identically(slice, o.place);
+    if (identity.replayed.not_finite) exit_code = kNotFinite;
     if (!identity.mismatches.empty()) exit_code = kMismatch;
     if (!o.json) print_identity(o, slice, identity);
     json.update(identity_json(identity));
@@ -244,6 +286,7 @@ int run_replay(const ReplayOptions &o) {
       recipes.push_back({against, against != own});
     }
     const Comparison c = compare_recipes(slice, recipes, o.layers, o.place);
+    if (exit_code == kEqual && !all_finite(c)) exit_code = kNotFinite;
     const int64_t head = slice.before.config->layers;
     json["recorded_loss"] = slice.result.loss;
     json["bf16_loss"] = c.bf16_loss;
@@ -254,6 +297,8 @@ int run_replay(const ReplayOptions &o) {
       for (const RecipeOutcome &r : c.outcomes)
         fmt::print("  under {}: loss {:.6f} ({}), gradient norm {:.6g}; bits of the recorded step: {}\n",
                    r.name, r.loss, loss_word(r.loss), r.gradient_norm, r.same_bits ? "the same" : "others");
+      for (const RecipeOutcome &r : c.outcomes)
+        if (r.not_finite) fmt::print("NOT FINITE under {}: {}\n", r.name, r.not_finite->text());
       print_errors(c, recipes, head, "the operands of one BF16 pass over the slice");
     }
   }
@@ -287,7 +332,8 @@ void register_record(CLI::App &app, int &exit_code) {
   verb->add_option("--threads", f.threads, "0: all; changes no bit")->capture_default_str();
   verb->add_option("--device", f.device, "cpu or cuda")->capture_default_str();
   verb->add_flag("--json", o->json, "One line of JSON");
-  verb->footer("Example: nvfp4 record --checkpoint runs/chon/checkpoint.safetensors --step 301 --tap "
+  verb->footer("Exit code 4: the computation did not stay finite.\n"
+               "Example: nvfp4 record --checkpoint runs/chon/checkpoint.safetensors --step 301 --tap "
                "attn.o_proj.input -o slice.safetensors");
   verb->callback([o, &exit_code] { exit_code = run_record(*o); });
 }
@@ -310,7 +356,8 @@ void register_replay(CLI::App &app, int &exit_code) {
   verb->add_option("--device", o->place.device, "cpu or cuda")->capture_default_str();
   verb->add_option("--threads", o->place.threads, "0: all; changes no bit")->capture_default_str();
   verb->add_flag("--json", o->json, "One line of JSON");
-  verb->footer("Example: nvfp4 replay slice.safetensors --recipe chon --against nvfp4");
+  verb->footer("Exit code 1: other bits than recorded; 4: the computation did not stay finite.\n"
+               "Example: nvfp4 replay slice.safetensors --recipe chon --against nvfp4");
   verb->callback([o, &exit_code] {
     o->place.isa = asked_isa();
     exit_code = run_replay(*o);

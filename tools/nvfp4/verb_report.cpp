@@ -2,6 +2,7 @@
 // nvfp4 report DIR... -o report.html: one self-contained page about training runs.
 #include "nvfp4/golden/io/file.hpp"
 #include "nvfp4/golden/io/message.hpp"
+#include "nvfp4/reference_models/fields/json.hpp"
 #include "nvfp4/reference_models/report/report.hpp"
 #include "nvfp4/version.hpp"
 #include "tools/nvfp4/verbs.hpp"
@@ -33,19 +34,27 @@ int report(const Options &o) {
 
   const std::vector<models::Ordering> orderings = models::judge_orderings(models::group_runs(runs));
   if (o.json) {
-    Json diverged = Json::array();
-    for (const models::RunData &r : runs)
-      if (r.diverged)
-        diverged.push_back({{"run", r.folder},
-                            {"step", r.diverged->step},
-                            {"last_finite_loss", r.diverged->last_finite_loss},
-                            {"last_finite_step", r.diverged->last_finite_step}});
+    Json diverged = Json::array(), sick = Json::array();
+    for (const models::RunData &r : runs) {
+      for (const models::NotFinite &n : r.not_finite) {
+        Json facts = {{"run", r.folder}};
+        facts.update(models::fields_to_json(models::kNotFiniteFields, n));
+        sick.push_back(std::move(facts));
+      }
+      if (!r.diverged) continue;
+      diverged.push_back({{"run", r.folder},
+                          {"step", r.diverged->step},
+                          {"last_finite_loss", r.diverged->last_finite_loss},
+                          {"last_finite_step", r.diverged->last_finite_step}});
+      if (r.diverged->first)
+        diverged.back()["not_finite"] = models::fields_to_json(models::kNotFiniteFields, *r.diverged->first);
+    }
     Json list = Json::array();
     for (const models::Ordering &x : orderings)
       list.push_back({{"number", x.number},
                       {"claim", x.claim},
                       {"where", x.where},
-                      {"verdict", models::to_string(x.verdict)},
+                      {"verdict", to_string(x.verdict)},
                       {"settled", x.verdict != models::Verdict::not_measured && !x.weak},
                       {"measured", x.measured},
                       {"paper", x.paper}});
@@ -53,19 +62,26 @@ int report(const Options &o) {
                             {"runs", runs.size()},
                             {"bytes", html.size()},
                             {"diverged", diverged},
+                            {"not_finite", sick},
                             {"orderings", list}}
                            .dump());
     return kEqual;
   }
   for (const models::Ordering &x : orderings)
-    fmt::print("{:<13} {} {}{}\n", models::to_string(x.verdict), x.number, x.claim,
+    fmt::print("{:<13} {} {}{}\n", to_string(x.verdict), x.number, x.claim,
                x.where.empty() ? "" : " (" + x.where + ")");
   for (const models::RunData &r : runs)
     if (r.diverged)
-      fmt::print("DIVERGED      {} at step {}, last finite loss {}: left out of losses, gaps and orderings\n",
-                 io::printable(r.folder), r.diverged->step,
-                 r.diverged->last_finite_step > 0 ? fmt::format("{:.4f}", r.diverged->last_finite_loss)
-                                                  : std::string("none"));
+      fmt::print(
+          "DIVERGED      {} at step {}, last finite loss {}: left out of losses, gaps and orderings{}\n",
+          io::printable(r.folder), r.diverged->step,
+          r.diverged->last_finite_step > 0 ? fmt::format("{:.4f}", r.diverged->last_finite_loss)
+                                           : std::string("none"),
+          r.diverged->first ? "; first not finite: " + r.diverged->first->text() : "");
+  for (const models::RunData &r : runs)
+    if (!r.not_finite.empty())
+      fmt::print("NOT FINITE    {}: {}{}\n", io::printable(r.folder), r.not_finite.front().text(),
+                 r.not_finite.size() > 1 ? fmt::format("; {} more", r.not_finite.size() - 1) : "");
   fmt::print("{}: {} run{}, losses, {} orderings, tensors and their provenance\n", o.out, runs.size(),
              runs.size() == 1 ? "" : "s", orderings.size());
   return kEqual;

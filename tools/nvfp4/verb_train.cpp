@@ -48,6 +48,7 @@ int run_train(const TrainOptions &options, bool json) {
       j["diverged"] = result.diverged;
       j["last_finite_loss"] = result.last_finite_loss;
     }
+    if (result.not_finite) j["not_finite"] = fields_to_json(kNotFiniteFields, *result.not_finite);
     j["final_loss"] = result.final_loss;
     j["smoothed_loss"] = result.smoothed_loss;
     j["validation_loss"] = result.validation_loss;
@@ -56,18 +57,17 @@ int run_train(const TrainOptions &options, bool json) {
     j["tokens_per_s"] = std::round(speed);
     j["out"] = options.out;
     fmt::print("{}\n", j.dump());
-    return kEqual;
+    return result.diverged != 0 ? kNotFinite : kEqual;
   }
   fmt::print("{} {} under {}, seed {}: {} steps\n", options.model, options.size, options.recipe, options.seed,
              result.steps);
   if (result.diverged != 0) {
-    fmt::print("  DIVERGED at step {}: loss or gradient is not finite (last finite loss {}); stopped, "
-               "written to {}\n",
-               result.diverged,
+    if (result.not_finite) fmt::print("  NOT FINITE: {}\n", result.not_finite->text());
+    fmt::print("  DIVERGED at step {}: last finite loss {}; stopped, written to {}\n", result.diverged,
                std::isfinite(result.last_finite_loss) ? fmt::format("{:.4f}", result.last_finite_loss)
                                                       : std::string("none"),
                options.out);
-    return kEqual;
+    return kNotFinite;
   }
   fmt::print("  loss {:.4f} (last 10 %: {:.4f}), validation {:.4f} nats", result.final_loss,
              result.smoothed_loss, result.validation_loss);
@@ -98,8 +98,9 @@ int run_eval(const EvalOptions &o) {
   session.model->parameters_changed();
   std::map<std::string, HotChannels> known = session.model->hot_channel_layers(checkpoint.state.hot_channels);
   session.model->set_hot_channels(known);
-  const double loss = evaluate(
+  const Evaluation evaluation = evaluate(
       *session.model, *data, o.batches, [](double f) { show_progress("evaluating", f); }, known.empty());
+  const double loss = evaluation.loss;
   const char *hot = !known.empty()                          ? "stored"
                     : session.model->hot_channels().empty() ? "none"
                                                             : "chosen on the first batch";
@@ -108,13 +109,15 @@ int run_eval(const EvalOptions &o) {
     nlohmann::ordered_json j = {
         {"loss", loss}, {"tokens", tokens}, {"recipe", recipe.name}, {"hot_channels", hot}};
     if (data->bytes()) j["bits_per_byte"] = loss / std::log(2.0);
+    if (evaluation.not_finite) j["not_finite"] = fields_to_json(kNotFiniteFields, *evaluation.not_finite);
     fmt::print("{}\n", j.dump());
   } else {
     fmt::print("validation loss {:.5f} nats per token", loss);
     if (data->bytes()) fmt::print(" = {:.5f} bits per byte", loss / std::log(2.0));
     fmt::print(" over {} tokens, under {} (hot channels: {})\n", tokens, recipe.name, hot);
+    if (evaluation.not_finite) fmt::print("NOT FINITE: {}\n", evaluation.not_finite->text());
   }
-  return kEqual;
+  return evaluation.not_finite ? kNotFinite : kEqual;
 }
 
 } // namespace
@@ -127,7 +130,8 @@ void register_train(CLI::App &app, int &exit_code) {
     if (f.name == std::string_view("out")) option->required();
   });
   verb->add_flag("--json", *json, "One line of JSON at the end");
-  verb->footer("Example: nvfp4 train --model gla --size tiny --recipe chon --data kjv.txt --steps 300 --out "
+  verb->footer("Exit code 4: the computation did not stay finite; the first tensor that did not is named.\n"
+               "Example: nvfp4 train --model gla --size tiny --recipe chon --data kjv.txt --steps 300 --out "
                "runs/chon");
   verb->callback([o, json, &exit_code] { exit_code = run_train(*o, *json); });
 }
@@ -150,6 +154,7 @@ void register_eval(CLI::App &app, int &exit_code) {
   verb->add_option("--device", o->device, "cpu or cuda")->capture_default_str();
   verb->add_flag("--json", o->json, "One line of JSON");
   verb->footer(
+      "Exit code 4: a parameter or a tensor on the way is not finite; the first is named.\n"
       "Example: nvfp4 eval --checkpoint runs/chon/checkpoint.safetensors --data kjv.txt --recipe bf16");
   verb->callback([o, &exit_code] { exit_code = run_eval(*o); });
 }

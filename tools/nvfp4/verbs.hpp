@@ -8,7 +8,13 @@
 namespace nvfp4::tool {
 
 /// Exit codes of every verb.
-enum ExitCode { kEqual = 0, kMismatch = 1, kBadInput = 2, kNoDevice = 3 };
+enum ExitCode {
+  kEqual = 0,
+  kMismatch = 1,
+  kBadInput = 2,
+  kNoDevice = 3,
+  kNotFinite = 4, ///< the computation did not stay finite
+};
 
 /// Each verb registers its options and, as callback, the function whose exit code ends the program.
 void register_info(CLI::App &app, int &exit_code);

@@ -84,12 +84,12 @@ TEST_CASE("steps after the last keep its rate; constant stays", "[data]") {
 }
 
 TEST_CASE("bad schedules are refused with one line", "[data]") {
-  CHECK(parse_schedule("cosine") == Schedule::cosine);
-  CHECK(parse_schedule("wsd") == Schedule::wsd);
-  CHECK(parse_schedule("constant") == Schedule::constant);
+  CHECK(parse_enum<Schedule>("cosine") == Schedule::cosine);
+  CHECK(parse_enum<Schedule>("wsd") == Schedule::wsd);
+  CHECK(parse_enum<Schedule>("constant") == Schedule::constant);
   for (const char *name : {"", "Cosine", "linear"})
-    io::check_message(io::error_of([&] { (void)parse_schedule(name); }),
-                      {"unknown schedule '" + std::string(name) + "': expected cosine, wsd or constant"});
+    io::check_message(io::error_of([&] { (void)parse_enum<Schedule>(name); }),
+                      {"unknown schedule '" + std::string(name) + "'; choose cosine, wsd or constant"});
   const auto refusal = [](double p, double f, int64_t steps, int64_t step) {
     return io::error_of([&] { (void)learning_rate(Schedule::cosine, p, f, 0, steps, step); });
   };

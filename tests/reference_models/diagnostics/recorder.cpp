@@ -203,3 +203,24 @@ TEST_CASE("sensitivity records are a list that JSON readers take") {
   CHECK(j[1]["loss"].is_null());
   CHECK(j[1]["parameters"] == 196608);
 }
+
+TEST_CASE("a line about a tensor with NaN or Inf says so", "[recorder]") {
+  const Folder folder;
+  Recorder r(folder.path.string());
+  auto x = tensor_at(1, 32 * 32);
+  r.begin_step(1);
+  r.tensor(0, "attn.q_proj", TensorKind::activation, {x.data(), 32, 32}, {});
+  x[70] = std::nanf("");
+  x[71] = -std::numeric_limits<float>::infinity();
+  r.tensor(0, "attn.k_proj", TensorKind::weight, {x.data(), 32, 32}, {});
+  r.output(0, "attn.o_proj", {x.data(), 32, 32});
+  r.end_step();
+  const auto lines = lines_of(folder);
+  REQUIRE(lines.size() == 3);
+  CHECK_FALSE(lines[0].contains("not_finite"));
+  const Json facts = {{"nan", 1}, {"inf", 1}, {"first", {2, 6}}, {"shape", {32, 32}}};
+  CHECK(lines[1].at("not_finite") == facts);
+  CHECK(lines[1].at("kurtosis").is_null());
+  CHECK(lines[1].at("snr_db").is_null());
+  CHECK(lines[2].at("not_finite") == facts);
+}

@@ -3,7 +3,7 @@
 // the tables of the documentation.
 #include "nvfp4/reference_models/family/config.hpp"
 #include "nvfp4/reference_models/fields/table.hpp"
-#include "nvfp4/reference_models/recipe/recipe.hpp"
+#include "nvfp4/reference_models/recipe/fields.hpp"
 #include "nvfp4/reference_models/train/options.hpp"
 #include "tests/catch.hpp"
 
@@ -95,5 +95,11 @@ TEST_CASE("the READMEs have the tables of families and fields", "[family]") {
   const std::string text = readme("reference_models/README.md");
   check_has(text, family_table());
   check_has(text, field_table(kTrainFields, TrainOptions(), true));
+  const std::string recipes = readme("reference_models/recipe/README.md");
+  check_has(recipes, field_table(kRecipeFields, Recipe(), false));
+  check_has(recipes, field_table(kRuleFields, RecipeRule(), false));
+  check_has(recipes, field_table(kGemmFields, GemmRecipe(), false));
+  check_has(recipes, field_table(kOperandFields, OperandRecipe(), false));
+  check_has(recipes, field_table(kHcpFields, HcpRecipe{.enabled = true}, false));
   check_has(text, field_table(kModelFields, preset(find_family("gla"), "tiny"), false));
 }

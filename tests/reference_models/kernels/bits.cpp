@@ -81,6 +81,12 @@ void run_elementwise(Backend<float> &backend, Results &out) {
     std::vector<uint64_t> digests(size_t(chunks(n)));
     backend.run(DigestSums<float>{n, 7, a.data(), digests.data()});
     out.add("DigestSums" + size, digests);
+    std::vector<uint64_t> sick(size_t(2 * chunks(n)), 5);
+    Floats some = a;
+    some[size_t(n / 2)] = -std::numeric_limits<float>::infinity();
+    some[size_t(n - 1)] = std::numeric_limits<float>::quiet_NaN();
+    backend.run(NotFiniteChunks<float>{2, {{a.data(), n}, {some.data(), n}}, sick.data()});
+    out.add("NotFiniteChunks" + size, sick);
   }
 }
 

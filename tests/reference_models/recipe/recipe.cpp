@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Recipes: round trips through JSON, what is refused, and which layer takes what.
 #include "nvfp4/reference_models/recipe/recipe.hpp"
+#include "nvfp4/golden/io/sha256.hpp"
 #include "nvfp4/reference_models/family/family.hpp"
 #include "tests/catch.hpp"
 
@@ -61,6 +62,15 @@ TEST_CASE("every built-in recipe survives a round trip", "[recipe]") {
   }
 }
 
+TEST_CASE("the text of the built-in recipes is that of stored runs and slices", "[recipe]") {
+  io::Sha256 digest;
+  for (const std::string_view name : builtin_recipes()) {
+    const std::string json = to_json(load_recipe(std::string(name)));
+    digest.add(std::as_bytes(std::span(json)));
+  }
+  CHECK(digest.hex() == "4ceaf773fb5c32d867975a7efb02a4117b07b5053c8b29f2191434d90741cbf4");
+}
+
 TEST_CASE("recipes written before a field came are those with its default", "[recipe]") {
   const Recipe r = load_recipe("chon");
   CHECK(to_json(parse_recipe(replaced(to_json(r), "\"mixers\": \"f32\",", ""), "old")) == to_json(r));
@@ -115,13 +125,13 @@ TEST_CASE("what has no meaning is refused with key and place", "[recipe]") {
   refuses("\"period\"", "\"perod\"", "r.json.linears.nvfp4.hcp: unknown key 'perod'");
   refuses("\"source\"", "\"sauce\"", "r.json: unknown key 'sauce'");
   refuses("\"block_rows\": 16", "\"block_rows\": 8",
-          "linears.nvfp4.fprop.b.block_rows: expected 1 or 16, got 8");
+          "linears.nvfp4.fprop.b: expected block_rows 1 or 16, got 8");
   refuses("\"convention\": \"te\"", "\"convention\": \"tee\"", "unknown quantization convention 'tee'");
   refuses("\"convention\": \"te\"", "\"convention\": \"mxfp4\"", "does not give nvfp4");
   refuses("\"convention\": \"te\"", "\"convention\": \"row-scaled\"", "scale per row");
-  refuses("\"rounding\": \"sr-carry8\"", "\"rounding\": \"sr\"", "expected one of rne, sr-carry8");
+  refuses("\"rounding\": \"sr-carry8\"", "\"rounding\": \"sr\"", "a: 'rounding' takes one of rne, sr-carry8");
   refuses("\"hadamard\": true", "\"hadamard\": false", "wgrad: both operands are rotated or none");
-  refuses("\"fraction\": 0.0625", "\"fraction\": 2", "hcp.fraction: expected a number from 0");
+  refuses("\"fraction\": 0.0625", "\"fraction\": 2", "hcp: 'fraction' takes a number from 0 to 1, got 2");
   refuses("\"fraction\": 0.0625", "\"fraction\": 0.0625, \"k\": 16", "not both");
   refuses("\"fraction\": 0.0625", "\"k\": 24", "k is a multiple of 16");
   refuses("\"residual\": \"nvfp4\"", "\"residual\": \"bf16\"", "need kernel 'dual'");
@@ -136,7 +146,7 @@ TEST_CASE("what has no meaning is refused with key and place", "[recipe]") {
   refuses("\"last\": 0.15", "\"last\": 1.5", "number of blocks");
   refuses("\"last\": 0.15", "\"last\": 0.15, \"families\": [\"glaa\"]", "unknown family 'glaa'");
   refuses("\"name\": \"hcp\",", "\"name\": \"hcp\", \"name\": \"x\",", "stands twice");
-  refuses("\"output\": \"bf16\"", "\"output\": \"f16\"", "fprop.output: expected one of bf16, f32");
+  refuses("\"output\": \"bf16\"", "\"output\": \"f16\"", "fprop: 'output' takes one of bf16, f32");
   CHECK_THAT(error_of(good.substr(0, good.size() / 2)), Catch::Contains("r.json: expected JSON"));
   CHECK_THAT(error_of("[]"), Catch::Contains("expected an object"));
   CHECK_THAT(error_of(R"({"name": "x", "linears": {}, "default": "y"})"),

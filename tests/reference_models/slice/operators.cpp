@@ -3,7 +3,9 @@
 #include "nvfp4/emulator/formats/codec.hpp"
 #include "tests/reference_models/slice/support.hpp"
 
+#include <array>
 #include <cmath>
+#include <limits>
 #include <random>
 
 namespace nvfp4::test {
@@ -212,6 +214,90 @@ TEST_CASE("operators of another program", "[slice]") {
              }),
              says("expected F32, BF16 or F16"));
   CHECK_THAT(refused([](io::TensorFile &f) { f.tensors.clear(); }), says("got no tensors"));
+}
+
+TEST_CASE("a layer that is not finite is named, and hides no other", "[slice]") {
+  const std::vector<Recipe> recipes = {load_recipe("nvfp4").for_family("gla")};
+  Operands healthy, sick;
+  const StepContext step{5, 3, 0, false};
+  OperatorMeter alone(*healthy.backend, *healthy.engine, recipes), both(*sick.backend, *sick.engine, recipes);
+  alone.measure(healthy.input(), step);
+  both.measure(healthy.input(), step);
+  OperatorInput second = sick.input();
+  second.weight.layer = 1;
+  const auto names = [&](size_t i) { return both.not_finite(0).at(i).text(); };
+  // what is sick, which products are left out, and how it is said
+  struct Case {
+    std::vector<float> *tensor;
+    float value;
+    std::array<bool, 3> out;
+    const char *text;
+  };
+  const float inf = std::numeric_limits<float>::infinity(), nan = std::nanf("");
+  const Case c =
+      GENERATE_REF(Case{&sick.x,
+                        nan,
+                        {true, false, true},
+                        "input of model.layers.1.attn.q_proj: 1 NaN of 1536, first at [0, 5]"},
+                   Case{&sick.w,
+                        -inf,
+                        {true, true, false},
+                        "weight of model.layers.1.attn.q_proj: 1 Inf of 3072, first at [0, 5]"},
+                   Case{&sick.dy,
+                        inf,
+                        {false, true, true},
+                        "output_grad of model.layers.1.attn.q_proj: 1 Inf of 2048, first at [0, 5]"},
+                   Case{&sick.bias,
+                        nan,
+                        {true, false, false},
+                        "weight of model.layers.1.attn.q_proj.bias: 1 NaN of 64, first at [5]"});
+  (*c.tensor)[5] = c.value;
+  both.measure(second, step);
+  const auto pooled = both.errors(0, false), expected = alone.errors(0, false), layers = both.errors(0, true);
+  for (const Product p : enumerators<Product>()) {
+    CAPTURE(to_string(p));
+    const bool out = c.out[size_t(p)];
+    const OperatorError &all = of(pooled, p);
+    CHECK(all.not_finite_layers == std::vector<int64_t>(out ? 1 : 0, 1));
+    CHECK(all.layers == 2);
+    CHECK(std::isfinite(all.sums.relative_to_exact()));
+    if (out) CHECK(all.sums.relative_to_exact() == of(expected, p).sums.relative_to_exact());
+    for (const OperatorError &e : layers) {
+      if (e.product != p) continue;
+      CHECK(std::isnan(e.sums.relative_to_exact()) == (out && e.layer == 1));
+      CHECK(std::isnan(signal_to_noise(e.sums.relative_to_bf16())) == (out && e.layer == 1));
+    }
+  }
+  REQUIRE(both.not_finite(0).size() == 1);
+  CHECK(names(0) == c.text);
+  CHECK(alone.not_finite(0).empty());
+}
+
+TEST_CASE("a product that overflows in finite operands is named with its product", "[slice]") {
+  Operands d;
+  for (float &v : d.x) v *= 1e20f;
+  for (float &v : d.w) v *= 1e20f;
+  OperatorMeter meter(*d.backend, *d.engine, {load_recipe("nvfp4").for_family("gla")});
+  meter.measure(d.input(), {5, 3, 0, false});
+  const auto errors = meter.errors(0, false);
+  CHECK(std::isnan(of(errors, Product::fprop).sums.relative_to_exact()));
+  CHECK(std::isfinite(of(errors, Product::dgrad).sums.relative_to_exact()));
+  REQUIRE_FALSE(meter.not_finite(0).empty());
+  CHECK(meter.not_finite(0)[0].product == "fprop");
+  CHECK(meter.not_finite(0)[0].what == StepTensor::output);
+}
+
+TEST_CASE("an error against nothing is infinite, not zero", "[slice]") {
+  const double inf = std::numeric_limits<double>::infinity();
+  ErrorSums s{.against_bf16 = 0, .bf16 = 0, .against_exact = 2, .exact = 0, .outputs = 4};
+  CHECK(s.relative_to_bf16() == 0);
+  CHECK(s.relative_to_exact() == inf);
+  CHECK(signal_to_noise(0) == inf);
+  CHECK(signal_to_noise(inf) == -inf);
+  s.exact = s.against_bf16 = std::nan("");
+  CHECK(std::isnan(s.relative_to_exact()));
+  CHECK(std::isnan(s.relative_to_bf16()));
+  CHECK(std::isnan(ErrorSums{}.relative_to_exact()));
 }
 
 } // namespace nvfp4::test

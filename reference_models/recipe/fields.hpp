@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+// The fields of a recipe's parts as lists: what JSON has, what is checked, and the tables of README.md.
+#pragma once
+#include "nvfp4/reference_models/family/family.hpp"
+#include "nvfp4/reference_models/fields/json.hpp"
+#include "nvfp4/reference_models/recipe/recipe.hpp"
+
+namespace nvfp4::models {
+
+/// Mark of a field that is left out of JSON where it has its default.
+inline constexpr unsigned kOptional = 1;
+
+inline constexpr auto kOperandFields = std::tuple{
+    field("format", &OperandRecipe::format, ": what the elements are"),
+    field("convention", &OperandRecipe::convention,
+          "Quantization convention (`nvfp4 info --conventions`); default `te`, `mxfp4` or `mxfp8-e4m3` by "
+          "format"),
+    field("block_rows", &OperandRecipe::block_rows, "Rows of a block: 1, or 16 for tiles"),
+    field("rounding", &OperandRecipe::rounding, ": of elements"),
+    field("hadamard", &OperandRecipe::hadamard,
+          "Rotate groups of 16 along the contraction; both operands or none")};
+
+/// Besides the operands `a` and `b`.
+inline constexpr auto kGemmFields = std::tuple{
+    field("unit", &GemmRecipe::unit, "Tensor-core unit instead of the recipe's for the format")
+        .marked(kOptional),
+    field("output", &GemmRecipe::output,
+          ": what the result is rounded to; of wgrad before it is added to the FP32 gradient, default f32")};
+
+inline constexpr auto kHcpFields = std::tuple{
+    field("enabled", &HcpRecipe::enabled, "True where `hcp` stands"),
+    field("k", &HcpRecipe::k, "Hot channels; instead of `fraction`", at_least(0)).marked(kOptional),
+    field("fraction", &HcpRecipe::fraction, "Hot channels as a part of K, rounded up to a multiple of 16",
+          from_to(0, 1)),
+    field("period", &HcpRecipe::period, "Steps between choices; the first micro-batch chooses", at_least(1)),
+    field("start", &HcpRecipe::start, "Step of the first choice", at_least(0)),
+    field("kernel", &HcpRecipe::kernel,
+          ": one product over K + 2k under the main operands' global scales, or the main product and one "
+          "small product "
+          "a side, added in FP32"),
+    field("side", &HcpRecipe::side, ": whose residuals are put back, x's, W's or both"),
+    field("residual", &HcpRecipe::residual, ": format of the residuals; bf16 with kernel `dual` only"),
+    field("choice", &HcpRecipe::choice,
+          ": mean error of x plus mean error of W, largest value of x, blocks of 16 by sums of scores, or "
+          "random"),
+    field("reblock", &HcpRecipe::reblock,
+          ": gathered channels are quantized anew, 1x16, or codes and scales are copied (with choice "
+          "`blocks`)"),
+    field("dgrad", &HcpRecipe::dgrad, "Patch dgrad too, where channels are outputs")};
+
+inline constexpr auto kRuleFields = std::tuple{
+    field("roles", &RecipeRule::roles, "Patterns such as `attn.gk_proj.*`"),
+    field("families", &RecipeRule::families, "; empty: all").of(family_names).marked(kOptional),
+    field("first", &RecipeRule::first,
+          "First blocks of the model, or below 1 a fraction of them, to the nearest, at least one; never the "
+          "head",
+          from_to(0, 1e6))
+        .marked(kOptional),
+    field("last", &RecipeRule::last, "Last blocks, likewise; with both, either is enough", from_to(0, 1e6))
+        .marked(kOptional),
+    field("use", &RecipeRule::use, "One of the recipe's linears")};
+
+/// Besides `units`, `linears` and `rules`.
+inline constexpr auto kRecipeFields = std::tuple{
+    field("name", &Recipe::name, "For people and files"),
+    field("description", &Recipe::description, "For people"),
+    field("source", &Recipe::source, ": what inputs, weights and gradients are rounded to first"),
+    field("accumulation", &Recipe::accumulation, ": model of FP4 units' accumulation"),
+    field("mixers", &Recipe::mixers, ": operands of GLA's recurrence and of softmax attention (see the end)"),
+    field("default", &Recipe::default_linear, "The linear of layers that no rule matches")};
+
+} // namespace nvfp4::models
