@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The chain from block maximum to codes as data: one field per step, one enumerator per form found in a
+// The steps from block maximum to codes as data: one field per step, one enumerator per form found in a
 // public implementation. block_rule.hpp executes it; convention.hpp gives the records their names.
 #pragma once
 #include "nvfp4/emulator/formats/format.hpp"

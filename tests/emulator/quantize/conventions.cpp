@@ -33,7 +33,7 @@ TEST_CASE("the table finds rows by name and alias, and names them when it cannot
                     Catch::Contains("'nvfp5'") && Catch::Contains("te213, torchao, modelopt"));
 }
 
-TEST_CASE("the worked block has the same codes in the non-adaptive NVFP4 chains", "[quantize]") {
+TEST_CASE("the worked block has the same codes in the non-adaptive NVFP4 conventions", "[quantize]") {
   Matrix m(1, 16);
   for (int i = 0; i < 16; ++i) m.x[size_t(i)] = bf16((float(i) - 7.5f) * 0.37f);
   for (const char *name : {"te", "te213", "torchao", "modelopt", "flashinfer-exact", "flashinfer", "vllm"}) {

@@ -13,10 +13,10 @@ template <class V> struct VectorScales {
   uint32_t redo;
 };
 
-template <class V> struct ScaleChain {
+template <class V> struct VectorScale {
   using F = typename V::F;
   using I = typename V::I;
-  const Chain &c;
+  const ScaleSteps &c;
 
   static F all(float x) { return V::broadcast(x); }
   /// test == +0 ? a : b
