@@ -201,6 +201,21 @@ namespace detail {
 }
 } // namespace detail
 
+/// A block's scale before it is rounded to a code, as the rule's `order` gives it.
+[[nodiscard]] NVFP4_HD inline float scale_before_rounding(const Rule &r, float bmax, const GlobalScale &g,
+                                                          FormatId source) {
+  return detail::unrounded_scale(r, bmax, g, source);
+}
+
+/// The scale that a code stands for in a block of that maximum.
+[[nodiscard]] NVFP4_HD inline BlockScale scale_of_code(const Rule &r, uint8_t code, float bmax,
+                                                       const GlobalScale &g) {
+  const float value = value_f32(r.scale, code);
+  const bool zero = (r.zero_multiplier == ZeroMultiplier::zero_amax && bmax == 0.0f) ||
+                    (r.zero_multiplier == ZeroMultiplier::zero_scale && value == 0.0f);
+  return {code, value, zero ? 0.0f : detail::scale_factor(r, code, value, g), false};
+}
+
 /// The scale of a block. `to_four` asks for the wider candidate of four-over-six: 1.5 times the value, so
 /// that the block's maximum lands on 4 instead of 6.
 [[nodiscard]] NVFP4_HD inline BlockScale block_scale(const Rule &r, float bmax, const GlobalScale &g,
@@ -208,11 +223,7 @@ namespace detail {
   if (r.global == GlobalRule::quotient && g.amax == 0.0f) return {0, 0.0f, 0.0f, true};
   float s = detail::unrounded_scale(r, bmax, g, source);
   if (to_four) s = detail::multiply(r.flush, s, 1.5f);
-  const uint8_t code = detail::round_scale(r, s);
-  const float value = value_f32(r.scale, code);
-  const bool zero = (r.zero_multiplier == ZeroMultiplier::zero_amax && bmax == 0.0f) ||
-                    (r.zero_multiplier == ZeroMultiplier::zero_scale && value == 0.0f);
-  return {code, value, zero ? 0.0f : detail::scale_factor(r, code, value, g), false};
+  return scale_of_code(r, detail::round_scale(r, s), bmax, g);
 }
 
 /// How an element is rounded. `nearest` is the convention's own nearest; the others are the models of
@@ -249,6 +260,12 @@ namespace detail {
 }
 } // namespace detail
 
+/// What is rounded to an element's code: x times the factor, or over it. Not for Scaling::search.
+[[nodiscard]] NVFP4_HD inline float scaled_element(const Rule &r, float x, const BlockScale &scale) {
+  const bool divides = r.scaling == Scaling::divide || r.scaling == Scaling::divide_encode;
+  return divides ? detail::divide(r.flush, x, scale.factor) : detail::multiply(r.flush, x, scale.factor);
+}
+
 /// The code of one element. `random` has 8 bits for sr_carry8 and sr_te (E2M1 only), 32 for sr_exact, and is
 /// not read for nearest. Stochastic rounding does not go with Scaling::search.
 [[nodiscard]] NVFP4_HD inline uint8_t encode_element(const Rule &r, float x, const BlockScale &scale,
@@ -256,9 +273,7 @@ namespace detail {
                                                      uint32_t random = 0) {
   if (scale.skipped) return 0;
   if (r.scaling == Scaling::search) return detail::nearest_by_search(x, scale.factor);
-  const bool divides = r.scaling == Scaling::divide || r.scaling == Scaling::divide_encode;
-  const float y =
-      divides ? detail::divide(r.flush, x, scale.factor) : detail::multiply(r.flush, x, scale.factor);
+  const float y = scaled_element(r, x, scale);
   if (y != y) return detail::nan_code(r, x);
   if (y == 0.0f && r.negative_zero == NegativeZero::drop_exact) return 0;
   switch (rounding) {
