@@ -138,10 +138,12 @@ namespace detail {
   case ScaleOrder::source_sixth: return multiply(f, g.encode, round_to(source, divide(f, bmax, 6.0f)));
   case ScaleOrder::sixth: return divide(f, bmax, 6.0f);
   case ScaleOrder::amax_by_inverse_max: return multiply(f, bmax, 1.0f / largest(r.element));
-  case ScaleOrder::exponent_floor: break;
+  case ScaleOrder::exponent_floor:
+  case ScaleOrder::exponent_field: break;
   }
   const int field = int(bit_cast<uint32_t>(bmax) >> 23);
-  return field == 0xFF ? bmax : power_of_two(field - 127 - max_exponent(r.element));
+  const bool kept = r.order == ScaleOrder::exponent_field ? bmax != bmax : field == 0xFF;
+  return kept ? bmax : power_of_two(field - 127 - max_exponent(r.element));
 }
 
 /// ggml_fp32_to_ue4m3: adds the highest discarded bit whatever follows it, and takes exponent field 15 for
@@ -194,6 +196,10 @@ namespace detail {
   case Scaling::search: return sf * 0.5f;
   case Scaling::exponent_one:
     if (code == 0) return 1.0f;
+    break;
+  case Scaling::exponent_normal:
+    if (code == 0) return power_of_two(126);
+    if (code == 0xFF) return 0.0f; // 1 / Inf; Inf * 0 and Inf / Inf are NaN alike
     break;
   case Scaling::exponent: break;
   }

@@ -50,13 +50,15 @@ enum class ScaleOrder : uint8_t {
   sixth,                ///< bmax / 6
   amax_by_inverse_max,  ///< bmax * f32(1 / largest element value)
   exponent_floor,       ///< power of two: exponent field of bmax minus that of the largest element value
+  exponent_field,       ///< the same, but Inf is 2^128 and has a scale as well
 };
 [[nodiscard]] constexpr auto names_of(ScaleOrder) {
   return enum_names("scale before rounding", "bmax * (S * K6)", "(bmax / 6) * S", "S * (bmax * K6)",
                     "(bmax / 6) / p", "bmax / (6 * p)", "S * source(bmax / 6)", "bmax / 6",
-                    "bmax * (1 / largest element)", "exponent of bmax minus that of the largest element");
+                    "bmax * (1 / largest element)", "exponent of bmax minus that of the largest element",
+                    "the same with Inf as 2^128");
 }
-static_assert(names_of(ScaleOrder{}).end_with(ScaleOrder::exponent_floor));
+static_assert(names_of(ScaleOrder{}).end_with(ScaleOrder::exponent_field));
 
 /// What happens to that value before and while it is rounded to the scale format.
 enum class ScaleRounding : uint8_t {
@@ -90,13 +92,15 @@ enum class Scaling : uint8_t {
   search,         ///< nearest of the 16 code values k * (SF / 2) in halves, by |k d - x|, the first of equals
   exponent,       ///< x * 2^(127 - code), 2^127 for code 0, NaN for code 0xFF
   exponent_one,   ///< the same, but 1 for code 0
+  exponent_normal, ///< x / max(2^(code - 127), 2^-126): 2^126 for code 0, a division by Inf for code 0xFF
 };
 [[nodiscard]] constexpr auto names_of(Scaling) {
   return enum_names("element scaling", "x * min(1 / (SF * p), FLT_MAX)", "x * (1 / (SF * p))",
                     "x * ((1 / p) / SF)", "x / (SF * p)", "x / (SF / S)", "search of the nearest k * SF / 2",
-                    "x * 2^(127 - code)", "x * 2^(127 - code), x for code 0");
+                    "x * 2^(127 - code)", "x * 2^(127 - code), x for code 0",
+                    "x / max(2^(code - 127), 2^-126)");
 }
-static_assert(names_of(Scaling{}).end_with(Scaling::exponent_one));
+static_assert(names_of(Scaling{}).end_with(Scaling::exponent_normal));
 
 /// When the multiplier is forced to 0.
 enum class ZeroMultiplier : uint8_t {
@@ -195,6 +199,14 @@ struct Rule {
           .scaling = Scaling::exponent,
           .nan_code = element == FormatId::e2m1 ? NanCode::one_and_half : NanCode::plus_max,
           .decoding = Decoding::scale_only};
+}
+
+/// The same as torchao's releases have it.
+[[nodiscard]] NVFP4_HD constexpr Rule mx_floor_release_rule(FormatId element) {
+  Rule r = mx_floor_rule(element);
+  r.order = ScaleOrder::exponent_field;
+  r.scaling = Scaling::exponent_normal;
+  return r;
 }
 
 } // namespace nvfp4

@@ -108,6 +108,14 @@ TEST_CASE("scale and element steps, operation by operation", "[quantize]") {
     const float sf = e4(std::max(b / 6.0f / p, 0.015625f));
     return Block{sf, [=](float x) { return x * (1.0f / p / sf); }};
   });
+  check_steps("torchao015", m, amax, [=](float b, float) {
+    const float sf = e4(std::max(b / 6.0f / p, 0.015625f));
+    return Block{sf, [=](float x) { return x / (p * sf); }};
+  });
+  check_steps("torchao018-kernels", m, amax, [=](float b, float) {
+    const float sf = e4(std::max(b / 6.0f * S, 0.015625f));
+    return Block{sf, te_elements(sf)};
+  });
   check_steps("modelopt", m, amax, [=](float b, float) {
     const float sf = e4(std::max(b / (6.0f * p), 0.001953125f));
     return Block{sf, [=](float x) { return x / (sf * p); }};
