@@ -29,6 +29,8 @@ empty e1.safetensors 16 0
 empty e2.safetensors 0 0
 presets=$("$nvfp4" info --conventions | cut -d' ' -f1)
 [ "$(wc -w <<<"$presets")" -ge 20 ] || say "info --conventions lists: $presets"
+"$nvfp4" info --conventions --match torchao015 --json >out.txt
+grep -qF '"versions": "torchao 0.15 to 0.16' out.txt || say "info --conventions --json without versions: $(cat out.txt)"
 for file in e0 e1 e2; do
   for preset in $presets; do
     for axis in row col; do

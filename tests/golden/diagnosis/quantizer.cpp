@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Quantizers with mistakes: each must be named. By hand, on the bytes, and every row of the search on hard
 // data; random bytes are explained by nothing.
+#include "nvfp4/emulator/quantize/rule_fields.hpp"
 #include "nvfp4/golden/diagnosis/quantizer_check.hpp"
 #include "nvfp4/golden/diagnosis/quantizer_steps.hpp"
 #include "tests/catch.hpp"
@@ -265,6 +266,17 @@ TEST_CASE("every row of the search that changes a byte is named on hard data", "
     }
   }
   CHECK(cases >= 100);
+}
+
+TEST_CASE("every field of the rule is searched", "[diagnosis][quantizer]") {
+  std::vector<std::string> fields;
+  for_each_rule_field([&](const char *name, auto, const auto &values) {
+    fields.emplace_back(name);
+    CHECK(values.size() >= 2);
+  });
+  CHECK(fields.size() == 17); // as many as the structured binding over Rule names
+  std::sort(fields.begin(), fields.end());
+  CHECK(std::unique(fields.begin(), fields.end()) == fields.end());
 }
 
 TEST_CASE("two mistakes at once are named", "[diagnosis][quantizer]") {
