@@ -16,7 +16,8 @@ struct QuantizerStep {
   std::string field = {}; ///< of a rule's step
 };
 
-/// Every step that changes the making; `extra` ones are found by search.
+/// Every step that can be taken from the base; those with a number that must be found first come from
+/// quantizer_parameters.hpp.
 [[nodiscard]] std::vector<QuantizerStep> quantizer_steps(const QuantizerProblem &p, const Making &base);
 
 } // namespace nvfp4::diagnosis
