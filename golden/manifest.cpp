@@ -5,6 +5,7 @@
 #include "nvfp4/golden/io/file.hpp"
 #include "nvfp4/golden/io/safetensors.hpp"
 #include "nvfp4/golden/io/sha256.hpp"
+#include "nvfp4/golden/known_keys.hpp"
 #include "nvfp4/golden/text.hpp"
 
 #include <algorithm>
@@ -94,10 +95,13 @@ Manifest read_manifest(const std::string &folder) {
     const Json j = Json::parse(reinterpret_cast<const char *>(bytes.data()),
                                reinterpret_cast<const char *>(bytes.data()) + bytes.size());
     if (j.at("format") != kFormat) throw Error(path + ": format is not '" + std::string(kFormat) + "'");
-    for (const Json &e : j.at("files"))
+    check_known_keys(j, {"format", "files"}, path);
+    for (const Json &e : j.at("files")) {
+      check_known_keys(e, {"file", "kind", "subject", "provenance", "source", "cases", "sha256"}, path);
       m.entries.push_back({e.at("file"), e.at("kind"), e.at("subject"),
                            parse_enum<Provenance>(e.at("provenance").get<std::string>()), e.at("source"), e.at("cases"),
                            e.at("sha256")});
+    }
   } catch (const nlohmann::json::exception &error) {
     throw Error(path + ": not a golden manifest: " + error.what());
   }

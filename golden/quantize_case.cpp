@@ -3,6 +3,7 @@
 #include "nvfp4/golden/quantize_case.hpp"
 
 #include "nvfp4/emulator/formats/codec.hpp"
+#include "nvfp4/golden/known_keys.hpp"
 #include "nvfp4/golden/text.hpp"
 
 #include <nlohmann/json.hpp>
@@ -32,7 +33,8 @@ std::string to_json(const QuantizeOptions &o) {
     j["seed"] = o.key.seed;
     j["offset"] = o.key.offset;
   }
-  // as a hex word: JSON has no way to say which FP32 value is meant, nor Inf
+  // as hex words: JSON has no way to say which FP32 value is meant, nor Inf
+  if (o.global_amax) j["global_amax"] = hex_word(bit_cast<uint32_t>(*o.global_amax), 32);
   if (o.global_scale) j["global_scale"] = hex_word(bit_cast<uint32_t>(*o.global_scale), 32);
   return j.dump();
 }
@@ -40,6 +42,14 @@ std::string to_json(const QuantizeOptions &o) {
 QuantizeOptions options_from_json(const std::string &text, const std::string &where) {
   try {
     const Json j = Json::parse(text);
+    check_known_keys(j,
+                     {"axis", "block_rows", "rounding", "hadamard", "sign_mask", "scale_layout", "source_dtype", "seed",
+                      "offset", "global_amax", "global_scale"},
+                     where);
+    const auto word = [&](const char *key) -> std::optional<float> {
+      if (!j.contains(key)) return std::nullopt;
+      return bit_cast<float>(uint32_t(parse_hex_words(j.at(key).get<std::string>(), 32, where).front()));
+    };
     QuantizeOptions o;
     o.axis = choice<Axis>(j, "axis", where);
     o.block_rows = j.at("block_rows");
@@ -51,8 +61,8 @@ QuantizeOptions options_from_json(const std::string &text, const std::string &wh
     if (!source) throw Error(where + ": unknown source_dtype");
     o.source = *source;
     if (j.contains("seed")) o.key = {j.at("seed"), j.at("offset")};
-    if (j.contains("global_scale"))
-      o.global_scale = bit_cast<float>(uint32_t(parse_hex_words(j.at("global_scale").get<std::string>(), 32, where).front()));
+    o.global_amax = word("global_amax");
+    o.global_scale = word("global_scale");
     return o;
   } catch (const nlohmann::json::exception &error) {
     throw Error(where + ": not the options of a quantizer case: " + error.what());

@@ -67,6 +67,7 @@ Verdict verify_quantize(const std::string &path, std::optional<Isa> isa) {
     ++v.mismatches;
     if (v.first.empty()) v.first = "case " + name + ": " + d;
   }
+  if (v.cases == 0) throw Error(path + ": holds no cases: metadata has no key 'case.INPUT.NAME'");
   return v;
 }
 

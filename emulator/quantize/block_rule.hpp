@@ -138,10 +138,12 @@ namespace detail {
   case ScaleOrder::source_sixth: return multiply(f, g.encode, round_to(source, divide(f, bmax, 6.0f)));
   case ScaleOrder::sixth: return divide(f, bmax, 6.0f);
   case ScaleOrder::amax_by_inverse_max: return multiply(f, bmax, 1.0f / largest(r.element));
-  case ScaleOrder::exponent_floor: break;
+  case ScaleOrder::exponent_floor:
+  case ScaleOrder::exponent_field: break;
   }
   const int field = int(bit_cast<uint32_t>(bmax) >> 23);
-  return field == 0xFF ? bmax : power_of_two(field - 127 - max_exponent(r.element));
+  const bool kept = r.order == ScaleOrder::exponent_field ? bmax != bmax : field == 0xFF;
+  return kept ? bmax : power_of_two(field - 127 - max_exponent(r.element));
 }
 
 /// ggml_fp32_to_ue4m3: adds the highest discarded bit whatever follows it, and takes exponent field 15 for
@@ -195,11 +197,30 @@ namespace detail {
   case Scaling::exponent_one:
     if (code == 0) return 1.0f;
     break;
+  case Scaling::exponent_normal:
+    if (code == 0) return power_of_two(126);
+    if (code == 0xFF) return 0.0f; // 1 / Inf; Inf * 0 and Inf / Inf are NaN alike
+    break;
   case Scaling::exponent: break;
   }
   return code == 0xFF ? sf : power_of_two(127 - int(code));
 }
 } // namespace detail
+
+/// A block's scale before it is rounded to a code, as the rule's `order` gives it.
+[[nodiscard]] NVFP4_HD inline float scale_before_rounding(const Rule &r, float bmax, const GlobalScale &g,
+                                                          FormatId source) {
+  return detail::unrounded_scale(r, bmax, g, source);
+}
+
+/// The scale that a code stands for in a block of that maximum.
+[[nodiscard]] NVFP4_HD inline BlockScale scale_of_code(const Rule &r, uint8_t code, float bmax,
+                                                       const GlobalScale &g) {
+  const float value = value_f32(r.scale, code);
+  const bool zero = (r.zero_multiplier == ZeroMultiplier::zero_amax && bmax == 0.0f) ||
+                    (r.zero_multiplier == ZeroMultiplier::zero_scale && value == 0.0f);
+  return {code, value, zero ? 0.0f : detail::scale_factor(r, code, value, g), false};
+}
 
 /// The scale of a block. `to_four` asks for the wider candidate of four-over-six: 1.5 times the value, so
 /// that the block's maximum lands on 4 instead of 6.
@@ -208,11 +229,7 @@ namespace detail {
   if (r.global == GlobalRule::quotient && g.amax == 0.0f) return {0, 0.0f, 0.0f, true};
   float s = detail::unrounded_scale(r, bmax, g, source);
   if (to_four) s = detail::multiply(r.flush, s, 1.5f);
-  const uint8_t code = detail::round_scale(r, s);
-  const float value = value_f32(r.scale, code);
-  const bool zero = (r.zero_multiplier == ZeroMultiplier::zero_amax && bmax == 0.0f) ||
-                    (r.zero_multiplier == ZeroMultiplier::zero_scale && value == 0.0f);
-  return {code, value, zero ? 0.0f : detail::scale_factor(r, code, value, g), false};
+  return scale_of_code(r, detail::round_scale(r, s), bmax, g);
 }
 
 /// How an element is rounded. `nearest` is the convention's own nearest; the others are the models of
@@ -249,6 +266,12 @@ namespace detail {
 }
 } // namespace detail
 
+/// What is rounded to an element's code: x times the factor, or over it. Not for Scaling::search.
+[[nodiscard]] NVFP4_HD inline float scaled_element(const Rule &r, float x, const BlockScale &scale) {
+  const bool divides = r.scaling == Scaling::divide || r.scaling == Scaling::divide_encode;
+  return divides ? detail::divide(r.flush, x, scale.factor) : detail::multiply(r.flush, x, scale.factor);
+}
+
 /// The code of one element. `random` has 8 bits for sr_carry8 and sr_te (E2M1 only), 32 for sr_exact, and is
 /// not read for nearest. Stochastic rounding does not go with Scaling::search.
 [[nodiscard]] NVFP4_HD inline uint8_t encode_element(const Rule &r, float x, const BlockScale &scale,
@@ -256,9 +279,7 @@ namespace detail {
                                                      uint32_t random = 0) {
   if (scale.skipped) return 0;
   if (r.scaling == Scaling::search) return detail::nearest_by_search(x, scale.factor);
-  const bool divides = r.scaling == Scaling::divide || r.scaling == Scaling::divide_encode;
-  const float y =
-      divides ? detail::divide(r.flush, x, scale.factor) : detail::multiply(r.flush, x, scale.factor);
+  const float y = scaled_element(r, x, scale);
   if (y != y) return detail::nan_code(r, x);
   if (y == 0.0f && r.negative_zero == NegativeZero::drop_exact) return 0;
   switch (rounding) {

@@ -5,7 +5,7 @@
 
 #if defined(__AVX2__) && defined(__FMA__)
 #include "nvfp4/emulator/quantize/four_over_six_simd.hpp"
-#include "nvfp4/emulator/quantize/scale_chain_simd.hpp"
+#include "nvfp4/emulator/quantize/scale_steps_simd.hpp"
 
 #include <immintrin.h>
 
@@ -109,11 +109,11 @@ void block_amax(const float *x, int block, uint32_t *words) {
   }
 }
 
-uint32_t scales(const Chain &chain, const uint32_t *words, float *factors, uint8_t *codes) {
+uint32_t scales(const ScaleSteps &steps, const uint32_t *words, float *factors, uint8_t *codes) {
   uint32_t redo = 0;
   for (int half = 0; half < 2; ++half) {
     const auto s =
-        ScaleChain<V8>{chain}(_mm256_loadu_si256(reinterpret_cast<const __m256i *>(words + 8 * half)));
+        VectorScale<V8>{steps}(_mm256_loadu_si256(reinterpret_cast<const __m256i *>(words + 8 * half)));
     _mm256_storeu_ps(factors + 8 * half, s.factor);
     uint32_t code[8];
     _mm256_storeu_si256(reinterpret_cast<__m256i *>(code), s.code);

@@ -9,7 +9,7 @@
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #endif
 #include "nvfp4/emulator/quantize/four_over_six_simd.hpp"
-#include "nvfp4/emulator/quantize/scale_chain_simd.hpp"
+#include "nvfp4/emulator/quantize/scale_steps_simd.hpp"
 
 #include <immintrin.h>
 
@@ -110,8 +110,8 @@ void block_amax(const float *x, int block, uint32_t *words) {
   store_maxima(v, words);
 }
 
-uint32_t scales(const Chain &chain, const uint32_t *words, float *factors, uint8_t *codes) {
-  const auto s = ScaleChain<V16>{chain}(_mm512_loadu_si512(words));
+uint32_t scales(const ScaleSteps &steps, const uint32_t *words, float *factors, uint8_t *codes) {
+  const auto s = VectorScale<V16>{steps}(_mm512_loadu_si512(words));
   _mm512_storeu_ps(factors, s.factor);
   _mm_storeu_si128(reinterpret_cast<__m128i *>(codes), _mm512_cvtepi32_epi8(s.code));
   return s.redo;

@@ -18,6 +18,11 @@ constexpr std::string_view kTeMx =
     "NVIDIA/TransformerEngine common/cast/mxfp8/quantize_mxfp8.cuh, ptx::float_to_e8m0 @d0067d0d";
 constexpr std::string_view kAoMx =
     "OCP MX 1.0 section 6.3, as pytorch/ao mx_formats/mx_tensor.py to_mx FLOOR @36027d82";
+constexpr std::string_view kAoMxRelease =
+    "pytorch/ao torchao/prototype/mx_formats/mx_tensor.py to_mx FLOOR on CPU, wheels of the releases";
+constexpr std::string_view kTeVersions = "TransformerEngine 2.14 to 2.20 (2.20.2's Python reference was run)";
+constexpr std::string_view kAoMxVersions = "torchao main @36027d82; no release from 0.13 to 0.18";
+constexpr std::string_view kAoMxReleases = "torchao 0.13 to 0.18";
 constexpr std::string_view kFlash =
     "flashinfer-ai/flashinfer csrc/nv_internal/tensorrt_llm/kernels/quantization_utils.cuh @fb28d724";
 constexpr std::string_view kFos =
@@ -86,14 +91,15 @@ constexpr Rule mxfp4_flashinfer() {
 }
 
 constexpr std::array kTable{
-    Convention{"te", "te214", {}, kAll, ConventionEvidence::transcribed, kTe},
+    Convention{"te", "te214", {}, kAll, ConventionEvidence::transcribed, kTe, kTeVersions},
     Convention{
         "te213",
         "paper",
         {.order = ScaleOrder::sixth_by_encode},
         kAll,
         ConventionEvidence::transcribed,
-        "NVIDIA/TransformerEngine v2.8-v2.13 common/cast/nvfp4/core_nvfp4.cuh; arXiv 2509.25149 appendix B"},
+        "NVIDIA/TransformerEngine v2.8-v2.13 common/cast/nvfp4/core_nvfp4.cuh; arXiv 2509.25149 appendix B",
+        "TransformerEngine 2.8 to 2.13 (2.13.0's Python reference was run)"},
     Convention{"torchao",
                "",
                {.amax_nan = AmaxNan::propagate,
@@ -105,7 +111,36 @@ constexpr std::array kTable{
                 .decoding = Decoding::scale_decode},
                kAll,
                ConventionEvidence::upstream_run,
-               "pytorch/ao torchao/prototype/mx_formats/nvfp4_tensor.py nvfp4_quantize on CPU @36027d82"},
+               "pytorch/ao torchao/prototype/mx_formats/nvfp4_tensor.py nvfp4_quantize on CPU @36027d82",
+               "torchao 0.17 to 0.18 and main"},
+    Convention{"torchao015",
+               "torchao016",
+               {.amax_nan = AmaxNan::propagate,
+                .global = GlobalRule::decode,
+                .order = ScaleOrder::sixth_by_decode,
+                .scale_rounding = ScaleRounding::clamp_normal,
+                .scaling = Scaling::divide,
+                .nan_code = NanCode::one_and_half,
+                .decoding = Decoding::scale_decode},
+               kAll,
+               ConventionEvidence::transcribed,
+               "pytorch/ao torchao/prototype/mx_formats/nvfp4_tensor.py nvfp4_quantize on CPU, wheels of "
+               "0.15.0 and 0.16.0",
+               "torchao 0.15 to 0.16; 0.13 and 0.14 the same with the first element in the high nibble"},
+    // The Triton kernels divide with `/`, which may be off by an ulp on a GPU, and clamp NaN as the compiler
+    // likes.
+    Convention{
+        "torchao018-kernels",
+        "",
+        {.amax_nan = AmaxNan::unless_all,
+         .order = ScaleOrder::sixth_by_encode,
+         .scale_rounding = ScaleRounding::clamp_normal,
+         .decoding = Decoding::scale_decode},
+        kAll,
+        ConventionEvidence::transcribed,
+        "pytorch/ao torchao/prototype/moe_training/nvfp4_training/{hadamard_utils,quantize_2d_triton}.py, "
+        "wheel of 0.18.0",
+        "torchao 0.18; divisions taken as correctly rounded, NaN not modelled"},
     Convention{
         "modelopt",
         "",
@@ -118,7 +153,8 @@ constexpr std::array kTable{
          .decoding = Decoding::scale_decode},
         kAll,
         ConventionEvidence::upstream_run,
-        "NVIDIA/Model-Optimizer torch/quantization/qtensor/nvfp4_tensor.py, dynamic path on CPU @a2fbac7b"},
+        "NVIDIA/Model-Optimizer torch/quantization/qtensor/nvfp4_tensor.py, dynamic path on CPU @a2fbac7b",
+        "modelopt 0.45 to 0.47"},
     Convention{"compressed-tensors",
                "",
                {.amax_nan = AmaxNan::propagate,
@@ -132,7 +168,8 @@ constexpr std::array kTable{
                kAll,
                ConventionEvidence::upstream_run,
                "vllm-project/compressed-tensors quantization/{utils/helpers,lifecycle/forward_helpers}.py on "
-               "CPU @ac8e2ba8"},
+               "CPU @ac8e2ba8",
+               "compressed-tensors 0.15.0.1 to 0.20.1; older ones differ for a tiny or zero amax"},
     Convention{"flashinfer-exact", "", flashinfer(true), kAll, ConventionEvidence::transcribed, kFlash},
     // rcp.approx.ftz is modelled as correctly rounded: exact midpoints may fall the other way on a GPU. The
     // published bytes of an RTX 5080 agree with the next two rows, and also with exact division.
@@ -151,14 +188,19 @@ constexpr std::array kTable{
                "ggml-org/ggml src/ggml-quants.c quantize_row_nvfp4_ref, src/ggml-impl.h @d99724f2"},
     Convention{"fouroversix", "fouroversix-mse", fouroversix(FourOverSix::mse), kNoSr,
                ConventionEvidence::transcribed, kFos},
-    Convention{"fouroversix-mae", "", fouroversix(FourOverSix::mae), kNoSr,
-               ConventionEvidence::transcribed, kFos},
+    Convention{"fouroversix-mae", "", fouroversix(FourOverSix::mae), kNoSr, ConventionEvidence::transcribed,
+               kFos},
     Convention{"te-4over6", "te-4over6-mae", te_four_over_six(FourOverSix::mae), kTilesOnly,
-               ConventionEvidence::transcribed, kTe46},
+               ConventionEvidence::transcribed, kTe46, kTeVersions},
     Convention{"te-4over6-mse", "", te_four_over_six(FourOverSix::mse), kTilesOnly,
-               ConventionEvidence::transcribed, kTe46},
-    Convention{
-        "row-scaled", "te-row-scaled", {.per_row = true}, kPlain, ConventionEvidence::transcribed, kTe},
+               ConventionEvidence::transcribed, kTe46, kTeVersions},
+    Convention{"row-scaled",
+               "te-row-scaled",
+               {.per_row = true},
+               kPlain,
+               ConventionEvidence::transcribed,
+               kTe,
+               kTeVersions},
     Convention{"amd-fp4",
                "",
                {.scale = ue5m3,
@@ -172,13 +214,20 @@ constexpr std::array kTable{
                kAll,
                ConventionEvidence::transcribed,
                "AMD-AGI/ALTO alto/kernels/fp4/amdfp4 @3cf5912, without the outer scale"},
-    Convention{"mxfp4", "mxfp4-floor", mx_floor_rule(e2m1), kNoTiles, ConventionEvidence::upstream_run, kAoMx},
+    Convention{"mxfp4", "mxfp4-floor", mx_floor_rule(e2m1), kNoTiles, ConventionEvidence::upstream_run, kAoMx,
+               kAoMxVersions},
+    Convention{"mxfp4-torchao018", "", mx_floor_release_rule(e2m1), kNoTiles, ConventionEvidence::transcribed,
+               kAoMxRelease, kAoMxReleases},
+    Convention{"mxfp8-e4m3-torchao018", "", mx_floor_release_rule(e4m3), kNoTiles,
+               ConventionEvidence::transcribed, kAoMxRelease, kAoMxReleases},
+    Convention{"mxfp8-e5m2-torchao018", "", mx_floor_release_rule(e5m2), kNoTiles,
+               ConventionEvidence::transcribed, kAoMxRelease, kAoMxReleases},
     Convention{"mxfp4-ceil", "", mxfp4_flashinfer(), kNoTiles, ConventionEvidence::transcribed, kFlash},
-    Convention{"mxfp8-e4m3", "mxfp8-e4m3-floor", mx_floor_rule(e4m3), kNoTiles, ConventionEvidence::upstream_run,
-               kAoMx},
+    Convention{"mxfp8-e4m3", "mxfp8-e4m3-floor", mx_floor_rule(e4m3), kNoTiles,
+               ConventionEvidence::upstream_run, kAoMx, kAoMxVersions},
     Convention{"mxfp8-e4m3-ceil", "", mx_up(e4m3), kNoTiles, ConventionEvidence::transcribed, kTeMx},
-    Convention{"mxfp8-e5m2", "mxfp8-e5m2-floor", mx_floor_rule(e5m2), kNoTiles, ConventionEvidence::upstream_run,
-               kAoMx},
+    Convention{"mxfp8-e5m2", "mxfp8-e5m2-floor", mx_floor_rule(e5m2), kNoTiles,
+               ConventionEvidence::upstream_run, kAoMx, kAoMxVersions},
     Convention{"mxfp8-e5m2-ceil", "", mx_up(e5m2), kNoTiles, ConventionEvidence::transcribed, kTeMx},
 };
 

@@ -11,7 +11,8 @@ namespace nvfp4 {
 /// How a row is known. Each includes a step-by-step transcription of the named source.
 enum class ConventionEvidence : uint8_t {
   transcribed,  ///< read, not run
-  upstream_run, ///< byte-equal to the upstream software, run on a CPU (tests/emulator/quantize/upstream.cpp has the digests)
+  upstream_run, ///< byte-equal to the upstream software, run on a CPU (tests/emulator/quantize/upstream.cpp
+                ///< has the digests)
   hardware,     ///< reproduces bytes that a real GPU wrote
 };
 [[nodiscard]] std::string_view to_string(ConventionEvidence evidence);
@@ -29,7 +30,8 @@ struct Convention {
   Rule rule;
   Capabilities can;
   ConventionEvidence evidence;
-  std::string_view source; ///< one line: repository, file, commit
+  std::string_view source;                      ///< one line: repository, file, commit
+  std::string_view versions = "of that commit"; ///< releases of the upstream for which the row is true
 };
 
 /// All rows, in the order of the table.

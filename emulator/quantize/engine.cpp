@@ -29,7 +29,7 @@ const Kernels *choose_kernels(std::optional<Isa> asked) {
   return nullptr;
 }
 
-bool chain_covers(const Rule &r, FormatId source) {
+bool steps_cover(const Rule &r, FormatId source) {
   if (r.order == ScaleOrder::source_sixth && source == FormatId::f16) return false;
   if (r.scale != FormatId::ue4m3 && format(r.scale).encoding != Encoding::powers_of_two) return false;
   if (r.scale_rounding == ScaleRounding::ggml || r.scaling == Scaling::search) return false;
@@ -45,7 +45,7 @@ Encode find_encoder(const Kernels &kernels, const Rule &r, ElementRounding round
   return kernels.encoder(r.element, meet, rounding);
 }
 
-Chain make_chain(const Rule &r, const GlobalScale &g, FormatId source) {
+ScaleSteps make_steps(const Rule &r, const GlobalScale &g, FormatId source) {
   const float top = value_f32(r.element, format(r.element).max_finite_magnitude());
   return {.order = r.order,
           .rounding = r.scale_rounding,
@@ -78,14 +78,14 @@ const std::array<float, 256> &scale_values() {
 Engine::Engine(MatrixView<const float> x, const Rule &rule, const QuantizeOptions &options, int threads)
     : x_(x), rule_(rule), options_(options), threads_(x.rows * x.cols < kWorthAThread ? 1 : threads),
       kernels_(choose_kernels(options.isa)) {
-  if (kernels_ != nullptr && chain_covers(rule, options.source))
+  if (kernels_ != nullptr && steps_cover(rule, options.source))
     encode_ = find_encoder(*kernels_, rule, options.rounding);
 }
 
 Engine::Level Engine::level(const GlobalScale &g) const {
   const auto positive = [](float v) { return v > 0.0f && v <= kFltMax; };
   const bool weighable = rule_.four_over_six == FourOverSix::off || g.amax <= kFltMax;
-  return {g, make_chain(rule_, g, options_.source), positive(g.encode) && positive(g.decode) && weighable};
+  return {g, make_steps(rule_, g, options_.source), positive(g.encode) && positive(g.decode) && weighable};
 }
 
 Amax Engine::maximum_of(const float *x, int64_t n) const {
@@ -187,9 +187,9 @@ void Engine::row_levels(const PanelSource &source, int64_t strip, Panel &panel, 
 
 uint32_t Engine::choose_scales(const Panel &panel, int r, int rows, const Level &level, const uint32_t *words,
                                float *factors, uint8_t *scales) const {
-  uint32_t again = kernels_->scales(level.chain, words, factors, scales);
+  uint32_t again = kernels_->scales(level.steps, words, factors, scales);
   if (rule_.four_over_six == FourOverSix::off) return again;
-  Chain to_four = level.chain;
+  ScaleSteps to_four = level.steps;
   to_four.to_four = true;
   alignas(64) float four_factors[kGroup], sums[kGroup], four_sums[kGroup];
   uint8_t four_scales[kGroup];

@@ -24,7 +24,7 @@ private:
   /// A global scale and what the kernels want to know about it.
   struct Level {
     GlobalScale global;
-    Chain chain;
+    ScaleSteps steps;
     bool usable;
   };
   [[nodiscard]] Level level(const GlobalScale &global) const;

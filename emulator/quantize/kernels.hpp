@@ -6,14 +6,14 @@
 
 namespace nvfp4::quant {
 
-/// Blocks of one row that a kernel call handles: one lane each in the chain from maximum to multiplier.
+/// Blocks of one row that a kernel call handles: one lane each in the steps from maximum to multiplier.
 inline constexpr int kGroup = 16;
 /// Bits of the smallest word that is not a finite magnitude.
 inline constexpr uint32_t kInfinity = 0x7F800000;
 
 /// What block_scale reads, with everything that does not depend on the block computed beforehand. Only for
 /// positive finite S and p.
-struct Chain {
+struct ScaleSteps {
   ScaleOrder order;
   ScaleRounding rounding;
   Scaling scaling;
@@ -52,7 +52,7 @@ struct Kernels {
   /// kGroup scale codes and factors from the maxima. Returns a bit for each block that the definition must
   /// redo: a NaN or Inf in it, or a factor that is not a positive finite number or 0 (0 counts where it
   /// divides).
-  uint32_t (*scales)(const Chain &, const uint32_t *amax, float *factors, uint8_t *codes);
+  uint32_t (*scales)(const ScaleSteps &, const uint32_t *amax, float *factors, uint8_t *codes);
   /// Errors of kGroup blocks of 16 rounded to E2M1: transposed (16, kGroup), the rest (kGroup).
   void (*errors)(const ErrorRule &, const float *transposed, const float *factors, const float *scales,
                  float *sums);

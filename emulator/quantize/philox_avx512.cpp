@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Philox4x32-10 for AVX-512, 16 blocks at a time in two chains. Private but for the one function.
+// Philox4x32-10 for AVX-512, 16 blocks at a time in two independent sequences. Private but for the one function.
 #include "nvfp4/emulator/quantize/kernels.hpp"
 
 #if defined(__AVX512F__) && defined(__AVX512DQ__)

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// The chain from block maximum to codes as data: one field per step, one enumerator per form found in a
+// The steps from block maximum to codes as data: one field per step, one enumerator per form found in a
 // public implementation. block_rule.hpp executes it; convention.hpp gives the records their names.
 #pragma once
 #include "nvfp4/emulator/formats/format.hpp"
+#include "nvfp4/emulator/names.hpp"
 
 namespace nvfp4 {
 
+// The names of the enumerators are the formulas, for messages.
 // Notation: bmax = max |x| of the block, amax = max |x| of the tensor (of the row where row-scaled), M = 448
 // or 256, S = global encode scale, p = global decode scale, SF = decoded block scale. Every operation is one
 // FP32 operation, rounded to nearest even.
@@ -16,6 +18,10 @@ enum class AmaxNan : uint8_t {
   unless_all, ///< fmaxf from the first element: NaN only if there is nothing else
   propagate,  ///< torch.amax: one NaN makes the maximum NaN
 };
+[[nodiscard]] constexpr auto names_of(AmaxNan) {
+  return enum_names("NaN in a maximum", "NaN never wins", "NaN wins only alone", "NaN wins");
+}
+static_assert(names_of(AmaxNan{}).end_with(AmaxNan::propagate));
 
 /// The second-level scale. Comments give (S, p).
 enum class GlobalRule : uint8_t {
@@ -27,6 +33,11 @@ enum class GlobalRule : uint8_t {
   compressed_tensors ///< S = (1 / max(amax, tiny)) * 6M, each step in the source type; NaN and Inf -> 1; p =
                      ///< 1 / S
 };
+[[nodiscard]] constexpr auto names_of(GlobalRule) {
+  return enum_names("global scale", "none", "S = min(6M / amax, FLT_MAX)", "S = 6M / amax",
+                    "S from the caller", "p = amax / 6M", "S = (1 / amax) * 6M");
+}
+static_assert(names_of(GlobalRule{}).end_with(GlobalRule::compressed_tensors));
 
 /// The block scale before it is rounded.
 enum class ScaleOrder : uint8_t {
@@ -39,7 +50,15 @@ enum class ScaleOrder : uint8_t {
   sixth,                ///< bmax / 6
   amax_by_inverse_max,  ///< bmax * f32(1 / largest element value)
   exponent_floor,       ///< power of two: exponent field of bmax minus that of the largest element value
+  exponent_field,       ///< the same, but Inf is 2^128 and has a scale as well
 };
+[[nodiscard]] constexpr auto names_of(ScaleOrder) {
+  return enum_names("scale before rounding", "bmax * (S * K6)", "(bmax / 6) * S", "S * (bmax * K6)",
+                    "(bmax / 6) / p", "bmax / (6 * p)", "S * source(bmax / 6)", "bmax / 6",
+                    "bmax * (1 / largest element)", "exponent of bmax minus that of the largest element",
+                    "the same with Inf as 2^128");
+}
+static_assert(names_of(ScaleOrder{}).end_with(ScaleOrder::exponent_field));
 
 /// What happens to that value before and while it is rounded to the scale format.
 enum class ScaleRounding : uint8_t {
@@ -50,10 +69,18 @@ enum class ScaleRounding : uint8_t {
   clamp_finite,   ///< NaN becomes the smallest scale; to [smallest, largest scale]
   clamp_tiny,     ///< 0 becomes 1, then to [smallest, largest scale], [2^-9, 448] of UE4M3; NaN stays NaN
   eighth_if_zero, ///< to at most the largest scale, nearest even; a zero code becomes 0.125; NaN stays NaN
-  ggml,           ///< UE4M3 only: round half up on bit 19, [248, Inf] -> 448, subnormals floor(512 s + 0.5) up to 7
-  power_up,       ///< the power of two not below, Inf -> the largest, NaN stays (cvt.rp.satfinite.ue8m0x2)
-  power_exact,    ///< already a power of two; below the smallest -> code 0, not finite -> NaN
+  ggml,     ///< UE4M3 only: round half up on bit 19, [248, Inf] -> 448, subnormals floor(512 s + 0.5) up to 7
+  power_up, ///< the power of two not below, Inf -> the largest, NaN stays (cvt.rp.satfinite.ue8m0x2)
+  power_exact, ///< already a power of two; below the smallest -> code 0, not finite -> NaN
 };
+[[nodiscard]] constexpr auto names_of(ScaleRounding) {
+  return enum_names("scale rounding", "capped at FLT_MAX, NaN too", "capped at the largest scale, NaN too",
+                    "saturating, NaN stays", "clamped from the smallest normal scale up",
+                    "clamped from the smallest scale up, NaN to it",
+                    "clamped from the smallest scale up, 0 to 1", "0.125 where the code is 0",
+                    "ggml: half up, 248 to 448", "power of two not below", "power of two as it is");
+}
+static_assert(names_of(ScaleRounding{}).end_with(ScaleRounding::power_exact));
 
 /// How an element meets its scale.
 enum class Scaling : uint8_t {
@@ -65,7 +92,15 @@ enum class Scaling : uint8_t {
   search,         ///< nearest of the 16 code values k * (SF / 2) in halves, by |k d - x|, the first of equals
   exponent,       ///< x * 2^(127 - code), 2^127 for code 0, NaN for code 0xFF
   exponent_one,   ///< the same, but 1 for code 0
+  exponent_normal, ///< x / max(2^(code - 127), 2^-126): 2^126 for code 0, a division by Inf for code 0xFF
 };
+[[nodiscard]] constexpr auto names_of(Scaling) {
+  return enum_names("element scaling", "x * min(1 / (SF * p), FLT_MAX)", "x * (1 / (SF * p))",
+                    "x * ((1 / p) / SF)", "x / (SF * p)", "x / (SF / S)", "search of the nearest k * SF / 2",
+                    "x * 2^(127 - code)", "x * 2^(127 - code), x for code 0",
+                    "x / max(2^(code - 127), 2^-126)");
+}
+static_assert(names_of(Scaling{}).end_with(Scaling::exponent_normal));
 
 /// When the multiplier is forced to 0.
 enum class ZeroMultiplier : uint8_t {
@@ -73,12 +108,20 @@ enum class ZeroMultiplier : uint8_t {
   zero_amax,  ///< bmax == 0
   zero_scale, ///< SF == 0
 };
+[[nodiscard]] constexpr auto names_of(ZeroMultiplier) {
+  return enum_names("zero multiplier", "never", "where bmax is 0", "where SF is 0");
+}
+static_assert(names_of(ZeroMultiplier{}).end_with(ZeroMultiplier::zero_scale));
 
 /// What the element conversion does with a negative value that rounds to zero.
 enum class NegativeZero : uint8_t {
   keep,       ///< the sign stays: -0 and -0.1 give 0x8
   drop_exact, ///< -0 gives 0x0, -0.1 gives 0x8 (a sign taken from x < 0)
 };
+[[nodiscard]] constexpr auto names_of(NegativeZero) {
+  return enum_names("negative zero", "keeps its sign", "-0 loses its sign");
+}
+static_assert(names_of(NegativeZero{}).end_with(NegativeZero::drop_exact));
 
 /// The element code of a NaN (for formats without one). Upstream, the last two are accidents of integer
 /// conversions and follow sign and payload of a NaN that the CPU made up; here a NaN element keeps its sign
@@ -88,9 +131,17 @@ enum class NanCode : uint8_t {
   zero,         ///< 0x0 or 0x8
   one_and_half, ///< 0x3 or 0xB: what integer rounding makes of the quiet NaN 0x7FC00000
 };
+[[nodiscard]] constexpr auto names_of(NanCode) {
+  return enum_names("code of a NaN element", "largest", "0 with its sign", "1.5 with its sign");
+}
+static_assert(names_of(NanCode{}).end_with(NanCode::one_and_half));
 
 /// Adaptive scaling of the block to 6 or to 4: both are tried, 4 is taken where its error is strictly less.
 enum class FourOverSix : uint8_t { off, mae, mse };
+[[nodiscard]] constexpr auto names_of(FourOverSix) {
+  return enum_names("four over six", "off", "least absolute error", "least squared error");
+}
+static_assert(names_of(FourOverSix{}).end_with(FourOverSix::mse));
 
 /// How x is reconstructed. v is the element's value.
 enum class Decoding : uint8_t {
@@ -100,6 +151,11 @@ enum class Decoding : uint8_t {
   amax_divide,   ///< ((v * SF) * amax) / 6M
   scale_only,    ///< v * SF
 };
+[[nodiscard]] constexpr auto names_of(Decoding) {
+  return enum_names("decoding", "v * ((SF * amax) * (1 / 6M))", "v * (SF * p)", "v * (SF / S)",
+                    "((v * SF) * amax) / 6M", "v * SF");
+}
+static_assert(names_of(Decoding{}).end_with(Decoding::scale_only));
 
 struct Rule {
   FormatId element = FormatId::e2m1;
@@ -143,6 +199,14 @@ struct Rule {
           .scaling = Scaling::exponent,
           .nan_code = element == FormatId::e2m1 ? NanCode::one_and_half : NanCode::plus_max,
           .decoding = Decoding::scale_only};
+}
+
+/// The same as torchao's releases have it.
+[[nodiscard]] NVFP4_HD constexpr Rule mx_floor_release_rule(FormatId element) {
+  Rule r = mx_floor_rule(element);
+  r.order = ScaleOrder::exponent_field;
+  r.scaling = Scaling::exponent_normal;
+  return r;
 }
 
 } // namespace nvfp4

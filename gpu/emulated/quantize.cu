@@ -295,10 +295,10 @@ void quantize(const float *x, int64_t rows, int64_t cols, int64_t stride, const 
         out.globals.as<GlobalScale>());
     check_launch("globals_kernel");
   };
-  // without a second level, and where no factor reads its place (1), the maximum is only reported, and the fast kernels
-  // find it on their way
+  // without a second level, and where no factor reads its place (1), the maximum is only reported, and the
+  // fast kernels find it on their way
   const bool level_read = rule.scaling != Scaling::exponent && rule.scaling != Scaling::exponent_one &&
-                          rule.scaling != Scaling::search;
+                          rule.scaling != Scaling::exponent_normal && rule.scaling != Scaling::search;
   const bool reported_only = rule.global == GlobalRule::none && !level_read && !rule.per_row && !empty;
   if (!reported_only) write_globals(from == GlobalFrom::maxima);
 

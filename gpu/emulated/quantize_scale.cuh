@@ -9,14 +9,14 @@
 
 namespace nvfp4::cuda {
 
-/// Positive and finite: what the chain below needs of S and p.
+/// Positive and finite: what the steps below need of S and p.
 [[nodiscard]] __device__ inline bool level_usable(const GlobalScale &g) {
   return g.encode > 0.0f && g.encode <= kFltMax && g.decode > 0.0f && g.decode <= kFltMax;
 }
 
 /// unrounded_scale with the conversions of the machine.
-[[nodiscard]] __device__ inline float chain_value(const Rule &r, float bmax, const GlobalScale &g,
-                                                  FormatId source) {
+[[nodiscard]] __device__ inline float unrounded_value(const Rule &r, float bmax, const GlobalScale &g,
+                                                      FormatId source) {
   if (r.order != ScaleOrder::source_sixth) return detail::unrounded_scale(r, bmax, g, source);
   float sixth = detail::divide(r.flush, bmax, 6.0f);
   if (source == FormatId::bf16) sixth = bf16_low(bf16_pair(sixth, 0.0f));
@@ -36,14 +36,14 @@ namespace nvfp4::cuda {
     code = uint32_t(max(int(word >> 23) - detail::max_exponent(r.element), 0));
   } else if (r.scale_rounding == power_up) {
     // the power of two not below: exponent field, plus one where fraction bits are left
-    const uint32_t s = bit_cast<uint32_t>(chain_value(r, bmax, g, source));
+    const uint32_t s = bit_cast<uint32_t>(unrounded_value(r, bmax, g, source));
     code = s <= 0x400000u ? 0 : (s + 0x7FFFFFu) >> 23;
   } else if (r.scale_rounding == ggml) {
-    code = detail::encode_ggml_scale(chain_value(r, bmax, g, source));
+    code = detail::encode_ggml_scale(unrounded_value(r, bmax, g, source));
     const float steps = float(code & 7);
     value = code < 8 ? steps * 0x1p-9f : bit_cast<float>((code << 20) + (120u << 23));
   } else {
-    float s = chain_value(r, bmax, g, source);
+    float s = unrounded_value(r, bmax, g, source);
     if (to_four) s = detail::multiply(r.flush, s, 1.5f);
     redo = s != s || r.scale != FormatId::ue4m3; // E4M3's constants follow
     if (r.scale_rounding == clamp_normal) s = fmaxf(s, 0x1p-6f);

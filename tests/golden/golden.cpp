@@ -2,10 +2,14 @@
 // The golden library: text format, manifest, verification that really fails, quantized files.
 #include "nvfp4/emulator/quantize/dequantize.hpp"
 #include "nvfp4/emulator/quantize/quantize.hpp"
+#include "nvfp4/golden/io/file.hpp"
 #include "nvfp4/golden/manifest.hpp"
+#include "nvfp4/golden/quantize_case.hpp"
 #include "nvfp4/golden/quantized_file.hpp"
 #include "nvfp4/golden/verify.hpp"
 #include "tests/catch.hpp"
+
+#include <filesystem>
 
 using namespace nvfp4;
 using golden::TextFile;
@@ -110,4 +114,43 @@ TEST_CASE("quantized tensors survive the file", "[golden]") {
   CHECK_THROWS_WITH(golden::from_file(f), Catch::Contains("metadata 'k' = '-1'"));
   f.metadata["format"] = "something else";
   CHECK_THROWS_WITH(golden::from_file(f), Catch::Contains("not a quantized tensor"));
+}
+
+TEST_CASE("golden quantizer cases know a given amax and refuse keys that nobody reads", "[golden]") {
+  QuantizeOptions o;
+  o.global_amax = 10.0f;
+  const std::string text = golden::to_json(o);
+  CHECK(text.find("\"global_amax\":\"41200000\"") != std::string::npos);
+  const QuantizeOptions back = golden::options_from_json(text, "f");
+  REQUIRE(back.global_amax);
+  CHECK(*back.global_amax == 10.0f);
+  CHECK(!back.global_scale);
+  std::string misspelt = text;
+  misspelt.replace(misspelt.find("global_amax"), 11, "global_amux");
+  CHECK_THROWS_WITH(golden::options_from_json(misspelt, "f"), Catch::Contains("f: unknown key 'global_amux'; known are axis"));
+
+  // a file with such a case, and with no case at all
+  std::vector<float> x(4 * 64);
+  for (size_t i = 0; i < x.size(); ++i) x[i] = float(int(i * 7919 % 257) - 128) / 32.0f;
+  const BlockScaled q = quantize({x.data(), 4, 64}, find_convention("te"), o);
+  io::TensorFile f;
+  f.tensors = {io::Tensor::from("n.input", {4, 64}, x), io::Tensor::from("n.k.codes", {4, 32}, q.codes),
+               io::Tensor::from("n.k.block_scales", {4, 4}, q.scales),
+               io::Tensor::from("n.k.global_amax", {1}, std::vector<float>{10.0f})};
+  f.metadata = {{"kind", "quantize"}, {"subject", "te"}, {"provenance", "model"}, {"cases", "1"}, {"case.n.k", text}};
+  const std::string folder = std::filesystem::temp_directory_path() / "nvfp4_golden_amax";
+  std::filesystem::create_directories(folder);
+  const std::string path = folder + "/amax.safetensors";
+  io::write_tensors(path, f);
+  golden::Verdict v = golden::verify_file(path, {});
+  CHECK(v.cases == 1);
+  CHECK(v.mismatches == 0);
+  f.metadata.erase("case.n.k");
+  io::write_tensors(path, f);
+  CHECK_THROWS_WITH(golden::verify_file(path, {}), Catch::Contains("holds no cases"));
+
+  const std::string manifest = R"({"format": "nvfp4-golden-1", "files": [], "note": ""})";
+  io::write_file_atomically(folder + "/manifest.json", std::as_bytes(std::span(manifest)));
+  CHECK_THROWS_WITH(golden::read_manifest(folder), Catch::Contains("unknown key 'note'"));
+  std::filesystem::remove_all(folder);
 }

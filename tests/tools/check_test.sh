@@ -98,5 +98,17 @@ bad "is dense" --a x.npy --b w.npy --unit sm_90:wgmma.k16.f32.bf16 --d dense.npy
 bad "leave --out away" $ab --d d16.safetensors --out f16
 "$nvfp4" check --help >out.txt || say "no --help"
 grep -qF "Example: nvfp4 check" out.txt || say "--help has no example"
+
+# a quantizer's bytes
+good check --quantized w.safetensors --source w.npy
+grep -qF "equal: all 1024 codes, all 64 scales" out.txt || say "no 'equal' in: $(cat out.txt)"
+good quantize w.npy -o other.safetensors --convention modelopt
+good check --quantized other.safetensors --source w.npy --json
+grep -qF '"equal":true' out.txt || say "no equal in: $(cat out.txt)"
+differs "amax-as-stored" --quantized w.safetensors --source w.npy --global-amax 0.001
+bad "needs --source" --quantized w.safetensors
+bad "expected one of" --quantized w.safetensors --source w.npy --convention nvfp5
+bad "was made from" --quantized w.safetensors --source x.npy
+
 [ $failures -eq 0 ] && echo "all checks of nvfp4 check passed"
 exit $((failures > 0))

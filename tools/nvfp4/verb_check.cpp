@@ -8,6 +8,7 @@
 #include "nvfp4/golden/quantized_file.hpp"
 #include "tools/nvfp4/operand.hpp"
 #include "tools/environment.hpp"
+#include "tools/nvfp4/verb_check_quantized.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
 #include <fmt/core.h>
@@ -318,12 +319,10 @@ void register_check(CLI::App &app, int &exit_code) {
   CLI::App *verb = app.add_subcommand(
       "check", "Is a kernel's output what the hardware arithmetic gives? If not, which mistake explains it");
   auto o = std::make_shared<Options>();
-  verb->add_option("--a", o->a, "A (M, K): written by nvfp4 quantize, or dense")->required();
-  verb->add_option("--b", o->b, "B (N, K): likewise")->required();
-  verb->add_option("--d", o->d, "The kernel's output (M, N), .npy or .safetensors: F32, BF16 or F16")
-      ->required();
-  verb->add_option("--unit", o->unit, "ARCH:INSTRUCTION that the kernel should use (nvfp4 info --units)")
-      ->required();
+  verb->add_option("--a", o->a, "A (M, K): written by nvfp4 quantize, or dense");
+  verb->add_option("--b", o->b, "B (N, K): likewise");
+  verb->add_option("--d", o->d, "The kernel's output (M, N), .npy or .safetensors: F32, BF16 or F16");
+  verb->add_option("--unit", o->unit, "ARCH:INSTRUCTION that the kernel should use (nvfp4 info --units)");
   verb->add_option("--c", o->c, "C (M, N), F32, BF16 or F16");
   verb->add_option("--alpha", o->alpha,
                    "Factor of A * B^T; the global scales of quantized operands come on top");
@@ -357,8 +356,20 @@ void register_check(CLI::App &app, int &exit_code) {
   verb->add_flag("--json", o->json, "One line of JSON");
   verb->footer("Exit code 0: every word is equal; 1: some differ; 2: bad input.\n"
                "Example: nvfp4 check --a x.q.safetensors --b w.q.safetensors --d kernel_output.npy --unit "
-               "sm_120:mma.m16n8k64.f32.mxf4nvf4.ue4m3.block16");
-  verb->callback([o, &exit_code] { exit_code = run(*o); });
+               "sm_120:mma.m16n8k64.f32.mxf4nvf4.ue4m3.block16\n"
+               "Example: nvfp4 check --quantized mine.safetensors --source x.npy --convention te");
+  auto quantized = std::make_shared<QuantizedCheck>();
+  add_quantized_options(*verb, *quantized);
+  verb->callback([o, quantized, &exit_code] {
+    if (!quantized->mine.empty()) {
+      exit_code = check_quantized(*quantized, o->threads, o->json);
+      return;
+    }
+    for (const auto &[flag, text] : {std::pair{"--a", &o->a}, {"--b", &o->b}, {"--d", &o->d}, {"--unit", &o->unit}})
+      if (text->empty())
+        throw Error(std::string("check: ") + flag + " is required; for a quantizer give --quantized and --source");
+    exit_code = run(*o);
+  });
 }
 
 } // namespace nvfp4::tool

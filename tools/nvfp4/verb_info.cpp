@@ -88,10 +88,11 @@ void print_conventions(const Options &o) {
                       {"scale", format(c.rule.scale).name},
                       {"block", c.rule.block},
                       {"evidence", to_string(c.evidence)},
+                      {"versions", c.versions},
                       {"source", c.source}});
     else
-      fmt::print("{:<18} {} / {} per {} {:<12} {}\n", c.name, format(c.rule.element).name, format(c.rule.scale).name, c.rule.block,
-                 to_string(c.evidence), c.source);
+      fmt::print("{:<22} {} / {} per {} {:<12} {}; true for: {}\n", c.name, format(c.rule.element).name,
+                 format(c.rule.scale).name, c.rule.block, to_string(c.evidence), c.source, c.versions);
   }
   if (o.json) fmt::print("{}\n", list.dump(1));
 }

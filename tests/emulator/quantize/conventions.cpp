@@ -21,19 +21,20 @@ QuantizeOptions with_amax(float amax) { return {.global_amax = amax}; }
 } // namespace
 
 TEST_CASE("the table finds rows by name and alias, and names them when it cannot", "[quantize]") {
-  CHECK(conventions().size() == 21);
+  CHECK(conventions().size() == 26);
   for (const Convention &c : conventions()) {
     CHECK(&find_convention(c.name) == &c);
     CHECK(!c.source.empty());
     CHECK(!to_string(c.evidence).empty());
+    CHECK(!c.versions.empty());
   }
   CHECK(find_convention("paper").name == "te213");
   CHECK(find_convention("fouroversix-mse").name == "fouroversix");
   CHECK_THROWS_WITH(find_convention("nvfp5"),
-                    Catch::Contains("'nvfp5'") && Catch::Contains("te213, torchao, modelopt"));
+                    Catch::Contains("'nvfp5'") && Catch::Contains("te213, torchao, torchao015"));
 }
 
-TEST_CASE("the worked block has the same codes in the non-adaptive NVFP4 chains", "[quantize]") {
+TEST_CASE("the worked block has the same codes in the non-adaptive NVFP4 conventions", "[quantize]") {
   Matrix m(1, 16);
   for (int i = 0; i < 16; ++i) m.x[size_t(i)] = bf16((float(i) - 7.5f) * 0.37f);
   for (const char *name : {"te", "te213", "torchao", "modelopt", "flashinfer-exact", "flashinfer", "vllm"}) {
@@ -216,6 +217,53 @@ TEST_CASE("compressed-tensors computes its scales in the type of the tensor", "[
         2688.0f * 32.0f);
 }
 
+TEST_CASE("torchao 0.15 divides where 0.17 multiplies with a reciprocal", "[quantize]") {
+  // p is 1 / 512 and every block has a maximum of 6 SF p and ties: quotients meet them, products with a
+  // rounded reciprocal miss some
+  constexpr float ties[] = {6.0f, 0.25f, 0.75f, 1.25f, 1.75f, 2.5f, 3.5f, 5.0f};
+  Matrix m(40, 16);
+  for (int r = 0; r < 40; ++r)
+    for (int i = 0; i < 16; ++i) m.x[size_t(16 * r + i)] = ties[i % 8] * float((8 + r % 8) << r / 8) / 512.0f;
+  m.x[0] = 5.25f; // 6 * 448 / 512
+  const BlockScaled divides = quantize_as(m, "torchao015"), multiplies = quantize_as(m, "torchao");
+  CHECK(divides.scales == multiplies.scales);
+  CHECK((divides.codes != multiplies.codes));
+  CHECK(&find_convention("torchao016") == &find_convention("torchao015"));
+  const Matrix zeros = filled(-0.0f);
+  CHECK(quantize_as(zeros, "torchao015", with_amax(1.0f)).codes == std::vector<uint8_t>(8, 0x88));
+  // zeros of a tensor of zeros are 0 / 0
+  CHECK(quantize_as(filled(0.0f), "torchao015").scales.front() == 0x7F);
+  CHECK(quantize_as(filled(0.0f), "torchao018-kernels").scales.front() == 0x08); // clamped to 2^-6
+}
+
+TEST_CASE("MX of torchao's releases: Inf has a scale, code 0 divides by 2^-126", "[quantize]") {
+  const auto block = [](const char *name, std::initializer_list<float> values) {
+    Matrix m(1, 32);
+    std::copy(values.begin(), values.end(), m.x.begin());
+    return quantize_as(m, name);
+  };
+  {
+    // Inf counts as 2^128: exponent 128 less that of the largest element
+    CHECK(block("mxfp4-torchao018", {kInf, 1.0f}).scales.front() == 253);
+    CHECK(block("mxfp4-torchao018", {kInf, 1.0f}).code(0, 0) == 7);
+    CHECK(block("mxfp8-e4m3-torchao018", {-kInf}).scales.front() == 247);
+    CHECK(block("mxfp8-e4m3-torchao018", {-kInf}).code(0, 0) == 0xFE);
+    CHECK(block("mxfp8-e5m2-torchao018", {kInf}).scales.front() == 240);
+    CHECK(block("mxfp8-e5m2-torchao018", {kInf}).code(0, 0) == 0x7B);
+    // NaN: scale NaN, the others over Inf
+    const BlockScaled nan = block("mxfp4-torchao018", {kNan, 3.0f, -3.0f});
+    CHECK(nan.scales.front() == 0xFF);
+    CHECK(nan.code(0, 0) == 3);
+    CHECK(nan.code(0, 1) == 0);
+    CHECK(nan.code(0, 2) == 8);
+    // code 0: 2^-126, where the main branch has 2^-127
+    CHECK(block("mxfp4-torchao018", {0x1p-126f}).scales.front() == 0);
+    CHECK(block("mxfp4-torchao018", {0x1p-126f}).code(0, 0) == 2);
+    CHECK(block("mxfp4", {0x1p-126f}).code(0, 0) == 4);
+    CHECK(block("mxfp4-torchao018", {3.0f}).codes == block("mxfp4", {3.0f}).codes);
+  }
+}
+
 TEST_CASE("MX scales: floor of the exponent, or the power of two above", "[quantize]") {
   const auto scale = [](const char *name, float amax) {
     Matrix m(1, 32);
@@ -273,14 +321,15 @@ TEST_CASE("amd-fp4: UE5M3 scales reach where UE4M3 saturates, and no scale is ze
   const Rule &r = find_convention("amd-fp4").rule;
   const GlobalScale none;
   const auto scale = [&](float bmax) { return block_scale(r, bmax, none, FormatId::f32); };
-  CHECK(scale(6.0f).code == 0x78);                      // 1
+  CHECK(scale(6.0f).code == 0x78);                        // 1
   CHECK(scale(6.0f * 448.0f * 100.0f).value == 45056.0f); // 44800 between 40960 and 45056
   CHECK(scale(6.0f * 114688.0f).code == 0xFE);
   CHECK(scale(kFltMax).code == 0xFE);
   CHECK(scale(bit_cast<float>(0x7F800000u)).code == 0xFE);
   CHECK(scale(bit_cast<float>(0x7FC00000u)).code == 0x01); // NaN: the smallest
   CHECK(scale(0.0f).code == 0x01);
-  CHECK(scale(1e-4f).value == 0x1p-16f); // 1e-4 / 6 is 1.09 * 2^-16; UE4M3 under a clamp to 2^-6 loses the block
+  CHECK(scale(1e-4f).value ==
+        0x1p-16f); // 1e-4 / 6 is 1.09 * 2^-16; UE4M3 under a clamp to 2^-6 loses the block
   CHECK(encode_element(r, 1e-4f, scale(1e-4f)) == 0x7);
   // the vector engine does not take this format: the definition's bits, all the same
   const Matrix m = gaussian(32, 64, 5);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Each kernel of the vector path alone against the definition: encoders and scale chains over all FP32 words
+// Each kernel of the vector path alone against the definition: encoders and scale steps over all FP32 words
 // (a sample of them unless NVFP4_EXHAUSTIVE is set), Philox, rotation, transposition, maxima.
-#include "nvfp4/emulator/cpu/isa.hpp"
 #include "nvfp4/emulator/quantize/kernels.hpp"
+#include "nvfp4/emulator/cpu/isa.hpp"
 #include "tests/catch.hpp"
 #include "tests/emulator/quantize/support.hpp"
 
@@ -123,7 +123,7 @@ TEST_CASE("element encoders over all words", "[quantize][kernels]") {
       }
 }
 
-TEST_CASE("scale chains over all maxima", "[quantize][kernels]") {
+TEST_CASE("scale steps over all maxima", "[quantize][kernels]") {
   for (const auto &[name, kernels] : all_kernels())
     for (const Convention &c : conventions()) {
       Rule rule = c.rule;
@@ -131,20 +131,20 @@ TEST_CASE("scale chains over all maxima", "[quantize][kernels]") {
       const float encode = 48.0f, decode = 1.0f / 48.0f;
       const GlobalScale global{2688.0f / encode, encode, decode};
       const float top = value_f32(rule.element, format(rule.element).max_finite_magnitude());
-      const Chain chain{.order = rule.order,
-                        .rounding = rule.scale_rounding,
-                        .scaling = rule.scaling,
-                        .zero_multiplier = rule.zero_multiplier,
-                        .flush = rule.flush,
-                        .bf16_source = true,
-                        .to_four = false,
-                        .max_exponent = detail::max_exponent(rule.element),
-                        .encode = encode,
-                        .decode = decode,
-                        .encode_sixth = encode * kSixth,
-                        .six_decode = 6.0f * decode,
-                        .inverse_decode = 1.0f / decode,
-                        .inverse_top = 1.0f / top};
+      const ScaleSteps steps{.order = rule.order,
+                             .rounding = rule.scale_rounding,
+                             .scaling = rule.scaling,
+                             .zero_multiplier = rule.zero_multiplier,
+                             .flush = rule.flush,
+                             .bf16_source = true,
+                             .to_four = false,
+                             .max_exponent = detail::max_exponent(rule.element),
+                             .encode = encode,
+                             .decode = decode,
+                             .encode_sixth = encode * kSixth,
+                             .six_decode = 6.0f * decode,
+                             .inverse_decode = 1.0f / decode,
+                             .inverse_top = 1.0f / top};
       CAPTURE(name, c.name);
       Mismatch code_mismatch, factor_mismatch, redo_mismatch;
       const bool all = exhaustive() && (c.name == "te" || c.name == "mxfp4" || c.name == "mxfp4-ceil" ||
@@ -154,7 +154,7 @@ TEST_CASE("scale chains over all maxima", "[quantize][kernels]") {
         for (int first = 0; first < kElements; first += kGroup) {
           float factors[kGroup];
           uint8_t codes[kGroup];
-          const uint32_t redo = scales(chain, words + first, factors, codes);
+          const uint32_t redo = scales(steps, words + first, factors, codes);
           for (int b = 0; b < kGroup; ++b) {
             const uint32_t word = words[first + b];
             const BlockScale want = block_scale(rule, bit_cast<float>(word), global, FormatId::bf16);

@@ -15,7 +15,7 @@ using namespace nvfp4::test;
 namespace {
 
 /// 512 x 1024 sums of four hashed words; some blocks are zero and some 2^37 times smaller, unless `plain`.
-/// The maximum, 4.375, is one for which the orders of the scale chain disagree on hundreds of blocks.
+/// The maximum, 4.375, is one for which the orders of the scale steps disagree on hundreds of blocks.
 Matrix tensor(FormatId type, bool plain) {
   Matrix m(512, 1024);
   for (uint64_t i = 0; i < m.x.size(); ++i) {

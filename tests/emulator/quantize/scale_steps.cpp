@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Each chain once more, written out as straight-line float code from its source, against the table-driven
-// one: on a tensor whose maximum makes the orders of operations disagree, and at the edges of the number
-// range.
+// The scale and element steps once more, written out as straight-line float code from their source, against
+// the table-driven one: on a tensor whose maximum makes the orders of operations disagree, and at the edges
+// of the number range.
 #include "tests/catch.hpp"
 #include "tests/emulator/quantize/support.hpp"
 
@@ -26,14 +26,14 @@ Matrix discriminating(float largest = 4.375f) {
 
 float e4(float s) { return value_f32(FormatId::ue4m3, encode(FormatId::ue4m3, s)); }
 
-/// What a chain makes of a block: the scale's value and a function from element to the value to be rounded.
+/// What the steps make of a block: the scale's value and a function from element to the value to be rounded.
 struct Block {
   float sf;
   std::function<float(float)> scaled;
 };
-using Chain = std::function<Block(float bmax, float amax)>;
+using Steps = std::function<Block(float bmax, float amax)>;
 
-void check_chain(const char *name, const Matrix &m, float amax, const Chain &chain) {
+void check_steps(const char *name, const Matrix &m, float amax, const Steps &steps) {
   CAPTURE(name);
   const BlockScaled q = quantize_as(m, name);
   int64_t scales = 0, codes = 0;
@@ -41,7 +41,7 @@ void check_chain(const char *name, const Matrix &m, float amax, const Chain &cha
     for (int64_t b = 0; b < m.cols / 16; ++b) {
       float bmax = 0;
       for (int i = 0; i < 16; ++i) bmax = std::max(bmax, std::fabs(m(r, 16 * b + i)));
-      const Block block = chain(bmax, amax);
+      const Block block = steps(bmax, amax);
       scales += value_f32(FormatId::ue4m3, q.scale_code(r, b)) != block.sf;
       for (int i = 0; i < 16; ++i) {
         const float y = block.scaled(m(r, 16 * b + i));
@@ -79,42 +79,50 @@ bool takes_four(const float *x, float amax, bool squared, bool fused, uint8_t (&
 
 } // namespace
 
-TEST_CASE("scale and element chains, operation by operation", "[quantize]") {
+TEST_CASE("scale and element steps, operation by operation", "[quantize]") {
   const Matrix m = discriminating();
   const float amax = 4.375f, S = 2688.0f / amax, p = amax / 2688.0f;
   const auto te_elements = [=](float sf) { return [=](float x) { return x * (1.0f / (sf * (1.0f / S))); }; };
-  check_chain("te", m, amax, [=](float b, float) {
+  check_steps("te", m, amax, [=](float b, float) {
     const float sf = e4(b * (S * k6));
     return Block{sf, te_elements(sf)};
   });
-  check_chain("te213", m, amax, [=](float b, float) {
+  check_steps("te213", m, amax, [=](float b, float) {
     const float sf = e4(b / 6.0f * S);
     return Block{sf, te_elements(sf)};
   });
-  check_chain("row-scaled", m, amax, [=](float b, float) {
+  check_steps("row-scaled", m, amax, [=](float b, float) {
     const float sf = e4(b * (S * k6));
     return Block{sf, te_elements(sf)};
   });
-  check_chain("flashinfer-exact", m, amax, [=](float b, float) {
+  check_steps("flashinfer-exact", m, amax, [=](float b, float) {
     const float sf = e4(b * (S * k6));
     return Block{sf, te_elements(sf)};
   });
   for (const char *name : {"flashinfer", "vllm"})
-    check_chain(name, m, amax, [=](float b, float) {
+    check_steps(name, m, amax, [=](float b, float) {
       const float sf = e4(S * (b * k6));
       return Block{sf, te_elements(sf)};
     });
-  check_chain("torchao", m, amax, [=](float b, float) {
+  check_steps("torchao", m, amax, [=](float b, float) {
     const float sf = e4(std::max(b / 6.0f / p, 0.015625f));
     return Block{sf, [=](float x) { return x * (1.0f / p / sf); }};
   });
-  check_chain("modelopt", m, amax, [=](float b, float) {
+  check_steps("torchao015", m, amax, [=](float b, float) {
+    const float sf = e4(std::max(b / 6.0f / p, 0.015625f));
+    return Block{sf, [=](float x) { return x / (p * sf); }};
+  });
+  check_steps("torchao018-kernels", m, amax, [=](float b, float) {
+    const float sf = e4(std::max(b / 6.0f * S, 0.015625f));
+    return Block{sf, te_elements(sf)};
+  });
+  check_steps("modelopt", m, amax, [=](float b, float) {
     const float sf = e4(std::max(b / (6.0f * p), 0.001953125f));
     return Block{sf, [=](float x) { return x / (sf * p); }};
   });
   for (const float largest : {4.375f, 4.5f, 5.25f, 4.3712345f}) {
     const float G = (1.0f / largest) * 2688.0f;
-    check_chain("compressed-tensors", discriminating(largest), largest, [=](float b, float) {
+    check_steps("compressed-tensors", discriminating(largest), largest, [=](float b, float) {
       const float sf = e4(G * (b / 6.0f));
       return Block{sf, [=](float x) { return x / (sf / G); }};
     });

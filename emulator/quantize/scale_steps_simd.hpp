@@ -13,10 +13,10 @@ template <class V> struct VectorScales {
   uint32_t redo;
 };
 
-template <class V> struct ScaleChain {
+template <class V> struct VectorScale {
   using F = typename V::F;
   using I = typename V::I;
-  const Chain &c;
+  const ScaleSteps &c;
 
   static F all(float x) { return V::broadcast(x); }
   /// test == +0 ? a : b
@@ -29,7 +29,7 @@ template <class V> struct ScaleChain {
   F multiply(F a, F b) const { return flush(V::mul(flush(a), flush(b))); }
   F divide(F a, F b) const { return flush(V::div(flush(a), flush(b))); }
 
-  /// Not for exponent_floor.
+  /// Not for exponent_floor and exponent_field.
   F unrounded(F bmax) const {
     switch (c.order) {
     case ScaleOrder::amax_by_encode_sixth: return multiply(bmax, all(c.encode_sixth));
@@ -43,7 +43,8 @@ template <class V> struct ScaleChain {
     }
     case ScaleOrder::amax_by_inverse_max: return multiply(bmax, all(c.inverse_top));
     case ScaleOrder::sixth:
-    case ScaleOrder::exponent_floor: break;
+    case ScaleOrder::exponent_floor:
+    case ScaleOrder::exponent_field: break;
     }
     return divide(bmax, all(6.0f));
   }
@@ -83,6 +84,7 @@ template <class V> struct ScaleChain {
   F factor_e8m0(I code) const {
     I f = V::template shift_left<23>(V::sub(V::broadcast(254), code));
     if (c.scaling == Scaling::exponent_one) f = V::where_zero(code, V::broadcast(0x3F800000), f);
+    if (c.scaling == Scaling::exponent_normal) f = V::where_zero(code, V::broadcast(253 << 23), f);
     return V::as_float(f);
   }
 
