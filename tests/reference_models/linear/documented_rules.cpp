@@ -215,12 +215,12 @@ struct Layer {
     group.bind(recipe);
   }
   [[nodiscard]] Whole x() const {
-    const Floats source = to_source(group.x);
-    return {quantize_by_hand(linear.fprop.a, source, group.rows, Axis::row, {}), source};
+    const Floats source = recipe.source == FormatId::f32 ? group.x : to_source(group.x);
+    return {quantize_by_hand(linear.fprop.a, source, group.rows, Axis::row, {}, recipe.source), source};
   }
   [[nodiscard]] Whole weight() const {
-    const Floats source = to_source(group.weights[0]);
-    return {quantize_by_hand(linear.fprop.b, source, group.outs[0], Axis::row, {}), source};
+    const Floats source = recipe.source == FormatId::f32 ? group.weights[0] : to_source(group.weights[0]);
+    return {quantize_by_hand(linear.fprop.b, source, group.outs[0], Axis::row, {}, recipe.source), source};
   }
 };
 
@@ -260,24 +260,33 @@ TEST_CASE("a patched product is what the document says", "[rules][hcp]") {
 
 TEST_CASE("hot channels as many as there are, and scores, are what the document says", "[rules][hcp]") {
   const HcpRecipe h{.fraction = 1};
-  Layer l(hcp_recipe(h, "te", FormatId::f32), 70, 88, 40, false, 1);
-  l.group.forward({});
-  const HotChannels &hot = l.group.layers->hot_channels(0);
-  REQUIRE(hot.indices.size() == 88); // 88 columns in a segment of 96
-  const Whole x = l.x(), w = l.weight();
-  const Unit &unit = find_unit(l.linear.fprop.unit);
-  CHECK(same_bits(l.group.y[0], patched(h, unit, x, w, hot.indices, {}, FormatId::f32)));
-  Floats scores = mean_errors(x);
-  const Floats of_weight = mean_errors(w);
-  for (size_t j = 0; j < scores.size(); ++j) scores[j] = scores[j] + of_weight[j];
-  CHECK(same_bits(hot.scores, scores));
-  std::vector<int32_t> order(88);
-  std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(),
-                   [&](int32_t a, int32_t b) { return scores[size_t(a)] > scores[size_t(b)]; });
-  CHECK(hot.indices == order);
-  CHECK(scores[5] == 0);                                                 // the channel of zeros
-  CHECK_FALSE(same_bits(decoded(x.main, Decode::scale_first), x.value)); // the test can tell the order
+  const std::pair<const char *, FormatId> cases[] = {
+      {"te", FormatId::bf16},   {"torchao", FormatId::bf16},     {"compressed-tensors", FormatId::bf16},
+      {"ggml", FormatId::bf16}, {"fouroversix", FormatId::bf16}, {"fouroversix", FormatId::f32},
+      {"te", FormatId::f32}};
+  for (const auto &[convention, source] : cases) {
+    CAPTURE(convention, int(source));
+    Recipe recipe = hcp_recipe(h, convention, FormatId::f32);
+    recipe.source = source;
+    Layer l(recipe, 70, 88, 40, false, 1);
+    l.group.forward({});
+    const HotChannels &hot = l.group.layers->hot_channels(0);
+    REQUIRE(hot.indices.size() == 88); // 88 columns in a segment of 96
+    const Whole x = l.x(), w = l.weight();
+    const Unit &unit = find_unit(l.linear.fprop.unit);
+    CHECK(same_bits(l.group.y[0], patched(h, unit, x, w, hot.indices, {}, FormatId::f32)));
+    Floats scores = mean_errors(x);
+    const Floats of_weight = mean_errors(w);
+    for (size_t j = 0; j < scores.size(); ++j) scores[j] = scores[j] + of_weight[j];
+    CHECK(same_bits(hot.scores, scores));
+    std::vector<int32_t> order(88);
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(),
+                     [&](int32_t a, int32_t b) { return scores[size_t(a)] > scores[size_t(b)]; });
+    CHECK(hot.indices == order);
+    CHECK(scores[5] == 0);                                                 // the channel of zeros
+    CHECK_FALSE(same_bits(decoded(x.main, Decode::scale_first), x.value)); // the test can tell the order
+  }
 }
 
 TEST_CASE("the patch of dgrad: dy as x, the transposed weight as W", "[rules][hcp]") {
@@ -331,7 +340,9 @@ TEST_CASE("gradients: dgrads of a group in its order, weights by one fma, biases
   const StepContext step{.seed = 5, .step = 3, .micro_batch = 2};
   const std::vector<int64_t> outs = {40, 72, 16, 48, 24};
   const int64_t rows = 48, in = 88;
-  const Recipe recipe = uniform_recipe("nvfp4", "nvfp4");
+  Recipe recipe = uniform_recipe("nvfp4", "nvfp4");
+  recipe.linears["nvfp4"].wgrad.b.rounding = ElementRounding::sr_carry8; // so that x's key counts
+  check_recipe(recipe, "test");
   Group g(recipe, rows, in, outs, 31, true);
   harden(g.x, in, 1);
   for (size_t i = 0; i < outs.size(); ++i)
