@@ -101,6 +101,13 @@ Floats accumulators(const Unit &unit, const std::vector<BlockScaled> &a, const s
   return values_of(GemmPlan(unit, {}).run(joined(unit, Side::a, a), joined(unit, Side::b, b)));
 }
 
+/// Those of the default unit of bf16; a and b are rounded first.
+Floats bf16_accumulators(const Floats &a, int64_t a_rows, const Floats &b, int64_t b_rows) {
+  const Unit &unit = find_unit("sm_90:wgmma.k16.f32.bf16");
+  return values_of(GemmPlan(unit, {}).run(pack_bf16_by_hand(unit, Side::a, to_source(a), a_rows, Axis::row),
+                                          pack_bf16_by_hand(unit, Side::b, to_source(b), b_rows, Axis::row)));
+}
+
 /// The end of a layer's product: alpha, bias, one rounding. `late`: the bias behind the rounding, which is
 /// wrong.
 Floats finished(const Floats &acc, float alpha, const Floats &bias, FormatId output, bool late = false) {
@@ -121,18 +128,33 @@ struct Whole {
   Floats source; ///< (rows, k)
   Floats value = decoded(main);
 
-  /// Hot channels of the residuals or of the values, quantized again.
-  [[nodiscard]] BlockScaled segment(bool residual, const std::vector<int32_t> &hot) const {
-    Floats gathered;
+  /// Hot channels of the residuals or of the values.
+  [[nodiscard]] Floats gathered(bool residual, const std::vector<int32_t> &hot) const {
+    Floats out;
     for (int64_t r = 0; r < main.rows; ++r)
       for (const int32_t c : hot) {
         const size_t i = size_t(r * main.k + c);
-        gathered.push_back(residual ? source[i] - value[i] : value[i]);
+        out.push_back(residual ? source[i] - value[i] : value[i]);
       }
+    return out;
+  }
+  /// The same quantized again, or, of values in whole blocks, with main's codes and scales.
+  [[nodiscard]] BlockScaled segment(bool residual, const std::vector<int32_t> &hot, bool whole_blocks) const {
+    const Floats x = gathered(residual, hot);
     QuantizeOptions options;
     if (main.convention != "ggml") options.global_amax = main.global_amax;
-    return quantize({gathered.data(), main.rows, int64_t(hot.size())}, find_convention(main.convention),
-                    options);
+    BlockScaled q =
+        quantize({x.data(), main.rows, int64_t(hot.size())}, find_convention(main.convention), options);
+    if (residual || !whole_blocks) return q;
+    for (int64_t r = 0; r < main.rows; ++r)
+      for (size_t i = 0; i < hot.size(); i += 16) {
+        q.scales[size_t(r * (q.padded_k / 16)) + i / 16] =
+            main.scales[size_t(r * (main.padded_k / 16) + hot[i] / 16)];
+        for (size_t byte = 0; byte < 8; ++byte)
+          q.codes[size_t(r * (q.padded_k / 2)) + i / 2 + byte] =
+              main.codes[size_t(r * (main.padded_k / 2) + hot[i] / 2) + byte];
+      }
+    return q;
   }
 };
 
@@ -143,15 +165,17 @@ Floats patched(const HcpRecipe &h, const Unit &unit, const Whole &a, const Whole
                const std::vector<int32_t> &hot, const Floats &bias, FormatId output,
                Order order = Order::documented) {
   const float alpha = alpha_of(a.main, b.main);
-  std::vector<BlockScaled> of_a, of_b;
-  const auto add = [&](bool residual_of_a) {
-    of_a.push_back(a.segment(residual_of_a, hot));
-    of_b.push_back(b.segment(!residual_of_a, hot));
-  };
+  std::vector<bool> sides; // of each pair of segments: whether a's is the residual
   const bool first = order == Order::documented;
   for (const bool residual_of_a : {first, !first})
     if (h.side == (residual_of_a ? HcpSide::activation : HcpSide::weight) || h.side == HcpSide::both)
-      add(residual_of_a);
+      sides.push_back(residual_of_a);
+  const bool whole_blocks = h.reblock == HcpRecipe::Reblock::whole_blocks;
+  std::vector<BlockScaled> of_a, of_b;
+  for (const bool residual_of_a : sides) {
+    of_a.push_back(a.segment(residual_of_a, hot, whole_blocks));
+    of_b.push_back(b.segment(!residual_of_a, hot, whole_blocks));
+  }
   if (h.kernel == HcpRecipe::Kernel::single) {
     of_a.insert(of_a.begin(), a.main);
     of_b.insert(of_b.begin(), b.main);
@@ -159,9 +183,12 @@ Floats patched(const HcpRecipe &h, const Unit &unit, const Whole &a, const Whole
   }
   Floats y = accumulators(unit, {a.main}, {b.main});
   for (float &v : y) v = alpha * v;
-  for (size_t s = 0; s < of_a.size(); ++s) {
-    const Floats more = accumulators(unit, {of_a[s]}, {of_b[s]});
-    for (size_t i = 0; i < y.size(); ++i) y[i] = std::fma(alpha, more[i], y[i]);
+  for (size_t s = 0; s < sides.size(); ++s) {
+    const bool bf16 = h.residual == HcpRecipe::Residual::bf16;
+    const Floats more = bf16 ? bf16_accumulators(a.gathered(sides[s], hot), a.main.rows,
+                                                 b.gathered(!sides[s], hot), b.main.rows)
+                             : accumulators(unit, {of_a[s]}, {of_b[s]});
+    for (size_t i = 0; i < y.size(); ++i) y[i] = std::fma(bf16 ? 1.0f : alpha, more[i], y[i]);
   }
   return finished(y, 1.0f, bias, output);
 }
@@ -258,6 +285,24 @@ TEST_CASE("a patched product is what the document says", "[rules][hcp]") {
   CHECK(exchanged > 10); // the test can tell the order of the segments
 }
 
+TEST_CASE("BF16 residuals and whole blocks are what the document says", "[rules][hcp]") {
+  using Kernel = HcpRecipe::Kernel;
+  const HcpRecipe blocks{
+      .k = 32, .choice = HcpRecipe::Choice::blocks, .reblock = HcpRecipe::Reblock::whole_blocks};
+  for (HcpRecipe h :
+       {HcpRecipe{.k = 32, .kernel = Kernel::dual, .residual = HcpRecipe::Residual::bf16}, blocks})
+    for (const HcpSide side : {HcpSide::both, HcpSide::activation, HcpSide::weight}) {
+      h.side = side;
+      CAPTURE(int(h.residual), int(side));
+      Layer l(hcp_recipe(h, "te", FormatId::bf16), 24, 88, 40, true, 1);
+      l.group.forward({});
+      const std::vector<int32_t> hot = l.group.layers->hot_channels(0).indices;
+      REQUIRE(hot.size() == 32);
+      CHECK(same_bits(l.group.y[0], patched(h, find_unit(l.linear.fprop.unit), l.x(), l.weight(), hot,
+                                            l.group.biases[0], FormatId::bf16)));
+    }
+}
+
 TEST_CASE("hot channels as many as there are, and scores, are what the document says", "[rules][hcp]") {
   const HcpRecipe h{.fraction = 1};
   const std::pair<const char *, FormatId> cases[] = {
@@ -322,9 +367,7 @@ TEST_CASE("the bias is added in FP32 behind alpha and before the one rounding", 
       Floats acc;
       float alpha = 1;
       if (g.a.format == OperandFormat::bf16) {
-        acc = values_of(GemmPlan(unit, {}).run(
-            pack_bf16_by_hand(unit, Side::a, to_source(l.group.x), 24, Axis::row),
-            pack_bf16_by_hand(unit, Side::b, to_source(l.group.weights[0]), 40, Axis::row)));
+        acc = bf16_accumulators(l.group.x, 24, l.group.weights[0], 40);
       } else {
         const Whole x = l.x(), w = l.weight();
         acc = accumulators(unit, {x.main}, {w.main});
