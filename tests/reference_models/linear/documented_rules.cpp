@@ -430,33 +430,41 @@ TEST_CASE("gradients: dgrads of a group in its order, weights by one fma, biases
 }
 
 TEST_CASE("an f32 layer of a group goes on from the sum before it", "[rules]") {
-  Recipe recipe = uniform_recipe("nvfp4", "nvfp4");
-  recipe.linears["plain"] = load_recipe("fp32").linears.begin()->second;
-  recipe.rules = {{.roles = {"attn.k_proj"}, .use = "plain"}};
-  check_recipe(recipe, "test");
-  const int64_t rows = 24, in = 88;
-  Group g(recipe, rows, in, {40, 24, 32}, 13);
-  g.roles = {"attn.q_proj", "attn.k_proj", "attn.v_proj"};
-  g.bind(recipe);
-  g.forward({});
-  g.backward({});
-  const auto term = [&](size_t i) {
-    const GemmRecipe l = g.layers->recipe(i).dgrad;
-    const BlockScaled a = quantize_by_hand(l.a, to_source(g.dy[i]), rows, Axis::row,
-                                           random_key(0, 7 + i, Product::dgrad, RandomUse::operand_a, 0, 0));
-    const BlockScaled b = quantize_by_hand(l.b, to_source(g.weights[i]), g.outs[i], Axis::col, {});
-    return finished(accumulators(find_unit(l.unit), {a}, {b}), alpha_of(a, b), {}, FormatId::bf16);
-  };
-  Floats dx = term(0);
-  const Floats last = term(2);
-  for (int64_t r = 0; r < rows; ++r)
-    for (int64_t c = 0; c < in; ++c) {
-      float &sum = dx[size_t(r * in + c)];
-      for (int64_t j = 0; j < 24; ++j)
-        sum = std::fma(g.dy[1][size_t(r * 24 + j)], g.weights[1][size_t(j * in + c)], sum);
-      sum = sum + last[size_t(r * in + c)];
+  const std::vector<std::string> roles = {"attn.q_proj", "attn.k_proj", "attn.v_proj"};
+  for (size_t plain = 0; plain < roles.size(); ++plain) {
+    CAPTURE(plain);
+    Recipe recipe = uniform_recipe("nvfp4", "nvfp4");
+    recipe.linears["plain"] = load_recipe("fp32").linears.begin()->second;
+    recipe.rules = {{.roles = {roles[plain]}, .use = "plain"}};
+    check_recipe(recipe, "test");
+    const int64_t rows = 24, in = 88;
+    Group g(recipe, rows, in, {40, 24, 32}, 13);
+    g.roles = roles;
+    g.bind(recipe);
+    g.forward({});
+    g.backward({});
+    Floats dx(g.dx.size(), 0.0f);
+    for (size_t i = 0; i < roles.size(); ++i) {
+      if (i == plain) {
+        for (int64_t r = 0; r < rows; ++r)
+          for (int64_t c = 0; c < in; ++c)
+            for (int64_t j = 0; j < g.outs[i]; ++j) {
+              float &sum = dx[size_t(r * in + c)];
+              sum = std::fma(g.dy[i][size_t(r * g.outs[i] + j)], g.weights[i][size_t(j * in + c)], sum);
+            }
+        continue;
+      }
+      const GemmRecipe l = g.layers->recipe(i).dgrad;
+      const BlockScaled a =
+          quantize_by_hand(l.a, to_source(g.dy[i]), rows, Axis::row,
+                           random_key(0, 7 + i, Product::dgrad, RandomUse::operand_a, 0, 0));
+      const BlockScaled b = quantize_by_hand(l.b, to_source(g.weights[i]), g.outs[i], Axis::col, {});
+      const Floats term =
+          finished(accumulators(find_unit(l.unit), {a}, {b}), alpha_of(a, b), {}, FormatId::bf16);
+      for (size_t e = 0; e < dx.size(); ++e) dx[e] = i == 0 ? term[e] : dx[e] + term[e];
     }
-  CHECK(same_bits(g.dx, dx));
+    CHECK(same_bits(g.dx, dx));
+  }
 }
 
 } // namespace nvfp4::test
