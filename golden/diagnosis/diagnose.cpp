@@ -42,9 +42,9 @@ size_t width_of(const Problem &p) { return size_t(format(p.word).storage_bits / 
 /// The rows and columns of a sample alone, for what does not read or write by a layout.
 struct CutSample {
   SmallComputation base;
-  Sample sample; ///< the same words, rows and columns counted from 0
+  OutputSample sample; ///< the same words, rows and columns counted from 0
 
-  CutSample(const Problem &p, const Computation &reference, const Sample &s)
+  CutSample(const Problem &p, const Computation &reference, const OutputSample &s)
       : base(cut_out(p, reference, s.rows, s.cols)), sample(s) {
     sample.rows = all_of(int64_t(s.rows.size()));
     sample.cols = all_of(int64_t(s.cols.size()));
@@ -53,7 +53,7 @@ struct CutSample {
 
 /// A sample with operands whole and cut.
 struct At {
-  const Sample &whole;
+  const OutputSample &whole;
   CutSample cut;
 };
 
@@ -146,7 +146,7 @@ std::vector<uint64_t> accumulators(const Problem &p, const Computation &referenc
 }
 
 /// Differing outputs of the sample for the searches over K, those that the reference is furthest from first.
-std::vector<Probe> probes_of(const Problem &p, const Sample &s, size_t most) {
+std::vector<Probe> probes_of(const Problem &p, const OutputSample &s, size_t most) {
   const CodeView d{s.d.data(), format(p.word).storage_bits}, want{s.reference.data(), format(p.word).storage_bits};
   std::vector<std::pair<double, int64_t>> by_distance;
   for (int64_t o = 0; o < s.outputs(); ++o)
@@ -186,7 +186,7 @@ std::vector<Hypothesis> jump_hypotheses(const std::vector<Jump> &jumps, int64_t 
 }
 
 /// D over the reference: by least squares, and the median, which saturated blocks do not move. Over finite pairs.
-std::vector<double> ratios_of(FormatId type, const Sample &s) {
+std::vector<double> ratios_of(FormatId type, const OutputSample &s) {
   const CodeView d{s.d.data(), format(type).storage_bits}, r{s.reference.data(), format(type).storage_bits};
   double dr = 0, rr = 0;
   std::vector<double> ratios;
@@ -206,7 +206,7 @@ bool whole(const Trial &t) { return t.finding.sampled > 0 && t.finding.sampled_e
 
 } // namespace
 
-Words Sample::keep(FormatId type, Words words) const {
+Words OutputSample::keep(FormatId type, Words words) const {
   if (kept.empty()) return words;
   const size_t width = size_t(format(type).storage_bits / 8);
   Words some;
@@ -222,7 +222,7 @@ int64_t count_equal(const Words &x, std::span<const uint8_t> y, size_t width) {
   return equal;
 }
 
-Sample make_sample(const Problem &p, std::span<const uint8_t> d, const Words &reference,
+OutputSample make_sample(const Problem &p, std::span<const uint8_t> d, const Words &reference,
                    const std::vector<bool> &covered, int64_t count) {
   const size_t width = width_of(p);
   std::vector<bool> rows(size_t(p.m())), cols(size_t(p.n()));
@@ -238,7 +238,7 @@ Sample make_sample(const Problem &p, std::span<const uint8_t> d, const Words &re
       if (set[i]) v.push_back(int64_t(i));
     return v;
   };
-  Sample s;
+  OutputSample s;
   if (first < 0) return s;
   s.rows = choose(p.m(), hit(rows), first / p.n(), count);
   s.cols = choose(p.n(), hit(cols), first % p.n(), count);
@@ -291,7 +291,7 @@ bool nearer(const Finding &x, const Finding &y) {
   return x.distance < y.distance;
 }
 
-void measure(const Problem &p, const Computation &c, const Sample &s, Trial &t) {
+void measure(const Problem &p, const Computation &c, const OutputSample &s, Trial &t) {
   const Words words = s.keep(p.word, evaluate(p, c, s.rows, s.cols));
   t.effect = words != s.reference;
   t.finding.sampled = s.outputs();
@@ -324,9 +324,11 @@ Report diagnose(const Problem &p, std::span<const uint8_t> words, const Diagnose
     report.reference_trace = to_text(trace_output(reference, at / p.n(), at % p.n()));
   };
   trace_at(report.comparison.first);
-  // an accumulator that overflows explains Inf, and NaN from it
+  // an accumulator that overflows explains Inf, scales that are read as NaN the NaN that tensor cores make
+  const CodeView d{words.data(), format(p.word).storage_bits};
+  const uint64_t made = (uint64_t{1} << (format(p.word).storage_bits - 1)) - 1;
   const bool overflow = std::any_of(structure.facts.begin(), structure.facts.end(), [&](const Fact &f) {
-    return f.kind == "infinity" || (f.kind == "nan" && f.rows.empty());
+    return f.kind == "infinity" || (f.kind == "nan" && d[f.first] == made);
   });
   report.facts_account = structure.left == 0;
   if (report.facts_account && !overflow) return finish();
@@ -352,8 +354,8 @@ Report diagnose(const Problem &p, std::span<const uint8_t> words, const Diagnose
   trace_at(first);
   report.where = place_of(p, open);
 
-  const Sample s = make_sample(p, words, want, structure.covered, std::max<int64_t>(options.sample, 4));
-  const Sample small = make_sample(p, words, want, structure.covered, std::min<int64_t>(options.sample, 16));
+  const OutputSample s = make_sample(p, words, want, structure.covered, std::max<int64_t>(options.sample, 4));
+  const OutputSample small = make_sample(p, words, want, structure.covered, std::min<int64_t>(options.sample, 16));
   report.sampled = s.outputs();
   report.sampled_equal = count_equal(s.reference, s.d, width);
 

@@ -206,7 +206,7 @@ std::vector<Fact> factors_of(const Problem &p, const Computation &reference, std
     if (std::fabs(factor - 1) < 1e-6) continue;
     const std::vector<bool> before = explained;
     (void)of.count(c, rows, form, &explained);
-    Fact f{"factor", "", {}, {}, 0, factor};
+    Fact f{"factor", "", {}, {}, 0, -1, factor};
     for (size_t at = 0; at < explained.size(); ++at) f.outputs += explained[at] && !before[at] ? 1 : 0;
     if (f.outputs == 0) continue;
     (rows ? f.rows : f.cols) = c.lines;

@@ -23,11 +23,11 @@ struct Edited {
 
 class Search {
 public:
-  Search(const Problem &p, const Computation &reference, const Sample &small, const Sample &large, double budget,
+  Search(const Problem &p, const Computation &reference, const OutputSample &small, const OutputSample &large, double budget,
          int64_t &tried)
       : p_(p), reference_(reference), large_(large), budget_(budget), tried_(tried), width_(size_t(format(p.word).storage_bits / 8)) {
     // few rows and columns of the small sample, the first included
-    Sample s = small;
+    OutputSample s = small;
     const auto thin = [](Indices &v) {
       Indices few;
       for (size_t i = 0; i < std::min<size_t>(v.size(), 6); ++i) few.push_back(v[i * v.size() / std::min<size_t>(v.size(), 6)]);
@@ -102,7 +102,7 @@ public:
 private:
   const Problem &p_;
   const Computation &reference_;
-  const Sample &large_;
+  const OutputSample &large_;
   double budget_, spent_ = 0;
   int64_t &tried_;
   size_t width_;
@@ -118,7 +118,7 @@ bool one_side(const Hypothesis &h, char side) {
 
 } // namespace
 
-std::vector<Trial> find_pairs(const Problem &p, const Computation &reference, const Sample &small, const Sample &large,
+std::vector<Trial> find_pairs(const Problem &p, const Computation &reference, const OutputSample &small, const OutputSample &large,
                               const std::vector<Hypothesis> &all, const std::vector<Trial> &singles, double budget,
                               int64_t &tried, void (*progress)(double)) {
   Search search(p, reference, small, large, budget, tried);

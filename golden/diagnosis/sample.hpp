@@ -9,7 +9,7 @@ namespace nvfp4::diagnosis {
 using Words = std::vector<uint8_t>;
 
 /// Outputs rows x cols but those that facts account for.
-struct Sample {
+struct OutputSample {
   Indices rows, cols;
   std::vector<int64_t> kept; ///< positions in rows x cols; empty: all
   Words d, reference;        ///< words of those kept
@@ -21,7 +21,7 @@ struct Sample {
 [[nodiscard]] int64_t count_equal(const Words &x, std::span<const uint8_t> y, size_t width);
 
 /// Up to `count` rows and columns.
-[[nodiscard]] Sample make_sample(const Problem &p, std::span<const uint8_t> d, const Words &reference,
+[[nodiscard]] OutputSample make_sample(const Problem &p, std::span<const uint8_t> d, const Words &reference,
                                  const std::vector<bool> &covered, int64_t count);
 
 /// A hypothesis, or two, in some variant, and how it does.
@@ -40,11 +40,11 @@ struct Trial {
 /// What comes first is the better explanation.
 [[nodiscard]] bool nearer(const Finding &x, const Finding &y);
 
-void measure(const Problem &p, const Computation &c, const Sample &s, Trial &t);
+void measure(const Problem &p, const Computation &c, const OutputSample &s, Trial &t);
 
 /// Two mistakes together that give every word of the sample, at most a few; counts forms tried.
-[[nodiscard]] std::vector<Trial> find_pairs(const Problem &p, const Computation &reference, const Sample &small,
-                                            const Sample &large, const std::vector<Hypothesis> &all,
+[[nodiscard]] std::vector<Trial> find_pairs(const Problem &p, const Computation &reference, const OutputSample &small,
+                                            const OutputSample &large, const std::vector<Hypothesis> &all,
                                             const std::vector<Trial> &singles, double budget, int64_t &tried,
                                             void (*progress)(double));
 

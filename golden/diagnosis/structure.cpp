@@ -70,7 +70,7 @@ std::string tiles_of(const Matrix &m, const Mask &bad, const Mask &mask) {
 /// Where `bad` outputs lie; `mask` has those in addition that may be counted in (both words alike). Fills the fact's
 /// place and text: "<place> <verb> <what>".
 Fact located(const Matrix &m, std::string kind, const std::string &what, const Mask &bad, const Mask &mask) {
-  Fact f{std::move(kind), "", {}, {}, std::count(bad.begin(), bad.end(), true), 0};
+  Fact f{std::move(kind), "", {}, {}, std::count(bad.begin(), bad.end(), true), -1, 0};
   Mask row_full(size_t(m.rows), true), col_full(size_t(m.cols), true), row_hit(size_t(m.rows)), col_hit(size_t(m.cols));
   int64_t first = -1;
   for (int64_t i = 0; i < m.rows; ++i)
@@ -81,6 +81,7 @@ Fact located(const Matrix &m, std::string kind, const std::string &what, const M
       row_hit[size_t(i)] = col_hit[size_t(j)] = true;
       if (first < 0) first = int64_t(at);
     }
+  f.first = first;
   const Indices hit_rows = members(row_hit), hit_cols = members(col_hit);
   const auto say = [&](const std::string &where, bool one) { f.text = where + (one ? " is " : " are ") + what; };
   Indices all_rows(size_t(m.rows)), all_cols(size_t(m.cols));
@@ -343,7 +344,7 @@ bool add_moved_lines(const Matrix &m, Structure &s, bool rows) {
   const std::vector<int64_t> to = sources(m, rows, true);
   if (moved_of(to) == 0) return false;
   const std::string what = rows ? "row" : "column";
-  cover(m, s, {what + "s-moved", mapping_text(to, what), {}, {}, 0, 0}, [&](int64_t i, int64_t j) {
+  cover(m, s, {what + "s-moved", mapping_text(to, what), {}, {}, 0, -1, 0}, [&](int64_t i, int64_t j) {
     const int64_t from = to[size_t(rows ? i : j)];
     return from >= 0 && m.got[i * m.cols + j] == m.want[rows ? from * m.cols + j : i * m.cols + from];
   });
@@ -356,7 +357,7 @@ void add_moved_outputs(const Matrix &m, Structure &s) {
   const std::vector<int64_t> rows = sources(m, true, false), cols = sources(m, false, false);
   if (moved_of(rows) == 0 || moved_of(cols) == 0) return;
   cover(m, s,
-        {"outputs-moved", mapping_text(rows, "row") + ", and " + mapping_text(cols, "column"), {}, {}, 0, 0},
+        {"outputs-moved", mapping_text(rows, "row") + ", and " + mapping_text(cols, "column"), {}, {}, 0, -1, 0},
         [&](int64_t i, int64_t j) {
           const int64_t r = rows[size_t(i)], c = cols[size_t(j)];
           return r >= 0 && c >= 0 && m.got[i * m.cols + j] == m.want[r * m.cols + c];
@@ -409,6 +410,7 @@ void add_moved_tiles(const Matrix &m, Structure &s) {
              {},
              {},
              0,
+             -1,
              0},
             [&](int64_t i, int64_t j) { return from.count(corner_of(i, j)) != 0; });
     }
@@ -420,6 +422,7 @@ void add_moved_tiles(const Matrix &m, Structure &s) {
              {},
              {},
              0,
+             -1,
              0},
             [&](int64_t i, int64_t j) { return std::binary_search(alike.begin(), alike.end(), corner_of(i, j)); });
     if (!from.empty() || !alike.empty()) return;

@@ -15,6 +15,7 @@ struct Fact {
   std::string text; ///< one clause: "rows 8 to 15 are zero"
   Indices rows = {}, cols = {}; ///< where, when that is one rectangle pattern rows x columns; else empty
   int64_t outputs = 0;          ///< differing outputs that it accounts for
+  int64_t first = -1;           ///< one such output, row-major
   double factor = 0;            ///< of kind `factor`: D there is this times what is expected
 };
 

@@ -203,11 +203,13 @@ std::vector<OperatorError> OperatorMeter::errors(size_t recipe, bool by_layer) c
       bool counted = false;
       for (const auto &[key, cell] : cells_.at(recipe)) {
         if (key.role != role || key.product != p) continue;
-        const std::vector<int64_t> left_out(cell.finite ? 0 : 1, key.layer);
         const ErrorSums sums = cell.finite ? cell.sums : ErrorSums{};
-        if (by_layer) out.push_back({role, cell.format, key.layer, p, sums, left_out});
+        if (by_layer) {
+          out.push_back({role, cell.format, key.layer, p, sums, {}});
+          if (!cell.finite) out.back().not_finite_layers.push_back(key.layer);
+        }
         all.sums.add(sums);
-        all.not_finite_layers.insert(all.not_finite_layers.end(), left_out.begin(), left_out.end());
+        if (!cell.finite) all.not_finite_layers.push_back(key.layer);
         ++all.layers;
         if (cell.finite && !counted) { // formats are those of the layers in the sums, if there are any
           formats.clear();

@@ -230,3 +230,25 @@ TEST_CASE("row-scaled, FP64 and FP8 block-scaled products can be checked") {
   check_found(mx, {"scales-linear-as-mn-major:a", "block-size-doubled:ab", "accumulate-nearest", "fp32-fma",
                    "quantizer:mxfp8-e4m3-ceil:ab"});
 }
+
+TEST_CASE("mistakes in MXFP6 and mixed MXFP8 x MXFP4 products are named") {
+  for (const char *name : {"sm_100:tcgen05.k32.f32.mxf8f6f4.e2m3.ue8m0.block32", "sm_100:tcgen05.k32.f32.mxf8f6f4.e4m3.e2m1.ue8m0.block32"}) {
+    Random random{61};
+    Problem p;
+    p.unit = &find_unit(name);
+    p.threads = 1;
+    for (const auto &[operand, rows, format_id] :
+         {std::tuple(&p.a, 12, p.unit->rule.a), std::tuple(&p.b, 16, p.unit->rule.b)}) {
+      *operand = dense(format_id, rows, 256, 0.0, random);
+      operand->raw.block = 32;
+      operand->raw.scale = FormatId::ue8m0;
+      for (int64_t s = 0; s < rows * operand->raw.blocks(); ++s)
+        operand->raw.scales.push_back(uint8_t(127 + int(3 * random.normal())));
+    }
+    Tally tally;
+    inject_all(p, name, tally, {"scales", "block", "codes", "signs", "operand", "split-k-2", "accumul", "fp32"});
+    check_found(tally, {"scales-linear-as-mn-major:a", "scales-linear-as-128x4:b", "block-size-doubled:ab",
+                        "block-scale-missing:a", "scales-shifted-block-next:b", "codes-subnormal-flushed:a", "signs-dropped:b",
+                        "operand-transposed:a", "accumulate-nearest", "scales-as-ue4m3"});
+  }
+}
