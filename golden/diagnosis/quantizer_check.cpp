@@ -114,7 +114,7 @@ private:
     if (fresh) m.reading(p_.mine, at->second);
     return at->second;
   }
-  const Sample &sample_of(const Making &m) {
+  const BlockSample &sample_of(const Making &m) {
     for (const auto &[making, sample] : samples_)
       if (prepare_alike(making, m)) return sample;
     samples_.emplace_back(m, take_sample(p_, prepare_alike(m, base_) ? prepared_ : prepare(p_, m), blocks_));
@@ -122,14 +122,14 @@ private:
   }
   /// Nothing where it cannot be made in MINE's shape.
   std::optional<Leftover> on_sample(const Making &m) {
-    const Sample &sample = sample_of(m);
+    const BlockSample &sample = sample_of(m);
     const std::optional<BlockScaled> q = make(p_, m, sample.x);
     if (!q || q->block != p_.mine.block) return std::nullopt;
     ++tried_;
     return compare_blocks(read(m), sample, *q);
   }
   std::optional<Leftover> on_all(const Making &m) {
-    const Sample whole{{}, true, {}};
+    const BlockSample whole{{}, true, {}};
     const std::optional<BlockScaled> q =
         prepare_alike(m, base_) ? make(p_, m, prepared_) : make(p_, m, prepare(p_, m));
     if (!q || q->rows != p_.mine.rows || q->k != p_.mine.k) return std::nullopt;
@@ -210,7 +210,7 @@ private:
   std::vector<std::pair<int64_t, int64_t>> blocks_;
   bool pairs_ = true;
   std::vector<QuantizerStep> steps_;
-  std::vector<std::pair<Making, Sample>> samples_;
+  std::vector<std::pair<Making, BlockSample>> samples_;
   std::map<Reading, BlockScaled> readings_;
   std::vector<Candidate> best_;
   int64_t tried_ = 0;

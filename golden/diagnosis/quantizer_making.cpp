@@ -103,11 +103,11 @@ SourceTensor prepare(const QuantizerProblem &p, const Making &m) {
   return x;
 }
 
-Sample take_sample(const QuantizerProblem &p, const SourceTensor &prepared,
-                   const std::vector<std::pair<int64_t, int64_t>> &blocks) {
+BlockSample take_sample(const QuantizerProblem &p, const SourceTensor &prepared,
+                        const std::vector<std::pair<int64_t, int64_t>> &blocks) {
   const int block = p.mine.block;
   if (blocks.empty()) return {prepared, true, {}};
-  Sample s{{0, 2 * block, {}}, false, {}};
+  BlockSample s{{0, 2 * block, {}}, false, {}};
   std::set<std::pair<int64_t, int64_t>> strips, ragged;
   for (const auto &[r, b] : blocks)
     (r / kStrip * kStrip + kStrip <= prepared.rows ? strips : ragged).insert({r / kStrip, b});
@@ -176,7 +176,7 @@ std::optional<BlockScaled> make(const QuantizerProblem &p, const Making &m, cons
   }
 }
 
-Leftover compare_blocks(const BlockScaled &mine, const Sample &sample, const BlockScaled &made) {
+Leftover compare_blocks(const BlockScaled &mine, const BlockSample &sample, const BlockScaled &made) {
   Leftover left;
   const auto block = [&](int64_t r, int64_t b, int64_t from_r, int64_t from_b, Leftover &l) {
     int64_t codes = 0;

@@ -33,15 +33,15 @@ struct Making {
 
 /// Blocks on which a making is tried. Where it is not the whole tensor, a row is one block and then numbers
 /// that give the row its maximum, and the last 16 rows give the tensor's.
-struct Sample {
+struct BlockSample {
   SourceTensor x;
   bool whole = true;
   std::vector<std::pair<int64_t, int64_t>>
       blocks; ///< (row, block) of row 0, 1, ...; not for the whole tensor
 };
 /// Strips of 16 rows that hold the blocks; ragged ones are left out where others remain.
-[[nodiscard]] Sample take_sample(const QuantizerProblem &p, const SourceTensor &prepared,
-                                 const std::vector<std::pair<int64_t, int64_t>> &blocks);
+[[nodiscard]] BlockSample take_sample(const QuantizerProblem &p, const SourceTensor &prepared,
+                                      const std::vector<std::pair<int64_t, int64_t>> &blocks);
 
 /// Codes and linear scales; nothing where the rule cannot be executed with these options.
 [[nodiscard]] std::optional<BlockScaled> make(const QuantizerProblem &p, const Making &m,
@@ -53,6 +53,7 @@ struct Leftover {
   [[nodiscard]] bool none() const { return codes == 0 && scales == 0; }
 };
 /// MINE (after the making's reading) against what was made of the sample.
-[[nodiscard]] Leftover compare_blocks(const BlockScaled &mine, const Sample &sample, const BlockScaled &made);
+[[nodiscard]] Leftover compare_blocks(const BlockScaled &mine, const BlockSample &sample,
+                                      const BlockScaled &made);
 
 } // namespace nvfp4::diagnosis

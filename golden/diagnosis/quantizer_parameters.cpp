@@ -13,7 +13,7 @@ struct Sides {
   bool above = false, below = false;
 };
 
-std::optional<Sides> sides(const QuantizerProblem &p, Making m, const Sample &sample, uint32_t word) {
+std::optional<Sides> sides(const QuantizerProblem &p, Making m, const BlockSample &sample, uint32_t word) {
   m.options.global_amax = bit_cast<float>(word);
   const std::optional<BlockScaled> q = make(p, m, sample.x);
   if (!q) return std::nullopt;
@@ -43,7 +43,7 @@ double plainest(double low, double high) {
 
 } // namespace
 
-std::vector<float> find_amax(const QuantizerProblem &p, const Making &base, const Sample &sample) {
+std::vector<float> find_amax(const QuantizerProblem &p, const Making &base, const BlockSample &sample) {
   if (base.rule.per_row || base.rule.global == GlobalRule::none || base.options.global_scale ||
       base.options.rounding != ElementRounding::nearest)
     return {};

@@ -10,7 +10,7 @@ namespace nvfp4::diagnosis {
 /// source's own, then the ends and the middle of the range that serves. None where the scales contradict each
 /// other, or the own amax serves.
 [[nodiscard]] std::vector<float> find_amax(const QuantizerProblem &p, const Making &base,
-                                           const Sample &sample);
+                                           const BlockSample &sample);
 
 /// The sign mask under which the first of `blocks` have MINE's codes and scales, given the stored amax.
 [[nodiscard]] std::optional<uint16_t> find_sign_mask(const QuantizerProblem &p, const Making &base,

@@ -44,6 +44,7 @@ inline Recipe uniform_recipe(const std::string &name, const std::string &linear)
 struct Group {
   int64_t rows, in;
   std::vector<int64_t> outs;
+  std::vector<std::string> roles = {}; ///< of the layers; empty: all are attn.q_proj
   Floats x, dx;
   std::vector<Floats> weights, biases, weight_grads, bias_grads, y, dy;
   std::unique_ptr<Backend<float>> backend;
@@ -68,7 +69,7 @@ struct Group {
   void bind(const Recipe &recipe) {
     std::vector<LinearWeight<float>> members;
     for (size_t i = 0; i < outs.size(); ++i)
-      members.push_back({.role = "attn.q_proj",
+      members.push_back({.role = roles.empty() ? "attn.q_proj" : roles[i],
                          .layer = 0,
                          .layers = 4,
                          .in = in,

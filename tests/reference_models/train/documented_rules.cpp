@@ -9,6 +9,7 @@
 #include <cmath>
 #include <map>
 #include <numbers>
+#include <set>
 
 using namespace nvfp4;
 using namespace nvfp4::models;
@@ -61,6 +62,34 @@ TEST_CASE("layers have the numbers of the document", "[rules]") {
     (void)model.loss(1.0);
     model.backward({});
     CHECK(seen >= 7 * config.layers + 1);
+  }
+}
+
+TEST_CASE("groups are those of the document, in its order", "[rules]") {
+  const std::map<std::string, std::string> of_input = {{"gla", "q_proj k_proj v_proj g_proj gk_proj.0"},
+                                                       {"qwen3", "q_proj k_proj v_proj"},
+                                                       {"qwen2.5", "q_proj k_proj v_proj"},
+                                                       {"gdn", "q_proj k_proj v_proj g_proj a_proj b_proj"}};
+  for (const auto &[family, expected] : of_input) {
+    CAPTURE(family);
+    const auto backend = make_cpu_backend(1);
+    Model<float> model(*backend, nullptr, find_model(family, "tiny"), load_recipe("fp32"), 1, 8, true);
+    std::map<const float *, std::string> groups; // layers of the first block, by what they read
+    model.observer = [&](const LinearObservation<float> &o) {
+      const std::string role(o.role);
+      if (o.layer != 0) return;
+      std::string &names = groups[o.input];
+      names += (names.empty() ? "" : " ") + role.substr(role.find('.') + 1);
+    };
+    model.set_tokens(std::vector<int32_t>{1, 2, 3, 4, 5, 6, 7, 8, 9});
+    model.forward({});
+    (void)model.loss(1.0);
+    model.backward({});
+    std::set<std::string> seen;
+    for (const auto &[input, names] : groups) CHECK(seen.insert(names).second);
+    std::set<std::string> all = {expected, "o_proj", "gate_proj up_proj", "down_proj"};
+    if (family == "gla") all.insert("gk_proj.1");
+    CHECK(seen == all);
   }
 }
 
