@@ -190,8 +190,8 @@ void add_chain_hypotheses(const Problem &p, std::vector<Hypothesis> &out) {
         "Chain all instructions of an output through one accumulator.",
         [ways](const Problem &, int v, Computation &c) { return interleave_k(ways, v, c); });
   add("k-reversed", "K runs from its end to its start", "Issue the instructions in increasing K.", reverse_k);
-  for (const auto &[type, name] : {std::pair(FormatId::bf16, "bf16"), std::pair(FormatId::f16, "f16")})
-    add(std::string("accumulator-rounded-between-") + name,
+  for (const FormatId type : {FormatId::bf16, FormatId::f16})
+    add(std::string("accumulator-rounded-between-") + format(type).name,
         std::string("the accumulator is rounded to ") + (type == FormatId::bf16 ? "BF16" : "FP16") + " between steps of K",
         "Keep the FP32 accumulator over all of K.", [type](const Problem &, int v, Computation &c) {
           return carry_rounded(type, v, c);

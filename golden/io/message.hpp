@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Makes text that came from outside fit to stand in a one-line message: names, paths, snatches of a broken
-// header. Internal.
+// header.
 #pragma once
 #include "nvfp4/emulator/config.hpp"
 

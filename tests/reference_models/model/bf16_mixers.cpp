@@ -78,7 +78,7 @@ TEST_CASE("mixers are a field of the recipe and a suffix of its name", "[mixers]
   std::string json = to_json(r);
   json.replace(json.find("\"mixers\": \"bf16\""), 16, "\"mixers\": \"f16\"");
   CHECK_THAT(refusal([&] { (void)parse_recipe(json, "r.json"); }),
-             Catch::Contains("r.json.mixers: expected one of bf16, f32"));
+             Catch::Contains("r.json: 'mixers' takes one of bf16, f32"));
   Recipe fp8 = load_recipe("fp32+mixers=bf16"); // of whose linear layers none reads the unit
   fp8.units.at("bf16") = "sm_90:wgmma.k32.f32.e4m3";
   CHECK_THAT(refusal([&] { check_recipe(fp8, "r"); }),
