@@ -253,4 +253,21 @@ TEST_CASE("a saved choice continues with the same bits", "[hcp]") {
                     Catch::Contains("do not fit"));
 }
 
+TEST_CASE("weights that change between two choices change the patch too", "[hcp]") {
+  for (const HcpRecipe::Kernel kernel : enumerators<HcpRecipe::Kernel>()) {
+    const Recipe recipe = with_hcp({.k = 16, .period = 10, .kernel = kernel});
+    Group g(recipe, 32, 64, {48}), fresh(recipe, 32, 64, {48});
+    g.forward({.step = 0});
+    REQUIRE(g.layers->hot_channels(0).chosen_at == 0);
+    for (Group *one : {&g, &fresh})
+      for (size_t i = 0; i < one->weights[0].size(); ++i) one->weights[0][i] *= i % 3 == 0 ? -1.75f : 0.6f;
+    g.layers->weights_changed();
+    fresh.layers->set_hot_channels(0, g.layers->hot_channels(0));
+    for (Group *one : {&g, &fresh}) one->forward({.step = 1});
+    INFO(to_string(kernel));
+    CHECK(same_bits(g.y[0], fresh.y[0]));
+    CHECK(g.layers->hot_channels(0).chosen_at == 0);
+  }
+}
+
 } // namespace nvfp4::test
