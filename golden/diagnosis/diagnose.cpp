@@ -120,12 +120,6 @@ std::string place_of(const Problem &p, const std::vector<bool> &mask) {
     rows[at / size_t(p.n())] = cols[at % size_t(p.n())] = true;
     if (count++ == 0) first = int64_t(at);
   }
-  const auto members = [](const std::vector<bool> &set) {
-    Indices v;
-    for (size_t i = 0; i < set.size(); ++i)
-      if (set[i]) v.push_back(int64_t(i));
-    return v;
-  };
   const Indices r = members(rows), c = members(cols);
   if (count == 0) return "none";
   std::string text = std::to_string(count) + (count == 1 ? " output" : " outputs") + " in " + describe(r, p.m(), "row") +
@@ -232,16 +226,10 @@ OutputSample make_sample(const Problem &p, std::span<const uint8_t> d, const Wor
       rows[size_t(at / p.n())] = cols[size_t(at % p.n())] = true;
       if (first < 0) first = at;
     }
-  const auto hit = [](const std::vector<bool> &set) {
-    Indices v;
-    for (size_t i = 0; i < set.size(); ++i)
-      if (set[i]) v.push_back(int64_t(i));
-    return v;
-  };
   OutputSample s;
   if (first < 0) return s;
-  s.rows = choose(p.m(), hit(rows), first / p.n(), count);
-  s.cols = choose(p.n(), hit(cols), first % p.n(), count);
+  s.rows = choose(p.m(), members(rows), first / p.n(), count);
+  s.cols = choose(p.n(), members(cols), first % p.n(), count);
   bool some_covered = false;
   for (const int64_t i : s.rows)
     for (const int64_t j : s.cols) some_covered = some_covered || covered[size_t(i * p.n() + j)];

@@ -18,6 +18,13 @@ std::string ordinal(int64_t n) {
 
 } // namespace
 
+Indices members(const std::vector<bool> &mask) {
+  Indices set;
+  for (size_t i = 0; i < mask.size(); ++i)
+    if (mask[i]) set.push_back(int64_t(i));
+  return set;
+}
+
 std::vector<std::pair<int64_t, int64_t>> runs_of(const Indices &set) {
   std::vector<std::pair<int64_t, int64_t>> runs;
   for (const int64_t i : set)

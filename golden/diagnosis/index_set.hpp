@@ -12,6 +12,9 @@ namespace nvfp4::diagnosis {
 /// Ascending, without repetition.
 using Indices = std::vector<int64_t>;
 
+/// The indices at which a mask is set.
+[[nodiscard]] Indices members(const std::vector<bool> &mask);
+
 /// Runs of neighbours, [first, last] each.
 [[nodiscard]] std::vector<std::pair<int64_t, int64_t>> runs_of(const Indices &set);
 

@@ -26,13 +26,6 @@ struct Matrix {
   }
 };
 
-Indices members(const Mask &set) {
-  Indices v;
-  for (size_t i = 0; i < set.size(); ++i)
-    if (set[i]) v.push_back(int64_t(i));
-  return v;
-}
-
 /// Whether every output of a rectangle pattern is in the mask.
 bool full(const Matrix &m, const Mask &mask, const Indices &rows, const Indices &cols) {
   for (const int64_t i : rows)
