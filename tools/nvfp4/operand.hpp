@@ -2,7 +2,7 @@
 // What a GEMM takes from files and flags: operands (quantized or dense), C and other inputs, alpha and beta.
 // What must fit together is the library's to say.
 #pragma once
-#include "nvfp4/emulator/gemm/gemm.hpp"
+#include "nvfp4/golden/operand_tensor.hpp"
 
 #include <map>
 #include <optional>
@@ -10,10 +10,7 @@
 
 namespace nvfp4::tool {
 
-struct Operand {
-  GemmOperand packed;
-  std::optional<BlockScaled> scaled; ///< set when the file was written by nvfp4 quantize
-};
+using Operand = golden::FileOperand;
 
 /// Reads one operand and makes it the unit's (make_operand); errors name the file.
 [[nodiscard]] Operand read_operand(const std::string &path, const std::string &tensor, const Unit &unit,

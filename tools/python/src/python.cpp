@@ -33,7 +33,8 @@ int From<int>::get(PyObject *o) {
   return int(v);
 }
 uint64_t From<uint64_t>::get(PyObject *o) {
-  return checked<unsigned long long>(PyLong_AsUnsignedLongLong(o), std::numeric_limits<unsigned long long>::max());
+  return checked<unsigned long long>(PyLong_AsUnsignedLongLong(o),
+                                     std::numeric_limits<unsigned long long>::max());
 }
 double From<double>::get(PyObject *o) { return checked(PyFloat_AsDouble(o), -1.0); }
 float From<float>::get(PyObject *o) {

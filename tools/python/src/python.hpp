@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// C++ functions as functions of a Python module, over Python's limited API alone, so that one built module serves
-// CPython 3.10 and every later one (nanobind's stable ABI begins with 3.12). Arguments arrive by position; names,
-// defaults and arrays are the business of the Python side, which hands memory over as addresses that it keeps alive.
+// C++ functions as functions of a Python module, over Python's limited API alone, so that one built module
+// serves CPython 3.10 and every later one (nanobind's stable ABI begins with 3.12). Arguments arrive by
+// position; names, defaults and arrays are the business of the Python side, which hands memory over as
+// addresses that it keeps alive.
 #pragma once
 #include "nvfp4/emulator/config.hpp"
 
@@ -65,8 +66,9 @@ template <class T> [[nodiscard]] Memory give(std::vector<T> values) {
   return {owner, owner->data(), owner->size() * sizeof(T)};
 }
 
-/// A callable that long work calls from one thread with the fraction done, or None. A call takes the interpreter's lock,
-/// at most ten times a second, and looks for Ctrl-C; an exception of either leaves as ErrorSet, which ends the work.
+/// A callable that long work calls from one thread with the fraction done, or None. A call takes the
+/// interpreter's lock, at most ten times a second, and looks for Ctrl-C; an exception of either leaves as
+/// ErrorSet, which ends the work.
 class Progress {
 public:
   explicit Progress(PyObject *callable);
@@ -80,31 +82,15 @@ private:
 // ---- from Python ----
 template <class T> struct From; // From<T>::get(PyObject *) -> T
 
-template <> struct From<bool> {
-  static bool get(PyObject *o);
-};
-template <> struct From<int64_t> {
-  static int64_t get(PyObject *o);
-};
-template <> struct From<int> {
-  static int get(PyObject *o);
-};
-template <> struct From<uint64_t> {
-  static uint64_t get(PyObject *o);
-};
-template <> struct From<double> {
-  static double get(PyObject *o);
-};
+template <> struct From<bool> { static bool get(PyObject *o); };
+template <> struct From<int64_t> { static int64_t get(PyObject *o); };
+template <> struct From<int> { static int get(PyObject *o); };
+template <> struct From<uint64_t> { static uint64_t get(PyObject *o); };
+template <> struct From<double> { static double get(PyObject *o); };
 /// Rounded to nearest even; an overflow is an error.
-template <> struct From<float> {
-  static float get(PyObject *o);
-};
-template <> struct From<std::string> {
-  static std::string get(PyObject *o);
-};
-template <> struct From<Address> {
-  static Address get(PyObject *o);
-};
+template <> struct From<float> { static float get(PyObject *o); };
+template <> struct From<std::string> { static std::string get(PyObject *o); };
+template <> struct From<Address> { static Address get(PyObject *o); };
 template <> struct From<Progress> {
   static Progress get(PyObject *o) { return Progress(o); }
 };
@@ -141,7 +127,8 @@ private:
     return {From<T>::get(PyTuple_GetItem(o, Py_ssize_t(i)))...};
   }
 };
-/// An object that Python holds for us: made by returning a shared_ptr, an opaque capsule in between. None is nullptr.
+/// An object that Python holds for us: made by returning a shared_ptr, an opaque capsule in between. None is
+/// nullptr.
 template <class T> struct From<std::shared_ptr<T>> {
   static std::shared_ptr<T> get(PyObject *o) {
     if (o == Py_None) return nullptr;
@@ -203,8 +190,8 @@ template <class T> PyObject *to_python(const std::map<std::string, T> &values) {
 }
 
 // ---- functions ----
-/// Sets Python's error from the exception in flight. Error, filesystem and memory errors, TypeError and ErrorSet have
-/// their Python kinds; anything else is a RuntimeError.
+/// Sets Python's error from the exception in flight. Error, filesystem and memory errors, TypeError and
+/// ErrorSet have their Python kinds; anything else is a RuntimeError.
 void set_error() noexcept;
 
 namespace detail {
@@ -222,7 +209,8 @@ template <class R, class... A, R (*F)(A...)> struct Call<F> {
   }
 
 private:
-  template <size_t... i> static PyObject *call([[maybe_unused]] PyObject *const *args, std::index_sequence<i...>) {
+  template <size_t... i>
+  static PyObject *call([[maybe_unused]] PyObject *const *args, std::index_sequence<i...>) {
     std::tuple<std::decay_t<A>...> values{From<std::decay_t<A>>::get(args[i])...};
     if constexpr (std::is_void_v<R>) {
       {
@@ -245,10 +233,9 @@ private:
 class Module {
 public:
   explicit Module(PyObject *module) : module_(module) {}
-  /// Adds F, a function on the types above, by value or const reference. It runs without the interpreter's lock.
-  template <auto F> void def(const char *name) {
-    add(name, &detail::Call<F>::call);
-  }
+  /// Adds F, a function on the types above, by value or const reference. It runs without the interpreter's
+  /// lock.
+  template <auto F> void def(const char *name) { add(name, &detail::Call<F>::call); }
 
 private:
   using FastCall = PyObject *(*)(PyObject *, PyObject *const *, Py_ssize_t);

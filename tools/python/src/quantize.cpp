@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Quantization and the quantized tensor.
-#include "nvfp4/emulator/quantize/dequantize.hpp"
 #include "nvfp4/emulator/quantize/quantize.hpp"
+#include "nvfp4/emulator/quantize/dequantize.hpp"
 #include "nvfp4/golden/quantized_file.hpp"
 #include "tools/environment.hpp"
 #include "tools/python/src/bind.hpp"
@@ -9,11 +9,11 @@
 namespace nvfp4::python {
 namespace {
 
-
 std::shared_ptr<BlockScaled> quantize_f32(Address x, int64_t rows, int64_t cols, int64_t stride,
-                                          const std::string &convention, const std::string &axis, int block_rows,
-                                          const std::string &rounding, uint64_t seed, uint64_t offset, bool hadamard,
-                                          const std::string &layout, std::optional<float> amax, int threads) {
+                                          const std::string &convention, const std::string &axis,
+                                          int block_rows, const std::string &rounding, uint64_t seed,
+                                          uint64_t offset, bool hadamard, const std::string &layout,
+                                          std::optional<float> amax, int threads) {
   QuantizeOptions o;
   o.isa = tool::asked_isa();
   o.axis = parse_enum<Axis>(axis);
