@@ -12,4 +12,8 @@ namespace nvfp4::models {
 /// The page. It loads nothing, runs no script, and follows the reader's light or dark preference.
 [[nodiscard]] std::string make_report(const std::vector<RunData> &runs, const std::string &version);
 
+/// One line of JSON about a page of `bytes` bytes at `output`: its orderings with their numbers, and the runs that diverged.
+[[nodiscard]] std::string report_json(const std::vector<RunData> &runs, const std::vector<Ordering> &orderings,
+                                      const std::string &output, size_t bytes);
+
 } // namespace nvfp4::models

@@ -14,10 +14,11 @@ Operand read_operand(const std::string &path, const std::string &tensor, const U
 }
 
 const std::map<std::string, AlphaRule> &alpha_rules() {
-  static const std::map<std::string, AlphaRule> rules = {{"by_convention", AlphaRule::by_convention},
-                                                         {"mul_const", AlphaRule::mul_const},
-                                                         {"div", AlphaRule::div},
-                                                         {"sdec_product", AlphaRule::sdec_product}};
+  static const std::map<std::string, AlphaRule> rules = [] {
+    std::map<std::string, AlphaRule> all;
+    for (const AlphaRule r : enumerators<AlphaRule>()) all.emplace(to_string(r), r);
+    return all;
+  }();
   return rules;
 }
 

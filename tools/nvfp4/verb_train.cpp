@@ -3,6 +3,7 @@
 #include "nvfp4/golden/io/message.hpp"
 #include "nvfp4/reference_models/train/evaluate.hpp"
 #include "nvfp4/reference_models/train/options.hpp"
+#include "nvfp4/reference_models/train/result_json.hpp"
 #include "tools/nvfp4/field_options.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
@@ -42,21 +43,7 @@ int run_train(const TrainOptions &options, bool json) {
   });
   const double speed = seconds > 0 ? double(tokens) / seconds : 0;
   if (json) {
-    nlohmann::ordered_json j;
-    j["steps"] = result.steps;
-    if (result.diverged != 0) {
-      j["diverged"] = result.diverged;
-      j["last_finite_loss"] = result.last_finite_loss;
-    }
-    if (result.not_finite) j["not_finite"] = fields_to_json(kNotFiniteFields, *result.not_finite);
-    j["final_loss"] = result.final_loss;
-    j["smoothed_loss"] = result.smoothed_loss;
-    j["validation_loss"] = result.validation_loss;
-    if (result.bits_per_byte > 0) j["bits_per_byte"] = result.bits_per_byte;
-    j["digest"] = result.parameter_digest;
-    j["tokens_per_s"] = std::round(speed);
-    j["out"] = options.out;
-    fmt::print("{}\n", j.dump());
+    fmt::print("{}\n", result_json(result, speed, options.out));
     return result.diverged != 0 ? kNotFinite : kEqual;
   }
   fmt::print("{} {} under {}, seed {}: {} steps\n", options.model, options.size, options.recipe, options.seed,

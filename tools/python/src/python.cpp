@@ -4,8 +4,8 @@
 
 #include "nvfp4/reference_models/backend/backend.hpp"
 
-#include <chrono>
 #include <cmath>
+#include <cstdarg>
 #include <filesystem>
 #include <limits>
 #include <new>
@@ -74,35 +74,37 @@ PyObject *make_tuple(std::initializer_list<PyObject *> items) {
   return tuple;
 }
 
-struct Progress::State {
-  PyObject *callable;
-  std::chrono::steady_clock::time_point last = {};
+Callback::Callback(PyObject *callable)
+    : callable_(callable, [](PyObject *o) {
+        const PyGILState_STATE gil = PyGILState_Ensure();
+        Py_DecRef(o);
+        PyGILState_Release(gil);
+      }) {
+  Py_IncRef(callable);
+}
 
-  explicit State(PyObject *c) : callable(c) { Py_IncRef(callable); }
-  ~State() {
-    const PyGILState_STATE gil = PyGILState_Ensure();
-    Py_DecRef(callable);
-    PyGILState_Release(gil);
-  }
-  State(const State &) = delete;
-  State &operator=(const State &) = delete;
-};
-
-Progress::Progress(PyObject *callable) : state_(std::make_shared<State>(callable)) {}
-
-void Progress::operator()(double fraction) const {
-  const auto now = std::chrono::steady_clock::now();
-  if (fraction < 1.0 && now - state_->last < std::chrono::milliseconds(100)) return;
-  state_->last = now;
+void Callback::call(const char *format, ...) const {
   const PyGILState_STATE gil = PyGILState_Ensure();
   bool failed = PyErr_CheckSignals() != 0; // acts in Python's main thread only
-  if (!failed && state_->callable != Py_None) {
-    PyObject *const result = PyObject_CallFunction(state_->callable, "d", fraction);
+  if (!failed && callable_.get() != Py_None) {
+    va_list values;
+    va_start(values, format);
+    PyObject *const arguments = Py_VaBuildValue((std::string("(") + format + ")").c_str(), values);
+    va_end(values);
+    PyObject *const result = arguments == nullptr ? nullptr : PyObject_CallObject(callable_.get(), arguments);
     failed = result == nullptr;
-    if (!failed) Py_DecRef(result);
+    Py_XDECREF(arguments);
+    Py_XDECREF(result);
   }
   PyGILState_Release(gil);
   if (failed) throw ErrorSet{};
+}
+
+void Progress::operator()(double fraction) const {
+  const auto now = std::chrono::steady_clock::now();
+  if (fraction < 1.0 && now - *last_ < std::chrono::milliseconds(100)) return;
+  *last_ = now;
+  call("d", fraction);
 }
 
 void set_error() noexcept {

@@ -12,6 +12,8 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include <chrono>
+#include <concepts>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -66,17 +68,35 @@ template <class T> [[nodiscard]] Memory give(std::vector<T> values) {
   return {owner, owner->data(), owner->size() * sizeof(T)};
 }
 
-/// A callable that long work calls from one thread with the fraction done, or None. A call takes the
-/// interpreter's lock, at most ten times a second, and looks for Ctrl-C; an exception of either leaves as
-/// ErrorSet, which ends the work.
-class Progress {
+/// A callable, or None. A call takes the interpreter's lock and looks for Ctrl-C; an exception of either
+/// leaves as ErrorSet, which ends the work. From the thread that Python called only.
+class Callback {
 public:
-  explicit Progress(PyObject *callable);
+  explicit Callback(PyObject *callable);
+
+protected:
+  void call(const char *format, ...) const;
+
+private:
+  std::shared_ptr<PyObject> callable_;
+};
+/// Gets the fraction done, at most ten times a second and at the end.
+class Progress : public Callback {
+public:
+  explicit Progress(PyObject *callable) : Callback(callable) {}
   void operator()(double fraction) const;
 
 private:
-  struct State;
-  std::shared_ptr<State> state_;
+  std::shared_ptr<std::chrono::steady_clock::time_point> last_ =
+      std::make_shared<std::chrono::steady_clock::time_point>();
+};
+/// Gets step, steps, loss and tokens per second after each step.
+class StepCall : public Callback {
+public:
+  explicit StepCall(PyObject *callable) : Callback(callable) {}
+  void operator()(int64_t step, int64_t steps, double loss, double tokens_per_second) const {
+    call("LLdd", static_cast<long long>(step), static_cast<long long>(steps), loss, tokens_per_second);
+  }
 };
 
 // ---- from Python ----
@@ -91,8 +111,8 @@ template <> struct From<double> { static double get(PyObject *o); };
 template <> struct From<float> { static float get(PyObject *o); };
 template <> struct From<std::string> { static std::string get(PyObject *o); };
 template <> struct From<Address> { static Address get(PyObject *o); };
-template <> struct From<Progress> {
-  static Progress get(PyObject *o) { return Progress(o); }
+template <std::derived_from<Callback> T> struct From<T> {
+  static T get(PyObject *o) { return T(o); }
 };
 template <class T> struct From<std::optional<T>> {
   static std::optional<T> get(PyObject *o) {
@@ -112,6 +132,16 @@ template <class T> struct From<std::vector<T>> {
       list.push_back(From<T>::get(item));
     }
     return list;
+  }
+};
+template <class T> struct From<std::map<std::string, T>> {
+  static std::map<std::string, T> get(PyObject *o) {
+    if (PyDict_Size(o) < 0) throw ErrorSet{};
+    std::map<std::string, T> items;
+    PyObject *key = nullptr, *value = nullptr;
+    for (Py_ssize_t at = 0; PyDict_Next(o, &at, &key, &value) != 0;)
+      items.emplace(From<std::string>::get(key), From<T>::get(value));
+    return items;
   }
 };
 /// From a tuple of that many items.
@@ -149,6 +179,13 @@ PyObject *to_python(std::string_view text);
 PyObject *to_python(const Memory &memory);
 /// A tuple of `items`, whose references it takes.
 PyObject *make_tuple(std::initializer_list<PyObject *> items);
+
+// declared before they call each other
+template <class T> PyObject *to_python(const std::shared_ptr<T> &object);
+template <class T> PyObject *to_python(const std::optional<T> &value);
+template <class... T> PyObject *to_python(const std::tuple<T...> &values);
+template <class T> PyObject *to_python(const std::vector<T> &values);
+template <class T> PyObject *to_python(const std::map<std::string, T> &values);
 
 template <class T> PyObject *to_python(const std::shared_ptr<T> &object) {
   if (object == nullptr) {
