@@ -4,12 +4,20 @@
 
 #include "nvfp4/golden/quantized_file.hpp"
 
+#include <cmath>
+
 namespace nvfp4::python {
 
 io::DType dtype_named(const std::string &name) {
   for (const io::DTypeInfo &info : io::dtype_table)
     if (info.safetensors == name) return info.dtype;
   throw TypeError("unknown dtype '" + name + "'");
+}
+
+void expect_finite(const char *name, float value, bool not_negative) {
+  if (!std::isfinite(value) || (not_negative && value < 0))
+    throw Error(std::string(name) + " is " + std::to_string(value) + "; expected a finite FP32 number" +
+                (not_negative ? ", not negative" : ""));
 }
 
 io::Tensor to_tensor(const std::string &name, const ArrayArg &array) {

@@ -20,6 +20,9 @@ using ArrayArg = std::tuple<std::string, std::vector<int64_t>, Address>;
 /// A copy as the one tensor of a file; `name` is the argument's, for messages.
 [[nodiscard]] io::TensorFile to_file(const std::string &name, const ArrayArg &array);
 
+/// Throws Error, which names the argument, unless the number is finite and, where asked, not negative.
+void expect_finite(const char *name, float value, bool not_negative = false);
+
 /// A quantized tensor that Python holds, or a dense array.
 struct OperandArg {
   std::shared_ptr<QuantizedTensor> quantized; ///< or nothing

@@ -25,6 +25,8 @@ Verdict check(const ArrayArg &d, const OperandArg &a, const OperandArg &b, const
               const std::optional<std::string> &out, const std::string &accumulation,
               const std::optional<ArrayArg> &a_source, const std::optional<ArrayArg> &b_source,
               int64_t sample, bool pairs, bool full, bool trace, int threads, const Progress &progress) {
+  expect_finite("alpha", alpha);
+  expect_finite("beta", beta);
   diagnosis::Problem p;
   p.unit = &find_unit(unit);
   p.accumulation = parse_enum<Accumulation>(accumulation);
@@ -49,6 +51,7 @@ Verdict check(const ArrayArg &d, const OperandArg &a, const OperandArg &b, const
 Verdict check_quantized(const std::shared_ptr<QuantizedTensor> &mine, const ArrayArg &source,
                         const std::optional<std::string> &convention, std::optional<float> amax,
                         int threads) {
+  if (amax) expect_finite("global_amax", *amax, true);
   diagnosis::QuantizerProblem p;
   p.mine = mine->scaled;
   p.convention = &find_convention(convention.value_or(p.mine.convention));
@@ -66,8 +69,10 @@ Verdict check_quantized(const std::shared_ptr<QuantizedTensor> &mine, const Arra
 } // namespace
 
 void bind_check(Module &m) {
-  m.def<check>("check");
-  m.def<check_quantized>("check_quantized");
+  m.def<check>("check",
+               "d a b unit c alpha beta alpha_rule out accumulation a_source b_source sample pairs full "
+               "trace threads progress");
+  m.def<check_quantized>("check_quantized", "mine source convention global_amax threads");
 }
 
 } // namespace nvfp4::python

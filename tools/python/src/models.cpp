@@ -58,9 +58,9 @@ std::string report(const std::vector<std::string> &folders, const std::string &o
 } // namespace
 
 void bind_models(Module &m) {
-  m.def<train_run>("train");
-  m.def<forward_pass>("forward");
-  m.def<report>("report");
+  m.def<train_run>("train", "options progress");
+  m.def<forward_pass>("forward", "checkpoint tokens recipe model size device grads threads seed");
+  m.def<report>("report", "folders output progress");
 }
 
 } // namespace nvfp4::python

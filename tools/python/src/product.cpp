@@ -50,6 +50,8 @@ Product gemm(const OperandArg &a_arg, const OperandArg &b_arg, const std::string
              const std::string &alpha_rule, int threads, const std::vector<int64_t> &groups,
              const Ranges &row_scales, const Ranges &column_scales, const Extras &extras,
              const Progress &progress) {
+  expect_finite("alpha", alpha);
+  expect_finite("beta", beta);
   const Unit &unit = find_unit(unit_name);
   GemmOperand a = a_arg.make("a", unit, Side::a), b = b_arg.make("b", unit, Side::b);
   set_parts(a, row_scales);
@@ -93,9 +95,11 @@ Product gemm(const OperandArg &a_arg, const OperandArg &b_arg, const std::string
 } // namespace
 
 void bind_product(Module &m) {
-  m.def<convert>("convert");
-  m.def<mma>("mma");
-  m.def<gemm>("gemm");
+  m.def<convert>("convert", "x cvt values progress");
+  m.def<mma>("mma", "unit operands accumulation exact progress");
+  m.def<gemm>("gemm",
+              "a b unit out alpha beta accumulation exact alpha_rule threads groups row_scales column_scales "
+              "arrays progress");
 }
 
 } // namespace nvfp4::python

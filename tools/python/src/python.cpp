@@ -40,10 +40,11 @@ double From<double>::get(PyObject *o) { return checked(PyFloat_AsDouble(o), -1.0
 float From<float>::get(PyObject *o) {
   const double v = From<double>::get(o);
   const float narrow = float(v);
-  if (std::isinf(narrow) && !std::isinf(v)) throw Error("expected an FP32 number, got " + std::to_string(v));
+  if (std::isinf(narrow) && !std::isinf(v)) throw Error("the number is beyond FP32");
   return narrow;
 }
 std::string From<std::string>::get(PyObject *o) {
+  if (!PyUnicode_Check(o)) throw TypeError("expected a str");
   Py_ssize_t size = 0;
   const char *const text = PyUnicode_AsUTF8AndSize(o, &size);
   if (text == nullptr) throw ErrorSet{};
@@ -126,11 +127,35 @@ void set_error() noexcept {
   }
 }
 
-void Module::add(const char *name, FastCall function) {
+void name_error(PyObject *names, size_t i) noexcept {
+  PyObject *type = nullptr, *value = nullptr, *trace = nullptr;
+  PyErr_Fetch(&type, &value, &trace);
+  PyObject *const words = PyUnicode_Split(names, nullptr, -1);
+  PyObject *const word = words == nullptr ? nullptr : PyList_GetItem(words, Py_ssize_t(i));
+  if (word != nullptr && value != nullptr) {
+    const bool range = PyErr_GivenExceptionMatches(type, PyExc_OverflowError) != 0;
+    PyErr_Format(range ? PyExc_ValueError : type, range ? "%U: the number is out of range: %S" : "%U: %S",
+                 word, value);
+    Py_XDECREF(type);
+    Py_XDECREF(value);
+    Py_XDECREF(trace);
+  } else {
+    PyErr_Restore(type, value, trace);
+  }
+  Py_XDECREF(words);
+}
+
+void Module::add(const char *name, const char *arguments, size_t count, FastCall function) {
   // Python keeps the pointer for the life of the process
   auto *const method = new PyMethodDef{
       name, reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(function)), METH_FASTCALL, nullptr};
-  PyObject *const object = checked(PyCFunction_NewEx(method, nullptr, nullptr));
+  PyObject *const names = checked(PyUnicode_FromString(arguments));
+  PyObject *const words = checked(PyUnicode_Split(names, nullptr, -1));
+  const bool fits = PyList_Size(words) == Py_ssize_t(count);
+  Py_DecRef(words);
+  if (!fits) throw std::logic_error(std::string(name) + ": names of arguments do not fit the function");
+  PyObject *const object = checked(PyCFunction_NewEx(method, names, nullptr));
+  Py_DecRef(names);
   const int failed = PyModule_AddObjectRef(module_, name, object);
   Py_DecRef(object);
   if (failed != 0) throw ErrorSet{};

@@ -230,15 +230,20 @@ template <class T> PyObject *to_python(const std::map<std::string, T> &values) {
 /// Sets Python's error from the exception in flight. Error, filesystem and memory errors, TypeError and
 /// ErrorSet have their Python kinds; anything else is a RuntimeError.
 void set_error() noexcept;
+/// Puts the name of argument `i` before the message of Python's error, which becomes ValueError where a
+/// number is out of range. `names`: a str, words in the order of the arguments.
+void name_error(PyObject *names, size_t i) noexcept;
 
 namespace detail {
 template <auto F> struct Call;
 template <class R, class... A, R (*F)(A...)> struct Call<F> {
-  static PyObject *call(PyObject *, PyObject *const *args, Py_ssize_t n) noexcept {
+  static constexpr size_t count = sizeof...(A);
+
+  static PyObject *call(PyObject *names, PyObject *const *args, Py_ssize_t n) noexcept {
     try {
-      if (n != Py_ssize_t(sizeof...(A)))
-        throw TypeError("expected " + std::to_string(sizeof...(A)) + " arguments, got " + std::to_string(n));
-      return call(args, std::index_sequence_for<A...>{});
+      if (n != Py_ssize_t(count))
+        throw TypeError("expected " + std::to_string(count) + " arguments, got " + std::to_string(n));
+      return call(names, args, std::index_sequence_for<A...>{});
     } catch (...) {
       set_error();
       return nullptr;
@@ -246,20 +251,34 @@ template <class R, class... A, R (*F)(A...)> struct Call<F> {
   }
 
 private:
+  /// Argument i; `at` says how far it came.
+  template <class T> static T argument(PyObject *const *args, size_t i, size_t &at) {
+    at = i;
+    return From<T>::get(args[i]);
+  }
   template <size_t... i>
-  static PyObject *call([[maybe_unused]] PyObject *const *args, std::index_sequence<i...>) {
-    std::tuple<std::decay_t<A>...> values{From<std::decay_t<A>>::get(args[i])...};
+  static PyObject *call(PyObject *names, [[maybe_unused]] PyObject *const *args, std::index_sequence<i...>) {
+    using Values = std::tuple<std::decay_t<A>...>;
+    std::optional<Values> values;
+    size_t at = 0;
+    try {
+      values.emplace(Values{argument<std::decay_t<A>>(args, i, at)...});
+    } catch (...) {
+      set_error();
+      name_error(names, at);
+      return nullptr;
+    }
     if constexpr (std::is_void_v<R>) {
       {
         const WithoutGil released;
-        std::apply(F, std::move(values));
+        std::apply(F, std::move(*values));
       }
       Py_IncRef(Py_None);
       return Py_None;
     } else {
       return to_python([&] {
         const WithoutGil released;
-        return std::apply(F, std::move(values));
+        return std::apply(F, std::move(*values));
       }());
     }
   }
@@ -271,12 +290,14 @@ class Module {
 public:
   explicit Module(PyObject *module) : module_(module) {}
   /// Adds F, a function on the types above, by value or const reference. It runs without the interpreter's
-  /// lock.
-  template <auto F> void def(const char *name) { add(name, &detail::Call<F>::call); }
+  /// lock. `arguments`: their names as a user knows them, separated by spaces, for messages.
+  template <auto F> void def(const char *name, const char *arguments = "") {
+    add(name, arguments, detail::Call<F>::count, &detail::Call<F>::call);
+  }
 
 private:
   using FastCall = PyObject *(*)(PyObject *, PyObject *const *, Py_ssize_t);
-  void add(const char *name, FastCall function);
+  void add(const char *name, const char *arguments, size_t count, FastCall function);
   PyObject *module_;
 };
 

@@ -37,6 +37,8 @@ Held quantize_array(const ArrayArg &x, int64_t stride, const std::string &conven
                     uint64_t offset, bool hadamard, const std::string &layout, std::optional<float> amax,
                     std::optional<float> scale, int threads) {
   const Convention &c = find_convention(convention);
+  if (amax) expect_finite("global_amax", *amax, true);
+  if (scale) expect_finite("global_scale", *scale, true);
   QuantizeOptions o;
   o.isa = tool::asked_isa();
   o.axis = parse_enum<Axis>(axis);
@@ -120,14 +122,15 @@ Held load(const std::string &path) {
 } // namespace
 
 void bind_quantize(Module &m) {
-  m.def<quantize_array>("quantize");
-  m.def<names>("names");
-  m.def<numbers>("numbers");
-  m.def<parts>("parts");
-  m.def<values>("values");
-  m.def<statistics>("statistics");
-  m.def<save>("save");
-  m.def<load>("load");
+  m.def<quantize_array>("quantize", "x stride convention block block axis rounding seed offset hadamard "
+                                    "scale_layout global_amax global_scale threads");
+  m.def<names>("names", "tensor");
+  m.def<numbers>("numbers", "tensor");
+  m.def<parts>("parts", "tensor");
+  m.def<values>("values", "tensor keep_rotation threads");
+  m.def<statistics>("statistics", "tensor x stride threads");
+  m.def<save>("save", "tensor path name");
+  m.def<load>("load", "path");
 }
 
 } // namespace nvfp4::python

@@ -35,13 +35,13 @@ FileResult read_file(const std::string &path) { return give(io::read_tensors(pat
 } // namespace
 
 void bind_tables(Module &m) {
-  m.def<golden::units_json>("units");
-  m.def<golden::conversions_json>("conversions");
-  m.def<golden::conventions_json>("conventions");
+  m.def<golden::units_json>("units", "match");
+  m.def<golden::conversions_json>("conversions", "match");
+  m.def<golden::conventions_json>("conventions", "match");
   m.def<recipes>("recipes");
-  m.def<golden_files>("golden_files");
-  m.def<golden::file_sha256>("file_sha256");
-  m.def<read_file>("read_file");
+  m.def<golden_files>("golden_files", "folder");
+  m.def<golden::file_sha256>("file_sha256", "file");
+  m.def<read_file>("read_file", "file");
 }
 
 } // namespace nvfp4::python
