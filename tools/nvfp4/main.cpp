@@ -58,6 +58,7 @@ int main(int argc, char **argv) {
   register_info(app, exit_code);
   register_quantize(app, exit_code);
   register_dequantize(app, exit_code);
+  register_compare(app, exit_code);
   register_convert(app, exit_code);
   register_mma(app, exit_code);
   register_gemm(app, exit_code);
