@@ -5,6 +5,7 @@
 #include "nvfp4/reference_models/train/session.hpp"
 #include "nvfp4/version.hpp"
 #include "tools/environment.hpp"
+#include "tools/nvfp4/numbers.hpp"
 #include "tools/nvfp4/verbs.hpp"
 #if NVFP4_CUDA
 #include "nvfp4/gpu/models/session.hpp"
@@ -73,6 +74,7 @@ int main(int argc, char **argv) {
   register_record(app, exit_code);
   register_replay(app, exit_code);
   register_crosscheck(app, exit_code);
+  read_numbers_strictly(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError &error) {

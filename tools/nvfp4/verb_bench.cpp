@@ -248,9 +248,9 @@ void register_bench(CLI::App &app, int &exit_code) {
       ->delimiter(',');
   verb->add_option("--largest", o->largest, "Largest square, 256 to 4096 (default 2048)")
       ->check(CLI::Range(256, 4096));
-  verb->add_option("--threads", o->threads, "Numbers of threads (default 1 and all)")
+  verb->add_option("--threads", o->threads, "Numbers of threads (default 1 and all); 0: all")
       ->delimiter(',')
-      ->check(CLI::Range(1, 1024));
+      ->check(CLI::Range(0, 1024));
   verb->add_option("--repeats", o->repeats, "Interleaved repeats, medians are shown (default 7)")
       ->check(CLI::Range(1, 1000));
   verb->add_option("-o,--output", o->out, "Also write JSON to this file");
@@ -270,7 +270,11 @@ void register_bench(CLI::App &app, int &exit_code) {
                "in the same run.\n"
                "NVFP4_ISA=avx2 selects AVX2 kernels and OpenBLAS's Haswell kernels.\n"
                "Example: nvfp4 bench --work nvfp4 --largest 1024 -o today.json --compare yesterday.json");
-  verb->callback([o, &exit_code] { exit_code = run(*o); });
+  verb->callback([o, &exit_code] {
+    for (int &threads : o->threads)
+      if (threads == 0) threads = omp_get_max_threads();
+    exit_code = run(*o);
+  });
 }
 
 } // namespace nvfp4::tool

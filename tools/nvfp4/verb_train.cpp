@@ -4,6 +4,7 @@
 #include "nvfp4/reference_models/train/evaluate.hpp"
 #include "nvfp4/reference_models/train/options.hpp"
 #include "tools/nvfp4/field_options.hpp"
+#include "tools/nvfp4/numbers.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
 #include <fmt/format.h>
@@ -150,7 +151,7 @@ void register_eval(CLI::App &app, int &exit_code) {
   verb->add_option("--sequence", o->sequence, "Tokens a sequence")->capture_default_str();
   verb->add_option("--batches", o->batches, "How many")->capture_default_str();
   verb->add_option("--validation", o->validation, "Fraction of the text held out")->capture_default_str();
-  verb->add_option("--threads", o->threads, "0: all")->capture_default_str();
+  add_threads(*verb, o->threads);
   verb->add_option("--device", o->device, "cpu or cuda")->capture_default_str();
   verb->add_flag("--json", o->json, "One line of JSON");
   verb->footer(
