@@ -2,6 +2,8 @@
 // nvfp4 bench: matrix products beside SGEMM and the machine's peaks, as a table or JSON, and compared with an
 // older run. A slow machine is a result, never an error.
 #include "nvfp4/golden/io/file.hpp"
+#include "nvfp4/golden/io/json.hpp"
+#include "nvfp4/golden/io/message.hpp"
 #include "tools/bench/gemm_suite.hpp"
 #include "tools/bench/quantize_suite.hpp"
 #include "tools/bench/train_suite.hpp"
@@ -11,7 +13,6 @@
 
 #include <algorithm>
 #include <fmt/core.h>
-#include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <omp.h>
@@ -42,11 +43,11 @@ json yardsticks(int threads) {
 }
 
 json read_old(const std::string &path) {
-  std::ifstream in(path);
-  if (!in) throw Error(path + ": cannot open; give the file that `nvfp4 bench --json -o FILE` wrote");
-  json old = json::parse(in, nullptr, false);
-  if (old.is_discarded() || !old.is_object() || !old.contains("results") || !old["results"].is_array())
-    throw Error(path + ": not the JSON of `nvfp4 bench`");
+  const std::string where = io::printable(path) + ": ", advice = "; give the file that nvfp4 bench -o FILE wrote";
+  const std::vector<std::byte> bytes = io::read_file(path);
+  json old = io::parse_json({reinterpret_cast<const char *>(bytes.data()), bytes.size()}, where, advice);
+  if (!old.is_object() || !old.contains("results") || !old["results"].is_array())
+    throw Error(where + "expected the JSON of nvfp4 bench" + advice);
   return old;
 }
 

@@ -26,6 +26,7 @@ struct InitOptions {
 
 int run_init(const InitOptions &o) {
   const ModelConfig config = find_model(o.model, o.size, o.sizes);
+  check_memory(config, 1, 1, false, 1);
   const std::unique_ptr<Backend<float>> backend = make_cpu_backend(0, asked_isa());
   Parameters<float> parameters(*backend, config, false);
   initialise(parameters, config, o.seed);

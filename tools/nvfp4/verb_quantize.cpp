@@ -4,6 +4,7 @@
 #include "nvfp4/emulator/quantize/quantize.hpp"
 #include "nvfp4/emulator/quantize/statistics.hpp"
 #include "nvfp4/golden/io/file.hpp"
+#include "nvfp4/golden/io/json.hpp"
 #include "nvfp4/golden/quantized_file.hpp"
 #include "tools/environment.hpp"
 #include "tools/nvfp4/numbers.hpp"
@@ -137,10 +138,10 @@ std::vector<int64_t> original_shape(const io::TensorFile &file, const BlockScale
   const std::vector<int64_t> matrix = q.axis == Axis::row ? std::vector<int64_t>{q.rows, q.k} : std::vector<int64_t>{q.k, q.rows};
   const auto it = file.metadata.find("shape");
   if (it == file.metadata.end()) return matrix;
-  const nlohmann::json j = nlohmann::json::parse(it->second, nullptr, false);
-  if (!j.is_array() || j.empty() || j.size() > 64) return matrix;
+  const auto lengths = io::find_json(it->second);
+  if (!lengths || !lengths->is_array() || lengths->empty() || lengths->size() > 64) return matrix;
   std::vector<int64_t> shape;
-  for (const nlohmann::json &length : j) {
+  for (const auto &length : *lengths) {
     if (!length.is_number_unsigned()) return matrix;
     shape.push_back(int64_t(length.get<uint64_t>()));
   }

@@ -147,9 +147,15 @@ void register_eval(CLI::App &app, int &exit_code) {
   verb->add_option("--recipe", o->recipe, "Default: the checkpoint's own");
   verb->add_option("--model", o->model, "Where the checkpoint does not say: family or JSON file");
   verb->add_option("--size", o->size, "Preset")->capture_default_str();
-  verb->add_option("--batch", o->batch, "Sequences at a time")->capture_default_str();
-  verb->add_option("--sequence", o->sequence, "Tokens a sequence")->capture_default_str();
-  verb->add_option("--batches", o->batches, "How many")->capture_default_str();
+  verb->add_option("--batch", o->batch, "Sequences at a time")
+      ->capture_default_str()
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
+  verb->add_option("--sequence", o->sequence, "Tokens a sequence")
+      ->capture_default_str()
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
+  verb->add_option("--batches", o->batches, "How many")
+      ->capture_default_str()
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
   verb->add_option("--validation", o->validation, "Fraction of the text held out")->capture_default_str();
   add_threads(*verb, o->threads);
   verb->add_option("--device", o->device, "cpu or cuda")->capture_default_str();
