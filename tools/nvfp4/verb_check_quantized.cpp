@@ -7,6 +7,7 @@
 #include "nvfp4/golden/io/file.hpp"
 #include "nvfp4/golden/quantized_file.hpp"
 #include "tools/environment.hpp"
+#include "tools/nvfp4/numbers.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
 #include <charconv>
@@ -20,11 +21,11 @@ namespace {
 using namespace diagnosis;
 using Json = nlohmann::ordered_json;
 
-template <class T> T parse_number(const std::string &what, const std::string &text) {
-  T v{};
+uint64_t parse_number(const std::string &what, const std::string &text) {
+  uint64_t v = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), v);
   if (error != std::errc() || end != text.data() + text.size())
-    throw Error(what + " '" + text.substr(0, 40) + "': expected a number");
+    throw Error(what + " '" + text.substr(0, 40) + "': expected a whole number");
   return v;
 }
 
@@ -39,13 +40,9 @@ QuantizerProblem read_problem(const QuantizedCheck &o, int threads) {
     return it == file.metadata.end() ? otherwise : it->second;
   };
   p.rounding = parse_enum<ElementRounding>(meta("rounding", "rne"));
-  p.key = {parse_number<uint64_t>(o.mine + ": seed", meta("seed", "0")),
-           parse_number<uint64_t>(o.mine + ": offset", meta("offset", "0"))};
-  if (!o.amax.empty()) {
-    p.global_amax = parse_number<float>("--global-amax", o.amax);
-    if (!std::isfinite(*p.global_amax) || *p.global_amax < 0)
-      throw Error("--global-amax '" + o.amax + "': expected a finite FP32 number, not negative");
-  }
+  p.key = {parse_number(o.mine + ": seed", meta("seed", "0")),
+           parse_number(o.mine + ": offset", meta("offset", "0"))};
+  p.global_amax = o.amax;
   const io::TensorFile source = io::read_tensors(o.source);
   golden::DenseMatrix m = golden::to_matrix(golden::choose_tensor(source, o.tensor), source.source);
   p.source = {m.rows, m.cols, std::move(m.values)};
@@ -144,7 +141,8 @@ void add_quantized_options(CLI::App &verb, QuantizedCheck &o) {
   verb.add_option("--source-tensor", o.tensor, "Which tensor of the source's file");
   verb.add_option("--convention", o.convention,
                   "With --quantized: what it should be (default: what the file names)");
-  verb.add_option("--global-amax", o.amax, "With --quantized: a calibrated amax instead of the source's own");
+  add_fp32(verb, "--global-amax", o.amax, "With --quantized: a calibrated amax instead of the source's own",
+           0.0f);
 }
 
 int check_quantized(const QuantizedCheck &o, int threads, bool json) {

@@ -4,6 +4,7 @@
 #include "nvfp4/golden/io/message.hpp"
 #include "nvfp4/reference_models/fields/json.hpp"
 #include "nvfp4/reference_models/report/report.hpp"
+#include "nvfp4/reference_models/train/run_folder.hpp"
 #include "nvfp4/version.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
@@ -24,6 +25,11 @@ struct Options {
 
 int report(const Options &o) {
   const std::vector<std::string> folders = models::find_runs(o.folders);
+  for (const std::string &folder : folders)
+    for (const char *file : models::kRunFiles)
+      if (io::is_same_file(o.out, folder + "/" + file))
+        throw Error(io::printable(o.out) + ": is a file of the run in " + io::printable(folder) +
+                    ": give the page another name");
   std::vector<models::RunData> runs;
   for (size_t i = 0; i < folders.size(); ++i) {
     runs.push_back(models::read_run(folders[i]));
