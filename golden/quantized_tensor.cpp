@@ -2,6 +2,7 @@
 // What the files of quantized tensors say beside codes and scales.
 #include "nvfp4/golden/quantized_tensor.hpp"
 
+#include "nvfp4/golden/io/json.hpp"
 #include "nvfp4/golden/quantized_file.hpp"
 
 #include <charconv>
@@ -11,19 +12,15 @@
 namespace nvfp4::golden {
 namespace {
 
-std::vector<int64_t> matrix_shape(const BlockScaled &q) {
-  return q.axis == Axis::row ? std::vector<int64_t>{q.rows, q.k} : std::vector<int64_t>{q.k, q.rows};
-}
-
 /// The shape that was quantized: as the metadata has it when it fits, else the matrix.
 std::vector<int64_t> original_shape(const io::TensorFile &file, const BlockScaled &q) {
   const std::vector<int64_t> matrix = matrix_shape(q);
   const auto it = file.metadata.find("shape");
   if (it == file.metadata.end()) return matrix;
-  const nlohmann::json j = nlohmann::json::parse(it->second, nullptr, false);
-  if (!j.is_array() || j.empty() || j.size() > 64) return matrix;
+  const auto lengths = io::find_json(it->second);
+  if (!lengths || !lengths->is_array() || lengths->empty() || lengths->size() > 64) return matrix;
   std::vector<int64_t> shape;
-  for (const nlohmann::json &length : j) {
+  for (const auto &length : *lengths) {
     if (!length.is_number_unsigned()) return matrix;
     shape.push_back(int64_t(length.get<uint64_t>()));
   }
@@ -41,6 +38,10 @@ uint64_t whole_number(const io::TensorFile &file, const char *key, const std::st
 }
 
 } // namespace
+
+std::vector<int64_t> matrix_shape(const BlockScaled &q) {
+  return q.axis == Axis::row ? std::vector<int64_t>{q.rows, q.k} : std::vector<int64_t>{q.k, q.rows};
+}
 
 io::TensorFile to_file(const QuantizedTensor &t) {
   io::TensorFile file = to_file(t.scaled);

@@ -17,6 +17,9 @@ struct QuantizedTensor {
   RandomKey key = {}; ///< meaningful with stochastic rounding
 };
 
+/// The matrix that was quantized: (rows, k), or (k, rows) for the columnwise copy.
+[[nodiscard]] std::vector<int64_t> matrix_shape(const BlockScaled &q);
+
 /// The file of quantized_file.hpp, with metadata `tensor`, `shape`, `rounding`, and `seed` and `offset` where
 /// random words were used.
 [[nodiscard]] io::TensorFile to_file(const QuantizedTensor &tensor);

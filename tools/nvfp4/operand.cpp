@@ -23,7 +23,6 @@ const std::map<std::string, AlphaRule> &alpha_rules() {
 }
 
 void check_epilogue(const GemmFlags &f) {
-  if (!std::isfinite(f.alpha) || !std::isfinite(f.beta)) throw Error("--alpha and --beta must be finite");
   if (f.beta == 0.0f && !f.c.empty()) throw Error("--c " + f.c + " has no effect without --beta");
   if (f.beta != 0.0f && f.c.empty()) throw Error("--beta " + std::to_string(f.beta) + " needs --c FILE");
 }

@@ -26,7 +26,7 @@ struct GemmFlags {
 /// by_convention, mul_const, div or sdec_product; the names for a CLI check.
 [[nodiscard]] const std::map<std::string, AlphaRule> &alpha_rules();
 
-/// Throws Error for an alpha or beta that is not finite, C without beta and beta without C.
+/// Throws Error for C without beta and beta without C.
 void check_epilogue(const GemmFlags &flags);
 
 /// A matrix (m, n) as words of the epilogue's type: FP32, or FP64 where the unit accumulates in FP64. `what`

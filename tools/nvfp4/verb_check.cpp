@@ -4,6 +4,7 @@
 #include "nvfp4/golden/diagnosis/problem_tensors.hpp"
 #include "nvfp4/golden/diagnosis/report_text.hpp"
 #include "nvfp4/golden/io/file.hpp"
+#include "tools/nvfp4/numbers.hpp"
 #include "tools/nvfp4/operand.hpp"
 #include "tools/environment.hpp"
 #include "tools/nvfp4/verb_check_quantized.hpp"
@@ -70,9 +71,9 @@ void register_check(CLI::App &app, int &exit_code) {
   verb->add_option("--d", o->d, "The kernel's output (M, N), .npy or .safetensors: F32, BF16 or F16");
   verb->add_option("--unit", o->unit, "ARCH:INSTRUCTION that the kernel should use (nvfp4 info --units)");
   verb->add_option("--c", o->c, "C (M, N), F32, BF16 or F16");
-  verb->add_option("--alpha", o->alpha,
-                   "Factor of A * B^T; the global scales of quantized operands come on top");
-  verb->add_option("--beta", o->beta, "Factor of C");
+  add_fp32(*verb, "--alpha", o->alpha,
+           "Factor of A * B^T; the global scales of quantized operands come on top");
+  add_fp32(*verb, "--beta", o->beta, "Factor of C");
   verb->add_option(
           "--alpha-rule", o->alpha_rule,
           "How global scales meet: by_convention (default), mul_const (TransformerEngine), div, sdec_product")
@@ -97,8 +98,7 @@ void register_check(CLI::App &app, int &exit_code) {
                  "Compute every output under an explanation of the sample, however long it takes");
   verb->add_flag("--trace", o->trace,
                  "Show the expected accumulator of the first differing output step by step");
-  verb->add_option("--threads", o->threads, "Threads (default: all); the result does not depend on it")
-      ->check(CLI::Range(1, 1024));
+  add_threads(*verb, o->threads);
   verb->add_flag("--json", o->json, "One line of JSON");
   verb->footer("Exit code 0: every word is equal; 1: some differ; 2: bad input.\n"
                "Example: nvfp4 check --a x.q.safetensors --b w.q.safetensors --d kernel_output.npy --unit "

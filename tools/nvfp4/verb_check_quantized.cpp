@@ -8,9 +8,9 @@
 #include "nvfp4/golden/quantized_file.hpp"
 #include "nvfp4/golden/quantized_tensor.hpp"
 #include "tools/environment.hpp"
+#include "tools/nvfp4/numbers.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
-#include <charconv>
 #include <cmath>
 #include <fmt/core.h>
 
@@ -18,14 +18,6 @@ namespace nvfp4::tool {
 namespace {
 
 using namespace diagnosis;
-
-template <class T> T parse_number(const std::string &what, const std::string &text) {
-  T v{};
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), v);
-  if (error != std::errc() || end != text.data() + text.size())
-    throw Error(what + " '" + text.substr(0, 40) + "': expected a number");
-  return v;
-}
 
 QuantizerProblem read_problem(const QuantizedCheck &o, int threads) {
   if (o.source.empty()) throw Error("check --quantized: needs --source, the tensor that was quantized");
@@ -36,11 +28,7 @@ QuantizerProblem read_problem(const QuantizedCheck &o, int threads) {
   p.convention = &find_convention(o.convention.empty() ? p.mine.convention : o.convention);
   p.rounding = mine.rounding;
   p.key = mine.key;
-  if (!o.amax.empty()) {
-    p.global_amax = parse_number<float>("--global-amax", o.amax);
-    if (!std::isfinite(*p.global_amax) || *p.global_amax < 0)
-      throw Error("--global-amax '" + o.amax + "': expected a finite FP32 number, not negative");
-  }
+  p.global_amax = o.amax;
   const io::TensorFile source = io::read_tensors(o.source);
   golden::DenseMatrix m = golden::to_matrix(golden::choose_tensor(source, o.tensor), source.source);
   p.source = {m.rows, m.cols, std::move(m.values)};
@@ -58,7 +46,8 @@ void add_quantized_options(CLI::App &verb, QuantizedCheck &o) {
   verb.add_option("--source-tensor", o.tensor, "Which tensor of the source's file");
   verb.add_option("--convention", o.convention,
                   "With --quantized: what it should be (default: what the file names)");
-  verb.add_option("--global-amax", o.amax, "With --quantized: a calibrated amax instead of the source's own");
+  add_fp32(verb, "--global-amax", o.amax, "With --quantized: a calibrated amax instead of the source's own",
+           0.0f);
 }
 
 int check_quantized(const QuantizedCheck &o, int threads, bool json) {

@@ -5,6 +5,7 @@
 #include "nvfp4/reference_models/train/forward.hpp"
 #include "nvfp4/reference_models/train/session.hpp"
 #include "tools/environment.hpp"
+#include "tools/nvfp4/numbers.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
 #include <fmt/format.h>
@@ -23,6 +24,7 @@ struct InitOptions {
 
 int run_init(const InitOptions &o) {
   const ModelConfig config = find_model(o.model, o.size, o.sizes);
+  check_memory(config, 1, 1, false, 1);
   const std::unique_ptr<Backend<float>> backend = make_cpu_backend(0, asked_isa());
   Parameters<float> parameters(*backend, config, false);
   initialise(parameters, config, o.seed);
@@ -78,7 +80,7 @@ void register_forward(CLI::App &app, int &exit_code) {
   verb->add_option("--model", o->model, "Where the checkpoint does not say: family or JSON file");
   verb->add_option("--size", o->size, "Preset")->capture_default_str();
   verb->add_option("--seed", o->seed, "Of stochastic rounding")->capture_default_str();
-  verb->add_option("--threads", o->threads, "0: all")->capture_default_str();
+  add_threads(*verb, o->threads);
   verb->add_option("--device", o->device, "cpu or cuda")->capture_default_str();
   verb->add_flag("--json", o->json, "One line of JSON");
   verb->footer("Exit code 4: a parameter or a tensor on the way is not finite; the first is named.\n"

@@ -7,6 +7,7 @@
 #include "nvfp4/golden/quantized_file.hpp"
 #include "nvfp4/golden/quantized_tensor.hpp"
 #include "tools/environment.hpp"
+#include "tools/nvfp4/numbers.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
 #include <charconv>
@@ -20,7 +21,9 @@ namespace {
 
 struct Options {
   std::string in, out, tensor, convention, block = "1x16", axis = "row", rounding = "rne", layout = "linear", dtype = "f32";
-  std::string seed, offset = "0", amax, scale; ///< as text: CLI11 wraps negative and huge numbers
+  std::optional<uint64_t> seed;
+  uint64_t offset = 0;
+  std::optional<float> amax, scale;
   bool hadamard = false, keep_rotation = false, json = false, stats = false, by_row = false;
 };
 
@@ -28,25 +31,6 @@ struct Options {
 template <NamedEnum E> CLI::IsMember member() {
   constexpr auto table = names_of(E{});
   return CLI::IsMember(std::vector<std::string>(table.names.begin(), table.names.end()));
-}
-
-/// A whole number of 64 bits, or Error.
-uint64_t parse_u64(const std::string &option, const std::string &text) {
-  uint64_t v = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), v);
-  if (error != std::errc() || end != text.data() + text.size())
-    throw Error(option + " '" + text + "': expected a whole number from 0 to 18446744073709551615");
-  return v;
-}
-
-/// A finite FP32 number that is not negative, or nothing when the option was not given.
-std::optional<float> parse_scale(const std::string &option, const std::string &text) {
-  if (text.empty()) return std::nullopt;
-  float v = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), v);
-  if (error != std::errc() || end != text.data() + text.size() || !std::isfinite(v) || v < 0)
-    throw Error(option + " '" + text + "': expected a finite FP32 number, not negative");
-  return v;
 }
 
 /// Rows that share a scale, from "1x16" or "16x16" ("1x32" for MX).
@@ -99,13 +83,13 @@ int run_quantize(const Options &o) {
   q.axis = parse_enum<Axis>(o.axis);
   q.block_rows = block_rows(o.block, convention);
   q.rounding = parse_enum<ElementRounding>(o.rounding);
-  if (q.rounding != ElementRounding::nearest && o.seed.empty())
+  if (q.rounding != ElementRounding::nearest && !o.seed)
     throw Error("--rounding " + o.rounding + " needs --seed, so that the result can be replayed");
-  q.key = {o.seed.empty() ? 0 : parse_u64("--seed", o.seed), parse_u64("--offset", o.offset)};
+  q.key = {o.seed.value_or(0), o.offset};
   q.hadamard = o.hadamard;
   q.layout = parse_enum<ScaleLayout>(o.layout);
-  q.global_amax = parse_scale("--global-amax", o.amax);
-  q.global_scale = parse_scale("--global-scale", o.scale);
+  q.global_amax = o.amax;
+  q.global_scale = o.scale;
 
   const io::TensorFile in = io::read_tensors(o.in);
   const io::Tensor &tensor = golden::choose_tensor(in, o.tensor);
@@ -175,8 +159,8 @@ void register_quantize(CLI::App &app, int &exit_code) {
   verb->add_option("--offset", o->offset, "Philox offset");
   verb->add_flag("--hadamard", o->hadamard, "16-point random Hadamard along the blocks first");
   verb->add_option("--scale-layout", o->layout, name_list<ScaleLayout>())->check(member<ScaleLayout>());
-  verb->add_option("--global-amax", o->amax, "Use this amax instead of the tensor's own");
-  verb->add_option("--global-scale", o->scale, "The stored global scale, for presets whose caller gives it");
+  add_fp32(*verb, "--global-amax", o->amax, "Use this amax instead of the tensor's own", 0.0f);
+  add_fp32(*verb, "--global-scale", o->scale, "The stored global scale, for presets whose caller gives it", 0.0f);
   verb->add_flag("--json", o->json, "One line of JSON about the result, statistics included");
   verb->add_flag("--stats", o->stats, "Print what was not finite, what hit the ends of its format, and the noise");
   verb->add_flag("--stats-by-row", o->by_row, "The same for every block row");

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // nvfp4 report DIR... -o report.html: one self-contained page about training runs.
-#include "nvfp4/golden/io/file.hpp"
 #include "nvfp4/golden/io/message.hpp"
 #include "nvfp4/reference_models/report/report.hpp"
 #include "nvfp4/version.hpp"
@@ -19,18 +18,10 @@ struct Options {
 };
 
 int report(const Options &o) {
-  const std::vector<std::string> folders = models::find_runs(o.folders);
-  std::vector<models::RunData> runs;
-  for (size_t i = 0; i < folders.size(); ++i) {
-    runs.push_back(models::read_run(folders[i]));
-    show_progress("reading", double(i + 1) / double(folders.size()));
-  }
-  const std::string html = models::make_report(runs, NVFP4_VERSION_STRING);
-  io::write_file_atomically(o.out, std::as_bytes(std::span(html)));
-
-  const std::vector<models::Ordering> orderings = models::judge_orderings(models::group_runs(runs));
+  const auto [runs, orderings, bytes] = models::write_report(o.folders, o.out, NVFP4_VERSION_STRING,
+                                                              [](double f) { show_progress("reading", f); });
   if (o.json) {
-    fmt::print("{}\n", models::report_json(runs, orderings, o.out, html.size()));
+    fmt::print("{}\n", models::report_json(runs, orderings, o.out, bytes));
     return kEqual;
   }
   for (const models::Ordering &x : orderings)

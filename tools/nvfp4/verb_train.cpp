@@ -5,6 +5,7 @@
 #include "nvfp4/reference_models/train/options.hpp"
 #include "nvfp4/reference_models/train/result_json.hpp"
 #include "tools/nvfp4/field_options.hpp"
+#include "tools/nvfp4/numbers.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
 #include <fmt/format.h>
@@ -133,11 +134,17 @@ void register_eval(CLI::App &app, int &exit_code) {
   verb->add_option("--recipe", o->recipe, "Default: the checkpoint's own");
   verb->add_option("--model", o->model, "Where the checkpoint does not say: family or JSON file");
   verb->add_option("--size", o->size, "Preset")->capture_default_str();
-  verb->add_option("--batch", o->batch, "Sequences at a time")->capture_default_str();
-  verb->add_option("--sequence", o->sequence, "Tokens a sequence")->capture_default_str();
-  verb->add_option("--batches", o->batches, "How many")->capture_default_str();
+  verb->add_option("--batch", o->batch, "Sequences at a time")
+      ->capture_default_str()
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
+  verb->add_option("--sequence", o->sequence, "Tokens a sequence")
+      ->capture_default_str()
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
+  verb->add_option("--batches", o->batches, "How many")
+      ->capture_default_str()
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
   verb->add_option("--validation", o->validation, "Fraction of the text held out")->capture_default_str();
-  verb->add_option("--threads", o->threads, "0: all")->capture_default_str();
+  add_threads(*verb, o->threads);
   verb->add_option("--device", o->device, "cpu or cuda")->capture_default_str();
   verb->add_flag("--json", o->json, "One line of JSON");
   verb->footer(

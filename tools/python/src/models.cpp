@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Training, forward passes, reports.
-#include "nvfp4/golden/io/file.hpp"
+#include "nvfp4/golden/io/json.hpp"
 #include "nvfp4/reference_models/report/report.hpp"
 #include "nvfp4/reference_models/train/forward.hpp"
 #include "nvfp4/reference_models/train/options.hpp"
@@ -16,7 +16,7 @@ using namespace nvfp4::models;
 /// `options`: a JSON object of the trainer's fields.
 std::string train_run(const std::string &options, const StepCall &on_step) {
   TrainOptions o;
-  const auto json = nlohmann::ordered_json::parse(options);
+  const auto json = io::parse_json(options, "train: ");
   for (const auto &[key, value] : json.items())
     if (!set_option(o, key, value, "train: "))
       throw TypeError("train: there is no option '" + key + "'; expected one of " +
@@ -44,15 +44,8 @@ std::tuple<std::string, FileResult> forward_pass(const std::string &checkpoint, 
 
 std::string report(const std::vector<std::string> &folders, const std::string &output,
                    const Progress &progress) {
-  const std::vector<std::string> found = find_runs(folders);
-  std::vector<RunData> runs;
-  for (size_t i = 0; i < found.size(); ++i) {
-    runs.push_back(read_run(found[i]));
-    progress(double(i + 1) / double(found.size()));
-  }
-  const std::string html = make_report(runs, NVFP4_VERSION_STRING);
-  io::write_file_atomically(output, std::as_bytes(std::span(html)));
-  return report_json(runs, judge_orderings(group_runs(runs)), output, html.size());
+  const auto [runs, orderings, bytes] = write_report(folders, output, NVFP4_VERSION_STRING, progress);
+  return report_json(runs, orderings, output, bytes);
 }
 
 } // namespace

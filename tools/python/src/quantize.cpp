@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Quantization and the quantized tensor.
 #include "nvfp4/emulator/quantize/dequantize.hpp"
+#include "nvfp4/golden/import_quantized.hpp"
 #include "nvfp4/golden/io/file.hpp"
 #include "nvfp4/golden/quantized_file.hpp"
 #include "tools/environment.hpp"
@@ -109,6 +110,37 @@ std::tuple<std::string, std::vector<std::string>> statistics(const Held &t, cons
   return {golden::statistics_json(total(rows)), std::move(list)};
 }
 
+/// An array that is not in a file: `name` is the argument's.
+std::optional<io::Tensor> tensor_of(const char *name, const std::optional<ArrayArg> &array) {
+  if (!array) return std::nullopt;
+  return to_tensor(name, *array);
+}
+
+Held from_parts(const ArrayArg &codes, const ArrayArg &scales, const std::optional<ArrayArg> &global,
+                const std::string &convention, const std::string &global_is, const std::string &layout,
+                const std::string &nibbles, bool unpacked, int64_t k, int block_rows, const std::string &axis,
+                const std::string &source, bool hadamard) {
+  golden::ImportOptions o;
+  o.convention = convention;
+  o.layout = parse_enum<ScaleLayout>(layout);
+  o.nibbles = parse_enum<golden::NibbleOrder>(nibbles);
+  o.unpacked = unpacked;
+  o.global_is = parse_enum<golden::GlobalMeaning>(global_is);
+  o.k = k;
+  o.block_rows = block_rows;
+  o.axis = parse_enum<Axis>(axis);
+  const std::optional<FormatId> type = find_format(source);
+  if (!type) throw Error("source is '" + source + "'; expected f32, bf16 or f16");
+  o.source = *type;
+  o.hadamard = hadamard;
+  const std::optional<io::Tensor> word = tensor_of("global_scale", global);
+  auto made = std::make_shared<QuantizedTensor>();
+  made->scaled = golden::import_quantized(to_tensor("codes", codes), to_tensor("block_scales", scales),
+                                          word ? &*word : nullptr, o);
+  made->shape = golden::matrix_shape(made->scaled);
+  return made;
+}
+
 void save(const Held &t, const std::string &path, const std::string &name) {
   QuantizedTensor named = *t;
   named.name = name;
@@ -129,6 +161,9 @@ void bind_quantize(Module &m) {
   m.def<parts>("parts", "tensor");
   m.def<values>("values", "tensor keep_rotation threads");
   m.def<statistics>("statistics", "tensor x stride threads");
+  m.def<from_parts>("from_parts",
+                    "codes block_scales global_scale convention global_is scale_layout nibbles unpacked k "
+                    "block_rows axis source hadamard");
   m.def<save>("save", "tensor path name");
   m.def<load>("load", "path");
 }
