@@ -240,6 +240,94 @@ class QuantizedTensor:
         """Reads what :meth:`save` or ``nvfp4 quantize`` wrote. ValueError naming file, tensor or key otherwise."""
         return cls(core.load(os.fspath(path)))
 
+    @classmethod
+    def from_parts(
+        cls,
+        codes: Any,
+        block_scales: Any,
+        global_scale: Any = None,
+        convention: str = "te",
+        global_is: str = "amax",
+        scale_layout: str = "linear",
+        nibbles: str = "low-first",
+        unpacked: bool = False,
+        k: int = 0,
+        block_rows: int = 1,
+        axis: str = "row",
+        source: str = "f32",
+        hadamard: bool = False,
+    ) -> QuantizedTensor:
+        """Of raw parts, as kernels and checkpoints have them. Words are taken as they are; nothing is rounded.
+
+        codes: uint8 (rows, bytes), FP4 two to a byte (``nibbles``: ``low-first`` or ``high-first``) or one to a byte
+        (``unpacked``), or a low-bit dtype. block_scales: uint8 or float8 words, or F32, BF16, F16 values that are such numbers;
+        ``linear`` (rows, blocks) or all bytes of the ``128x4`` tiles. global_scale: one number, or an amax a row where the
+        convention has them; global_is: ``amax``, ``encode`` (S, by which values were multiplied) or ``decode`` (its reciprocal,
+        by which they are multiplied back): 1 / x twice is not x, so give the word that is stored. k: length of a row where the
+        codes are padded. axis, block_rows, source, hadamard: how it was quantized. ValueError for what does not fit and for a
+        word from which the convention's own does not follow to the last bit.
+
+        >>> import numpy as np, nvfp4
+        >>> q = nvfp4.quantize(np.arange(32, dtype=np.float32).reshape(2, 16))
+        >>> again = nvfp4.QuantizedTensor.from_parts(q.codes, q.block_scales, q.global_amax)
+        >>> bool((again.dequantize() == q.dequantize()).all())
+        True
+        """
+        code_array, scale_array = _arrays.read(codes, "codes"), _arrays.read(block_scales, "block_scales")
+        word = None
+        if global_scale is not None:
+            if isinstance(global_scale, (int, float)):
+                global_scale = np.array([global_scale], np.float32)
+            elif isinstance(global_scale, np.generic):
+                global_scale = np.asarray(global_scale)
+            word = _arrays.read(global_scale, "global_scale")
+        handle = core.from_parts(code_array.arg, scale_array.arg, None if word is None else word.arg, convention, global_is,
+                                 scale_layout, nibbles, unpacked, k, block_rows, axis, source, hadamard)  # fmt: skip
+        return cls(handle, code_array.wrap)
+
+    @classmethod
+    def from_transformer_engine(
+        cls, data: Any, scale_inv: Any, amax: Any, columnwise: bool = False, swizzled: bool = False, convention: str = "te", **options: Any
+    ) -> QuantizedTensor:
+        """Of TransformerEngine's NVFP4Tensor: ``_rowwise_data``, ``_rowwise_scale_inv``, ``_amax_rowwise``, or the columnwise ones.
+
+        scale_inv is linear, padded to multiples of 128 rows and 4 blocks, as TransformerEngine keeps it; ``swizzled``: in 128x4
+        tiles, as its GEMM reads it. options: those of :meth:`from_parts`. Source: transformer_engine/pytorch/tensor/nvfp4_tensor.py.
+        """
+        if not swizzled:
+            rows, blocks = data.shape[0], -(-2 * data.shape[-1] // 16)
+            scale_inv = scale_inv[:rows, :blocks]
+        layout = "128x4" if swizzled else "linear"
+        return cls.from_parts(data, scale_inv, amax, convention, "amax", layout, axis="col" if columnwise else "row", **options)
+
+    @classmethod
+    def from_torchao(
+        cls, qdata: Any, scale: Any, per_tensor_scale: Any = None, is_swizzled_scales: bool = False, convention: str = "torchao", **options: Any
+    ) -> QuantizedTensor:
+        """Of torchao's NVFP4Tensor: ``qdata``, ``scale``, ``per_tensor_scale`` (a multiplier; None means 1).
+
+        Source: torchao/prototype/mx_formats/nvfp4_tensor.py.
+        """
+        word = 1.0 if per_tensor_scale is None else per_tensor_scale
+        return cls.from_parts(qdata, scale, word, convention, "decode", "128x4" if is_swizzled_scales else "linear", **options)
+
+    @classmethod
+    def from_modelopt(cls, weight: Any, weight_scale: Any, weight_scale_2: Any, **options: Any) -> QuantizedTensor:
+        """Of a Model-Optimizer checkpoint: ``weight``, ``weight_scale``, ``weight_scale_2`` (a multiplier)."""
+        return cls.from_parts(weight, weight_scale, weight_scale_2, "modelopt", "decode", **options)
+
+    @classmethod
+    def from_compressed_tensors(cls, weight_packed: Any, weight_scale: Any, weight_global_scale: Any, **options: Any) -> QuantizedTensor:
+        """Of a compressed-tensors checkpoint (llm-compressor, vLLM): ``weight_global_scale`` is a divisor."""
+        return cls.from_parts(weight_packed, weight_scale, weight_global_scale, "compressed-tensors", "encode", **options)
+
+    @classmethod
+    def from_flashinfer(
+        cls, codes: Any, scales: Any, global_scale: Any, scale_layout: str = "128x4", convention: str = "flashinfer", **options: Any
+    ) -> QuantizedTensor:
+        """Of what flashinfer's fp4_quantize returned, and the global scale that it was given (S = 448 * 6 / amax)."""
+        return cls.from_parts(codes, scales, global_scale, convention, "encode", scale_layout, **options)
+
     def __repr__(self) -> str:
         rows, length = self.block
         return (
@@ -266,7 +354,7 @@ def quantize(
 
     x: F32, BF16, F16, F64 (rounded to FP32), F8 or F4; leading axes become rows, one axis is one row. Blocks lie along the last
     axis, or with ``axis="col"`` along the rows. convention: a name of :func:`conventions`. block: (1, length) or (length,
-    length), length 16, 32 for MX ((1, 16) means (1, 32) there). rounding: ``rne``, ``carry8``, ``te`` or ``exact``, the last
+    length), length 16, 32 for MX ((1, 16) means (1, 32) there). rounding: ``rne``, ``sr-carry8``, ``sr-te`` or ``sr-exact``, the last
     three stochastic with words of (seed, offset, element). hadamard: 16-point random rotation along the blocks first.
     scale_layout: ``linear`` or ``128x4``. global_amax: instead of the tensor's own. global_scale: the word that the convention
     stores, for those whose caller gives it. threads: 0 for all; changes no bit.
