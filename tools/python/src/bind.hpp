@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the module is made of: one file and one function for each area.
+#pragma once
+#include "tools/python/src/python.hpp"
+
+namespace nvfp4::python {
+
+void bind_tables(Module &m);   ///< units, conversions, conventions, recipes, golden files
+void bind_quantize(Module &m); ///< quantized tensors
+void bind_product(Module &m);  ///< convert, mma, gemm
+void bind_check(Module &m);
+void bind_models(Module &m); ///< train, forward, report
+
+inline constexpr void (*binders[])(Module &) = {bind_tables, bind_quantize, bind_product, bind_check,
+                                                bind_models};
+
+} // namespace nvfp4::python
