@@ -24,6 +24,9 @@ void register_device(const std::string &name, DeviceFactory factory);
 /// Backend and engine of the CPU; isa: instead of the best that it has, changes no bit.
 [[nodiscard]] Session make_cpu_session(int threads, std::optional<Isa> isa = {});
 
+/// Backend and engine of a device by name; Errors as of make_session.
+[[nodiscard]] Session make_device(const std::string &device, int threads);
+
 /// device: "cpu", or a registered one ("cuda" where the program was built with it). Throws Error for another,
 /// and NoDevice where this build or this machine does not have it.
 [[nodiscard]] Session make_session(const std::string &device, int threads, const ModelConfig &config,

@@ -5,8 +5,9 @@
 
 namespace nvfp4::python {
 
+void bind_linear(Module &m);
 void bind_quantize(Module &m);
 
-inline constexpr void (*binders[])(Module &) = {bind_quantize};
+inline constexpr void (*binders[])(Module &) = {bind_linear, bind_quantize};
 
 } // namespace nvfp4::python

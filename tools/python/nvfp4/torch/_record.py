@@ -1,0 +1,1 @@
+Mismatch=record=replay=None
