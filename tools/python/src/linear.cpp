@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Linear layers under a recipe for nvfp4.torch: one object a layer, memory with each call. Tensors are FP32,
 // dense, in the memory of the layer's device, and Python keeps them alive.
+#include "nvfp4/golden/io/file.hpp"
+#include "nvfp4/golden/io/message.hpp"
 #include "nvfp4/reference_models/family/family.hpp"
 #include "nvfp4/reference_models/linear/linear_layer.hpp"
+#include "nvfp4/reference_models/slice/replay.hpp"
 #include "nvfp4/reference_models/train/session.hpp"
+#include "tools/environment.hpp"
 #include "tools/python/src/bind.hpp"
 
 #include <algorithm>
@@ -119,6 +123,23 @@ std::tuple<std::string, std::string> linear_recipe(const std::string &name_or_js
   return {recipe.name, known ? name_or_json : to_json(recipe)};
 }
 
+/// JSON with every field.
+std::string linear_recipe_json(const std::string &name_or_json) {
+  return to_json(recipe_of(name_or_json, ""));
+}
+
+/// Of a file of nvfp4.torch's record(): name, first index, recorded and repeated word there, how many differ
+/// of how many.
+std::vector<std::tuple<std::string, std::string, std::string, std::string, int64_t, int64_t>>
+linear_replay(const std::string &path, int threads) {
+  const OperatorRuns runs = parse_operator_runs(io::read_tensors(path), io::printable(path));
+  const Identity identity = replay_identically(runs, {.threads = threads, .isa = tool::asked_isa()});
+  std::vector<std::tuple<std::string, std::string, std::string, std::string, int64_t, int64_t>> out;
+  for (const Mismatch &m : identity.mismatches)
+    out.emplace_back(m.name, io::shape_text(m.index), m.recorded, m.replayed, m.differing, m.count);
+  return out;
+}
+
 /// Roles of a family's linear layers, and their numbers within a block, which key random words.
 std::vector<std::tuple<std::string, int>> linear_numbers(const std::string &family) {
   std::vector<std::tuple<std::string, int>> out;
@@ -141,6 +162,8 @@ void bind_linear(Module &m) {
   m.def<linear_forward>("linear_forward");
   m.def<linear_backward>("linear_backward");
   m.def<linear_recipe>("linear_recipe");
+  m.def<linear_recipe_json>("linear_recipe_json");
+  m.def<linear_replay>("linear_replay");
   m.def<linear_numbers>("linear_numbers");
 }
 

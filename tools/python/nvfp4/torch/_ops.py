@@ -57,6 +57,14 @@ def _dense(t: Tensor) -> Tensor:
     return t.detach().to(torch.float32).contiguous()
 
 
+def _narrow(t: Tensor, dtype: torch.dtype) -> Tensor:
+    """FP32 results in a tensor's dtype: nearest even, every NaN 7fc0 (PyTorch's conversion has several words for it)."""
+    if t.dtype == dtype:
+        return t
+    narrow = t.to(dtype)
+    return narrow.masked_fill_(narrow.isnan(), float("nan"))
+
+
 def _address(t: Optional[Tensor]) -> Optional[int]:
     return None if t is None or t.numel() == 0 else t.data_ptr()
 
@@ -149,7 +157,7 @@ def linear(x: Tensor, weight: Tensor, bias: Optional[Tensor], channels: Optional
         with _stream(dense):
             _nvfp4.linear_forward(ours.handle, _clock.key(clock), _address(dense), rows, _address(w), _address(b),
                                   _address(hot), hot.numel(), _address(y), _reduction(ours))
-    out = y.to(x.dtype)
+    out = _narrow(y, x.dtype)
     if observer is not None:
         observer(spec, "forward", {"input": x, "weight": weight, "bias": bias, "output": out, "hot_channels": hot,
                                    "clock": clock})
@@ -180,9 +188,10 @@ def linear_backward(dy: Tensor, x: Tensor, weight: Tensor, bias: Optional[Tensor
         with _stream(grad):
             _nvfp4.linear_backward(ours.handle, _clock.key(clock), _address(dense), rows, _address(w), _address(hot),
                                    hot.numel(), _address(grad), _address(dx), _address(dw), _address(db), _reduction(ours))
-    out = dx.to(x.dtype), dw.to(weight.dtype), db.to(weight.dtype if bias is None else bias.dtype)
+    out = (_narrow(dx, x.dtype), _narrow(dw, weight.dtype),
+           _narrow(db, weight.dtype if bias is None else bias.dtype))
     if observer is not None:
-        observer(spec, "backward", {"output_grad": dy, "input_grad": out[0], "weight_grad": out[1], "bias_grad": out[2],
+        observer(spec, "backward", {"input": x, "output_grad": dy, "input_grad": out[0], "weight_grad": out[1], "bias_grad": out[2],
                                     "hot_channels_dgrad": hot, "clock": clock})
     return out
 
