@@ -182,6 +182,7 @@ void quantize(const QuantizeTask &task, Workspace &workspace, int threads) {
                  .key = task.key,
                  .hadamard = recipe.hadamard,
                  .source = task.source,
+                 .global_amax = task.global_amax,
                  .threads = threads,
                  .isa = workspace.isa});
   p.adopt(unit, Side::a, q, threads);

@@ -137,6 +137,8 @@ public:
         [this](const Piece &p, int) { multiply_rows(*p.task, p.first, p.rows, 1, isa_); });
   }
 
+  float global_amax(const Operand &q) const override { return operand(&q).quantized.global_amax; }
+
   void column_errors(const Operand &q, FormatId source, const float *x, int64_t rows, int64_t cols, Axis axis,
                      float *means) override {
     const CpuOperand &o = static_cast<const CpuOperand &>(q);

@@ -2,6 +2,7 @@
 // The order of work in a group of linear layers: quantize, choose and patch hot channels, multiply, add up.
 #include "nvfp4/reference_models/linear/linear.hpp"
 
+#include "nvfp4/emulator/quantize/convention.hpp"
 #include "nvfp4/reference_models/linear/patched_product.hpp"
 
 #include <algorithm>
@@ -25,6 +26,7 @@ template <class T> struct LinearGroup<T>::Impl {
   std::vector<Array<float>> terms;      ///< dgrads of the members but the first
   Stages stages;
   FiniteWatch<T> *watch = nullptr;
+  std::function<void(std::span<float>)> reduce;
 
   Impl(Backend<T> &b, OperandEngine *e, std::vector<LinearWeight<T>> m, const Recipe &recipe)
       : backend(b), engine(e), members(std::move(m)), terms(members.size()) {
@@ -73,7 +75,7 @@ template <class T> struct LinearGroup<T>::Impl {
             Matmul<T>{rows, w.in, w.out, matrix(dy[i], w.out), matrix(w.weight, w.in), {dx, w.in, 1}, i > 0});
       else if (dx != nullptr && i > 0)
         add_term(rows * w.in, i, dx);
-      if (is_f32(recipes[i].wgrad))
+      if (w.weight_grad != nullptr && is_f32(recipes[i].wgrad))
         backend.run(Matmul<T>{w.out,
                               w.in,
                               rows,
@@ -94,9 +96,57 @@ template <class T> struct LinearGroup<T>::Impl {
   /// The first member whose copy of x is made the same way as member i's.
   size_t owner(size_t i, GemmRecipe LinearRecipe::*gemm, OperandRecipe GemmRecipe::*operand) const {
     const GemmRecipe &mine = recipes[i].*gemm;
-    for (size_t j = 0; j < i; ++j)
+    for (size_t j = 0; j < i; ++j) {
+      if (gemm == &LinearRecipe::wgrad && members[j].weight_grad == nullptr) continue; // makes no copy
       if ((recipes[j].*gemm).*operand == mine.*operand && (recipes[j].*gemm).unit == mine.unit) return j;
+    }
     return i;
+  }
+
+  bool on_engine_wgrad(size_t i) const {
+    return members[i].weight_grad != nullptr && !is_f32(recipes[i].wgrad);
+  }
+
+  /// Quantizes the tasks, and those of data again whose global amax `reduce` changes.
+  void quantize(std::vector<QuantizeTask> &tasks) {
+    engine->quantize(tasks);
+    if (!reduce || recipes[0].amax != AmaxScope::all_ranks) return;
+    std::vector<QuantizeTask> of_data;
+    std::vector<float> own;
+    for (const QuantizeTask &t : tasks) {
+      if (!t.of_data || t.recipe->convention.empty()) continue;
+      if (find_convention(t.recipe->convention).rule.global == GlobalRule::none) continue;
+      own.push_back(engine->global_amax(*t.out));
+      of_data.push_back(t);
+    }
+    if (of_data.empty()) return;
+    std::vector<float> all = own;
+    reduce(all);
+    std::vector<QuantizeTask> again;
+    for (size_t i = 0; i < own.size(); ++i) {
+      if (bit_cast<uint32_t>(all[i]) == bit_cast<uint32_t>(own[i])) continue;
+      of_data[i].global_amax = all[i];
+      again.push_back(of_data[i]);
+    }
+    engine->quantize(again);
+  }
+
+  std::vector<float> scores(size_t i, Product product, const StepContext &step, const T *data, int64_t rows) {
+    if constexpr (std::is_same_v<T, float>) {
+      const bool fprop = product == Product::fprop;
+      if (!products.empty() && product != Product::wgrad) {
+        const LinearWeight<T> &w = members[i];
+        PatchedProduct &p = fprop ? products[i].fprop : products[i].dgrad;
+        stages.clear();
+        p.begin(step, {data, rows, fprop ? w.in : w.out, Axis::row},
+                {w.weight, w.out, w.in, fprop ? Axis::row : Axis::col});
+        p.quantize_a(stages, engine->temporary(0), true);
+        p.quantize_b(stages);
+        quantize(stages.quantize);
+        return p.scores();
+      }
+    }
+    throw Error("scores of a product without the Hot-Channel Patch");
   }
 
   void engine_forward(const StepContext &step, const T *x, int64_t rows, std::span<T *const> y) {
@@ -112,7 +162,7 @@ template <class T> struct LinearGroup<T>::Impl {
         p.quantize_a(stages, own == i ? engine->temporary(used++) : products[own].fprop.a(), own == i);
         p.quantize_b(stages);
       }
-      engine->quantize(stages.quantize);
+      quantize(stages.quantize);
       for (size_t i = 0; i < members.size(); ++i)
         if (!is_f32(recipes[i].fprop)) products[i].fprop.choose_and_patch(stages, used);
       engine->patch(stages.patch);
@@ -136,14 +186,14 @@ template <class T> struct LinearGroup<T>::Impl {
           p.quantize_a(stages, engine->temporary(used++), true);
           p.quantize_b(stages);
         }
-        if (is_f32(recipes[i].wgrad)) continue;
+        if (!on_engine_wgrad(i)) continue;
         const size_t own = owner(i, &LinearRecipe::wgrad, &GemmRecipe::b);
         PatchedProduct &p = products[i].wgrad;
         p.begin(step, {dy[i], rows, w.out, Axis::col}, {x, rows, w.in, Axis::col});
         p.quantize_a(stages, engine->temporary(used++), true);
         p.quantize_shared_b(stages, own == i ? engine->temporary(used++) : products[own].wgrad.b(), own == i);
       }
-      engine->quantize(stages.quantize);
+      quantize(stages.quantize);
       for (size_t i = 0; i < members.size(); ++i)
         if (dx != nullptr && !is_f32(recipes[i].dgrad)) products[i].dgrad.choose_and_patch(stages, used);
       engine->patch(stages.patch);
@@ -154,7 +204,7 @@ template <class T> struct LinearGroup<T>::Impl {
           products[i].dgrad.multiply(stages, i > 0 ? terms[i].data() : dx, nullptr,
                                      Epilogue::Into::overwrite);
         }
-        if (!is_f32(recipes[i].wgrad)) {
+        if (on_engine_wgrad(i)) {
           const bool rounds = recipes[i].wgrad.output == FormatId::bf16;
           products[i].wgrad.multiply(stages, members[i].weight_grad, nullptr,
                                      rounds ? Epilogue::Into::add_rounded : Epilogue::Into::accumulate);
@@ -185,6 +235,33 @@ void LinearGroup<T>::backward(const StepContext &step, const T *x, int64_t rows,
 
 template <class T> void LinearGroup<T>::weights_changed() {
   for (MemberProducts &p : impl_->products) p.weights_changed();
+}
+
+template <class T> void LinearGroup<T>::set_memory(size_t member, const LinearWeight<T> &memory) {
+  LinearWeight<T> &w = impl_->members.at(member);
+  w.weight = memory.weight;
+  w.bias = memory.bias;
+  w.weight_grad = memory.weight_grad;
+  w.bias_grad = memory.bias_grad;
+  weights_changed();
+}
+
+template <class T>
+std::vector<float> LinearGroup<T>::scores(size_t member, Product product, const StepContext &step,
+                                          const T *data, int64_t rows) {
+  return impl_->scores(member, product, step, data, rows);
+}
+
+template <class T>
+std::vector<int32_t> LinearGroup<T>::select(size_t member, Product product,
+                                            std::span<const float> scores) const {
+  if (impl_->products.empty() || product == Product::wgrad) return {};
+  const MemberProducts &p = impl_->products.at(member);
+  return (product == Product::fprop ? p.fprop : p.dgrad).select(scores);
+}
+
+template <class T> void LinearGroup<T>::reduce_amaxes(std::function<void(std::span<float>)> reduce) {
+  impl_->reduce = std::move(reduce);
 }
 
 template <class T> void LinearGroup<T>::watch(FiniteWatch<T> *watch) { impl_->watch = watch; }

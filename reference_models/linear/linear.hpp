@@ -8,6 +8,7 @@
 #include "nvfp4/reference_models/linear/random_key.hpp"
 #include "nvfp4/reference_models/recipe/recipe.hpp"
 
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -30,7 +31,7 @@ template <class T> struct LinearWeight {
   int64_t in = 0, out = 0;
   const T *weight = nullptr;
   const T *bias = nullptr;  // (out) or null
-  T *weight_grad = nullptr; // added to
+  T *weight_grad = nullptr; // added to; null: not wanted
   T *bias_grad = nullptr;
   uint64_t id = 0; ///< number of the layer in the model: part of its random key
 };
@@ -63,6 +64,21 @@ public:
   [[nodiscard]] const HotChannels &hot_channels(size_t member, Product product = Product::fprop) const;
   /// Error when the state does not fit the layer.
   void set_hot_channels(size_t member, HotChannels state, Product product = Product::fprop);
+
+  // For owners whose memory moves and whose data are spread over ranks (linear_layer.hpp):
+  /// Takes weight, bias and gradients of `memory` for the member's; voids what was quantized from the old
+  /// ones.
+  void set_memory(size_t member, const LinearWeight<T> &memory);
+  /// What each channel of a member's fprop or dgrad would score in a choice on `data`, which is x or its dy;
+  /// Error where it has no patch.
+  [[nodiscard]] std::vector<float> scores(size_t member, Product product, const StepContext &step,
+                                          const T *data, int64_t rows);
+  /// The channels that the member's recipe takes by these scores.
+  [[nodiscard]] std::vector<int32_t> select(size_t member, Product product,
+                                            std::span<const float> scores) const;
+  /// From now on hands the global amaxes of x and dy, as they are quantized, to `reduce`, which overwrites
+  /// them with those to quantize with. Called where the recipe has amax all-ranks, once a pass at the most.
+  void reduce_amaxes(std::function<void(std::span<float>)> reduce);
 
 private:
   struct Impl;

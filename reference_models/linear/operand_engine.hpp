@@ -3,12 +3,13 @@
 // steps of the Hot-Channel Patch. Pointers are the device's; results do not depend on the device. Work comes
 // in batches of independent tasks.
 #pragma once
+#include "nvfp4/emulator/gemm/epilogue.hpp"
 #include "nvfp4/emulator/quantize/quantize.hpp"
 #include "nvfp4/emulator/tensorcore/catalogue.hpp"
-#include "nvfp4/emulator/gemm/epilogue.hpp"
 #include "nvfp4/reference_models/recipe/recipe.hpp"
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -31,6 +32,8 @@ struct QuantizeTask {
   int64_t rows, cols;
   Axis axis;
   RandomKey key; ///< of stochastic rounding; rows are padded with zeros to 16 for a rotation along them
+  bool of_data = false;                  ///< x or dy, not a weight
+  std::optional<float> global_amax = {}; ///< instead of x's own, where the convention has a global scale
 };
 
 /// What of an operand's hot channels a segment holds: the quantized values, or x minus them.
@@ -72,6 +75,12 @@ public:
   virtual void quantize(std::span<const QuantizeTask> tasks) = 0;
   virtual void patch(std::span<const PatchTask> tasks) = 0;
   virtual void multiply(std::span<const GemmTask> tasks) = 0;
+
+  /// The global amax of a quantized operand. An engine without it, as without QuantizeTask::global_amax,
+  /// throws Error.
+  [[nodiscard]] virtual float global_amax(const Operand &) const {
+    throw Error("recipes with amax all-ranks run on the CPU only; use amax rank on this device");
+  }
 
   /// mean over an operand's rows of |x - quantized x|, for each column of its contraction (kernels/hcp.hpp's
   /// order).

@@ -52,8 +52,8 @@ PatchedProduct::PatchedProduct(Backend<float> &backend, OperandEngine &engine, c
     for (std::unique_ptr<Operand> &p : patch_b_) p = engine.make_operand();
 }
 
-RandomKey PatchedProduct::key(RandomUse use) const {
-  return random_key(seed_, layer_, product_, use, step_, micro_batch_);
+RandomKey PatchedProduct::key(RandomUse use, int64_t micro_batch) const {
+  return random_key(seed_, layer_, product_, use, step_, micro_batch);
 }
 
 void PatchedProduct::begin(const StepContext &step, const Source &a, const Source &b) {
@@ -69,29 +69,34 @@ void PatchedProduct::quantize_a(Stages &stages, Operand &into, bool fill) {
   a_ = &into;
   if (fill)
     stages.quantize.push_back({a_, &gemm_.a, linear_.source, unit_, from_a_.data, from_a_.rows, from_a_.cols,
-                               from_a_.axis, key(RandomUse::operand_a)});
+                               from_a_.axis, key(RandomUse::operand_a, micro_batch_), true});
 }
 
 void PatchedProduct::quantize_b(Stages &stages) {
   const bool fill = !weight_valid_;
-  quantize_shared_b(stages, *weight_, fill);
+  quantize_into_b(stages, *weight_, fill, false);
   weight_valid_ = true;
 }
 
 void PatchedProduct::quantize_shared_b(Stages &stages, Operand &into, bool fill) {
+  quantize_into_b(stages, into, fill, true);
+}
+
+void PatchedProduct::quantize_into_b(Stages &stages, Operand &into, bool fill, bool of_data) {
   b_ = &into;
   if (fill)
     stages.quantize.push_back({b_, &gemm_.b, linear_.source, unit_, from_b_.data, from_b_.rows, from_b_.cols,
-                               from_b_.axis, key(RandomUse::operand_b)});
+                               from_b_.axis, key(RandomUse::operand_b, of_data ? micro_batch_ : 0), of_data});
 }
 
 void PatchedProduct::weights_changed() { weight_valid_ = patch_b_valid_ = false; }
 
-void PatchedProduct::choose() {
+std::vector<float> PatchedProduct::scores() const {
+  if (!hcp_on_) throw Error("scores of a product without the Hot-Channel Patch");
   const int64_t n = contraction;
   std::vector<float> scores(static_cast<size_t>(n), 0.0f);
   if (hcp_.choice == HcpRecipe::Choice::random) {
-    const RandomKey words = key(RandomUse::channel_choice);
+    const RandomKey words = key(RandomUse::channel_choice, 0);
     for (int64_t j = 0; j < n; ++j) scores[size_t(j)] = float(words.bits32(uint64_t(j)) >> 8);
   } else {
     Array<float> device(*backend_, n);
@@ -110,10 +115,12 @@ void PatchedProduct::choose() {
       for (size_t j = 0; j < scores.size(); ++j) scores[j] += of_weight[j];
     }
   }
-  const int64_t k = hcp_.channels(n);
-  hot_ = {hcp_.choice == HcpRecipe::Choice::blocks ? largest_blocks(scores, k) : largest_channels(scores, k),
-          std::move(scores), step_};
-  adopt();
+  return scores;
+}
+
+std::vector<int32_t> PatchedProduct::select(std::span<const float> scores) const {
+  const int64_t k = hcp_.channels(contraction);
+  return hcp_.choice == HcpRecipe::Choice::blocks ? largest_blocks(scores, k) : largest_channels(scores, k);
 }
 
 /// Puts the channels where the engine reads them.
@@ -156,7 +163,11 @@ PatchTask PatchedProduct::patch_task(Operand &out, const Operand &main, const So
 }
 
 void PatchedProduct::choose_and_patch(Stages &stages, size_t &temporaries) {
-  if (hcp_on_ && training_ && micro_batch_ == 0 && choice_is_due(hcp_, step_)) choose();
+  if (hcp_on_ && training_ && micro_batch_ == 0 && choice_is_due(hcp_, step_)) {
+    std::vector<float> of_channels = scores();
+    hot_ = {select(of_channels), std::move(of_channels), step_};
+    adopt();
+  }
   if (!patching()) return;
   const std::vector<Segment> of_a = segments_of_a(hcp_.side);
   std::vector<Segment> of_b;

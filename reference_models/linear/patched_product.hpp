@@ -54,6 +54,12 @@ public:
   [[nodiscard]] Operand &b() const { return *b_; }
   void weights_changed();
 
+  /// After quantization: of every channel of the contraction, on the operands as they are. Error without a
+  /// patch.
+  [[nodiscard]] std::vector<float> scores() const;
+  /// Those that the recipe takes by these scores, in its order.
+  [[nodiscard]] std::vector<int32_t> select(std::span<const float> scores) const;
+
   [[nodiscard]] const HotChannels &hot_channels() const { return hot_; }
   void set_hot_channels(HotChannels state);
   /// Channels of the contraction, known at construction for weights.
@@ -61,9 +67,9 @@ public:
 
 private:
   [[nodiscard]] bool patching() const { return hcp_on_ && !hot_.indices.empty(); }
-  void choose();
+  void quantize_into_b(Stages &stages, Operand &into, bool fill, bool of_data);
   void adopt();
-  [[nodiscard]] RandomKey key(RandomUse use) const;
+  [[nodiscard]] RandomKey key(RandomUse use, int64_t micro_batch) const;
   PatchTask patch_task(Operand &out, const Operand &main, const Source &from,
                        std::vector<Segment> segments) const;
 

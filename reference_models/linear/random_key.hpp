@@ -16,6 +16,7 @@ enum class RandomUse : uint8_t { operand_a, operand_b, channel_choice };
 
 /// The key of one use in one layer at one step:
 ///   seed = splitmix64(run seed) + 16 layer + 4 product + use,  offset = step 2^24 + micro-batch.
+/// A weight, and a choice of channels, take micro-batch 0: they are the same for all of a step.
 /// Different for any two uses of a run with fewer than 2^24 micro-batches a step. An operand that several
 /// layers share takes the key of the first of them. The same element of both orientations of dy meets
 /// different random words, since dgrad and wgrad are different products.

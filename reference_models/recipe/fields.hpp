@@ -67,6 +67,9 @@ inline constexpr auto kRecipeFields = std::tuple{
     field("source", &Recipe::source, ": what inputs, weights and gradients are rounded to first"),
     field("accumulation", &Recipe::accumulation, ": model of FP4 units' accumulation"),
     field("mixers", &Recipe::mixers, ": operands of GLA's recurrence and of softmax attention (see the end)"),
+    field("amax", &Recipe::amax,
+          ": over whose x and dy a global amax is taken where ranks share the data (`nvfp4.torch`)")
+        .marked(kOptional),
     field("default", &Recipe::default_linear, "The linear of layers that no rule matches")};
 
 } // namespace nvfp4::models

@@ -157,7 +157,7 @@ std::string to_json(const Recipe &recipe) {
     if (l.hcp != HcpRecipe{}) j["hcp"] = write_hcp(l.hcp);
   }
   for (const RecipeRule &rule : recipe.rules) rules.push_back(fields_to_json(kRuleFields, rule, kOptional));
-  Json json = fields_to_json(kRecipeFields, recipe);
+  Json json = fields_to_json(kRecipeFields, recipe, kOptional);
   json.erase("default"); // behind the linears, as in every file so far
   json["units"] = recipe.units;
   json["linears"] = linears;

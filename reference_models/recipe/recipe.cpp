@@ -119,6 +119,7 @@ LinearRecipe Recipe::resolve(const std::string &role, int64_t layer, int64_t lay
   for (GemmRecipe *g : {&linear.fprop, &linear.dgrad, &linear.wgrad}) g->unit = unit_of(*this, *g);
   linear.source = source;
   linear.accumulation = accumulation;
+  linear.amax = amax;
   linear.bf16_unit = unit_of(*this, {});
   return linear;
 }

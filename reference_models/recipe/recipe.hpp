@@ -16,6 +16,12 @@
 
 namespace nvfp4::models {
 
+/// Over whose tensors the global amax of what a rank quantizes is taken, where data are spread over ranks:
+/// its own, or all ranks' (TransformerEngine without and with an amax reduction group).
+enum class AmaxScope : uint8_t { rank, all_ranks };
+[[nodiscard]] constexpr auto names_of(AmaxScope) { return enum_names("amax", "rank", "all-ranks"); }
+static_assert(names_of(AmaxScope{}).end_with(AmaxScope::all_ranks));
+
 /// What an operand's elements are. f32 operands are multiplied by the backend's own kernel, both or none.
 enum class OperandFormat : uint8_t { f32, bf16, nvfp4, mxfp4, mxfp8 };
 [[nodiscard]] constexpr auto names_of(OperandFormat) {
@@ -105,7 +111,8 @@ struct LinearRecipe {
   FormatId source =
       FormatId::bf16; ///< x, weight and dy are rounded to it first, as TransformerEngine's tensors are
   Accumulation accumulation = Accumulation::mmasim;
-  std::string bf16_unit = {}; ///< multiplies BF16 residuals
+  AmaxScope amax = AmaxScope::rank; ///< of x and dy; weights are the same on all ranks
+  std::string bf16_unit = {};       ///< multiplies BF16 residuals
 
   [[nodiscard]] bool all_f32() const;
   bool operator==(const LinearRecipe &) const = default;
@@ -130,6 +137,7 @@ struct Recipe {
   /// GLA's recurrence and softmax attention: FP32 throughout, or on tensor cores with BF16 operands and the
   /// unit of BF16 products (backend/bf16_mixers.hpp).
   FormatId mixers = FormatId::f32;
+  AmaxScope amax = AmaxScope::rank;
   /// Unit by operand format (bf16, nvfp4, mxfp4, mxfp8); {a} and {b} stand for the element formats.
   std::map<std::string, std::string> units = {};
   std::map<std::string, LinearRecipe> linears = {}; ///< by name; what rules speak of

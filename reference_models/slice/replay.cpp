@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Sessions from slices, and comparisons of what they give.
 #include "nvfp4/reference_models/slice/replay.hpp"
+#include "nvfp4/emulator/formats/conversion.hpp"
 #include "nvfp4/golden/io/message.hpp"
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstdio>
 
 namespace nvfp4::models {
@@ -52,25 +54,61 @@ std::vector<Tap> recorded_taps(const Slice &slice, bool &gradients) {
   }
 }
 
+/// Words of a recorded tensor of `digits` hexadecimal digits and those of its repetition.
+template <class Words>
+void compare(const std::string &name, const std::vector<int64_t> &shape, const Words &a, const Words &b,
+             int digits, Identity &out) {
+  ++out.tensors;
+  out.values += int64_t(a.size());
+  Mismatch m{name, {}, {}, {}, 0, int64_t(a.size())};
+  for (size_t i = 0; i < a.size(); ++i) {
+    if (a[i] == b[i]) continue;
+    if (m.differing++ > 0) continue;
+    m.recorded = hex(a[i], digits);
+    m.replayed = hex(b[i], digits);
+    auto rest = int64_t(i);
+    m.index.resize(shape.size());
+    for (size_t d = m.index.size(); d-- > 0; rest /= shape[d]) m.index[d] = rest % shape[d];
+  }
+  if (m.differing > 0) out.mismatches.push_back(std::move(m));
+}
+
 void compare(const io::Tensor &recorded, const io::Tensor &replayed, const std::string &source,
              Identity &out) {
   if (recorded.shape != replayed.shape)
     throw Error(io::message_prefix(source, recorded.name) + "expected shape " +
                 io::shape_text(replayed.shape) + " of this model, got " + io::shape_text(recorded.shape));
-  const auto a = recorded.as<uint32_t>(source), b = replayed.as<uint32_t>();
-  ++out.tensors;
-  out.values += int64_t(a.size());
-  Mismatch m{recorded.name, {}, {}, {}, 0, int64_t(a.size())};
-  for (size_t i = 0; i < a.size(); ++i) {
-    if (a[i] == b[i]) continue;
-    if (m.differing++ > 0) continue;
-    m.recorded = hex(a[i], 8);
-    m.replayed = hex(b[i], 8);
-    auto rest = int64_t(i);
-    m.index.resize(recorded.shape.size());
-    for (size_t d = m.index.size(); d-- > 0; rest /= recorded.shape[d]) m.index[d] = rest % recorded.shape[d];
+  compare(recorded.name, recorded.shape, recorded.as<uint32_t>(source), replayed.as<uint32_t>(), 8, out);
+}
+
+/// In the recorded tensor's type, as PyTorch converts to it: to nearest even, every NaN to 7fc0.
+void compare(const io::Tensor &recorded, const std::vector<float> &replayed, Identity &out) {
+  if (recorded.dtype == io::DType::f32) {
+    const auto *const words = reinterpret_cast<const uint32_t *>(replayed.data());
+    return compare(recorded.name, recorded.shape, recorded.as<uint32_t>(), std::span(words, replayed.size()),
+                   8, out);
   }
-  if (m.differing > 0) out.mismatches.push_back(std::move(m));
+  std::vector<uint16_t> words;
+  for (const float v : replayed) words.push_back(std::isnan(v) ? uint16_t{0x7FC0} : bf16_word(v));
+  compare(recorded.name, recorded.shape, recorded.as<uint16_t>(), std::span<const uint16_t>(words), 4, out);
+}
+
+void repeat(const OperatorRun &run, const Recipe &recipe, const std::shared_ptr<LayerDevice> &device,
+            Identity &out) {
+  const RecordedOperator &o = run.operands;
+  LinearLayer layer(device, run.place, recipe);
+  std::vector<float> y(size_t(o.rows * o.out)), dx(size_t(o.rows * o.in)), dw(o.weight.size()),
+      db(size_t(o.out));
+  const float *const bias = o.bias.empty() ? nullptr : o.bias.data();
+  layer.forward(run.step, {o.input.data(), o.rows, o.weight.data(), bias, run.channels}, y.data());
+  if (!o.output_grad.empty())
+    layer.backward(run.step, {o.input.data(), o.rows, o.weight.data(), nullptr, run.dgrad_channels},
+                   o.output_grad.data(), {dx.data(), dw.data(), db.data()});
+  for (const io::Tensor &t : run.results) {
+    const bool output = t.name.starts_with("output/"), input = t.name.starts_with("input_grad/"),
+               weight = t.name.starts_with("weight_grad/");
+    compare(t, output ? y : input ? dx : weight ? dw : db, out);
+  }
 }
 
 RecipeOutcome whole_step(const Slice &slice, const ComparedRecipe &r, const Place &place) {
@@ -136,6 +174,22 @@ Identity replay_identically(const Slice &slice, const Place &place) {
   number("gradient norm", hex(std::bit_cast<uint64_t>(then.gradient_norm), 16),
          hex(std::bit_cast<uint64_t>(now.gradient_norm), 16));
   number("state after the step", then.digest, now.digest);
+  return out;
+}
+
+Identity replay_identically(const OperatorRuns &runs, const Place &place) {
+  if (place.device != "cpu") throw Error("operators of another program are repeated with --device cpu");
+  auto device = std::make_shared<LayerDevice>();
+  device->backend = make_cpu_backend(place.threads, place.isa);
+  device->engine = make_cpu_operand_engine(place.threads, place.isa);
+  Identity out;
+  for (const OperatorRun &run : runs.runs) {
+    try {
+      repeat(run, runs.recipe, device, out);
+    } catch (const Error &error) {
+      throw Error(run.operands.path + ": " + error.what());
+    }
+  }
   return out;
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Repeats a training slice: under its own recipe word by word, under others operator by operator.
 #pragma once
-#include "nvfp4/reference_models/slice/operator_file.hpp"
+#include "nvfp4/reference_models/slice/operator_run.hpp"
 #include "nvfp4/reference_models/slice/operators.hpp"
 #include "nvfp4/reference_models/slice/step.hpp"
 #include "nvfp4/reference_models/train/session.hpp"
@@ -30,6 +30,9 @@ struct Identity {
 
 /// The step again, from the slice alone. Throws Error for taps and gradients that the model does not have.
 [[nodiscard]] Identity replay_identically(const Slice &slice, const Place &place);
+
+/// Operators again, each from its own operands, under the recipe that they ran under. On the CPU.
+[[nodiscard]] Identity replay_identically(const OperatorRuns &runs, const Place &place);
 
 /// A recipe on the slice's step.
 struct RecipeOutcome {

@@ -24,8 +24,6 @@ Session make_cpu_session(int threads, std::optional<Isa> isa) {
   return s;
 }
 
-namespace {
-
 Session make_device(const std::string &name, int threads) {
   const auto at = devices().find(name);
   if (at != devices().end()) return at->second(threads);
@@ -34,8 +32,6 @@ Session make_device(const std::string &name, int threads) {
     throw NoDevice("this build has no CUDA: it was configured without it; use --device cpu");
   throw Error("--device " + io::in_quotes(name) + " is unknown: expected cpu or cuda");
 }
-
-} // namespace
 
 void register_device(const std::string &name, DeviceFactory factory) { devices()[name] = std::move(factory); }
 

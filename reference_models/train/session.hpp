@@ -29,6 +29,9 @@ void register_device(const std::string &name, DeviceFactory factory);
 void check_memory(const ModelConfig &config, int64_t batch, int64_t length, bool training,
                   int64_t micro_batches);
 
+/// Backend and engine of a device by name; Errors as of make_session.
+[[nodiscard]] Session make_device(const std::string &device, int threads);
+
 /// device: "cpu", or a registered one ("cuda" where the program was built with it). Throws Error for another,
 /// NoDevice where this build or this machine does not have it, and what check() and check_memory() throw.
 [[nodiscard]] Session make_session(const std::string &device, int threads, const ModelConfig &config,

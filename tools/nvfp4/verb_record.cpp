@@ -100,6 +100,15 @@ struct ReplayOptions {
 
 std::string index_text(const Mismatch &m) { return m.index.empty() ? "" : io::shape_text(m.index); }
 
+void print_mismatches(const Identity &i) {
+  if (i.mismatches.empty()) return;
+  fmt::print("{:<44} {:>20} {:>16} {:>16} {:>10} of {}\n", "differs", "first at", "recorded", "replayed",
+             "values", "all");
+  for (const Mismatch &m : i.mismatches)
+    fmt::print("{:<44} {:>20} {:>16.16} {:>16.16} {:>10} of {}\n", m.name, index_text(m), m.recorded,
+               m.replayed, m.differing, m.count);
+}
+
 void print_identity(const ReplayOptions &o, const Slice &slice, const Identity &i) {
   const std::string what = fmt::format("{}: step {} under {}", o.slice, slice.step.step,
                                        parse_recipe(slice.before.recipe, slice.before.source).name);
@@ -110,11 +119,7 @@ void print_identity(const ReplayOptions &o, const Slice &slice, const Identity &
     return;
   }
   fmt::print("{}: NOT identical, first at {}\n", what, i.mismatches.front().name);
-  fmt::print("{:<44} {:>20} {:>16} {:>16} {:>10} of {}\n", "differs", "first at", "recorded", "replayed",
-             "values", "all");
-  for (const Mismatch &m : i.mismatches)
-    fmt::print("{:<44} {:>20} {:>16.16} {:>16.16} {:>10} of {}\n", m.name, index_text(m), m.recorded,
-               m.replayed, m.differing, m.count);
+  print_mismatches(i);
   if (i.replayed.not_finite) fmt::print("NOT FINITE: {}\n", i.replayed.not_finite->text());
 }
 
@@ -237,8 +242,32 @@ Json comparison_json(const Comparison &c, const std::vector<ComparedRecipe> &rec
   return out;
 }
 
+int replay_runs(const ReplayOptions &o, io::TensorFile file) {
+  const OperatorRuns runs = parse_operator_runs(std::move(file), io::printable(o.slice));
+  const Identity identity = replay_identically(runs, o.place);
+  const int exit_code = identity.mismatches.empty() ? kEqual : kMismatch;
+  if (o.json) {
+    Json json = {{"slice", o.slice}, {"recorded_under", runs.recipe.name}, {"operators", runs.runs.size()}};
+    json.update(identity_json(identity));
+    for (const char *of_a_step : {"loss", "loss_hex", "digest"}) json.erase(of_a_step);
+    fmt::print("{}\n", json.dump());
+    return exit_code;
+  }
+  fmt::print("{}: {} operators under {}: {}", o.slice, runs.runs.size(), runs.recipe.name,
+             identity.mismatches.empty() ? "identical" : "NOT identical, first at ");
+  if (identity.mismatches.empty())
+    fmt::print("\n  {} tensors, {} values compared\n", identity.tensors, identity.values);
+  else
+    fmt::print("{}\n", identity.mismatches.front().name);
+  print_mismatches(identity);
+  return exit_code;
+}
+
 int replay_operators(const ReplayOptions &o, const io::TensorFile &file) {
-  OperatorFile operators = parse_operators(file, io::printable(o.slice));
+  const bool runs = has_operator_runs(file);
+  if (runs && o.recipe.empty()) return replay_runs(o, file);
+  OperatorFile operators =
+      runs ? operators_of_runs(file, io::printable(o.slice)) : parse_operators(file, io::printable(o.slice));
   if (!o.family.empty()) operators.family = o.family;
   if (o.recipe.empty()) throw Error(io::printable(o.slice) + ": has no recipe of its own: give --recipe");
   std::vector<ComparedRecipe> recipes = {{load_recipe(o.recipe)}};
@@ -262,7 +291,8 @@ int replay_operators(const ReplayOptions &o, const io::TensorFile &file) {
 int run_replay(const ReplayOptions &o) {
   io::TensorFile file = io::read_tensors(o.slice);
   const auto format = file.metadata.find("format");
-  if (format == file.metadata.end() || format->second == "pt") return replay_operators(o, file);
+  if (format == file.metadata.end() || format->second == "pt" || has_operator_runs(file))
+    return replay_operators(o, file);
   if (!o.family.empty()) throw Error("--family is for operators of another program; a slice has a model");
   const Slice slice = parse_slice(std::move(file), io::printable(o.slice));
   const Recipe own = parse_recipe(slice.before.recipe, slice.before.source + ": recipe");

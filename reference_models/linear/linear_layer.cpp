@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+// A group of one member whose memory changes with each call.
+#include "nvfp4/reference_models/linear/linear_layer.hpp"
+
+namespace nvfp4::models {
+namespace {
+
+std::vector<LinearWeight<float>> member(const LayerPlace &p) {
+  if (p.in < 1 || p.out < 1)
+    throw Error("expected a linear layer of at least 1 x 1, got " + std::to_string(p.out) + " x " +
+                std::to_string(p.in));
+  return {{.role = p.role, .layer = p.layer, .layers = p.layers, .in = p.in, .out = p.out, .id = p.id}};
+}
+
+} // namespace
+
+LinearLayer::LinearLayer(std::shared_ptr<LayerDevice> device, const LayerPlace &place, const Recipe &recipe)
+    : device_(std::move(device)), place_(place),
+      group_(*device_->backend, device_->engine.get(), member(place), recipe) {}
+
+int64_t LinearLayer::channels(Product product) const {
+  const HcpRecipe &h = recipe().hcp;
+  if (product == Product::wgrad || (product == Product::dgrad && !h.dgrad)) return 0;
+  return h.channels(product == Product::fprop ? place_.in : place_.out);
+}
+
+bool LinearLayer::choice_is_due(int64_t step) const { return models::choice_is_due(recipe().hcp, step); }
+
+/// The device is the caller's, and the group has its memory, channels and reduction.
+class LinearLayer::Call {
+public:
+  Call(LinearLayer &layer, const LayerInput &input, const LayerGradients &gradients, const Reduce &reduce)
+      : lock_(layer.device_->turn), group_(layer.group_) {
+    LinearWeight<float> memory;
+    memory.weight = input.weight;
+    memory.bias = input.bias;
+    memory.weight_grad = gradients.weight;
+    memory.bias_grad = gradients.bias;
+    group_.set_memory(0, memory);
+    group_.reduce_amaxes(reduce);
+  }
+  ~Call() { group_.reduce_amaxes({}); }
+  Call(const Call &) = delete;
+  Call &operator=(const Call &) = delete;
+
+private:
+  std::lock_guard<std::mutex> lock_;
+  LinearGroup<float> &group_;
+};
+
+namespace {
+
+/// Channels are given, never chosen on the way.
+StepContext without_choice(StepContext step) {
+  step.training = false;
+  return step;
+}
+
+HotChannels given(const LayerInput &input) {
+  return {.indices = {input.channels.begin(), input.channels.end()}};
+}
+
+} // namespace
+
+std::vector<float> LinearLayer::scores(Product product, const StepContext &step, const float *data,
+                                       int64_t rows, const float *weight, const Reduce &reduce) {
+  const Call call(*this, {.weight = weight}, {}, reduce);
+  return group_.scores(0, product, step, data, rows);
+}
+
+std::vector<int32_t> LinearLayer::select(Product product, std::span<const float> scores) const {
+  return group_.select(0, product, scores);
+}
+
+void LinearLayer::forward(const StepContext &step, const LayerInput &input, float *y, const Reduce &reduce) {
+  const Call call(*this, input, {}, reduce);
+  group_.set_hot_channels(0, given(input), Product::fprop);
+  float *const out[] = {y};
+  group_.forward(without_choice(step), input.x, input.rows, out);
+}
+
+void LinearLayer::backward(const StepContext &step, const LayerInput &input, const float *dy,
+                           const LayerGradients &gradients, const Reduce &reduce) {
+  const Call call(*this, input, gradients, reduce);
+  group_.set_hot_channels(0, given(input), Product::dgrad);
+  const float *const from[] = {dy};
+  group_.backward(without_choice(step), input.x, input.rows, from, gradients.x);
+}
+
+} // namespace nvfp4::models

@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The operators of torch.library that a layer is made of. All their state is in their arguments: `clock` says which step
+it is (_clock.py), `spec` is a layer's place and recipe as JSON, channels are -1 where none are chosen.
+
+No `from __future__ import annotations` here: torch.library reads the annotations.
+"""
+
+import contextlib
+import ctypes
+import functools
+import json
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, Optional
+
+import torch
+from torch import Tensor
+
+from nvfp4 import _nvfp4
+from nvfp4.torch import _clock, _ranks
+
+# What a recorder keeps of calls: (spec, name of the pass, tensors by name). Set by _record.py.
+observer: Optional[Callable[[str, str, dict[str, Optional[Tensor]]], None]] = None
+
+
+class Layer(NamedTuple):
+    handle: object
+    channels: int  # hot ones of fprop
+    dgrad_channels: int
+    choice: str
+    reduces: bool  # global amaxes over ranks
+    group: str
+
+
+@functools.lru_cache(maxsize=None)
+def _device(name: str, threads: int) -> object:
+    return _nvfp4.linear_device(name, threads)
+
+
+@functools.lru_cache(maxsize=4096)
+def _made(device: str, threads: int, spec: str, inputs: int, outputs: int) -> Layer:
+    s = json.loads(spec)
+    handle = _nvfp4.linear_layer(_device(device, threads), s["recipe"], s["family"], s["role"], s["layer"], s["layers"],
+                                 s["id"], inputs, outputs)
+    return Layer(handle, *_nvfp4.linear_facts(handle), s["group"])
+
+
+def layer(device: str, spec: str, inputs: int, outputs: int) -> Layer:
+    """The C++ layer; as many threads as PyTorch takes, which change no bit."""
+    return _made(device, torch.get_num_threads(), spec, inputs, outputs)
+
+
+def _layer_of(spec: str, weight: Tensor) -> Layer:
+    return layer(weight.device.type, spec, weight.shape[1], weight.shape[0])
+
+
+def _dense(t: Tensor) -> Tensor:
+    return t.detach().to(torch.float32).contiguous()
+
+
+def _narrow(t: Tensor, dtype: torch.dtype) -> Tensor:
+    """FP32 results in a tensor's dtype: nearest even, every NaN 7fc0 (PyTorch's conversion has several words for it)."""
+    if t.dtype == dtype:
+        return t
+    narrow = t.to(dtype)
+    return narrow.masked_fill_(narrow.isnan(), float("nan"))
+
+
+def _address(t: Optional[Tensor]) -> Optional[int]:
+    return None if t is None or t.numel() == 0 else t.data_ptr()
+
+
+def _floats(memory: tuple[int, int, object]) -> Tensor:
+    address, size, _owner = memory
+    return torch.frombuffer((ctypes.c_float * (size // 4)).from_address(address), dtype=torch.float32).clone()
+
+
+def _integers(memory: tuple[int, int, object]) -> Tensor:
+    address, size, _owner = memory
+    return torch.frombuffer((ctypes.c_int32 * (size // 4)).from_address(address), dtype=torch.int32).clone()
+
+
+def _chosen(channels: Optional[Tensor]) -> Tensor:
+    """The hot channels in host memory."""
+    if channels is None:
+        return torch.empty(0, dtype=torch.int32)
+    host = channels.detach().cpu()
+    return host[host >= 0].contiguous()
+
+
+def _reduction(ours: Layer) -> Optional[_ranks.LargestOverRanks]:
+    group = _ranks.find(ours.group) if ours.reduces else None
+    return None if group is None else _ranks.LargestOverRanks(group)
+
+
+@contextlib.contextmanager
+def _stream(t: Tensor) -> Iterator[None]:
+    """The twin works on the default stream: after what the current stream has, and before what it gets next."""
+    if t.device.type != "cuda":
+        yield
+        return
+    current, default = torch.cuda.current_stream(t.device), torch.cuda.default_stream(t.device)
+    default.wait_stream(current)
+    with torch.cuda.device(t.device):
+        yield
+    current.wait_stream(default)
+
+
+@torch.library.custom_op("nvfp4::tick", mutates_args=("clock",))
+def tick(clock: Tensor, group: str) -> None:
+    """A training pass of the clock's model begins."""
+    _clock.tick(clock, group)
+
+
+@tick.register_fake
+def _(clock: Tensor, group: str) -> None:
+    return None
+
+
+@torch.library.custom_op("nvfp4::choose_channels", mutates_args=("channels", "scores"))
+def choose_channels(data: Tensor, weight: Tensor, channels: Tensor, scores: Tensor, clock: Tensor, product: str,
+                    spec: str) -> None:
+    """Chooses the hot channels of fprop (data is x) or dgrad (dy) where the step's first micro-batch does; else nothing."""
+    words = clock.tolist()
+    ours = _layer_of(spec, weight)
+    if words[_clock.MICRO_BATCH] != 0 or not _nvfp4.linear_choice_is_due(ours.handle, words[_clock.STEP]):
+        return
+    x, w = _dense(data), _dense(weight)
+    rows = x.numel() // x.shape[-1]
+    if rows == 0:
+        return
+    with _stream(x):
+        own = _floats(_nvfp4.linear_scores(ours.handle, _clock.key(clock), product, _address(x), rows, _address(w),
+                                           _reduction(ours)))
+    agreed = _ranks.agree_on_scores(own, ours.choice, _ranks.find(ours.group)).contiguous()
+    chosen = _integers(_nvfp4.linear_select(ours.handle, product, _address(agreed), agreed.numel()))
+    channels.fill_(-1)
+    channels[:chosen.numel()].copy_(chosen)
+    scores.copy_(agreed)
+
+
+@choose_channels.register_fake
+def _(data: Tensor, weight: Tensor, channels: Tensor, scores: Tensor, clock: Tensor, product: str, spec: str) -> None:
+    return None
+
+
+@torch.library.custom_op("nvfp4::linear", mutates_args=())
+def linear(x: Tensor, weight: Tensor, bias: Optional[Tensor], channels: Optional[Tensor], dgrad_channels: Optional[Tensor],
+           dgrad_scores: Optional[Tensor], clock: Tensor, chooses: bool, spec: str) -> tuple[Tensor, Tensor]:
+    """y (..., out) of x (..., in), in x's dtype, and the clock as it was read."""
+    ours = _layer_of(spec, weight)
+    dense, w = _dense(x), _dense(weight)
+    b = None if bias is None else _dense(bias)
+    rows = x.numel() // x.shape[-1]
+    y = torch.empty((*x.shape[:-1], weight.shape[0]), dtype=torch.float32, device=x.device)
+    hot = _chosen(channels)
+    if rows > 0:
+        with _stream(dense):
+            _nvfp4.linear_forward(ours.handle, _clock.key(clock), _address(dense), rows, _address(w), _address(b),
+                                  _address(hot), hot.numel(), _address(y), _reduction(ours))
+    out = _narrow(y, x.dtype)
+    if observer is not None:
+        observer(spec, "forward", {"input": x, "weight": weight, "bias": bias, "output": out, "hot_channels": hot,
+                                   "clock": clock})
+    return out, clock.clone()
+
+
+@linear.register_fake
+def _(x: Tensor, weight: Tensor, bias: Optional[Tensor], channels: Optional[Tensor], dgrad_channels: Optional[Tensor],
+      dgrad_scores: Optional[Tensor], clock: Tensor, chooses: bool, spec: str) -> tuple[Tensor, Tensor]:
+    return x.new_empty((*x.shape[:-1], weight.shape[0])), torch.empty_like(clock)
+
+
+@torch.library.custom_op("nvfp4::linear_backward", mutates_args=())
+def linear_backward(dy: Tensor, x: Tensor, weight: Tensor, bias: Optional[Tensor], channels: Optional[Tensor], clock: Tensor,
+                    wanted: list[bool], spec: str) -> tuple[Tensor, Tensor, Tensor]:
+    """dx, dW and db in their tensors' dtypes; of size 0 where they are not wanted."""
+    ours = _layer_of(spec, weight)
+    grad, dense, w = _dense(dy), _dense(x), _dense(weight)
+    rows = x.numel() // x.shape[-1]
+
+    def gradient(of: Optional[Tensor], needed: bool) -> Tensor:
+        shape = of.shape if needed and of is not None else (0,)
+        return torch.zeros(shape, dtype=torch.float32, device=x.device)
+
+    dx, dw, db = (gradient(of, needed) for of, needed in zip((x, weight, bias), wanted, strict=True))
+    hot = _chosen(channels)
+    if rows > 0:
+        with _stream(grad):
+            _nvfp4.linear_backward(ours.handle, _clock.key(clock), _address(dense), rows, _address(w), _address(hot),
+                                   hot.numel(), _address(grad), _address(dx), _address(dw), _address(db), _reduction(ours))
+    out = (_narrow(dx, x.dtype), _narrow(dw, weight.dtype),
+           _narrow(db, weight.dtype if bias is None else bias.dtype))
+    if observer is not None:
+        observer(spec, "backward", {"input": x, "output_grad": dy, "input_grad": out[0], "weight_grad": out[1], "bias_grad": out[2],
+                                    "hot_channels_dgrad": hot, "clock": clock})
+    return out
+
+
+@linear_backward.register_fake
+def _(dy: Tensor, x: Tensor, weight: Tensor, bias: Optional[Tensor], channels: Optional[Tensor], clock: Tensor,
+      wanted: list[bool], spec: str) -> tuple[Tensor, Tensor, Tensor]:
+    def like(of: Optional[Tensor], needed: bool) -> Tensor:
+        if of is None:
+            return weight.new_empty((0,))
+        return of.new_empty(of.shape if needed else (0,))
+
+    return like(x, wanted[0]), like(weight, wanted[1]), like(bias, wanted[2])
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    x, weight, bias, _channels, dgrad_channels, dgrad_scores, _now, chooses, spec = inputs
+    ctx.save_for_backward(x, weight, bias, output[1])
+    # not saved tensors: a layer that is called twice chooses, and so writes them, between two backward passes
+    ctx.dgrad_channels, ctx.dgrad_scores = dgrad_channels, dgrad_scores
+    ctx.chooses, ctx.spec = chooses, spec
+    ctx.mark_non_differentiable(output[1])
+
+
+def _backward(ctx: Any, dy: Tensor, _: Tensor) -> tuple[Optional[Tensor], ...]:
+    x, weight, bias, clock = ctx.saved_tensors
+    wanted = list(ctx.needs_input_grad[:3])
+    if wanted[0] and ctx.chooses and ctx.dgrad_channels is not None:
+        choose_channels(dy, weight.detach(), ctx.dgrad_channels, ctx.dgrad_scores, clock, "dgrad", ctx.spec)
+    grads = linear_backward(dy, x, weight, bias, ctx.dgrad_channels, clock, wanted, ctx.spec)
+    return (*(g if needed else None for g, needed in zip(grads, wanted, strict=True)), *[None] * 6)
+
+
+linear.register_autograd(_backward, setup_context=_save)
