@@ -4,6 +4,8 @@
 #include "nvfp4/emulator/formats/conversion.hpp"
 #include "nvfp4/golden/io/file.hpp"
 #include "nvfp4/golden/quantized_file.hpp"
+#include "tools/nvfp4/paths.hpp"
+#include "tools/nvfp4/terminal.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
 #include <fmt/core.h>
@@ -49,7 +51,8 @@ struct Counts {
 int run(const Options &o) {
   const Conversion &conversion = find_conversion(o.cvt);
   const Format from = format(conversion.from), to = format(conversion.to);
-  const io::TensorFile file = io::read_tensors(o.in);
+  const std::string output = output_path(o.out, o.json);
+  const io::TensorFile file = io::read_tensors(input_path(o.in));
   const io::Tensor &in = golden::choose_tensor(file, o.tensor);
   golden::check_empty(in, file.source);
   const std::optional<FormatId> stored = golden::format_of(in.dtype);
@@ -64,17 +67,20 @@ int run(const Options &o) {
   io::Tensor out{in.name, dtype_for(to.id), in.shape, std::vector<std::byte>(size_t(count) * width)};
   std::vector<float> values(o.values ? size_t(count) : 0);
   Counts counts;
+  Progress progress("convert");
   for (int64_t i = 0; i < count; ++i) {
+    if (i % (1 << 20) == 0) progress.show(double(i) / double(count));
     const uint64_t code = conversion(words[i]);
     counts.add(from, words[i], to, code);
     std::memcpy(out.data.data() + size_t(i) * width, &code, width);
     if (o.values) values[size_t(i)] = value_f32(to.id, code);
   }
+  progress.done();
   if (o.values) out = io::Tensor::from(in.name, in.shape, values);
   io::TensorFile result;
   result.tensors.push_back(std::move(out));
   result.metadata = {{"conversion", std::string(conversion.name)}, {"format", to.name}};
-  io::write_tensors(o.out, result);
+  io::write_tensors(output, result);
   if (o.json) {
     fmt::print("{}\n", nlohmann::ordered_json{{"conversion", conversion.name},
                                               {"shape", in.shape},
