@@ -44,13 +44,18 @@ void Progress::show(double fraction) {
   drawn_ = terminal_;
 }
 
-void Progress::done() {
+void Progress::clear() {
   const std::scoped_lock lock(mutex_);
   if (drawn_) {
     std::fputs("\r\033[K", stderr);
     std::fflush(stderr);
   }
   drawn_ = false;
+}
+
+void Progress::done() {
+  clear();
+  const std::scoped_lock lock(mutex_);
   done_ = true;
 }
 
@@ -60,6 +65,11 @@ std::string verdict_line(const std::string &text, Verdict verdict) {
                      (kind != nullptr && std::string_view(kind) == "dumb");
   if (plain) return text;
   return (verdict == Verdict::good ? "\033[32m" : "\033[31m") + text + "\033[0m";
+}
+
+std::string with_verdict(const std::string &report, Verdict verdict) {
+  const size_t end = std::min(report.find('\n'), report.size());
+  return verdict_line(report.substr(0, end), verdict) + report.substr(end);
 }
 
 } // namespace nvfp4::tool

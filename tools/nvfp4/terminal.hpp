@@ -35,6 +35,8 @@ public:
   Progress &operator=(const Progress &) = delete;
   /// 0 <= fraction <= 1.
   void show(double fraction);
+  /// Clears the line, so that something else can be printed; it comes back when its time comes.
+  void clear();
   /// Clears the line; nothing is shown after it.
   void done();
 
@@ -49,5 +51,7 @@ enum class Verdict { good, bad };
 /// The line in green or red where stdout is a terminal that shows colours and NO_COLOR is not set; else as it
 /// is.
 [[nodiscard]] std::string verdict_line(const std::string &text, Verdict verdict);
+/// A report whose first line is the verdict.
+[[nodiscard]] std::string with_verdict(const std::string &report, Verdict verdict);
 
 } // namespace nvfp4::tool

@@ -7,6 +7,8 @@
 #include "tools/nvfp4/numbers.hpp"
 #include "tools/nvfp4/operand.hpp"
 #include "tools/environment.hpp"
+#include "tools/nvfp4/paths.hpp"
+#include "tools/nvfp4/terminal.hpp"
 #include "tools/nvfp4/verb_check_quantized.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
@@ -31,9 +33,9 @@ Problem read_problem(const Options &o) {
   p.unit = &find_unit(o.unit);
   p.accumulation = parse_enum<Accumulation>(o.accumulation);
   const auto side = [&](const std::string &path, const std::string &tensor, const std::string &source, Side which) {
-    const io::TensorFile file = io::read_tensors(path);
+    const io::TensorFile file = io::read_tensors(input_path(path));
     if (source.empty()) return read_problem_operand(file, tensor, nullptr, *p.unit, which);
-    const io::TensorFile before = io::read_tensors(source);
+    const io::TensorFile before = io::read_tensors(input_path(source));
     return read_problem_operand(file, tensor, &before, *p.unit, which);
   };
   p.a = side(o.a, o.a_tensor, o.a_source, Side::a);
@@ -49,14 +51,17 @@ Problem read_problem(const Options &o) {
 
 int run(const Options &o) {
   Problem p = read_problem(o);
-  const std::vector<uint8_t> words = read_output(io::read_tensors(o.d), o.d_tensor, o.out, p);
+  const std::vector<uint8_t> words = read_output(io::read_tensors(input_path(o.d)), o.d_tensor, o.out, p);
   DiagnoseOptions options;
   options.sample = o.sample;
   if (o.pairs) options.pair_cost = 1e9;
   if (o.full) options.check_cost = 1e12;
-  options.progress = [](double f) { show_progress("check", f); };
+  Progress progress("check");
+  options.progress = [&](double f) { progress.show(f); };
   const Report r = diagnose(p, words, options);
-  fmt::print("{}", o.json ? report_json(p, r, o.trace) + "\n" : report_text(p, r, o.trace));
+  progress.done();
+  fmt::print("{}", o.json ? report_json(p, r, o.trace) + "\n"
+                          : with_verdict(report_text(p, r, o.trace), r.comparison.equal() ? Verdict::good : Verdict::bad));
   return r.comparison.equal() ? kEqual : kMismatch;
 }
 
@@ -69,7 +74,7 @@ void register_check(CLI::App &app, int &exit_code) {
   verb->add_option("--a", o->a, "A (M, K): written by nvfp4 quantize, or dense");
   verb->add_option("--b", o->b, "B (N, K): likewise");
   verb->add_option("--d", o->d, "The kernel's output (M, N), .npy or .safetensors: F32, BF16 or F16");
-  verb->add_option("--unit", o->unit, "ARCH:INSTRUCTION that the kernel should use (nvfp4 info --units)");
+  verb->add_option("--unit", o->unit, "ARCH:INSTRUCTION that the kernel should use (nvfp4 info --units), or a product and what it multiplies: B200, H100:bf16");
   verb->add_option("--c", o->c, "C (M, N), F32, BF16 or F16");
   add_fp32(*verb, "--alpha", o->alpha,
            "Factor of A * B^T; the global scales of quantized operands come on top");

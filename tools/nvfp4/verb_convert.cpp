@@ -3,6 +3,8 @@
 #include "nvfp4/golden/convert_tensor.hpp"
 #include "nvfp4/golden/io/file.hpp"
 #include "nvfp4/golden/quantized_file.hpp"
+#include "tools/nvfp4/paths.hpp"
+#include "tools/nvfp4/terminal.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
 #include <fmt/core.h>
@@ -20,13 +22,16 @@ struct Options {
 int run(const Options &o) {
   const Conversion &conversion = find_conversion(o.cvt);
   const Format from = format(conversion.from), to = format(conversion.to);
-  const io::TensorFile file = io::read_tensors(o.in);
+  const std::string output = output_path(o.out, o.json);
+  const io::TensorFile file = io::read_tensors(input_path(o.in));
   const io::Tensor &in = golden::choose_tensor(file, o.tensor);
-  auto [out, counts] = golden::convert_tensor(conversion, in, file.source, o.values);
+  Progress progress("convert");
+  auto [out, counts] = golden::convert_tensor(conversion, in, file.source, o.values, [&](double f) { progress.show(f); });
+  progress.done();
   io::TensorFile result;
   result.tensors.push_back(std::move(out));
   result.metadata = {{"conversion", std::string(conversion.name)}, {"format", to.name}};
-  io::write_tensors(o.out, result);
+  io::write_tensors(output, result);
   if (o.json) {
     fmt::print("{}\n", nlohmann::ordered_json{{"conversion", conversion.name},
                                               {"shape", in.shape},

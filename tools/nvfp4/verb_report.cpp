@@ -3,6 +3,7 @@
 #include "nvfp4/golden/io/message.hpp"
 #include "nvfp4/reference_models/report/report.hpp"
 #include "nvfp4/version.hpp"
+#include "tools/nvfp4/terminal.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
 #include <fmt/core.h>
@@ -18,8 +19,10 @@ struct Options {
 };
 
 int report(const Options &o) {
-  const auto [runs, orderings, bytes] = models::write_report(o.folders, o.out, NVFP4_VERSION_STRING,
-                                                              [](double f) { show_progress("reading", f); });
+  Progress progress("report");
+  const auto [runs, orderings, bytes] =
+      models::write_report(o.folders, o.out, NVFP4_VERSION_STRING, [&](double f) { progress.show(f); });
+  progress.done();
   if (o.json) {
     fmt::print("{}\n", models::report_json(runs, orderings, o.out, bytes));
     return kEqual;
