@@ -125,6 +125,8 @@ void register_import(CLI::App &app, int &exit_code) {
       ->required();
   verb->add_option("--scale-layout", o->layout, "How the scales lie: " + name_list<ScaleLayout>())
       ->check(member<ScaleLayout>());
+  verb->add_flag("--padded-scales", o->import.padded_scales,
+                 "Linear scales stand in a matrix of whole 128x4 tiles (TransformerEngine)");
   verb->add_option("--nibbles", o->nibbles,
                    "Which code of a byte comes first: " + name_list<golden::NibbleOrder>())
       ->check(member<golden::NibbleOrder>());
