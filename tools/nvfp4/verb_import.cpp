@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // nvfp4 import: codes, block scales and a global scale as a kernel or a checkpoint has them, into a quantized
 // file.
+#include "nvfp4/emulator/nearest.hpp"
 #include "nvfp4/golden/import_quantized.hpp"
 #include "nvfp4/golden/io/file.hpp"
 #include "nvfp4/golden/io/message.hpp"
@@ -37,7 +38,8 @@ io::Tensor read_one(const std::optional<io::TensorReader> &file, const std::stri
   }
   for (size_t i = 0; i < file->headers().size(); ++i)
     if (file->headers()[i].name == name) return file->read(i);
-  throw Error(io::printable(o.in) + ": has no tensor " + io::in_quotes(name));
+  throw Error(io::printable(o.in) + ": has no tensor " + io::in_quotes(name) +
+              suggestion_among(name, file->headers(), [](const io::TensorHeader &t) { return t.name; }));
 }
 
 /// The global scale: a number as it stands, or a tensor.
