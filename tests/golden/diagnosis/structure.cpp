@@ -190,6 +190,21 @@ TEST_CASE("factors by range are found exactly, and named where they are constant
   CHECK(contains(text, "rows 32 to 47 are 1.9"));
 }
 
+TEST_CASE("factors by range allow for the rounding of the output: BF16") {
+  Problem p = plain(48, 64, 320, 45);
+  p.round = p.word = FormatId::bf16;
+  std::vector<uint8_t> d = whole(p, reference_computation(p));
+  Computation c = reference_computation(p);
+  c.epilogue.alpha *= 1.37f;
+  const std::vector<uint8_t> other = whole(p, c);
+  REQUIRE(d.size() == 48 * 64 * 2);
+  for (size_t i = 0; i < 48; ++i) std::copy_n(other.begin() + long(i * 64 + 32) * 2, 64, d.begin() + long(i * 64 + 32) * 2);
+  const Report half = diagnose(p, d);
+  REQUIRE(half.facts.size() == 1);
+  CHECK(half.facts[0].factor == Approx(1.37).epsilon(1e-3));
+  CHECK(contains(half.verdict, "columns 32 to 63 are 1.37"));
+}
+
 TEST_CASE("parts of K that are left out or taken twice are named") {
   const Problem p = plain(24, 32, 640, 46);
   const auto jump = [&](int64_t from, int64_t to) {
