@@ -2,6 +2,7 @@
 // Configurations from presets, from JSON and from the command line, and what they must be.
 #include "nvfp4/reference_models/family/config.hpp"
 #include "nvfp4/emulator/config.hpp"
+#include "nvfp4/emulator/nearest.hpp"
 #include "nvfp4/golden/io/file.hpp"
 #include "nvfp4/golden/io/json.hpp"
 #include "nvfp4/golden/io/message.hpp"
@@ -75,8 +76,8 @@ ModelConfig preset(const ModelFamily &family, std::string_view size) {
     c.qkv_bias = family.qkv_bias;
     return c;
   }
-  throw Error("size " + io::in_quotes(size) + " of " + std::string(family.name) + " is unknown: expected " +
-              known + ", or a JSON file as --model");
+  throw Error("size " + io::in_quotes(size) + " of " + std::string(family.name) + " is unknown" +
+              suggestion_among(size, family.presets, [](const Preset &p) { return p.size; }) + "; expected " + known + ", or a JSON file as --model");
 }
 
 ModelConfig find_model(const std::string &model, const std::string &size, const std::string &changes) {

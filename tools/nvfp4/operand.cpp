@@ -4,6 +4,7 @@
 
 #include "nvfp4/golden/io/file.hpp"
 #include "nvfp4/golden/quantized_file.hpp"
+#include "tools/nvfp4/paths.hpp"
 
 #include <charconv>
 #include <cmath>
@@ -33,7 +34,7 @@ void expect_shape(const io::TensorFile &file, const io::Tensor &t, const char *w
 } // namespace
 
 Operand read_operand(const std::string &path, const std::string &tensor, const Unit &unit, Side side) {
-  const io::TensorFile file = io::read_tensors(path);
+  const io::TensorFile file = io::read_tensors(input_path(path));
   if (golden::is_block_scaled(file)) {
     if (!tensor.empty())
       throw Error(file.source + ": holds one quantized tensor; leave out the name '" + tensor + "'");
@@ -70,7 +71,7 @@ void check_epilogue(const GemmFlags &f) {
 
 std::vector<uint8_t> read_c(const std::string &path, const std::string &tensor, const char *what,
                             FormatId acc, int64_t m, int64_t n) {
-  const io::TensorFile file = io::read_tensors(path);
+  const io::TensorFile file = io::read_tensors(input_path(path));
   const io::Tensor &t = golden::choose_tensor(file, tensor);
   expect_shape(file, t, what, {m, n});
   if (acc == FormatId::f64) {
@@ -84,7 +85,7 @@ std::vector<uint8_t> read_c(const std::string &path, const std::string &tensor, 
 }
 
 std::vector<uint8_t> read_accumulators(const std::string &path, FormatId acc, int64_t m, int64_t n) {
-  const io::TensorFile file = io::read_tensors(path);
+  const io::TensorFile file = io::read_tensors(input_path(path));
   const io::Tensor &t = golden::choose_tensor(file, "");
   expect_shape(file, t, "the accumulators", {m, n});
   if (golden::format_of(t.dtype) != acc)
@@ -94,7 +95,7 @@ std::vector<uint8_t> read_accumulators(const std::string &path, FormatId acc, in
 }
 
 std::vector<float> read_vector(const std::string &path, const char *what, int64_t n) {
-  const io::TensorFile file = io::read_tensors(path);
+  const io::TensorFile file = io::read_tensors(input_path(path));
   const io::Tensor &t = golden::choose_tensor(file, "");
   golden::DenseMatrix v = golden::to_matrix(t, file.source);
   if (int64_t(v.values.size()) != n || (v.rows != 1 && v.cols != 1)) expect_shape(file, t, what, {n});

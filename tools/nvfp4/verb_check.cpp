@@ -10,6 +10,7 @@
 #include "tools/nvfp4/operand.hpp"
 #include "tools/environment.hpp"
 #include "tools/nvfp4/verb_check_quantized.hpp"
+#include "tools/nvfp4/terminal.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
 #include <fmt/core.h>
@@ -259,7 +260,8 @@ void print_ranking(const Report &r) {
 
 void print_table(const Problem &p, const Report &r, bool trace) {
   const Comparison &c = r.comparison;
-  fmt::print("{}\n\nunit {} ({}), [{}, {}] {}, K {}, accumulator times {:.9g}\n", r.verdict, p.unit->name(),
+  const std::string verdict = verdict_line(r.verdict, c.equal() ? Verdict::good : Verdict::bad);
+  fmt::print("{}\n\nunit {} ({}), [{}, {}] {}, K {}, accumulator times {:.9g}\n", verdict, p.unit->name(),
              to_string(p.unit->evidence), p.m(), p.n(), format(p.word).name, p.a.raw.k, r.alpha);
   if (c.equal()) return;
   print_statistics(p, c);
@@ -308,8 +310,10 @@ int run(const Options &o) {
   options.sample = o.sample;
   if (o.pairs) options.pair_cost = 1e9;
   if (o.full) options.check_cost = 1e12;
-  options.progress = [](double f) { show_progress("check", f); };
+  Progress progress("check");
+  options.progress = [&](double f) { progress.show(f); };
   const Report r = diagnose(p, words, options);
+  progress.done();
   o.json ? print_json(p, r, o.trace) : print_table(p, r, o.trace);
   return r.comparison.equal() ? kEqual : kMismatch;
 }
@@ -323,7 +327,7 @@ void register_check(CLI::App &app, int &exit_code) {
   verb->add_option("--a", o->a, "A (M, K): written by nvfp4 quantize, or dense");
   verb->add_option("--b", o->b, "B (N, K): likewise");
   verb->add_option("--d", o->d, "The kernel's output (M, N), .npy or .safetensors: F32, BF16 or F16");
-  verb->add_option("--unit", o->unit, "ARCH:INSTRUCTION that the kernel should use (nvfp4 info --units)");
+  verb->add_option("--unit", o->unit, "ARCH:INSTRUCTION that the kernel should use (nvfp4 info --units), or a product and what it multiplies: B200, H100:bf16");
   verb->add_option("--c", o->c, "C (M, N), F32, BF16 or F16");
   add_fp32(*verb, "--alpha", o->alpha,
            "Factor of A * B^T; the global scales of quantized operands come on top");

@@ -8,6 +8,7 @@
 #include "nvfp4/golden/quantized_file.hpp"
 #include "tools/environment.hpp"
 #include "tools/nvfp4/numbers.hpp"
+#include "tools/nvfp4/terminal.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
 #include <charconv>
@@ -107,7 +108,7 @@ void print_first(const char *what, const char *at, const QuantizerDifference &d)
 }
 
 void print_text(const QuantizerProblem &p, const QuantizerReport &r) {
-  fmt::print("{}\n", r.verdict);
+  fmt::print("{}\n", verdict_line(r.verdict, r.equal() ? Verdict::good : Verdict::bad));
   if (!r.advice.empty()) fmt::print("{}\n", r.advice);
   fmt::print("\nconvention {} ({}), [{}, {}], {} / {} per {}\n", p.convention->name,
              to_string(p.convention->evidence), p.mine.rows, p.mine.k, format(p.mine.element).name,
@@ -146,8 +147,11 @@ void add_quantized_options(CLI::App &verb, QuantizedCheck &o) {
 }
 
 int check_quantized(const QuantizedCheck &o, int threads, bool json) {
-  const QuantizerProblem p = read_problem(o, threads);
+  QuantizerProblem p = read_problem(o, threads);
+  Progress progress("check");
+  p.progress = [&](double f) { progress.show(f); };
   const QuantizerReport r = check_quantizer(p);
+  progress.done();
   json ? print_json(p, r) : print_text(p, r);
   return r.equal() ? kEqual : kMismatch;
 }

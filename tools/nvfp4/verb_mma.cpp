@@ -4,8 +4,11 @@
 #include "nvfp4/emulator/tensorcore/catalogue.hpp"
 #include "nvfp4/golden/io/file.hpp"
 #include "nvfp4/golden/quantized_file.hpp"
+#include "tools/nvfp4/paths.hpp"
+#include "tools/nvfp4/terminal.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
+#include <atomic>
 #include <fmt/core.h>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -62,7 +65,8 @@ int run(const Options &o) {
   const Unit &unit = find_unit(o.unit);
   const UnitRule &rule = unit.rule;
   const Accumulation accumulation = parse_enum<Accumulation>(o.accumulation);
-  const io::TensorFile in = io::read_tensors(o.in);
+  const std::string output = output_path(o.out, o.json);
+  const io::TensorFile in = io::read_tensors(input_path(o.in));
   const int bits_a = format(rule.a).storage_bits, bits_b = format(rule.b).storage_bits;
   const int bits_c = format(rule.acc).storage_bits;
 
@@ -95,6 +99,8 @@ int run(const Options &o) {
 
   std::vector<uint8_t> d(size_t(n * bits_c / 8));
   const int64_t scales = rule.scale_block == 0 ? 0 : k / rule.scale_block;
+  Progress progress("mma");
+  std::atomic<int64_t> done = 0;
 #pragma omp parallel for schedule(dynamic, 64)
   for (int64_t i = 0; i < n; ++i) {
     const DotOperands op{{bytes(a) + i * k * bits_a / 8, bits_a},
@@ -104,7 +110,9 @@ int run(const Options &o) {
     const uint64_t start = CodeView{c, bits_c}[i];
     const uint64_t word = o.exact ? oracle_dot(rule, op, k, accumulation, start) : dot(rule, op, k, start, accumulation);
     std::memcpy(d.data() + i * bits_c / 8, &word, size_t(bits_c / 8));
+    if (const int64_t so_far = ++done; so_far % 1024 == 0) progress.show(double(so_far) / double(n));
   }
+  progress.done();
 
   io::TensorFile out;
   const io::DType dtype = bits_c == 16 ? io::DType::u16 : bits_c == 32 ? io::DType::u32 : io::DType::u64;
@@ -114,7 +122,7 @@ int run(const Options &o) {
   out.metadata = {{"unit", unit.name()}, {"evidence", std::string(to_string(unit.evidence))}};
   if (rule.family == Family::gst_fdpa) out.metadata["accumulation"] = o.accumulation;
   if (o.exact) out.metadata["computed_by"] = "multiprecision oracle";
-  io::write_tensors(o.out, out);
+  io::write_tensors(output, out);
   if (o.json)
     fmt::print("{}\n", nlohmann::ordered_json{{"n", n}, {"k", k}, {"unit", unit.name()}, {"evidence", to_string(unit.evidence)}, {"output", o.out}}.dump());
   return kEqual;
@@ -125,7 +133,7 @@ int run(const Options &o) {
 void register_mma(CLI::App &app, int &exit_code) {
   CLI::App *verb = app.add_subcommand("mma", "Independent dot products on one tensor-core unit, raw bits in and out");
   auto o = std::make_shared<Options>();
-  verb->add_option("--unit", o->unit, "ARCH:INSTRUCTION (nvfp4 info --units)")->required();
+  verb->add_option("--unit", o->unit, "ARCH:INSTRUCTION (nvfp4 info --units), or a product and what it multiplies: B200, RTX5090:mxfp4, H100:bf16")->required();
   verb->add_option("in", o->in, ".safetensors with a, b [n, K], scale_a, scale_b [n, K/block], c [n]")->required();
   verb->add_option("-o,--output", o->out, "Output file; holds d [n]")->required();
   verb->add_option("--accumulation", o->accumulation, "FP4 accumulation model (default mmasim): " + name_list<Accumulation>());

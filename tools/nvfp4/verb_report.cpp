@@ -6,6 +6,7 @@
 #include "nvfp4/reference_models/report/report.hpp"
 #include "nvfp4/reference_models/train/run_folder.hpp"
 #include "nvfp4/version.hpp"
+#include "tools/nvfp4/terminal.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
 #include <fmt/core.h>
@@ -31,9 +32,10 @@ int report(const Options &o) {
         throw Error(io::printable(o.out) + ": is a file of the run in " + io::printable(folder) +
                     ": give the page another name");
   std::vector<models::RunData> runs;
+  Progress progress("report");
   for (size_t i = 0; i < folders.size(); ++i) {
     runs.push_back(models::read_run(folders[i]));
-    show_progress("reading", double(i + 1) / double(folders.size()));
+    progress.show(double(i + 1) / double(folders.size()));
   }
   const std::string html = models::make_report(runs, NVFP4_VERSION_STRING);
   io::write_file_atomically(o.out, std::as_bytes(std::span(html)));

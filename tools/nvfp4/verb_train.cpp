@@ -7,6 +7,7 @@
 #include "tools/nvfp4/field_options.hpp"
 #include "tools/nvfp4/interrupt.hpp"
 #include "tools/nvfp4/numbers.hpp"
+#include "tools/nvfp4/terminal.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
 #include <fmt/format.h>
@@ -144,8 +145,10 @@ int run_eval(const EvalOptions &o) {
   session.model->parameters_changed();
   std::map<std::string, HotChannels> known = session.model->hot_channel_layers(checkpoint.state.hot_channels);
   session.model->set_hot_channels(known);
+  Progress progress("eval");
   const Evaluation evaluation = evaluate(
-      *session.model, *data, o.batches, [](double f) { show_progress("evaluating", f); }, known.empty());
+      *session.model, *data, o.batches, [&](double f) { progress.show(f); }, known.empty());
+  progress.done();
   const double loss = evaluation.loss;
   const char *hot = !known.empty()                          ? "stored"
                     : session.model->hot_channels().empty() ? "none"
