@@ -40,7 +40,8 @@ int report(const Options &o) {
   const std::string html = models::make_report(runs, NVFP4_VERSION_STRING);
   io::write_file_atomically(o.out, std::as_bytes(std::span(html)));
 
-  const std::vector<models::Ordering> orderings = models::judge_orderings(models::group_runs(runs));
+  const models::RunGroups sorted = models::sort_runs(runs);
+  const std::vector<models::Ordering> orderings = models::judge_orderings(sorted.groups);
   if (o.json) {
     Json diverged = Json::array(), sick = Json::array();
     for (const models::RunData &r : runs) {
@@ -57,6 +58,16 @@ int report(const Options &o) {
       if (r.diverged->first)
         diverged.back()["not_finite"] = models::fields_to_json(models::kNotFiniteFields, *r.diverged->first);
     }
+    Json groups = Json::array(), duplicates = Json::array();
+    for (const models::RunGroup &g : sorted.groups) {
+      Json seeds = Json::array(), folders_of = Json::array();
+      for (const models::RunData *r : g.runs) seeds.push_back(r->seed), folders_of.push_back(r->folder);
+      groups.push_back({{"model", g.model}, {"recipe", g.recipe}, {"seeds", seeds}, {"runs", folders_of}});
+    }
+    for (const models::Duplicate &d : sorted.duplicates) {
+      duplicates.push_back({{"run", d.run->folder}, {"of", d.kept->folder}});
+      if (d.differs_at > 0) duplicates.back()["differs_at_step"] = d.differs_at;
+    }
     Json list = Json::array();
     for (const models::Ordering &x : orderings)
       list.push_back({{"number", x.number},
@@ -69,6 +80,9 @@ int report(const Options &o) {
     fmt::print("{}\n", Json{{"output", o.out},
                             {"runs", runs.size()},
                             {"bytes", html.size()},
+                            {"groups", groups},
+                            {"differences", sorted.differences},
+                            {"duplicates", duplicates},
                             {"diverged", diverged},
                             {"not_finite", sick},
                             {"orderings", list}}
@@ -78,6 +92,9 @@ int report(const Options &o) {
   for (const models::Ordering &x : orderings)
     fmt::print("{:<13} {} {}{}\n", to_string(x.verdict), x.number, x.claim,
                x.where.empty() ? "" : " (" + x.where + ")");
+  for (const std::string &difference : sorted.differences)
+    fmt::print("NOT ALIKE     {}\n", io::printable(difference, 2000));
+  for (const models::Duplicate &d : sorted.duplicates) fmt::print("DUPLICATE     {}\n", d.text());
   for (const models::RunData &r : runs)
     if (r.diverged)
       fmt::print(
