@@ -23,7 +23,7 @@ WrittenReport write_report(const std::vector<std::string> &folders, const std::s
   }
   const std::string html = make_report(runs, version);
   io::write_file_atomically(output, std::as_bytes(std::span(html)));
-  std::vector<Ordering> orderings = judge_orderings(group_runs(runs));
+  std::vector<Ordering> orderings = judge_orderings(sort_runs(runs).groups);
   return {std::move(runs), std::move(orderings), html.size()};
 }
 
@@ -54,8 +54,26 @@ std::string report_json(const std::vector<RunData> &runs, const std::vector<Orde
                     {"settled", x.verdict != Verdict::not_measured && !x.weak},
                     {"measured", x.measured},
                     {"paper", x.paper}});
-  return Json{{"output", output},     {"runs", runs.size()}, {"bytes", bytes},
-              {"diverged", diverged}, {"not_finite", sick},  {"orderings", list}}
+  const RunGroups sorted = sort_runs(runs);
+  Json groups = Json::array(), duplicates = Json::array();
+  for (const RunGroup &g : sorted.groups) {
+    Json seeds = Json::array(), folders = Json::array();
+    for (const RunData *r : g.runs) seeds.push_back(r->seed), folders.push_back(r->folder);
+    groups.push_back({{"model", g.model}, {"recipe", g.recipe}, {"seeds", seeds}, {"runs", folders}});
+  }
+  for (const Duplicate &d : sorted.duplicates) {
+    duplicates.push_back({{"run", d.run->folder}, {"of", d.kept->folder}});
+    if (d.differs_at > 0) duplicates.back()["differs_at_step"] = d.differs_at;
+  }
+  return Json{{"output", output},
+              {"runs", runs.size()},
+              {"bytes", bytes},
+              {"groups", groups},
+              {"differences", sorted.differences},
+              {"duplicates", duplicates},
+              {"diverged", diverged},
+              {"not_finite", sick},
+              {"orderings", list}}
       .dump();
 }
 

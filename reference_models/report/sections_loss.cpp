@@ -144,6 +144,7 @@ Drawing gap_chart(const Groups &groups, const std::string &model) {
 } // namespace
 
 int recipe_color(std::string_view recipe) {
+  recipe = recipe.substr(0, recipe.find(" [")); // what tells groups apart
   constexpr std::string_view known[] = {"fp32",    "bf16",        "nvfp4",        "chon", "hcp",
                                         "post-qk", "nvfp4-plain", "mxfp4-sr-rht", "mxfp8"};
   return int(std::find(std::begin(known), std::end(known), recipe) - std::begin(known));
@@ -181,6 +182,18 @@ std::string loss_section(const Groups &groups) {
                 "percent may be chance.";
   if (!pairs) note += " Without a BF16 run of the same model and seed there is no gap.";
   return section("Loss", note, groups.empty() ? "" : loss_table(groups) + content, "No losses were logged.");
+}
+
+std::string alike_section(const RunGroups &groups) {
+  std::vector<std::vector<std::string>> rows;
+  for (const std::string &difference : groups.differences) rows.push_back({"not alike", escape(difference)});
+  for (const Duplicate &d : groups.duplicates) rows.push_back({"twice", escape(d.text())});
+  if (rows.empty()) return {};
+  return section(
+      "What is not averaged",
+      "Means, intervals and gaps are over runs that are alike in everything that decides their bits "
+      "but the seed, each once. What tells others apart stands in brackets behind their names.",
+      table({"", "runs"}, rows, 2), "");
 }
 
 std::string divergence_section(const std::vector<RunData> &runs) {

@@ -8,6 +8,7 @@
 #include "nvfp4/golden/import_quantized.hpp"
 #include "nvfp4/golden/quantized_file.hpp"
 
+#include <algorithm>
 #include <cmath>
 
 namespace nvfp4::golden {
@@ -166,6 +167,23 @@ TEST_CASE("layouts of scales: F8 words, values, square tiles once or for every r
   check_same(import_quantized(raw.codes, io::Tensor::from("s", {3, q.scale_cols()}, once), &amax, o), q);
 }
 
+TEST_CASE("linear scales in whole tiles: what is beside them is not read", "[import]") {
+  const BlockScaled q = quantized("te");
+  const Raw raw(q);
+  const io::Tensor amax = one(q.global_amax);
+  const int64_t cols = (q.scale_cols() + 3) / 4 * 4;
+  std::vector<uint8_t> wide(size_t(128 * cols), 0xA5);
+  for (int64_t r = 0; r < q.rows; ++r)
+    std::copy_n(q.scales.begin() + r * q.scale_cols(), q.scale_cols(), wide.begin() + r * cols);
+  ImportOptions o = options_of(q);
+  o.padded_scales = true;
+  check_same(import_quantized(raw.codes, io::Tensor::from("s", {128, cols}, wide), &amax, o), q);
+  CHECK(error_of(raw.codes, raw.scales, &amax, o).find("expected padded scales of shape [128, 8]") !=
+        std::string::npos);
+  o.layout = ScaleLayout::tiled_128x4;
+  CHECK(error_of(raw.codes, raw.scales, &amax, o).find("padded anyway") != std::string::npos);
+}
+
 TEST_CASE("what does not fit is refused with what was expected and what came", "[import]") {
   const BlockScaled q = quantized("te");
   const Raw raw(q);
@@ -182,7 +200,7 @@ TEST_CASE("what does not fit is refused with what was expected and what came", "
   tiled.layout = ScaleLayout::tiled_128x4;
   refused(raw.codes, raw.scales, &amax, tiled, "are they linear?");
   refused(raw.codes, Raw(quantized("te", {.layout = ScaleLayout::tiled_128x4})).scales, &amax, o,
-          "are they in the 128x4 layout?");
+          "are they in the 128x4 layout, or padded?");
   wide.k = 97;
   refused(raw.codes, raw.scales, &amax, wide, "does not fit k = 97");
   cut.k = 80;

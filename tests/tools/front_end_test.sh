@@ -86,6 +86,10 @@ good quantize run/checkpoint.safetensors --tensor 'model.*.mlp.up_proj.weight' -
 layer=model.layers.2.mlp.up_proj.weight
 good quantize run/checkpoint.safetensors --tensor $layer -o one.safetensors --convention modelopt
 same one.safetensors quantized/$layer.safetensors
+good convert run/checkpoint.safetensors --tensor 'model.*.mlp.up_proj.weight' -o eights.safetensors --cvt cvt.rn.satfinite.e4m3x2.f32 --json
+[ "$(wc -l <out.txt)" -eq 4 ] || say "convert of several tensors gave $(wc -l <out.txt) lines of JSON"
+good convert run/checkpoint.safetensors --tensor $layer -o eight.safetensors --cvt cvt.rn.satfinite.e4m3x2.f32
+good compare eight.safetensors eights.safetensors --b-tensor $layer
 bad "is like '*.nothing'" quantize run/checkpoint.safetensors --tensor '*.nothing' -o none/ --convention te
 bad "expected one '*'" quantize run/checkpoint.safetensors --tensor '*.*' -o none/ --convention te
 bad "several tensors go into a folder" quantize run/checkpoint.safetensors --tensor '*.weight' -o one.safetensors --convention te
@@ -103,6 +107,7 @@ good import x.safetensors --codes 'code*' --scales 'block_scale*' --global 0.25 
 good compare x.safetensors imported/s.safetensors
 bad "decodes with amax" import x.safetensors --codes codes --scales block_scales --global 0.25 --global-is decode --convention te -o i.safetensors
 bad "needs --global-is" import x.safetensors --codes codes --scales block_scales --global 0.25 --convention te -o i.safetensors
+bad "has no tensor 'block_scale' (did you mean 'block_scales'?)" import x.safetensors --codes codes --scales block_scale --global 1 --global-is amax --convention te -o i.safetensors
 bad "has no tensor 'scales'" import x.safetensors --codes codes --scales scales --global 1 --global-is amax --convention te -o i.safetensors
 bad "are they linear?" import x.safetensors --codes codes --scales block_scales --scale-layout 128x4 --global 1 --global-is amax --convention te -o i.safetensors
 

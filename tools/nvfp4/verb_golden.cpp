@@ -62,6 +62,12 @@ struct Total {
   uint64_t files = 0, cases = 0, mismatches = 0;
 };
 
+/// About how long a file takes, for the time left: chunks of 2^24 conversions, or single cases.
+double work_in(const Entry &e, bool full) {
+  if (e.kind == "convert-digest") return full ? 256 : 4;
+  return 1e-4 * double(e.cases);
+}
+
 int verify(const Options &o) {
   const golden::VerifyOptions options{o.exact, o.full, parse_enum<Accumulation>(o.accumulation), golden::make_digest_cache(), asked_isa()};
   golden::Manifest m;
@@ -76,6 +82,9 @@ int verify(const Options &o) {
     else fmt::print("MISMATCH {}: {}\n", file, what);
   };
   Progress progress("golden verify");
+  double work = 0, done = 0;
+  for (const Entry &e : m.entries)
+    if (wanted(o, e)) work += work_in(e, o.full);
   for (size_t i = 0; i < m.entries.size(); ++i) {
     const Entry &e = m.entries[i];
     if (!wanted(o, e)) continue;
@@ -92,7 +101,8 @@ int verify(const Options &o) {
     ++checked;
     if (v.mismatches != 0)
       problem(e.file, fmt::format("{} of {} cases of {} differ; {}", v.mismatches, v.cases, v.subject, v.first));
-    progress.show(double(i + 1) / double(m.entries.size()));
+    done += work_in(e, o.full);
+    progress.show(done / std::max(work, 1e-9));
   }
   progress.done();
   if (checked == 0 && bad_files == 0) throw Error("golden verify: no golden file matches");

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // nvfp4 import: codes, block scales and a global scale as a kernel or a checkpoint has them, into a quantized
 // file.
+#include "nvfp4/emulator/nearest.hpp"
 #include "nvfp4/golden/import_quantized.hpp"
 #include "nvfp4/golden/io/file.hpp"
 #include "nvfp4/golden/io/message.hpp"
@@ -37,7 +38,8 @@ io::Tensor read_one(const std::optional<io::TensorReader> &file, const std::stri
   }
   for (size_t i = 0; i < file->headers().size(); ++i)
     if (file->headers()[i].name == name) return file->read(i);
-  throw Error(io::printable(o.in) + ": has no tensor " + io::in_quotes(name));
+  throw Error(io::printable(o.in) + ": has no tensor " + io::in_quotes(name) +
+              suggestion_among(name, file->headers(), [](const io::TensorHeader &t) { return t.name; }));
 }
 
 /// The global scale: a number as it stands, or a tensor.
@@ -125,6 +127,8 @@ void register_import(CLI::App &app, int &exit_code) {
       ->required();
   verb->add_option("--scale-layout", o->layout, "How the scales lie: " + name_list<ScaleLayout>())
       ->check(member<ScaleLayout>());
+  verb->add_flag("--padded-scales", o->import.padded_scales,
+                 "Linear scales stand in a matrix of whole 128x4 tiles (TransformerEngine)");
   verb->add_option("--nibbles", o->nibbles,
                    "Which code of a byte comes first: " + name_list<golden::NibbleOrder>())
       ->check(member<golden::NibbleOrder>());

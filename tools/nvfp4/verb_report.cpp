@@ -30,6 +30,10 @@ int report(const Options &o) {
   for (const models::Ordering &x : orderings)
     fmt::print("{:<13} {} {}{}\n", to_string(x.verdict), x.number, x.claim,
                x.where.empty() ? "" : " (" + x.where + ")");
+  const models::RunGroups sorted = models::sort_runs(runs);
+  for (const std::string &difference : sorted.differences)
+    fmt::print("NOT ALIKE     {}\n", io::printable(difference, 2000));
+  for (const models::Duplicate &d : sorted.duplicates) fmt::print("DUPLICATE     {}\n", d.text());
   for (const models::RunData &r : runs)
     if (r.diverged)
       fmt::print(

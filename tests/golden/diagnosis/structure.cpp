@@ -74,6 +74,9 @@ TEST_CASE("parts that are zero, NaN, Inf or one word are named with their place"
   };
   const float nan = std::nanf("");
   CHECK(right.verdict() == "equal: all 3072 outputs");
+  Problem sick = plain(48, 64, 320, 41);
+  sick.a.raw.scales[0] = 0x7F;
+  CHECK(Made(sick).verdict() == "equal: all 3072 outputs, 64 of them NaN with the same bits");
   CHECK(with([](Made &o) { o.set(0, 48, 0, 64, 0.0f); }).verdict() == "D is zero everywhere");
   CHECK(with([&](Made &o) { o.set(0, 48, 0, 64, nan); }).verdict() == "D is NaN everywhere");
   CHECK(with([&](Made &o) { o.set(3, 4, 0, 64, nan); }).verdict() == "row 3 is NaN, all other outputs are equal");
