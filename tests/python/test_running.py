@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 import time
-import timeit
 
 import numpy as np
 import nvfp4
@@ -81,7 +80,8 @@ def test_progress_is_told_and_its_exception_ends_the_call(engine):
     }[engine]
     told = []
     call(told.append)
-    assert told and told == sorted(told) and 0 <= told[0] and told[-1] <= 1
+    assert told and all(0 <= fraction <= 1 for fraction in told)
+    assert engine == "check" or told == sorted(told)  # a check looks for one mistake, then for two
 
     def stop(fraction):
         raise KeyError(f"stop at {fraction}")
@@ -108,15 +108,25 @@ def test_ctrl_c(what, tmp_path):
         process.kill()
 
 
-def best(call, number, repeat=7):
-    call()
-    return min(timeit.repeat(call, number=number, repeat=repeat)) / number
+def least(calls, number, rounds, enough):
+    """The least processor time of each call over some rounds, in turns; until enough(times) holds."""
+    times = [float("inf")] * len(calls)
+    for _ in range(rounds):
+        for i, call in enumerate(calls):
+            start = time.thread_time()
+            for _ in range(number):
+                call()
+            times[i] = min(times[i], (time.thread_time() - start) / number)
+        if enough(times):
+            break
+    return times
 
 
 def test_what_a_call_costs(record_property):
-    """16 x 16: less than 20 microseconds in all, C++ call included, where that is cheap; large: within the C++ call's 2 %.
+    """16 x 16: less than 20 microseconds beyond the C++ call; large: less than 2 %.
 
-    The C++ part is what the module's own function takes on arguments that are ready.
+    The C++ call here is the module's own function on arguments that are ready; test_cpp_calls.cpp has no such layer and is
+    measured by hand.
     """
     from nvfp4 import _arrays, _nvfp4
 
@@ -137,10 +147,9 @@ def test_what_a_call_costs(record_property):
             "dequantize": (lambda: q.dequantize(threads=1), lambda: _nvfp4.values(q._core, True, 1)),
         }
         for name, (whole, inner) in pairs.items():
-            for attempt in range(5):  # other work on the machine only makes either slower
-                inside, outside = best(inner, number, 3), best(whole, number, 3)
-                beyond = outside - inside
-                if beyond < (20e-6 if size == 16 else 0.02 * inside):
-                    break
-            record_property(f"{name} {size}", f"{1e6 * beyond:.1f} us beyond {1e6 * inside:.1f} us")
-            assert beyond < (20e-6 if size == 16 else 0.02 * inside), (name, size, inside, outside)
+            whole(), inner()
+            limit = (lambda inside: 20e-6) if size == 16 else (lambda inside: 0.02 * inside)
+            # other work on the machine only makes either slower
+            outside, inside = least([whole, inner], number, 60, lambda t: t[0] - t[1] < limit(t[1]))
+            record_property(f"{name} {size}", f"{1e6 * (outside - inside):.1f} us beyond {1e6 * inside:.1f} us")
+            assert outside - inside < limit(inside), (name, size, inside, outside)

@@ -49,7 +49,10 @@ def files(
 
 
 def load(file: Union[File, str, os.PathLike[str]]) -> Golden:
-    """Reads a golden file; of a row of :func:`files` the checksum is verified first. ValueError where it differs."""
+    """Reads a golden file: text (MMA, conversions) by columns, in words as :func:`nvfp4.mma` takes them, or tensors.
+
+    Of a row of :func:`files` the checksum is verified first; ValueError where it differs.
+    """
     path = os.fspath(file.path if isinstance(file, File) else file)
     if isinstance(file, File) and core.file_sha256(path) != file.sha256:
         raise ValueError(f"{path}: sha256 differs from the manifest: the file was changed")

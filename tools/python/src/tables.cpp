@@ -3,6 +3,7 @@
 #include "nvfp4/golden/catalogue_json.hpp"
 #include "nvfp4/golden/io/file.hpp"
 #include "nvfp4/golden/manifest.hpp"
+#include "nvfp4/golden/text_columns.hpp"
 #include "nvfp4/reference_models/recipe/recipe.hpp"
 #include "tools/python/src/arguments.hpp"
 
@@ -30,7 +31,9 @@ std::tuple<std::string, std::vector<GoldenFile>> golden_files(const std::string 
   return {manifest.folder, std::move(list)};
 }
 
-FileResult read_file(const std::string &path) { return give(io::read_tensors(path)); }
+FileResult read_file(const std::string &path) {
+  return give(path.ends_with(".txt") ? golden::to_tensors(golden::read_text(path)) : io::read_tensors(path));
+}
 
 } // namespace
 
