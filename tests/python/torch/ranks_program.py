@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each process of test_ranks.py runs under torchrun; writes what it saw to FOLDER/rank-N.pt."""
+"""What each process of test_ranks.py runs under torchrun: FOLDER "ddp RECIPE" "fsdp RECIPE" ...; writes rank-N.pt there."""
 
 from __future__ import annotations
 
@@ -26,24 +26,23 @@ def whole(parameter: torch.Tensor) -> torch.Tensor:
     return (parameter.full_tensor() if hasattr(parameter, "full_tensor") else parameter).detach().clone()
 
 
-def main(folder: str, kind: str, recipe: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo")
+def run(kind: str, recipe: str) -> dict[str, list]:
+    """Trains a few steps as `kind` says; what this rank saw."""
     rank, ranks = dist.get_rank(), dist.get_world_size()
     model = convert(Toy(), recipe, ROLES, layers=8, seed=11)
     layers = converted(model)
-    run: torch.nn.Module = model
+    wrapped: torch.nn.Module = model
     if kind == "ddp":
-        run = DistributedDataParallel(model)
-    elif kind == "fsdp":
+        wrapped = DistributedDataParallel(model)
+    else:
         for block in model.layers:
             fully_shard(block)
         fully_shard(model)
-    optimizer = torch.optim.SGD(run.parameters(), lr=0.05)
+    optimizer = torch.optim.SGD(wrapped.parameters(), lr=0.05)
     seen: dict[str, list] = {"channels": [], "clock": [], "outputs": [], "gradients": [], "parameters": []}
     for step in range(STEPS):
         mine = batch(step).chunk(ranks)[rank].clone()
-        out = run(mine)
+        out = wrapped(mine)
         out.square().mean().backward()
         seen["outputs"].append(out.detach())
         seen["clock"].append(model.layers[0].mlp["up_proj"]._clock.tensor.tolist())
@@ -52,7 +51,14 @@ def main(folder: str, kind: str, recipe: str) -> None:
         optimizer.step()
         optimizer.zero_grad()
         seen["parameters"].append([whole(p) for p in model.parameters()])
-    torch.save(seen, pathlib.Path(folder) / f"rank-{rank}.pt")
+    return seen
+
+
+def main(folder: str, *cases: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo")
+    seen = {case: run(*case.split(" ", 1)) for case in cases}
+    torch.save(seen, pathlib.Path(folder) / f"rank-{dist.get_rank()}.pt")
     dist.destroy_process_group()
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import types
 
 import pytest
 import torch
@@ -72,6 +73,38 @@ def test_names_decide_what_is_converted():
     assert list(converted(by_function)) == ["layers.0.router", "layers.1.router"]
     ids = {m._spec for m in converted(toy()).values()}
     assert len(ids) == 9
+
+
+def test_flash_linear_attention_by_names():
+    """Its models need a GPU; these are their modules' names (fla 0.6.0: layers/gla.py, layers/gated_deltanet.py, mlp.py)."""
+    linear = torch.nn.Linear
+
+    def model(kind: str, attention: dict[str, torch.nn.Module]) -> torch.nn.Module:
+        block = torch.nn.ModuleDict({"attn": torch.nn.ModuleDict(attention), "mlp": torch.nn.ModuleDict(
+            {name: linear(16, 16, bias=False) for name in ("gate_proj", "up_proj", "down_proj")})})
+        block["mlp"].fuse_swiglu = True
+        whole = torch.nn.Module()
+        whole.model = torch.nn.ModuleDict({"layers": torch.nn.ModuleList([block, copy.deepcopy(block)])})
+        whole.lm_head = linear(16, 8, bias=False)
+        whole.config = types.SimpleNamespace(model_type=kind, num_hidden_layers=8, fuse_linear_cross_entropy=True)
+        return whole
+
+    low_rank = torch.nn.Sequential(linear(16, 16, bias=False), linear(16, 16))
+    gla = model("gla", {name: linear(16, 16) for name in ("q_proj", "k_proj", "v_proj", "g_proj", "o_proj")} | {
+        "gk_proj": low_rank})
+    gdn = model("gated_deltanet", {name: linear(16, 16) for name in (
+        "q_proj", "k_proj", "v_proj", "a_proj", "b_proj", "g_proj", "o_proj")} | {"q_conv1d": torch.nn.Conv1d(16, 16, 4)})
+    for whole, protected in ((gla, ["gk_proj.0", "gk_proj.1", "o_proj"]), (gdn, ["a_proj", "b_proj", "o_proj"])):
+        layers = converted(convert(whole, "chon"))
+        assert len(layers) == 2 * 10 + 1
+        in_bf16 = {path for path, m in layers.items() if "formats=bf16" in repr(m)}
+        assert in_bf16 == {f"model.layers.{i}.attn.{name}" for i in range(2) for name in protected} | {"lm_head"}
+        # the fused kernels that read down_proj's and lm_head's weights past their modules are off, and on again afterwards
+        flags = [b["mlp"].fuse_swiglu for b in whole.model["layers"]] + [whole.config.fuse_linear_cross_entropy]
+        assert flags == [False] * 3
+        revert(whole)
+        flags = [b["mlp"].fuse_swiglu for b in whole.model["layers"]] + [whole.config.fuse_linear_cross_entropy]
+        assert flags == [True] * 3
 
 
 def test_convert_is_undone_and_keeps_parameters():
@@ -157,6 +190,18 @@ def test_checkpointing_gives_the_same_gradients(reentrant):
     assert torch.equal(plain.layers[0].mlp["up_proj"].hot_channels, again.layers[0].mlp["up_proj"].hot_channels)
     clocks = [next(iter(converted(m).values()))._clock.tensor.tolist() for m in (plain, again)]
     assert clocks[0] == clocks[1]
+
+
+def test_a_pass_that_is_computed_again_is_not_counted():
+    plain, again = toy("nvfp4"), toy("nvfp4")
+    clock = next(iter(converted(again).values()))._clock.tensor
+    x = hard(16, 64).requires_grad_()
+    for micro_batch in range(2):
+        plain(x).square().mean().backward()
+        checkpoint(again, x, use_reentrant=False).square().mean().backward()
+        assert clock[1:3].tolist() == [0, micro_batch]
+    for a, b in zip(gradients(plain), gradients(again), strict=True):
+        assert_same_bits(b, a)
 
 
 @pytest.mark.parametrize("recipe", ["nvfp4", "hcp"])

@@ -15,6 +15,7 @@ import sys
 import pytest
 import torch
 from conftest import assert_same_bits, words
+from ranks_program import STEPS, batch
 from test_models import ROLES, Toy
 
 from nvfp4 import _nvfp4
@@ -24,34 +25,34 @@ HERE = pathlib.Path(__file__).parent
 RANKS = [int(n) for n in os.environ.get("NVFP4_RANKS", "2 4").split()]
 
 
-@pytest.fixture
-def launched(tmp_path):
-    def launch(ranks: int, kind: str, recipe: str) -> list[dict]:
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks),
-                   str(HERE / "ranks_program.py"), str(tmp_path), kind, recipe]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600,
-                              env={**os.environ, "OMP_NUM_THREADS": "1"})
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
-        return [torch.load(tmp_path / f"rank-{rank}.pt") for rank in range(ranks)]
-
-    return launch
-
-
-def all_ranks_recipe(tmp_path) -> str:
+@pytest.fixture(scope="module")
+def all_ranks_recipe(tmp_path_factory) -> str:
     """NVFP4 to nearest with the amax of all ranks: a row's words do not depend on where the others are."""
     recipe = {"name": "all-ranks", "amax": "all-ranks", "linears": {"plain": {"fprop": {"a": "nvfp4", "b": "nvfp4"},
               "dgrad": {"a": "nvfp4", "b": "nvfp4"}, "wgrad": {"a": "nvfp4", "b": "nvfp4"}}}, "default": "plain"}
-    path = tmp_path / "recipe.json"
+    path = tmp_path_factory.mktemp("recipe") / "recipe.json"
     path.write_text(json.dumps(recipe))
     return str(path)
 
 
-@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
-@pytest.mark.parametrize("ranks", RANKS)
-def test_ranks_agree_and_draw_the_words_of_their_micro_batches(launched, ranks, kind):
-    from ranks_program import STEPS, batch
+@pytest.fixture(scope="module", params=RANKS)
+def launched(request, tmp_path_factory, all_ranks_recipe) -> dict[str, list[dict]]:
+    """What each rank saw, by case."""
+    folder = tmp_path_factory.mktemp("ranks")
+    cases = ["ddp hcp", "fsdp hcp", "ddp nvfp4-plain", f"ddp {all_ranks_recipe}"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(request.param),
+               str(HERE / "ranks_program.py"), str(folder), *cases]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600,
+                          env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+    files = [torch.load(folder / f"rank-{rank}.pt") for rank in range(request.param)]
+    return {case: [file[case] for file in files] for case in cases}
 
-    seen = launched(ranks, kind, "hcp")
+
+@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
+def test_ranks_agree_and_draw_the_words_of_their_micro_batches(launched, kind):
+    seen = launched[f"{kind} hcp"]
+    ranks = len(seen)
     for at in range(STEPS):
         for rank, each in enumerate(seen):
             assert each["clock"][at][1:5] == [at, 0, rank, ranks]
@@ -90,11 +91,9 @@ def test_ranks_agree_and_draw_the_words_of_their_micro_batches(launched, ranks, 
             assert_same_bits(got, want)
 
 
-@pytest.mark.parametrize("ranks", RANKS[:1])
-def test_scores_are_the_mean_over_ranks_in_their_order(launched, ranks):
-    from ranks_program import batch
-
-    seen = launched(ranks, "ddp", "hcp")
+def test_scores_are_the_mean_over_ranks_in_their_order(launched):
+    seen = launched["ddp hcp"]
+    ranks = len(seen)
     one = convert(Toy(), "hcp", ROLES, layers=8, seed=11)
     first = one.layers[0].self_attn["q_proj"]
     total = None
@@ -110,16 +109,13 @@ def test_scores_are_the_mean_over_ranks_in_their_order(launched, ranks):
     assert seen[0]["channels"][0]["layers.0.self_attn.q_proj"].tolist() == expected
 
 
-@pytest.mark.parametrize("ranks", RANKS)
-def test_amax_of_all_ranks(launched, tmp_path, ranks):
-    from ranks_program import batch
-
-    own, every = launched(ranks, "ddp", "nvfp4-plain"), launched(ranks, "ddp", all_ranks_recipe(tmp_path))
+def test_amax_of_all_ranks(launched, all_ranks_recipe):
+    own, every = launched["ddp nvfp4-plain"], launched[f"ddp {all_ranks_recipe}"]
     outputs = {}
-    for name, recipe in (("own", "nvfp4-plain"), ("every", all_ranks_recipe(tmp_path))):
+    for name, recipe in (("own", "nvfp4-plain"), ("every", all_ranks_recipe)):
         model = convert(Toy(), recipe, ROLES, layers=8, seed=11)
         outputs[name] = model(batch(0)).detach()
     whole = torch.cat([each["outputs"][0] for each in every])
     assert_same_bits(whole, outputs["every"])
     assert not torch.equal(words(torch.cat([each["outputs"][0] for each in own])), words(outputs["own"]))
-    assert _nvfp4.linear_recipe(all_ranks_recipe(tmp_path), "qwen3")[0] == "all-ranks"
+    assert _nvfp4.linear_recipe(all_ranks_recipe, "qwen3")[0] == "all-ranks"

@@ -23,6 +23,7 @@ observer: Optional[Callable[[str, str, dict[str, Optional[Tensor]]], None]] = No
 
 
 class Layer(NamedTuple):
+    module: Any  # _nvfp4, or its CUDA twin
     handle: object
     channels: int  # hot ones of fprop
     dgrad_channels: int
@@ -31,26 +32,42 @@ class Layer(NamedTuple):
     group: str
 
 
+def _module(kind: str) -> Any:
+    if kind != "cuda":
+        return _nvfp4
+    try:
+        from nvfp4 import _nvfp4_cuda
+    except ImportError as error:
+        raise ValueError("expected a tensor on the CPU, for this build of nvfp4 has no CUDA part; build the package with nvcc "
+                         f"or move the model to the CPU ({error})") from error
+    return _nvfp4_cuda
+
+
 @functools.lru_cache(maxsize=None)
 def _device(name: str, threads: int) -> object:
-    return _nvfp4.linear_device(name, threads)
+    kind = name.partition(":")[0]
+    return _module(kind).linear_device(kind, threads)
 
 
 @functools.lru_cache(maxsize=4096)
 def _made(device: str, threads: int, spec: str, inputs: int, outputs: int) -> Layer:
     s = json.loads(spec)
-    handle = _nvfp4.linear_layer(_device(device, threads), s["recipe"], s["family"], s["role"], s["layer"], s["layers"],
+    module = _module(device.partition(":")[0])
+    handle = module.linear_layer(_device(device, threads), s["recipe"], s["family"], s["role"], s["layer"], s["layers"],
                                  s["id"], inputs, outputs)
-    return Layer(handle, *_nvfp4.linear_facts(handle), s["group"])
+    return Layer(module, handle, *module.linear_facts(handle), s["group"])
 
 
 def layer(device: str, spec: str, inputs: int, outputs: int) -> Layer:
-    """The C++ layer; as many threads as PyTorch takes, which change no bit."""
-    return _made(device, torch.get_num_threads(), spec, inputs, outputs)
+    """The C++ layer on "cpu" or "cuda:N"; as many threads as PyTorch takes, which change no bit."""
+    return _made(device, torch.get_num_threads() if device == "cpu" else 0, spec, inputs, outputs)
 
 
 def _layer_of(spec: str, weight: Tensor) -> Layer:
-    return layer(weight.device.type, spec, weight.shape[1], weight.shape[0])
+    device = weight.device
+    if device.type == "cuda":
+        _module("cuda").use_device(device.index)  # the twin's memory is that GPU's
+    return layer(str(device), spec, weight.shape[1], weight.shape[0])
 
 
 def _dense(t: Tensor) -> Tensor:
@@ -100,8 +117,7 @@ def _stream(t: Tensor) -> Iterator[None]:
         return
     current, default = torch.cuda.current_stream(t.device), torch.cuda.default_stream(t.device)
     default.wait_stream(current)
-    with torch.cuda.device(t.device):
-        yield
+    yield
     current.wait_stream(default)
 
 
@@ -122,17 +138,17 @@ def choose_channels(data: Tensor, weight: Tensor, channels: Tensor, scores: Tens
     """Chooses the hot channels of fprop (data is x) or dgrad (dy) where the step's first micro-batch does; else nothing."""
     words = clock.tolist()
     ours = _layer_of(spec, weight)
-    if words[_clock.MICRO_BATCH] != 0 or not _nvfp4.linear_choice_is_due(ours.handle, words[_clock.STEP]):
+    if words[_clock.MICRO_BATCH] != 0 or not ours.module.linear_choice_is_due(ours.handle, words[_clock.STEP]):
         return
     x, w = _dense(data), _dense(weight)
     rows = x.numel() // x.shape[-1]
     if rows == 0:
         return
     with _stream(x):
-        own = _floats(_nvfp4.linear_scores(ours.handle, _clock.key(clock), product, _address(x), rows, _address(w),
+        own = _floats(ours.module.linear_scores(ours.handle, _clock.key(clock), product, _address(x), rows, _address(w),
                                            _reduction(ours)))
     agreed = _ranks.agree_on_scores(own, ours.choice, _ranks.find(ours.group)).contiguous()
-    chosen = _integers(_nvfp4.linear_select(ours.handle, product, _address(agreed), agreed.numel()))
+    chosen = _integers(ours.module.linear_select(ours.handle, product, _address(agreed), agreed.numel()))
     channels.fill_(-1)
     channels[:chosen.numel()].copy_(chosen)
     scores.copy_(agreed)
@@ -155,7 +171,7 @@ def linear(x: Tensor, weight: Tensor, bias: Optional[Tensor], channels: Optional
     hot = _chosen(channels)
     if rows > 0:
         with _stream(dense):
-            _nvfp4.linear_forward(ours.handle, _clock.key(clock), _address(dense), rows, _address(w), _address(b),
+            ours.module.linear_forward(ours.handle, _clock.key(clock), _address(dense), rows, _address(w), _address(b),
                                   _address(hot), hot.numel(), _address(y), _reduction(ours))
     out = _narrow(y, x.dtype)
     if observer is not None:
@@ -186,7 +202,7 @@ def linear_backward(dy: Tensor, x: Tensor, weight: Tensor, bias: Optional[Tensor
     hot = _chosen(channels)
     if rows > 0:
         with _stream(grad):
-            _nvfp4.linear_backward(ours.handle, _clock.key(clock), _address(dense), rows, _address(w), _address(hot),
+            ours.module.linear_backward(ours.handle, _clock.key(clock), _address(dense), rows, _address(w), _address(hot),
                                    hot.numel(), _address(grad), _address(dx), _address(dw), _address(db), _reduction(ours))
     out = (_narrow(dx, x.dtype), _narrow(dw, weight.dtype),
            _narrow(db, weight.dtype if bias is None else bias.dtype))
