@@ -26,11 +26,7 @@ struct Options {
 
 int report(const Options &o) {
   const std::vector<std::string> folders = models::find_runs(o.folders);
-  for (const std::string &folder : folders)
-    for (const char *file : models::kRunFiles)
-      if (io::is_same_file(o.out, folder + "/" + file))
-        throw Error(io::printable(o.out) + ": is a file of the run in " + io::printable(folder) +
-                    ": give the page another name");
+  for (const std::string &folder : folders) models::check_not_of_run(o.out, folder);
   std::vector<models::RunData> runs;
   Progress progress("report");
   for (size_t i = 0; i < folders.size(); ++i) {
