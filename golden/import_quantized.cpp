@@ -30,7 +30,7 @@ bool is_byte(io::DType d) { return d == io::DType::u8 || d == io::DType::i8; }
 
 /// The rows of codes, each of q.row_bytes() bytes; sets rows, k and padded_k.
 void take_codes(BlockScaled &q, const io::Tensor &t, const ImportOptions &o) {
-  const bool fp4 = q.element == FormatId::e2m1;
+  const bool fp4 = format(q.element).storage_bits == 4;
   const bool packed = fp4 && !o.unpacked;
   if (o.unpacked && !fp4)
     wrong(t, "codes of " + std::string(format(q.element).name) +
@@ -237,7 +237,7 @@ BlockScaled import_quantized(const io::Tensor &codes, const io::Tensor &scales, 
     throw Error("import: the source must be f32, bf16 or f16, got " + std::string(format(q.source).name));
   q.hadamard = o.hadamard;
   q.sign_mask = o.hadamard ? kHadamardSigns : uint16_t{0};
-  if (q.element != FormatId::e2m1 && o.nibbles == NibbleOrder::high_first)
+  if (format(q.element).storage_bits != 4 && o.nibbles == NibbleOrder::high_first)
     throw Error("import: codes of " + std::string(format(q.element).name) +
                 " have no nibble order; leave it out");
   take_codes(q, codes, o);

@@ -11,11 +11,7 @@ namespace nvfp4::models {
 WrittenReport write_report(const std::vector<std::string> &folders, const std::string &output,
                            const std::string &version, const std::function<void(double)> &progress) {
   const std::vector<std::string> found = find_runs(folders);
-  for (const std::string &folder : found)
-    for (const char *file : kRunFiles)
-      if (io::is_same_file(output, folder + "/" + file))
-        throw Error(io::printable(output) + ": is a file of the run in " + io::printable(folder) +
-                    ": give the page another name");
+  for (const std::string &folder : found) check_not_of_run(output, folder);
   std::vector<RunData> runs;
   for (size_t i = 0; i < found.size(); ++i) {
     runs.push_back(read_run(found[i]));

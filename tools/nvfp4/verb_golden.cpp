@@ -76,12 +76,15 @@ int verify(const Options &o) {
   std::map<std::pair<std::string, std::string>, Total> totals;
   uint64_t bad_files = 0, checked = 0;
   Json problems = Json::array();
+  Progress progress("golden verify");
   const auto problem = [&](const std::string &file, const std::string &what) {
     ++bad_files;
     if (o.json) problems.push_back({{"file", file}, {"problem", what}});
-    else fmt::print("MISMATCH {}: {}\n", file, what);
+    else {
+      progress.clear();
+      fmt::print("{}\n", verdict_line("MISMATCH " + file + ": " + what, Verdict::bad));
+    }
   };
-  Progress progress("golden verify");
   double work = 0, done = 0;
   for (const Entry &e : m.entries)
     if (wanted(o, e)) work += work_in(e, o.full);
