@@ -2,10 +2,10 @@
 // What the verbs that make quantized files read alike: names of enumerators, and the shape of a block.
 #pragma once
 #include "nvfp4/emulator/names.hpp"
-#include "nvfp4/emulator/quantize/convention.hpp"
 #include "nvfp4/golden/quantized_tensor.hpp"
 
 #include <CLI/CLI.hpp>
+
 #include <charconv>
 
 namespace nvfp4::tool {
@@ -16,7 +16,7 @@ template <NamedEnum E> CLI::IsMember member() {
   return CLI::IsMember(std::vector<std::string>(table.names.begin(), table.names.end()));
 }
 
-/// Rows that share a scale, from "1x16" or "16x16" ("1x32" for MX).
+/// Rows that share a scale, from "1x16" or "16x16" ("1x32" for MX); checks the block against the convention.
 [[nodiscard]] inline int block_rows(const std::string &text, const Convention &convention) {
   int64_t rows = 0, length = 0;
   const char *const end = text.data() + text.size();

@@ -7,9 +7,8 @@
 #include "tools/nvfp4/numbers.hpp"
 #include "tools/nvfp4/operand.hpp"
 #include "tools/environment.hpp"
-#include "tools/nvfp4/paths.hpp"
-#include "tools/nvfp4/terminal.hpp"
 #include "tools/nvfp4/verb_check_quantized.hpp"
+#include "tools/nvfp4/terminal.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
 #include <fmt/core.h>
@@ -33,9 +32,9 @@ Problem read_problem(const Options &o) {
   p.unit = &find_unit(o.unit);
   p.accumulation = parse_enum<Accumulation>(o.accumulation);
   const auto side = [&](const std::string &path, const std::string &tensor, const std::string &source, Side which) {
-    const io::TensorFile file = io::read_tensors(input_path(path));
+    const io::TensorFile file = io::read_tensors(path);
     if (source.empty()) return read_problem_operand(file, tensor, nullptr, *p.unit, which);
-    const io::TensorFile before = io::read_tensors(input_path(source));
+    const io::TensorFile before = io::read_tensors(source);
     return read_problem_operand(file, tensor, &before, *p.unit, which);
   };
   p.a = side(o.a, o.a_tensor, o.a_source, Side::a);
@@ -51,7 +50,7 @@ Problem read_problem(const Options &o) {
 
 int run(const Options &o) {
   Problem p = read_problem(o);
-  const std::vector<uint8_t> words = read_output(io::read_tensors(input_path(o.d)), o.d_tensor, o.out, p);
+  const std::vector<uint8_t> words = read_output(io::read_tensors(o.d), o.d_tensor, o.out, p);
   DiagnoseOptions options;
   options.sample = o.sample;
   if (o.pairs) options.pair_cost = 1e9;

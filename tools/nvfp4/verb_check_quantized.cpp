@@ -57,7 +57,8 @@ int check_quantized(const QuantizedCheck &o, int threads, bool json) {
   p.progress = [&](double f) { progress.show(f); };
   const QuantizerReport r = check_quantizer(p);
   progress.done();
-  fmt::print("{}", json ? report_json(p, r) + "\n" : with_verdict(report_text(p, r), r.equal() ? Verdict::good : Verdict::bad));
+  fmt::print("{}", json ? report_json(p, r) + "\n"
+                          : with_verdict(report_text(p, r), r.equal() ? Verdict::good : Verdict::bad));
   return r.equal() ? kEqual : kMismatch;
 }
 

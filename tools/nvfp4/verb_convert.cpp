@@ -10,7 +10,6 @@
 
 #include <algorithm>
 #include <fmt/core.h>
-#include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -41,8 +40,8 @@ int run(const Options &o) {
   result.metadata = {{"conversion", std::string(conversion.name)}, {"format", format(conversion.to).name}};
   for (const io::Tensor *const in : inputs) {
     const auto share = [&](double f) { progress.show((before + f * double(in->data.size())) / std::max(total, 1.0)); };
-    auto [out, counts] = golden::convert_tensor(conversion, *in, file.source, o.values, share);
-    result.tensors.push_back(std::move(out));
+    auto [tensor, counts] = golden::convert_tensor(conversion, *in, file.source, o.values, share);
+    result.tensors.push_back(std::move(tensor));
     before += double(in->data.size());
     progress.clear();
     if (o.json) {

@@ -64,15 +64,17 @@ void print_units(const Options &o) {
 void print_conversions(const Options &o) {
   const auto found = matching(conversions(), o, "conversion", [](const Conversion &x) { return x.name; });
   if (o.json) return void(fmt::print("{}\n", golden::conversions_json(o.match)));
-  for (const Conversion *c : found) fmt::print("{}\n", c->name);
+  for (const Conversion *const c : found) fmt::print("{}\n", c->name);
 }
 
 void print_conventions(const Options &o) {
   const auto found = matching(conventions(), o, "convention", [](const Convention &x) { return x.name; });
   if (o.json) return void(fmt::print("{}\n", golden::conventions_json(o.match)));
-  for (const Convention *c : found)
-    fmt::print("{:<22} {} / {} per {} {:<12} {}; true for: {}\n", c->name, format(c->rule.element).name,
-               format(c->rule.scale).name, c->rule.block, to_string(c->evidence), c->source, c->versions);
+  for (const Convention *const row : found) {
+    const Convention &c = *row;
+    fmt::print("{:<22} {} / {} per {} {:<12} {}; true for: {}\n", c.name, format(c.rule.element).name,
+               format(c.rule.scale).name, c.rule.block, to_string(c.evidence), c.source, c.versions);
+  }
 }
 
 void print_summary(const Options &o) {

@@ -20,11 +20,12 @@ struct Options {
 
 int run(const Options &o) {
   const Unit &unit = find_unit(o.unit);
+  const Accumulation accumulation = parse_enum<Accumulation>(o.accumulation);
   const std::string output = output_path(o.out, o.json);
   const io::TensorFile in = io::read_tensors(input_path(o.in));
   Progress progress("mma");
-  const golden::DotProducts products = golden::dot_products(unit, in, parse_enum<Accumulation>(o.accumulation), o.exact,
-                                                            [&](double f) { progress.show(f); });
+  const golden::DotProducts products =
+      golden::dot_products(unit, in, accumulation, o.exact, [&](double f) { progress.show(f); });
   progress.done();
   io::write_tensors(output, products.file);
   if (o.json)

@@ -20,17 +20,17 @@ struct Options {
 
 int report(const Options &o) {
   Progress progress("report");
-  const auto [runs, orderings, bytes] =
-      models::write_report(o.folders, o.out, NVFP4_VERSION_STRING, [&](double f) { progress.show(f); });
+  const models::WrittenReport made = models::write_report(o.folders, o.out, NVFP4_VERSION_STRING,
+                                                          [&](double f) { progress.show(f); });
   progress.done();
+  const auto &[runs, sorted, orderings, bytes] = made;
   if (o.json) {
-    fmt::print("{}\n", models::report_json(runs, orderings, o.out, bytes));
+    fmt::print("{}\n", models::report_json(made, o.out));
     return kEqual;
   }
   for (const models::Ordering &x : orderings)
     fmt::print("{:<13} {} {}{}\n", to_string(x.verdict), x.number, x.claim,
                x.where.empty() ? "" : " (" + x.where + ")");
-  const models::RunGroups sorted = models::sort_runs(runs);
   for (const std::string &difference : sorted.differences)
     fmt::print("NOT ALIKE     {}\n", io::printable(difference, 2000));
   for (const models::Duplicate &d : sorted.duplicates) fmt::print("DUPLICATE     {}\n", d.text());
