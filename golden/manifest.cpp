@@ -3,6 +3,7 @@
 #include "nvfp4/golden/manifest.hpp"
 
 #include "nvfp4/golden/io/file.hpp"
+#include "nvfp4/golden/io/json.hpp"
 #include "nvfp4/golden/io/safetensors.hpp"
 #include "nvfp4/golden/io/sha256.hpp"
 #include "nvfp4/golden/known_keys.hpp"
@@ -92,8 +93,7 @@ Manifest read_manifest(const std::string &folder) {
   Manifest m;
   m.folder = folder;
   try {
-    const Json j = Json::parse(reinterpret_cast<const char *>(bytes.data()),
-                               reinterpret_cast<const char *>(bytes.data()) + bytes.size());
+    const Json j = io::parse_json({reinterpret_cast<const char *>(bytes.data()), bytes.size()}, path + ": ");
     if (j.at("format") != kFormat) throw Error(path + ": format is not '" + std::string(kFormat) + "'");
     check_known_keys(j, {"format", "files"}, path);
     for (const Json &e : j.at("files")) {

@@ -3,6 +3,7 @@
 #include "nvfp4/golden/quantize_case.hpp"
 
 #include "nvfp4/emulator/formats/codec.hpp"
+#include "nvfp4/golden/io/json.hpp"
 #include "nvfp4/golden/known_keys.hpp"
 #include "nvfp4/golden/text.hpp"
 
@@ -41,7 +42,7 @@ std::string to_json(const QuantizeOptions &o) {
 
 QuantizeOptions options_from_json(const std::string &text, const std::string &where) {
   try {
-    const Json j = Json::parse(text);
+    const Json j = io::parse_json(text, where + ": ");
     check_known_keys(j,
                      {"axis", "block_rows", "rounding", "hadamard", "sign_mask", "scale_layout", "source_dtype", "seed",
                       "offset", "global_amax", "global_scale"},

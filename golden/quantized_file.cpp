@@ -63,16 +63,16 @@ float scalar(const io::TensorFile &f, const char *name) {
   return v[0];
 }
 
-std::vector<int64_t> scale_shape(const BlockScaled &q) {
-  if (q.layout == ScaleLayout::linear) return {q.rows, q.scale_cols()};
-  return {(q.rows + 127) / 128 * 128, (q.scale_cols() + 3) / 4 * 4};
-}
-
 io::Tensor scalar_tensor(const char *name, float value) {
   return io::Tensor::from(name, {1}, std::vector<float>{value});
 }
 
 } // namespace
+
+std::vector<int64_t> scale_shape(const BlockScaled &q) {
+  if (q.layout == ScaleLayout::linear) return {q.rows, q.scale_cols()};
+  return {(q.rows + 127) / 128 * 128, (q.scale_cols() + 3) / 4 * 4};
+}
 
 io::TensorFile to_file(const BlockScaled &q) {
   io::TensorFile f;

@@ -12,6 +12,9 @@ namespace nvfp4::golden {
 /// `global_amax`, `global_encode_scale`, `global_decode_scale` F32 [1], `row_amax` F32 (rows) where there is one.
 [[nodiscard]] io::TensorFile to_file(const BlockScaled &q);
 
+/// The shape of `block_scales`.
+[[nodiscard]] std::vector<int64_t> scale_shape(const BlockScaled &q);
+
 /// True when the file says that it holds a block-scaled tensor.
 [[nodiscard]] bool is_block_scaled(const io::TensorFile &file);
 

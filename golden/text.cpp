@@ -4,6 +4,7 @@
 
 #include "nvfp4/golden/io/file.hpp"
 
+#include <cstring>
 #include <algorithm>
 #include <span>
 
@@ -101,6 +102,15 @@ std::vector<uint64_t> parse_hex_words(std::string_view hex, int bits, const std:
     words[i / digits] = words[i / digits] << 4 | uint64_t(v);
   }
   return words;
+}
+
+std::vector<uint8_t> pack_words(const std::vector<uint64_t> &words, int bits) {
+  std::vector<uint8_t> bytes((words.size() * size_t(bits) + 7) / 8, 0);
+  for (size_t i = 0; i < words.size(); ++i) {
+    if (bits == 4) bytes[i / 2] = uint8_t(bytes[i / 2] | words[i] << (i % 2 * 4));
+    else std::memcpy(bytes.data() + i * size_t(bits / 8), &words[i], size_t(bits / 8));
+  }
+  return bytes;
 }
 
 std::string hex_word(uint64_t word, int bits) {

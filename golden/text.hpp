@@ -33,6 +33,8 @@ struct TextFile {
 
 /// Words of `bits` bits each from hex digits, first word first: 1 digit for 4-bit words, 2 for 8, 4, 8, 16.
 [[nodiscard]] std::vector<uint64_t> parse_hex_words(std::string_view hex, int bits, const std::string &where);
+/// Words as they lie in memory, little endian; 4-bit words two to a byte, the first in the low nibble.
+[[nodiscard]] std::vector<uint8_t> pack_words(const std::vector<uint64_t> &words, int bits);
 [[nodiscard]] std::string hex_word(uint64_t word, int bits);
 
 } // namespace nvfp4::golden

@@ -38,16 +38,6 @@ std::shared_ptr<DigestCache> make_digest_cache() { return std::make_shared<Diges
 
 namespace {
 
-/// Codes as bytes in memory, the layout that CodeView reads.
-std::vector<uint8_t> pack_words(const std::vector<uint64_t> &words, int bits) {
-  std::vector<uint8_t> bytes((words.size() * size_t(bits) + 7) / 8, 0);
-  for (size_t i = 0; i < words.size(); ++i) {
-    if (bits == 4) bytes[i / 2] = uint8_t(bytes[i / 2] | words[i] << (i % 2 * 4));
-    else std::memcpy(bytes.data() + i * size_t(bits / 8), &words[i], size_t(bits / 8));
-  }
-  return bytes;
-}
-
 /// Adds the verdicts of rows that threads judge in any order; keeps the mismatch of the lowest row.
 class Tally {
 public:

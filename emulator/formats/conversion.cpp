@@ -2,6 +2,8 @@
 // The rows of the conversion table.
 #include "nvfp4/emulator/formats/conversion.hpp"
 
+#include "nvfp4/emulator/nearest.hpp"
+
 #include <string>
 #include <utility>
 
@@ -80,7 +82,9 @@ std::span<const Conversion> conversions() { return kConversions; }
 const Conversion &find_conversion(std::string_view name) {
   for (const Conversion &c : kConversions)
     if (c.name == name) return c;
-  throw Error("unknown conversion '" + std::string(name) + "' (all: nvfp4 info --conversions)");
+  throw Error("unknown conversion '" + std::string(name) + "'" +
+              suggestion_among(name, kConversions, [](const Conversion &c) { return c.name; }) +
+              "; all: nvfp4 info --conversions");
 }
 
 namespace {

@@ -6,6 +6,7 @@
 #include "nvfp4/emulator/gemm/gemm.hpp"
 
 #include <atomic>
+#include <exception>
 #include <memory>
 #include <omp.h>
 
@@ -32,19 +33,32 @@ struct Job {
   }
 };
 
-/// Counts finished pieces of work and reports them from the first thread.
+/// Counts finished pieces of work and reports them from the first thread. What the report throws stops the work: the
+/// pieces that are left are to be passed over, and finish(), behind the parallel region, throws it.
 class Progress {
 public:
   Progress(const std::function<void(double)> *report, int64_t total) : report_(report), total_(total) {}
   void finished(int thread) {
     const int64_t n = ++done_;
-    if (report_ != nullptr && *report_ && thread == 0) (*report_)(double(n) / double(total_));
+    if (report_ == nullptr || !*report_ || thread != 0) return;
+    try {
+      (*report_)(double(n) / double(total_));
+    } catch (...) {
+      error_ = std::current_exception();
+      stopped_ = true;
+    }
+  }
+  [[nodiscard]] bool stopped() const { return stopped_.load(std::memory_order_relaxed); }
+  void finish() const {
+    if (error_) std::rethrow_exception(error_);
   }
 
 private:
   const std::function<void(double)> *report_;
   int64_t total_;
   std::atomic<int64_t> done_{0};
+  std::atomic<bool> stopped_{false};
+  std::exception_ptr error_;
 };
 
 /// Memory that is not cleared; what it held is lost when it grows.
@@ -90,10 +104,12 @@ void run_tasks(const Job &job, const Kernels &kernels, const Sink &sink, const s
     Block block(job, kernels, sink);
 #pragma omp for schedule(dynamic, 1)
     for (size_t t = 0; t < tasks.size(); ++t) {
+      if (progress.stopped()) continue;
       block.run(tasks[t]);
       progress.finished(omp_get_thread_num());
     }
   }
+  progress.finish();
 }
 
 } // namespace nvfp4::gemm

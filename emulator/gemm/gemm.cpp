@@ -29,6 +29,7 @@ template <class Emit> void run_reference(const gemm::Job &job, bool oracle, Emit
   gemm::Progress progress(job.progress, tiles);
 #pragma omp parallel for schedule(dynamic) num_threads(job.threads)
   for (int64_t t = 0; t < tiles; ++t) {
+    if (progress.stopped()) continue;
     for (int64_t o = t * tile; o < std::min(outputs, (t + 1) * tile); ++o) {
       const int64_t i = job.first + o / job.cols, j = job.first_col + o % job.cols;
       const DotOperands op{job.a->row(i), job.b->row(j), job.a->row_scales(i), job.b->row_scales(j)};
@@ -39,6 +40,7 @@ template <class Emit> void run_reference(const gemm::Job &job, bool oracle, Emit
     }
     progress.finished(omp_get_thread_num());
   }
+  progress.finish();
 }
 
 /// Runs a job on the best engine; `sink` takes tiles of FP32 words, `emit` single words.

@@ -23,7 +23,8 @@ struct GemmOptions {
   /// A grouped product: how many rows of A each group has. B is (groups * N, K), group g's block at row g *
   /// N; the output is (M, N), where group g's rows of A met its block of B. Empty: one product.
   std::vector<int64_t> groups = {};
-  std::function<void(double)> progress = {}; ///< called from one thread with the fraction done
+  /// Called from the calling thread with the fraction done. What it throws ends the work and leaves run().
+  std::function<void(double)> progress = {};
 };
 
 /// What an output meets beside A and B. Empty: left out. C and `start` are read as raw words.

@@ -13,6 +13,10 @@ enum class AlphaRule : uint8_t {
   div,           ///< ((alpha * amax_a) * amax_b) / f: its Python reference, custom_recipes/reference_nvfp4.py
   sdec_product,  ///< alpha * (p_a * p_b): torchao, ModelOpt, vLLM, FlashInfer callers
 };
+[[nodiscard]] constexpr auto names_of(AlphaRule) {
+  return enum_names("alpha rule", "by_convention", "mul_const", "div", "sdec_product");
+}
+static_assert(names_of(AlphaRule{}).end_with(AlphaRule::sdec_product));
 
 /// An operand's part in alpha.
 struct AlphaShare {

@@ -3,6 +3,8 @@
 // TransformerEngine's.
 #include "nvfp4/emulator/quantize/convention.hpp"
 
+#include "nvfp4/emulator/nearest.hpp"
+
 #include <array>
 
 namespace nvfp4 {
@@ -250,7 +252,8 @@ const Convention &find_convention(std::string_view name) {
     if (name == c.name || (!c.alias.empty() && name == c.alias)) return c;
     names.append(names.empty() ? "" : ", ").append(c.name);
   }
-  throw Error("unknown quantization convention '" + std::string(name) + "'; expected one of " + names);
+  throw Error("unknown quantization convention '" + std::string(name) + "'" +
+              suggestion_among(name, kTable, [](const Convention &c) { return c.name; }) + "; expected one of " + names);
 }
 
 } // namespace nvfp4

@@ -3,6 +3,9 @@
 // expands to one unit per architecture and pair of formats. Adding an instruction is adding a row.
 #include "nvfp4/emulator/tensorcore/catalogue.hpp"
 
+#include "nvfp4/emulator/nearest.hpp"
+#include "nvfp4/emulator/tensorcore/products.hpp"
+
 #include <algorithm>
 #include <iterator>
 #include <sstream>
@@ -118,19 +121,40 @@ std::string without_doubled_formats(std::string_view name) {
   return joined;
 }
 
-size_t edit_distance(std::string_view a, std::string_view b) {
-  std::vector<size_t> row(b.size() + 1);
-  for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (size_t i = 1; i <= a.size(); ++i) {
-    size_t diagonal = row[0];
-    row[0] = i;
-    for (size_t j = 1; j <= b.size(); ++j) {
-      const size_t up = row[j];
-      row[j] = std::min({row[j] + 1, row[j - 1] + 1, diagonal + (a[i - 1] != b[j - 1] ? 1 : 0)});
-      diagonal = up;
-    }
-  }
-  return row[b.size()];
+/// A kind in lower case, also by its format's name in the catalogue: "F16" is fp16, "e4m3" is fp8.
+std::string plain_kind(std::string_view name) {
+  std::string s;
+  for (const char c : name) s += c >= 'A' && c <= 'Z' ? char(c - 'A' + 'a') : c;
+  for (const UnitKind &kind : unit_kinds())
+    if (kind.scale_block == 0 && s == format(kind.element).name) return std::string(kind.name);
+  return s;
+}
+
+/// The unit that stands exactly so in the catalogue, equal formats written once or twice; null if there is none.
+const Unit *unit_of_name(const std::string &name) {
+  for (const std::string &wanted : {name, without_doubled_formats(name)})
+    for (const Unit &u : catalogue())
+      if (u.name() == wanted) return &u;
+  return nullptr;
+}
+
+/// For a name whose part before the colon is no architecture and no product.
+[[noreturn]] void unknown_architecture(const std::string &name) {
+  std::vector<std::string> known;
+  const size_t colon = std::min(name.find(':'), name.size());
+  for (const Unit &u : catalogue())
+    if (known.empty() || known.back() != u.arch) known.push_back(u.arch);
+  for (const Product &p : products()) known.emplace_back(p.name);
+  for (std::string &first : known) first += name.substr(colon);
+  throw Error("unknown unit '" + name + "'" + suggestion(name, known) + "; all: nvfp4 info --units");
+}
+
+[[noreturn]] void unknown_instruction(const std::string &name, const std::string &arch) {
+  std::vector<std::string> known;
+  for (const Unit &u : catalogue())
+    if (u.arch == arch) known.push_back(u.name());
+  throw Error("unknown unit '" + name + "'" + suggestion(name, known) + "; " + arch +
+              " also takes what is multiplied: " + kinds_of(arch));
 }
 
 } // namespace
@@ -140,16 +164,24 @@ std::span<const Unit> catalogue() {
   return units;
 }
 
-const Unit &find_unit(std::string_view name) {
-  const std::span<const Unit> units = catalogue();
-  for (const std::string &wanted : {std::string(name), without_doubled_formats(name)})
-    for (const Unit &u : units)
-      if (u.name() == wanted) return u;
-  std::vector<std::pair<size_t, std::string>> near;
-  for (const Unit &u : units) near.emplace_back(edit_distance(name.substr(0, 80), u.name()), u.name());
-  std::partial_sort(near.begin(), near.begin() + 3, near.end());
-  throw Error("unknown unit '" + std::string(name) + "'; nearest: " + near[0].second + ", " + near[1].second + ", " +
-              near[2].second + " (all: nvfp4 info --units)");
+const Unit &find_unit(std::string_view text) {
+  const std::string name(text);
+  if (const Unit *u = unit_of_name(name)) return *u;
+  const size_t colon = name.find(':');
+  const std::string first = name.substr(0, colon), second = colon == std::string::npos ? "" : name.substr(colon + 1);
+  const Product *product = find_product(first);
+  std::string arch;
+  for (const Unit &u : catalogue())
+    if (u.arch == (product != nullptr ? product->arch : std::string_view(first))) arch = u.arch;
+  if (arch.empty()) unknown_architecture(name);
+  if (const Unit *u = unit_of_name(arch + ":" + second)) return *u;
+  for (const UnitKind &kind : unit_kinds())
+    if (kind.name == (colon == std::string::npos ? "nvfp4" : plain_kind(second)))
+      if (const Unit *u = unit_of_kind(arch, kind)) return *u;
+  if (colon == std::string::npos)
+    throw Error("unit '" + name + "' (" + arch + ") multiplies no NVFP4: add what it multiplies, as in " + name + ":bf16; there are " +
+                kinds_of(arch));
+  unknown_instruction(arch + ":" + second, arch);
 }
 
 } // namespace nvfp4

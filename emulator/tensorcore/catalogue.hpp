@@ -24,8 +24,8 @@ struct Unit {
 /// All units, ordered by architecture, then instruction.
 [[nodiscard]] std::span<const Unit> catalogue();
 
-/// The unit of a name `ARCH:INSTRUCTION`; equal operand formats may also be written twice. Throws Error with the
-/// nearest names when there is none.
+/// The unit of a name `ARCH:INSTRUCTION`, or of a product and what it multiplies (products.hpp): "H100:bf16", "B200" (then
+/// nvfp4); equal operand formats may also be written twice. Throws Error with the nearest names when there is none.
 [[nodiscard]] const Unit &find_unit(std::string_view name);
 
 } // namespace nvfp4

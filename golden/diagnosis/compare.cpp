@@ -15,7 +15,7 @@ namespace {
 /// Position of a finite word on the line of all values.
 int64_t place(const Format &f, uint64_t word) {
   const int64_t magnitude = int64_t(word & f.magnitude_mask());
-  return ((word >> f.field_bits()) & 1) != 0 ? -magnitude : magnitude;
+  return f.has_sign && ((word >> f.field_bits()) & 1) != 0 ? -magnitude : magnitude;
 }
 
 int bin_of(uint64_t ulp) { return std::min(ulp <= 1 ? int(ulp) : msb(ulp - 1) + 2, Comparison::kBins - 1); }
@@ -45,7 +45,10 @@ Comparison compare(FormatId type, int64_t rows, int64_t cols, std::span<const ui
         ++s.finite_pairs;
         nonzero += vq != 0 ? 1 : 0;
       }
-      if (p == q) continue;
+      if (p == q) {
+        s.nan_same += cp == Class::nan ? 1 : 0;
+        continue;
+      }
       row_hit = cols_hit[size_t(j)] = true;
       if (s.differing++ == 0) {
         s.first = at;

@@ -24,6 +24,7 @@ struct Comparison {
   int64_t finite_pairs = 0; ///< both values finite; the others are left out of all distances
   double distance = 0; ///< sqrt(sum (got - want)^2 / sum want^2) over finite pairs; NaN where there is none
   int64_t zero_signs = 0;  ///< +0 against -0
+  int64_t nan_same = 0;    ///< both NaN, the same bits: equal words
   int64_t nan_words = 0;   ///< both NaN, other bits
   int64_t nan_got = 0;     ///< NaN where a number or Inf is wanted
   int64_t nan_missing = 0; ///< the reverse
@@ -36,7 +37,8 @@ struct Comparison {
   [[nodiscard]] bool equal() const { return differing == 0; }
 };
 
-/// got and want: (rows, cols) words of `type` (f32, bf16, f16 or f64).
+/// got and want: (rows, cols) words of `type`, any but tf32 and e8m13; 4-bit codes two to a byte, which needs an even
+/// number of them. An unsigned format's unused top bit makes words differ, not values.
 [[nodiscard]] Comparison compare(FormatId type, int64_t rows, int64_t cols, std::span<const uint8_t> got,
                                  std::span<const uint8_t> want);
 

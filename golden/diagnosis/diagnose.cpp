@@ -352,7 +352,7 @@ Report diagnose(const Problem &p, std::span<const uint8_t> words, const Diagnose
   std::vector<Trial> trials;
   const At at_small{small, {p, reference, small}}, at_large{s, {p, reference, s}};
   for (size_t h = 0; h < all.size(); ++h) {
-    if (options.progress != nullptr) options.progress(double(h) / double(all.size()));
+    if (options.progress) options.progress(double(h) / double(all.size()));
     if (all[h].by_parts) continue;
     std::optional<Trial> t = attempt(p, reference, at_small, at_large, all[h], report.tried);
     if (!t) continue;

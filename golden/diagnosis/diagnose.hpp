@@ -13,7 +13,7 @@ struct DiagnoseOptions {
   int64_t sample = 128;   ///< rows and columns on which every mistake is tried, all of K each
   double pair_cost = 5;   ///< seconds of one thread, by estimate, that the search for pairs may take; 0: no pairs
   double check_cost = 60; ///< the same for computing all outputs under one explanation
-  void (*progress)(double) = nullptr;
+  std::function<void(double)> progress = {}; ///< gets the fraction done; what it throws ends the work
 };
 
 /// How one mistake, or two together, do.

@@ -120,7 +120,7 @@ bool one_side(const Hypothesis &h, char side) {
 
 std::vector<Trial> find_pairs(const Problem &p, const Computation &reference, const OutputSample &small, const OutputSample &large,
                               const std::vector<Hypothesis> &all, const std::vector<Trial> &singles, double budget,
-                              int64_t &tried, void (*progress)(double)) {
+                              int64_t &tried, const std::function<void(double)> &progress) {
   Search search(p, reference, small, large, budget, tried);
   std::vector<const Trial *> chains, epilogues, operands;
   for (const Trial &t : singles) {
@@ -128,7 +128,7 @@ std::vector<Trial> find_pairs(const Problem &p, const Computation &reference, co
     (of_operand(*t.first) ? operands : t.first->topic == Topic::chain ? chains : epilogues).push_back(&t);
   }
   const auto say = [&](double f) {
-    if (progress != nullptr) progress(f);
+    if (progress) progress(f);
   };
   const auto made = [&](const Trial &t) {
     SmallComputation s = search.base();

@@ -46,6 +46,6 @@ void measure(const Problem &p, const Computation &c, const OutputSample &s, Tria
 [[nodiscard]] std::vector<Trial> find_pairs(const Problem &p, const Computation &reference, const OutputSample &small,
                                             const OutputSample &large, const std::vector<Hypothesis> &all,
                                             const std::vector<Trial> &singles, double budget, int64_t &tried,
-                                            void (*progress)(double));
+                                            const std::function<void(double)> &progress);
 
 } // namespace nvfp4::diagnosis

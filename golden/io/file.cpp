@@ -110,6 +110,12 @@ std::vector<std::byte> read_file(const std::string &path) {
   }
 }
 
+bool is_same_file(const std::string &a, const std::string &b) {
+  struct stat x {}, y {};
+  if (::stat(a.c_str(), &x) != 0 || ::stat(b.c_str(), &y) != 0) return false;
+  return S_ISREG(x.st_mode) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
 void write_file_atomically(const std::string &path, std::span<const std::byte> bytes) {
   stream_file_atomically(path, [&](const ByteSink &write) { write(bytes); });
 }

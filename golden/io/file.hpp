@@ -10,6 +10,9 @@ namespace nvfp4::io {
 /// The whole of a file, or of whatever a pipe delivers. An Error names the path and the system's reason.
 [[nodiscard]] std::vector<std::byte> read_file(const std::string &path);
 
+/// Whether both are regular files and the same one, by whatever names.
+[[nodiscard]] bool is_same_file(const std::string &a, const std::string &b);
+
 /// Puts `bytes` where `path` says: into a temporary file beside it, synced to disk, then renamed over it. If
 /// anything fails the old file is untouched, the temporary one is gone and an Error names the path and the
 /// system's reason. A symbolic link is followed. Pipes, devices and the process's own descriptors

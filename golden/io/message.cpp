@@ -8,23 +8,34 @@
 namespace nvfp4::io {
 namespace {
 
-/// Length of the well-formed UTF-8 character that `text` starts with; 0 if there is none or it breaks a line
-/// (control characters, U+0080 to U+009F, U+2028, U+2029).
-size_t showable_prefix(std::string_view text) {
+/// The well-formed UTF-8 character that a text starts with; of length 0 if there is none.
+struct Character {
+  uint32_t code = 0;
+  size_t length = 0;
+};
+
+Character first_character(std::string_view text) {
   const auto byte = [&](size_t i) { return i < text.size() ? uint8_t(text[i]) : uint8_t(0); };
   const uint8_t lead = byte(0);
-  if (lead < 0x80) return lead >= 0x20 && lead != 0x7F && lead != '\'' && lead != '\\' ? 1 : 0;
+  if (lead < 0x80) return {lead, 1};
   const size_t length = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : 2;
-  if (lead < 0xC2 || lead > 0xF4) return 0;
+  if (lead < 0xC2 || lead > 0xF4) return {};
   uint32_t code = lead & (0x7Fu >> length);
   for (size_t i = 1; i < length; ++i) {
-    if ((byte(i) & 0xC0) != 0x80) return 0;
+    if ((byte(i) & 0xC0) != 0x80) return {};
     code = code << 6 | (byte(i) & 0x3Fu);
   }
-  constexpr uint32_t smallest[] = {0, 0, 0xA0, 0x800, 0x10000};
+  constexpr uint32_t smallest[] = {0, 0, 0x80, 0x800, 0x10000};
   const bool surrogate = code >= 0xD800 && code <= 0xDFFF;
-  const bool separator = code == 0x2028 || code == 0x2029;
-  return code < smallest[length] || code > 0x10FFFF || surrogate || separator ? 0 : length;
+  return code < smallest[length] || code > 0x10FFFF || surrogate ? Character{} : Character{code, length};
+}
+
+/// The length of the first character if it can stand in quotes on one line, else 0.
+size_t showable_prefix(std::string_view text) {
+  const auto [code, length] = first_character(text);
+  const bool control = code < 0x20 || (code >= 0x7F && code < 0xA0),
+             separator = code == 0x2028 || code == 0x2029;
+  return control || separator || code == '\'' || code == '\\' ? 0 : length;
 }
 
 } // namespace
@@ -44,6 +55,15 @@ std::string printable(std::string_view text, size_t limit) {
     text.remove_prefix(length > 0 ? length : 1);
   }
   return out;
+}
+
+bool is_utf8(std::string_view text) {
+  while (!text.empty()) {
+    const size_t length = first_character(text).length;
+    if (length == 0) return false;
+    text.remove_prefix(length);
+  }
+  return true;
 }
 
 std::string in_quotes(std::string_view text) { return "'" + printable(text, 100) + "'"; }

@@ -22,6 +22,9 @@ struct SystemError : Error {
 /// printable() between single quotes, short enough for a list.
 [[nodiscard]] std::string in_quotes(std::string_view text);
 
+/// Whether all of the text is well-formed UTF-8.
+[[nodiscard]] bool is_utf8(std::string_view text);
+
 /// What the operating system says about an errno.
 [[nodiscard]] std::string errno_text(int code);
 

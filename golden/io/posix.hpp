@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the sources of this folder need of POSIX: descriptors that close themselves, calls that a signal
+// What sources that touch files need of POSIX: descriptors that close themselves, calls that a signal
 // interrupts, the one line of a failure. Internal.
 #pragma once
 #include "nvfp4/emulator/config.hpp"

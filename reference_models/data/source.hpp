@@ -36,8 +36,7 @@ public:
   virtual void validation_batch(int64_t index, int64_t batch, int64_t sequence, std::span<int32_t> tokens,
                                 std::span<float> weights) const = 0;
 
-  /// SHA-256 of the whole text, or of the task's name and parameters, as 64 hexadecimal digits. Computed at
-  /// each call.
+  /// SHA-256 of the whole text, or of the task's name and parameters, as 64 hexadecimal digits.
   [[nodiscard]] virtual std::string digest() const = 0;
   /// One line for people: what it is and how much of it there is.
   [[nodiscard]] virtual std::string describe() const = 0;

@@ -79,6 +79,7 @@ std::vector<std::string_view> split(std::string_view text) {
 }
 
 std::optional<int64_t> whole_number(std::string_view text) {
+  if (text.size() > 1 && text.starts_with('0')) return {};
   int64_t value = 0;
   const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   return error == std::errc() && stop == text.data() + text.size() ? std::optional(value) : std::nullopt;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Text through mmap.
+// Text through pread: a file that shrinks is an error, where memory mapped from it would be a signal.
 #include "nvfp4/reference_models/data/text.hpp"
 #include "nvfp4/emulator/config.hpp"
 #include "nvfp4/golden/io/message.hpp"
+#include "nvfp4/golden/io/posix.hpp"
 #include "nvfp4/golden/io/sha256.hpp"
 #include "nvfp4/reference_models/data/random.hpp"
 
@@ -10,12 +11,8 @@
 #include <cassert>
 #include <cerrno>
 #include <cstdio>
-#include <string_view>
-
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
+#include <mutex>
+#include <vector>
 
 namespace nvfp4::models {
 namespace {
@@ -27,39 +24,85 @@ namespace {
 
 std::string count_of_bytes(uint64_t n) { return std::to_string(n) + (n == 1 ? " byte" : " bytes"); }
 
-/// A file's bytes, mapped read only.
-class Mapping {
+/// An open file whose bytes are asked for when they are needed. What was opened stays readable when its name
+/// is given to another file or taken away; that its content stays is checked.
+class Bytes {
 public:
-  explicit Mapping(const std::string &path) {
-    int fd;
-    do fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK); // a pipe without a writer must not block
-    while (fd < 0 && errno == EINTR);
-    if (fd < 0) refuse(path, "cannot open: " + io::errno_text(errno));
-    struct stat status {};
-    const int failure = ::fstat(fd, &status) != 0 ? errno : 0;
-    const bool regular = S_ISREG(status.st_mode), folder = S_ISDIR(status.st_mode);
-    size_ = regular ? size_t(status.st_size) : 0;
-    void *address = MAP_FAILED;
-    if (size_ > 0) address = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, fd, 0);
-    const int map_failure = errno;
-    ::close(fd);
-    if (failure != 0) refuse(path, "cannot open: " + io::errno_text(failure));
-    if (!regular)
-      refuse(path, std::string("expected a text file, got ") + (folder ? "a folder" : "a pipe or device"));
-    if (size_ == 0) refuse(path, "expected a text file, got an empty one");
-    if (address == MAP_FAILED) refuse(path, "cannot map into memory: " + io::errno_text(map_failure));
-    data_ = static_cast<const uint8_t *>(address);
+  explicit Bytes(const std::string &path)
+      : path_(path),
+        fd_(io::open_file(path, O_RDONLY | O_NONBLOCK)) { // a pipe without a writer must not block
+    if (fd_.get() < 0) refuse(path, "cannot open: " + io::errno_text(errno));
+    const struct stat status = stat_now();
+    if (!S_ISREG(status.st_mode))
+      refuse(path, std::string("expected a text file, got ") +
+                       (S_ISDIR(status.st_mode) ? "a folder" : "a pipe or device"));
+    if (status.st_size == 0) refuse(path, "expected a text file, got an empty one");
+    size_ = size_t(status.st_size);
+    written_ = status.st_mtim;
   }
-  Mapping(const Mapping &) = delete;
-  Mapping &operator=(const Mapping &) = delete;
-  ~Mapping() {
-    if (data_ != nullptr) ::munmap(const_cast<uint8_t *>(data_), size_);
+  [[nodiscard]] size_t size() const { return size_; }
+
+  /// Error where the file has become shorter.
+  void read(size_t offset, std::span<uint8_t> out) const {
+    while (!out.empty()) {
+      const ssize_t n = io::retry([&] { return ::pread(fd_.get(), out.data(), out.size(), off_t(offset)); });
+      if (n < 0) refuse(path_, "cannot read: " + io::errno_text(errno));
+      if (n == 0)
+        refuse(path_, "has become shorter while it was in use: it had " + count_of_bytes(size_) + ", now " +
+                          count_of_bytes(uint64_t(stat_now().st_size)) +
+                          "; restore it and start or resume again");
+      offset += size_t(n);
+      out = out.subspan(size_t(n));
+    }
   }
-  [[nodiscard]] std::span<const uint8_t> bytes() const { return {data_, size_}; }
+
+  [[nodiscard]] std::string digest() const {
+    const std::lock_guard lock(mutex_);
+    if (digest_.empty()) digest_ = read_digest();
+    return digest_;
+  }
+
+  /// Error if the file was written to and is not what it was. Call it after reading.
+  void check_unchanged() const {
+    const std::lock_guard lock(mutex_);
+    const struct stat now = stat_now();
+    if (size_t(now.st_size) == size_ && same_time(now.st_mtim, written_)) return;
+    if (size_t(now.st_size) != size_ || digest_.empty() || read_digest() != digest_)
+      refuse(path_, "was changed while it was in use; restore it and start or resume again");
+    written_ = now.st_mtim;
+  }
 
 private:
-  const uint8_t *data_ = nullptr;
+  static bool same_time(const timespec &a, const timespec &b) {
+    return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
+  }
+  [[nodiscard]] struct stat stat_now() const {
+    struct stat status {};
+    if (::fstat(fd_.get(), &status) != 0) refuse(path_, "cannot open: " + io::errno_text(errno));
+    return status;
+  }
+  [[nodiscard]] std::string read_digest() const {
+    io::Sha256 hash;
+    std::vector<uint8_t> chunk(std::min<size_t>(size_, 1 << 20));
+    for (size_t at = 0; at < size_; at += chunk.size()) {
+      chunk.resize(std::min(chunk.size(), size_ - at));
+      read(at, chunk);
+      hash.add(std::as_bytes(std::span(chunk)));
+    }
+    return hash.hex();
+  }
+
+  std::string path_;
+  io::Descriptor fd_;
   size_t size_ = 0;
+  mutable std::mutex mutex_;
+  mutable timespec written_{};
+  mutable std::string digest_; ///< empty until it is asked for
+};
+
+/// A range of a file.
+struct Part {
+  size_t begin = 0, size = 0;
 };
 
 class Text final : public DataSource {
@@ -70,10 +113,10 @@ public:
       std::snprintf(text, sizeof text, "%g", validation_fraction);
       throw Error(std::string("expected a validation fraction above 0 and below 1, got ") + text);
     }
-    const size_t size = file_.bytes().size();
+    const size_t size = file_.size();
     const auto held_out = size_t(double(size) * validation_fraction);
-    training_ = file_.bytes().first(size - held_out);
-    validation_ = file_.bytes().last(held_out);
+    training_ = {0, size - held_out};
+    validation_ = {size - held_out, held_out};
     require(training_, "training", sequence);
     require(validation_, "validation", sequence);
   }
@@ -84,51 +127,52 @@ public:
   void training_batch(uint64_t seed, int64_t index, int64_t batch, int64_t sequence,
                       std::span<int32_t> tokens, std::span<float> weights) const override {
     require(training_, "training", sequence);
-    fill(training_, index, batch, sequence, tokens, weights, [&](uint64_t number) {
-      return training_offset(seed, number, training_.size(), uint64_t(sequence));
-    });
+    fill(training_, index, batch, sequence, tokens, weights,
+         [&](uint64_t number) { return training_offset(seed, number, training_.size, uint64_t(sequence)); });
   }
 
   void validation_batch(int64_t index, int64_t batch, int64_t sequence, std::span<int32_t> tokens,
                         std::span<float> weights) const override {
     require(validation_, "validation", sequence);
-    const uint64_t windows = (validation_.size() - 1) / uint64_t(sequence);
+    const uint64_t windows = (validation_.size - 1) / uint64_t(sequence);
     fill(validation_, index, batch, sequence, tokens, weights,
          [&](uint64_t number) { return number % windows * uint64_t(sequence); });
   }
 
-  std::string digest() const override { return io::sha256_hex(std::as_bytes(file_.bytes())); }
+  std::string digest() const override { return file_.digest(); }
 
   std::string describe() const override {
-    return "text " + io::printable(path_) + ": " + count_of_bytes(training_.size()) + " for training, " +
-           count_of_bytes(validation_.size()) + " held out";
+    return "text " + io::printable(path_) + ": " + count_of_bytes(training_.size) + " for training, " +
+           count_of_bytes(validation_.size) + " held out";
   }
 
 private:
-  void require(std::span<const uint8_t> part, const char *name, int64_t sequence) const {
-    if (sequence >= 1 && part.size() > uint64_t(sequence)) return;
+  void require(const Part &part, const char *name, int64_t sequence) const {
+    if (sequence >= 1 && part.size > uint64_t(sequence)) return;
     refuse(path_, "too short: a sequence of " + std::to_string(sequence) + " needs " +
                       count_of_bytes(uint64_t(sequence) + 1) + " for " + name + ", found " +
-                      count_of_bytes(part.size()) + " (the file has " + count_of_bytes(file_.bytes().size()) +
+                      count_of_bytes(part.size) + " (the file has " + count_of_bytes(file_.size()) +
                       "); use a longer text, a shorter sequence or another validation fraction");
   }
 
   template <class OffsetOf>
-  static void fill(std::span<const uint8_t> part, int64_t index, int64_t batch, int64_t sequence,
-                   std::span<int32_t> tokens, std::span<float> weights, OffsetOf offset_of) {
+  void fill(const Part &part, int64_t index, int64_t batch, int64_t sequence, std::span<int32_t> tokens,
+            std::span<float> weights, OffsetOf offset_of) const {
     assert(index >= 0 && batch >= 0);
     assert(tokens.size() == size_t(batch * (sequence + 1)) && weights.size() == size_t(batch * sequence));
     const size_t row = size_t(sequence) + 1;
+    std::vector<uint8_t> window(row);
     for (int64_t s = 0; s < batch; ++s) {
-      const auto window = part.subspan(offset_of(uint64_t(index * batch + s)), row);
+      file_.read(part.begin + offset_of(uint64_t(index * batch + s)), window);
       std::ranges::copy(window, tokens.subspan(size_t(s) * row, row).begin());
     }
+    file_.check_unchanged();
     std::ranges::fill(weights, 1.0f);
   }
 
   std::string path_;
-  Mapping file_;
-  std::span<const uint8_t> training_, validation_;
+  Bytes file_;
+  Part training_, validation_;
 };
 
 } // namespace

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A text file as tokens, one a byte, mapped into memory: the text may be larger than the memory.
+// A text file as tokens, one a byte, read where a batch needs it: the text may be larger than the memory.
 //
 // The last part of the file is held out for validation. The rest is trained in epochs: an epoch cuts it into
 // windows of `sequence` inputs (and the target behind the last one) that touch but do not overlap, from an
@@ -28,9 +28,9 @@ struct Windows {
 /// Where sequence `number` of the endless training stream starts.
 [[nodiscard]] uint64_t training_offset(uint64_t seed, uint64_t number, uint64_t bytes, uint64_t sequence);
 
-/// Opens a text. An Error if the file cannot be read or mapped, is a folder or empty, if the fraction is not
-/// above 0 and below 1, or if one of the parts is shorter than sequence + 1 bytes. The file must not shrink
-/// while it is in use.
+/// Opens a text. An Error if the file cannot be read, is a folder or empty, if the fraction is not above 0
+/// and below 1, or if one of the parts is shorter than sequence + 1 bytes. Once it is open it may be removed
+/// or replaced; a batch is an Error if the file itself was changed.
 [[nodiscard]] std::unique_ptr<DataSource> open_text(const std::string &path, double validation_fraction,
                                                     int64_t sequence);
 

@@ -3,6 +3,7 @@
 // removes.
 #include "nvfp4/reference_models/diagnostics/recorder.hpp"
 
+#include "nvfp4/golden/io/json.hpp"
 #include "nvfp4/golden/io/message.hpp"
 #include "nvfp4/golden/io/stream.hpp"
 #include "nvfp4/reference_models/diagnostics/finite.hpp"
@@ -55,10 +56,10 @@ void add_not_finite(Json &j, MatrixView<const float> x) {
 
 /// The step of a line of diagnostics.jsonl, or nothing.
 std::optional<int64_t> step_of(std::string_view line) {
-  const auto json = Json::parse(line, nullptr, false);
-  if (!json.is_object()) return {};
-  const auto at = json.find("step");
-  if (at == json.end() || !at->is_number_integer()) return {};
+  const auto json = io::find_json(line);
+  if (!json || !json->is_object()) return {};
+  const auto at = json->find("step");
+  if (at == json->end() || !at->is_number_integer()) return {};
   return at->get<int64_t>();
 }
 

@@ -2,7 +2,9 @@
 // Configurations from presets, from JSON and from the command line, and what they must be.
 #include "nvfp4/reference_models/family/config.hpp"
 #include "nvfp4/emulator/config.hpp"
+#include "nvfp4/emulator/nearest.hpp"
 #include "nvfp4/golden/io/file.hpp"
+#include "nvfp4/golden/io/json.hpp"
 #include "nvfp4/golden/io/message.hpp"
 #include "nvfp4/reference_models/fields/json.hpp"
 
@@ -13,6 +15,23 @@ namespace nvfp4::models {
 namespace {
 
 using Json = nlohmann::ordered_json;
+
+/// The number of parameters, exact up to 2^53, from two small lists: the sizes may be absurd.
+double estimated_parameters(ModelConfig c) {
+  const auto of = [&c](int64_t layers) {
+    c.layers = layers;
+    double sum = 0;
+    for (const ParameterSpec &p : parameter_list(c)) {
+      double n = 1;
+      for (const int64_t each : p.shape) n *= double(each);
+      sum += n;
+    }
+    return sum;
+  };
+  const auto layers = double(c.layers);
+  const double one = of(1), two = of(2);
+  return one + (layers - 1) * (two - one);
+}
 
 /// For messages: what a field takes, and what it must be to the others.
 std::string objection(const ModelConfig &c) {
@@ -25,6 +44,8 @@ std::string objection(const ModelConfig &c) {
             std::string(f.name) + " to be " + type_text<T>(f.bounds) + ", got " + Json(c.*f.member).dump();
   });
   if (!wrong.empty()) return wrong;
+  if (const double count = estimated_parameters(c); count > kMostParameters)
+    return "at most 2^40 parameters, got " + Json(count).dump();
   for (const auto &[name, width] : {std::pair("key_dim", c.key_dim), std::pair("value_dim", c.value_dim)})
     if (width % c.heads != 0)
       return std::string(name) + " = " + std::to_string(width) +
@@ -55,8 +76,8 @@ ModelConfig preset(const ModelFamily &family, std::string_view size) {
     c.qkv_bias = family.qkv_bias;
     return c;
   }
-  throw Error("size " + io::in_quotes(size) + " of " + std::string(family.name) + " is unknown: expected " +
-              known + ", or a JSON file as --model");
+  throw Error("size " + io::in_quotes(size) + " of " + std::string(family.name) + " is unknown" +
+              suggestion_among(size, family.presets, [](const Preset &p) { return p.size; }) + "; expected " + known + ", or a JSON file as --model");
 }
 
 ModelConfig find_model(const std::string &model, const std::string &size, const std::string &changes) {
@@ -71,9 +92,8 @@ ModelConfig find_model(const std::string &model, const std::string &size, const 
   std::stringstream list(changes);
   for (std::string item; std::getline(list, item, ',');) {
     const size_t equal = item.find('=');
-    const Json value = equal == std::string::npos ? Json(Json::value_t::discarded)
-                                                  : Json::parse(item.substr(equal + 1), nullptr, false);
-    if (value.is_discarded() || !set_field(kModelFields, config, item.substr(0, equal), value, "--set: "))
+    const auto value = equal == std::string::npos ? std::nullopt : io::find_json(item.substr(equal + 1));
+    if (!value || !set_field(kModelFields, config, item.substr(0, equal), *value, "--set: "))
       throw Error("--set " + io::in_quotes(item) + ": expected FIELD=VALUE with one of " +
                   field_names(kModelFields, kEveryField));
   }
@@ -95,9 +115,8 @@ std::string to_json(const ModelConfig &config) {
 
 ModelConfig config_from_json(std::string_view text, std::string_view source) {
   const std::string where = io::printable(source) + ": ";
-  const Json json = Json::parse(text, nullptr, false);
-  if (json.is_discarded() || !json.is_object())
-    throw Error(where + "expected a JSON object with a model's sizes");
+  const Json json = io::parse_json(text, where);
+  if (!json.is_object()) throw Error(where + "expected a JSON object with a model's sizes");
   const auto family = json.find("family");
   if (family == json.end() || !family->is_string())
     throw Error(where + "expected \"family\": one of " + family_names());

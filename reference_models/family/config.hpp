@@ -36,7 +36,7 @@ inline constexpr Bounds kSizes = from_to(1, 2147483648.0);
 inline constexpr auto kModelFields = std::tuple{
     field("vocabulary", &ModelConfig::vocabulary, "Tokens", from_to(2, 2147483648.0)),
     field("hidden", &ModelConfig::hidden, "Width of the residual stream", kSizes),
-    field("layers", &ModelConfig::layers, "Blocks", kSizes),
+    field("layers", &ModelConfig::layers, "Blocks", from_to(1, 4096)),
     field("heads", &ModelConfig::heads, "Heads of the mixer", kSizes),
     field("kv_heads", &ModelConfig::kv_heads, "Heads of keys and values in softmax attention; divides heads",
           kSizes),
@@ -81,6 +81,8 @@ struct ParameterSpec {
 /// Every parameter once, in the order of the model.
 [[nodiscard]] std::vector<ParameterSpec> parameter_list(const ModelConfig &config);
 [[nodiscard]] int64_t parameter_count(const ModelConfig &config);
+/// More than a model may have.
+inline constexpr double kMostParameters = 0x1p40;
 
 /// "model.layers.3.".
 [[nodiscard]] std::string block_path(int64_t layer);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The list of families, and what is asked of all of them.
 #include "nvfp4/emulator/config.hpp"
+#include "nvfp4/emulator/nearest.hpp"
 #include "nvfp4/golden/io/message.hpp"
 #include "nvfp4/reference_models/family/config.hpp"
 
@@ -52,7 +53,8 @@ const ModelFamily *family_or_null(std::string_view name) {
 
 const ModelFamily &find_family(std::string_view name) {
   if (const ModelFamily *family = family_or_null(name)) return *family;
-  throw Error("unknown model family " + io::in_quotes(name) + "; expected one of " + family_names());
+  throw Error("unknown model family " + io::in_quotes(name) +
+              suggestion_among(name, kFamilies, [](const ModelFamily *f) { return f->name; }) + "; expected one of " + family_names());
 }
 
 std::string family_names() {

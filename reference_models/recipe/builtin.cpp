@@ -3,6 +3,7 @@
 // Unnamed fields have the defaults of README.md.
 #include "nvfp4/reference_models/recipe/recipe.hpp"
 
+#include "nvfp4/emulator/nearest.hpp"
 #include "nvfp4/reference_models/family/family.hpp"
 
 #include <algorithm>
@@ -174,7 +175,8 @@ std::string_view builtin_recipe_json(std::string_view name) {
     if (kBuiltins[i].name == name) return texts[i];
     names.append(names.empty() ? "" : ", ").append(kBuiltins[i].name);
   }
-  throw Error("unknown recipe '" + std::string(name) + "'; expected one of " + names +
+  throw Error("unknown recipe '" + std::string(name) + "'" +
+              suggestion_among(name, kBuiltins, [](const Builtin &b) { return b.name; }) + "; expected one of " + names +
               ", or a file (with / or .json)");
 }
 

@@ -4,9 +4,9 @@
 #include "nvfp4/reference_models/recipe/fields.hpp"
 
 #include "nvfp4/golden/io/file.hpp"
+#include "nvfp4/golden/io/json.hpp"
 #include "nvfp4/golden/io/message.hpp"
 
-#include <set>
 
 namespace nvfp4::models {
 namespace {
@@ -92,31 +92,10 @@ Json write_hcp(const HcpRecipe &h) {
   return j;
 }
 
-/// nlohmann keeps the last of equal keys; here they are an error.
-Json parse_without_repetitions(std::string_view text, const std::string &where) {
-  std::vector<std::set<std::string>> open;
-  std::string twice;
-  const auto watch = [&](int, Json::parse_event_t event, Json &value) {
-    if (event == Json::parse_event_t::object_start) open.emplace_back();
-    if (event == Json::parse_event_t::object_end) open.pop_back();
-    if (event == Json::parse_event_t::key && !open.back().insert(value.get<std::string>()).second)
-      twice = value.get<std::string>();
-    return true;
-  };
-  try {
-    Json json = Json::parse(text, watch);
-    if (!twice.empty())
-      throw Error(where + ": the key " + io::in_quotes(twice) + " stands twice in an object");
-    return json;
-  } catch (const Json::parse_error &e) {
-    throw Error(where + ": expected JSON, it breaks off or goes wrong at byte " + std::to_string(e.byte));
-  }
-}
-
 } // namespace
 
 Recipe parse_recipe(std::string_view text, const std::string &where) {
-  const Json json = parse_without_repetitions(text, where);
+  const Json json = io::parse_json(text, where + ": ");
   Recipe recipe{.units = {{"bf16", "sm_90:wgmma.k16.f32.bf16"},
                           {"nvfp4", "sm_100:tcgen05.k64.f32.mxf4nvf4.ue4m3.block16"},
                           {"mxfp4", "sm_100:tcgen05.k64.f32.mxf4.ue8m0.block32"},

@@ -122,12 +122,7 @@ std::string estimate_text(const Estimate &e, const char *unit, bool sign) {
 
 Experiment parse_experiment(std::string_view text, const std::string &source) {
   const std::string where = io::printable(source) + ": ";
-  Json json;
-  try {
-    json = Json::parse(text);
-  } catch (const Json::parse_error &error) {
-    throw Error(where + "not JSON: byte " + std::to_string(error.byte));
-  }
+  const Json json = parse_json(text, where);
   if (!json.is_object())
     throw Error(where + "expected an object with models, recipes, seeds, out and training options");
   const std::set<std::string> lists = {"models", "recipes", "seeds", "out"};

@@ -4,6 +4,7 @@
 #pragma once
 #include "nvfp4/reference_models/report/orderings.hpp"
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -11,5 +12,19 @@ namespace nvfp4::models {
 
 /// The page. It loads nothing, runs no script, and follows the reader's light or dark preference.
 [[nodiscard]] std::string make_report(const std::vector<RunData> &runs, const std::string &version);
+
+struct WrittenReport {
+  std::vector<RunData> runs;
+  std::vector<Ordering> orderings;
+  size_t bytes; ///< of the page
+};
+/// Writes the page about the runs in `folders`, or below them, to `output`. `progress` gets the fraction read. Throws Error
+/// for what is no run, and where the page would be a file of a run.
+[[nodiscard]] WrittenReport write_report(const std::vector<std::string> &folders, const std::string &output,
+                                         const std::string &version, const std::function<void(double)> &progress = {});
+
+/// One line of JSON about a page of `bytes` bytes at `output`: its orderings with their numbers, and the runs that diverged.
+[[nodiscard]] std::string report_json(const std::vector<RunData> &runs, const std::vector<Ordering> &orderings,
+                                      const std::string &output, size_t bytes);
 
 } // namespace nvfp4::models

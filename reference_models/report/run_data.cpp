@@ -205,6 +205,8 @@ std::vector<std::string> find_runs(const std::vector<std::string> &paths) {
   std::vector<std::string> runs;
   std::set<std::string> seen;
   const auto add = [&](const fs::path &p) {
+    if (!io::is_utf8(p.string()))
+      throw Error(io::printable(p.string()) + ": expected a name in UTF-8: rename the folder");
     if (seen.insert(fs::weakly_canonical(p).string()).second) runs.push_back(p.string());
   };
   for (const std::string &path : paths) {

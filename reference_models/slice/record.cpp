@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // From checkpoint to slice: the trainer's steps without its folder, then one with taps.
 #include "nvfp4/reference_models/slice/record.hpp"
+#include "nvfp4/golden/io/file.hpp"
 #include "nvfp4/golden/io/message.hpp"
 #include "nvfp4/reference_models/slice/step.hpp"
 #include "nvfp4/reference_models/train/fields.hpp"
@@ -80,6 +81,8 @@ RecordReport record_slice(const RecordRequest &r, const std::function<void(int64
   if (r.step <= state.step)
     throw Error("expected a --step after the checkpoint's, at least " + std::to_string(state.step + 1) +
                 ", got " + std::to_string(r.step));
+  if (io::is_same_file(r.output, o.data))
+    throw Error(io::printable(r.output) + ": the slice would replace the data: give another --output");
   const std::unique_ptr<DataSource> data = open_data(o.data, o.validation, o.sequence);
   if (data->vocabulary() > config.vocabulary)
     throw Error("the data has tokens up to " + std::to_string(data->vocabulary() - 1) +

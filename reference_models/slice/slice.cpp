@@ -30,9 +30,8 @@ template <class T> std::string hex(T value) {
 /// One JSON object of the metadata.
 Fields metadata_fields(const io::TensorFile &file, const char *key, const std::string &source) {
   const auto at = file.metadata.find(key);
-  Json json;
-  if (at != file.metadata.end()) json = Json::parse(at->second, nullptr, false);
-  return {std::move(json), source + ": metadata \"" + key + "\": "};
+  const std::string where = source + ": metadata \"" + key + "\": ";
+  return {at != file.metadata.end() ? parse_json(at->second, where) : Json(), where};
 }
 
 /// Takes the tensor out of the file.

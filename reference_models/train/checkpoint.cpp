@@ -2,10 +2,9 @@
 // Between slabs and safetensors.
 #include "nvfp4/reference_models/train/checkpoint.hpp"
 #include "nvfp4/emulator/formats/codec.hpp"
+#include "nvfp4/golden/io/json.hpp"
 #include "nvfp4/golden/io/message.hpp"
 #include "nvfp4/golden/io/sha256.hpp"
-
-#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <array>
@@ -138,11 +137,12 @@ Checkpoint parse_checkpoint(io::TensorReader tensors, const std::string &source)
   out.state.step = to_number(get("step"), out.source, "step");
   out.state.tokens = to_number(get("tokens"), out.source, "tokens");
   out.optimizer = get("optimizer") == "adamw";
-  const auto chosen = nlohmann::json::parse(get("hcp_chosen_at"), nullptr, false);
-  if (!chosen.is_object()) throw Error(out.source + ": metadata \"hcp_chosen_at\": expected a JSON object");
+  const std::string where = out.source + ": metadata \"hcp_chosen_at\": ";
+  const auto chosen = io::parse_json(get("hcp_chosen_at"), where);
+  if (!chosen.is_object()) throw Error(where + "expected a JSON object");
   for (const auto &[name, step] : chosen.items()) {
     if (!step.is_number_integer())
-      throw Error(out.source + ": metadata \"hcp_chosen_at\": expected whole numbers");
+      throw Error(where + "expected whole numbers");
     HotChannels hot;
     int found = 0;
     hot.chosen_at = step.get<int64_t>();

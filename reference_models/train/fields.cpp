@@ -125,22 +125,6 @@ uint64_t Fields::word(const char *key, size_t digit_count) const {
 
 Fields Fields::object(const char *key) const { return {need(key), where_ + key + ": ", advice_}; }
 
-Json parse_json(std::string_view text, const std::string &where, const std::string &advice) {
-  try {
-    return Json::parse(text);
-  } catch (const Json::parse_error &error) {
-    const std::string_view before = text.substr(0, std::min(text.size(), error.byte));
-    const auto line = 1 + std::count(before.begin(), before.end(), '\n');
-    const bool many = text.find('\n') != std::string_view::npos;
-    throw Error(where +
-                (text.empty()               ? "expected JSON, got nothing"
-                 : error.byte > text.size() ? "expected JSON, which breaks off"
-                                            : "expected JSON") +
-                (many ? " (line " + std::to_string(line) + ")" : "") +
-                (text.empty() ? "" : ", got " + io::in_quotes(text.substr(0, 60))) + advice);
-  }
-}
-
 NotFinite not_finite_of(const Fields &fields) {
   NotFinite n;
   read_fields(kNotFiniteFields, n, fields.json(), fields.where(), {"tensor"});

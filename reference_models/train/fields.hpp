@@ -3,10 +3,10 @@
 // what is wrong is said in one line that names the file, the key, what was expected, what came and what to
 // do. Internal.
 #pragma once
+#include "nvfp4/golden/io/json.hpp"
 #include "nvfp4/reference_models/diagnostics/finite.hpp"
 
 #include <cstdint>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -53,10 +53,7 @@ private:
   Json json_;
 };
 
-/// Parses a whole file or a line; Error with the line of the fault (in a text of several) where it is not
-/// JSON.
-[[nodiscard]] nlohmann::ordered_json parse_json(std::string_view text, const std::string &where,
-                                                const std::string &advice = {});
+using io::parse_json;
 
 /// Written with kNotFiniteFields. Throws Error for what is none.
 [[nodiscard]] NotFinite not_finite_of(const Fields &fields);

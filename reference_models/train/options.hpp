@@ -72,7 +72,7 @@ inline constexpr auto kTrainFields = std::tuple{
           at_least(-1)),
     field("sensitivity", &TrainOptions::sensitivity, "After training, measure each operator alone in NVFP4"),
     field("resume", &TrainOptions::resume, "Continue the run in --out, bit for bit").marked(kGrid),
-    field("threads", &TrainOptions::threads, "0: all; changes no bit", at_least(0)),
+    field("threads", &TrainOptions::threads, "0: all; changes no bit", from_to(0, 1024)),
     field("device", &TrainOptions::device, "cpu or cuda")};
 
 /// Throws Error, in the words of the command line, for a field that is out of its bounds and for an unknown

@@ -9,6 +9,12 @@
 
 namespace nvfp4::models {
 
+/// What a run may leave in its folder; result.json is an experiment's.
+inline constexpr const char *kRunFiles[] = {
+    "run.json",         "log.jsonl",         "checkpoint.safetensors",
+    "checksums.json",   "diagnostics.jsonl", "diagnostics.safetensors",
+    "sensitivity.json", "result.json"};
+
 /// What run.json holds.
 struct RunDescription {
   TrainOptions options;

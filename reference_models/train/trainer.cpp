@@ -31,6 +31,7 @@ public:
     config_ = find_model(o_.model, o_.size, o_.sizes);
     check_vocabulary(*data_, config_);
     if (o_.bf16_first >= 0 || o_.bf16_last >= 0) keep_in_bf16(recipe_, o_.bf16_first, o_.bf16_last);
+    if (o_.device == "cpu") check_memory(config_, o_.batch, o_.sequence, true, o_.accumulation);
     session_ = make_session(o_.device, o_.threads, config_, recipe_, o_.batch, o_.sequence, true);
     optimizer_ = std::make_unique<Optimizer<float>>(
         model().parameters(), AdamWOptions{o_.beta1, o_.beta2, o_.epsilon, o_.weight_decay, o_.clip});

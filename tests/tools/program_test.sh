@@ -125,7 +125,7 @@ bad "has K = 48" gemm x.safetensors k48.safetensors -o out.npy --unit $unit
 good quantize x.npy -o h.safetensors --convention te --hadamard
 bad "Hadamard-rotated" gemm h.safetensors w.safetensors -o out.npy --unit $unit
 bad "without --beta" gemm x.safetensors w.safetensors -o out.npy --unit $unit --c c.npy
-bad "must be finite" gemm x.safetensors w.safetensors -o out.npy --unit $unit --alpha nan
+bad "--alpha: expected a finite number in decimal" gemm x.safetensors w.safetensors -o out.npy --unit $unit --alpha nan
 bad "--threads" gemm x.safetensors w.safetensors -o out.npy --unit $unit --threads 100000
 bad "leave out the name" gemm x.safetensors w.safetensors -o out.npy --unit $unit --a-tensor nope
 bad "unknown unit" gemm x.safetensors w.safetensors -o out.npy --unit $'a\nb'
@@ -146,6 +146,12 @@ bad "empty.npy" quantize empty.npy -o out.safetensors --convention te
 bad "missing/out.safetensors" quantize x.npy -o missing/out.safetensors --convention te
 "$nvfp4" golden capture --out cap >out.txt 2>err.txt
 [ $? -eq 3 ] || [ -e cap ] || say "golden capture without a GPU must exit with 3"
+# 1 + 2^-24 and a little more: by way of FP64 it would be a tie, which goes to 1
+for alpha in 1 1.00000005960464477539062500001 1.00000011920928955078125; do
+  good gemm x.safetensors w.safetensors -o alpha-$alpha.safetensors --unit $unit --alpha $alpha
+done
+cmp -s alpha-1.0*1.safetensors alpha-1.0*125.safetensors || say "--alpha is rounded twice"
+cmp -s alpha-1.safetensors alpha-1.0*125.safetensors && say "--alpha without effect"
 # one conversion instruction: FP32 1.0, 448 and NaN (the last twice) into E4M3, saturating and not
 npy numbers.npy 1 4 '<f4' '\x00\x00\x80\x3f\x00\x00\xe0\x43\x00\x00\xc0\x7f\x00\x00\xc0\x7f' 4
 good convert numbers.npy -o codes.safetensors --cvt cvt.rn.satfinite.e4m3x2.f32 --json

@@ -5,6 +5,8 @@
 #include "nvfp4/reference_models/train/session.hpp"
 #include "nvfp4/version.hpp"
 #include "tools/environment.hpp"
+#include "tools/nvfp4/files.hpp"
+#include "tools/nvfp4/numbers.hpp"
 #include "tools/nvfp4/verbs.hpp"
 #if NVFP4_CUDA
 #include "nvfp4/gpu/models/session.hpp"
@@ -58,6 +60,7 @@ int main(int argc, char **argv) {
   register_info(app, exit_code);
   register_quantize(app, exit_code);
   register_dequantize(app, exit_code);
+  register_compare(app, exit_code);
   register_convert(app, exit_code);
   register_mma(app, exit_code);
   register_gemm(app, exit_code);
@@ -73,7 +76,10 @@ int main(int argc, char **argv) {
   register_record(app, exit_code);
   register_replay(app, exit_code);
   register_crosscheck(app, exit_code);
+  read_numbers_strictly(app);
+  app.parse_complete_callback([&app] { check_outputs(app); });
   try {
+    check_names(argc, argv);
     app.parse(argc, argv);
   } catch (const CLI::ParseError &error) {
     if (error.get_exit_code() == 0) return app.exit(error);

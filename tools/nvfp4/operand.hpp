@@ -2,7 +2,7 @@
 // What a GEMM takes from files and flags: operands (quantized or dense), C and other inputs, alpha and beta.
 // What must fit together is the library's to say.
 #pragma once
-#include "nvfp4/emulator/gemm/gemm.hpp"
+#include "nvfp4/golden/operand_tensor.hpp"
 
 #include <map>
 #include <optional>
@@ -10,10 +10,7 @@
 
 namespace nvfp4::tool {
 
-struct Operand {
-  GemmOperand packed;
-  std::optional<BlockScaled> scaled; ///< set when the file was written by nvfp4 quantize
-};
+using Operand = golden::FileOperand;
 
 /// Reads one operand and makes it the unit's (make_operand); errors name the file.
 [[nodiscard]] Operand read_operand(const std::string &path, const std::string &tensor, const Unit &unit,
@@ -29,7 +26,7 @@ struct GemmFlags {
 /// by_convention, mul_const, div or sdec_product; the names for a CLI check.
 [[nodiscard]] const std::map<std::string, AlphaRule> &alpha_rules();
 
-/// Throws Error for an alpha or beta that is not finite, C without beta and beta without C.
+/// Throws Error for C without beta and beta without C.
 void check_epilogue(const GemmFlags &flags);
 
 /// A matrix (m, n) as words of the epilogue's type: FP32, or FP64 where the unit accumulates in FP64. `what`

@@ -2,6 +2,8 @@
 // nvfp4 bench: matrix products beside SGEMM and the machine's peaks, as a table or JSON, and compared with an
 // older run. A slow machine is a result, never an error.
 #include "nvfp4/golden/io/file.hpp"
+#include "nvfp4/golden/io/json.hpp"
+#include "nvfp4/golden/io/message.hpp"
 #include "tools/bench/gemm_suite.hpp"
 #include "tools/bench/quantize_suite.hpp"
 #include "tools/bench/train_suite.hpp"
@@ -11,7 +13,6 @@
 
 #include <algorithm>
 #include <fmt/core.h>
-#include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <omp.h>
@@ -42,11 +43,11 @@ json yardsticks(int threads) {
 }
 
 json read_old(const std::string &path) {
-  std::ifstream in(path);
-  if (!in) throw Error(path + ": cannot open; give the file that `nvfp4 bench --json -o FILE` wrote");
-  json old = json::parse(in, nullptr, false);
-  if (old.is_discarded() || !old.is_object() || !old.contains("results") || !old["results"].is_array())
-    throw Error(path + ": not the JSON of `nvfp4 bench`");
+  const std::string where = io::printable(path) + ": ", advice = "; give the file that nvfp4 bench -o FILE wrote";
+  const std::vector<std::byte> bytes = io::read_file(path);
+  json old = io::parse_json({reinterpret_cast<const char *>(bytes.data()), bytes.size()}, where, advice);
+  if (!old.is_object() || !old.contains("results") || !old["results"].is_array())
+    throw Error(where + "expected the JSON of nvfp4 bench" + advice);
   return old;
 }
 
@@ -248,9 +249,9 @@ void register_bench(CLI::App &app, int &exit_code) {
       ->delimiter(',');
   verb->add_option("--largest", o->largest, "Largest square, 256 to 4096 (default 2048)")
       ->check(CLI::Range(256, 4096));
-  verb->add_option("--threads", o->threads, "Numbers of threads (default 1 and all)")
+  verb->add_option("--threads", o->threads, "Numbers of threads (default 1 and all); 0: all")
       ->delimiter(',')
-      ->check(CLI::Range(1, 1024));
+      ->check(CLI::Range(0, 1024));
   verb->add_option("--repeats", o->repeats, "Interleaved repeats, medians are shown (default 7)")
       ->check(CLI::Range(1, 1000));
   verb->add_option("-o,--output", o->out, "Also write JSON to this file");
@@ -270,7 +271,11 @@ void register_bench(CLI::App &app, int &exit_code) {
                "in the same run.\n"
                "NVFP4_ISA=avx2 selects AVX2 kernels and OpenBLAS's Haswell kernels.\n"
                "Example: nvfp4 bench --work nvfp4 --largest 1024 -o today.json --compare yesterday.json");
-  verb->callback([o, &exit_code] { exit_code = run(*o); });
+  verb->callback([o, &exit_code] {
+    for (int &threads : o->threads)
+      if (threads == 0) threads = omp_get_max_threads();
+    exit_code = run(*o);
+  });
 }
 
 } // namespace nvfp4::tool

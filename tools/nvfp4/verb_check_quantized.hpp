@@ -3,12 +3,14 @@
 #pragma once
 #include <CLI/CLI.hpp>
 
+#include <optional>
 #include <string>
 
 namespace nvfp4::tool {
 
 struct QuantizedCheck {
-  std::string mine, source, tensor, convention, amax;
+  std::string mine, source, tensor, convention;
+  std::optional<float> amax;
 };
 
 void add_quantized_options(CLI::App &verb, QuantizedCheck &o);

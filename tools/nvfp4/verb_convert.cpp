@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // nvfp4 convert: numbers through one named conversion instruction, element by element.
-#include "nvfp4/emulator/formats/code_view.hpp"
-#include "nvfp4/emulator/formats/conversion.hpp"
+#include "nvfp4/golden/convert_tensor.hpp"
 #include "nvfp4/golden/io/file.hpp"
 #include "nvfp4/golden/quantized_file.hpp"
 #include "tools/nvfp4/verbs.hpp"
@@ -18,59 +17,12 @@ struct Options {
   bool values = false, json = false;
 };
 
-/// The dtype that holds codes of a format; U8 (one code a byte) for those that safetensors cannot pack.
-io::DType dtype_for(FormatId id) {
-  switch (id) {
-  case FormatId::f16: return io::DType::f16;
-  case FormatId::bf16: return io::DType::bf16;
-  case FormatId::f32:
-  case FormatId::tf32: return io::DType::f32;
-  case FormatId::f64: return io::DType::f64;
-  case FormatId::e4m3: return io::DType::f8_e4m3;
-  case FormatId::e5m2: return io::DType::f8_e5m2;
-  case FormatId::ue8m0: return io::DType::f8_e8m0;
-  default: return io::DType::u8;
-  }
-}
-
-/// How many inputs and outputs were not numbers: what a conversion that saturates hides.
-struct Counts {
-  int64_t nan_in = 0, infinity_in = 0, nan_out = 0, infinity_out = 0;
-
-  void add(const Format &from, uint64_t in, const Format &to, uint64_t out) {
-    const Class x = decode(from, in).cls, y = decode(to, out).cls;
-    nan_in += x == Class::nan;
-    infinity_in += x == Class::infinity;
-    nan_out += y == Class::nan;
-    infinity_out += y == Class::infinity;
-  }
-};
-
 int run(const Options &o) {
   const Conversion &conversion = find_conversion(o.cvt);
   const Format from = format(conversion.from), to = format(conversion.to);
   const io::TensorFile file = io::read_tensors(o.in);
   const io::Tensor &in = golden::choose_tensor(file, o.tensor);
-  golden::check_empty(in, file.source);
-  const std::optional<FormatId> stored = golden::format_of(in.dtype);
-  // codes of formats without a dtype of their own stand in U8, one a byte
-  const bool raw = in.dtype == io::DType::u8 && dtype_for(from.id) == io::DType::u8;
-  if (!raw && stored != from.id && !(from.id == FormatId::tf32 && stored == FormatId::f32))
-    throw Error(io::message_prefix(file.source, in.name) + o.cvt + " reads " + from.name + ", got " +
-                std::string(io::info(in.dtype).safetensors) + "; convert it to " + from.name + " first");
-  const CodeView words{reinterpret_cast<const uint8_t *>(in.data.data()), int(io::info(in.dtype).bits)};
-  const int64_t count = *io::element_count(in.shape);
-  const size_t width = size_t(std::max<int>(to.storage_bits, 8)) / 8;
-  io::Tensor out{in.name, dtype_for(to.id), in.shape, std::vector<std::byte>(size_t(count) * width)};
-  std::vector<float> values(o.values ? size_t(count) : 0);
-  Counts counts;
-  for (int64_t i = 0; i < count; ++i) {
-    const uint64_t code = conversion(words[i]);
-    counts.add(from, words[i], to, code);
-    std::memcpy(out.data.data() + size_t(i) * width, &code, width);
-    if (o.values) values[size_t(i)] = value_f32(to.id, code);
-  }
-  if (o.values) out = io::Tensor::from(in.name, in.shape, values);
+  auto [out, counts] = golden::convert_tensor(conversion, in, file.source, o.values);
   io::TensorFile result;
   result.tensors.push_back(std::move(out));
   result.metadata = {{"conversion", std::string(conversion.name)}, {"format", to.name}};

@@ -9,6 +9,7 @@
 #include "nvfp4/gpu/check/check.hpp"
 #include "nvfp4/gpu/check/training.hpp"
 #include "nvfp4/gpu/models/backend.hpp"
+#include <omp.h>
 #endif
 
 #include <memory>
@@ -53,7 +54,7 @@ int run(const Options &o) {
       steps.steps = everything ? 20 : o.train;
       runs.push_back(steps);
     }
-    all.add(check_training(runs, o.threads));
+    all.add(check_training(runs, o.threads > 0 ? o.threads : omp_get_max_threads()));
   }
   if (all.values == 0) throw Error("nothing matches: see nvfp4 info units, or leave the names out");
   all.print("total");
@@ -94,9 +95,9 @@ void register_crosscheck(CLI::App &app, int &exit_code) {
   verb->add_option("--tiles", o->tiles, "Tiles a unit and class of input")
       ->capture_default_str()
       ->check(CLI::Range(1, 10000));
-  verb->add_option("--threads", o->threads, "CPU threads of one training run")
+  verb->add_option("--threads", o->threads, "CPU threads of one training run; 0: all")
       ->capture_default_str()
-      ->check(CLI::Range(1, 1024));
+      ->check(CLI::Range(0, 1024));
   verb->add_flag("--json", o->json, "A last line of JSON");
   verb->footer("Without --units, --layers and --train: everything, 20 steps a recipe.\n"
                "Example: nvfp4 crosscheck --units wgmma --train 50 --recipe chon");

@@ -3,6 +3,7 @@
 #include "nvfp4/emulator/gemm/gemm.hpp"
 #include "nvfp4/golden/io/file.hpp"
 #include "nvfp4/golden/io/sha256.hpp"
+#include "tools/nvfp4/numbers.hpp"
 #include "tools/nvfp4/operand.hpp"
 #include "tools/environment.hpp"
 #include "tools/nvfp4/verbs.hpp"
@@ -104,13 +105,13 @@ void register_gemm(CLI::App &app, int &exit_code) {
   verb->add_option("-o,--output", o->out, "Output .npy or .safetensors; holds d (M, N)")->required();
   verb->add_option("--unit", o->unit, "ARCH:INSTRUCTION (nvfp4 info --units)")->required();
   verb->add_option("--out", o->type, "f32, bf16 or f16")->check(CLI::IsMember({"f32", "bf16", "f16", "f64"}));
-  verb->add_option("--alpha", o->alpha,
-                   "Factor of A * B^T; the global scales of quantized operands come on top");
+  add_fp32(*verb, "--alpha", o->alpha,
+           "Factor of A * B^T; the global scales of quantized operands come on top");
   verb->add_option(
           "--alpha-rule", o->alpha_rule,
           "How global scales meet: by_convention (default), mul_const (TransformerEngine), div, sdec_product")
       ->check(CLI::IsMember(alpha_rules()));
-  verb->add_option("--beta", o->beta, "Factor of C");
+  add_fp32(*verb, "--beta", o->beta, "Factor of C");
   verb->add_option("--c", o->c, "C (M, N), F32, BF16 or F16");
   verb->add_option(
       "--accumulate", o->start,
@@ -132,8 +133,7 @@ void register_gemm(CLI::App &app, int &exit_code) {
   verb->add_option("--accumulation", o->accumulation,
                    "FP4 accumulation model (default mmasim): " + name_list<Accumulation>());
   verb->add_flag("--exact", o->exact, "Compute with the multiprecision oracle (slow, same bits)");
-  verb->add_option("--threads", o->threads, "Threads (default: all); the bits do not depend on it")
-      ->check(CLI::Range(1, 1024));
+  add_threads(*verb, o->threads);
   verb->add_flag("--json", o->json, "One line of JSON about the result, with the sha256 of its words");
   verb->footer("Example: nvfp4 gemm x.q.safetensors w.q.safetensors -o d.npy --unit "
                "sm_120:mma.m16n8k64.f32.mxf4nvf4.ue4m3.block16 --out f32");

@@ -167,7 +167,7 @@ void register_golden(CLI::App &app, int &exit_code) {
   c->add_option("--out", o->out, "Folder to write (default: capture)");
   c->add_option("--match", o->match, "Only units whose name contains this text");
   c->add_option("--seed", o->seed, "Seed of the inputs");
-  c->add_option("--tiles", o->tiles, "Tiles of each input class");
+  c->add_option("--tiles", o->tiles, "Tiles of each input class")->check(CLI::Range(1, 10000));
   c->callback([o, &exit_code] { exit_code = capture(*o); });
   register_golden_training(*verb, exit_code);
 }

@@ -5,6 +5,7 @@
 #include "nvfp4/golden/manifest.hpp"
 #include "nvfp4/reference_models/golden_training/training_slices.hpp"
 #include "tools/environment.hpp"
+#include "tools/nvfp4/numbers.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
 #include <fmt/format.h>
@@ -87,7 +88,7 @@ void register_golden_training(CLI::App &golden, int &exit_code) {
   verb->add_option("--dir", o->dir, "Golden folder (default: the one of this project)");
   verb->add_option("--match", o->match, "Only slices whose name has this, e.g. \"gla tiny chon\"");
   verb->add_option("--device", o->device, "cpu or cuda")->capture_default_str();
-  verb->add_option("--threads", o->threads, "0: all")->capture_default_str();
+  add_threads(*verb, o->threads);
   verb->add_flag("--record", o->write, "Write the slices instead");
   verb->add_option("--steps", o->steps, "With --record")->capture_default_str()->check(CLI::Range(1, 100000));
   verb->add_flag("--json", o->json, "One line of JSON");

@@ -3,6 +3,7 @@
 #include "nvfp4/emulator/formats/conversion.hpp"
 #include "nvfp4/emulator/quantize/convention.hpp"
 #include "nvfp4/emulator/tensorcore/catalogue.hpp"
+#include "nvfp4/golden/catalogue_json.hpp"
 #include "nvfp4/version.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
@@ -21,80 +22,34 @@ struct Options {
   std::string match;
 };
 
-Json unit_json(const Unit &u) {
-  const UnitRule &r = u.rule;
-  Json j = {{"unit", u.name()},
-            {"arch", u.arch},
-            {"instruction", u.instruction},
-            {"family", to_string(r.family)},
-            {"a", format(r.a).name},
-            {"b", format(r.b).name},
-            {"accumulator", format(r.acc).name},
-            {"k", r.k},
-            {"products_per_step", r.link},
-            {"alignment_bits", r.fraction_bits},
-            {"floor", r.floor},
-            {"output", to_string(r.output)}};
-  if (r.family == Family::fma) {
-    j.erase("alignment_bits");
-    j.erase("floor");
-  }
-  if (r.scale_block != 0) {
-    j["scale"] = format(r.scale).name;
-    j["scale_block"] = r.scale_block;
-  }
-  if (r.family == Family::gst_fdpa) j["accumulation_models"] = names_of(Accumulation{}).names;
-  j["evidence"] = to_string(u.evidence);
-  j["source"] = u.source;
-  return j;
-}
-
 void print_units(const Options &o) {
-  Json list = Json::array();
-  if (!o.json)
-    fmt::print("{:<58} {:<12} {:>3} {:>4} {:>3} {:>5} {:<9} {}\n", "unit", "family", "K", "step", "F", "floor",
-               "output", "evidence");
+  if (o.json) return void(fmt::print("{}\n", golden::units_json(o.match)));
+  fmt::print("{:<58} {:<12} {:>3} {:>4} {:>3} {:>5} {:<9} {}\n", "unit", "family", "K", "step", "F", "floor",
+             "output", "evidence");
   for (const Unit &u : catalogue()) {
     if (u.name().find(o.match) == std::string::npos) continue;
     const UnitRule &r = u.rule;
-    if (o.json) list.push_back(unit_json(u));
-    else if (r.family == Family::fma)
+    if (r.family == Family::fma)
       fmt::print("{:<58} {:<12} {:>3} {:>4} {:>3} {:>5} {:<9} {}\n", u.name(), to_string(r.family), r.k, r.link, "-",
                  "-", to_string(r.output), to_string(u.evidence));
     else
       fmt::print("{:<58} {:<12} {:>3} {:>4} {:>3} {:>5} {:<9} {}\n", u.name(), to_string(r.family), r.k, r.link,
                  r.fraction_bits, r.floor, to_string(r.output), to_string(u.evidence));
   }
-  if (o.json) fmt::print("{}\n", list.dump(1));
 }
 
 void print_conversions(const Options &o) {
-  Json list = Json::array();
-  for (const Conversion &c : conversions()) {
-    if (std::string(c.name).find(o.match) == std::string::npos) continue;
-    if (o.json) list.push_back({{"conversion", c.name}, {"to", format(c.to).name}, {"from", format(c.from).name}});
-    else fmt::print("{}\n", c.name);
-  }
-  if (o.json) fmt::print("{}\n", list.dump(1));
+  if (o.json) return void(fmt::print("{}\n", golden::conversions_json(o.match)));
+  for (const Conversion &c : conversions())
+    if (std::string(c.name).find(o.match) != std::string::npos) fmt::print("{}\n", c.name);
 }
 
 void print_conventions(const Options &o) {
-  Json list = Json::array();
-  for (const Convention &c : conventions()) {
-    if (std::string(c.name).find(o.match) == std::string::npos) continue;
-    if (o.json)
-      list.push_back({{"convention", c.name},
-                      {"element", format(c.rule.element).name},
-                      {"scale", format(c.rule.scale).name},
-                      {"block", c.rule.block},
-                      {"evidence", to_string(c.evidence)},
-                      {"versions", c.versions},
-                      {"source", c.source}});
-    else
+  if (o.json) return void(fmt::print("{}\n", golden::conventions_json(o.match)));
+  for (const Convention &c : conventions())
+    if (std::string(c.name).find(o.match) != std::string::npos)
       fmt::print("{:<22} {} / {} per {} {:<12} {}; true for: {}\n", c.name, format(c.rule.element).name,
                  format(c.rule.scale).name, c.rule.block, to_string(c.evidence), c.source, c.versions);
-  }
-  if (o.json) fmt::print("{}\n", list.dump(1));
 }
 
 void print_summary(const Options &o) {

@@ -5,7 +5,9 @@
 #include "nvfp4/emulator/quantize/statistics.hpp"
 #include "nvfp4/golden/io/file.hpp"
 #include "nvfp4/golden/quantized_file.hpp"
+#include "nvfp4/golden/quantized_tensor.hpp"
 #include "tools/environment.hpp"
+#include "tools/nvfp4/numbers.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
 #include <charconv>
@@ -19,7 +21,9 @@ namespace {
 
 struct Options {
   std::string in, out, tensor, convention, block = "1x16", axis = "row", rounding = "rne", layout = "linear", dtype = "f32";
-  std::string seed, offset = "0", amax, scale; ///< as text: CLI11 wraps negative and huge numbers
+  std::optional<uint64_t> seed;
+  uint64_t offset = 0;
+  std::optional<float> amax, scale;
   bool hadamard = false, keep_rotation = false, json = false, stats = false, by_row = false;
 };
 
@@ -29,49 +33,22 @@ template <NamedEnum E> CLI::IsMember member() {
   return CLI::IsMember(std::vector<std::string>(table.names.begin(), table.names.end()));
 }
 
-/// A whole number of 64 bits, or Error.
-uint64_t parse_u64(const std::string &option, const std::string &text) {
-  uint64_t v = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), v);
-  if (error != std::errc() || end != text.data() + text.size())
-    throw Error(option + " '" + text + "': expected a whole number from 0 to 18446744073709551615");
-  return v;
-}
-
-/// A finite FP32 number that is not negative, or nothing when the option was not given.
-std::optional<float> parse_scale(const std::string &option, const std::string &text) {
-  if (text.empty()) return std::nullopt;
-  float v = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), v);
-  if (error != std::errc() || end != text.data() + text.size() || !std::isfinite(v) || v < 0)
-    throw Error(option + " '" + text + "': expected a finite FP32 number, not negative");
-  return v;
-}
-
-/// Rows that share a scale, from "1x16" or "16x16" ("1x32" for MX); checks the block length against the convention.
-int block_rows(const std::string &text, const Convention &c) {
-  const std::string length = std::to_string(c.rule.block);
-  if (text == "1x" + length || (text == "1x16" && c.rule.block != 16)) return 1;
-  if (text == length + "x" + length) return c.rule.block;
-  throw Error("--block " + text + ": convention '" + std::string(c.name) + "' has 1x" + length + " and " + length + "x" + length);
+/// Rows that share a scale, from "1x16" or "16x16" ("1x32" for MX).
+int block_rows(const std::string &text, const Convention &convention) {
+  int64_t rows = 0, length = 0;
+  const char *const end = text.data() + text.size();
+  const auto [x, error] = std::from_chars(text.data(), end, rows);
+  if (error != std::errc() || x == end || *x != 'x' || std::from_chars(x + 1, end, length).ptr != end)
+    throw Error("--block " + text + ": expected ROWSxLENGTH, such as 1x16");
+  try {
+    return golden::block_rows_of(convention, rows, length);
+  } catch (const Error &e) {
+    throw Error(std::string("--") + e.what());
+  }
 }
 
 nlohmann::ordered_json to_json(const QuantizeStatistics &s) {
-  nlohmann::ordered_json j = {{"elements", s.elements},
-                              {"nan", s.nan},
-                              {"infinity", s.infinity},
-                              {"blocks", s.blocks},
-                              {"zero_blocks", s.zero_blocks},
-                              {"scale_underflow", s.scale_underflow},
-                              {"scale_saturated", s.scale_saturated},
-                              {"scale_nan", s.scale_nan},
-                              {"saturated", s.saturated},
-                              {"flushed", s.flushed},
-                              {"snr_db", nullptr},
-                              {"left_out_of_snr", s.left_out}};
-  // JSON has no Inf and no NaN: null without noise or without anything to compare
-  if (std::isfinite(s.snr_db())) j["snr_db"] = std::round(1000.0 * s.snr_db()) / 1000.0;
-  return j;
+  return nlohmann::ordered_json::parse(golden::statistics_json(s));
 }
 
 /// The statistics as lines, and per block row where asked.
@@ -106,31 +83,24 @@ int run_quantize(const Options &o) {
   q.axis = parse_enum<Axis>(o.axis);
   q.block_rows = block_rows(o.block, convention);
   q.rounding = parse_enum<ElementRounding>(o.rounding);
-  if (q.rounding != ElementRounding::nearest && o.seed.empty())
+  if (q.rounding != ElementRounding::nearest && !o.seed)
     throw Error("--rounding " + o.rounding + " needs --seed, so that the result can be replayed");
-  q.key = {o.seed.empty() ? 0 : parse_u64("--seed", o.seed), parse_u64("--offset", o.offset)};
+  q.key = {o.seed.value_or(0), o.offset};
   q.hadamard = o.hadamard;
   q.layout = parse_enum<ScaleLayout>(o.layout);
-  q.global_amax = parse_scale("--global-amax", o.amax);
-  q.global_scale = parse_scale("--global-scale", o.scale);
+  q.global_amax = o.amax;
+  q.global_scale = o.scale;
 
   const io::TensorFile in = io::read_tensors(o.in);
   const io::Tensor &tensor = golden::choose_tensor(in, o.tensor);
   const golden::DenseMatrix x = golden::to_matrix(tensor, in.source);
   q.source = x.source;
   const MatrixView<const float> view(x.values.data(), x.rows, x.cols);
-  const BlockScaled result = quantize(view, convention, q);
+  const golden::QuantizedTensor made{quantize(view, convention, q), tensor.name, tensor.shape, q.rounding, q.key};
+  const BlockScaled &result = made.scaled;
   const std::vector<QuantizeStatistics> rows = quantize_statistics(view, result);
   const QuantizeStatistics all = total(rows);
-  io::TensorFile out = golden::to_file(result);
-  out.metadata["tensor"] = tensor.name;
-  out.metadata["shape"] = io::shape_text(tensor.shape);
-  out.metadata["rounding"] = o.rounding;
-  if (q.rounding != ElementRounding::nearest) {
-    out.metadata["seed"] = std::to_string(q.key.seed);
-    out.metadata["offset"] = std::to_string(q.key.offset);
-  }
-  io::write_tensors(o.out, out);
+  io::write_tensors(o.out, golden::to_file(made));
   if (o.json) {
     nlohmann::ordered_json j = {{"rows", result.rows}, {"k", result.k}, {"convention", result.convention},
                                 {"global_amax", result.global_amax}, {"output", o.out}};
@@ -149,40 +119,23 @@ int run_quantize(const Options &o) {
   return kEqual;
 }
 
-/// The shape that was quantized: as the metadata has it when it fits, else the matrix.
-std::vector<int64_t> original_shape(const io::TensorFile &file, const BlockScaled &q) {
-  const std::vector<int64_t> matrix = q.axis == Axis::row ? std::vector<int64_t>{q.rows, q.k} : std::vector<int64_t>{q.k, q.rows};
-  const auto it = file.metadata.find("shape");
-  if (it == file.metadata.end()) return matrix;
-  const nlohmann::json j = nlohmann::json::parse(it->second, nullptr, false);
-  if (!j.is_array() || j.empty() || j.size() > 64) return matrix;
-  std::vector<int64_t> shape;
-  for (const nlohmann::json &length : j) {
-    if (!length.is_number_unsigned()) return matrix;
-    shape.push_back(int64_t(length.get<uint64_t>()));
-  }
-  const std::optional<int64_t> count = io::element_count(shape);
-  return count && *count == q.rows * q.k && shape.back() == matrix[1] ? shape : matrix;
-}
-
 int run_dequantize(const Options &o) {
   const io::TensorFile in = io::read_tensors(o.in);
-  const BlockScaled q = golden::from_file(in);
+  const golden::QuantizedTensor tensor = golden::quantized_tensor(in);
+  const BlockScaled &q = tensor.scaled;
   DequantizeOptions options;
   options.undo_hadamard = !o.keep_rotation;
   std::vector<float> y = dequantize(q, options);
-  const std::vector<int64_t> shape = original_shape(in, q);
-  const auto name = in.metadata.find("tensor");
+  const std::vector<int64_t> &shape = tensor.shape;
   io::TensorFile out;
-  const std::string tensor = name == in.metadata.end() ? "data" : name->second;
   if (o.dtype == "f32") {
-    out.tensors.push_back(io::Tensor::from(tensor, shape, y));
+    out.tensors.push_back(io::Tensor::from(tensor.name, shape, y));
   } else {
     const FormatId id = o.dtype == "bf16" ? FormatId::bf16 : FormatId::f16;
     std::vector<uint16_t> words;
     words.reserve(y.size());
     for (const float v : y) words.push_back(uint16_t(encode(id, v, Rounding::nearest_even, Overflow::ieee)));
-    out.tensors.push_back(io::Tensor::from_bits(tensor, id == FormatId::bf16 ? io::DType::bf16 : io::DType::f16, shape, words));
+    out.tensors.push_back(io::Tensor::from_bits(tensor.name, id == FormatId::bf16 ? io::DType::bf16 : io::DType::f16, shape, words));
   }
   io::write_tensors(o.out, out);
   if (o.json)
@@ -206,8 +159,8 @@ void register_quantize(CLI::App &app, int &exit_code) {
   verb->add_option("--offset", o->offset, "Philox offset");
   verb->add_flag("--hadamard", o->hadamard, "16-point random Hadamard along the blocks first");
   verb->add_option("--scale-layout", o->layout, name_list<ScaleLayout>())->check(member<ScaleLayout>());
-  verb->add_option("--global-amax", o->amax, "Use this amax instead of the tensor's own");
-  verb->add_option("--global-scale", o->scale, "The stored global scale, for presets whose caller gives it");
+  add_fp32(*verb, "--global-amax", o->amax, "Use this amax instead of the tensor's own", 0.0f);
+  add_fp32(*verb, "--global-scale", o->scale, "The stored global scale, for presets whose caller gives it", 0.0f);
   verb->add_flag("--json", o->json, "One line of JSON about the result, statistics included");
   verb->add_flag("--stats", o->stats, "Print what was not finite, what hit the ends of its format, and the noise");
   verb->add_flag("--stats-by-row", o->by_row, "The same for every block row");

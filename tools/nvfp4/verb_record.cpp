@@ -6,6 +6,7 @@
 #include "nvfp4/reference_models/train/options.hpp"
 #include "tools/environment.hpp"
 #include "tools/nvfp4/field_options.hpp"
+#include "tools/nvfp4/numbers.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
 #include <fmt/format.h>
@@ -359,7 +360,7 @@ void register_record(CLI::App &app, int &exit_code) {
         "--model and --size count only where the checkpoint does not say which model it is");
     o->given.emplace_back(each.name, option);
   });
-  verb->add_option("--threads", f.threads, "0: all; changes no bit")->capture_default_str();
+  add_threads(*verb, f.threads);
   verb->add_option("--device", f.device, "cpu or cuda")->capture_default_str();
   verb->add_flag("--json", o->json, "One line of JSON");
   verb->footer("Exit code 4: the computation did not stay finite.\n"
@@ -384,7 +385,7 @@ void register_replay(CLI::App &app, int &exit_code) {
                    "For operators of another program: the family for the recipe's rules");
   verb->add_flag("--layers", o->layers, "Every layer by itself");
   verb->add_option("--device", o->place.device, "cpu or cuda")->capture_default_str();
-  verb->add_option("--threads", o->place.threads, "0: all; changes no bit")->capture_default_str();
+  add_threads(*verb, o->place.threads);
   verb->add_flag("--json", o->json, "One line of JSON");
   verb->footer("Exit code 1: other bits than recorded; 4: the computation did not stay finite.\n"
                "Example: nvfp4 replay slice.safetensors --recipe chon --against nvfp4");

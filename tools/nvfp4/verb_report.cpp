@@ -1,20 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // nvfp4 report DIR... -o report.html: one self-contained page about training runs.
-#include "nvfp4/golden/io/file.hpp"
 #include "nvfp4/golden/io/message.hpp"
-#include "nvfp4/reference_models/fields/json.hpp"
 #include "nvfp4/reference_models/report/report.hpp"
 #include "nvfp4/version.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
 #include <fmt/core.h>
 #include <memory>
-#include <nlohmann/json.hpp>
 
 namespace nvfp4::tool {
 namespace {
-
-using Json = nlohmann::ordered_json;
 
 struct Options {
   std::vector<std::string> folders;
@@ -23,48 +18,10 @@ struct Options {
 };
 
 int report(const Options &o) {
-  const std::vector<std::string> folders = models::find_runs(o.folders);
-  std::vector<models::RunData> runs;
-  for (size_t i = 0; i < folders.size(); ++i) {
-    runs.push_back(models::read_run(folders[i]));
-    show_progress("reading", double(i + 1) / double(folders.size()));
-  }
-  const std::string html = models::make_report(runs, NVFP4_VERSION_STRING);
-  io::write_file_atomically(o.out, std::as_bytes(std::span(html)));
-
-  const std::vector<models::Ordering> orderings = models::judge_orderings(models::group_runs(runs));
+  const auto [runs, orderings, bytes] = models::write_report(o.folders, o.out, NVFP4_VERSION_STRING,
+                                                              [](double f) { show_progress("reading", f); });
   if (o.json) {
-    Json diverged = Json::array(), sick = Json::array();
-    for (const models::RunData &r : runs) {
-      for (const models::NotFinite &n : r.not_finite) {
-        Json facts = {{"run", r.folder}};
-        facts.update(models::fields_to_json(models::kNotFiniteFields, n));
-        sick.push_back(std::move(facts));
-      }
-      if (!r.diverged) continue;
-      diverged.push_back({{"run", r.folder},
-                          {"step", r.diverged->step},
-                          {"last_finite_loss", r.diverged->last_finite_loss},
-                          {"last_finite_step", r.diverged->last_finite_step}});
-      if (r.diverged->first)
-        diverged.back()["not_finite"] = models::fields_to_json(models::kNotFiniteFields, *r.diverged->first);
-    }
-    Json list = Json::array();
-    for (const models::Ordering &x : orderings)
-      list.push_back({{"number", x.number},
-                      {"claim", x.claim},
-                      {"where", x.where},
-                      {"verdict", to_string(x.verdict)},
-                      {"settled", x.verdict != models::Verdict::not_measured && !x.weak},
-                      {"measured", x.measured},
-                      {"paper", x.paper}});
-    fmt::print("{}\n", Json{{"output", o.out},
-                            {"runs", runs.size()},
-                            {"bytes", html.size()},
-                            {"diverged", diverged},
-                            {"not_finite", sick},
-                            {"orderings", list}}
-                           .dump());
+    fmt::print("{}\n", models::report_json(runs, orderings, o.out, bytes));
     return kEqual;
   }
   for (const models::Ordering &x : orderings)

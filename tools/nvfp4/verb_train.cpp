@@ -3,7 +3,9 @@
 #include "nvfp4/golden/io/message.hpp"
 #include "nvfp4/reference_models/train/evaluate.hpp"
 #include "nvfp4/reference_models/train/options.hpp"
+#include "nvfp4/reference_models/train/result_json.hpp"
 #include "tools/nvfp4/field_options.hpp"
+#include "tools/nvfp4/numbers.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
 #include <fmt/format.h>
@@ -42,21 +44,7 @@ int run_train(const TrainOptions &options, bool json) {
   });
   const double speed = seconds > 0 ? double(tokens) / seconds : 0;
   if (json) {
-    nlohmann::ordered_json j;
-    j["steps"] = result.steps;
-    if (result.diverged != 0) {
-      j["diverged"] = result.diverged;
-      j["last_finite_loss"] = result.last_finite_loss;
-    }
-    if (result.not_finite) j["not_finite"] = fields_to_json(kNotFiniteFields, *result.not_finite);
-    j["final_loss"] = result.final_loss;
-    j["smoothed_loss"] = result.smoothed_loss;
-    j["validation_loss"] = result.validation_loss;
-    if (result.bits_per_byte > 0) j["bits_per_byte"] = result.bits_per_byte;
-    j["digest"] = result.parameter_digest;
-    j["tokens_per_s"] = std::round(speed);
-    j["out"] = options.out;
-    fmt::print("{}\n", j.dump());
+    fmt::print("{}\n", result_json(result, speed, options.out));
     return result.diverged != 0 ? kNotFinite : kEqual;
   }
   fmt::print("{} {} under {}, seed {}: {} steps\n", options.model, options.size, options.recipe, options.seed,
@@ -146,11 +134,17 @@ void register_eval(CLI::App &app, int &exit_code) {
   verb->add_option("--recipe", o->recipe, "Default: the checkpoint's own");
   verb->add_option("--model", o->model, "Where the checkpoint does not say: family or JSON file");
   verb->add_option("--size", o->size, "Preset")->capture_default_str();
-  verb->add_option("--batch", o->batch, "Sequences at a time")->capture_default_str();
-  verb->add_option("--sequence", o->sequence, "Tokens a sequence")->capture_default_str();
-  verb->add_option("--batches", o->batches, "How many")->capture_default_str();
+  verb->add_option("--batch", o->batch, "Sequences at a time")
+      ->capture_default_str()
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
+  verb->add_option("--sequence", o->sequence, "Tokens a sequence")
+      ->capture_default_str()
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
+  verb->add_option("--batches", o->batches, "How many")
+      ->capture_default_str()
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
   verb->add_option("--validation", o->validation, "Fraction of the text held out")->capture_default_str();
-  verb->add_option("--threads", o->threads, "0: all")->capture_default_str();
+  add_threads(*verb, o->threads);
   verb->add_option("--device", o->device, "cpu or cuda")->capture_default_str();
   verb->add_flag("--json", o->json, "One line of JSON");
   verb->footer(

@@ -20,6 +20,7 @@ enum ExitCode {
 void register_info(CLI::App &app, int &exit_code);
 void register_quantize(CLI::App &app, int &exit_code);
 void register_dequantize(CLI::App &app, int &exit_code);
+void register_compare(CLI::App &app, int &exit_code);
 void register_convert(CLI::App &app, int &exit_code);
 void register_mma(CLI::App &app, int &exit_code);
 void register_gemm(CLI::App &app, int &exit_code);

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // The catalogue: unique names, sound numbers, every unit that the capture program can run, and mutations of each
 // number that some case must notice.
+#include "nvfp4/emulator/nearest.hpp"
 #include "nvfp4/emulator/tensorcore/catalogue.hpp"
 #include "nvfp4/emulator/tensorcore/execute.hpp"
+#include "nvfp4/emulator/tensorcore/products.hpp"
 #include "nvfp4/golden/mma_kind.hpp"
 #include "tests/catch.hpp"
 
+#include <algorithm>
 #include <set>
 
 using namespace nvfp4;
@@ -35,7 +38,61 @@ TEST_CASE("the names that users write exist", "[catalogue]") {
         "sm_120:mma.m16n8k64.f32.mxf4.ue8m0.block32", "sm_120:mma.m16n8k32.f32.mxf8f6f4.e4m3.ue8m0.block32"})
     CHECK(find_unit(name).name() == name);
   CHECK(find_unit("sm_90:wgmma.k32.f32.e4m3.e4m3").name() == "sm_90:wgmma.k32.f32.e4m3");
-  CHECK_THROWS_WITH(find_unit("sm_90:mma.m16n8k16.f32.fp16"), Catch::Contains("nearest: sm_90:mma.m16n8k16.f32.f16"));
+  CHECK_THROWS_WITH(find_unit("sm_90:mma.m16n8k16.f32.fp16"), Catch::Contains("did you mean 'sm_90:mma.m16n8k16.f32.f16'"));
+}
+
+TEST_CASE("products and what they multiply are units", "[catalogue]") {
+  const std::pair<const char *, const char *> expected[] = {
+      {"B200", "sm_100:tcgen05.k64.f32.mxf4nvf4.ue4m3.block16"},
+      {"RTX5090", "sm_120:mma.m16n8k64.f32.mxf4nvf4.ue4m3.block16"},
+      {"GeForce RTX 5090:NVFP4", "sm_120:mma.m16n8k64.f32.mxf4nvf4.ue4m3.block16"},
+      {"DGX Spark:mxfp4", "sm_121:mma.m16n8k64.f32.mxf4.ue8m0.block32"},
+      {"dgx-spark", "sm_121:mma.m16n8k64.f32.mxf4nvf4.ue4m3.block16"},
+      {"GB300:mxfp8", "sm_103:tcgen05.k32.f32.mxf8f6f4.e4m3.ue8m0.block32"},
+      {"b200:mxfp4", "sm_100:tcgen05.k64.f32.mxf4.ue8m0.block32"},
+      {"H100:bf16", "sm_90:wgmma.k16.f32.bf16"},
+      {"H200:e4m3", "sm_90:wgmma.k32.f32.e4m3"},
+      {"H100:fp8-e5m2", "sm_90:wgmma.k32.f32.e5m2"},
+      {"h100:mma.m16n8k16.f32.bf16", "sm_90:mma.m16n8k16.f32.bf16"},
+      {"sm_90:F16", "sm_90:wgmma.k16.f32.f16"},
+      {"A100:tf32", "sm_80:mma.m16n8k8.f32.tf32"},
+      {"V100:fp16", "sm_70:mma.m8n8k4.f32.f16"},
+      {"RTX 4090:fp8", "sm_89:mma.m16n8k32.f32.e4m3"},
+      {"Jetson Thor:mxfp6-e2m3", "sm_110:tcgen05.k32.f32.mxf8f6f4.e2m3.ue8m0.block32"},
+  };
+  for (const auto &[name, unit] : expected) {
+    INFO(name);
+    CHECK(find_unit(name).name() == unit);
+  }
+  for (const Product &p : products()) {
+    INFO(p.name);
+    CHECK(find_product(p.name) == &p); // no two rows are one name
+    CHECK(!kinds_of(p.arch).empty());  // so is the architecture in the catalogue
+  }
+  for (const UnitKind &kind : unit_kinds()) CHECK(std::any_of(products().begin(), products().end(), [&](const Product &p) {
+    return unit_of_kind(p.arch, kind) != nullptr;
+  }));
+  CHECK_THROWS_WITH(find_unit("H100"), Catch::Contains("as in H100:bf16; there are fp8, fp8-e5m2, bf16, fp16, tf32, fp64"));
+  CHECK_THROWS_WITH(find_unit("H100:nvfp4"), Catch::Contains("unknown unit 'sm_90:nvfp4'"));
+  CHECK_THROWS_WITH(find_unit("H10:bf16"), Catch::Contains("'H100:bf16'"));
+  CHECK_THROWS_WITH(find_unit("RTX 509O"), Catch::Contains("did you mean 'RTX 5090'"));
+  CHECK_THROWS_WITH(find_unit("sm_91:wgmma.k16.f32.bf16"), Catch::Contains("'sm_90:wgmma.k16.f32.bf16'"));
+  CHECK_THROWS_WITH(find_unit("xyzzy"), Catch::Equals("unknown unit 'xyzzy'; all: nvfp4 info --units"));
+}
+
+TEST_CASE("the nearest names", "[catalogue]") {
+  const std::vector<std::string> names = {"quantize", "dequantize", "gemm", "golden", "te", "te213", "sr-te"};
+  CHECK(name_distance("gmem", "gemm") == 1);
+  CHECK(name_distance("SR_TE", "sr-te") == 0);
+  CHECK(name_distance("", "te") == 2);
+  CHECK(nearest_names("quantise", names) == std::vector<std::string>{"quantize", "dequantize"});
+  CHECK(nearest_names("qauntize", names, 1) == std::vector<std::string>{"quantize"});
+  CHECK(nearest_names("tea", names) == std::vector<std::string>{"te"});
+  CHECK(nearest_names("gol", names) == std::vector<std::string>{"golden"});
+  CHECK(nearest_names("xyzzy", names).empty());
+  CHECK(suggestion("gmem", names) == " (did you mean 'gemm'?)");
+  CHECK(suggestion("xyzzy", names).empty());
+  CHECK(suggestion("te21", names) == " (did you mean 'te213' or 'te'?)");
 }
 
 TEST_CASE("every unit that the capture program can run is in the catalogue", "[catalogue]") {

@@ -8,7 +8,9 @@
 #include "nvfp4/reference_models/data/text.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
+#include <fstream>
 #include <limits>
 #include <map>
 #include <numeric>
@@ -225,4 +227,61 @@ TEST_CASE("texts that cannot be used are refused with one line", "[data]") {
     REQUIRE(::chmod(good.c_str(), 0) == 0);
     io::check_message(refusal(good), {"good: cannot open: Permission denied"});
   }
+}
+
+TEST_CASE("a text that changes while it is in use is an error, one that moves is not", "[data]") {
+  const Folder folder;
+  const std::string text = numbered(4000), path = folder.write("text", text);
+  const auto refusal = [](const DataSource &data) {
+    return io::error_of([&] {
+      for (int64_t i = 0; i < 200; ++i) {
+        (void)training(data, 1, i, 2, 16);
+        (void)validation(data, i, 2, 16);
+      }
+    });
+  };
+  const auto write_in_place = [&](size_t at, std::string_view bytes) {
+    std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(std::streamoff(at));
+    file.write(bytes.data(), std::streamsize(bytes.size()));
+  };
+  const auto data = open_data(path, 0.1, 16);
+  const std::string digest = data->digest();
+  CHECK(digest == io::sha256_hex(io::bytes_of(text)));
+  const Batch first = training(*data, 1, 0, 2, 16);
+  CHECK(refusal(*data) == "no error");
+
+  std::filesystem::last_write_time(path, std::filesystem::file_time_type::clock::now() + std::chrono::hours(1));
+  CHECK(refusal(*data) == "no error"); // touched
+  write_in_place(17, text.substr(17, 5));
+  CHECK(refusal(*data) == "no error"); // the same bytes again
+  folder.write("text", std::string(4000, 'x')); // another file of this name
+  CHECK(refusal(*data) == "no error");
+  std::filesystem::remove(path);
+  CHECK(refusal(*data) == "no error");
+  CHECK(training(*data, 1, 0, 2, 16) == first);
+  CHECK(data->digest() == digest);
+
+  folder.write("text", text);
+  const auto again = open_data(path, 0.1, 16);
+  (void)again->digest();
+  for (const size_t at : {size_t{0}, size_t{1999}, size_t{3999}}) {
+    write_in_place(at, "\xFE");
+    io::check_message(refusal(*again), {"text: was changed while it was in use"});
+    write_in_place(at, text.substr(at, 1));
+    CHECK(refusal(*again) == "no error");
+  }
+  write_in_place(4000, "more");
+  io::check_message(refusal(*again), {"text: was changed while it was in use"});
+  for (const uintmax_t size : {uintmax_t{3990}, uintmax_t{100}, uintmax_t{0}}) {
+    std::filesystem::resize_file(path, size);
+    const std::string message = refusal(*again);
+    CHECK((message.find("has become shorter while it was in use: it had 4000 bytes, now " + std::to_string(size)) !=
+               std::string::npos ||
+           message.find("was changed while it was in use") != std::string::npos));
+  }
+  folder.write("text", text);
+  const auto unread = open_data(path, 0.1, 16); // nobody asked what it was
+  write_in_place(0, "\xFE");
+  io::check_message(refusal(*unread), {"was changed while it was in use"});
 }

@@ -5,9 +5,14 @@
 
 namespace nvfp4::python {
 
-void bind_linear(Module &m);
-void bind_quantize(Module &m);
+void bind_tables(Module &m);   ///< units, conversions, conventions, recipes, golden files
+void bind_quantize(Module &m); ///< quantized tensors
+void bind_product(Module &m);  ///< convert, mma, gemm
+void bind_check(Module &m);
+void bind_models(Module &m); ///< train, forward, report
+void bind_linear(Module &m); ///< layers of nvfp4.torch
 
-inline constexpr void (*binders[])(Module &) = {bind_linear, bind_quantize};
+inline constexpr void (*binders[])(Module &) = {bind_tables, bind_quantize, bind_product, bind_check,
+                                                bind_models, bind_linear};
 
 } // namespace nvfp4::python

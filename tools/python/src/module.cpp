@@ -10,8 +10,8 @@ namespace {
 
 int fill(PyObject *module) {
   try {
-    models::register_device(
-        "cpu", [](int threads) { return models::make_cpu_session(threads, tool::asked_isa()); });
+    models::register_device("cpu",
+                            [](int threads) { return models::make_cpu_session(threads, tool::asked_isa()); });
     if (PyModule_AddStringConstant(module, "version", NVFP4_VERSION_STRING) != 0) return -1;
     Module m(module);
     for (void (*const bind)(Module &) : binders) bind(m);
@@ -23,7 +23,8 @@ int fill(PyObject *module) {
 }
 
 PyModuleDef_Slot slots[] = {{Py_mod_exec, reinterpret_cast<void *>(&fill)}, {0, nullptr}};
-PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_nvfp4", nullptr, 0, nullptr, slots, nullptr, nullptr, nullptr};
+PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT, "_nvfp4", nullptr, 0, nullptr, slots, nullptr, nullptr, nullptr};
 
 } // namespace
 } // namespace nvfp4::python

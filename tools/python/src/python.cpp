@@ -4,8 +4,8 @@
 
 #include "nvfp4/reference_models/backend/backend.hpp"
 
-#include <chrono>
 #include <cmath>
+#include <cstdarg>
 #include <filesystem>
 #include <limits>
 #include <new>
@@ -33,16 +33,18 @@ int From<int>::get(PyObject *o) {
   return int(v);
 }
 uint64_t From<uint64_t>::get(PyObject *o) {
-  return checked<unsigned long long>(PyLong_AsUnsignedLongLong(o), std::numeric_limits<unsigned long long>::max());
+  return checked<unsigned long long>(PyLong_AsUnsignedLongLong(o),
+                                     std::numeric_limits<unsigned long long>::max());
 }
 double From<double>::get(PyObject *o) { return checked(PyFloat_AsDouble(o), -1.0); }
 float From<float>::get(PyObject *o) {
   const double v = From<double>::get(o);
   const float narrow = float(v);
-  if (std::isinf(narrow) && !std::isinf(v)) throw Error("expected an FP32 number, got " + std::to_string(v));
+  if (std::isinf(narrow) && !std::isinf(v)) throw Error("the number is beyond FP32");
   return narrow;
 }
 std::string From<std::string>::get(PyObject *o) {
+  if (!PyUnicode_Check(o)) throw TypeError("expected a str");
   Py_ssize_t size = 0;
   const char *const text = PyUnicode_AsUTF8AndSize(o, &size);
   if (text == nullptr) throw ErrorSet{};
@@ -73,35 +75,37 @@ PyObject *make_tuple(std::initializer_list<PyObject *> items) {
   return tuple;
 }
 
-struct Progress::State {
-  PyObject *callable;
-  std::chrono::steady_clock::time_point last = {};
+Callback::Callback(PyObject *callable)
+    : callable_(callable, [](PyObject *o) {
+        const PyGILState_STATE gil = PyGILState_Ensure();
+        Py_DecRef(o);
+        PyGILState_Release(gil);
+      }) {
+  Py_IncRef(callable);
+}
 
-  explicit State(PyObject *c) : callable(c) { Py_IncRef(callable); }
-  ~State() {
-    const PyGILState_STATE gil = PyGILState_Ensure();
-    Py_DecRef(callable);
-    PyGILState_Release(gil);
-  }
-  State(const State &) = delete;
-  State &operator=(const State &) = delete;
-};
-
-Progress::Progress(PyObject *callable) : state_(std::make_shared<State>(callable)) {}
-
-void Progress::operator()(double fraction) const {
-  const auto now = std::chrono::steady_clock::now();
-  if (fraction < 1.0 && now - state_->last < std::chrono::milliseconds(100)) return;
-  state_->last = now;
+void Callback::call(const char *format, ...) const {
   const PyGILState_STATE gil = PyGILState_Ensure();
   bool failed = PyErr_CheckSignals() != 0; // acts in Python's main thread only
-  if (!failed && state_->callable != Py_None) {
-    PyObject *const result = PyObject_CallFunction(state_->callable, "d", fraction);
+  if (!failed && callable_.get() != Py_None) {
+    va_list values;
+    va_start(values, format);
+    PyObject *const arguments = Py_VaBuildValue((std::string("(") + format + ")").c_str(), values);
+    va_end(values);
+    PyObject *const result = arguments == nullptr ? nullptr : PyObject_CallObject(callable_.get(), arguments);
     failed = result == nullptr;
-    if (!failed) Py_DecRef(result);
+    Py_XDECREF(arguments);
+    Py_XDECREF(result);
   }
   PyGILState_Release(gil);
   if (failed) throw ErrorSet{};
+}
+
+void Progress::operator()(double fraction) const {
+  const auto now = std::chrono::steady_clock::now();
+  if (fraction < 1.0 && now - *last_ < std::chrono::milliseconds(100)) return;
+  *last_ = now;
+  call("d", fraction);
 }
 
 void set_error() noexcept {
@@ -123,11 +127,35 @@ void set_error() noexcept {
   }
 }
 
-void Module::add(const char *name, FastCall function) {
+void name_error(PyObject *names, size_t i) noexcept {
+  PyObject *type = nullptr, *value = nullptr, *trace = nullptr;
+  PyErr_Fetch(&type, &value, &trace);
+  PyObject *const words = PyUnicode_Split(names, nullptr, -1);
+  PyObject *const word = words == nullptr ? nullptr : PyList_GetItem(words, Py_ssize_t(i));
+  if (word != nullptr && value != nullptr) {
+    const bool range = PyErr_GivenExceptionMatches(type, PyExc_OverflowError) != 0;
+    PyErr_Format(range ? PyExc_ValueError : type, range ? "%U: the number is out of range: %S" : "%U: %S",
+                 word, value);
+    Py_XDECREF(type);
+    Py_XDECREF(value);
+    Py_XDECREF(trace);
+  } else {
+    PyErr_Restore(type, value, trace);
+  }
+  Py_XDECREF(words);
+}
+
+void Module::add(const char *name, const char *arguments, size_t count, FastCall function) {
   // Python keeps the pointer for the life of the process
   auto *const method = new PyMethodDef{
       name, reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(function)), METH_FASTCALL, nullptr};
-  PyObject *const object = checked(PyCFunction_NewEx(method, nullptr, nullptr));
+  PyObject *const names = checked(PyUnicode_FromString(arguments));
+  PyObject *const words = checked(PyUnicode_Split(names, nullptr, -1));
+  const bool fits = PyList_Size(words) == Py_ssize_t(count);
+  Py_DecRef(words);
+  if (!fits) throw std::logic_error(std::string(name) + ": names of arguments do not fit the function");
+  PyObject *const object = checked(PyCFunction_NewEx(method, names, nullptr));
+  Py_DecRef(names);
   const int failed = PyModule_AddObjectRef(module_, name, object);
   Py_DecRef(object);
   if (failed != 0) throw ErrorSet{};

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// C++ functions as functions of a Python module, over Python's limited API alone, so that one built module serves
-// CPython 3.10 and every later one (nanobind's stable ABI begins with 3.12). Arguments arrive by position; names,
-// defaults and arrays are the business of the Python side, which hands memory over as addresses that it keeps alive.
+// C++ functions as functions of a Python module, over Python's limited API alone, so that one built module
+// serves CPython 3.10 and every later one (nanobind's stable ABI begins with 3.12). Arguments arrive by
+// position; names, defaults and arrays are the business of the Python side, which hands memory over as
+// addresses that it keeps alive.
 #pragma once
 #include "nvfp4/emulator/config.hpp"
 
@@ -11,6 +12,8 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include <chrono>
+#include <concepts>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -65,48 +68,51 @@ template <class T> [[nodiscard]] Memory give(std::vector<T> values) {
   return {owner, owner->data(), owner->size() * sizeof(T)};
 }
 
-/// A callable that long work calls from one thread with the fraction done, or None. A call takes the interpreter's lock,
-/// at most ten times a second, and looks for Ctrl-C; an exception of either leaves as ErrorSet, which ends the work.
-class Progress {
+/// A callable, or None. A call takes the interpreter's lock and looks for Ctrl-C; an exception of either
+/// leaves as ErrorSet, which ends the work. From the thread that Python called only.
+class Callback {
 public:
-  explicit Progress(PyObject *callable);
+  explicit Callback(PyObject *callable);
+
+protected:
+  void call(const char *format, ...) const;
+
+private:
+  std::shared_ptr<PyObject> callable_;
+};
+/// Gets the fraction done, at most ten times a second and at the end.
+class Progress : public Callback {
+public:
+  explicit Progress(PyObject *callable) : Callback(callable) {}
   void operator()(double fraction) const;
 
 private:
-  struct State;
-  std::shared_ptr<State> state_;
+  std::shared_ptr<std::chrono::steady_clock::time_point> last_ =
+      std::make_shared<std::chrono::steady_clock::time_point>();
+};
+/// Gets step, steps, loss and tokens per second after each step.
+class StepCall : public Callback {
+public:
+  explicit StepCall(PyObject *callable) : Callback(callable) {}
+  void operator()(int64_t step, int64_t steps, double loss, double tokens_per_second) const {
+    call("LLdd", static_cast<long long>(step), static_cast<long long>(steps), loss, tokens_per_second);
+  }
 };
 
 // ---- from Python ----
 template <class T> struct From; // From<T>::get(PyObject *) -> T
 
-template <> struct From<bool> {
-  static bool get(PyObject *o);
-};
-template <> struct From<int64_t> {
-  static int64_t get(PyObject *o);
-};
-template <> struct From<int> {
-  static int get(PyObject *o);
-};
-template <> struct From<uint64_t> {
-  static uint64_t get(PyObject *o);
-};
-template <> struct From<double> {
-  static double get(PyObject *o);
-};
+template <> struct From<bool> { static bool get(PyObject *o); };
+template <> struct From<int64_t> { static int64_t get(PyObject *o); };
+template <> struct From<int> { static int get(PyObject *o); };
+template <> struct From<uint64_t> { static uint64_t get(PyObject *o); };
+template <> struct From<double> { static double get(PyObject *o); };
 /// Rounded to nearest even; an overflow is an error.
-template <> struct From<float> {
-  static float get(PyObject *o);
-};
-template <> struct From<std::string> {
-  static std::string get(PyObject *o);
-};
-template <> struct From<Address> {
-  static Address get(PyObject *o);
-};
-template <> struct From<Progress> {
-  static Progress get(PyObject *o) { return Progress(o); }
+template <> struct From<float> { static float get(PyObject *o); };
+template <> struct From<std::string> { static std::string get(PyObject *o); };
+template <> struct From<Address> { static Address get(PyObject *o); };
+template <std::derived_from<Callback> T> struct From<T> {
+  static T get(PyObject *o) { return T(o); }
 };
 template <class T> struct From<std::optional<T>> {
   static std::optional<T> get(PyObject *o) {
@@ -128,6 +134,16 @@ template <class T> struct From<std::vector<T>> {
     return list;
   }
 };
+template <class T> struct From<std::map<std::string, T>> {
+  static std::map<std::string, T> get(PyObject *o) {
+    if (PyDict_Size(o) < 0) throw ErrorSet{};
+    std::map<std::string, T> items;
+    PyObject *key = nullptr, *value = nullptr;
+    for (Py_ssize_t at = 0; PyDict_Next(o, &at, &key, &value) != 0;)
+      items.emplace(From<std::string>::get(key), From<T>::get(value));
+    return items;
+  }
+};
 /// From a tuple of that many items.
 template <class... T> struct From<std::tuple<T...>> {
   static std::tuple<T...> get(PyObject *o) { return items(o, std::index_sequence_for<T...>{}); }
@@ -141,7 +157,8 @@ private:
     return {From<T>::get(PyTuple_GetItem(o, Py_ssize_t(i)))...};
   }
 };
-/// An object that Python holds for us: made by returning a shared_ptr, an opaque capsule in between. None is nullptr.
+/// An object that Python holds for us: made by returning a shared_ptr, an opaque capsule in between. None is
+/// nullptr.
 template <class T> struct From<std::shared_ptr<T>> {
   static std::shared_ptr<T> get(PyObject *o) {
     if (o == Py_None) return nullptr;
@@ -162,6 +179,13 @@ PyObject *to_python(std::string_view text);
 PyObject *to_python(const Memory &memory);
 /// A tuple of `items`, whose references it takes.
 PyObject *make_tuple(std::initializer_list<PyObject *> items);
+
+// declared before they call each other
+template <class T> PyObject *to_python(const std::shared_ptr<T> &object);
+template <class T> PyObject *to_python(const std::optional<T> &value);
+template <class... T> PyObject *to_python(const std::tuple<T...> &values);
+template <class T> PyObject *to_python(const std::vector<T> &values);
+template <class T> PyObject *to_python(const std::map<std::string, T> &values);
 
 template <class T> PyObject *to_python(const std::shared_ptr<T> &object) {
   if (object == nullptr) {
@@ -203,18 +227,23 @@ template <class T> PyObject *to_python(const std::map<std::string, T> &values) {
 }
 
 // ---- functions ----
-/// Sets Python's error from the exception in flight. Error, filesystem and memory errors, TypeError and ErrorSet have
-/// their Python kinds; anything else is a RuntimeError.
+/// Sets Python's error from the exception in flight. Error, filesystem and memory errors, TypeError and
+/// ErrorSet have their Python kinds; anything else is a RuntimeError.
 void set_error() noexcept;
+/// Puts the name of argument `i` before the message of Python's error, which becomes ValueError where a
+/// number is out of range. `names`: a str, words in the order of the arguments.
+void name_error(PyObject *names, size_t i) noexcept;
 
 namespace detail {
 template <auto F> struct Call;
 template <class R, class... A, R (*F)(A...)> struct Call<F> {
-  static PyObject *call(PyObject *, PyObject *const *args, Py_ssize_t n) noexcept {
+  static constexpr size_t count = sizeof...(A);
+
+  static PyObject *call(PyObject *names, PyObject *const *args, Py_ssize_t n) noexcept {
     try {
-      if (n != Py_ssize_t(sizeof...(A)))
-        throw TypeError("expected " + std::to_string(sizeof...(A)) + " arguments, got " + std::to_string(n));
-      return call(args, std::index_sequence_for<A...>{});
+      if (n != Py_ssize_t(count))
+        throw TypeError("expected " + std::to_string(count) + " arguments, got " + std::to_string(n));
+      return call(names, args, std::index_sequence_for<A...>{});
     } catch (...) {
       set_error();
       return nullptr;
@@ -222,19 +251,34 @@ template <class R, class... A, R (*F)(A...)> struct Call<F> {
   }
 
 private:
-  template <size_t... i> static PyObject *call([[maybe_unused]] PyObject *const *args, std::index_sequence<i...>) {
-    std::tuple<std::decay_t<A>...> values{From<std::decay_t<A>>::get(args[i])...};
+  /// Argument i; `at` says how far it came.
+  template <class T> static T argument(PyObject *const *args, size_t i, size_t &at) {
+    at = i;
+    return From<T>::get(args[i]);
+  }
+  template <size_t... i>
+  static PyObject *call(PyObject *names, [[maybe_unused]] PyObject *const *args, std::index_sequence<i...>) {
+    using Values = std::tuple<std::decay_t<A>...>;
+    std::optional<Values> values;
+    size_t at = 0;
+    try {
+      values.emplace(Values{argument<std::decay_t<A>>(args, i, at)...});
+    } catch (...) {
+      set_error();
+      name_error(names, at);
+      return nullptr;
+    }
     if constexpr (std::is_void_v<R>) {
       {
         const WithoutGil released;
-        std::apply(F, std::move(values));
+        std::apply(F, std::move(*values));
       }
       Py_IncRef(Py_None);
       return Py_None;
     } else {
       return to_python([&] {
         const WithoutGil released;
-        return std::apply(F, std::move(values));
+        return std::apply(F, std::move(*values));
       }());
     }
   }
@@ -245,14 +289,15 @@ private:
 class Module {
 public:
   explicit Module(PyObject *module) : module_(module) {}
-  /// Adds F, a function on the types above, by value or const reference. It runs without the interpreter's lock.
-  template <auto F> void def(const char *name) {
-    add(name, &detail::Call<F>::call);
+  /// Adds F, a function on the types above, by value or const reference. It runs without the interpreter's
+  /// lock. `arguments`: their names as a user knows them, separated by spaces, for messages.
+  template <auto F> void def(const char *name, const char *arguments = "") {
+    add(name, arguments, detail::Call<F>::count, &detail::Call<F>::call);
   }
 
 private:
   using FastCall = PyObject *(*)(PyObject *, PyObject *const *, Py_ssize_t);
-  void add(const char *name, FastCall function);
+  void add(const char *name, const char *arguments, size_t count, FastCall function);
   PyObject *module_;
 };
 

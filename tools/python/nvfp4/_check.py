@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Is a kernel's output what the hardware gives, is a quantizer what it says it is?"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Optional
+
+from . import _arrays
+from ._arrays import Progress, core
+from ._product import NVFP4_SM120, check_epilogue, operand
+from ._quantized import QuantizedTensor
+
+
+class CheckResult:
+    """What a check found. ``str()`` is the program's text; fields are those of its JSON, as attributes and items.
+
+    True when every word is equal.
+    """
+
+    __slots__ = ("equal", "json", "_text")
+
+    def __init__(self, equal: bool, text: str, json_text: str):
+        self.equal = equal
+        self.json: dict[str, Any] = json.loads(json_text)  #: all fields
+        self._text = text
+
+    def __bool__(self) -> bool:
+        return self.equal
+
+    def __str__(self) -> str:
+        return self._text
+
+    def __repr__(self) -> str:
+        return f"CheckResult({'equal' if self.equal else self.json.get('verdict', 'different')!r})"
+
+    def __getitem__(self, key: str) -> Any:
+        return self.json[key]
+
+    def __getattr__(self, key: str) -> Any:
+        try:
+            return self.json[key]
+        except KeyError:
+            raise AttributeError(f"the result has no field {key!r}; it has {', '.join(self.json)}") from None
+
+
+def check(
+    d: Any,
+    a: Any,
+    b: Any,
+    unit: str = NVFP4_SM120,
+    c: Any = None,
+    alpha: float = 1.0,
+    beta: float = 0.0,
+    alpha_rule: str = "by_convention",
+    out: Optional[str] = None,
+    accumulation: str = "mmasim",
+    a_source: Any = None,
+    b_source: Any = None,
+    sample: int = 128,
+    pairs: bool = False,
+    full: bool = False,
+    trace: bool = False,
+    threads: int = 0,
+    progress: Progress = None,
+) -> CheckResult:
+    """Is ``d`` what the unit gives for these operands, and if not, which mistake explains it?
+
+    d (M, N): F32, BF16 or F16 (F64 for FP64 units). a (M, K), b (N, K) and the rest as in :func:`gemm`. out: the type to which
+    the epilogue rounds where d is F32 and holds rounded results. a_source, b_source: what quantized operands were made from;
+    other quantizers are tried too. sample (4 to 65536), pairs, full, trace: as of ``nvfp4 check``. ValueError where things do
+    not fit.
+
+    >>> import numpy as np, nvfp4
+    >>> q = nvfp4.quantize(np.eye(16, 64, dtype=np.float32))
+    >>> bool(nvfp4.check(nvfp4.gemm(q, q), q, q))
+    True
+    """
+    if not 4 <= _arrays.whole(sample, "sample") <= 65536:
+        raise ValueError(f"sample is {sample}; expected 4 to 65536")
+    if out not in (None, "f32", "bf16", "f16"):
+        raise ValueError(f"out is {out!r}; expected f32, bf16 or f16")
+    check_epilogue(alpha, beta, c)
+    keep: list[object] = []
+    d_array = _arrays.read(d, "d")
+    a_arg, _ = operand(a, "a", keep)
+    b_arg, _ = operand(b, "b", keep)
+    return CheckResult(
+        *core.check(
+            d_array.arg, a_arg, b_arg, unit, _arrays.read_optional(c, "c", keep), alpha, beta, alpha_rule, out, accumulation,
+            _arrays.read_optional(a_source, "a_source", keep), _arrays.read_optional(b_source, "b_source", keep), sample,
+            pairs, full, trace, threads, progress,
+        )
+    )  # fmt: skip
+
+
+def check_quantized(
+    mine: QuantizedTensor,
+    source: Any,
+    convention: Optional[str] = None,
+    global_amax: Optional[float] = None,
+    threads: int = 0,
+) -> CheckResult:
+    """Are a quantizer's codes and scales those of a convention, and if not, which step of the rule explains them?
+
+    mine: the quantizer's output (:meth:`QuantizedTensor.from_parts` makes one of raw parts). source: what was quantized, F32,
+    BF16 or F16. convention: what mine should be; default what it names. global_amax: a calibrated one.
+
+    >>> import numpy as np, nvfp4
+    >>> x = np.linspace(-1, 1, 64, dtype=np.float32).reshape(4, 16)
+    >>> nvfp4.check_quantized(nvfp4.quantize(x), x).equal
+    True
+    """
+    if not isinstance(mine, QuantizedTensor):
+        raise TypeError(f"mine: expected a QuantizedTensor, got {type(mine).__name__}; see QuantizedTensor.from_parts")
+    array = _arrays.read(source, "source")
+    return CheckResult(*core.check_quantized(mine._core, array.arg, convention, global_amax, threads))

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The reference trainer, single passes of its models, and the report."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any, Callable, NamedTuple, Optional, Sequence, Union
+
+from . import _arrays
+from ._arrays import Progress, core, to_numpy
+
+Path = Union[str, os.PathLike[str]]
+#: gets step, steps, loss, tokens per second
+StepCall = Optional[Callable[[int, int, float, float], Any]]
+
+
+def train(out: Path, progress: StepCall = None, **options: Any) -> dict[str, Any]:
+    """Trains a small language model in exact arithmetic: ``nvfp4 train``.
+
+    out: the run's folder. options: the fields of ``nvfp4 train --help`` with underscores (``model``, ``size``, ``recipe``,
+    ``data``, ``steps``, ``seed``, ``batch``, ``sequence``, ``learning_rate``, ...). progress gets step, steps, loss and tokens per
+    second after each step; what it raises, and Ctrl-C, end the run behind its last checkpoint.
+
+    Result: what ``--json`` prints; ``diverged`` is there when the computation did not stay finite. ValueError for a wrong value,
+    TypeError for an option that does not exist.
+    """
+    given = {key: os.fspath(v) if isinstance(v, os.PathLike) else v for key, v in options.items() if v is not None}
+    return dict(json.loads(core.train(json.dumps({**given, "out": os.fspath(out)}), progress)))
+
+
+class Forward(NamedTuple):
+    """Every tensor of one pass."""
+
+    tensors: dict[str, Any]  #: logits, loss, act/MODULE, grad/PARAMETER
+    metadata: dict[str, str]  #: model and recipe as JSON
+    result: dict[str, Any]  #: loss, and the first tensor that was not finite if any
+
+
+def forward(
+    checkpoint: Path,
+    tokens: Any,
+    recipe: str = "bf16",
+    grads: bool = False,
+    model: str = "",
+    size: str = "tiny",
+    seed: int = 1,
+    threads: int = 0,
+    device: str = "cpu",
+) -> Forward:
+    """Runs a checkpoint on given tokens and gives every tensor: ``nvfp4 forward``.
+
+    checkpoint: written by train or init, or a PyTorch model's safetensors. tokens: int32 (B, T + 1), inputs [:, :-1], targets
+    [:, 1:]. grads: also the gradients of the mean loss. ValueError for what does not fit.
+    """
+    array = _arrays.read(tokens, "tokens")
+    text, (tensors, metadata) = core.forward(os.fspath(checkpoint), array.arg, recipe, model, size, device, grads, threads, seed)
+    result = json.loads(text)
+    del result["output"]
+    return Forward({name: to_numpy(t) for name, t in tensors.items()}, dict(metadata), result)
+
+
+def report(folders: Union[Path, Sequence[Path]], output: Path, progress: Progress = None) -> dict[str, Any]:
+    """Writes one HTML page about training runs or experiments: ``nvfp4 report``. Result: what ``--json`` prints."""
+    if isinstance(folders, (str, os.PathLike)):
+        folders = [folders]
+    return dict(json.loads(core.report([os.fspath(f) for f in folders], os.fspath(output), progress)))

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+// Is an output what the hardware gives, is a quantizer what it says it is?
+#include "nvfp4/golden/diagnosis/problem_tensors.hpp"
+#include "nvfp4/golden/diagnosis/report_text.hpp"
+#include "nvfp4/golden/quantized_file.hpp"
+#include "tools/environment.hpp"
+#include "tools/python/src/arguments.hpp"
+
+namespace nvfp4::python {
+namespace {
+
+/// Whether all is equal, the text and the JSON.
+using Verdict = std::tuple<bool, std::string, std::string>;
+
+diagnosis::ProblemOperand side_of(const char *name, const OperandArg &operand,
+                                  const std::optional<ArrayArg> &source, const Unit &unit, Side side) {
+  const io::TensorFile file = operand.file(name);
+  if (!source) return diagnosis::read_problem_operand(file, "", nullptr, unit, side);
+  const io::TensorFile before = to_file(std::string(name) + "_source", *source);
+  return diagnosis::read_problem_operand(file, "", &before, unit, side);
+}
+
+Verdict check(const ArrayArg &d, const OperandArg &a, const OperandArg &b, const std::string &unit,
+              const std::optional<ArrayArg> &c, float alpha, float beta, const std::string &alpha_rule,
+              const std::optional<std::string> &out, const std::string &accumulation,
+              const std::optional<ArrayArg> &a_source, const std::optional<ArrayArg> &b_source,
+              int64_t sample, bool pairs, bool full, bool trace, int threads, const Progress &progress) {
+  expect_finite("alpha", alpha);
+  expect_finite("beta", beta);
+  diagnosis::Problem p;
+  p.unit = &find_unit(unit);
+  p.accumulation = parse_enum<Accumulation>(accumulation);
+  p.a = side_of("a", a, a_source, *p.unit, Side::a);
+  p.b = side_of("b", b, b_source, *p.unit, Side::b);
+  p.alpha = alpha;
+  p.beta = beta;
+  p.alpha_rule = parse_enum<AlphaRule>(alpha_rule);
+  p.threads = threads;
+  p.isa = tool::asked_isa();
+  if (c) p.c = golden::read_c(to_file("c", *c), "", "C", p.unit->rule.acc, p.m(), p.n());
+  const std::vector<uint8_t> words = diagnosis::read_output(to_file("d", d), "", out.value_or(""), p);
+  diagnosis::DiagnoseOptions o;
+  o.sample = sample;
+  if (pairs) o.pair_cost = 1e9; // seconds: all of them
+  if (full) o.check_cost = 1e12;
+  o.progress = progress;
+  const diagnosis::Report r = diagnosis::diagnose(p, words, o);
+  return {r.comparison.equal(), report_text(p, r, trace), report_json(p, r, trace)};
+}
+
+Verdict check_quantized(const std::shared_ptr<QuantizedTensor> &mine, const ArrayArg &source,
+                        const std::optional<std::string> &convention, std::optional<float> amax,
+                        int threads) {
+  if (amax) expect_finite("global_amax", *amax, true);
+  diagnosis::QuantizerProblem p;
+  p.mine = mine->scaled;
+  p.convention = &find_convention(convention.value_or(p.mine.convention));
+  p.rounding = mine->rounding;
+  p.key = mine->key;
+  p.global_amax = amax;
+  golden::DenseMatrix m = golden::to_matrix(to_tensor("source", source), "");
+  p.source = {m.rows, m.cols, std::move(m.values)};
+  p.threads = threads;
+  p.isa = tool::asked_isa();
+  const diagnosis::QuantizerReport r = diagnosis::check_quantizer(p);
+  return {r.equal(), report_text(p, r), report_json(p, r)};
+}
+
+} // namespace
+
+void bind_check(Module &m) {
+  m.def<check>("check",
+               "d a b unit c alpha beta alpha_rule out accumulation a_source b_source sample pairs full "
+               "trace threads progress");
+  m.def<check_quantized>("check_quantized", "mine source convention global_amax threads");
+}
+
+} // namespace nvfp4::python
