@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import json
 
 import pytest
@@ -227,6 +228,9 @@ def test_errors_say_what_was_expected():
         Linear(0, 16)
     with pytest.raises(ValueError, match="expected a seed from 0"), step(0, -1):
         pass
+    if importlib.util.find_spec("nvfp4._nvfp4_cuda") is None:
+        with pytest.raises(ValueError, match="this build of nvfp4 has no CUDA part; build the package with nvcc"):
+            nvfp4.torch._ops._module("cuda")
 
 
 @pytest.mark.parametrize("recipe", ["nvfp4", "hcp"])
