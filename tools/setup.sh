@@ -31,6 +31,28 @@ install_packages() {
     sh "${missing[@]}" >"$(mktemp)" || { echo "apt-get could not install: ${missing[*]}" >&2; exit 2; }
 }
 
+# python_package [package...]: packs the wheel from the libraries that lie built in $build, and installs it in the
+# environment $build/venv together with what its tests use and the packages named. What is there already is kept.
+python_package() {
+  local python=$build/venv/bin/python log start=$SECONDS generator
+  local tools=("scikit-build-core>=0.11" abi3audit ml_dtypes mypy numpy pytest safetensors "$@")
+  log=$(mktemp)
+  echo "packing the Python wheel in $build/wheel"
+  generator=$(sed -n 's/^CMAKE_GENERATOR:INTERNAL=//p' "$build/CMakeCache.txt")
+  {
+    [ -x "$python" ] || python3 -m venv "$build/venv"
+    if [ "$(cat "$build/venv/packages" 2>&1)" != "${tools[*]}" ]; then
+      "$python" -m pip install --disable-pip-version-check "${tools[@]}" && echo "${tools[*]}" >"$build/venv/packages"
+    fi
+    rm -rf "$build/wheel" "$build/.skbuild-info.json" # else an environment made anew would have everything built anew
+    CMAKE_GENERATOR=$generator "$python" -m pip wheel --disable-pip-version-check --no-build-isolation --no-deps \
+      -C build-dir="$build" -w "$build/wheel" "$root"
+    "$python" -m pip install --disable-pip-version-check --no-deps --force-reinstall "$build"/wheel/nvfp4-*.whl
+  } >"$log" 2>&1 || build_failed "$log"
+  rm -f "$log"
+  echo "  packed in $((SECONDS - start)) s"
+}
+
 # show_progress START: reads what Make or Ninja prints and shows "[ 40 %] 96 of 240 files, 58 s": in place on a terminal,
 # else a line for every tenth.
 show_progress() {

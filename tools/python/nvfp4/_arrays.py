@@ -8,6 +8,7 @@ a DLPack capsule.
 
 from __future__ import annotations
 
+import importlib
 import sys
 from typing import Any, Callable, Iterable, NamedTuple, Optional
 
@@ -78,12 +79,10 @@ def to_numpy(result: ArrayResult) -> Any:
 
 def ml_dtype(name: str) -> Optional[Any]:
     """The dtype of ml_dtypes, or None where that package or the type is not there."""
-    module = sys.modules.get("ml_dtypes")
-    if module is None:
-        try:
-            import ml_dtypes as module  # type: ignore[no-redef]
-        except ImportError:
-            return None
+    try:
+        module = importlib.import_module("ml_dtypes")
+    except ImportError:
+        return None
     scalar = getattr(module, name, None)
     return None if scalar is None else np.dtype(scalar)
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import weakref
@@ -162,7 +163,7 @@ class QuantizedTensor:
         torch_names = {**numpy_names, "e2m1": "float4_e2m1fn_x2"}
         parts = core.parts(self._core)
         if library == "torch":
-            import torch
+            torch: Any = importlib.import_module("torch")
 
             def view(array: Any, format_name: str) -> Any:
                 dtype = getattr(torch, torch_names.get(format_name, "none"), None)
@@ -223,7 +224,7 @@ class QuantizedTensor:
         The keys of ``nvfp4 quantize --json``. Reads the array that was quantized, as it is now; ValueError where it is gone:
         use :meth:`statistics`.
         """
-        return self.statistics()
+        return dict(self.statistics())
 
     def statistics(self, x: Any = None, by_row: bool = False, threads: int = 0) -> Any:
         """The same for ``x``; by_row: a list, one for each block row."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ def _words(x: Any, name: str) -> Any:
     if hasattr(x, "detach"):
         x = x.detach().cpu().contiguous()
         size = x.element_size()
-        return x.view(__import__("torch").uint8).numpy().view(f"<u{size}").reshape(x.shape)
+        return x.view(importlib.import_module("torch").uint8).numpy().view(f"<u{size}").reshape(x.shape)
     if not isinstance(x, np.ndarray):
         x = np.from_dlpack(x) if hasattr(x, "__dlpack__") else np.asarray(x)
     if x.dtype.itemsize not in (1, 2, 4, 8):
