@@ -40,9 +40,11 @@ std::vector<std::string> nearest_names(std::string_view name, std::span<const st
   for (const std::string &c : candidates) {
     const std::string other = plain_name(c);
     const size_t distance = name_distance(name, c), longer = std::max(wanted.size(), other.size());
+    // of "mxpf8" for "mxfp8-e4m3"
+    const bool near_beginning = wanted.size() >= 4 && name_distance(wanted, other.substr(0, wanted.size())) <= 1;
     const bool begins =
         wanted.size() >= 2 && other.size() >= 2 && (other.starts_with(wanted) || wanted.starts_with(other));
-    if (begins || distance <= std::max<size_t>(1, longer / 3)) near.emplace_back(distance, &c);
+    if (begins || near_beginning || distance <= std::max<size_t>(1, longer / 3)) near.emplace_back(distance, &c);
   }
   std::stable_sort(near.begin(), near.end(), [](const auto &x, const auto &y) { return x.first < y.first; });
   std::vector<std::string> names;

@@ -17,7 +17,7 @@ namespace nvfp4 {
 
 /// At most `most` of the candidates, the nearest first, in their order where equally near. Those that share
 /// little with the name (a distance above a third of the longer one, at least 1) are left out, unless one
-/// begins with the other.
+/// begins with the other, or nearly so.
 [[nodiscard]] std::vector<std::string>
 nearest_names(std::string_view name, std::span<const std::string> candidates, size_t most = 3);
 

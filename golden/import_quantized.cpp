@@ -111,16 +111,28 @@ std::vector<uint8_t> scale_words(const BlockScaled &q, const io::Tensor &t) {
   return words;
 }
 
-void take_scales(BlockScaled &q, const io::Tensor &t) {
+void take_scales(BlockScaled &q, const io::Tensor &t, const ImportOptions &o) {
   const int64_t cols = q.scale_cols(), tile_rows = (q.rows + q.block_rows - 1) / q.block_rows;
   std::vector<uint8_t> words = scale_words(q, t);
   const int64_t count = int64_t(words.size());
   if (q.layout == ScaleLayout::tiled_128x4) {
+    if (o.padded_scales)
+      throw Error("import: scales in the 128x4 layout are padded anyway; leave 'padded' out");
     if (count != scale_size_128x4(q.rows, cols))
       wrong(t, "scales of " + std::to_string(q.rows) + " rows and " + std::to_string(cols) + " blocks take " +
                    std::to_string(scale_size_128x4(q.rows, cols)) + " bytes in the 128x4 layout, got " +
                    type_of(t) + (count == q.rows * cols ? ": are they linear?" : ""));
     q.scales = std::move(words);
+    return;
+  }
+  if (o.padded_scales) {
+    const std::vector<int64_t> padded = {(q.rows + 127) / 128 * 128, (cols + 3) / 4 * 4};
+    if (t.shape != padded)
+      wrong(t, "expected padded scales of shape " + io::shape_text(padded) + ", got " + type_of(t));
+    for (int64_t r = 0; r < q.rows; ++r) {
+      const auto row = words.begin() + r * padded[1];
+      q.scales.insert(q.scales.end(), row, row + cols);
+    }
     return;
   }
   const bool rowwise = t.shape.size() < 2 || t.shape.back() == cols;
@@ -131,11 +143,12 @@ void take_scales(BlockScaled &q, const io::Tensor &t) {
       q.scales.insert(q.scales.end(), words.begin() + r / q.block_rows * cols,
                       words.begin() + (r / q.block_rows + 1) * cols);
   } else {
-    wrong(t, "expected scales of shape [" + std::to_string(q.rows) + ", " + std::to_string(cols) + "]" +
-                 (q.block_rows > 1 ? " or [" + std::to_string(tile_rows) + ", " + std::to_string(cols) + "]"
-                                   : "") +
-                 ", one for " + std::to_string(q.block) + " codes, got " + type_of(t) +
-                 (count == scale_size_128x4(q.rows, cols) ? ": are they in the 128x4 layout?" : ""));
+    wrong(t,
+          "expected scales of shape [" + std::to_string(q.rows) + ", " + std::to_string(cols) + "]" +
+              (q.block_rows > 1 ? " or [" + std::to_string(tile_rows) + ", " + std::to_string(cols) + "]"
+                                : "") +
+              ", one for " + std::to_string(q.block) + " codes, got " + type_of(t) +
+              (count == scale_size_128x4(q.rows, cols) ? ": are they in the 128x4 layout, or padded?" : ""));
   }
 }
 
@@ -228,7 +241,7 @@ BlockScaled import_quantized(const io::Tensor &codes, const io::Tensor &scales, 
     throw Error("import: codes of " + std::string(format(q.element).name) +
                 " have no nibble order; leave it out");
   take_codes(q, codes, o);
-  take_scales(q, scales);
+  take_scales(q, scales, o);
   take_global(q, convention.rule, global, o);
   return q;
 }

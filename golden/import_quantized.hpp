@@ -32,6 +32,8 @@ static_assert(names_of(GlobalMeaning{}).end_with(GlobalMeaning::decode));
 struct ImportOptions {
   std::string convention = {};
   ScaleLayout layout = ScaleLayout::linear; ///< of the scales given; the result keeps it
+  /// Linear scales stand in a matrix of whole 128x4 tiles, whose other bytes mean nothing: TransformerEngine.
+  bool padded_scales = false;
   NibbleOrder nibbles = NibbleOrder::low_first;
   bool unpacked = false; ///< FP4 codes stand one a byte, in its low half
   GlobalMeaning global_is = GlobalMeaning::amax;

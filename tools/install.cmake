@@ -9,6 +9,16 @@ install(TARGETS nvfp4_emulator nvfp4_golden nvfp4_models nvfp4_c EXPORT nvfp4-ta
 install(EXPORT nvfp4-targets NAMESPACE nvfp4:: DESTINATION ${package_folder})
 if(NVFP4_TOOLS)
   install(TARGETS nvfp4_program)
+  if(NOT CMAKE_CROSSCOMPILING) # the program writes its own manual pages and completions
+    set(share "\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_DATADIR}")
+    install(CODE "
+      message(STATUS \"Writing manual pages and completions to ${share}\")
+      file(MAKE_DIRECTORY \"${share}/bash-completion/completions\" \"${share}/zsh/site-functions\" \"${share}/fish/vendor_completions.d\")
+      execute_process(COMMAND $<TARGET_FILE:nvfp4_program> man --out \"${share}/man/man1\" COMMAND_ERROR_IS_FATAL ANY)
+      execute_process(COMMAND $<TARGET_FILE:nvfp4_program> completion bash OUTPUT_FILE \"${share}/bash-completion/completions/nvfp4\" COMMAND_ERROR_IS_FATAL ANY)
+      execute_process(COMMAND $<TARGET_FILE:nvfp4_program> completion zsh OUTPUT_FILE \"${share}/zsh/site-functions/_nvfp4\" COMMAND_ERROR_IS_FATAL ANY)
+      execute_process(COMMAND $<TARGET_FILE:nvfp4_program> completion fish OUTPUT_FILE \"${share}/fish/vendor_completions.d/nvfp4.fish\" COMMAND_ERROR_IS_FATAL ANY)")
+  endif()
 endif()
 
 # A header is public unless the comment that opens it says "Internal" or to what it is "private".

@@ -9,11 +9,12 @@
 #include <cstdint>
 #include <optional>
 #include <string_view>
+#include <vector>
 
 namespace nvfp4 {
 
-enum class FormatId : uint8_t { e2m1, e3m2, e2m3, e4m3, e5m2, ue4m3, ue8m0, bf16, f16, tf32, e8m13, f32, f64, ue5m3 };
-inline constexpr int kFormatCount = 14;
+enum class FormatId : uint8_t { e2m1, e3m2, e2m3, e4m3, e5m2, ue4m3, ue8m0, bf16, f16, tf32, e8m13, f32, f64, ue5m3, e1m2 };
+inline constexpr int kFormatCount = 15;
 
 /// What the codes with the largest exponent field mean.
 enum class Specials : uint8_t {
@@ -43,6 +44,10 @@ struct Format {
   Specials specials;
   bool has_sign; ///< UE4M3 is read with its top bit ignored; UE5M3 and UE8M0 have none
   Encoding encoding = Encoding::floating;
+
+  /// Formats without a sign hold block scales; of the others, those of up to 8 bits hold elements of blocks.
+  [[nodiscard]] NVFP4_HD constexpr bool of_scales() const { return !has_sign; }
+  [[nodiscard]] NVFP4_HD constexpr bool of_elements() const { return has_sign && code_bits <= 8; }
 
   [[nodiscard]] NVFP4_HD constexpr int min_exponent() const { return 1 - bias; }
   [[nodiscard]] NVFP4_HD constexpr int field_bits() const { return exponent_bits + mantissa_bits; }
@@ -82,6 +87,8 @@ struct Format {
   // the definition of AMD ALTO and OCP's E5M3 discussion: all ones is NaN, 114688 the largest. Graphcore's (arXiv
   // 2609.02846) leaves the top exponent unused and ends at 61440
   case ue5m3: return {ue5m3, "ue5m3", 8, 8, 5, 3, 0, 15, Specials::nan_only, false};
+  // the evenly spaced grid of UFP4 (arXiv 2606.20381) and MixFP4 (2605.31035): 0, 0.5, ... 3.5
+  case e1m2: return {e1m2, "e1m2", 4, 4, 1, 2, 0, 0, Specials::finite_only, true};
   case f64: break;
   }
   return {f64, "f64", 64, 64, 11, 52, 0, 1023, Specials::ieee, true};
@@ -92,6 +99,14 @@ struct Format {
   for (int i = 0; i < kFormatCount; ++i)
     if (name == format(FormatId(i)).name) return FormatId(i);
   return std::nullopt;
+}
+
+/// The formats with a property, in order.
+[[nodiscard]] inline std::vector<FormatId> formats_where(bool (Format::*holds)() const) {
+  std::vector<FormatId> all;
+  for (int i = 0; i < kFormatCount; ++i)
+    if (const Format f = format(FormatId(i)); (f.*holds)()) all.push_back(f.id);
+  return all;
 }
 
 } // namespace nvfp4

@@ -87,6 +87,7 @@ struct Shape {
 Shape shape(FormatId id) {
   switch (id) {
   case FormatId::e2m1: return {2, 1, 1, Top::number};
+  case FormatId::e1m2: return {1, 2, 0, Top::number};
   case FormatId::e3m2: return {3, 2, 3, Top::number};
   case FormatId::e2m3: return {2, 3, 1, Top::number};
   case FormatId::e4m3: return {4, 3, 7, Top::nan};

@@ -27,8 +27,8 @@ template <class Visit> void for_each_rule_field(Visit visit) {
       visit(name, member, std::vector<T>{false, true});
     }
   };
-  visit("element", &Rule::element, std::vector<FormatId>{e2m1, e2m3, e3m2, e4m3, e5m2});
-  visit("scale", &Rule::scale, std::vector<FormatId>{ue4m3, ue5m3, ue8m0});
+  visit("element", &Rule::element, formats_where(&Format::of_elements));
+  visit("scale", &Rule::scale, formats_where(&Format::of_scales));
   visit("block", &Rule::block, std::vector<int16_t>{16, 32});
   visit("e4m3_max", &Rule::e4m3_max, std::vector<float>{448.0f, 256.0f});
   field("amax_nan", &Rule::amax_nan);

@@ -2,37 +2,26 @@
 // Flattens JSON to paths and scalars, and compares those.
 #include "nvfp4/golden/comparison/compare_json.hpp"
 
-#include "nvfp4/emulator/config.hpp"
+#include "nvfp4/golden/io/json.hpp"
 #include "nvfp4/golden/io/message.hpp"
 
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <nlohmann/json.hpp>
 
 namespace nvfp4::golden {
 namespace {
 
-using Json = nlohmann::json;
+using Json = nlohmann::ordered_json;
 using Flat = std::map<std::string, Json>;
 
-constexpr int kDeepest = 64;
 constexpr std::array<std::string_view, 1> kTimes = {"tokens_per_s"};
 
 std::string dump(const Json &v) { return v.dump(-1, ' ', false, Json::error_handler_t::replace); }
 
 Json parse(std::string_view text, const std::string &source, int64_t line) {
-  const std::string where = io::printable(source) + (line > 0 ? ": line " + std::to_string(line) : "") + ": ";
-  const auto shallow = [&](int depth, Json::parse_event_t, Json &) {
-    if (depth > kDeepest)
-      throw Error(where + "JSON nested deeper than " + std::to_string(kDeepest) + " levels");
-    return true;
-  };
-  try {
-    return Json::parse(text, shallow);
-  } catch (const Json::exception &error) {
-    throw Error(where + "expected JSON: " + io::printable(error.what(), 120));
-  }
+  return io::parse_json(text,
+                        io::printable(source) + (line > 0 ? ": line " + std::to_string(line) : "") + ": ");
 }
 
 void flatten(const Json &v, const std::string &path, Flat &out) {
@@ -127,9 +116,7 @@ std::vector<ValueDifference> compare_metadata(const std::map<std::string, std::s
                                               const std::map<std::string, std::string> &b) {
   const auto open = [](const std::string &text) {
     if (!text.starts_with('{') && !text.starts_with('[')) return Json(text);
-    const auto shallow = [](int depth, Json::parse_event_t, Json &) { return depth <= kDeepest; };
-    Json v = Json::parse(text, shallow, false);
-    return v.is_discarded() ? Json(text) : v;
+    return io::find_json(text).value_or(Json(text));
   };
   Flat x, y;
   for (const auto &[key, text] : a) flatten(open(text), key, x);

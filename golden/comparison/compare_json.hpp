@@ -36,7 +36,7 @@ struct JsonComparison {
 };
 
 /// `lines`: one JSON value a line; lines that only one side has are counted, not compared. `a` and `b` name
-/// the sources in the Error for text that is not JSON, or is nested deeper than 64 levels.
+/// the sources in the Error for text that is not JSON.
 [[nodiscard]] JsonComparison compare_json(std::string_view a_text, std::string_view b_text, bool lines,
                                           const std::string &a, const std::string &b);
 

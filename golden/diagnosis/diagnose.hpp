@@ -7,13 +7,15 @@
 #include "nvfp4/golden/diagnosis/structure.hpp"
 #include "nvfp4/golden/diagnosis/trace.hpp"
 
+#include <functional>
+
 namespace nvfp4::diagnosis {
 
 struct DiagnoseOptions {
   int64_t sample = 128;   ///< rows and columns on which every mistake is tried, all of K each
   double pair_cost = 5;   ///< seconds of one thread, by estimate, that the search for pairs may take; 0: no pairs
   double check_cost = 60; ///< the same for computing all outputs under one explanation
-  std::function<void(double)> progress = {}; ///< gets the fraction done; what it throws ends the work
+  std::function<void(double)> progress = {}; ///< gets the fraction done of each round; what it throws ends the work
 };
 
 /// How one mistake, or two together, do.

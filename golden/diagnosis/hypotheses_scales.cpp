@@ -237,7 +237,7 @@ void add_scale_hypotheses(const Problem &p, std::vector<Hypothesis> &out) {
                    exchange(c);
                    return true;
                  }});
-  for (const FormatId id : {FormatId::ue4m3, FormatId::ue8m0, FormatId::ue5m3})
+  for (const FormatId id : formats_where(&Format::of_scales))
     out.push_back({std::string("scales-as-") + format(id).name,
                    fill_in("the bytes of the block scales are read as %", format(id).name),
                    "Name the scale format of the tensor in the instruction.", Topic::operand,

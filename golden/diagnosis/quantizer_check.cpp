@@ -160,6 +160,7 @@ private:
 
   void singles(QuantizerReport &report, size_t from = 0) {
     for (size_t i = from; i < steps_.size(); ++i) {
+      if (p_.progress) p_.progress(double(i) / double(steps_.size()));
       Making m = base_;
       steps_[i].apply(m);
       consider(m, steps_[i].name, steps_[i].title, steps_[i].part == StepPart::preset, report);
@@ -170,7 +171,9 @@ private:
   }
 
   void all_pairs(QuantizerReport &report) {
-    for (size_t i = 0; i < steps_.size(); ++i)
+    for (size_t i = 0; i < steps_.size(); ++i) {
+      const double left = double(steps_.size() - i) / double(steps_.size()); // the later, the fewer partners
+      if (p_.progress) p_.progress(1 - left * left);
       for (size_t j = i + 1; j < steps_.size(); ++j) {
         const QuantizerStep &a = steps_[i], &b = steps_[j];
         const bool rules = a.part == StepPart::rule && b.part == StepPart::rule;
@@ -181,6 +184,7 @@ private:
         consider(m, a.name + " + " + b.name, a.title + ", and " + b.title, false, report);
         if (report.explains.size() >= kMostExplanations) return;
       }
+    }
   }
 
   /// What leaves less than half of the differences, on the whole tensor.

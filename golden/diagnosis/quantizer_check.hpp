@@ -20,6 +20,7 @@ struct QuantizerProblem {
   std::optional<float> global_amax = {}; ///< a calibrated one instead of the source's own
   int threads = 0;
   std::optional<Isa> isa = {};
+  std::function<void(double)> progress = {}; ///< gets the fraction done, of single steps and then of pairs
 };
 
 /// A code or a scale that is not what it should be.

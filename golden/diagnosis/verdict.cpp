@@ -37,7 +37,9 @@ bool is_factor(const Fact &f) { return f.kind == "factor"; }
 
 std::string verdict_of(const Problem &p, const Report &r) {
   const Comparison &c = r.comparison;
-  if (c.equal()) return "equal: all " + count(c.total, "output");
+  if (c.equal())
+    return "equal: all " + count(c.total, "output") +
+           (c.nan_same == 0 ? "" : ", " + std::to_string(c.nan_same) + " of them NaN with the same bits");
   std::string facts;
   for (const Fact &f : r.facts) {
     if (!is_factor(f)) facts += (facts.empty() ? "" : "; ") + f.text;

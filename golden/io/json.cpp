@@ -23,7 +23,9 @@ std::string line_of(std::string_view text, size_t at) {
 Json parse_json(std::string_view text, const std::string &where, const std::string &advice) {
   std::vector<std::vector<std::string>> open; // the keys of the objects around the place
   const auto watch = [&](int depth, Json::parse_event_t event, Json &value) {
-    if (depth > max_json_depth)
+    const bool opens =
+        event == Json::parse_event_t::object_start || event == Json::parse_event_t::array_start;
+    if (opens && depth >= max_json_depth) // of what is around it
       throw Error(where + "expected JSON of at most " + std::to_string(max_json_depth) +
                   " objects and lists within each other, got deeper ones" + advice);
     if (event == Json::parse_event_t::object_start) open.emplace_back();

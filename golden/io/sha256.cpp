@@ -42,6 +42,12 @@ std::string Sha256::hex() {
   return hex;
 }
 
+std::string Sha256::hex_so_far() const {
+  Sha256 copy;
+  check(EVP_MD_CTX_copy_ex(copy.state_->context.get(), state_->context.get()) == 1);
+  return copy.hex();
+}
+
 std::string sha256_hex(std::span<const std::byte> bytes) {
   Sha256 digest;
   digest.add(bytes);

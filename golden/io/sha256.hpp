@@ -21,6 +21,8 @@ public:
   void add(std::span<const std::byte> bytes);
   /// Of all that was added; nothing may be added after it.
   [[nodiscard]] std::string hex();
+  /// Of what was added so far; more may follow.
+  [[nodiscard]] std::string hex_so_far() const;
 
 private:
   struct State;

@@ -5,6 +5,7 @@
 
 #include "nvfp4/golden/io/json.hpp"
 #include "nvfp4/golden/io/message.hpp"
+#include "nvfp4/golden/io/safetensors.hpp"
 #include "nvfp4/golden/io/stream.hpp"
 #include "nvfp4/reference_models/diagnostics/finite.hpp"
 
@@ -63,8 +64,8 @@ std::optional<int64_t> step_of(std::string_view line) {
   return at->get<int64_t>();
 }
 
-void truncate_lines(const std::string &path, int64_t step) {
-  if (!std::filesystem::exists(path)) return;
+std::string lines_until(const std::string &path, int64_t step) {
+  if (!std::filesystem::exists(path)) return {};
   const auto bytes = io::read_file(path);
   const std::string_view text(reinterpret_cast<const char *>(bytes.data()), bytes.size());
   std::string kept;
@@ -81,20 +82,17 @@ void truncate_lines(const std::string &path, int64_t step) {
     if (*recorded <= step) kept.append(line).push_back('\n');
     at = end + 1;
   }
-  if (kept.size() != text.size()) write_text(path, kept);
+  return kept;
 }
 
-void truncate_tensors(const std::string &path, int64_t step) {
-  if (!std::filesystem::exists(path)) return;
+std::vector<std::byte> tensors_until(const std::string &path, int64_t step) {
+  if (!std::filesystem::exists(path)) return {};
   io::TensorFile file = read_channel_file(path);
   const auto stored = file.elements<int64_t>("steps");
   const std::vector<int64_t> steps(stored.begin(), stored.end()); // the tensor itself is cut below
   const auto rows = std::count_if(steps.begin(), steps.end(), [&](int64_t s) { return s <= step; });
-  if (rows == int64_t(steps.size())) return;
-  if (rows == 0) {
-    std::filesystem::remove(path);
-    return;
-  }
+  if (rows == int64_t(steps.size())) return io::read_file(path);
+  if (rows == 0) return {};
   for (io::Tensor &t : file.tensors) { // steps are stored in increasing order
     if (t.shape.empty() || t.shape[0] != int64_t(steps.size()))
       throw Error(io::message_prefix(path, t.name) + "expected a row for each recorded step, got shape " +
@@ -103,7 +101,13 @@ void truncate_tensors(const std::string &path, int64_t step) {
     t.shape[0] = rows;
     t.data.resize(size_t(rows) * row_bytes);
   }
-  io::write_tensors(path, file);
+  return io::to_safetensors(file);
+}
+
+/// Makes a file that is there have these bytes.
+void leave(const std::string &path, std::span<const std::byte> bytes) {
+  if (std::filesystem::exists(path) && !std::ranges::equal(io::read_file(path), bytes))
+    io::write_file_atomically(path, bytes);
 }
 
 } // namespace
@@ -278,9 +282,16 @@ void Recorder::save() const {
   io::write_safetensors(tensors_path(dir_), stream);
 }
 
-void Recorder::truncate_after(const std::string &dir, int64_t step) {
-  truncate_lines(jsonl_path(dir), step);
-  truncate_tensors(tensors_path(dir), step);
+Recorder::Kept Recorder::read_until(const std::string &dir, int64_t step) {
+  return {lines_until(jsonl_path(dir), step), tensors_until(tensors_path(dir), step)};
+}
+
+void Recorder::keep(const std::string &dir, const Kept &kept) {
+  leave(jsonl_path(dir), std::as_bytes(std::span(kept.lines)));
+  if (kept.tensors.empty())
+    std::filesystem::remove(tensors_path(dir));
+  else
+    leave(tensors_path(dir), kept.tensors);
 }
 
 void write_sensitivity(const std::string &dir, std::span<const SensitivityRecord> records) {

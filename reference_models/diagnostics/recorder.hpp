@@ -62,9 +62,18 @@ public:
   /// end, not at each step.
   void save() const;
 
-  /// Forgets everything after `step` in both files, half a line at the end included: nothing comes twice when
-  /// a run continues from its checkpoint. 0 for a new run. Throws Error if a whole line is not a record.
-  static void truncate_after(const std::string &dir, int64_t step);
+  /// What both files have up to `step`: their bytes, nothing where a file is not there or has nothing.
+  struct Kept {
+    std::string lines;
+    std::vector<std::byte> tensors;
+  };
+  /// Throws Error if a whole line is not a record. Writes nothing.
+  [[nodiscard]] static Kept read_until(const std::string &dir, int64_t step);
+  /// Forgets everything else, half a line at the end included: nothing comes twice when a run continues from
+  /// its checkpoint.
+  static void keep(const std::string &dir, const Kept &kept);
+  /// Both: 0 for a new run.
+  static void truncate_after(const std::string &dir, int64_t step) { keep(dir, read_until(dir, step)); }
 
 private:
   struct Channels {

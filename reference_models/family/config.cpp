@@ -84,7 +84,10 @@ ModelConfig find_model(const std::string &model, const std::string &size, const 
   ModelConfig config;
   if (model.size() > 5 && model.ends_with(".json")) {
     const std::vector<std::byte> bytes = io::read_file(model);
-    config = config_from_json({reinterpret_cast<const char *>(bytes.data()), bytes.size()}, model);
+    const std::string_view text(reinterpret_cast<const char *>(bytes.data()), bytes.size());
+    const Json json = io::parse_json(text, io::printable(model) + ": ");
+    const bool run = json.is_object() && json.contains("model") && json.contains("options");
+    config = run ? config_from_json(json["model"].dump(), model + ": model") : config_from_json(text, model);
   } else {
     config = preset(find_family(model), size);
   }

@@ -58,7 +58,7 @@ inline constexpr auto kModelFields = std::tuple{
 /// Of the family's presets; Error listing them for another size.
 [[nodiscard]] ModelConfig preset(const ModelFamily &family, std::string_view size);
 /// `model` is a family's name with `size` a preset, or a path of a JSON file, which has the fields of
-/// ModelConfig. `changes` sets fields: "hidden=256,layers=6".
+/// ModelConfig or is the run.json of a run. `changes` sets fields: "hidden=256,layers=6".
 [[nodiscard]] ModelConfig find_model(const std::string &model, const std::string &size,
                                      const std::string &changes = {});
 /// Throws Error unless the sizes make a model: in bounds, divisible by heads and so on.

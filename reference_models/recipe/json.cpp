@@ -145,8 +145,12 @@ Recipe load_recipe(const std::string &name_or_path) {
   const bool path = name_or_path.find('/') != std::string::npos || name_or_path.ends_with(".json");
   if (!path) return parse_recipe(builtin_recipe_json(name_or_path), "recipe " + name_or_path);
   const std::vector<std::byte> bytes = io::read_file(name_or_path);
-  return parse_recipe({reinterpret_cast<const char *>(bytes.data()), bytes.size()},
-                      io::printable(name_or_path));
+  const std::string_view text(reinterpret_cast<const char *>(bytes.data()), bytes.size());
+  const std::string where = io::printable(name_or_path);
+  const Json json = io::parse_json(text, where + ": ");
+  if (json.is_object() && json.contains("recipe") && json.contains("options"))
+    return parse_recipe(json["recipe"].dump(), where + ": recipe");
+  return parse_recipe(text, where);
 }
 
 std::string to_json(const Recipe &recipe) {

@@ -12,13 +12,6 @@ namespace {
 
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
-int rank_of(const std::string &recipe) {
-  constexpr std::string_view order[] = {"fp32",         "bf16", "mxfp8",   "nvfp4-plain", "nvfp4",
-                                        "mxfp4-sr-rht", "hcp",  "post-qk", "chon"};
-  const auto at = std::find(std::begin(order), std::end(order), recipe);
-  return int(at - std::begin(order));
-}
-
 double reduce(const std::vector<double> &values, bool use_median) {
   return use_median ? median(values) : mean(values);
 }
@@ -36,25 +29,6 @@ std::span<const int64_t> set_of(const TensorRecord &t, bool hot) {
 }
 
 } // namespace
-
-std::vector<RunGroup> group_runs(const std::vector<RunData> &runs) {
-  std::vector<RunGroup> groups;
-  for (const RunData &run : runs) {
-    if (run.diverged) continue;
-    auto at = std::find_if(groups.begin(), groups.end(),
-                           [&](const RunGroup &g) { return g.model == run.model && g.recipe == run.recipe; });
-    if (at == groups.end()) at = groups.insert(at, {run.model, run.recipe, {}});
-    at->runs.push_back(&run);
-  }
-  for (RunGroup &g : groups)
-    std::stable_sort(g.runs.begin(), g.runs.end(), [](auto *a, auto *b) { return a->seed < b->seed; });
-  std::stable_sort(groups.begin(), groups.end(), [](const RunGroup &a, const RunGroup &b) {
-    if (a.model != b.model) return a.model < b.model;
-    const int x = rank_of(a.recipe), y = rank_of(b.recipe);
-    return x != y ? x < y : a.recipe < b.recipe;
-  });
-  return groups;
-}
 
 std::vector<std::string> models_of(const std::vector<RunGroup> &groups) {
   std::vector<std::string> models;

@@ -2,7 +2,7 @@
 // Numbers of runs that a report shows and judges: each is defined here once. "Late" is the last quarter of
 // the recorded steps; operators of the blocks count, those outside (lm_head) do not.
 #pragma once
-#include "nvfp4/reference_models/report/run_data.hpp"
+#include "nvfp4/reference_models/report/groups.hpp"
 #include "nvfp4/reference_models/report/statistics.hpp"
 #include "nvfp4/reference_models/report/svg.hpp"
 
@@ -10,13 +10,6 @@
 
 namespace nvfp4::models {
 
-/// Runs that differ only in their seed, by model, then recipe as in recipe_order. Those that diverged are in
-/// none: they count in no ordering, gap or mean, and are shown by themselves.
-struct RunGroup {
-  std::string model, recipe;
-  std::vector<const RunData *> runs;
-};
-[[nodiscard]] std::vector<RunGroup> group_runs(const std::vector<RunData> &runs);
 [[nodiscard]] std::vector<std::string> models_of(const std::vector<RunGroup> &groups);
 /// nullptr if there is none.
 [[nodiscard]] const RunGroup *find_group(const std::vector<RunGroup> &groups, std::string_view model,

@@ -5,6 +5,8 @@
 #include "nvfp4/emulator/config.hpp"
 #include "nvfp4/golden/io/file.hpp"
 #include "nvfp4/golden/io/message.hpp"
+#include "nvfp4/reference_models/recipe/recipe.hpp"
+#include "nvfp4/reference_models/train/evaluate.hpp"
 #include "nvfp4/reference_models/train/fields.hpp"
 #include "nvfp4/reference_models/train/options.hpp"
 
@@ -88,18 +90,26 @@ TrainResult result_of(const Fields &f) {
   return r;
 }
 
-/// The result in the folder if the run there is done.
-bool finished(const TrainOptions &options, TrainResult &result) {
+/// The result in the folder if the run there is done. Throws Error if it is another run.
+bool finished(const TrainOptions &options, const DescribeFunction &describe, TrainResult &result) {
+  const auto refuse = [&](const std::string &difference) {
+    if (!difference.empty())
+      throw Error(io::printable(options.out) + " holds a run with other options (" + difference +
+                  "): give another 'out' or remove the folder");
+  };
+  if (describe) {
+    const RunDescription run = describe(options);
+    if (fs::exists(options.out + "/run.json")) refuse(difference_from(run, options.out));
+  }
   const std::string path = options.out + "/result.json";
   if (!fs::exists(path)) return false;
   const std::string where = io::printable(path) + ": ", advice = "; remove the file to run it again";
-  const Fields file(parse_json(read_text(path), where, advice), where, advice);
-  const std::string difference = first_difference(options, file.object("options").json(), where, advice);
-  if (!difference.empty())
-    throw Error(io::printable(options.out) + " holds a run with other options (" + difference +
-                "): give another 'out' or remove the folder");
+  Json json = parse_json(read_text(path), where, advice);
+  check_seal(json, where, advice);
+  const Fields file(std::move(json), where, advice);
+  refuse(first_difference(options, file.object("options").json(), where, advice));
   result = result_of(file.object("result"));
-  return true;
+  return result.diverged != 0 || result.steps >= options.steps;
 }
 
 Json estimate_json(const Estimate &e) {
@@ -169,8 +179,19 @@ std::string run_folder(const Experiment &e, const ExperimentModel &m, const std:
   return e.out + "/" + stem(m.model) + "-" + m.size + "-" + stem(recipe) + "-" + std::to_string(seed);
 }
 
+RunDescription describe_run(const TrainOptions &o) {
+  check_options(o);
+  Recipe recipe = load_recipe(o.recipe);
+  if (o.bf16_first >= 0 || o.bf16_last >= 0) keep_in_bf16(recipe, o.bf16_first, o.bf16_last);
+  const ModelConfig model = find_model(o.model, o.size, o.sizes);
+  const std::unique_ptr<DataSource> data = open_data(o.data, o.validation, o.sequence);
+  check_vocabulary(*data, model);
+  if (o.device == "cpu") check_memory(model, o.batch, o.sequence, true, o.accumulation);
+  return {o, model, to_json(recipe), data->digest(), data->describe()};
+}
+
 ExperimentSummary run_experiment(const Experiment &e, const TrainFunction &train,
-                                 const ExperimentProgress &progress) {
+                                 const ExperimentProgress &progress, const DescribeFunction &describe) {
   ExperimentSummary summary;
   for (const uint64_t seed : e.seeds)
     for (const ExperimentModel &m : e.models)
@@ -181,9 +202,12 @@ ExperimentSummary run_experiment(const Experiment &e, const TrainFunction &train
         run.options.recipe = recipe;
         run.options.seed = seed;
         run.options.out = run_folder(e, m, recipe, seed);
-        run.kept = finished(run.options, run.result); // refuses a foreign folder before anything is run
+        run.kept =
+            finished(run.options, describe, run.result); // refuses a foreign folder before anything is run
         summary.runs.push_back(std::move(run));
       }
+  fs::create_directories(e.out);
+  const FolderLock lock(e.out);
   for (size_t i = 0; i < summary.runs.size(); ++i) {
     ExperimentRun &run = summary.runs[i];
     if (run.kept) continue;
@@ -197,12 +221,15 @@ ExperimentSummary run_experiment(const Experiment &e, const TrainFunction &train
       run.failure = error.what();
       continue;
     }
+    if (run.result.interrupted) {
+      summary.interrupted = true;
+      return summary;
+    }
     Json json = {
         {"version", 1}, {"options", options_to_json(run.options)}, {"result", result_json(run.result)}};
-    write_text(run.options.out + "/result.json", json.dump(1) + "\n");
+    write_text(run.options.out + "/result.json", sealed(std::move(json)).dump(1) + "\n");
   }
   summary.groups = summarize(e, summary.runs);
-  fs::create_directories(e.out);
   write_text(e.out + "/summary.json", summary_json(summary));
   return summary;
 }

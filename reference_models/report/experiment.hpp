@@ -3,7 +3,7 @@
 // runs that were stopped continue.
 #pragma once
 #include "nvfp4/reference_models/report/statistics.hpp"
-#include "nvfp4/reference_models/train/trainer.hpp"
+#include "nvfp4/reference_models/train/run_folder.hpp"
 
 #include <string_view>
 
@@ -48,12 +48,17 @@ struct ExperimentGroup {
 struct ExperimentSummary {
   std::vector<ExperimentRun> runs;
   std::vector<ExperimentGroup> groups;
+  bool interrupted = false; ///< a run was: the grid ends there, and nothing is written
 };
+
+/// What a run is about: its model, recipe and data, read and checked. Throws Error where something is wrong.
+[[nodiscard]] RunDescription describe_run(const TrainOptions &options);
 
 /// Train function of a grid: models::train, or a stand-in.
 using TrainFunction =
     std::function<TrainResult(const TrainOptions &, const std::function<void(const StepReport &)> &)>;
 /// Called after each step, with the run's number from 0 and how many there are.
+using DescribeFunction = std::function<RunDescription(const TrainOptions &)>;
 using ExperimentProgress =
     std::function<void(size_t run, size_t runs, const TrainOptions &, const StepReport &)>;
 
@@ -62,11 +67,14 @@ using ExperimentProgress =
                                      const std::string &recipe, uint64_t seed);
 
 /// Runs the grid, seed by seed so that pairs are complete early. A run is kept if its folder has a
-/// result.json whose options are the same but for those that do not decide bits; with others it is refused. A
-/// folder with a run.json is resumed. A run that fails with an Error is noted and the grid goes on. Writes
-/// OUT/summary.json.
+/// result.json whose options are the same but for those that do not decide bits, and, where `describe` is
+/// given, a run.json with the same contents of model, recipe and data; with others it is refused. One that
+/// had fewer steps under the same schedule goes on. A folder with a run.json is resumed. All of this is
+/// looked at before the first run. A run that fails with an Error is noted and the grid goes on. Writes
+/// OUT/summary.json. Error where another process runs a grid there.
 ExperimentSummary run_experiment(const Experiment &experiment, const TrainFunction &train,
-                                 const ExperimentProgress &progress = {});
+                                 const ExperimentProgress &progress = {},
+                                 const DescribeFunction &describe = {});
 
 /// The groups from the runs.
 [[nodiscard]] std::vector<ExperimentGroup> summarize(const Experiment &experiment,

@@ -3,7 +3,7 @@
 // paper and lighter on dark.
 #include "nvfp4/reference_models/report/page.hpp"
 
-#include "nvfp4/reference_models/report/svg.hpp"
+#include <cctype>
 
 namespace nvfp4::models {
 namespace {
@@ -21,16 +21,19 @@ constexpr std::string_view kStyle = R"css(
 --good:#4cd0a2;--bad:#ff9d66;--none:#9ba7b3}}
 *{box-sizing:border-box}
 body{margin:0;background:var(--paper);color:var(--ink);font:15px/1.5 system-ui,"Segoe UI",Roboto,"DejaVu Sans",sans-serif}
-main{max-width:1240px;margin:0 auto;padding:28px 24px 60px}
+main{max-width:1260px;margin:0 auto;padding:28px 24px 60px}
 h1{font-size:26px;line-height:1.25;margin:0 0 6px}
 h2{font-size:19px;margin:44px 0 6px;padding-top:14px;border-top:1px solid var(--rule)}
-p{max-width:80ch;margin:6px 0}
+p{max-width:80ch;margin:6px 0;overflow-wrap:anywhere}
 .soft{color:var(--soft)}
 .notice{background:var(--panel);border-left:4px solid var(--c2);padding:10px 14px;margin:16px 0;max-width:88ch}
-.figures{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(500px,100%),1fr));gap:22px 30px;margin-top:16px}
-.figures.small{grid-template-columns:repeat(auto-fill,minmax(min(350px,100%),1fr))}
+.figures{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(590px,100%),1fr));gap:22px 26px;margin-top:16px}
+.figures.small{grid-template-columns:repeat(auto-fill,minmax(min(340px,100%),1fr))}
+.small svg{max-width:430px}
 figure{margin:0;min-width:0}
-figcaption{font-size:13px;color:var(--soft);max-width:76ch;margin-top:2px}
+figcaption{font-size:13px;color:var(--soft);max-width:76ch;margin-top:2px;overflow-wrap:anywhere}
+a{color:var(--c3)}
+.narrow,.hint{display:none}
 svg{display:block;width:100%;max-width:720px;height:auto;overflow:visible;font:12px system-ui,"Segoe UI",Roboto,"DejaVu Sans",sans-serif}
 svg svg{overflow:hidden}
 .title{font-size:14px;font-weight:600;fill:var(--ink)}
@@ -41,14 +44,19 @@ svg svg{overflow:hidden}
 .whisker{stroke:var(--ink);stroke-width:1.2}
 .line{fill:none;stroke-width:2;stroke-linejoin:round;stroke-linecap:round}.dash{stroke-dasharray:6 5}
 .faint{stroke-width:.8;opacity:.28}.band{stroke:none;opacity:.16}.ink{stroke:var(--ink)}.pale{opacity:.5}
-.scroll{overflow-x:auto;margin-top:12px}
+.scroll{overflow-x:auto;margin-top:12px;background:linear-gradient(90deg,var(--paper) 30%,transparent) 0 0/48px 100% no-repeat local,
+linear-gradient(270deg,var(--paper) 30%,transparent) 100% 0/48px 100% no-repeat local,
+linear-gradient(90deg,var(--rule),transparent) 0 0/14px 100% no-repeat scroll,
+linear-gradient(270deg,var(--rule),transparent) 100% 0/14px 100% no-repeat scroll}
 table{border-collapse:collapse;font-size:13.5px;min-width:640px}
-th,td{text-align:left;vertical-align:top;padding:6px 16px 6px 0;border-bottom:1px solid var(--grid)}
+th,td{text-align:left;vertical-align:top;padding:6px 16px 6px 0;border-bottom:1px solid var(--grid);max-width:44ch;overflow-wrap:break-word}
 th{font-weight:600;color:var(--soft);border-bottom:1px solid var(--rule);white-space:nowrap}
-.number{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
+td:first-child{min-width:18ch}.number{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 .held{color:var(--good);font-weight:600;white-space:nowrap}.failed{color:var(--bad);font-weight:600;white-space:nowrap}
 .absent{color:var(--none);white-space:nowrap}
 .weak{display:block;font-weight:400;font-size:12px;color:var(--soft)}
+@media (max-width:639px){main{padding:20px 16px 48px}h1{font-size:22px}
+.wide{display:none}.narrow,.hint{display:block}.hint{font-size:12px;color:var(--soft);margin:12px 0 -8px}}
 )css";
 
 } // namespace
@@ -70,8 +78,25 @@ std::string page(std::string_view title, std::string_view body) {
   return out + "</main></body></html>\n";
 }
 
-std::string figure(const std::string &svg, std::string_view caption) {
-  return svg.empty() ? "" : "<figure>" + svg + "<figcaption>" + escape(caption) + "</figcaption></figure>\n";
+std::string figure(const Drawing &chart, std::string_view caption) {
+  if (chart.empty()) return {};
+  std::string data;
+  for (const char c : chart.csv) switch (c) {
+    case '%': data += "%25"; break;
+    case '#': data += "%23"; break;
+    case '"': data += "%22"; break;
+    case '\n': data += "%0A"; break;
+    default: data += c;
+    }
+  std::string file;
+  for (const char c : chart.title) file += std::isalnum(static_cast<unsigned char>(c)) != 0 ? c : '-';
+  const std::string shown =
+      chart.narrow.empty()
+          ? chart.wide
+          : "<div class=\"wide\">" + chart.wide + "</div><div class=\"narrow\">" + chart.narrow + "</div>";
+  return "<figure>" + shown + "<figcaption>" + escape(caption) + " <a download=\"" + file +
+         ".csv\" href=\"data:text/csv;charset=utf-8," + escape(data) +
+         "\">Numbers (CSV)</a></figcaption></figure>\n";
 }
 
 std::string figures(const std::vector<std::string> &list, bool small) {
@@ -99,7 +124,9 @@ std::string table(const std::vector<std::string> &head, const std::vector<std::v
              tag + ">";
     return out + "</tr>\n";
   };
-  std::string out = "<div class=\"scroll\"><table><thead>" + row(head, "th") + "</thead><tbody>\n";
+  std::string out = "<p class=\"hint\">The table is wider than the screen: scroll it sideways.</p>\n"
+                    "<div class=\"scroll\" tabindex=\"0\"><table><thead>" +
+                    row(head, "th") + "</thead><tbody>\n";
   for (const auto &cells : rows) out += row(cells, "td");
   return out + "</tbody></table></div>\n";
 }

@@ -2,6 +2,8 @@
 // The frame of the page: style, sections, figures, tables. What they say is decided in sections.hpp.
 // Internal.
 #pragma once
+#include "nvfp4/reference_models/report/svg.hpp"
+
 #include <string>
 #include <string_view>
 #include <vector>
@@ -11,8 +13,8 @@ namespace nvfp4::models {
 /// A whole document around `body`, which is HTML; the title is text.
 [[nodiscard]] std::string page(std::string_view title, std::string_view body);
 
-/// A chart and one sentence on what it shows (text); empty where the chart is.
-[[nodiscard]] std::string figure(const std::string &svg, std::string_view caption);
+/// A chart, one sentence on what it shows (text), and a link to its numbers as CSV; empty where the chart is.
+[[nodiscard]] std::string figure(const Drawing &chart, std::string_view caption);
 
 /// Figures side by side, two to a row of a wide window, small ones three; empty where all are.
 [[nodiscard]] std::string figures(const std::vector<std::string> &list, bool small = false);

@@ -61,7 +61,8 @@ std::string verdicts(const std::vector<Ordering> &orderings) {
 
 std::string make_report(const std::vector<RunData> &runs, const std::string &version) {
   if (runs.empty()) throw Error("report: expected at least one run");
-  const std::vector<RunGroup> groups = group_runs(runs);
+  const RunGroups sorted = sort_runs(runs);
+  const std::vector<RunGroup> &groups = sorted.groups;
   const std::vector<Ordering> orderings = judge_orderings(groups);
   int64_t shortest = runs[0].last_step(), longest = 0, tokens = 0;
   size_t unfinished = 0, diverged = 0;
@@ -94,8 +95,13 @@ std::string make_report(const std::vector<RunData> &runs, const std::string &ver
   if (sick > 0)
     notice += fmt::format("In {} of {} runs measured tensors held NaN or Inf; they are listed below. ", sick,
                           runs.size());
+  if (!sorted.differences.empty())
+    notice += "Runs that differ in more than recipe and seed are not averaged or compared. ";
+  if (!sorted.duplicates.empty())
+    notice +=
+        fmt::format("{} of {} runs are there twice and left out. ", sorted.duplicates.size(), runs.size());
   if (!notice.empty()) body += "<p class=\"notice\">" + escape(notice) + "</p>\n";
-  body += divergence_section(runs) + not_finite_section(runs) + loss_section(groups) +
+  body += alike_section(sorted) + divergence_section(runs) + not_finite_section(runs) + loss_section(groups) +
           ordering_section(orderings) + paper_section(groups) + kurtosis_section(groups) +
           channel_section(groups) + flush_section(groups) + attention_section(groups) + gate_section(groups) +
           swiglu_section(groups) + sensitivity_section(groups) + provenance_section(runs, version);

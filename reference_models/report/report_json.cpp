@@ -8,28 +8,30 @@
 
 namespace nvfp4::models {
 
-WrittenReport write_report(const std::vector<std::string> &folders, const std::string &output,
-                           const std::string &version, const std::function<void(double)> &progress) {
+WrittenReport write_report(const std::vector<std::string> &folders, const std::string &output, const std::string &version,
+                           const std::function<void(double)> &progress) {
   const std::vector<std::string> found = find_runs(folders);
   for (const std::string &folder : found)
     for (const char *file : kRunFiles)
       if (io::is_same_file(output, folder + "/" + file))
         throw Error(io::printable(output) + ": is a file of the run in " + io::printable(folder) +
                     ": give the page another name");
-  std::vector<RunData> runs;
+  WrittenReport made;
   for (size_t i = 0; i < found.size(); ++i) {
-    runs.push_back(read_run(found[i]));
+    made.runs.push_back(read_run(found[i]));
     if (progress) progress(double(i + 1) / double(found.size()));
   }
-  const std::string html = make_report(runs, version);
+  const std::string html = make_report(made.runs, version);
   io::write_file_atomically(output, std::as_bytes(std::span(html)));
-  std::vector<Ordering> orderings = judge_orderings(group_runs(runs));
-  return {std::move(runs), std::move(orderings), html.size()};
+  made.bytes = html.size();
+  made.sorted = sort_runs(made.runs);
+  made.orderings = judge_orderings(made.sorted.groups);
+  return made;
 }
 
-std::string report_json(const std::vector<RunData> &runs, const std::vector<Ordering> &orderings,
-                        const std::string &output, size_t bytes) {
+std::string report_json(const WrittenReport &made, const std::string &output) {
   using Json = nlohmann::ordered_json;
+  const auto &[runs, sorted, orderings, bytes] = made;
   Json diverged = Json::array(), sick = Json::array();
   for (const RunData &r : runs) {
     for (const NotFinite &n : r.not_finite) {
@@ -45,6 +47,16 @@ std::string report_json(const std::vector<RunData> &runs, const std::vector<Orde
     if (r.diverged->first)
       diverged.back()["not_finite"] = fields_to_json(kNotFiniteFields, *r.diverged->first);
   }
+  Json groups = Json::array(), duplicates = Json::array();
+  for (const RunGroup &g : sorted.groups) {
+    Json seeds = Json::array(), folders_of = Json::array();
+    for (const RunData *r : g.runs) seeds.push_back(r->seed), folders_of.push_back(r->folder);
+    groups.push_back({{"model", g.model}, {"recipe", g.recipe}, {"seeds", seeds}, {"runs", folders_of}});
+  }
+  for (const Duplicate &d : sorted.duplicates) {
+    duplicates.push_back({{"run", d.run->folder}, {"of", d.kept->folder}});
+    if (d.differs_at > 0) duplicates.back()["differs_at_step"] = d.differs_at;
+  }
   Json list = Json::array();
   for (const Ordering &x : orderings)
     list.push_back({{"number", x.number},
@@ -54,9 +66,16 @@ std::string report_json(const std::vector<RunData> &runs, const std::vector<Orde
                     {"settled", x.verdict != Verdict::not_measured && !x.weak},
                     {"measured", x.measured},
                     {"paper", x.paper}});
-  return Json{{"output", output},     {"runs", runs.size()}, {"bytes", bytes},
-              {"diverged", diverged}, {"not_finite", sick},  {"orderings", list}}
-      .dump();
+  return Json{{"output", output},
+                          {"runs", runs.size()},
+                          {"bytes", bytes},
+                          {"groups", groups},
+                          {"differences", sorted.differences},
+                          {"duplicates", duplicates},
+                          {"diverged", diverged},
+                          {"not_finite", sick},
+                          {"orderings", list}}
+                         .dump();
 }
 
 } // namespace nvfp4::models

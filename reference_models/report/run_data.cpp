@@ -4,7 +4,9 @@
 
 #include "nvfp4/golden/io/message.hpp"
 #include "nvfp4/reference_models/family/config.hpp"
+#include "nvfp4/reference_models/recipe/recipe.hpp"
 #include "nvfp4/reference_models/train/fields.hpp"
+#include "nvfp4/reference_models/train/options.hpp"
 
 #include <algorithm>
 #include <array>
@@ -143,7 +145,50 @@ void read_channels(RunData &run, const std::string &path) {
   });
 }
 
-void take_description(RunData &run, const Fields &f) {
+/// Every value of a tree with its place, "linears x fprop a format" -> "nvfp4".
+void flatten(RunContent &out, const Json &tree, const std::string &place) {
+  if (!tree.is_structured() || tree.empty()) {
+    out[place] = tree.is_string() ? tree.get<std::string>() : tree.dump();
+    return;
+  }
+  size_t number = 0;
+  for (const auto &item : tree.items())
+    flatten(out, item.value(),
+            (place.empty() ? "" : place + " ") + (tree.is_array() ? std::to_string(number++) : item.key()));
+}
+
+/// A recipe as this release writes it, so that fields which an older one did not know count as their
+/// defaults; as it stands if it is none.
+Json whole_recipe(const Json &recipe) {
+  try {
+    return Json::parse(to_json(parse_recipe(recipe.dump(), "recipe")));
+  } catch (const Error &) {
+    return recipe;
+  }
+}
+
+void take_contents(RunData &run, const Fields &f, const std::string &advice) {
+  TrainOptions options;
+  const Fields stored = f.object("options");
+  for (const auto &[key, value] : stored.json().items())
+    set_option(options, key, value, stored.where(), advice);
+  const Json all = options_to_json(options);
+  each_field(kTrainFields, [&](const auto &field) {
+    const std::string_view name = field.name;
+    if ((field.marks & kDecides) == 0 || (field.marks & kNames) != 0 || name == "seed") return;
+    flatten(run.setting, all[field.name], std::string(name));
+  });
+  if (schedule_steps(options) == options.steps) run.setting["schedule_steps"] = "all";
+  Json model = f.object("model").json(), recipe = whole_recipe(f.object("recipe").json());
+  model.erase("name");
+  recipe.erase("name");
+  flatten(run.setting, model, "model");
+  flatten(run.recipe_content, recipe, "");
+  const std::string sha = f.has("data") ? f.object("data").text("sha256") : run.data;
+  run.setting["data"] = run.data + (sha == run.data ? "" : " " + sha.substr(0, 8));
+}
+
+void take_description(RunData &run, const Fields &f, const std::string &advice) {
   if (f.count("version", 1) != 1)
     throw Error(io::printable(run.folder) + "/run.json: expected version 1; use the release that wrote it");
   const Fields model = f.object("model"), options = f.object("options");
@@ -158,6 +203,7 @@ void take_description(RunData &run, const Fields &f) {
   const std::string data = options.text("data");
   run.data = data.starts_with("task:") ? data : fs::path(data).filename().string();
   run.device = options.text("device");
+  take_contents(run, f, advice);
   for (const char *key :
        {"batch", "sequence", "accumulation", "learning_rate", "schedule", "clip", "weight_decay"})
     if (options.has(key)) {
@@ -191,7 +237,7 @@ RunData read_run(const std::string &folder) {
     throw Error(io::printable(folder) + ": expected the folder of a run, with run.json, or of an experiment");
   const std::string where = io::printable(description) + ": ",
                     advice = "; leave this folder out or run it again";
-  take_description(run, Fields(parse_json(read_text(description), where, advice), where, advice));
+  take_description(run, Fields(parse_json(read_text(description), where, advice), where, advice), advice);
   each_line(folder + "/log.jsonl", "; cut the file before this line to report what comes before it",
             [&](const Fields &f) { take_log(run, f); });
   each_line(folder + "/diagnostics.jsonl", "; remove this line or the file",

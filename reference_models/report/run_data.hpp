@@ -5,6 +5,7 @@
 #include "nvfp4/reference_models/diagnostics/recorder.hpp"
 #include "nvfp4/reference_models/family/family.hpp"
 
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -69,14 +70,19 @@ struct Divergence {
   std::optional<NotFinite> first; ///< the first tensor that was not finite, where the log says so
 };
 
+/// Contents by name, "clip" -> "1.0": what two runs are compared by.
+using RunContent = std::map<std::string, std::string>;
+
 struct RunData {
   std::string folder;        ///< as it was given
   std::string family, model; ///< "gla", "gla-tiny"
   std::string recipe;
   uint64_t seed = 0;
   int64_t planned_steps = 0, parameters = 0;
-  std::string data, device; ///< data: file name without folders, or the task
-  std::string settings;     ///< batch, sequence, learning rate, schedule in one line
+  std::string data, device;  ///< data: file name without folders, or the task
+  std::string settings;      ///< batch, sequence, learning rate, schedule in one line
+  RunContent setting;        ///< what decides bits but recipe and seed: options, model, data
+  RunContent recipe_content; ///< of the recipe but its name
   std::vector<LogLine> log;
   std::optional<Divergence> diverged;
   std::vector<NotFinite> not_finite; ///< tensors of the diagnostics

@@ -12,6 +12,8 @@ namespace nvfp4::models {
 
 using Groups = std::vector<RunGroup>;
 [[nodiscard]] std::string loss_section(const Groups &groups);
+/// What runs are kept apart by, and which are there twice; empty where neither.
+[[nodiscard]] std::string alike_section(const RunGroups &groups);
 /// The runs that diverged, at which step, and the last finite loss; empty where none did.
 [[nodiscard]] std::string divergence_section(const std::vector<RunData> &runs);
 /// Tensors of the diagnostics that held NaN or Inf, by run the first steps; empty where all were finite.

@@ -13,10 +13,15 @@ namespace {
 
 constexpr size_t kRawPoints = 400; ///< of a faint line
 
+std::string fixed(double value, int decimals) {
+  if (!std::isfinite(value)) return "not finite";
+  return fmt::format("{}{:.{}f}", value < 0 ? "−" : "", std::fabs(value), decimals);
+}
+
 std::string cell(const Estimate &e, int decimals, const char *unit = "") {
   if (e.n == 0) return "–";
   if (!std::isfinite(e.mean)) return "not finite";
-  std::string out = fmt::format("{}{:.{}f}", e.mean < 0 ? "−" : "", std::fabs(e.mean), decimals);
+  std::string out = fixed(e.mean, decimals);
   if (e.half_width) out += fmt::format(" ± {:.{}f}", *e.half_width, decimals);
   return out + unit;
 }
@@ -60,9 +65,8 @@ std::string loss_table(const Groups &groups) {
       rows, 3);
 }
 
-std::string loss_chart(const Groups &groups, const std::string &model) {
+Drawing loss_chart(const Groups &groups, const std::string &model) {
   LineChart chart{.title = "Training loss, " + model, .x_label = "step", .y_label = "loss, nats per token"};
-  double low = INFINITY, high = -INFINITY;
   for (const bool raw : {true, false})
     for (const RunGroup &g : groups) {
       if (g.model != model) continue;
@@ -71,7 +75,7 @@ std::string loss_chart(const Groups &groups, const std::string &model) {
       for (const RunData *run : g.runs) {
         smooth.push_back(smoothed_loss(*run));
         if (!raw) continue;
-        Series s{.color = color, .faint = true};
+        Series s{.name = g.recipe + ", seed " + std::to_string(run->seed), .color = color, .faint = true};
         const size_t stride = std::max<size_t>(1, run->log.size() / kRawPoints);
         for (size_t i = 0; i < run->log.size(); i += stride)
           s.points.push_back({double(run->log[i].step), run->log[i].loss});
@@ -80,16 +84,16 @@ std::string loss_chart(const Groups &groups, const std::string &model) {
       if (raw) continue;
       const std::vector<Point> line = mean_over_runs(smooth);
       if (line.empty()) continue;
-      for (const Point &p : line)
-        if (std::isfinite(p.y)) low = std::min(low, p.y), high = std::max(high, p.y);
-      chart.series.push_back(
-          {.label = g.recipe + " " + number_text(line.back().y, 4), .color = color, .points = line});
+      const Estimate smoothed = losses_of_group(g, nullptr).smoothed; // as in the table
+      chart.series.push_back({.name = g.recipe + ", smoothed",
+                              .label = g.recipe + " " + fixed(smoothed.mean, 4),
+                              .color = color,
+                              .points = line});
     }
-  if (high > low) chart.y_low = low - 0.08 * (high - low), chart.y_high = high + 0.05 * (high - low);
   return line_chart(chart);
 }
 
-std::string gap_chart(const Groups &groups, const std::string &model) {
+Drawing gap_chart(const Groups &groups, const std::string &model) {
   const RunGroup *const reference = find_group(groups, model, "bf16");
   if (!reference) return {};
   LineChart chart{
@@ -110,7 +114,7 @@ std::string gap_chart(const Groups &groups, const std::string &model) {
     if (line.empty()) continue;
     const int color = recipe_color(g.recipe);
     if (lines.size() > 1) {
-      Band band{color, {}};
+      Band band{g.recipe, color, {}};
       std::map<double, std::array<double, 3>> range;
       for (const auto &l : lines)
         for (const Point &p : l) {
@@ -124,8 +128,10 @@ std::string gap_chart(const Groups &groups, const std::string &model) {
     }
     for (size_t i = line.size() / 5; i < line.size(); ++i)
       if (std::isfinite(line[i].y)) low = std::min(low, line[i].y), high = std::max(high, line[i].y);
-    chart.series.push_back(
-        {.label = g.recipe + " " + number_text(line.back().y, 3) + " %", .color = color, .points = line});
+    chart.series.push_back({.name = g.recipe,
+                            .label = g.recipe + " " + fixed(losses_of_group(g, reference).gap.mean, 3) + " %",
+                            .color = color,
+                            .points = line});
   }
   if (chart.series.empty()) return {};
   chart.rules.emplace_back(0.0, "BF16");
@@ -138,6 +144,7 @@ std::string gap_chart(const Groups &groups, const std::string &model) {
 } // namespace
 
 int recipe_color(std::string_view recipe) {
+  recipe = recipe.substr(0, recipe.find(" [")); // what tells groups apart
   constexpr std::string_view known[] = {"fp32",    "bf16",        "nvfp4",        "chon", "hcp",
                                         "post-qk", "nvfp4-plain", "mxfp4-sr-rht", "mxfp8"};
   return int(std::find(std::begin(known), std::end(known), recipe) - std::begin(known));
@@ -149,16 +156,20 @@ std::string loss_section(const Groups &groups) {
   for (const RunGroup &g : groups) intervals |= g.runs.size() > 1;
   for (const std::string &model : models_of(groups)) {
     std::vector<std::string> list;
-    list.push_back(
-        figure(loss_chart(groups, model),
-               "The bold lines are means over 5 % of the steps around each, averaged over seeds, with their "
-               "last value; the faint lines are the loss of each step of each run."));
-    const std::string gap = gap_chart(groups, model);
+    list.push_back(figure(
+        loss_chart(groups, model),
+        "The bold lines are means over 5 % of the steps around each, averaged over seeds; the faint lines "
+        "are the loss of each step of each run. The numbers are those of the table: means of the last 10 % "
+        "of "
+        "the steps."));
+    const Drawing gap = gap_chart(groups, model);
     pairs |= !gap.empty();
     list.push_back(figure(
         gap,
         "How far the smoothed loss lies above that of the BF16 run of the same seed, mean over seeds; the "
-        "pale band reaches from the lowest to the highest seed."));
+        "pale band reaches from the lowest to the highest seed. The numbers are those of the table, over the "
+        "last 10 % "
+        "of the steps."));
     content += figures(list);
   }
   std::string note = "Losses in nats per token. Smoothed is the mean of the last 10 % of the steps. Gaps are "
@@ -171,6 +182,18 @@ std::string loss_section(const Groups &groups) {
                 "percent may be chance.";
   if (!pairs) note += " Without a BF16 run of the same model and seed there is no gap.";
   return section("Loss", note, groups.empty() ? "" : loss_table(groups) + content, "No losses were logged.");
+}
+
+std::string alike_section(const RunGroups &groups) {
+  std::vector<std::vector<std::string>> rows;
+  for (const std::string &difference : groups.differences) rows.push_back({"not alike", escape(difference)});
+  for (const Duplicate &d : groups.duplicates) rows.push_back({"twice", escape(d.text())});
+  if (rows.empty()) return {};
+  return section(
+      "What is not averaged",
+      "Means, intervals and gaps are over runs that are alike in everything that decides their bits "
+      "but the seed, each once. What tells others apart stands in brackets behind their names.",
+      table({"", "runs"}, rows, 2), "");
 }
 
 std::string divergence_section(const std::vector<RunData> &runs) {

@@ -13,19 +13,20 @@ namespace {
 
 /// One line a recipe: the mean over layers and seeds of a field of `list`.
 template <class Record>
-std::string recipe_lines(LineChart chart, const Groups &groups, const std::string &model,
-                         std::vector<Record> RunData::*list, double Record::*field) {
+Drawing recipe_lines(LineChart chart, const Groups &groups, const std::string &model,
+                     std::vector<Record> RunData::*list, double Record::*field) {
   for (const RunGroup &g : groups) {
     if (g.model != model) continue;
     std::vector<std::vector<Point>> lines;
     for (const RunData *run : g.runs) lines.push_back(layer_mean(run->*list, field));
     const std::vector<Point> line = mean_over_runs(lines);
     if (!line.empty())
-      chart.series.push_back({.label = g.recipe + " " + number_text(line.back().y, 3),
+      chart.series.push_back({.name = g.recipe,
+                              .label = g.recipe + " " + number_text(line.back().y, 3),
                               .color = recipe_color(g.recipe),
                               .points = line});
   }
-  return chart.series.empty() ? "" : line_chart(chart);
+  return line_chart(chart);
 }
 
 LineChart chart_of(const std::string &title, const std::string &model, const char *y) {
@@ -81,7 +82,8 @@ std::string gate_section(const Groups &groups) {
         }
         const std::vector<Point> line = mean_over_runs(lines);
         if (!line.empty())
-          chart.series.push_back({.label = g.recipe + " " + number_text(line.back().y, 3),
+          chart.series.push_back({.name = g.recipe,
+                                  .label = g.recipe + " " + number_text(line.back().y, 3),
                                   .color = recipe_color(g.recipe),
                                   .points = line});
       }

@@ -21,23 +21,25 @@ void add_recipes(LineChart &chart, const Groups &groups, const std::string &mode
     std::vector<Point> points = mean_over_runs(lines);
     if (std::none_of(points.begin(), points.end(), [](const Point &p) { return std::isfinite(p.y); }))
       continue;
-    chart.series.push_back({.label = dashed ? "" : g.recipe + " " + number_text(points.back().y, 3),
-                            .color = recipe_color(g.recipe),
-                            .points = std::move(points),
-                            .dashed = dashed,
-                            .dots = dots});
+    chart.series.push_back(
+        {.name = g.recipe + (chart.dashed.empty() ? "" : ", " + (dashed ? chart.dashed : chart.solid)),
+         .label = dashed ? "" : g.recipe + " " + number_text(points.back().y, 3),
+         .color = recipe_color(g.recipe),
+         .points = std::move(points),
+         .dashed = dashed,
+         .dots = dots});
   }
 }
 
 /// Activations drawn through, weights dashed.
-std::string two_kinds(LineChart chart, const Groups &groups, const std::string &model,
-                      const std::function<std::vector<Point>(const RunData &, TensorKind)> &line, bool dots) {
+Drawing two_kinds(LineChart chart, const Groups &groups, const std::string &model,
+                  const std::function<std::vector<Point>(const RunData &, TensorKind)> &line, bool dots) {
+  chart.solid = "activations";
+  chart.dashed = "weights";
   add_recipes(
       chart, groups, model, [&](const RunData &r) { return line(r, TensorKind::weight); }, true, dots);
   add_recipes(
       chart, groups, model, [&](const RunData &r) { return line(r, TensorKind::activation); }, false, dots);
-  chart.solid = "activations";
-  chart.dashed = "weights";
   return line_chart(chart);
 }
 
@@ -69,11 +71,9 @@ std::string kurtosis_section(const Groups &groups) {
     const auto chart = [&](const char *title, const char *x) {
       return LineChart{.title = title + (", " + model), .x_label = x, .y_label = "excess kurtosis"};
     };
-    LineChart depth = chart("Tails by depth", "layer");
-    depth.whole_x = true;
     list.push_back(figure(
         two_kinds(
-            depth, groups, model,
+            chart("Tails by depth", "layer"), groups, model,
             [](const RunData &r, TensorKind k) { return by_depth(r, k, &TensorRecord::kurtosis, true); },
             true),
         "Per-tensor excess kurtosis, median over the operators of a layer, in the last quarter of the "

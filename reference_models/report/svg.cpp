@@ -2,6 +2,8 @@
 // Lines and bars: scales, ticks, labels that keep out of each other's way. Heat maps are in svg_heat.cpp.
 #include "nvfp4/reference_models/report/svg.hpp"
 
+#include "nvfp4/reference_models/report/svg_text.hpp"
+
 #include <algorithm>
 #include <cmath>
 #include <fmt/core.h>
@@ -9,19 +11,6 @@
 
 namespace nvfp4::models {
 namespace {
-
-constexpr double kWidth = 600, kHeight = 300;
-
-/// Rough width of text in the page's 12 px face.
-double text_width(std::string_view text) {
-  double width = 0;
-  for (const char c : text)
-    if ((static_cast<unsigned char>(c) & 0xC0) != 0x80)
-      width += c == '.' || c == ',' || c == ' ' || c == 'i' || c == 'l' ? 3.8
-               : c == '%' || c == 'm'                                   ? 11.5
-                                                                        : 7.2;
-  return width;
-}
 
 struct Range {
   double low = std::numeric_limits<double>::infinity(), high = -std::numeric_limits<double>::infinity();
@@ -44,25 +33,20 @@ struct Axis {
   [[nodiscard]] double at(double v) const { return from + (v - low) / (high - low) * (to - from); }
 };
 
-std::string text(double x, double y, std::string_view what, std::string_view attributes) {
-  return fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" {}>{}</text>\n", x, y, attributes, escape(what));
-}
-
 std::string line(double x1, double y1, double x2, double y2, std::string_view css) {
   return fmt::format("<line class=\"{}\" x1=\"{:.1f}\" y1=\"{:.1f}\" x2=\"{:.1f}\" y2=\"{:.1f}\"/>\n", css,
                      x1, y1, x2, y2);
 }
 
-std::string open_svg(double height, std::string_view title) {
-  return fmt::format("<svg viewBox=\"0 0 {:.0f} {:.0f}\" role=\"img\" aria-label=\"{}\">\n", kWidth, height,
+std::string svg_of(double width, double height, std::string_view title, const std::string &content) {
+  return fmt::format("<svg viewBox=\"0 0 {:.0f} {:.0f}\" role=\"img\" aria-label=\"{}\">\n", width, height,
                      escape(title)) +
-         text(0, 14, title, "class=\"title\"");
+         content + "</svg>\n";
 }
 
 struct EndLabel {
   double y;
-  std::string text;
-  int color;
+  std::string text, css;
 };
 
 /// Moves labels apart to `gap`, keeping their order and staying between top and bottom.
@@ -95,27 +79,58 @@ std::string path_of(const Series &s, const Axis &x, const Axis &y) {
   return d;
 }
 
-std::string legend_item(double &x, double y, std::string_view label, std::string_view swatch) {
-  std::string out = fmt::format("<g transform=\"translate({:.1f} {:.1f})\">{}</g>", x, y, swatch);
-  out += text(x + 24, y + 4, label, "class=\"label\"");
-  x += 34 + text_width(label);
+struct LegendItem {
+  std::string label, swatch; ///< the swatch is 18 wide and centred on y = 0
+};
+
+/// From left to right in as many rows as they need; y is moved below them.
+std::string legend(const std::vector<LegendItem> &items, double left, double right, double &y) {
+  if (items.empty()) return {};
+  std::string out;
+  double x = left;
+  for (const LegendItem &item : items) {
+    const double width = 24 + text_width(item.label);
+    if (x > left && x + width > right) x = left, y += 18;
+    out += fmt::format("<g transform=\"translate({:.1f} {:.1f})\">{}</g>", x, y + 9, item.swatch);
+    out += text_at(x + 24, y + 13, item.label, "class=\"label\"");
+    x += width + 12;
+  }
+  y += 20;
+  return out;
+}
+
+/// A field of a CSV line.
+std::string csv_field(std::string_view value) {
+  if (value.find_first_of(",\"\n") == std::string_view::npos) return std::string(value);
+  std::string out = "\"";
+  for (const char c : value) out += c == '"' ? "\"\"" : std::string(1, c);
+  return out + "\"";
+}
+
+std::string csv_of(const LineChart &chart) {
+  std::string out = "line," + csv_field(chart.x_label) + "," + csv_field(chart.y_label) + "\n";
+  for (const Series &s : chart.series)
+    for (const Point &p : s.points)
+      out += fmt::format("{},{:g},{:.9g}\n", csv_field(s.name.empty() ? s.label : s.name), p.x, p.y);
+  for (const Band &b : chart.bands)
+    for (const int side : {1, 2})
+      for (const auto &p : b.points)
+        out += fmt::format("{},{:g},{:.9g}\n", csv_field(b.name + (side == 1 ? ", lowest" : ", highest")),
+                           p[0], p[size_t(side)]);
+  for (const auto &[value, label] : chart.rules) out += fmt::format("{},,{:.9g}\n", csv_field(label), value);
+  return out;
+}
+
+std::string csv_of(const BarChart &chart) {
+  std::string out = "group,bar," + csv_field(chart.x_label) + ",half width of the interval\n";
+  for (const BarGroup &g : chart.groups)
+    for (const Bar &b : g.bars)
+      out += fmt::format("{},{},{:.9g},{}\n", csv_field(g.label), csv_field(b.label), b.value,
+                         b.half_width ? fmt::format("{:.9g}", *b.half_width) : "");
   return out;
 }
 
 } // namespace
-
-std::string escape(std::string_view in) {
-  std::string out;
-  for (const char c : in) switch (c) {
-    case '&': out += "&amp;"; break;
-    case '<': out += "&lt;"; break;
-    case '>': out += "&gt;"; break;
-    case '"': out += "&quot;"; break;
-    case '\'': out += "&#39;"; break;
-    default: out += static_cast<unsigned char>(c) < 0x20 || c == 0x7F ? ' ' : c;
-    }
-  return out;
-}
 
 std::string number_text(double value, int digits) {
   if (!std::isfinite(value)) return "not finite";
@@ -148,52 +163,41 @@ std::vector<double> round_ticks(double low, double high, int count) {
   return ticks;
 }
 
-std::string line_chart(const LineChart &chart) {
-  Range xs, ys;
+namespace {
+
+/// What the axes of a line chart span.
+struct Ranges {
+  Range x, y;
+};
+
+Ranges ranges_of(const LineChart &chart) {
+  Ranges r;
   for (const Series &s : chart.series)
     for (const Point &p : s.points)
-      if (std::isfinite(p.y)) xs.add(p.x), ys.add(p.y);
-  if (ys.empty()) return {};
+      if (std::isfinite(p.y)) r.x.add(p.x), r.y.add(p.y);
+  if (r.y.empty()) return r;
   for (const Band &b : chart.bands)
-    for (const auto &p : b.points) ys.add(p[1]), ys.add(p[2]);
-  for (const auto &rule : chart.rules) ys.add(rule.first);
-  if (chart.with_zero) ys.add(0);
-  const bool from_zero = chart.with_zero && ys.low == 0;
-  ys.widen(0.06);
-  if (from_zero) ys.low = 0;
-  if (chart.y_low) ys.low = *chart.y_low;
-  if (chart.y_high) ys.high = std::max(*chart.y_high, ys.low + 1e-9);
-  if (xs.low == xs.high) xs.widen(0.5);
+    for (const auto &p : b.points) r.y.add(p[1]), r.y.add(p[2]);
+  for (const auto &rule : chart.rules) r.y.add(rule.first);
+  if (chart.with_zero) r.y.add(0);
+  const bool from_zero = chart.with_zero && r.y.low == 0;
+  r.y.widen(0.06);
+  if (from_zero) r.y.low = 0;
+  if (chart.y_low) r.y.low = *chart.y_low;
+  if (chart.y_high) r.y.high = std::max(*chart.y_high, r.y.low + 1e-9);
+  if (r.x.low == r.x.high) r.x.widen(0.5);
+  return r;
+}
 
-  const double legend = chart.solid.empty() ? 0 : 20;
-  double label_width = 0;
-  for (const Series &s : chart.series) label_width = std::max(label_width, text_width(s.label));
-  const double top = 42 + legend, bottom = kHeight - 44, left = 58;
-  const double right = kWidth - std::min(200.0, label_width + 14);
-  const Axis x{xs.low, xs.high, left, right}, y{ys.low, ys.high, bottom, top};
+std::string stroke(int color, bool dashed) {
+  return fmt::format("<path class=\"line k{}{}\" d=\"M0 0H18\"/>", color, dashed ? " dash" : "");
+}
 
-  std::string out = open_svg(kHeight, chart.title) + text(0, 32, chart.y_label, "class=\"axis\"");
-  if (legend > 0) {
-    double at = left;
-    out += legend_item(at, 50, chart.solid, "<path class=\"line ink\" d=\"M0 0H18\"/>");
-    out += legend_item(at, 50, chart.dashed, "<path class=\"line ink dash\" d=\"M0 0H18\"/>");
-  }
-  for (const double t : round_ticks(ys.low, ys.high, 5)) {
-    out += line(left, y.at(t), right, y.at(t), "grid");
-    out += text(left - 6, y.at(t) + 4, number_text(t), "class=\"tick\" text-anchor=\"end\"");
-  }
-  for (const double t : round_ticks(xs.low, xs.high, 6)) {
-    if (chart.whole_x && t != std::round(t)) continue;
-    out += line(x.at(t), bottom, x.at(t), bottom + 4, "rule");
-    out += text(x.at(t), bottom + 17, number_text(t), "class=\"tick\" text-anchor=\"middle\"");
-  }
-  out += line(left, bottom, right, bottom, "rule");
-  out += text((left + right) / 2, kHeight - 8, chart.x_label, "class=\"axis\" text-anchor=\"middle\"");
-
-  // a nested svg cuts what leaves the plot and keeps the coordinates
-  out += fmt::format("<svg x=\"{0:.1f}\" y=\"{1:.1f}\" width=\"{2:.1f}\" height=\"{3:.1f}\" "
-                     "viewBox=\"{0:.1f} {1:.1f} {2:.1f} {3:.1f}\">\n",
-                     left - 4, top - 4, right - left + 8, bottom - top + 8);
+/// Lines, bands and rules, cut at the plot's edge: a nested svg does that and keeps the coordinates.
+std::string plot_of(const LineChart &chart, const Axis &x, const Axis &y) {
+  std::string out = fmt::format("<svg x=\"{0:.1f}\" y=\"{1:.1f}\" width=\"{2:.1f}\" height=\"{3:.1f}\" "
+                                "viewBox=\"{0:.1f} {1:.1f} {2:.1f} {3:.1f}\">\n",
+                                x.from - 4, y.to - 4, x.to - x.from + 8, y.from - y.to + 8);
   for (const Band &b : chart.bands) {
     std::string d;
     for (const auto &p : b.points)
@@ -202,9 +206,8 @@ std::string line_chart(const LineChart &chart) {
       d += fmt::format("L{:.1f} {:.1f}", x.at((*p)[0]), y.at((*p)[1]));
     if (!d.empty()) out += fmt::format("<path class=\"band k{}\" d=\"{}Z\"/>\n", b.color, d);
   }
-  std::vector<EndLabel> labels;
   for (const auto &rule : chart.rules)
-    out += line(left, y.at(rule.first), right, y.at(rule.first), "reference");
+    out += line(x.from, y.at(rule.first), x.to, y.at(rule.first), "reference");
   for (const Series &s : chart.series) {
     out += fmt::format("<path class=\"line k{}{}{}\" d=\"{}\"/>\n", s.color, s.faint ? " faint" : "",
                        s.dashed ? " dash" : "", path_of(s, x, y));
@@ -213,87 +216,156 @@ std::string line_chart(const LineChart &chart) {
         if (std::isfinite(p.y))
           out += fmt::format("<circle class=\"dot k{}\" cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"2.6\"/>", s.color,
                              x.at(p.x), y.at(p.y));
-    if (s.label.empty()) continue;
-    const auto last =
-        std::find_if(s.points.rbegin(), s.points.rend(), [](const Point &p) { return std::isfinite(p.y); });
-    if (last != s.points.rend())
-      labels.push_back({std::clamp(y.at(last->y), top, bottom) + 4, s.label, s.color});
   }
-  for (const auto &[value, label] : chart.rules)
-    out += text(left + 4, y.at(value) - 4, label, "class=\"note\"");
-  out += "</svg>\n";
-  spread(labels, top + 4, bottom + 4, 14);
-  for (const EndLabel &l : labels)
-    out += text(right + 7, l.y, l.text, fmt::format("class=\"label ink{}\"", l.color));
   return out + "</svg>\n";
 }
 
-std::string bar_chart(const BarChart &chart) {
+/// Labels stand beside the ends of their lines, or in a legend below a narrow chart.
+std::string draw(const LineChart &chart, const Ranges &range, double width) {
+  const bool beside = width >= kWideChart;
+  double header = 0;
+  std::string out = title_lines(chart.title, width, header);
+  for (const std::string &l : wrapped(chart.y_label, width))
+    out += text_at(0, header + 13, l, "class=\"axis\""), header += 16;
+  if (!chart.solid.empty()) {
+    header += 4;
+    out += legend({{chart.solid, "<path class=\"line ink\" d=\"M0 0H18\"/>"},
+                   {chart.dashed, "<path class=\"line ink dash\" d=\"M0 0H18\"/>"}},
+                  beside ? 58 : 0, width, header);
+  }
+  double label_width = 0;
+  for (const Series &s : chart.series) label_width = std::max(label_width, text_width(s.label));
+  for (const auto &rule : chart.rules) label_width = std::max(label_width, text_width(rule.second));
+  const double top = header + 10, bottom = top + 206, left = 58;
+  const double right = beside ? width - std::min(210.0, label_width + 14) : width - 12;
+  const Axis x{range.x.low, range.x.high, left, right}, y{range.y.low, range.y.high, bottom, top};
+
+  for (const double t : round_ticks(range.y.low, range.y.high, 5)) {
+    out += line(left, y.at(t), right, y.at(t), "grid");
+    out += text_at(left - 6, y.at(t) + 4, number_text(t), "class=\"tick\" text-anchor=\"end\"");
+  }
+  for (const double t : round_ticks(range.x.low, range.x.high, beside ? 6 : 4)) {
+    if (t != std::round(t)) continue;
+    out += line(x.at(t), bottom, x.at(t), bottom + 4, "rule");
+    out += text_at(x.at(t), bottom + 17, number_text(t, 9), "class=\"tick\" text-anchor=\"middle\"");
+  }
+  out += line(left, bottom, right, bottom, "rule");
+  out += text_at((left + right) / 2, bottom + 36, chart.x_label, "class=\"axis\" text-anchor=\"middle\"");
+  out += plot_of(chart, x, y);
+
+  double end = bottom + 44;
+  std::vector<EndLabel> labels;
+  std::vector<LegendItem> items;
+  for (const Series &s : chart.series) {
+    const auto last =
+        std::find_if(s.points.rbegin(), s.points.rend(), [](const Point &p) { return std::isfinite(p.y); });
+    if (s.label.empty() || last == s.points.rend()) continue;
+    labels.push_back(
+        {std::clamp(y.at(last->y), top, bottom) + 4, s.label, fmt::format("label ink{}", s.color)});
+    items.push_back({s.label, stroke(s.color, s.dashed)});
+  }
+  for (const auto &[value, label] : chart.rules) {
+    labels.push_back({std::clamp(y.at(value), top, bottom) + 4, label, "axis"});
+    items.push_back({label, "<path class=\"reference\" d=\"M0 0H18\"/>"});
+  }
+  if (beside) {
+    spread(labels, top + 4, std::max(bottom + 4, top + 4 + 14 * double(labels.size() - 1)), 14);
+    for (const EndLabel &l : labels) {
+      out += text_at(right + 7, l.y, l.text, fmt::format("class=\"{}\"", l.css));
+      end = std::max(end, l.y + 6);
+    }
+  } else {
+    out += legend(items, 0, width, end);
+  }
+  return svg_of(width, end, chart.title, out);
+}
+
+/// Nothing where no bar has a finite value.
+Range range_of(const BarChart &chart) {
   Range xs;
-  xs.add(0);
-  double group_width = 0, height = 56;
   bool any = false;
-  std::vector<const Bar *> legend;
-  for (const BarGroup &g : chart.groups) {
-    group_width = std::max(group_width, text_width(g.label));
-    height += 8 + 17 * double(g.bars.size());
+  xs.add(0);
+  for (const BarGroup &g : chart.groups)
     for (const Bar &b : g.bars) {
       any |= std::isfinite(b.value);
       xs.add(b.value + b.half_width.value_or(0));
       xs.add(b.value - b.half_width.value_or(0));
-      if (std::none_of(legend.begin(), legend.end(), [&](const Bar *l) { return l->label == b.label; }))
-        legend.push_back(&b);
     }
-  }
-  if (!any) return {};
-  const bool with_legend = legend.size() > 1;
-  height += (with_legend ? 20 : 0) + 38;
   if (xs.low == xs.high) xs.high = 1;
-  const double left = std::clamp(group_width + 12, 60.0, 220.0), right = kWidth - 64;
+  return any ? xs : Range{};
+}
+
+std::string draw(const BarChart &chart, const Range &xs, double width) {
+  double group_width = 0;
+  std::vector<LegendItem> items;
+  for (const BarGroup &g : chart.groups) {
+    group_width = std::max(group_width, text_width(g.label));
+    for (const Bar &b : g.bars)
+      if (std::none_of(items.begin(), items.end(), [&](const LegendItem &l) { return l.label == b.label; }))
+        items.push_back(
+            {b.label, fmt::format("<rect class=\"bar k{}{}\" x=\"4\" y=\"-5\" width=\"14\" height=\"10\"/>",
+                                  b.color, b.pale ? " pale" : "")});
+  }
+  const double left = std::clamp(group_width + 12, 60.0, width * 0.37), right = width - 64;
   const Axis x{xs.low, xs.high, left + (xs.low < 0 ? 60 : 0), right};
-  std::string out = open_svg(height, chart.title);
-  double at = 0, y = 36;
-  if (with_legend) {
-    for (const Bar *b : legend)
-      out +=
-          legend_item(at, y, b->label,
-                      fmt::format("<rect class=\"bar k{}{}\" x=\"4\" y=\"-5\" width=\"14\" height=\"10\"/>",
-                                  b->color, b->pale ? " pale" : ""));
-    y += 20;
-  }
-  const double top = y, bottom = height - 38;
-  for (const double t : round_ticks(xs.low, xs.high, 5)) {
-    out += line(x.at(t), top, x.at(t), bottom, "grid");
-    out += text(x.at(t), bottom + 14, number_text(t), "class=\"tick\" text-anchor=\"middle\"");
-  }
-  out += text((x.from + x.to) / 2, height - 6, chart.x_label, "class=\"axis\" text-anchor=\"middle\"");
+  double y = 0;
+  std::string out = title_lines(chart.title, width, y);
+  y += 4;
+  if (items.size() > 1) out += legend(items, 0, width, y);
+
+  std::string bars;
+  const double top = y;
   for (const BarGroup &g : chart.groups) {
     y += 8;
-    out += text(left - 8, y + 17 * double(g.bars.size()) / 2 + 3, g.label,
-                "class=\"label\" text-anchor=\"end\"");
+    const std::vector<std::string> name = wrapped(g.label, left - 10);
+    const double height = 17 * double(std::max(g.bars.size(), name.size()));
+    double at = y + (height - 15 * double(name.size())) / 2 + 11;
+    for (const std::string &l : name)
+      bars += text_at(left - 8, at, l, "class=\"label\" text-anchor=\"end\""), at += 15;
+    at = y;
+    y += height;
     for (const Bar &b : g.bars) {
       if (std::isfinite(b.value)) {
         const double from = x.at(std::min(0.0, b.value)), to = x.at(std::max(0.0, b.value));
-        out += fmt::format(
+        bars += fmt::format(
             "<rect class=\"bar k{}{}\" x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"13\"/>", b.color,
-            b.pale ? " pale" : "", from, y, std::max(0.8, to - from));
+            b.pale ? " pale" : "", from, at, std::max(0.8, to - from));
         double end = b.value < 0 ? from : to;
         if (b.half_width) {
           const double low = x.at(b.value - *b.half_width), high = x.at(b.value + *b.half_width);
-          out += line(low, y + 6.5, high, y + 6.5, "whisker") + line(low, y + 3, low, y + 10, "whisker") +
-                 line(high, y + 3, high, y + 10, "whisker");
+          bars += line(low, at + 6.5, high, at + 6.5, "whisker") +
+                  line(low, at + 3, low, at + 10, "whisker") + line(high, at + 3, high, at + 10, "whisker");
           end = b.value < 0 ? low : high;
         }
-        out += text(b.value < 0 ? end - 5 : end + 5, y + 10.5, number_text(b.value, chart.digits),
-                    b.value < 0 ? "class=\"tick\" text-anchor=\"end\"" : "class=\"tick\"");
+        bars += text_at(b.value < 0 ? end - 5 : end + 5, at + 10.5, number_text(b.value, chart.digits),
+                        b.value < 0 ? "class=\"tick\" text-anchor=\"end\"" : "class=\"tick\"");
       } else {
-        out += text(x.at(0) + 5, y + 10.5, "not finite", "class=\"tick\"");
+        bars += text_at(x.at(0) + 5, at + 10.5, "not finite", "class=\"tick\"");
       }
-      y += 17;
+      at += 17;
     }
   }
-  out += line(x.at(0), top, x.at(0), bottom, "rule");
-  return out + "</svg>\n";
+  for (const double t : round_ticks(xs.low, xs.high, width >= kWideChart ? 5 : 3)) {
+    out += line(x.at(t), top, x.at(t), y, "grid");
+    out += text_at(x.at(t), y + 14, number_text(t), "class=\"tick\" text-anchor=\"middle\"");
+  }
+  out += text_at((x.from + x.to) / 2, y + 32, chart.x_label, "class=\"axis\" text-anchor=\"middle\"");
+  out += bars + line(x.at(0), top, x.at(0), y, "rule");
+  return svg_of(width, y + 38, chart.title, out);
+}
+
+} // namespace
+
+Drawing line_chart(const LineChart &chart) {
+  const Ranges range = ranges_of(chart);
+  if (range.y.empty()) return {};
+  return {chart.title, draw(chart, range, kWideChart), draw(chart, range, kNarrowChart), csv_of(chart)};
+}
+
+Drawing bar_chart(const BarChart &chart) {
+  const Range range = range_of(chart);
+  if (range.empty()) return {};
+  return {chart.title, draw(chart, range, kWideChart), draw(chart, range, kNarrowChart), csv_of(chart)};
 }
 
 } // namespace nvfp4::models

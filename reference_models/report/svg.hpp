@@ -25,9 +25,18 @@ struct Point {
   double x = 0, y = 0;
 };
 
+/// A chart as the page has it: drawn for a wide window (kWideChart units across, shown at that size or
+/// larger) and for a phone (kNarrowChart), and its numbers as CSV. In both no text is smaller than 11 px.
+struct Drawing {
+  std::string title = {}, wide = {}, narrow = {}, csv = {};
+  [[nodiscard]] bool empty() const { return wide.empty(); }
+};
+inline constexpr double kWideChart = 590, kNarrowChart = 340;
+
 /// A line; points that are not finite interrupt it.
 struct Series {
-  std::string label = {}; ///< stands at the line's end; empty: none
+  std::string name = {};  ///< of the line, in the CSV
+  std::string label = {}; ///< stands at the line's end, on a phone below the chart; empty: none
   int color = 0;
   std::vector<Point> points = {};
   bool dashed = false;
@@ -37,6 +46,7 @@ struct Series {
 
 /// A pale area between two lines.
 struct Band {
+  std::string name = {}; ///< in the CSV, which says "name, lowest" and "name, highest"
   int color = 0;
   std::vector<std::array<double, 3>> points; ///< x, low, high
 };
@@ -45,14 +55,13 @@ struct LineChart {
   std::string title = {}, x_label = {}, y_label = {};
   std::vector<Series> series = {};
   std::vector<Band> bands = {};
-  std::vector<std::pair<double, std::string>> rules = {}; ///< horizontal lines with a label
+  std::vector<std::pair<double, std::string>> rules = {}; ///< horizontal lines with a label beside them
   bool with_zero = false;                                 ///< the y axis contains 0
-  bool whole_x = false;                                   ///< x counts something: no ticks between
   std::optional<double> y_low = {}, y_high = {};          ///< cut the y axis here
   std::string solid = {}, dashed = {}; ///< what the two strokes mean, for the legend; empty: no legend
 };
-/// Empty if no series has a finite point.
-[[nodiscard]] std::string line_chart(const LineChart &chart);
+/// Empty if no series has a finite point. x counts something (steps, layers): its ticks are whole numbers.
+[[nodiscard]] Drawing line_chart(const LineChart &chart);
 
 struct Bar {
   std::string label = {}; ///< of the colour, for the legend
@@ -71,7 +80,7 @@ struct BarChart {
   std::vector<BarGroup> groups = {};
   int digits = 3;
 };
-[[nodiscard]] std::string bar_chart(const BarChart &chart);
+[[nodiscard]] Drawing bar_chart(const BarChart &chart);
 
 /// Magnitudes over steps (across) and channels (down), on a logarithmic scale from the median to the maximum.
 struct HeatMap {
@@ -80,7 +89,8 @@ struct HeatMap {
   int64_t channels = 0;
   std::vector<float> values; // (steps, channels)
 };
-/// At most 96 columns and 128 rows of cells; a cell shows the maximum of what it covers.
-[[nodiscard]] std::string heat_map(const HeatMap &map);
+/// At most 96 columns and 128 rows of cells; a cell shows the maximum of what it covers, and so does the CSV.
+/// One drawing serves both widths.
+[[nodiscard]] Drawing heat_map(const HeatMap &map);
 
 } // namespace nvfp4::models

@@ -2,6 +2,8 @@
 // Heat maps: one path a level of colour, runs of equal cells merged, so that thousands of cells stay small.
 #include "nvfp4/reference_models/report/svg.hpp"
 
+#include "nvfp4/reference_models/report/svg_text.hpp"
+
 #include <algorithm>
 #include <cmath>
 #include <fmt/core.h>
@@ -25,9 +27,27 @@ std::vector<float> reduce(const HeatMap &map, int64_t columns, int64_t rows) {
   return cells;
 }
 
+/// A line for each row of cells: its first channel, then the cells; above them the first step of each column.
+std::string csv_of(const HeatMap &map, const std::vector<float> &cells, int64_t columns, int64_t rows) {
+  const auto steps = int64_t(map.steps.size());
+  const auto first = [](int64_t cell, int64_t cells_of, int64_t n) {
+    return (cell * n + cells_of - 1) / cells_of;
+  };
+  std::string out = "channel";
+  for (int64_t c = 0; c < columns; ++c)
+    out += fmt::format(",step {}", map.steps[size_t(first(c, columns, steps))]);
+  out += "\n";
+  for (int64_t r = 0; r < rows; ++r) {
+    out += fmt::format("{}", first(r, rows, map.channels));
+    for (int64_t c = 0; c < columns; ++c) out += fmt::format(",{:.4g}", cells[size_t(c * rows + r)]);
+    out += "\n";
+  }
+  return out;
+}
+
 } // namespace
 
-std::string heat_map(const HeatMap &map) {
+Drawing heat_map(const HeatMap &map) {
   const auto steps = int64_t(map.steps.size());
   if (steps == 0 || map.channels == 0) return {};
   const int64_t columns = std::min(steps, kMaxColumns), rows = std::min(map.channels, kMaxRows);
@@ -42,7 +62,10 @@ std::string heat_map(const HeatMap &map) {
     return v <= 0 ? 0 : int(std::clamp(std::log(double(v) / low) / span * kLevels, 0.0, double(kLevels - 1)));
   };
 
-  constexpr double width = 430, left = 44, top = 28, plot = 310;
+  constexpr double width = kNarrowChart, left = 44, plot = 214;
+  double top = 0;
+  const std::string title = title_lines(map.title, width, top);
+  top += 10;
   const double height = std::max(120.0, double(rows) * 1.7), bottom = top + height;
   const double w = plot / double(columns), h = height / double(rows);
   std::vector<std::string> paths(kLevels);
@@ -56,7 +79,7 @@ std::string heat_map(const HeatMap &map) {
     }
   std::string out = fmt::format("<svg viewBox=\"0 0 {:.0f} {:.0f}\" role=\"img\" aria-label=\"{}\">\n", width,
                                 bottom + 44, escape(map.title));
-  out += fmt::format("<text x=\"0\" y=\"14\" class=\"title\">{}</text>\n", escape(map.title));
+  out += title;
   out += fmt::format("<rect class=\"level0\" x=\"{}\" y=\"{}\" width=\"{}\" height=\"{:.1f}\"/>\n", left, top,
                      plot, height);
   out +=
@@ -83,7 +106,7 @@ std::string heat_map(const HeatMap &map) {
   }
   out += fmt::format("<text class=\"axis\" text-anchor=\"middle\" x=\"{}\" y=\"{:.1f}\">step</text>",
                      left + plot / 2, bottom + 32);
-  out += fmt::format("<text class=\"axis\" text-anchor=\"middle\" transform=\"translate(10 {:.1f}) "
+  out += fmt::format("<text class=\"axis\" text-anchor=\"middle\" transform=\"translate(13 {:.1f}) "
                      "rotate(-90)\">channel</text>\n",
                      top + height / 2);
   const double box = 100.0 / kLevels, x0 = left + plot + 16;
@@ -98,7 +121,7 @@ std::string heat_map(const HeatMap &map) {
   for (const double f : {0.0, 0.5, 1.0}) mark(f);
   out +=
       fmt::format("<text class=\"axis\" x=\"{}\" y=\"{}\">{}</text>\n", x0, top + 8, escape(map.value_label));
-  return out + "</svg>\n";
+  return {map.title, out + "</svg>\n", {}, csv_of(map, cells, columns, rows)};
 }
 
 } // namespace nvfp4::models

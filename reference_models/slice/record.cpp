@@ -6,7 +6,7 @@
 #include "nvfp4/reference_models/slice/step.hpp"
 #include "nvfp4/reference_models/train/fields.hpp"
 #include "nvfp4/reference_models/train/options.hpp"
-#include "nvfp4/reference_models/train/schedule.hpp"
+#include "nvfp4/reference_models/train/run_folder.hpp"
 #include "nvfp4/reference_models/train/session.hpp"
 
 #include <cmath>
@@ -23,8 +23,7 @@ SliceStep inputs(const TrainOptions &o, const DataSource &data, int64_t step) {
   s.accumulation = o.accumulation;
   s.batch = o.batch;
   s.sequence = o.sequence;
-  s.learning_rate = learning_rate(parse_enum<Schedule>(o.schedule), o.learning_rate, o.final_learning_rate,
-                                  o.warmup, o.steps, step);
+  s.learning_rate = learning_rate(o, step);
   s.adamw = {o.beta1, o.beta2, o.epsilon, o.weight_decay, o.clip};
   read_micro_batches(data, s);
   return s;
@@ -55,17 +54,10 @@ std::vector<std::string> waiting(Model<float> &model, const Recipe &recipe) {
 } // namespace
 
 std::optional<TrainOptions> options_beside(const std::string &checkpoint) {
-  const std::filesystem::path file = std::filesystem::path(checkpoint).parent_path() / "run.json";
+  const std::filesystem::path folder = std::filesystem::path(checkpoint).parent_path();
   std::error_code code;
-  if (!std::filesystem::exists(file, code)) return std::nullopt;
-  const std::string where = io::printable(file.string()) + ": ", advice = "; restore or remove the file";
-  const Fields run(parse_json(read_text(file.string()), where, advice), where, advice);
-  if (run.count("version", 1) != 1)
-    throw Error(where + "expected the description of a run, version 1; use the release that wrote it");
-  TrainOptions options;
-  const Fields stored = run.object("options");
-  for (const auto &[key, value] : stored.json().items()) set_option(options, key, value, where, advice);
-  return options;
+  if (!std::filesystem::exists(folder / "run.json", code)) return std::nullopt;
+  return read_options(folder.empty() ? "." : folder.string());
 }
 
 RecordReport record_slice(const RecordRequest &r, const std::function<void(int64_t)> &on_step) {

@@ -33,8 +33,15 @@ std::string first_difference(const TrainOptions &options, const Json &stored, co
   for (const auto &[key, value] : stored.items()) set_option(other, key, value, where, advice);
   const Json here = options_to_json(options), there = options_to_json(other);
   std::string difference;
+  if (schedule_steps(options) != schedule_steps(other) || options.steps < other.steps)
+    difference = "steps: " + std::to_string(options.steps) + " here under a schedule for " +
+                 std::to_string(schedule_steps(options)) + ", " + std::to_string(other.steps) +
+                 " there under one for " + std::to_string(schedule_steps(other)) +
+                 " (--schedule-steps keeps a schedule when there are more steps)";
   each_field(kTrainFields, [&](const auto &f) {
-    if ((f.marks & kDecides) != 0 && difference.empty() && here[f.name] != there[f.name])
+    const std::string_view name = f.name;
+    if ((f.marks & kDecides) != 0 && (f.marks & kNames) == 0 && name != "steps" && name != "schedule_steps" &&
+        difference.empty() && here[f.name] != there[f.name])
       difference =
           std::string(f.name) + ": " + shown(here[f.name]) + " here, " + shown(there[f.name]) + " there";
   });

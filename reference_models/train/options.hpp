@@ -14,6 +14,7 @@ enum TrainMark : unsigned {
   kDecides = 1,  ///< decides bits of a run
   kRecorded = 2, ///< decides what `record` repeats of a run, and can be given to it
   kGrid = 4,     ///< of an experiment decided by its grid
+  kNames = 8,    ///< names or changes a model, recipe or data, whose contents decide
 };
 inline constexpr unsigned kStep = kDecides | kRecorded;
 
@@ -22,21 +23,21 @@ inline constexpr unsigned kStep = kDecides | kRecorded;
 inline constexpr auto kTrainFields = std::tuple{
     field("model", &TrainOptions::model, ", or a JSON file with the sizes")
         .of(family_names)
-        .marked(kStep | kGrid),
-    field("size", &TrainOptions::size, "Preset of the family: tiny, small, ...").marked(kStep | kGrid),
+        .marked(kStep | kGrid | kNames),
+    field("size", &TrainOptions::size, "Preset of the family: tiny, small, ...").marked(kStep | kGrid | kNames),
     field("sizes", &TrainOptions::sizes, "Changes to the preset, e.g. hidden=256,layers=6,intermediate=768")
         .as("--set")
-        .marked(kDecides),
+        .marked(kDecides | kNames),
     field("recipe", &TrainOptions::recipe,
           ", or a JSON file; +mixers=bf16 behind it: GLA and attention as on tensor cores")
         .of(recipe_names)
-        .marked(kDecides | kGrid),
+        .marked(kDecides | kGrid | kNames),
     field("bf16_first", &TrainOptions::bf16_first, "First blocks in BF16; -1: as the recipe says",
           at_least(-1))
-        .marked(kDecides),
+        .marked(kDecides | kNames),
     field("bf16_last", &TrainOptions::bf16_last, "Last blocks in BF16; -1: as the recipe says", at_least(-1))
-        .marked(kDecides),
-    field("data", &TrainOptions::data, "Text file, or task:copy, task:mqar, task:dyck").marked(kStep),
+        .marked(kDecides | kNames),
+    field("data", &TrainOptions::data, "Text file, or task:copy, task:mqar, task:dyck").marked(kStep | kNames),
     field("out", &TrainOptions::out, "Folder of the run").marked(kGrid),
     field("steps", &TrainOptions::steps, "Optimizer steps", from_to(1, 0x1p40)).marked(kStep),
     field("seed", &TrainOptions::seed, "Of initial values, order of data, stochastic rounding")
@@ -57,6 +58,9 @@ inline constexpr auto kTrainFields = std::tuple{
     field("schedule", &TrainOptions::schedule, ": what follows the warm-up")
         .of(name_list<Schedule>)
         .marked(kStep),
+    field("schedule_steps", &TrainOptions::schedule_steps,
+          "Steps that the schedule is made for; later ones keep its last rate; -1: the steps", at_least(-1))
+        .marked(kStep),
     field("beta1", &TrainOptions::beta1, "AdamW", from_below(0, 1)).marked(kStep),
     field("beta2", &TrainOptions::beta2, "AdamW", from_below(0, 1)).marked(kStep),
     field("epsilon", &TrainOptions::epsilon, "AdamW", above(0)).marked(kStep),
@@ -65,7 +69,8 @@ inline constexpr auto kTrainFields = std::tuple{
     field("validation", &TrainOptions::validation, "Fraction of the text held out, its end").marked(kStep),
     field("eval_every", &TrainOptions::eval_every, "Steps between validations; 0: at the end only",
           at_least(0)),
-    field("eval_batches", &TrainOptions::eval_batches, "Micro-batches a validation", at_least(1)),
+    field("eval_batches", &TrainOptions::eval_batches, "Micro-batches a validation", at_least(1))
+        .marked(kDecides), // the validation losses
     field("checkpoint_every", &TrainOptions::checkpoint_every, "Steps between checkpoints; 0: 100",
           at_least(0)),
     field("diagnostics_every", &TrainOptions::diagnostics_every, "Steps between diagnostics; -1: 50, 0: none",
@@ -87,8 +92,21 @@ void check_options(const TrainOptions &options);
 bool set_option(TrainOptions &options, std::string_view key, const nlohmann::ordered_json &value,
                 const std::string &where, const std::string &advice = {});
 
-/// The first field that decides bits and is not as `stored` says, as "steps: 200 here, 100 there"; empty if
-/// none. A field that `stored` lacks counts as its default. Errors are those of set_option().
+/// The steps that the schedule is made for.
+[[nodiscard]] inline int64_t schedule_steps(const TrainOptions &options) {
+  return options.schedule_steps > 0 ? options.schedule_steps : options.steps;
+}
+
+/// The learning rate of a step of a run.
+[[nodiscard]] inline float learning_rate(const TrainOptions &o, int64_t step) {
+  return learning_rate(parse_enum<Schedule>(o.schedule), o.learning_rate, o.final_learning_rate, o.warmup,
+                       schedule_steps(o), step);
+}
+
+/// The first field that decides bits and is not as `stored` says, as "seed: 2 here, 1 there"; empty if none.
+/// A field that `stored` lacks counts as its default. Left out are fields that name what is compared by its
+/// content (kNames); `stored` may have fewer steps if the schedule is made for the same number. Errors are
+/// those of set_option().
 [[nodiscard]] std::string first_difference(const TrainOptions &options, const nlohmann::ordered_json &stored,
                                            const std::string &where = "stored options: ",
                                            const std::string &advice = {});

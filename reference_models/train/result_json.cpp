@@ -11,6 +11,7 @@ namespace nvfp4::models {
 std::string result_json(const TrainResult &result, double tokens_per_second, const std::string &out) {
   nlohmann::ordered_json j;
   j["steps"] = result.steps;
+  if (result.interrupted) j["interrupted"] = true;
   if (result.diverged != 0) {
     j["diverged"] = result.diverged;
     j["last_finite_loss"] = result.last_finite_loss;

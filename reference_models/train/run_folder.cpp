@@ -23,23 +23,90 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 Json description(const RunDescription &run) {
+  TrainOptions options = run.options;
+  options.resume = false;
   Json j;
   j["version"] = 1;
   j["model"] = Json::parse(to_json(run.model));
   j["recipe"] = Json::parse(run.recipe);
-  j["options"] = options_to_json(run.options);
+  j["options"] = options_to_json(options);
   j["data"] = {{"description", run.data}, {"sha256", run.data_digest}};
   j["parameters"] = parameter_count(run.model);
   return j;
 }
 
+constexpr const char *kAdvice = "; restore the file or start the run again in another folder";
+
+/// run.json, checked against its own checksum.
+Json read_run_json(const std::string &folder) {
+  const std::string file = folder + "/run.json", where = io::printable(file) + ": ";
+  Json json = parse_json(read_text(file), where, kAdvice);
+  const Fields fields(json, where, kAdvice);
+  if (fields.count("version", 1) != 1)
+    throw Error(where + "expected the description of a run, version 1; use the release that wrote it");
+  check_seal(json, where, kAdvice);
+  return json;
+}
+
+void write_run_json(const std::string &folder, Json json) {
+  const std::string text = sealed(std::move(json)).dump(2) + "\n";
+  io::write_file_atomically(folder + "/run.json", std::as_bytes(std::span(text)));
+}
+
+TrainOptions options_of(const Json &json, const std::string &folder) {
+  const std::string where = io::printable(folder) + "/run.json: ";
+  TrainOptions options;
+  const Fields stored = Fields(json, where, kAdvice).object("options");
+  for (const auto &[key, value] : stored.json().items()) set_option(options, key, value, where, kAdvice);
+  return options;
+}
+
 /// A recipe as this release writes it; an older one wrote fewer fields.
-Json rewritten(const Json &recipe, const std::string &where, const std::string &advice) {
+Json rewritten(const Json &recipe, const std::string &where) {
   try {
     return Json::parse(to_json(parse_recipe(recipe.dump(), where + "recipe")));
   } catch (const Error &error) {
-    throw Error(error.what() + advice);
+    throw Error(error.what() + std::string(kAdvice));
   }
+}
+
+/// "linears.x.hcp.k: 4 here, 8 there" of the first place where two trees differ; a name that differs too comes
+/// last.
+std::string tree_difference(const Json &here, const Json &there, const std::string &path) {
+  if (here == there) return {};
+  if (here.is_object() && there.is_object())
+    for (const bool names : {false, true}) {
+      Json keys = here; // of both
+      keys.update(there);
+      for (const auto &[key, unused] : keys.items()) {
+        if ((key == "name") != names) continue;
+        const std::string difference =
+            tree_difference(here.value(key, Json()), there.value(key, Json()), path + "." + key);
+        if (!difference.empty()) return difference;
+      }
+    }
+  return path + ": " + shown(here) + " here, " + shown(there) + " there";
+}
+
+std::string difference_between(const RunDescription &run, const Json &stored, const std::string &folder) {
+  const std::string where = io::printable(folder) + "/run.json: ";
+  const Fields fields(stored, where, kAdvice);
+  const std::string different =
+      first_difference(run.options, fields.object("options").json(), where, kAdvice);
+  if (!different.empty()) return different;
+  const Json mine = description(run), recipe = rewritten(fields.object("recipe").json(), where);
+  for (const auto &[key, value] :
+       {std::pair<std::string, Json>("model", fields.object("model").json()), {"recipe", recipe}})
+    if (value != mine[key])
+      return "its " + key + " is not the one given: " + tree_difference(mine[key], value, key);
+  if (fields.object("data").text("sha256") != run.data_digest)
+    return "its data is not the one given: " + shown(run.data) + " here, " +
+           shown(fields.object("data").json().value("description", Json())) + " there, with other contents";
+  return {};
+}
+
+FileSum whole(const std::string &path) {
+  return std::filesystem::exists(path) ? sum_of(io::read_file(path)) : FileSum{};
 }
 
 [[noreturn]] void fail(const std::string &path, const char *what) {
@@ -48,43 +115,59 @@ Json rewritten(const Json &recipe, const std::string &where, const std::string &
 
 } // namespace
 
-RunFolder::RunFolder(const std::string &path, const RunDescription &run, bool resume) : path_(path) {
+TrainOptions read_options(const std::string &folder) {
+  if (std::error_code code; !std::filesystem::exists(folder + "/run.json", code))
+    throw Error(io::printable(folder) + " holds no run to continue (no run.json): start it without --resume");
+  return options_of(read_run_json(folder), folder);
+}
+
+std::string difference_from(const RunDescription &run, const std::string &folder) {
+  return difference_between(run, read_run_json(folder), folder);
+}
+
+RunFolder::RunFolder(const std::string &path, const RunDescription &run, bool resume)
+    : path_(path), run_(run) {
   if (path.empty()) throw Error("expected a folder for the run (--out DIR)");
-  const std::string file = path + "/run.json";
+  const auto check_there = [&] {
+    std::error_code code;
+    const bool there = std::filesystem::exists(path + "/run.json", code);
+    if (there && !resume)
+      throw Error(io::printable(path) +
+                  " already holds a run: continue it with --resume, or choose another folder");
+    if (!there && resume)
+      throw Error(io::printable(path) + " holds no run to continue (no run.json): start it without --resume");
+  };
+  check_there(); // before the folder is made
+  for (const char *file : kRunFiles)
+    if (io::is_same_file(run.options.data, path + "/" + file))
+      throw Error(io::printable(run.options.data) +
+                  ": the data is a file of the run: give another --data or --out");
   std::error_code code;
-  const bool there = std::filesystem::exists(file, code);
-  if (there && !resume)
-    throw Error(io::printable(path) +
-                " already holds a run: continue it with --resume, or choose another folder");
-  if (!there && resume)
-    throw Error(io::printable(path) + " holds no run to continue (no run.json): start it without --resume");
-  const Json mine = description(run);
-  if (there) {
-    const std::string where = io::printable(file) + ": ",
-                      advice = "; restore the file or start the run again in another folder";
-    const Fields fields(parse_json(read_text(file), where, advice), where, advice);
-    if (fields.count("version", 1) != 1)
-      throw Error(where + "expected the description of a run, version 1; use the release that wrote it");
-    const Json &stored = fields.json();
-    const std::string different =
-        first_difference(run.options, fields.object("options").json(), where, advice);
-    if (!different.empty()) throw Error(io::printable(path) + " holds another run: " + different);
-    const Json recipe = rewritten(fields.object("recipe").json(), where, advice);
-    for (const char *key : {"model", "recipe", "data"})
-      if (!stored.contains(key) || (key == std::string_view("recipe") ? recipe : stored[key]) != mine[key])
-        throw Error(io::printable(path) + " holds another run: its " + key + " is not the one given");
-  } else {
-    std::filesystem::create_directories(path, code);
-    if (code) throw Error("cannot make the folder " + io::printable(path) + ": " + code.message());
-    const std::string text = mine.dump(2) + "\n";
-    io::write_file_atomically(file, std::as_bytes(std::span(text.data(), text.size())));
-  }
+  std::filesystem::create_directories(path, code);
+  if (code) throw Error("cannot make the folder " + io::printable(path) + ": " + code.message());
   const std::string log = path + "/log.jsonl";
   log_ = ::open(log.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
   if (log_ < 0) fail(log, "cannot open");
-  if (::flock(log_, LOCK_EX | LOCK_NB) != 0)
-    throw Error(io::printable(path) +
-                " is being written by another process: wait for it, or choose another folder");
+  try {
+    if (::flock(log_, LOCK_EX | LOCK_NB) != 0)
+      throw Error(io::printable(path) +
+                  " is being written by another process: wait for it, or choose another folder");
+    check_there(); // who had the lock before may have made it
+    if (resume) {
+      const Json stored = read_run_json(path);
+      const std::string different = difference_between(run, stored, path);
+      if (!different.empty()) throw Error(io::printable(path) + " holds another run: " + different);
+      const TrainOptions before = options_of(stored, path);
+      again_ = run.options.steps != before.steps || run.options.data != before.data;
+      checksums_ = std::make_unique<Checksums>(path);
+    } else {
+      checksums_ = std::make_unique<Checksums>(path);
+      write_run_json(path, description(run));
+    }
+  } catch (...) {
+    ::close(log_);
+    throw;
+  }
   for (const auto &entry : std::filesystem::directory_iterator(path, code)) {
     const std::string name = entry.path().filename().string();
     if (name.starts_with(".nvfp4-") && name.ends_with(".tmp")) std::filesystem::remove(entry.path(), code);
@@ -95,7 +178,7 @@ RunFolder::~RunFolder() {
   if (log_ >= 0) ::close(log_);
 }
 
-std::vector<float> RunFolder::truncate_log(int64_t step, const Digests &state) {
+std::vector<float> RunFolder::go_back(int64_t step, const Digests &state) {
   const std::string file = path_ + "/log.jsonl";
   const std::string text = read_text(file), advice = "; start the run again in another folder";
   std::vector<float> losses;
@@ -121,12 +204,28 @@ std::vector<float> RunFolder::truncate_log(int64_t step, const Digests &state) {
   if (logged != state)
     throw Error(io::printable(checkpoint()) + ": its state is not the one that log.jsonl has for step " +
                 std::to_string(step) + advice);
+  const Recorder::Kept kept = Recorder::read_until(path_, step);
+  checksums_->verify(step, {{"log.jsonl", sum_of(std::as_bytes(std::span(text).first(keep)))},
+                            {"diagnostics.jsonl", sum_of(std::as_bytes(std::span(kept.lines)))},
+                            {"diagnostics.safetensors", sum_of(kept.tensors)},
+                            {"sensitivity.json", whole(path_ + "/sensitivity.json")}});
   if (::ftruncate(log_, off_t(keep)) != 0) fail(file, "cannot shorten");
+  Recorder::keep(path_, kept);
+  if (step > 0) checksums_->save(step);
+  if (again_) {
+    Json stored = read_run_json(path_), mine = description(run_);
+    for (const char *key : {"steps", "schedule_steps", "data"}) stored["options"][key] = mine["options"][key];
+    stored["data"] = mine["data"];
+    write_run_json(path_, std::move(stored));
+    again_ = false;
+  }
   return losses;
 }
 
-void RunFolder::sync_log() const {
-  if (::fdatasync(log_) != 0) fail(path_ + "/log.jsonl", "cannot write");
+void RunFolder::sensitivity(std::span<const SensitivityRecord> records, int64_t step) {
+  checksums_->save_without_sensitivity(step);
+  write_sensitivity(path_, records);
+  checksums_->save(step);
 }
 
 void RunFolder::log(const StepReport &report, const Digests &digests) {
@@ -153,5 +252,17 @@ void RunFolder::log(const StepReport &report, const Digests &digests) {
     done += size_t(n);
   }
 }
+
+FolderLock::FolderLock(const std::string &path) {
+  fd_ = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd_ < 0) fail(path, "cannot open");
+  if (::flock(fd_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) { // some file systems have no such locks
+    ::close(fd_);
+    throw Error(io::printable(path) +
+                " is being written by another process: wait for it, or choose another folder");
+  }
+}
+
+FolderLock::~FolderLock() { ::close(fd_); }
 
 } // namespace nvfp4::models

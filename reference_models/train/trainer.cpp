@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The loop: micro-batches, optimizer step, log line, and now and then validation, diagnostics and a
-// checkpoint. Order of the writes: diagnostics, log, checkpoint; a resumed run cuts the first two back to the
-// third.
+// checkpoint. Order of the writes: diagnostics, log, their checksums, checkpoint; a resumed run cuts the
+// first two back to the last.
 #include "nvfp4/reference_models/train/trainer.hpp"
 #include "nvfp4/emulator/config.hpp"
 #include "nvfp4/golden/io/message.hpp"
@@ -24,9 +24,9 @@ namespace {
 
 class Trainer {
 public:
-  Trainer(const TrainOptions &options, const std::function<void(const StepReport &)> &on_step)
-      : o_(options), on_step_(on_step), schedule_(parse_enum<Schedule>(options.schedule)),
-        recipe_(load_recipe(options.recipe)),
+  Trainer(const TrainOptions &options, const std::function<void(const StepReport &)> &on_step,
+          const std::function<bool()> &stop)
+      : o_(options), on_step_(on_step), stop_(stop), recipe_(load_recipe(options.recipe)),
         data_(open_data(options.data, options.validation, options.sequence)) {
     config_ = find_model(o_.model, o_.size, o_.sizes);
     check_vocabulary(*data_, config_);
@@ -42,8 +42,14 @@ public:
   }
 
   TrainResult run() {
-    for (int64_t step = state_.step + 1; step <= o_.steps && diverged_ == 0; ++step) one_step(step);
     TrainResult result;
+    for (int64_t step = state_.step + 1; step <= o_.steps && diverged_ == 0; ++step) {
+      if (stop_ && stop_()) {
+        result.interrupted = true;
+        break;
+      }
+      one_step(step);
+    }
     result.steps = state_.step;
     result.diverged = diverged_;
     result.not_finite = not_finite_;
@@ -54,10 +60,13 @@ public:
       if (!losses_.empty()) result.last_finite_loss = double(losses_.back());
       return result;
     }
-    if (saved_step_ != o_.steps) save();
-    if (o_.sensitivity)
-      write_sensitivity(folder_->path(),
-                        sensitivity(model(), o_.device, o_.threads, *data_, o_.eval_batches));
+    if (state_.step > 0 && saved_step_ != state_.step) save();
+    if (o_.sensitivity && !result.interrupted) result.interrupted = !measure_sensitivity();
+    if (result.interrupted) {
+      result.smoothed_loss = result.validation_loss = std::numeric_limits<double>::quiet_NaN();
+      result.final_loss = losses_.empty() ? result.smoothed_loss : double(losses_.back());
+      return result;
+    }
     result.final_loss = double(losses_.back());
     const auto tail = size_t(std::max<int64_t>(1, o_.steps / 10));
     for (size_t i = losses_.size() - tail; i < losses_.size(); ++i)
@@ -94,10 +103,22 @@ private:
       saved_step_ = state_.step;
     }
     model().parameters_changed();
-    losses_ = folder_->truncate_log(state_.step, digests());
-    if (o_.diagnostics_every != 0) {
-      Recorder::truncate_after(folder_->path(), state_.step);
-      recorder_.emplace(folder_->path());
+    losses_ = folder_->go_back(state_.step, digests());
+    if (o_.diagnostics_every != 0) recorder_.emplace(folder_->path());
+  }
+
+  /// False if it was stopped.
+  bool measure_sensitivity() {
+    struct Stopped {};
+    try {
+      const auto watch = [&](double) {
+        if (stop_ && stop_()) throw Stopped{};
+      };
+      folder_->sensitivity(
+          models::sensitivity(model(), o_.device, o_.threads, *data_, o_.eval_batches, watch), state_.step);
+      return true;
+    } catch (const Stopped &) {
+      return false;
     }
   }
 
@@ -108,8 +129,7 @@ private:
     StepReport report;
     report.step = input_.step = step;
     report.steps = o_.steps;
-    report.learning_rate = input_.learning_rate =
-        learning_rate(schedule_, o_.learning_rate, o_.final_learning_rate, o_.warmup, o_.steps, step);
+    report.learning_rate = input_.learning_rate = learning_rate(o_, step);
     read_micro_batches(*data_, input_);
     const StepOutcome outcome =
         training_step(model(), *optimizer_, input_, probed ? probe_callbacks(step) : StepCallbacks{});
@@ -170,14 +190,14 @@ private:
   void save() {
     if (recorder_) recorder_->save();
     state_.hot_channels = model().hot_channels();
-    folder_->sync_log();
+    folder_->note_files(state_.step);
     save_checkpoint(folder_->checkpoint(), model().parameters(), config_, to_json(recipe_), state_, true);
     saved_step_ = state_.step;
   }
 
   TrainOptions o_;
   std::function<void(const StepReport &)> on_step_;
-  Schedule schedule_;
+  std::function<bool()> stop_;
   Recipe recipe_;
   std::unique_ptr<DataSource> data_;
   ModelConfig config_;
@@ -196,9 +216,10 @@ private:
 
 } // namespace
 
-TrainResult train(const TrainOptions &options, const std::function<void(const StepReport &)> &on_step) {
+TrainResult train(const TrainOptions &options, const std::function<void(const StepReport &)> &on_step,
+                  const std::function<bool()> &stop) {
   check_options(options);
-  return Trainer(options, on_step).run();
+  return Trainer(options, on_step, stop).run();
 }
 
 } // namespace nvfp4::models

@@ -23,7 +23,7 @@ struct TrainOptions {
   uint64_t seed = 1;
   int64_t batch = 4, sequence = 64, accumulation = 1;
   double learning_rate = 1e-3, final_learning_rate = 0.1;
-  int64_t warmup = -1;
+  int64_t warmup = -1, schedule_steps = -1;
   std::string schedule = "cosine";
   double beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8, weight_decay = 0.1, clip = 1.0;
   double validation = 0.05;
@@ -63,9 +63,12 @@ struct TrainResult {
   std::string parameter_digest;        ///< of parameters, moments and step: 64 bits, 16 hexadecimal digits
                                        ///< (kernels/digest.hpp)
   double last_finite_loss = 0;         ///< of a run that diverged; NaN if it had none
+  bool interrupted = false;            ///< `stop` said so: a resumed run goes on, no validation_loss
 };
 
 /// Runs or resumes. Throws Error for bad options, data or checkpoints; `on_step` is called after each step.
-TrainResult train(const TrainOptions &options, const std::function<void(const StepReport &)> &on_step = {});
+/// When stop() is true after a step, a checkpoint is written and the run ends there, to be resumed.
+TrainResult train(const TrainOptions &options, const std::function<void(const StepReport &)> &on_step = {},
+                  const std::function<bool()> &stop = {});
 
 } // namespace nvfp4::models

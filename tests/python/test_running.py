@@ -130,7 +130,7 @@ def test_what_a_call_costs(record_property):
     """
     from nvfp4 import _arrays, _nvfp4
 
-    for size, number in ((16, 500), (2048, 1)):
+    for size, number in ((16, 500), (4096, 1)):
         x = calm(size, size)
         q = nvfp4.quantize(x)
         array = _arrays.read(x, "x")
@@ -146,6 +146,8 @@ def test_what_a_call_costs(record_property):
             ),
             "dequantize": (lambda: q.dequantize(threads=1), lambda: _nvfp4.values(q._core, True, 1)),
         }
+        if size != 16:
+            del pairs["gemm"]  # far longer than what a call costs
         for name, (whole, inner) in pairs.items():
             whole(), inner()
             limit = (lambda inside: 20e-6) if size == 16 else (lambda inside: 0.02 * inside)

@@ -35,6 +35,11 @@ differs() {
   local code=$?
   [ $code -eq 1 ] || say "exit $code instead of 1: nvfp4 check $*: $(head -1 err.txt)"
   grep -qF -- "$pattern" out.txt || say "no '$pattern' in the output of: nvfp4 check $*: $(head -c 600 out.txt)"
+  # the sentence to act on comes before any table
+  case " $* " in
+    *" --json "*) grep -qE '^\{("equal":false,)?"verdict":"[^"]{10,}"' out.txt || say "JSON begins without a verdict: $(head -c 100 out.txt)" ;;
+    *) head -1 out.txt | grep -vE '^(unit|convention|first|diagnosis|  )' | grep -qE '.{10,}' || say "no verdict first: $(head -3 out.txt)" ;;
+  esac
 }
 # bad PATTERN ARGS...: check must exit 2 with one line
 bad() {

@@ -43,6 +43,6 @@ expect 2 'expected two files of one kind' a.jsonl te.npy
 expect 2 'is a folder' . te.npy
 expect 2 "expected two files of one kind" a.jsonl /dev/null
 printf '[%.0s' $(seq 80000) >deep.jsonl
-expect 2 'deeper than 64' a.jsonl deep.jsonl
+expect 2 'got deeper ones' a.jsonl deep.jsonl
 [ $failures -eq 0 ] && echo "compare finds what was planted"
 exit $failures

@@ -14,6 +14,10 @@ configure() { cmake -S "$project" -B "$work/$1" -DCMAKE_CXX_COMPILER="$compiler"
 cd "$work" && "$work/prefix/bin/nvfp4" golden list --provenance hardware --json >"$work/list.json"
 grep -q '"provenance": "hardware"' "$work/list.json"
 
+for file in man/man1/nvfp4.1 man/man1/nvfp4-gemm.1 bash-completion/completions/nvfp4 zsh/site-functions/_nvfp4 fish/vendor_completions.d/nvfp4.fish; do
+  [ -s "$work/prefix/share/$file" ] || { echo "share/$file is not installed"; exit 1; }
+done
+
 # a component that no installation has is refused by name
 ! configure other -DCMAKE_PREFIX_PATH="$work/prefix" "-DCOMPONENTS=emulator;tensor" || { echo "found the component 'tensor'"; exit 1; }
 grep -q "no component 'tensor'" "$work/log" || { cat "$work/log"; exit 1; }

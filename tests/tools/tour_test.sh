@@ -1,23 +1,32 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# tour_test.sh NVFP4 README: runs the commands of the README's console blocks and compares their output with what the
-# README shows. A line "..." stands for any lines.
+# tour_test.sh NVFP4 README: runs the commands of the README's console blocks and compares what they print with what the
+# README shows. A line "..." stands for any lines. An "export" holds for all steps after it. No step may take more than 30
+# seconds of processor time.
 set -euo pipefail
 nvfp4=$(realpath "$1") readme=$(realpath "$2")
 root=$(dirname "$readme")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-mkdir "$work/bin" "$work/steps"
-ln -s "$nvfp4" "$work/bin/nvfp4"
+mkdir "$work/build" "$work/steps"
+ln -s "$nvfp4" "$work/build/nvfp4"
 ln -s "$root/golden" "$work/golden"
 cd "$work"
 awk -v dir="$work/steps" '/^```console/ {on = 1; next} /^```/ {on = 0} on && /^\$ / {n++; print substr($0, 3) > sprintf("%s/%03d.sh", dir, n); next}
   on {print > sprintf("%s/%03d.out", dir, n)}' "$readme"
 failures=0
+TIMEFORMAT='%U %S'
+# a README that does not say how the program gets onto the PATH has it there
+grep -q '^export PATH=' steps/*.sh || export PATH=$work/build:$PATH
 for step in steps/*.sh; do
   expected=${step%.sh}.out
   touch "$expected"
-  PATH=$work/bin:$PATH bash "$step" >got 2>&1 || { echo "FAILED: $(cat "$step"): exit $?"; cat got; failures=$((failures + 1)); }
+  if grep -q '^export ' "$step"; then
+    . "$step"
+    continue
+  fi
+  { time bash "$step" >got 2>errors; } 2>took || { echo "FAILED: $(cat "$step")"; cat got errors; failures=$((failures + 1)); }
+  awk '{exit $1 + $2 > 30}' took || { echo "FAILED: $(cat "$step") took $(cat took) seconds"; failures=$((failures + 1)); }
   if grep -qx '\.\.\.' "$expected"; then
     # every shown line must appear, in order
     awk 'NR == FNR {if ($0 != "...") want[++n] = $0; next} i < n && $0 == want[i + 1] {i++} END {exit i != n}' "$expected" got ||

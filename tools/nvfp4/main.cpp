@@ -3,10 +3,11 @@
 #include "nvfp4/emulator/config.hpp"
 #include "nvfp4/reference_models/backend/backend.hpp"
 #include "nvfp4/reference_models/train/session.hpp"
-#include "nvfp4/version.hpp"
 #include "tools/environment.hpp"
 #include "tools/nvfp4/files.hpp"
+#include "tools/nvfp4/known_values.hpp"
 #include "tools/nvfp4/numbers.hpp"
+#include "tools/nvfp4/version_text.hpp"
 #include "tools/nvfp4/verbs.hpp"
 #if NVFP4_CUDA
 #include "nvfp4/gpu/models/session.hpp"
@@ -17,19 +18,8 @@
 #include <exception>
 #include <new>
 #include <string>
-#include <unistd.h>
 
 namespace nvfp4::tool {
-
-void show_progress(const char *label, double fraction) {
-  static const bool terminal = isatty(STDERR_FILENO) != 0;
-  static int shown = -1;
-  const int percent = int(fraction * 100);
-  if (!terminal || percent == shown) return;
-  shown = percent;
-  std::fprintf(stderr, fraction >= 1.0 ? "\r\033[K" : "\r%s %3d %%", label, percent);
-  std::fflush(stderr);
-}
 
 namespace {
 
@@ -50,7 +40,7 @@ int main(int argc, char **argv) {
                "Exit codes: 0 done or equal, 1 mismatch, 2 bad call or input, 3 no suitable device,\n"
                "4 the computation did not stay finite."};
   app.require_subcommand(1);
-  app.set_version_flag("--version", NVFP4_VERSION_STRING);
+  app.set_version_flag("--version", version_text, "Version, commit, compiler, instruction sets, CUDA");
   int exit_code = kEqual;
   nvfp4::models::register_device(
       "cpu", [](int threads) { return nvfp4::models::make_cpu_session(threads, asked_isa()); });
@@ -61,6 +51,7 @@ int main(int argc, char **argv) {
   register_quantize(app, exit_code);
   register_dequantize(app, exit_code);
   register_compare(app, exit_code);
+  register_import(app, exit_code);
   register_convert(app, exit_code);
   register_mma(app, exit_code);
   register_gemm(app, exit_code);
@@ -76,6 +67,9 @@ int main(int argc, char **argv) {
   register_record(app, exit_code);
   register_replay(app, exit_code);
   register_crosscheck(app, exit_code);
+  register_recipe(app, exit_code);
+  register_completion(app, exit_code);
+  register_man(app, exit_code);
   read_numbers_strictly(app);
   app.parse_complete_callback([&app] { check_outputs(app); });
   try {
@@ -83,9 +77,7 @@ int main(int argc, char **argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError &error) {
     if (error.get_exit_code() == 0) return app.exit(error);
-    const bool unknown = app.get_subcommands().empty() && !app.remaining().empty();
-    complain((unknown ? "there is no verb '" + app.remaining().front() + "'" : std::string(error.what())) +
-             " (see nvfp4 --help)");
+    complain(explain(app, error));
     return kBadInput;
   } catch (const nvfp4::models::NoDevice &error) {
     complain(error.what());

@@ -3,6 +3,7 @@
 #include "tools/nvfp4/operand.hpp"
 
 #include "nvfp4/golden/io/file.hpp"
+#include "tools/nvfp4/paths.hpp"
 
 #include <charconv>
 #include <cmath>
@@ -10,7 +11,7 @@
 namespace nvfp4::tool {
 
 Operand read_operand(const std::string &path, const std::string &tensor, const Unit &unit, Side side) {
-  return golden::read_operand(io::read_tensors(path), tensor, unit, side);
+  return golden::read_operand(io::read_tensors(input_path(path)), tensor, unit, side);
 }
 
 const std::map<std::string, AlphaRule> &alpha_rules() {
@@ -29,15 +30,15 @@ void check_epilogue(const GemmFlags &f) {
 
 std::vector<uint8_t> read_c(const std::string &path, const std::string &tensor, const char *what,
                             FormatId acc, int64_t m, int64_t n) {
-  return golden::read_c(io::read_tensors(path), tensor, what, acc, m, n);
+  return golden::read_c(io::read_tensors(input_path(path)), tensor, what, acc, m, n);
 }
 
 std::vector<uint8_t> read_accumulators(const std::string &path, FormatId acc, int64_t m, int64_t n) {
-  return golden::read_accumulators(io::read_tensors(path), acc, m, n);
+  return golden::read_accumulators(io::read_tensors(input_path(path)), acc, m, n);
 }
 
 std::vector<float> read_vector(const std::string &path, const char *what, int64_t n) {
-  return golden::read_vector(io::read_tensors(path), what, n);
+  return golden::read_vector(io::read_tensors(input_path(path)), what, n);
 }
 
 std::vector<RowsFactor> parse_ranges(const std::string &text, const char *flag) {

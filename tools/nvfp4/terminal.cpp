@@ -44,13 +44,18 @@ void Progress::show(double fraction) {
   drawn_ = terminal_;
 }
 
-void Progress::done() {
+void Progress::clear() {
   const std::scoped_lock lock(mutex_);
   if (drawn_) {
     std::fputs("\r\033[K", stderr);
     std::fflush(stderr);
   }
   drawn_ = false;
+}
+
+void Progress::done() {
+  clear();
+  const std::scoped_lock lock(mutex_);
   done_ = true;
 }
 

@@ -35,6 +35,8 @@ public:
   Progress &operator=(const Progress &) = delete;
   /// 0 <= fraction <= 1.
   void show(double fraction);
+  /// Clears the line, so that something else can be printed; it comes back when its time comes.
+  void clear();
   /// Clears the line; nothing is shown after it.
   void done();
 

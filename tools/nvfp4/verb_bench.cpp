@@ -9,6 +9,7 @@
 #include "tools/bench/train_suite.hpp"
 #include "tools/bench/yardstick.hpp"
 #include "tools/environment.hpp"
+#include "tools/nvfp4/terminal.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
 #include <algorithm>
@@ -196,6 +197,7 @@ int run(const Options &o) {
   const std::vector<bench::Shape> shapes = bench::shapes(o.largest);
   const double total = double(o.works.size() * shapes.size() * threads.size());
   double done = 0;
+  Progress progress("bench");
   for (const std::string &name : o.works) {
     if (name == "quantize") continue;
     const bench::Work &work = bench::find_work(name);
@@ -218,7 +220,7 @@ int run(const Options &o) {
                                      {"ratio_low", t.ratio_low},
                                      {"ratio_high", t.ratio_high},
                                      {"of_fma_peak", peak > 0 ? t.rate / peak : 0.0}});
-        show_progress("bench", ++done / total);
+        progress.show(++done / total);
       }
     }
   }

@@ -8,6 +8,7 @@
 #include "tools/nvfp4/operand.hpp"
 #include "tools/environment.hpp"
 #include "tools/nvfp4/verb_check_quantized.hpp"
+#include "tools/nvfp4/terminal.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
 #include <fmt/core.h>
@@ -54,9 +55,13 @@ int run(const Options &o) {
   options.sample = o.sample;
   if (o.pairs) options.pair_cost = 1e9;
   if (o.full) options.check_cost = 1e12;
-  options.progress = [](double f) { show_progress("check", f); };
+  Progress progress("check");
+  options.progress = [&](double f) { progress.show(f); };
   const Report r = diagnose(p, words, options);
-  fmt::print("{}", o.json ? report_json(p, r, o.trace) + "\n" : report_text(p, r, o.trace));
+  progress.done();
+  std::string text = o.json ? report_json(p, r, o.trace) + "\n" : report_text(p, r, o.trace);
+  if (!o.json) text.replace(0, r.verdict.size(), verdict_line(r.verdict, r.comparison.equal() ? Verdict::good : Verdict::bad));
+  fmt::print("{}", text);
   return r.comparison.equal() ? kEqual : kMismatch;
 }
 
@@ -69,7 +74,7 @@ void register_check(CLI::App &app, int &exit_code) {
   verb->add_option("--a", o->a, "A (M, K): written by nvfp4 quantize, or dense");
   verb->add_option("--b", o->b, "B (N, K): likewise");
   verb->add_option("--d", o->d, "The kernel's output (M, N), .npy or .safetensors: F32, BF16 or F16");
-  verb->add_option("--unit", o->unit, "ARCH:INSTRUCTION that the kernel should use (nvfp4 info --units)");
+  verb->add_option("--unit", o->unit, "ARCH:INSTRUCTION that the kernel should use (nvfp4 info --units), or a product and what it multiplies: B200, H100:bf16");
   verb->add_option("--c", o->c, "C (M, N), F32, BF16 or F16");
   add_fp32(*verb, "--alpha", o->alpha,
            "Factor of A * B^T; the global scales of quantized operands come on top");

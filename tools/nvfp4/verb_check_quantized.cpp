@@ -9,6 +9,7 @@
 #include "nvfp4/golden/quantized_tensor.hpp"
 #include "tools/environment.hpp"
 #include "tools/nvfp4/numbers.hpp"
+#include "tools/nvfp4/terminal.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
 #include <cmath>
@@ -51,9 +52,14 @@ void add_quantized_options(CLI::App &verb, QuantizedCheck &o) {
 }
 
 int check_quantized(const QuantizedCheck &o, int threads, bool json) {
-  const QuantizerProblem p = read_problem(o, threads);
+  QuantizerProblem p = read_problem(o, threads);
+  Progress progress("check");
+  p.progress = [&](double f) { progress.show(f); };
   const QuantizerReport r = check_quantizer(p);
-  fmt::print("{}", json ? report_json(p, r) + "\n" : report_text(p, r));
+  progress.done();
+  std::string text = json ? report_json(p, r) + "\n" : report_text(p, r);
+  if (!json) text.replace(0, r.verdict.size(), verdict_line(r.verdict, r.equal() ? Verdict::good : Verdict::bad));
+  fmt::print("{}", text);
   return r.equal() ? kEqual : kMismatch;
 }
 

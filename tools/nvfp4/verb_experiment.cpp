@@ -3,6 +3,7 @@
 #include "nvfp4/emulator/config.hpp"
 #include "nvfp4/golden/io/file.hpp"
 #include "nvfp4/reference_models/report/experiment.hpp"
+#include "tools/nvfp4/interrupt.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
 #include <cstdio>
@@ -34,7 +35,16 @@ int experiment(const Options &o) {
   const auto bytes = io::read_file(o.file);
   const models::Experiment e =
       models::parse_experiment({reinterpret_cast<const char *>(bytes.data()), bytes.size()}, o.file);
-  const models::ExperimentSummary summary = models::run_experiment(e, models::train, show_step);
+  const Interrupt interrupt;
+  const auto train = [](const models::TrainOptions &options,
+                        const std::function<void(const models::StepReport &)> &on_step) {
+    return models::train(options, on_step, [] { return Interrupt::signal() != 0; });
+  };
+  const models::ExperimentSummary summary = models::run_experiment(e, train, show_step, models::describe_run);
+  if (summary.interrupted) {
+    fmt::print("stopped; the same call goes on: nvfp4 experiment {}\n", o.file);
+    return Interrupt::exit_code();
+  }
   fmt::print("{}", o.json ? models::summary_json(summary) : models::summary_table(summary));
   std::string first;
   size_t failed = 0, kept = 0;

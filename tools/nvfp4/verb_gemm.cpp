@@ -5,7 +5,9 @@
 #include "nvfp4/golden/io/sha256.hpp"
 #include "tools/nvfp4/numbers.hpp"
 #include "tools/nvfp4/operand.hpp"
+#include "tools/nvfp4/paths.hpp"
 #include "tools/environment.hpp"
+#include "tools/nvfp4/terminal.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
 #include <algorithm>
@@ -40,6 +42,7 @@ struct Inputs {
 };
 
 int run(const Options &o) {
+  const std::string output = output_path(o.out, o.json);
   const Unit &unit = find_unit(o.unit);
   GemmOperand a = read_operand(o.a, o.a_tensor, unit, Side::a).packed,
               b = read_operand(o.b, o.b_tensor, unit, Side::b).packed;
@@ -55,12 +58,14 @@ int run(const Options &o) {
   options.isa = asked_isa();
   options.out = unit.rule.acc == FormatId::f64 && o.type == "f32" ? FormatId::f64 : *find_format(o.type);
   options.groups = o.groups;
-  options.progress = [](double f) { show_progress("gemm", f); };
+  Progress progress("gemm");
+  options.progress = [&](double f) { progress.show(f); };
   check_epilogue(o);
   const GemmPlan plan(unit, options);
   const int64_t groups = std::max<int64_t>(1, int64_t(o.groups.size()));
   const Inputs inputs(o, unit.rule.acc, a.rows, b.rows / groups);
   const GemmResult d = plan.run(a, b, inputs.view());
+  progress.done();
 
   const io::DType dtype = d.format == FormatId::f32    ? io::DType::f32
                           : d.format == FormatId::bf16 ? io::DType::bf16
@@ -76,7 +81,7 @@ int run(const Options &o) {
         fmt::format("{:a}", global_alpha(a.global, b.global, o.alpha, options.alpha_rule));
   if (unit.rule.family == Family::gst_fdpa) file.metadata["accumulation"] = o.accumulation;
   const std::string digest = io::sha256_hex(file.tensors.front().data);
-  io::write_tensors(o.out, file);
+  io::write_tensors(output, file);
   if (o.json)
     fmt::print("{}\n", nlohmann::ordered_json{{"m", d.m},
                                               {"n", d.n},
@@ -89,7 +94,7 @@ int run(const Options &o) {
                                               {"isa", to_string(d.report.isa)},
                                               {"by_definition", d.report.by_definition}}
                            .dump());
-  else
+  else if (!is_standard_output(o.out))
     fmt::print("{} engine on {}; {} of {} outputs by the definition\n", to_string(d.report.engine),
                to_string(d.report.isa), d.report.by_definition, d.m * d.n);
   return kEqual;
@@ -100,10 +105,10 @@ int run(const Options &o) {
 void register_gemm(CLI::App &app, int &exit_code) {
   CLI::App *verb = app.add_subcommand("gemm", "D = alpha * A * B^T + beta * C in a unit's exact arithmetic");
   auto o = std::make_shared<Options>();
-  verb->add_option("a", o->a, "A (M, K): written by nvfp4 quantize, or dense")->required();
+  verb->add_option("a", o->a, "A (M, K): written by nvfp4 quantize, or dense; - is standard input")->required();
   verb->add_option("b", o->b, "B (N, K): likewise")->required();
-  verb->add_option("-o,--output", o->out, "Output .npy or .safetensors; holds d (M, N)")->required();
-  verb->add_option("--unit", o->unit, "ARCH:INSTRUCTION (nvfp4 info --units)")->required();
+  verb->add_option("-o,--output", o->out, "Output .npy or .safetensors; holds d (M, N); - is standard output")->required();
+  verb->add_option("--unit", o->unit, "ARCH:INSTRUCTION (nvfp4 info --units), or a product and what it multiplies: B200, RTX5090:mxfp4, H100:bf16")->required();
   verb->add_option("--out", o->type, "f32, bf16 or f16")->check(CLI::IsMember({"f32", "bf16", "f16", "f64"}));
   add_fp32(*verb, "--alpha", o->alpha,
            "Factor of A * B^T; the global scales of quantized operands come on top");

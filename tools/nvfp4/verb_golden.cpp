@@ -5,11 +5,13 @@
 #include "nvfp4/golden/verify.hpp"
 #include "nvfp4/emulator/tensorcore/unit.hpp"
 #include "tools/environment.hpp"
+#include "tools/nvfp4/terminal.hpp"
 #include "tools/nvfp4/verbs.hpp"
 #if NVFP4_CUDA
 #include "nvfp4/gpu/capture/capture.hpp"
 #endif
 
+#include <algorithm>
 #include <filesystem>
 #include <fmt/core.h>
 #include <iostream>
@@ -40,6 +42,8 @@ bool wanted(const Options &o, const Entry &e) {
 int list(const Options &o) {
   const golden::Manifest m = golden::read_manifest(folder(o));
   Json j = Json::array();
+  if (std::none_of(m.entries.begin(), m.entries.end(), [&](const Entry &e) { return wanted(o, e); }))
+    throw Error("golden list: no golden file matches");
   if (!o.json) fmt::print("{:<15} {:<16} {:>6}  {}\n", "kind", "provenance", "cases", "subject; source");
   for (const Entry &e : m.entries) {
     if (!wanted(o, e)) continue;
@@ -58,6 +62,12 @@ struct Total {
   uint64_t files = 0, cases = 0, mismatches = 0;
 };
 
+/// About how long a file takes, for the time left: chunks of 2^24 conversions, or single cases.
+double work_in(const Entry &e, bool full) {
+  if (e.kind == "convert-digest") return full ? 256 : 4;
+  return 1e-4 * double(e.cases);
+}
+
 int verify(const Options &o) {
   const golden::VerifyOptions options{o.exact, o.full, parse_enum<Accumulation>(o.accumulation), golden::make_digest_cache(), asked_isa()};
   golden::Manifest m;
@@ -71,6 +81,10 @@ int verify(const Options &o) {
     if (o.json) problems.push_back({{"file", file}, {"problem", what}});
     else fmt::print("MISMATCH {}: {}\n", file, what);
   };
+  Progress progress("golden verify");
+  double work = 0, done = 0;
+  for (const Entry &e : m.entries)
+    if (wanted(o, e)) work += work_in(e, o.full);
   for (size_t i = 0; i < m.entries.size(); ++i) {
     const Entry &e = m.entries[i];
     if (!wanted(o, e)) continue;
@@ -87,8 +101,10 @@ int verify(const Options &o) {
     ++checked;
     if (v.mismatches != 0)
       problem(e.file, fmt::format("{} of {} cases of {} differ; {}", v.mismatches, v.cases, v.subject, v.first));
-    show_progress("verifying", double(i + 1) / double(m.entries.size()));
+    done += work_in(e, o.full);
+    progress.show(done / std::max(work, 1e-9));
   }
+  progress.done();
   if (checked == 0 && bad_files == 0) throw Error("golden verify: no golden file matches");
   if (o.json) {
     Json groups = Json::array();

@@ -6,6 +6,7 @@
 #include "nvfp4/reference_models/golden_training/training_slices.hpp"
 #include "tools/environment.hpp"
 #include "tools/nvfp4/numbers.hpp"
+#include "tools/nvfp4/terminal.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
 #include <fmt/format.h>
@@ -34,6 +35,7 @@ void record(const Options &o) {
   const std::string folder = folder_of(o);
   std::filesystem::create_directories(folder);
   double done = 0;
+  Progress progress("golden training --record");
   for (const ModelFamily *family : families()) {
     std::vector<TrainingSlice> slices;
     for (const std::string_view recipe : builtin_recipes()) {
@@ -44,7 +46,7 @@ void record(const Options &o) {
       slice.options.threads = o.threads;
       slice.steps = run_steps(slice.options);
       slices.push_back(std::move(slice));
-      show_progress("recording", ++done / double(families().size() * builtin_recipes().size()));
+      progress.show(++done / double(families().size() * builtin_recipes().size()));
     }
     const std::string text = training_slices_json(slices);
     io::write_file_atomically(folder + "/" + std::string(family->name) + ".json",
@@ -56,14 +58,16 @@ int verify(const Options &o) {
   const std::vector<TrainingSlice> slices = read_training_slices(folder_of(o), o.match);
   int64_t wrong = 0, steps = 0;
   double done = 0;
+  Progress progress("golden training");
   for (const TrainingSlice &slice : slices) {
+    progress.show(done++ / double(slices.size()));
     const SliceRepetition got = repeat(slice, o.device, o.threads);
+    progress.clear();
     // only now: without the device there is no table
     if (!o.json && &slice == &slices.front())
       fmt::print("{:<28} {:>6}  {}\n", "training slice", "steps", "equal");
     steps += int64_t(got.steps.size());
     if (!got.identical()) ++wrong;
-    show_progress("repeating", ++done / double(slices.size()));
     if (o.json) continue;
     if (got.identical())
       fmt::print("{:<28} {:>6}  yes\n", slice.name(), got.steps.size());

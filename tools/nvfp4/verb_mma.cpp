@@ -2,6 +2,8 @@
 // nvfp4 mma: n independent dot products on one unit, raw bits in and out.
 #include "nvfp4/golden/dot_products.hpp"
 #include "nvfp4/golden/io/file.hpp"
+#include "tools/nvfp4/paths.hpp"
+#include "tools/nvfp4/terminal.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
 #include <fmt/core.h>
@@ -18,9 +20,14 @@ struct Options {
 
 int run(const Options &o) {
   const Unit &unit = find_unit(o.unit);
+  const Accumulation accumulation = parse_enum<Accumulation>(o.accumulation);
+  const std::string output = output_path(o.out, o.json);
+  const io::TensorFile in = io::read_tensors(input_path(o.in));
+  Progress progress("mma");
   const golden::DotProducts products =
-      golden::dot_products(unit, io::read_tensors(o.in), parse_enum<Accumulation>(o.accumulation), o.exact);
-  io::write_tensors(o.out, products.file);
+      golden::dot_products(unit, in, accumulation, o.exact, [&](double f) { progress.show(f); });
+  progress.done();
+  io::write_tensors(output, products.file);
   if (o.json)
     fmt::print("{}\n", nlohmann::ordered_json{{"n", products.n}, {"k", products.k}, {"unit", unit.name()}, {"evidence", to_string(unit.evidence)}, {"output", o.out}}.dump());
   return kEqual;
@@ -31,7 +38,7 @@ int run(const Options &o) {
 void register_mma(CLI::App &app, int &exit_code) {
   CLI::App *verb = app.add_subcommand("mma", "Independent dot products on one tensor-core unit, raw bits in and out");
   auto o = std::make_shared<Options>();
-  verb->add_option("--unit", o->unit, "ARCH:INSTRUCTION (nvfp4 info --units)")->required();
+  verb->add_option("--unit", o->unit, "ARCH:INSTRUCTION (nvfp4 info --units), or a product and what it multiplies: B200, RTX5090:mxfp4, H100:bf16")->required();
   verb->add_option("in", o->in, ".safetensors with a, b [n, K], scale_a, scale_b [n, K/block], c [n]")->required();
   verb->add_option("-o,--output", o->out, "Output file; holds d [n]")->required();
   verb->add_option("--accumulation", o->accumulation, "FP4 accumulation model (default mmasim): " + name_list<Accumulation>());

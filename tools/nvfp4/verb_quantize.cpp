@@ -4,13 +4,19 @@
 #include "nvfp4/emulator/quantize/quantize.hpp"
 #include "nvfp4/emulator/quantize/statistics.hpp"
 #include "nvfp4/golden/io/file.hpp"
+#include "nvfp4/golden/io/message.hpp"
+#include "nvfp4/golden/io/stream.hpp"
 #include "nvfp4/golden/quantized_file.hpp"
 #include "nvfp4/golden/quantized_tensor.hpp"
 #include "tools/environment.hpp"
 #include "tools/nvfp4/numbers.hpp"
+#include "tools/nvfp4/paths.hpp"
+#include "tools/nvfp4/quantize_flags.hpp"
+#include "tools/nvfp4/several.hpp"
+#include "tools/nvfp4/terminal.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
-#include <charconv>
+#include <algorithm>
 #include <cmath>
 #include <fmt/core.h>
 #include <memory>
@@ -26,26 +32,6 @@ struct Options {
   std::optional<float> amax, scale;
   bool hadamard = false, keep_rotation = false, json = false, stats = false, by_row = false;
 };
-
-/// Takes the names of an enumeration and no others.
-template <NamedEnum E> CLI::IsMember member() {
-  constexpr auto table = names_of(E{});
-  return CLI::IsMember(std::vector<std::string>(table.names.begin(), table.names.end()));
-}
-
-/// Rows that share a scale, from "1x16" or "16x16" ("1x32" for MX).
-int block_rows(const std::string &text, const Convention &convention) {
-  int64_t rows = 0, length = 0;
-  const char *const end = text.data() + text.size();
-  const auto [x, error] = std::from_chars(text.data(), end, rows);
-  if (error != std::errc() || x == end || *x != 'x' || std::from_chars(x + 1, end, length).ptr != end)
-    throw Error("--block " + text + ": expected ROWSxLENGTH, such as 1x16");
-  try {
-    return golden::block_rows_of(convention, rows, length);
-  } catch (const Error &e) {
-    throw Error(std::string("--") + e.what());
-  }
-}
 
 nlohmann::ordered_json to_json(const QuantizeStatistics &s) {
   return nlohmann::ordered_json::parse(golden::statistics_json(s));
@@ -76,6 +62,35 @@ void print_statistics(const QuantizeStatistics &s, const std::vector<QuantizeSta
                rows[r].snr_db());
 }
 
+/// Quantizes one tensor of `file` into `out` and says what was asked for.
+void quantize_one(const Options &o, const Convention &convention, QuantizeOptions q, const io::Tensor &tensor,
+                  const std::string &file, const std::string &out) {
+  const golden::DenseMatrix x = golden::to_matrix(tensor, file);
+  q.source = x.source;
+  const MatrixView<const float> view(x.values.data(), x.rows, x.cols);
+  const golden::QuantizedTensor made{quantize(view, convention, q), tensor.name, tensor.shape, q.rounding, q.key};
+  const BlockScaled &result = made.scaled;
+  const std::vector<QuantizeStatistics> rows = quantize_statistics(view, result);
+  const QuantizeStatistics all = total(rows);
+  io::write_tensors(out, golden::to_file(made));
+  if (o.json) {
+    nlohmann::ordered_json j = {{"rows", result.rows}, {"k", result.k}, {"convention", result.convention},
+                                {"global_amax", result.global_amax}, {"output", out}};
+    if (!result.row_amax.empty()) j.erase("global_amax");
+    j["statistics"] = to_json(all);
+    if (o.by_row)
+      for (const QuantizeStatistics &row : rows) j["block_rows"].push_back(to_json(row));
+    fmt::print("{}\n", j.dump());
+  } else if (o.stats || o.by_row) {
+    if (is_pattern(o.tensor)) fmt::print("{}\n", io::printable(tensor.name));
+    print_statistics(all, rows, o.by_row);
+  }
+  if (all.made_nan())
+    fmt::print(stderr,
+               "nvfp4: convention '{}' makes {} of {} block scales NaN from this finite input, as the implementation does\n",
+               convention.name, all.scale_nan, all.blocks);
+}
+
 int run_quantize(const Options &o) {
   const Convention &convention = find_convention(o.convention);
   QuantizeOptions q;
@@ -90,37 +105,29 @@ int run_quantize(const Options &o) {
   q.layout = parse_enum<ScaleLayout>(o.layout);
   q.global_amax = o.amax;
   q.global_scale = o.scale;
-
-  const io::TensorFile in = io::read_tensors(o.in);
-  const io::Tensor &tensor = golden::choose_tensor(in, o.tensor);
-  const golden::DenseMatrix x = golden::to_matrix(tensor, in.source);
-  q.source = x.source;
-  const MatrixView<const float> view(x.values.data(), x.rows, x.cols);
-  const golden::QuantizedTensor made{quantize(view, convention, q), tensor.name, tensor.shape, q.rounding, q.key};
-  const BlockScaled &result = made.scaled;
-  const std::vector<QuantizeStatistics> rows = quantize_statistics(view, result);
-  const QuantizeStatistics all = total(rows);
-  io::write_tensors(o.out, golden::to_file(made));
-  if (o.json) {
-    nlohmann::ordered_json j = {{"rows", result.rows}, {"k", result.k}, {"convention", result.convention},
-                                {"global_amax", result.global_amax}, {"output", o.out}};
-    if (!result.row_amax.empty()) j.erase("global_amax");
-    j["statistics"] = to_json(all);
-    if (o.by_row)
-      for (const QuantizeStatistics &row : rows) j["block_rows"].push_back(to_json(row));
-    fmt::print("{}\n", j.dump());
-  } else if (o.stats || o.by_row) {
-    print_statistics(all, rows, o.by_row);
+  const std::string input = input_path(o.in);
+  if (!is_pattern(o.tensor)) {
+    const std::string out = output_path(o.out, o.json || o.stats || o.by_row);
+    const io::TensorFile in = io::read_tensors(input);
+    quantize_one(o, convention, q, golden::choose_tensor(in, o.tensor), in.source, out);
+    return kEqual;
   }
-  if (all.made_nan())
-    fmt::print(stderr,
-               "nvfp4: convention '{}' makes {} of {} block scales NaN from this finite input, as the implementation does\n",
-               convention.name, all.scale_nan, all.blocks);
+  const io::TensorReader in(input);
+  const std::vector<Chosen> chosen = choose(in.headers(), o.tensor, o.in);
+  std::vector<double> bytes; // of the tensors up to each, for the time left
+  for (const Chosen &c : chosen) bytes.push_back((bytes.empty() ? 0 : bytes.back()) + double(in.headers()[c.index].bytes(input)));
+  Progress progress("quantize");
+  for (size_t i = 0; i < chosen.size(); ++i) {
+    quantize_one(o, convention, q, in.read(chosen[i].index), input, file_in(o.out, chosen[i].name));
+    progress.clear();
+    progress.show(bytes[i] / std::max(bytes.back(), 1.0));
+  }
   return kEqual;
 }
 
 int run_dequantize(const Options &o) {
-  const io::TensorFile in = io::read_tensors(o.in);
+  const std::string output = output_path(o.out, o.json);
+  const io::TensorFile in = io::read_tensors(input_path(o.in));
   const golden::QuantizedTensor tensor = golden::quantized_tensor(in);
   const BlockScaled &q = tensor.scaled;
   DequantizeOptions options;
@@ -137,7 +144,7 @@ int run_dequantize(const Options &o) {
     for (const float v : y) words.push_back(uint16_t(encode(id, v, Rounding::nearest_even, Overflow::ieee)));
     out.tensors.push_back(io::Tensor::from_bits(tensor.name, id == FormatId::bf16 ? io::DType::bf16 : io::DType::f16, shape, words));
   }
-  io::write_tensors(o.out, out);
+  io::write_tensors(output, out);
   if (o.json)
     fmt::print("{}\n", nlohmann::ordered_json{{"shape", shape}, {"convention", q.convention}, {"dtype", o.dtype}, {"output", o.out}}.dump());
   return kEqual;
@@ -148,9 +155,9 @@ int run_dequantize(const Options &o) {
 void register_quantize(CLI::App &app, int &exit_code) {
   CLI::App *verb = app.add_subcommand("quantize", "Block-scale a tensor as a named implementation does");
   auto o = std::make_shared<Options>();
-  verb->add_option("in", o->in, ".npy or .safetensors, F32, BF16, F16 or F64")->required();
-  verb->add_option("-o,--output", o->out, "Output .safetensors: codes, block_scales, global_amax")->required();
-  verb->add_option("--tensor", o->tensor, "Which tensor of a file with several");
+  verb->add_option("in", o->in, ".npy or .safetensors, F32, BF16, F16 or F64; - is standard input")->required();
+  verb->add_option("-o,--output", o->out, "Output .safetensors: codes, block_scales, global_amax; - is standard output")->required();
+  verb->add_option("--tensor", o->tensor, "Which tensor of a file with several; '*.weight': all like it, each into a file of the folder -o");
   verb->add_option("--convention", o->convention, "Preset (nvfp4 info --conventions)")->required();
   verb->add_option("--block", o->block, "1x16 or 16x16 (1x32, 32x32 for MX)");
   verb->add_option("--axis", o->axis, "row, or col for the columnwise copy, stored transposed")->check(member<Axis>());
@@ -164,7 +171,8 @@ void register_quantize(CLI::App &app, int &exit_code) {
   verb->add_flag("--json", o->json, "One line of JSON about the result, statistics included");
   verb->add_flag("--stats", o->stats, "Print what was not finite, what hit the ends of its format, and the noise");
   verb->add_flag("--stats-by-row", o->by_row, "The same for every block row");
-  verb->footer("Example: nvfp4 quantize x.npy -o x.q.safetensors --convention te --block 1x16");
+  verb->footer("Example: nvfp4 quantize x.npy -o x.q.safetensors --convention te --block 1x16\n"
+               "Example: nvfp4 quantize model.safetensors --tensor '*.weight' -o quantized/ --convention te");
   verb->callback([o, &exit_code] { exit_code = run_quantize(*o); });
 }
 

@@ -7,6 +7,7 @@
 #include "tools/environment.hpp"
 #include "tools/nvfp4/field_options.hpp"
 #include "tools/nvfp4/numbers.hpp"
+#include "tools/nvfp4/terminal.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
 #include <fmt/format.h>
@@ -61,8 +62,10 @@ int run_record(RecordOptions &o) {
   r.options.device = o.flags.device;
   r.options.threads = o.flags.threads;
   r.taps = split(o.taps);
-  const RecordReport report = record_slice(
-      r, [&](int64_t step) { show_progress("running to the step", double(step) / double(r.step)); });
+  Progress progress("record");
+  const RecordReport report =
+      record_slice(r, [&](int64_t step) { progress.show(double(step) / double(r.step)); });
+  progress.done();
   const StepResult &result = report.result;
   const std::optional<NotFinite> &sick =
       report.not_finite_before ? report.not_finite_before : result.not_finite;

@@ -3,6 +3,7 @@
 #include "nvfp4/golden/io/message.hpp"
 #include "nvfp4/reference_models/report/report.hpp"
 #include "nvfp4/version.hpp"
+#include "tools/nvfp4/terminal.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
 #include <fmt/core.h>
@@ -18,15 +19,21 @@ struct Options {
 };
 
 int report(const Options &o) {
-  const auto [runs, orderings, bytes] = models::write_report(o.folders, o.out, NVFP4_VERSION_STRING,
-                                                              [](double f) { show_progress("reading", f); });
+  Progress progress("report");
+  const models::WrittenReport made = models::write_report(o.folders, o.out, NVFP4_VERSION_STRING,
+                                                          [&](double f) { progress.show(f); });
+  progress.done();
+  const auto &[runs, sorted, orderings, bytes] = made;
   if (o.json) {
-    fmt::print("{}\n", models::report_json(runs, orderings, o.out, bytes));
+    fmt::print("{}\n", models::report_json(made, o.out));
     return kEqual;
   }
   for (const models::Ordering &x : orderings)
     fmt::print("{:<13} {} {}{}\n", to_string(x.verdict), x.number, x.claim,
                x.where.empty() ? "" : " (" + x.where + ")");
+  for (const std::string &difference : sorted.differences)
+    fmt::print("NOT ALIKE     {}\n", io::printable(difference, 2000));
+  for (const models::Duplicate &d : sorted.duplicates) fmt::print("DUPLICATE     {}\n", d.text());
   for (const models::RunData &r : runs)
     if (r.diverged)
       fmt::print(

@@ -4,14 +4,18 @@
 #include "nvfp4/reference_models/train/evaluate.hpp"
 #include "nvfp4/reference_models/train/options.hpp"
 #include "nvfp4/reference_models/train/result_json.hpp"
+#include "nvfp4/reference_models/train/run_folder.hpp"
 #include "tools/nvfp4/field_options.hpp"
+#include "tools/nvfp4/interrupt.hpp"
 #include "tools/nvfp4/numbers.hpp"
+#include "tools/nvfp4/terminal.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include <cmath>
+#include <map>
 #include <memory>
 #include <unistd.h>
 
@@ -29,26 +33,67 @@ void draw(const StepReport &r) {
   std::fflush(stderr);
 }
 
-int run_train(const TrainOptions &options, bool json) {
-  if (options.data == TrainOptions().data && access(options.data.c_str(), R_OK) != 0)
+struct TrainVerb {
+  TrainOptions flags;
+  std::map<std::string, const CLI::Option *> given; ///< by field
+  bool json = false;
+
+  [[nodiscard]] bool has(const char *field) const { return given.at(field)->count() > 0; }
+};
+
+/// What a resumed run continues with: the run's own options, model and recipe from its run.json, and what the
+/// command line gives instead. More steps leave the schedule as it was.
+TrainOptions resumed(const TrainVerb &v, const TrainOptions &own) {
+  TrainOptions o = own;
+  const std::string run = v.flags.out + "/run.json";
+  if (!v.has("model") && !v.has("size") && !v.has("sizes")) {
+    o.model = run;
+    o.sizes.clear();
+  }
+  if (!v.has("recipe") && !v.has("bf16_first") && !v.has("bf16_last")) {
+    o.recipe = run;
+    o.bf16_first = o.bf16_last = -1;
+  }
+  each_field(kTrainFields, [&](const auto &f) {
+    if (v.has(f.name)) o.*f.member = v.flags.*f.member;
+  });
+  if (v.has("steps") && !v.has("schedule_steps")) o.schedule_steps = schedule_steps(own);
+  if (!v.has("data") && !o.data.starts_with("task:") && access(o.data.c_str(), R_OK) != 0)
+    throw Error(io::printable(o.data) + ": the run's text is not there: give its place now with --data");
+  return o;
+}
+
+int run_train(const TrainVerb &v) {
+  const bool json = v.json;
+  const TrainOptions own = v.flags.resume ? read_options(v.flags.out) : v.flags,
+                     options = v.flags.resume ? resumed(v, own) : v.flags;
+  if (!v.flags.resume && options.data == TrainOptions().data && access(options.data.c_str(), R_OK) != 0)
     throw Error("the default text " + options.data +
                 " is not there: make it with tools/corpus, or give --data");
+  const Interrupt interrupt;
   const bool terminal = isatty(STDERR_FILENO) != 0;
   double seconds = 0;
   int64_t tokens = 0;
-  const TrainResult result = train(options, [&](const StepReport &r) {
-    const auto trained = double(options.batch * options.sequence * options.accumulation);
-    seconds += trained / r.tokens_per_second;
-    tokens += int64_t(trained);
-    if (terminal) draw(r);
-  });
+  const TrainResult result = train(
+      options,
+      [&](const StepReport &r) {
+        const auto trained = double(options.batch * options.sequence * options.accumulation);
+        seconds += trained / r.tokens_per_second;
+        tokens += int64_t(trained);
+        if (terminal) draw(r);
+      },
+      [] { return Interrupt::signal() != 0; });
   const double speed = seconds > 0 ? double(tokens) / seconds : 0;
   if (json) {
     fmt::print("{}\n", result_json(result, speed, options.out));
-    return result.diverged != 0 ? kNotFinite : kEqual;
+    return result.interrupted ? Interrupt::exit_code() : result.diverged != 0 ? kNotFinite : kEqual;
   }
-  fmt::print("{} {} under {}, seed {}: {} steps\n", options.model, options.size, options.recipe, options.seed,
-             result.steps);
+  fmt::print("{} {} under {}, seed {}: {} steps\n", own.model, own.size, own.recipe, own.seed, result.steps);
+  if (result.interrupted) {
+    fmt::print("  stopped after step {} of {}; go on with: nvfp4 train --resume --out {}\n", result.steps,
+               options.steps, options.out);
+    return Interrupt::exit_code();
+  }
   if (result.diverged != 0) {
     if (result.not_finite) fmt::print("  NOT FINITE: {}\n", result.not_finite->text());
     fmt::print("  DIVERGED at step {}: last finite loss {}; stopped, written to {}\n", result.diverged,
@@ -86,8 +131,10 @@ int run_eval(const EvalOptions &o) {
   session.model->parameters_changed();
   std::map<std::string, HotChannels> known = session.model->hot_channel_layers(checkpoint.state.hot_channels);
   session.model->set_hot_channels(known);
+  Progress progress("eval");
   const Evaluation evaluation = evaluate(
-      *session.model, *data, o.batches, [](double f) { show_progress("evaluating", f); }, known.empty());
+      *session.model, *data, o.batches, [&](double f) { progress.show(f); }, known.empty());
+  progress.done();
   const double loss = evaluation.loss;
   const char *hot = !known.empty()                          ? "stored"
                     : session.model->hot_channels().empty() ? "none"
@@ -112,16 +159,19 @@ int run_eval(const EvalOptions &o) {
 
 void register_train(CLI::App &app, int &exit_code) {
   auto *verb = app.add_subcommand("train", "Train a small language model in exact arithmetic");
-  auto o = std::make_shared<TrainOptions>();
-  auto json = std::make_shared<bool>(false);
-  add_fields(*verb, kTrainFields, *o, kEveryField, [&](const auto &f, CLI::Option *option) {
+  auto o = std::make_shared<TrainVerb>();
+  add_fields(*verb, kTrainFields, o->flags, kEveryField, [&](const auto &f, CLI::Option *option) {
     if (f.name == std::string_view("out")) option->required();
+    o->given[f.name] = option;
   });
-  verb->add_flag("--json", *json, "One line of JSON at the end");
-  verb->footer("Exit code 4: the computation did not stay finite; the first tensor that did not is named.\n"
-               "Example: nvfp4 train --model gla --size tiny --recipe chon --data kjv.txt --steps 300 --out "
-               "runs/chon");
-  verb->callback([o, json, &exit_code] { exit_code = run_train(*o, *json); });
+  verb->add_flag("--json", o->json, "One line of JSON at the end");
+  verb->footer(
+      "Ctrl-C and SIGTERM save a checkpoint and end with exit code 128 + signal; nvfp4 train --resume --out\n"
+      "DIR then goes on with the run's own options, with --steps N to more steps than it had.\n"
+      "Exit code 4: the computation did not stay finite; the first tensor that did not is named.\n"
+      "Example: nvfp4 train --model gla --size tiny --recipe chon --data kjv.txt --steps 300 --out "
+      "runs/chon");
+  verb->callback([o, &exit_code] { exit_code = run_train(*o); });
 }
 
 void register_eval(CLI::App &app, int &exit_code) {

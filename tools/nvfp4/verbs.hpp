@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the verbs of the program share: registration, exit codes, progress, and JSON on request.
+// What the verbs of the program share: registration and exit codes.
 #pragma once
 #include <CLI/CLI.hpp>
 
@@ -21,6 +21,10 @@ void register_info(CLI::App &app, int &exit_code);
 void register_quantize(CLI::App &app, int &exit_code);
 void register_dequantize(CLI::App &app, int &exit_code);
 void register_compare(CLI::App &app, int &exit_code);
+void register_import(CLI::App &app, int &exit_code);
+void register_recipe(CLI::App &app, int &exit_code);
+void register_completion(CLI::App &app, int &exit_code);
+void register_man(CLI::App &app, int &exit_code);
 void register_convert(CLI::App &app, int &exit_code);
 void register_mma(CLI::App &app, int &exit_code);
 void register_gemm(CLI::App &app, int &exit_code);
@@ -37,8 +41,5 @@ void register_record(CLI::App &app, int &exit_code);
 void register_replay(CLI::App &app, int &exit_code);
 void register_crosscheck(CLI::App &app, int &exit_code);
 void register_forward(CLI::App &app, int &exit_code);
-
-/// Draws "label  42 %" on stderr when that is a terminal, nothing otherwise.
-void show_progress(const char *label, double fraction);
 
 } // namespace nvfp4::tool

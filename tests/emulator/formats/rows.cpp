@@ -14,7 +14,7 @@ using namespace nvfp4;
 namespace {
 
 // expressible, not in use: ids are those of formats of the same width, nothing below reads them
-constexpr Format kE1M2{FormatId::e2m1, "e1m2", 4, 4, 1, 2, 0, 0, Specials::finite_only, true};
+constexpr Format kE1M2 = format(FormatId::e1m2);
 constexpr Format kE3M0{FormatId::e2m1, "e3m0", 4, 4, 3, 0, 0, 3, Specials::finite_only, true};
 constexpr Format kInt4{FormatId::e2m1, "int4", 4, 4, 0, 3, 0, -2, Specials::finite_only, true, Encoding::twos_complement};
 constexpr Format kInt8{FormatId::e4m3, "int8", 8, 8, 0, 7, 0, -6, Specials::finite_only, true, Encoding::twos_complement};

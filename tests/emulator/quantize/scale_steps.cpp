@@ -174,6 +174,14 @@ TEST_CASE("the fused sum of squares decides differently now and then", "[quantiz
   CHECK(different > 0);
 }
 
+TEST_CASE("the definition's fused sum rounds once", "[quantize]") {
+  // code 0 gives the error d = -x; d^2 = 1 + 2^-11 + 2^-24 and the sum so far is 2^-24
+  const float x = 1.0f + 0x1p-12f, sum = 0x1p-24f;
+  const BlockScale scale{.code = 0x38, .value = 1.0f, .factor = 1.0f};
+  CHECK(add_error(find_convention("fouroversix").rule, sum, 0, x, scale, 1.0f) == 1.0f + 0x1p-11f + 0x1p-23f);
+  CHECK(add_error(find_convention("te-4over6-mse").rule, sum, 0, x, scale, 1.0f) == 1.0f + 0x1p-11f);
+}
+
 TEST_CASE("a tile sums its rows in order and then as a tree", "[quantize]") {
   Matrix m = gaussian(64, 64, 78);
   for (int64_t r = 0; r < 64; ++r) // every other tile lies near 6 and 4.5, which suit a block scaled to 4

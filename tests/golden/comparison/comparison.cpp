@@ -211,9 +211,9 @@ TEST_CASE("logs: line and key of the first difference; times count apart; nothin
       folder.text("c.jsonl", "{\"step\":1,\"loss\":2.5}\n{\"step\":2,\"loss\":2.0,\"top\":[1,2]}\n{}\n");
   CHECK(verdict_of(compare_files(a, longer)) == "differ: 2 lines against 3");
   const std::string deep = folder.text("d.jsonl", std::string(80000, '['));
-  CHECK(error_of([&] { (void)compare_files(a, deep); }).find("deeper than 64") != std::string::npos);
+  CHECK(error_of([&] { (void)compare_files(a, deep); }).find("got deeper ones") != std::string::npos);
   const std::string broken = folder.text("e.jsonl", "{\"step\":1e400}\n");
-  CHECK(error_of([&] { (void)compare_files(broken, a); }).find("e.jsonl: line 1: expected JSON") !=
+  CHECK(error_of([&] { (void)compare_files(broken, a); }).find("e.jsonl: line 1: expected numbers that FP64 can hold") !=
         std::string::npos);
   CHECK(!compare_json("{\"x\":0.0}", "{\"x\":-0.0}", false, "a", "b").equal());
   CHECK(!compare_json("{\"x\":1}", "{\"x\":1.0}", false, "a", "b").equal());

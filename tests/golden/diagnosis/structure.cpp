@@ -74,6 +74,9 @@ TEST_CASE("parts that are zero, NaN, Inf or one word are named with their place"
   };
   const float nan = std::nanf("");
   CHECK(right.verdict() == "equal: all 3072 outputs");
+  Problem sick = plain(48, 64, 320, 41);
+  sick.a.raw.scales[0] = 0x7F;
+  CHECK(Made(sick).verdict() == "equal: all 3072 outputs, 64 of them NaN with the same bits");
   CHECK(with([](Made &o) { o.set(0, 48, 0, 64, 0.0f); }).verdict() == "D is zero everywhere");
   CHECK(with([&](Made &o) { o.set(0, 48, 0, 64, nan); }).verdict() == "D is NaN everywhere");
   CHECK(with([&](Made &o) { o.set(3, 4, 0, 64, nan); }).verdict() == "row 3 is NaN, all other outputs are equal");
@@ -188,6 +191,21 @@ TEST_CASE("factors by range are found exactly, and named where they are constant
   const std::string text = rows.verdict();
   CHECK(contains(text, "rows 16 to 31 are 0.7"));
   CHECK(contains(text, "rows 32 to 47 are 1.9"));
+}
+
+TEST_CASE("factors by range allow for the rounding of the output: BF16") {
+  Problem p = plain(48, 64, 320, 45);
+  p.round = p.word = FormatId::bf16;
+  std::vector<uint8_t> d = whole(p, reference_computation(p));
+  Computation c = reference_computation(p);
+  c.epilogue.alpha *= 1.37f;
+  const std::vector<uint8_t> other = whole(p, c);
+  REQUIRE(d.size() == 48 * 64 * 2);
+  for (size_t i = 0; i < 48; ++i) std::copy_n(other.begin() + long(i * 64 + 32) * 2, 64, d.begin() + long(i * 64 + 32) * 2);
+  const Report half = diagnose(p, d);
+  REQUIRE(half.facts.size() == 1);
+  CHECK(half.facts[0].factor == Approx(1.37).epsilon(1e-3));
+  CHECK(contains(half.verdict, "columns 32 to 63 are 1.37"));
 }
 
 TEST_CASE("parts of K that are left out or taken twice are named") {

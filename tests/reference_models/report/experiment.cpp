@@ -145,7 +145,7 @@ TEST_CASE("a grid is read, and each mistake in it is named") {
   io::check_message(without("out"), {"'out'"});
   io::check_message(without("models"), {"'models'"});
   io::check_message(io::error_of([] { (void)parse_experiment("{\"a\":", "grid.json"); }),
-                    {"grid.json", "not JSON"});
+                    {"grid.json", "expected JSON, which breaks off"});
 }
 
 TEST_CASE("a grid runs once, keeps what is finished and resumes what is not") {
@@ -286,7 +286,10 @@ TEST_CASE("damaged results are refused with file, fault and advice") {
   (void)run_experiment(e, trainer.function());
   const std::string path = e.out + "/gla-tiny-bf16-1/result.json";
   const auto bytes = io::read_file(path);
-  const std::string good(reinterpret_cast<const char *>(bytes.data()), bytes.size());
+  const std::string written(reinterpret_cast<const char *>(bytes.data()), bytes.size());
+  Json unsealed = Json::parse(written); // what is wrong inside is looked for behind the checksum
+  unsealed.erase("checksum");
+  const std::string good = unsealed.dump(1);
   const auto refused = [&](const std::string &content, std::vector<std::string> parts) {
     std::ofstream(path) << content;
     parts.insert(parts.end(), {"gla-tiny-bf16-1/result.json", "remove the file to run it again"});
@@ -294,6 +297,11 @@ TEST_CASE("damaged results are refused with file, fault and advice") {
     io::check_message(io::error_of([&] { (void)run_experiment(e, trainer.function()); }), parts);
   };
   refused("", {"got nothing"});
+  for (const char *key : {"smoothed_loss", "validation_loss", "steps"}) {
+    Json j = Json::parse(written);
+    j["result"][key] = j["result"][key].get<double>() + 1;
+    refused(j.dump(), {"is not as it was written: its checksum is another"});
+  }
   refused(good.substr(0, good.size() / 2), {"line ", "breaks off"});
   refused("[]", {"expected a JSON object"});
   for (const char *key : {"steps", "final_loss", "smoothed_loss", "validation_loss", "parameter_digest"}) {
@@ -324,7 +332,7 @@ TEST_CASE("options: every field goes to JSON and back") {
   const Json json = options_to_json(o);
   for (const auto &[key, value] : json.items()) CHECK(set_option(back, key, value, ""));
   CHECK(options_to_json(back) == options_to_json(o));
-  CHECK(options_to_json(o).size() == 31);
+  CHECK(options_to_json(o).size() == 32);
   CHECK_FALSE(set_option(back, "nonsense", 1, ""));
   CHECK(first_difference(o, options_to_json(o)).empty());
   back.threads = 3;

@@ -4,12 +4,14 @@
 #include "tests/golden/io/support.hpp"
 
 #include "nvfp4/golden/io/file.hpp"
-#include "nvfp4/reference_models/train/options.hpp"
 #include "nvfp4/reference_models/report/report.hpp"
+#include "nvfp4/reference_models/train/options.hpp"
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <filesystem>
+#include <fmt/core.h>
 #include <fstream>
 #include <unistd.h>
 
@@ -123,18 +125,15 @@ std::vector<RunData> read_all(const Folder &folder) {
   return runs;
 }
 
-Ordering ordering(const std::vector<Ordering> &list, const std::string &claim,
-                         const std::string &where) {
+Ordering ordering(const std::vector<Ordering> &list, const std::string &claim, const std::string &where) {
   for (const Ordering &o : list)
     if (o.claim.find(claim) != std::string::npos && o.where.find(where) != std::string::npos) return o;
   FAIL("no ordering " << claim << " of " << where);
   return list.front();
 }
 
-} // namespace
-
-TEST_CASE("report: one well-formed page without anything outside it, with the numbers") {
-  const Folder folder;
+/// Two families, three recipes, three seeds, with diagnostics and one run's sensitivity scores.
+void write_study(const Folder &folder) {
   for (const char *family : {"gla", "qwen3"})
     for (uint64_t seed = 1; seed <= 3; ++seed) {
       write_run(folder, family, "bf16", seed, 0);
@@ -145,14 +144,46 @@ TEST_CASE("report: one well-formed page without anything outside it, with the nu
                                       {"attn.o_proj", 0.07, 2.2, 2, 1},
                                       {"mlp.down_proj", 0.01, 2.05, 2, 1}};
   write_sensitivity((folder.path / "gla-tiny-bf16-1").string(), scores);
+}
+
+/// The texts of a class in a drawing, without markup.
+std::vector<std::string> texts_of(const std::string &svg, const std::string &css) {
+  std::vector<std::string> all;
+  const std::string open = "class=\"" + css;
+  for (size_t at = 0; (at = svg.find(open, at)) != std::string::npos;) {
+    const size_t from = svg.find('>', at) + 1, to = svg.find('<', from);
+    all.push_back(svg.substr(from, to - from));
+    at = to;
+  }
+  return all;
+}
+
+} // namespace
+
+TEST_CASE("report: one well-formed page without anything outside it, with the numbers") {
+  const Folder folder;
+  write_study(folder);
   const std::vector<RunData> runs = read_all(folder);
   REQUIRE(runs.size() == 18);
   const std::string html = make_report(runs, "9.8.7");
   CHECK(first_fault(html).empty());
-  for (const char *outside : {"http:", "https:", "src=", "href=", "@import", "url(", "<script", "<link"})
+  for (const char *outside : {"http:", "https:", "src=", "@import", "url(", "<script", "<link"})
     CHECK(html.find(outside) == std::string::npos);
+  const size_t links = count(html, "href=");
+  CHECK(links >= 10);
+  CHECK(links == count(html, "href=\"data:text/csv;charset=utf-8,"));
+  CHECK(links == count(html, "<figure>")); // numbers behind every chart
   CHECK(html.find("prefers-color-scheme:dark") != std::string::npos);
   CHECK(count(html, "<svg viewBox") >= 20);
+  // labels at the ends of curves say what the table says: its smoothed losses and gaps
+  for (const char *label : {">nvfp4 1.200 %<", ">chon 0.700 %<"})
+    CHECK(count(html, label) == 4); // models times widths
+  for (const RunGroup &g : group_runs(runs)) {
+    std::vector<double> smoothed;
+    for (const RunData *r : g.runs) smoothed.push_back(losses_of(*r)->smoothed);
+    CHECK(html.find(">" + g.recipe + " " + fmt::format("{:.4f}", estimate(smoothed).mean) + "<") !=
+          std::string::npos);
+  }
   for (const char *part :
        {"1.200 ± 0.248 %", "0.700 ± 0.248 %", "0.939 %", "0.588 %", "short runs", "120 steps",
         "30,720 tokens", "bible &amp; &lt;psalms&gt;.txt", "nvfp4 9.8.7", "913,408", "attn.o_proj", "Fig. 7"})
@@ -393,7 +424,60 @@ TEST_CASE("charts: ticks are round, numbers read well, text is escaped") {
   CHECK(line_chart({.title = "nothing", .series = {{.points = {{1, std::nan("")}}}}}).empty());
   CHECK(bar_chart({.title = "nothing", .groups = {}}).empty());
   CHECK(heat_map({"nothing", "", {}, 4, {}}).empty());
-  const std::string heat = heat_map({"one", "", {1, 2}, 2, {1, 100, 1, 100}});
+  const Drawing map = heat_map({"one", "", {1, 2}, 2, {1, 100, 1, 100}});
+  CHECK(map.csv == "channel,step 1,step 2\n0,1,1\n1,100,100\n");
+  const std::string &heat = map.wide;
   CHECK(heat.find("class=\"level9\" d=\"M0 1h2v1h-2z\"") !=
         std::string::npos); // one run of cells: channel 1, both steps
+}
+
+TEST_CASE(
+    "charts: titles wrap, labels stand beside the curves or below, nothing is cut, numbers come along") {
+  const std::string name =
+      "a-model-with-a-name-that-somebody-made-very-long-340m-of-24-layers-and-2048-hidden";
+  LineChart chart{.title = "Loss, " + name, .x_label = "step", .y_label = "loss, \"nats\""};
+  chart.series = {{.name = "raw", .points = {{1, 9.5}, {2, 3}, {3, 2.5}}, .faint = true},
+                  {.name = "smooth", .label = "nvfp4 2.5", .color = 2, .points = {{1, 4}, {2, 3}, {3, 2.5}}}};
+  chart.bands = {{"spread", 2, {{1, 3, 5}}}};
+  chart.rules = {{0.0, "BF16"}};
+  const Drawing d = line_chart(chart);
+  CHECK(first_fault("\n" + d.wide).empty());
+  CHECK(first_fault("\n" + d.narrow).empty());
+  for (const std::string &svg : {d.wide, d.narrow}) {
+    std::string title;
+    for (const std::string &l : texts_of(svg, "title")) title += l;
+    std::erase(title, ' ');
+    CHECK(title == "Loss," + name);
+    for (const std::string &t : texts_of(svg, "tick"))
+      CHECK((t.find('.') == std::string::npos ||
+             svg.find("text-anchor=\"end\">" + t) != std::string::npos)); // y only
+    CHECK(count(svg, ">BF16<") == 1);
+    CHECK(count(svg, ">nvfp4 2.5<") == 1);
+    // the raw line reaches into the plot: its top lies below the plot's upper edge
+    const size_t raw = svg.find("faint\" d=\"M");
+    REQUIRE(raw != std::string::npos);
+    const std::string at = svg.substr(raw, 40);
+    const size_t plot = svg.find("<svg x=");
+    CHECK(std::stod(at.substr(at.find(' ', 10) + 1)) > std::stod(svg.substr(svg.find(" y=\"", plot) + 4)));
+  }
+  CHECK(texts_of(d.narrow, "title").size() > texts_of(d.wide, "title").size());
+  CHECK(d.csv == "line,step,\"loss, "
+                 "\"\"nats\"\"\"\nraw,1,9.5\nraw,2,3\nraw,3,2.5\nsmooth,1,4\nsmooth,2,3\nsmooth,3,2.5\n"
+                 "\"spread, lowest\",1,3\n\"spread, highest\",1,5\nBF16,,0\n");
+  const Drawing bars =
+      bar_chart({.title = "Bars", .x_label = "%", .groups = {{name, {{"x", 1, 2.5, 0.5}, {"y", 2, NAN}}}}});
+  CHECK(bars.csv == "group,bar,%,half width of the interval\n" + name + ",x,2.5,0.5\n" + name + ",y,nan,\n");
+  CHECK(texts_of(bars.narrow, "label").size() > 4);
+}
+
+// For tests/tools/report_page_test.sh, which looks at the page in a browser.
+TEST_CASE("report: write a page with long names", "[.page]") {
+  const char *to = std::getenv("NVFP4_REPORT_PAGE");
+  REQUIRE(to != nullptr);
+  const Folder folder;
+  write_study(folder);
+  std::vector<RunData> runs = read_all(folder);
+  for (RunData &r : runs)
+    r.model += "-with-a-name-that-somebody-made-very-long-340m-of-24-layers-and-2048-hidden";
+  std::ofstream(to) << make_report(runs, "9.8.7");
 }

@@ -44,8 +44,7 @@ std::tuple<std::string, FileResult> forward_pass(const std::string &checkpoint, 
 
 std::string report(const std::vector<std::string> &folders, const std::string &output,
                    const Progress &progress) {
-  const auto [runs, orderings, bytes] = write_report(folders, output, NVFP4_VERSION_STRING, progress);
-  return report_json(runs, orderings, output, bytes);
+  return report_json(write_report(folders, output, NVFP4_VERSION_STRING, progress), output);
 }
 
 } // namespace
