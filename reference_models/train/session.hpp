@@ -24,13 +24,13 @@ void register_device(const std::string &name, DeviceFactory factory);
 /// Backend and engine of the CPU; isa: instead of the best that it has, changes no bit.
 [[nodiscard]] Session make_cpu_session(int threads, std::optional<Isa> isa = {});
 
+/// Backend and engine of a device by name; Error for another, NoDevice where it is not there.
+[[nodiscard]] Session make_device(const std::string &device, int threads);
+
 /// Throws Error where the machine's memory is less than what a model on the CPU takes at least, with the
 /// tokens of a step, before anything of it is made.
 void check_memory(const ModelConfig &config, int64_t batch, int64_t length, bool training,
                   int64_t micro_batches);
-
-/// Backend and engine of a device by name; Errors as of make_session.
-[[nodiscard]] Session make_device(const std::string &device, int threads);
 
 /// device: "cpu", or a registered one ("cuda" where the program was built with it). Throws Error for another,
 /// NoDevice where this build or this machine does not have it, and what check() and check_memory() throw.

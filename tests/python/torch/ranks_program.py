@@ -8,8 +8,8 @@ import sys
 
 import torch
 import torch.distributed as dist
-from conftest import hard
-from test_models import ROLES, Toy
+from bits import hard
+from test_convert import ROLES, Toy
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 

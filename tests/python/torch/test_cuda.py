@@ -7,10 +7,12 @@ import copy
 
 import numpy as np
 import pytest
-import torch
-from conftest import assert_same_bits, hard
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+
+from bits import assert_same_bits, hard
 from test_linear import RECIPES, make, passes
-from test_models import toy
+from test_convert import toy
 
 from nvfp4.torch import convert, converted, step
 

@@ -13,10 +13,12 @@ import subprocess
 import sys
 
 import pytest
-import torch
-from conftest import assert_same_bits, words
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+
+from bits import assert_same_bits, words
 from ranks_program import STEPS, batch
-from test_models import ROLES, Toy
+from test_convert import ROLES, Toy
 
 from nvfp4 import _nvfp4
 from nvfp4.torch import convert, converted, step

@@ -7,9 +7,11 @@ import json
 import pathlib
 
 import pytest
-import torch
-from conftest import hard
-from test_models import Toy, toy
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+
+from bits import hard
+from test_convert import Toy, toy
 
 from nvfp4.torch import record, replay, step
 

@@ -7,8 +7,10 @@ import itertools
 import json
 
 import pytest
-import torch
-from conftest import assert_same_bits
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+
+from bits import assert_same_bits
 
 from nvfp4 import _nvfp4
 from nvfp4.torch import Linear, step

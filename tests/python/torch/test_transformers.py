@@ -9,8 +9,10 @@ import struct
 
 import numpy as np
 import pytest
-import torch
-from conftest import assert_same_bits
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+
+from bits import assert_same_bits
 
 from nvfp4 import _nvfp4
 from nvfp4.torch import convert, converted, revert, step
@@ -126,7 +128,7 @@ def test_loss_beside_the_cpp_model(tmp_path, nvfp4_run, family, recipe):
         loss = torch.nn.functional.cross_entropy(logits.reshape(-1, 64), tokens[:, 1:].reshape(-1))
         loss.backward()
     expected = float(theirs["loss"])
-    assert float(loss) == pytest.approx(expected, rel=1e-6 if recipe == "fp32" else 2e-5)
+    assert loss.item() == pytest.approx(expected, rel=1e-6 if recipe == "fp32" else 2e-5)
     grads = {name: p.grad for name, p in model.named_parameters()}
     for name, grad in grads.items():
         want = theirs[f"grad/{name}"]

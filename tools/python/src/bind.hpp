@@ -10,7 +10,7 @@ void bind_quantize(Module &m); ///< quantized tensors
 void bind_product(Module &m);  ///< convert, mma, gemm
 void bind_check(Module &m);
 void bind_models(Module &m); ///< train, forward, report
-void bind_linear(Module &m); ///< linear layers, for nvfp4.torch
+void bind_linear(Module &m); ///< layers of nvfp4.torch
 
 inline constexpr void (*binders[])(Module &) = {bind_tables, bind_quantize, bind_product, bind_check,
                                                 bind_models, bind_linear};

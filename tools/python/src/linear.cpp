@@ -14,26 +14,20 @@
 
 namespace nvfp4::python {
 
-/// A callable that gets (address, count) of FP32 values of this rank and overwrites them with all ranks', or
-/// None.
+/// Gets the address and the number of FP32 values of this rank, and overwrites them with those of all ranks.
+class ReduceCall : public Callback {
+public:
+  explicit ReduceCall(PyObject *callable) : Callback(callable) {}
+  void operator()(std::span<float> values) const {
+    call("Kn", static_cast<unsigned long long>(reinterpret_cast<uintptr_t>(values.data())),
+         Py_ssize_t(values.size()));
+  }
+};
+/// Empty of None: a rank by itself.
 template <> struct From<models::Reduce> {
   static models::Reduce get(PyObject *o) {
     if (o == Py_None) return {};
-    Py_IncRef(o);
-    const std::shared_ptr<PyObject> held(o, [](PyObject *p) {
-      const PyGILState_STATE gil = PyGILState_Ensure();
-      Py_DecRef(p);
-      PyGILState_Release(gil);
-    });
-    return [held](std::span<float> values) {
-      const PyGILState_STATE gil = PyGILState_Ensure();
-      PyObject *const result = PyObject_CallFunction(
-          held.get(), "Kn", static_cast<unsigned long long>(reinterpret_cast<uintptr_t>(values.data())),
-          Py_ssize_t(values.size()));
-      Py_XDECREF(result);
-      PyGILState_Release(gil);
-      if (result == nullptr) throw ErrorSet{};
-    };
+    return ReduceCall(o);
   }
 };
 
@@ -152,19 +146,19 @@ std::vector<std::tuple<std::string, int>> linear_numbers(const std::string &fami
 } // namespace
 
 void bind_linear(Module &m) {
-  m.def<linear_device>("linear_device");
-  m.def<linear_layer>("linear_layer");
-  m.def<linear_facts>("linear_facts");
-  m.def<linear_formats>("linear_formats");
-  m.def<linear_choice_is_due>("linear_choice_is_due");
-  m.def<linear_scores>("linear_scores");
-  m.def<linear_select>("linear_select");
-  m.def<linear_forward>("linear_forward");
-  m.def<linear_backward>("linear_backward");
-  m.def<linear_recipe>("linear_recipe");
-  m.def<linear_recipe_json>("linear_recipe_json");
-  m.def<linear_replay>("linear_replay");
-  m.def<linear_numbers>("linear_numbers");
+  m.def<linear_device>("linear_device", "device threads");
+  m.def<linear_layer>("linear_layer", "device recipe family role layer layers id in_features out_features");
+  m.def<linear_facts>("linear_facts", "layer");
+  m.def<linear_formats>("linear_formats", "layer");
+  m.def<linear_choice_is_due>("linear_choice_is_due", "layer step");
+  m.def<linear_scores>("linear_scores", "layer step product data rows weight reduce");
+  m.def<linear_select>("linear_select", "layer product scores channels");
+  m.def<linear_forward>("linear_forward", "layer step x rows weight bias channels count y reduce");
+  m.def<linear_backward>("linear_backward", "layer step x rows weight channels count dy dx dw db reduce");
+  m.def<linear_recipe>("linear_recipe", "recipe family");
+  m.def<linear_recipe_json>("linear_recipe_json", "recipe");
+  m.def<linear_replay>("linear_replay", "path threads");
+  m.def<linear_numbers>("linear_numbers", "family");
 }
 
 } // namespace nvfp4::python

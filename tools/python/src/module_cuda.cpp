@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The module nvfp4._nvfp4_cuda: linear layers with the device "cuda". nvfp4.torch loads it when a tensor on a GPU first asks.
+// The module nvfp4._nvfp4_cuda: linear layers with the device "cuda". nvfp4.torch loads it when a tensor on a
+// GPU first asks.
 #include "nvfp4/gpu/device/device.hpp"
 #include "nvfp4/gpu/models/session.hpp"
 #include "tools/python/src/bind.hpp"
@@ -15,7 +16,7 @@ int fill(PyObject *module) {
     cuda::register_cuda_device();
     Module m(module);
     bind_linear(m);
-    m.def<use_device>("use_device");
+    m.def<use_device>("use_device", "index");
     return 0;
   } catch (...) {
     set_error();

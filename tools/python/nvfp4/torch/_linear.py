@@ -64,8 +64,8 @@ class Linear(torch.nn.Linear):
         if self.training and self.hot_channels is not None:
             _ops.choose_channels(x.detach(), weight.detach(), self.hot_channels, self.hot_scores, self._clock.tensor, "fprop",
                                  self._spec)
-        y, _ = _ops.linear(x, weight, bias, self.hot_channels, self.hot_channels_dgrad, self.hot_scores_dgrad,
-                           self._clock.tensor, self.training, self._spec)
+        y: Tensor = _ops.linear(x, weight, bias, self.hot_channels, self.hot_channels_dgrad, self.hot_scores_dgrad,
+                                self._clock.tensor, self.training, self._spec)[0]
         return y
 
     def _check(self, x: Tensor) -> None:
@@ -110,7 +110,7 @@ def make_spec(recipe: str, family: str, role: str, layer: int, layers: int, id: 
                        "group": group, "path": path})
 
 
-def _layer(module: torch.nn.Linear) -> _ops.Layer:
+def _layer(module: Linear) -> _ops.Layer:
     return _ops.layer("cpu", module._spec, module.in_features, module.out_features)
 
 
@@ -120,11 +120,12 @@ def reset(channels_or_scores: Tensor | None) -> None:
         channels_or_scores.fill_(-1 if channels_or_scores.dtype == torch.int32 else 0)
 
 
-def adopt(module: torch.nn.Linear, spec: str, clock: Clock) -> None:
+def adopt(module: torch.nn.Module, spec: str, clock: Clock) -> None:
     """Makes a torch.nn.Linear ours, in place: the same object, parameters and hooks."""
+    assert isinstance(module, torch.nn.Linear)
     if module.in_features < 1 or module.out_features < 1:
         raise ValueError(f"expected a layer of at least 1 x 1, got {module.out_features} x {module.in_features}")
-    module.__class__ = Linear
+    object.__setattr__(module, "__class__", Linear)
     assert isinstance(module, Linear)
     module._spec, module._clock, module._clock_is_own = spec, clock, clock.is_of(module)
     layer = _layer(module)
@@ -145,4 +146,4 @@ def give_up(module: Linear) -> None:
         delattr(module, name)
     for name in ("_spec", "_clock", "_clock_is_own"):
         delattr(module, name)
-    module.__class__ = torch.nn.Linear
+    object.__setattr__(module, "__class__", torch.nn.Linear)

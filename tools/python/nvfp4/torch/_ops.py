@@ -8,6 +8,7 @@ No `from __future__ import annotations` here: torch.library reads the annotation
 import contextlib
 import ctypes
 import functools
+import importlib
 import json
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Optional
@@ -36,11 +37,10 @@ def _module(kind: str) -> Any:
     if kind != "cuda":
         return _nvfp4
     try:
-        from nvfp4 import _nvfp4_cuda
+        return importlib.import_module("nvfp4._nvfp4_cuda")
     except ImportError as error:
         raise ValueError("expected a tensor on the CPU, for this build of nvfp4 has no CUDA part; build the package with nvcc "
                          f"or move the model to the CPU ({error})") from error
-    return _nvfp4_cuda
 
 
 @functools.lru_cache(maxsize=None)
@@ -55,7 +55,8 @@ def _made(device: str, threads: int, spec: str, inputs: int, outputs: int) -> La
     module = _module(device.partition(":")[0])
     handle = module.linear_layer(_device(device, threads), s["recipe"], s["family"], s["role"], s["layer"], s["layers"],
                                  s["id"], inputs, outputs)
-    return Layer(module, handle, *module.linear_facts(handle), s["group"])
+    channels, dgrad_channels, choice, reduces = module.linear_facts(handle)
+    return Layer(module, handle, channels, dgrad_channels, choice, reduces, s["group"])
 
 
 def layer(device: str, spec: str, inputs: int, outputs: int) -> Layer:
@@ -142,11 +143,11 @@ def choose_channels(data: Tensor, weight: Tensor, channels: Tensor, scores: Tens
         return
     x, w = _dense(data), _dense(weight)
     rows = x.numel() // x.shape[-1]
-    if rows == 0:
-        return
+    own = torch.zeros(x.shape[-1])  # of no rows; other ranks may have some
     with _stream(x):
-        own = _floats(ours.module.linear_scores(ours.handle, _clock.key(clock), product, _address(x), rows, _address(w),
-                                           _reduction(ours)))
+        if rows > 0:
+            own = _floats(ours.module.linear_scores(ours.handle, _clock.key(clock), product, _address(x), rows, _address(w),
+                                                    _reduction(ours)))
     agreed = _ranks.agree_on_scores(own, ours.choice, _ranks.find(ours.group)).contiguous()
     chosen = _integers(ours.module.linear_select(ours.handle, product, _address(agreed), agreed.numel()))
     channels.fill_(-1)

@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 
 WORLD, ALONE = "", "alone"  # names of groups in a layer's spec; any other is a process group's
+_named: dict[str, dist.ProcessGroup] = {}
 
 
 def name_of(group: dist.ProcessGroup | bool | None) -> str:
@@ -19,14 +20,18 @@ def name_of(group: dist.ProcessGroup | bool | None) -> str:
         if group:
             raise ValueError("expected a process group, None or False, got True")
         return ALONE
-    return str(group.group_name)
+    name = str(group.group_name)
+    _named[name] = group
+    return name
 
 
 def find(name: str) -> dist.ProcessGroup | None:
     """The group, or None where nobody else is in it."""
     if name == ALONE or not dist.is_available() or not dist.is_initialized():
         return None
-    group = dist.group.WORLD if name == WORLD else dist.distributed_c10d._resolve_process_group(name)
+    group = dist.group.WORLD if name == WORLD else _named.get(name)
+    if group is None and name != WORLD:
+        raise ValueError(f"the layer's process group {name} is not of this process; convert the model here")
     return group if group is not None and dist.get_world_size(group) > 1 else None
 
 

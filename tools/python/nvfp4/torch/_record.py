@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import pathlib
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,7 +20,8 @@ from nvfp4.torch._convert import conversion_of, converted
 _DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.int32: "I32"}
 
 
-class Mismatch(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Mismatch:
     """A tensor that came out otherwise than recorded."""
 
     name: str  # "weight_grad/model.layers.0.mlp.up_proj"
@@ -104,7 +105,8 @@ def record(model: torch.nn.Module, path: str | os.PathLike[str]) -> Iterator[Non
         _ops.observer = None
     if not recorder.done:
         raise ValueError("no converted layer ran in the context; run a forward and backward pass there")
-    tensors, places = {}, {}
+    tensors: dict[str, Tensor] = {}
+    places = {}
     for name, kept in recorder.done.items():
         seed, step, micro_batch = _clock.key(kept["clock"])
         spec = json.loads(layers[name]._spec)

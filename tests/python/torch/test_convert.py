@@ -7,8 +7,10 @@ import copy
 import types
 
 import pytest
-import torch
-from conftest import assert_same_bits, hard
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+
+from bits import assert_same_bits, hard
 from torch.utils.checkpoint import checkpoint
 
 from nvfp4.torch import Linear, convert, converted, revert, set_step, step
