@@ -14,12 +14,6 @@ struct Shape {
   int64_t m, n, k;
 };
 
-void print_paths(const char *what, const cuda::Fp4Paths &p) {
-  std::printf("  paths of %s: tiles fast %llu mixed %llu; steps summed %llu split %llu fp64 %llu aligned %llu "
-              "defined %llu; outputs defined %llu\n",
-              what, p.tiles_fast, p.tiles_mixed, p.summed, p.split, p.wide, p.aligned, p.defined, p.outputs);
-}
-
 constexpr const char *kFp4Units[] = {"sm_120:mma.m16n8k64.f32.mxf4nvf4.ue4m3.block16",
                                      "sm_100:tcgen05.k64.f32.mxf4nvf4.ue8m0.block16",
                                      "sm_120:mma.m16n8k64.f32.mxf4.ue8m0.block32"};

@@ -90,6 +90,14 @@ HostOperand dense_operand(const UnitRule &rule, bool second, int kind, int64_t r
   return h;
 }
 
+void print_paths(const char *what, const cuda::Fp4Paths &p) {
+  std::printf(
+      "  paths of %s: tiles fast %llu framed %llu mixed %llu; steps summed %llu framed %llu guarded %llu "
+      "(repaired %llu) split %llu fp64 %llu aligned %llu defined %llu; outputs defined %llu\n",
+      what, p.tiles_fast, p.tiles_framed, p.tiles_mixed, p.summed, p.framed, p.guarded, p.repaired, p.split,
+      p.wide, p.aligned, p.defined, p.outputs);
+}
+
 Tally compare_product(const Unit &unit, const HostOperand &a, const HostOperand &b, Accumulation accumulation,
                       const std::string &what, cuda::GemmWorkspace &workspace, cuda::Fp4Paths *paths,
                       const std::vector<uint64_t> &start) {

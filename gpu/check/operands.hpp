@@ -46,6 +46,8 @@ inline constexpr int kFp4Kinds = 7;
 [[nodiscard]] HostOperand dense_operand(const UnitRule &rule, bool second, int kind, int64_t rows, int64_t k,
                                         uint64_t seed);
 
+void print_paths(const char *what, const cuda::Fp4Paths &paths);
+
 /// Accumulators of both machines, word by word; chains from `start`, one word each, or from +0.
 [[nodiscard]] Tally compare_product(const Unit &unit, const HostOperand &a, const HostOperand &b,
                                     Accumulation accumulation, const std::string &what,

@@ -125,10 +125,7 @@ Tally time_twin(int64_t size) {
     if (unit.rule.family == Family::gst_fdpa) {
       cuda::check(cudaMemset(paths.as<void>(), 0, sizeof(cuda::Fp4Paths)), "cudaMemset");
       cuda::gemm_fp4(unit.rule, workspace.a, workspace.b, out, model, nullptr, paths.as<cuda::Fp4Paths>());
-      const cuda::Fp4Paths c = paths.download<cuda::Fp4Paths>(1)[0];
-      std::printf("  paths: tiles fast %llu mixed %llu; steps summed %llu split %llu fp64 %llu aligned %llu "
-                  "defined %llu\n",
-                  c.tiles_fast, c.tiles_mixed, c.summed, c.split, c.wide, c.aligned, c.defined);
+      print_paths(what, paths.download<cuda::Fp4Paths>(1)[0]);
     }
     std::fflush(stdout);
   };
