@@ -82,6 +82,27 @@ Tally check_dense() {
   return all;
 }
 
+/// Products of operands that a model made, as they are and again and again along K, so that accumulators
+/// grow.
+Tally check_recorded(const std::string &path) {
+  Tally all;
+  cuda::GemmWorkspace workspace;
+  cuda::DeviceBuffer paths(sizeof(cuda::Fp4Paths));
+  const Unit &unit = find_unit(kFp4Units[0]);
+  for (const RecordedProduct &p : read_products(path)) {
+    Tally t;
+    cuda::check(cudaMemset(paths.as<void>(), 0, sizeof(cuda::Fp4Paths)), "cudaMemset");
+    for (const Accumulation model : enumerators<Accumulation>())
+      for (const int64_t k : {p.a.k, 16 * p.a.k})
+        t.add(compare_product(unit, repeated(p.a, p.a.rows, k), repeated(p.b, p.b.rows, k), model, p.name,
+                              workspace, paths.as<cuda::Fp4Paths>()));
+    t.print(("gemm recorded " + p.name).c_str());
+    print_paths("these", paths.download<cuda::Fp4Paths>(1)[0]);
+    all.add(t);
+  }
+  return all;
+}
+
 /// alpha, beta and every output format against GemmPlan::run.
 Tally check_epilogue() {
   Tally t;
@@ -166,17 +187,18 @@ Tally check_start() {
 
 } // namespace
 
-Tally check_gemm(bool large, bool brief) {
+Tally check_gemm(bool large, bool brief, const std::string &recorded) {
   cuda::DeviceBuffer paths(sizeof(cuda::Fp4Paths));
   Tally all = check_fp4(paths, brief);
   if (!brief) all.add(check_dense());
   all.add(check_epilogue());
   all.add(check_start());
+  if (!recorded.empty()) all.add(check_recorded(recorded));
   if (!large) return all;
   cuda::GemmWorkspace workspace;
   const Unit &unit = find_unit(kFp4Units[0]);
   for (const Fp4Kind kind :
-       {Fp4Kind::quantized, Fp4Kind::lognormal1, Fp4Kind::lognormal3, Fp4Kind::outliers}) {
+       {Fp4Kind::quantized, Fp4Kind::lognormal1, Fp4Kind::lognormal3, Fp4Kind::outliers, Fp4Kind::raw}) {
     cuda::check(cudaMemset(paths.as<void>(), 0, sizeof(cuda::Fp4Paths)), "cudaMemset");
     const int64_t size = 4096;
     const Tally t = compare_product(unit, fp4_operand(unit.rule, kind, size, size, 21),

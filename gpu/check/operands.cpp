@@ -3,6 +3,7 @@
 #include "nvfp4/gpu/check/operands.hpp"
 
 #include "nvfp4/emulator/formats/codec.hpp"
+#include "nvfp4/golden/io/file.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -61,6 +62,38 @@ HostOperand fp4_operand(const UnitRule &rule, Fp4Kind kind, int64_t rows, int64_
     }
     if (nan_row && blocks > 0)
       h.scales[size_t(r * blocks + random.below(int(blocks)))] = rule.scale == FormatId::ue8m0 ? 0xFF : 0x7F;
+  }
+  return h;
+}
+
+std::vector<RecordedProduct> read_products(const std::string &path) {
+  const io::TensorFile file = io::read_tensors(path);
+  const auto side = [&](const std::string &name) {
+    const std::span<const uint8_t> codes = file.elements<uint8_t>(name + ".codes"),
+                                   scales = file.elements<uint8_t>(name + ".scales");
+    const std::vector<int64_t> shape = file.at(name + ".codes").shape;
+    if (shape.size() != 2 || shape[1] % 32 != 0 || int64_t(scales.size()) != shape[0] * shape[1] / 8)
+      throw Error(path + ": expected '" + name +
+                  ".codes' of whole steps, 32 bytes each, and a scale for each 8 of its bytes, got " +
+                  io::shape_text(shape) + " and " + std::to_string(scales.size()) + " scales");
+    return HostOperand{
+        FormatId::e2m1, shape[0], shape[1] * 2, {codes.begin(), codes.end()}, {scales.begin(), scales.end()}};
+  };
+  std::vector<RecordedProduct> products;
+  for (const char *name : {"fprop", "dgrad", "wgrad"})
+    products.push_back({name, side(std::string(name) + ".a"), side(std::string(name) + ".b")});
+  return products;
+}
+
+HostOperand repeated(const HostOperand &operand, int64_t rows, int64_t k) {
+  HostOperand h{operand.format, rows, k, std::vector<uint8_t>(size_t(rows * k / 2)),
+                std::vector<uint8_t>(size_t(rows * k / 16))};
+  for (int64_t r = 0; r < rows; ++r) {
+    const int64_t from = r % operand.rows;
+    for (int64_t i = 0; i < k / 2; ++i)
+      h.codes[size_t(r * k / 2 + i)] = operand.codes[size_t((from * operand.k + i * 2 % operand.k) / 2)];
+    for (int64_t i = 0; i < k / 16; ++i)
+      h.scales[size_t(r * k / 16 + i)] = operand.scales[size_t(from * operand.k / 16 + i % (operand.k / 16))];
   }
   return h;
 }

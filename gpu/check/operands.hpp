@@ -42,6 +42,17 @@ inline constexpr int kFp4Kinds = 7;
 [[nodiscard]] HostOperand fp4_operand(const UnitRule &rule, Fp4Kind kind, int64_t rows, int64_t k,
                                       uint64_t seed);
 
+/// Two operands of a product that a model made, NVFP4, as golden/operands holds them.
+struct RecordedProduct {
+  std::string name; ///< fprop, dgrad, wgrad
+  HostOperand a, b;
+};
+/// Those of a file: tensors NAME.a.codes, NAME.a.scales, NAME.b.codes, NAME.b.scales. Throws Error where one
+/// is missing or shapes do not fit.
+[[nodiscard]] std::vector<RecordedProduct> read_products(const std::string &path);
+/// The operand's rows, and steps along K, again and again up to this size.
+[[nodiscard]] HostOperand repeated(const HostOperand &operand, int64_t rows, int64_t k);
+
 /// Elements of any other unit: normal numbers; kind 1 spreads exponents, kind 2 adds NaN, Inf and zeros.
 [[nodiscard]] HostOperand dense_operand(const UnitRule &rule, bool second, int kind, int64_t rows, int64_t k,
                                         uint64_t seed);

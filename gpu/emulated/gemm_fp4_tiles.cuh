@@ -15,13 +15,20 @@ template <int TileN> __device__ inline TileAt tile_of(const Fp4Job &job, int64_t
   return {(first + inside % rows) * kTileM, inside / rows * TileN};
 }
 
-/// The block's next tile from `index` on whose way is one of two; `tiles` where there is none.
+/// The block's next tile from `index` on whose way is one of two, looked for by a whole warp; `tiles` or more
+/// where there is none.
 template <int TileN, TileWay one, TileWay other = one>
 __device__ inline int64_t next_tile(const Fp4Job &job, int64_t index, int64_t tiles) {
-  for (; index < tiles; index += gridDim.x) {
-    const TileAt at = tile_of<TileN>(job, index);
-    const TileWay way = job.way(at.row, at.col);
-    if (way == one || way == other) break;
+  for (; index < tiles; index += 32 * int64_t(gridDim.x)) {
+    const int64_t mine = index + (threadIdx.x & 31) * int64_t(gridDim.x);
+    bool found = false;
+    if (mine < tiles) {
+      const TileAt at = tile_of<TileN>(job, mine);
+      const TileWay way = job.way(at.row, at.col);
+      found = way == one || way == other;
+    }
+    const uint32_t lanes = __ballot_sync(0xFFFFFFFF, found);
+    if (lanes != 0) return index + (__ffs(int(lanes)) - 1) * int64_t(gridDim.x);
   }
   return index;
 }
@@ -50,20 +57,25 @@ template <int TileN, int Stages = kStages<TileN>> struct Ring {
   }
 };
 
-template <TileWay one, TileWay other = one, int TileN, int Stages>
+/// One warp keeps the stages full, step by step of every tile of this way.
+template <TileWay way, int TileN, int Stages>
 __device__ void feed_steps(const CUtensorMap *map_a, const CUtensorMap *map_b, const Fp4Job &job,
                            int64_t tiles, Ring<TileN, Stages> ring) {
-  for (int64_t i = next_tile<TileN, one, other>(job, blockIdx.x, tiles); i < tiles;
-       i = next_tile<TileN, one, other>(job, i + gridDim.x, tiles)) {
+  const bool leader = (threadIdx.x & 31) == 0;
+  for (int64_t i = next_tile<TileN, way>(job, blockIdx.x, tiles); i < tiles;
+       i = next_tile<TileN, way>(job, i + gridDim.x, tiles)) {
     const TileAt at = tile_of<TileN>(job, i);
-    for (int64_t step = 0; step < job.steps; ++step) {
-      const uint32_t full = ring.full + 8 * ring.stage, to = ring.data + ring.stage * ring.kBytes;
-      barrier_wait(ring.empty + 8 * ring.stage, ring.parity ^ 1);
-      barrier_expect(full, ring.kBytes);
-      copy_box(to, map_a, int(step * 64), int(at.row), full);
-      copy_box(to + ring.kBytesA, map_b, int(step * 64), int(at.col), full);
-      ring.advance();
+    if (leader) {
+      for (int64_t step = 0; step < job.steps; ++step) {
+        const uint32_t full = ring.full + 8 * ring.stage, to = ring.data + ring.stage * ring.kBytes;
+        barrier_wait(ring.empty + 8 * ring.stage, ring.parity ^ 1);
+        barrier_expect(full, ring.kBytes);
+        copy_box(to, map_a, int(step * 64), int(at.row), full);
+        copy_box(to + ring.kBytesA, map_b, int(step * 64), int(at.col), full);
+        ring.advance();
+      }
     }
+    __syncwarp();
   }
 }
 

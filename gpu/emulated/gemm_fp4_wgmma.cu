@@ -75,7 +75,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   const int warpgroup = int(threadIdx.x / 128);
   if (warpgroup == kConsumers) {
     fewer_registers<40>();
-    if (threadIdx.x == 128 * kConsumers) feed_steps<TileWay::fast>(&map_a, &map_b, job, tiles, ring);
+    if (threadIdx.x / 32 == 4 * kConsumers) feed_steps<TileWay::fast>(&map_a, &map_b, job, tiles, ring);
   } else {
     more_registers<232>();
     float *staging =
