@@ -2,7 +2,8 @@
 // The exact NVFP4 and MXFP4 product: BF16 tensor cores sum the groups of a step of K = 64 without any
 // rounding, FP32 additions toward zero chain the steps. Where a range says that this is not proven,
 // gemm_fp4_steps.cuh takes the step. README.md has the proofs. Tiles of 128 x 128, operands by cp.async and
-// ldmatrix; on sm_90 gemm_fp4_wgmma.cu takes the tiles in which every step is fast.
+// ldmatrix; on sm_90 gemm_fp4_wgmma.cu takes the tiles in which every step is fast, gemm_fp4_framed.cu most
+// others.
 #include "nvfp4/gpu/emulated/gemm_fp4_steps.cuh"
 
 #include <algorithm>

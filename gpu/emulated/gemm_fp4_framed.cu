@@ -3,6 +3,7 @@
 // core gives the four groups of a step apart, and FP32 pairs in a frame fixed per output add them and the
 // accumulator without error, or plain sums where those are exact. Where alignment may cut, a guard finds the
 // few outputs that a cut could change. README.md has the proofs.
+#include "nvfp4/gpu/emulated/gemm_fp4_frame.hpp"
 #include "nvfp4/gpu/emulated/gemm_fp4_tiles.cuh"
 
 namespace nvfp4::cuda {
@@ -17,13 +18,12 @@ constexpr int kFragments = kPieceN / 8, kOutputs = kPieceN / 2; // of a thread
 constexpr int kFramedStages = 7, kAhead = kFramedStages - 3;    // steps in flight; slower warps have the rest
 using FramedRing = Ring<kTileN, kFramedStages>;
 
-/// What frames and guards of outputs are products of: a factor of the row and one of the column.
 struct RowFactors {
-  float magic, guard, scale;
+  FrameFactors frame;
   float limit; ///< accumulators below it are not cut by anything
 };
-struct ColumnFactors {
-  float magic[2], guard[2], scale[2]; ///< of two neighbouring columns
+struct ColumnFactors { ///< FrameFactors of two neighbouring columns
+  float magic[2], guard[2], scale[2];
 };
 struct WarpFactors { ///< of a warp's 16 rows and 32 columns, in shared memory: registers are short
   RowFactors row[16];
@@ -32,21 +32,6 @@ struct WarpFactors { ///< of a warp's 16 rows and 32 columns, in shared memory: 
 
 constexpr int kSharedFramed = int(FramedRing::kAllBytes) +
                               kWarps * (16 * kPitch * int(sizeof(float)) + int(sizeof(WarpFactors))) + 1024;
-
-__device__ inline float power_of_two(int e) { return bit_cast<float>(uint32_t(e + 127) << 23); }
-/// The power of two of a number's exponent; 0 for 0.
-__device__ inline float leading_power(float x) {
-  return bit_cast<float>(bit_cast<uint32_t>(x) & 0x7F800000u);
-}
-
-/// A frame's grid is G = 2^(norm of the row + norm of the column - 22); its magic number 1.5 * 2^23 G.
-__device__ inline int grid_part(const RowInfo &x) { return x.norm - 11; }
-/// Scale is at least the power of two of every sum of scale exponents, guard at least twice that and 2^13 G;
-/// empty rows, whose sums are zero, have none.
-__device__ inline float scale_part(const RowInfo &x) { return x.empty() ? 0.0f : power_of_two(x.max); }
-__device__ inline float guard_part(const RowInfo &x) {
-  return x.empty() ? 0.0f : power_of_two(max(int(x.max), grid_part(x) + 6));
-}
 
 /// Fills in a warp's factors. `limited`: accumulators of the tile can be cut.
 __device__ inline void set_factors(const Fp4Job &job, int row, int col, bool limited, WarpFactors &f) {
@@ -57,9 +42,10 @@ __device__ inline void set_factors(const Fp4Job &job, int row, int col, bool lim
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       const RowInfo x = job.b.rows[col + 2 * lane + i];
-      f.columns[lane].magic[i] = power_of_two(grid_part(x));
-      f.columns[lane].guard[i] = guard_part(x);
-      f.columns[lane].scale[i] = scale_part(x);
+      const FrameFactors frame = frame_factors(false, x.empty(), x.max, x.norm);
+      f.columns[lane].magic[i] = frame.magic;
+      f.columns[lane].guard[i] = frame.guard;
+      f.columns[lane].scale[i] = frame.scale;
       if (!x.empty()) least_lsb = min(least_lsb, int(x.lsb));
     }
   }
@@ -67,30 +53,10 @@ __device__ inline void set_factors(const Fp4Job &job, int row, int col, bool lim
   if (lane < 16) {
     const RowInfo x = job.a.rows[row + lane];
     limited = limited && !x.empty() && least_lsb != 0x3FFF;
-    f.row[lane] = {1.5f * power_of_two(grid_part(x) + 23), 2.0f * guard_part(x), scale_part(x),
+    f.row[lane] = {frame_factors(true, x.empty(), x.max, x.norm),
                    limited ? power_of_two(x.lsb + least_lsb + 36) : __int_as_float(0x7F800000)};
   }
   __syncwarp();
-}
-
-/// high + low = acc + g0 + g1 + g2 + g3; high on the frame's grid, low exact if all terms are multiples of
-/// 2^-22 of it, and else within 6.5 * 2^-24 grids.
-__device__ inline void sum_in_frame(float magic_row, float magic_col, float acc, float g0, float g1, float g2,
-                                    float g3, float &high, float &low) {
-  const float s0 = __fmaf_rn(magic_row, magic_col, g0), s1 = __fadd_rn(s0, g1), s2 = __fadd_rn(s1, g2),
-              s3 = __fadd_rn(s2, g3), s4 = __fadd_rn(s3, acc);
-  const float l0 = __fsub_rn(g0, __fmaf_rn(-magic_row, magic_col, s0)), l1 = __fsub_rn(g1, __fsub_rn(s1, s0)),
-              l2 = __fsub_rn(g2, __fsub_rn(s2, s1)), l3 = __fsub_rn(g3, __fsub_rn(s3, s2)),
-              l4 = __fsub_rn(acc, __fsub_rn(s4, s3));
-  high = __fmaf_rn(-magic_row, magic_col, s4);
-  low = __fadd_rn(__fadd_rn(__fadd_rn(l0, l1), __fadd_rn(l2, l3)), l4);
-}
-
-/// x cut below 2^c for |x| below 2^(46 + c), a multiple of 2^(its exponent - 18); power = 2^(23 + c). From
-/// 2^(19 + c) on x has no such bits, and then the sum has none below its own last place.
-__device__ inline float cut_below(float x, float power) {
-  const float magic = bit_cast<float>((bit_cast<uint32_t>(x) & 0x80000000u) | bit_cast<uint32_t>(power));
-  return __fsub_rn(__fadd_rz(x, magic), magic);
 }
 
 /// The ranges of a warp's 16 rows (lanes 0 and 1) and 32 columns (lanes 2 to 5) by steps, eight rows a lane.
@@ -118,25 +84,26 @@ __device__ inline uint32_t summed_fragments(uint32_t range) {
   return __ballot_sync(0xFFFFFFFF, rows + width <= kSumWidth) & (((1u << kFragments) - 1) << 2);
 }
 
+/// The groups of a thread's output i.
+__device__ inline StepGroups groups_of(const float (&g)[4][kOutputs], int i) {
+  return {g[0][i], g[1][i], g[2][i], g[3][i]};
+}
+
 /// A step in which nothing is cut. Whether an accumulator has passed its limit.
-__device__ inline bool framed_step(const RowFactors *rows, const ColumnFactors *columns, uint32_t summed,
-                                   const float (&g)[4][kOutputs], float (&acc)[kOutputs]) {
+__device__ inline bool framed_steps(const RowFactors *rows, const ColumnFactors *columns, uint32_t summed,
+                                    const float (&g)[4][kOutputs], float (&acc)[kOutputs]) {
   bool beyond = false;
 #pragma unroll
   for (int j = 0; j < kFragments; ++j) {
     if ((summed >> (j + 2) & 1) != 0) {
 #pragma unroll
       for (int i = 4 * j; i < 4 * j + 4; ++i)
-        acc[i] = __fadd_rz(acc[i], __fadd_rn(__fadd_rn(g[0][i], g[1][i]), __fadd_rn(g[2][i], g[3][i])));
+        acc[i] = add_rz(acc[i], add_rn(add_rn(g[0][i], g[1][i]), add_rn(g[2][i], g[3][i])));
     } else {
       const ColumnFactors c = columns[4 * j];
 #pragma unroll
-      for (int i = 4 * j; i < 4 * j + 4; ++i) {
-        float high, low;
-        sum_in_frame(rows[i / 2 % 2 * 8].magic, c.magic[i % 2], acc[i], g[0][i], g[1][i], g[2][i], g[3][i],
-                     high, low);
-        acc[i] = __fadd_rz(high, low);
-      }
+      for (int i = 4 * j; i < 4 * j + 4; ++i)
+        acc[i] = framed_step(rows[i / 2 % 2 * 8].frame.magic, c.magic[i % 2], acc[i], groups_of(g, i));
     }
 #pragma unroll
     for (int i = 4 * j; i < 4 * j + 4; ++i) beyond |= fabsf(acc[i]) >= rows[i / 2 % 2 * 8].limit;
@@ -150,42 +117,22 @@ __device__ __noinline__ float repaired_step(const Fp4Job &job, int64_t row, int6
   return aligned_sum(job.rule.fraction_bits, alignment_top(job, row, col, t, acc), acc, g0, g1, g2, g3);
 }
 
-/// A step of one output with every cut, if `scale` shows that the accumulator has the largest exponent, or
-/// that nothing is cut whatever has. False if it does not.
-__device__ inline bool cut_step(float scale, float acc, float g0, float g1, float g2, float g3,
-                                float &result) {
-  const float top = leading_power(acc), most = fmaxf(top, scale);
-  const float power = __fmul_rn(most, 0x1p-12f), widest = __fmul_rn(most, 0x1p6f);
-  const float c0 = cut_below(g0, power), c1 = cut_below(g1, power), c2 = cut_below(g2, power),
-              c3 = cut_below(g3, power);
-  // a frame of the accumulator: its grid is 2^22 times what is cut below, so that the lower part is exact
-  float high, low;
-  sum_in_frame(most, 1.5f * 0x1p10f, acc, c0, c1, c2, c3, high, low);
-  result = __fadd_rz(high, low);
-  const bool whole =
-      (c0 == g0) & (c1 == g1) & (c2 == g2) & (c3 == g3) & ((__fmul_rn(top, 0x1p12f) >= most) | (top == 0.0f));
-  const float peak = fmaxf(fmaxf(fabsf(g0), fabsf(g1)), fmaxf(fabsf(g2), fabsf(g3)));
-  return ((top >= scale) | whole) & (peak <= widest);
-}
-
-/// A step whose terms may be cut: in FP32 where the exponents show what is; else, if both ends of what cuts
-/// may leave truncate to one word, that word; else in FP64. The number of those.
-__device__ inline uint32_t guarded_step(const Fp4Job &job, int row, int col, int t, const RowFactors *rows,
-                                        const ColumnFactors *columns, const float (&g)[4][kOutputs],
-                                        float (&acc)[kOutputs]) {
-  constexpr float kCut = 5.0f / 0x1p35f; // five terms, each cut by less than 2^-35 of the top
+/// A step whose terms may be cut. The number of outputs for which FP64 had to do it.
+__device__ inline uint32_t guarded_steps(const Fp4Job &job, int row, int col, int t, const RowFactors *rows,
+                                         const ColumnFactors *columns, const float (&g)[4][kOutputs],
+                                         float (&acc)[kOutputs]) {
   uint32_t repaired = 0;
 #pragma unroll
   for (int i = 0; i < kOutputs; ++i) {
-    const RowFactors &r = rows[i / 2 % 2 * 8];
+    const FrameFactors &r = rows[i / 2 % 2 * 8].frame;
     const ColumnFactors &c = columns[i / 4 * 4];
     float result;
-    if (!cut_step(__fmul_rn(r.scale, c.scale[i % 2]), acc[i], g[0][i], g[1][i], g[2][i], g[3][i], result)) {
+    if (!cut_step(mul_rn(r.scale, c.scale[i % 2]), acc[i], groups_of(g, i), result)) {
       float high, low;
-      sum_in_frame(r.magic, c.magic[i % 2], acc[i], g[0][i], g[1][i], g[2][i], g[3][i], high, low);
-      const float guard = __fmaf_ru(r.guard, c.guard[i % 2], leading_power(acc[i]));
-      result = __fadd_rz(high, __fmaf_rd(guard, -kCut, low));
-      if (result != __fadd_rz(high, __fmaf_ru(guard, kCut, low))) {
+      sum_in_frame(r.magic, c.magic[i % 2], acc[i], groups_of(g, i), high, low);
+      const float guard = guard_of(r.guard, c.guard[i % 2], acc[i]);
+      result = least_end(high, low, guard);
+      if (result != most_end(high, low, guard)) {
         result = repaired_step(job, row + i / 2 % 2 * 8, col + i / 4 * 8 + i % 2, t, acc[i], g[0][i], g[1][i],
                                g[2][i], g[3][i]);
         ++repaired;
@@ -277,11 +224,11 @@ __device__ void multiply_tiles(const CUtensorMap *map_a, const CUtensorMap *map_
       ring.advance();
       if (guarded) {
         const uint32_t repaired =
-            guarded_step(job, row + lane / 4, col + lane % 4 * 2, t, rows, columns, g, acc);
+            guarded_steps(job, row + lane / 4, col + lane % 4 * 2, t, rows, columns, g, acc);
         if (counts) count_guarded(job, repaired);
       } else {
         const uint32_t fragments = summed_fragments(range);
-        guarded = __any_sync(0xFFFFFFFF, framed_step(rows, columns, fragments, g, acc)) != 0;
+        guarded = __any_sync(0xFFFFFFFF, framed_steps(rows, columns, fragments, g, acc)) != 0;
         if (counts) count_framed(job, fragments);
       }
     }
