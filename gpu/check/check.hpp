@@ -61,15 +61,16 @@ struct Tally {
 [[nodiscard]] Tally check_quantize(int repeats);
 /// Every unit of the catalogue, `tiles` tiles of every class.
 [[nodiscard]] Tally check_mma(int tiles, const std::string &match);
-/// Products: FP4 on every path, the others on ragged shapes. `large` adds 4096^3 of four kinds of data;
-/// `brief` keeps to the smallest, for compute-sanitizer.
-[[nodiscard]] Tally check_gemm(bool large, bool brief);
+/// Products: FP4 on every path, the others on ragged shapes. `large` adds 4096^3 of five kinds of data;
+/// `brief` keeps to the smallest, for compute-sanitizer; `recorded`, if not empty, is a file of operands.
+[[nodiscard]] Tally check_gemm(bool large, bool brief, const std::string &recorded = {});
 /// Every kernel of the models; every recipe and form of the Hot-Channel Patch in linear layers. `match`: part
 /// of a group's name.
 [[nodiscard]] Tally check_kernels(const std::string &match);
 [[nodiscard]] Tally check_linear(const std::string &match);
-/// Speed of quantization and products beside its ceilings; compares the large product with the CPU.
-[[nodiscard]] Tally time_twin(int64_t size);
+/// Speed of quantization and products beside its ceilings, those of a file of operands among them; compares
+/// the large product with the CPU.
+[[nodiscard]] Tally time_twin(int64_t size, const std::string &recorded = {});
 
 /// Tensor-core rate of mma.sync on registers alone, operations per second: BF16 m16n8k16 and S8 m16n8k32.
 [[nodiscard]] double mma_peak(bool integers);

@@ -14,12 +14,6 @@ struct Shape {
   int64_t m, n, k;
 };
 
-void print_paths(const char *what, const cuda::Fp4Paths &p) {
-  std::printf("  paths of %s: tiles fast %llu mixed %llu; steps summed %llu split %llu fp64 %llu aligned %llu "
-              "defined %llu; outputs defined %llu\n",
-              what, p.tiles_fast, p.tiles_mixed, p.summed, p.split, p.wide, p.aligned, p.defined, p.outputs);
-}
-
 constexpr const char *kFp4Units[] = {"sm_120:mma.m16n8k64.f32.mxf4nvf4.ue4m3.block16",
                                      "sm_100:tcgen05.k64.f32.mxf4nvf4.ue8m0.block16",
                                      "sm_120:mma.m16n8k64.f32.mxf4.ue8m0.block32"};
@@ -83,6 +77,27 @@ Tally check_dense() {
                               nullptr));
       }
     t.print(("gemm " + unit->name()).c_str());
+    all.add(t);
+  }
+  return all;
+}
+
+/// Products of operands that a model made, as they are and again and again along K, so that accumulators
+/// grow.
+Tally check_recorded(const std::string &path) {
+  Tally all;
+  cuda::GemmWorkspace workspace;
+  cuda::DeviceBuffer paths(sizeof(cuda::Fp4Paths));
+  const Unit &unit = find_unit(kFp4Units[0]);
+  for (const RecordedProduct &p : read_products(path)) {
+    Tally t;
+    cuda::check(cudaMemset(paths.as<void>(), 0, sizeof(cuda::Fp4Paths)), "cudaMemset");
+    for (const Accumulation model : enumerators<Accumulation>())
+      for (const int64_t k : {p.a.k, 16 * p.a.k})
+        t.add(compare_product(unit, repeated(p.a, p.a.rows, k), repeated(p.b, p.b.rows, k), model, p.name,
+                              workspace, paths.as<cuda::Fp4Paths>()));
+    t.print(("gemm recorded " + p.name).c_str());
+    print_paths("these", paths.download<cuda::Fp4Paths>(1)[0]);
     all.add(t);
   }
   return all;
@@ -172,17 +187,18 @@ Tally check_start() {
 
 } // namespace
 
-Tally check_gemm(bool large, bool brief) {
+Tally check_gemm(bool large, bool brief, const std::string &recorded) {
   cuda::DeviceBuffer paths(sizeof(cuda::Fp4Paths));
   Tally all = check_fp4(paths, brief);
   if (!brief) all.add(check_dense());
   all.add(check_epilogue());
   all.add(check_start());
+  if (!recorded.empty()) all.add(check_recorded(recorded));
   if (!large) return all;
   cuda::GemmWorkspace workspace;
   const Unit &unit = find_unit(kFp4Units[0]);
   for (const Fp4Kind kind :
-       {Fp4Kind::quantized, Fp4Kind::lognormal1, Fp4Kind::lognormal3, Fp4Kind::outliers}) {
+       {Fp4Kind::quantized, Fp4Kind::lognormal1, Fp4Kind::lognormal3, Fp4Kind::outliers, Fp4Kind::raw}) {
     cuda::check(cudaMemset(paths.as<void>(), 0, sizeof(cuda::Fp4Paths)), "cudaMemset");
     const int64_t size = 4096;
     const Tally t = compare_product(unit, fp4_operand(unit.rule, kind, size, size, 21),

@@ -3,6 +3,7 @@
 #include "nvfp4/gpu/check/operands.hpp"
 
 #include "nvfp4/emulator/formats/codec.hpp"
+#include "nvfp4/golden/io/file.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -65,6 +66,38 @@ HostOperand fp4_operand(const UnitRule &rule, Fp4Kind kind, int64_t rows, int64_
   return h;
 }
 
+std::vector<RecordedProduct> read_products(const std::string &path) {
+  const io::TensorFile file = io::read_tensors(path);
+  const auto side = [&](const std::string &name) {
+    const std::span<const uint8_t> codes = file.elements<uint8_t>(name + ".codes"),
+                                   scales = file.elements<uint8_t>(name + ".scales");
+    const std::vector<int64_t> shape = file.at(name + ".codes").shape;
+    if (shape.size() != 2 || shape[1] % 32 != 0 || int64_t(scales.size()) != shape[0] * shape[1] / 8)
+      throw Error(path + ": expected '" + name +
+                  ".codes' of whole steps, 32 bytes each, and a scale for each 8 of its bytes, got " +
+                  io::shape_text(shape) + " and " + std::to_string(scales.size()) + " scales");
+    return HostOperand{
+        FormatId::e2m1, shape[0], shape[1] * 2, {codes.begin(), codes.end()}, {scales.begin(), scales.end()}};
+  };
+  std::vector<RecordedProduct> products;
+  for (const char *name : {"fprop", "dgrad", "wgrad"})
+    products.push_back({name, side(std::string(name) + ".a"), side(std::string(name) + ".b")});
+  return products;
+}
+
+HostOperand repeated(const HostOperand &operand, int64_t rows, int64_t k) {
+  HostOperand h{operand.format, rows, k, std::vector<uint8_t>(size_t(rows * k / 2)),
+                std::vector<uint8_t>(size_t(rows * k / 16))};
+  for (int64_t r = 0; r < rows; ++r) {
+    const int64_t from = r % operand.rows;
+    for (int64_t i = 0; i < k / 2; ++i)
+      h.codes[size_t(r * k / 2 + i)] = operand.codes[size_t((from * operand.k + i * 2 % operand.k) / 2)];
+    for (int64_t i = 0; i < k / 16; ++i)
+      h.scales[size_t(r * k / 16 + i)] = operand.scales[size_t(from * operand.k / 16 + i % (operand.k / 16))];
+  }
+  return h;
+}
+
 HostOperand dense_operand(const UnitRule &rule, bool second, int kind, int64_t rows, int64_t k,
                           uint64_t seed) {
   const FormatId id = second ? rule.b : rule.a;
@@ -88,6 +121,14 @@ HostOperand dense_operand(const UnitRule &rule, bool second, int kind, int64_t r
     for (int64_t i = 0; i < rows * (k / rule.scale_block); ++i)
       h.scales.push_back(uint8_t(127 + random.below(kind == 1 ? 21 : 5) - (kind == 1 ? 10 : 2)));
   return h;
+}
+
+void print_paths(const char *what, const cuda::Fp4Paths &p) {
+  std::printf(
+      "  paths of %s: tiles fast %llu framed %llu mixed %llu; steps summed %llu framed %llu guarded %llu "
+      "(repaired %llu) split %llu fp64 %llu aligned %llu defined %llu; outputs defined %llu\n",
+      what, p.tiles_fast, p.tiles_framed, p.tiles_mixed, p.summed, p.framed, p.guarded, p.repaired, p.split,
+      p.wide, p.aligned, p.defined, p.outputs);
 }
 
 Tally compare_product(const Unit &unit, const HostOperand &a, const HostOperand &b, Accumulation accumulation,

@@ -42,9 +42,22 @@ inline constexpr int kFp4Kinds = 7;
 [[nodiscard]] HostOperand fp4_operand(const UnitRule &rule, Fp4Kind kind, int64_t rows, int64_t k,
                                       uint64_t seed);
 
+/// Two operands of a product that a model made, NVFP4, as golden/operands holds them.
+struct RecordedProduct {
+  std::string name; ///< fprop, dgrad, wgrad
+  HostOperand a, b;
+};
+/// Those of a file: tensors NAME.a.codes, NAME.a.scales, NAME.b.codes, NAME.b.scales. Throws Error where one
+/// is missing or shapes do not fit.
+[[nodiscard]] std::vector<RecordedProduct> read_products(const std::string &path);
+/// The operand's rows, and steps along K, again and again up to this size.
+[[nodiscard]] HostOperand repeated(const HostOperand &operand, int64_t rows, int64_t k);
+
 /// Elements of any other unit: normal numbers; kind 1 spreads exponents, kind 2 adds NaN, Inf and zeros.
 [[nodiscard]] HostOperand dense_operand(const UnitRule &rule, bool second, int kind, int64_t rows, int64_t k,
                                         uint64_t seed);
+
+void print_paths(const char *what, const cuda::Fp4Paths &paths);
 
 /// Accumulators of both machines, word by word; chains from `start`, one word each, or from +0.
 [[nodiscard]] Tally compare_product(const Unit &unit, const HostOperand &a, const HostOperand &b,

@@ -79,7 +79,7 @@ void time_quantize(double copy_rate, int64_t size) {
 
 } // namespace
 
-Tally time_twin(int64_t size) {
+Tally time_twin(int64_t size, const std::string &recorded) {
   Tally tally;
   cudaDeviceProp p{};
   int driver = 0, runtime = 0, clock = 0;
@@ -125,10 +125,7 @@ Tally time_twin(int64_t size) {
     if (unit.rule.family == Family::gst_fdpa) {
       cuda::check(cudaMemset(paths.as<void>(), 0, sizeof(cuda::Fp4Paths)), "cudaMemset");
       cuda::gemm_fp4(unit.rule, workspace.a, workspace.b, out, model, nullptr, paths.as<cuda::Fp4Paths>());
-      const cuda::Fp4Paths c = paths.download<cuda::Fp4Paths>(1)[0];
-      std::printf("  paths: tiles fast %llu mixed %llu; steps summed %llu split %llu fp64 %llu aligned %llu "
-                  "defined %llu\n",
-                  c.tiles_fast, c.tiles_mixed, c.summed, c.split, c.wide, c.aligned, c.defined);
+      print_paths(what, paths.download<cuda::Fp4Paths>(1)[0]);
     }
     std::fflush(stdout);
   };
@@ -143,6 +140,12 @@ Tally time_twin(int64_t size) {
     product(nvfp4_unit, fp4_operand(rule, kind, n, n, 1), fp4_operand(rule, kind, n, n, 2), names[int(kind)],
             Accumulation::mmasim);
   }
+  if (!recorded.empty())
+    for (const RecordedProduct &r : read_products(recorded)) {
+      const int64_t n = size / 2;
+      product(nvfp4_unit, repeated(r.a, n, n), repeated(r.b, n, n), ("nvfp4 recorded " + r.name).c_str(),
+              Accumulation::mmasim);
+    }
   for (const int64_t n : {1024, 2048, 4096})
     product(nvfp4_unit, fp4_operand(rule, Fp4Kind::quantized, n, n, 1),
             fp4_operand(rule, Fp4Kind::quantized, n, n, 2), "nvfp4 quantized", Accumulation::mmasim);

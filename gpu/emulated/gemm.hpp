@@ -41,13 +41,17 @@ struct GemmOutput {
 struct Fp4Paths {
   unsigned long long tiles_fast =
       0; ///< 128 x 128 tiles that nothing but the tensor core and FP32 additions made
-  unsigned long long tiles_mixed = 0; ///< the others; the rest counts within those
-  unsigned long long summed = 0;      ///< steps of outputs whose four groups the tensor core summed
-  unsigned long long split = 0;       ///< steps summed in pairs of FP32
-  unsigned long long wide = 0;        ///< steps summed in FP64
-  unsigned long long aligned = 0;     ///< steps in which alignment may cut
-  unsigned long long defined = 0;     ///< steps computed by the definition
-  unsigned long long outputs = 0;     ///< outputs whose whole chain was done by the definition
+  unsigned long long tiles_framed = 0; ///< tiles whose groups FP32 pairs added (sm_90)
+  unsigned long long tiles_mixed = 0;  ///< the others; the rest counts within these two
+  unsigned long long summed = 0;   ///< steps of outputs whose four groups the tensor core summed, or could
+  unsigned long long framed = 0;   ///< steps in which FP32 pairs held every bit and nothing was cut
+  unsigned long long guarded = 0;  ///< steps in which something may have been cut, under guard
+  unsigned long long repaired = 0; ///< of those, done over with every cut
+  unsigned long long split = 0;    ///< steps summed in pairs of FP32
+  unsigned long long wide = 0;     ///< steps summed in FP64
+  unsigned long long aligned = 0;  ///< steps in which alignment may cut
+  unsigned long long defined = 0;  ///< steps computed by the definition
+  unsigned long long outputs = 0;  ///< outputs whose whole chain was done by the definition
 };
 
 /// An FP4 operand as the fast engine reads it: values as BF16 and the ranges that decide which shortcuts

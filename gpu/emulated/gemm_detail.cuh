@@ -27,11 +27,13 @@ __device__ inline void write_output(const GemmOutput &out, FormatId acc_format, 
     static_cast<uint16_t *>(out.d)[o] = uint16_t(acc);
 }
 
-/// A row of an FP4 operand: exponents of its scales over groups of 16 with a non-zero code under a non-zero
-/// scale, as RowRange has it. Empty: min > max.
+/// A row of an FP4 operand, all of K: exponents of its scales over groups of 16 with a non-zero code under a
+/// non-zero scale, as RowRange has it. Empty: min > max, and lsb and norm are 0.
 struct RowInfo {
   int16_t min, max;
-  int16_t nan; ///< a scale is NaN
+  int16_t nan;  ///< a scale is NaN
+  int16_t lsb;  ///< every element times its scale is a multiple of 2^lsb
+  int16_t norm; ///< the norm of all of them is at most 2^norm
   int16_t pad;
   [[nodiscard]] NVFP4_HD bool empty() const { return min > max; }
 };
@@ -59,7 +61,7 @@ struct StepRange {
             int(a >> 16 & 255) + int(b >> 16 & 255), int(a >> 24) + int(b >> 24)};
   }
 };
-inline constexpr int kSaturated = 127;                   ///< of bytes 0 to 2: fails every condition
+inline constexpr int kSaturated = 127;                 ///< of bytes 0 to 2: fails every condition
 inline constexpr int kSumWidth = 48, kWideWidth = 104; ///< twice the bits of FP32 and (with room) of FP64
 inline constexpr int kGrowth = 72, kReach = 35, kNadpeReach = 31;
 

@@ -2,7 +2,8 @@
 // The exact NVFP4 and MXFP4 product: BF16 tensor cores sum the groups of a step of K = 64 without any
 // rounding, FP32 additions toward zero chain the steps. Where a range says that this is not proven,
 // gemm_fp4_steps.cuh takes the step. README.md has the proofs. Tiles of 128 x 128, operands by cp.async and
-// ldmatrix; on sm_90 gemm_fp4_wgmma.cu takes the tiles in which every step is fast.
+// ldmatrix; on sm_90 gemm_fp4_wgmma.cu takes the tiles in which every step is fast, gemm_fp4_framed.cu most
+// others.
 #include "nvfp4/gpu/emulated/gemm_fp4_steps.cuh"
 
 #include <algorithm>
@@ -62,29 +63,61 @@ __device__ inline void copy_step(const Fp4Job &job, uint32_t stage, int64_t row,
   }
 }
 
-/// Whether every step of a tile may take the tensor core's sum, and every output is in range and not NaN. A
-/// block a tile.
+/// The worst of the rows of one side of a tile.
+struct SideWorst {
+  int least, largest; ///< scale exponents
+  int spread;         ///< of all K, norm - lsb
+  int reach;          ///< largest scale exponent - lsb
+};
+
+/// FP32 holds frames and guards of rows within these scale exponents.
+constexpr int kLowestFramed = -30, kHighestFramed = 40;
+/// Bits above the least multiple: that a frame holds exactly; that no accumulator can be cut below.
+constexpr int kFrameSpread = 44, kUncutSpread = 35;
+
+/// The way of a tile whose steps the tensor core may not all sum.
+__device__ inline TileWay slow_way(const Fp4Job &job, const Limits &limits, const SideWorst &a,
+                                   const SideWorst &b) {
+  const bool range = min(a.least, b.least) >= kLowestFramed && max(a.largest, b.largest) <= kHighestFramed;
+  if (!job.frames || !range) return TileWay::mixed;
+  const bool mmasim = job.accumulation == Accumulation::mmasim,
+             small = mmasim || job.accumulation == Accumulation::exact || a.spread + b.spread <= kUncutSpread;
+  if (a.spread + b.spread <= kFrameSpread && a.reach + b.reach <= limits.reach && small)
+    return TileWay::framed;
+  return mmasim ? TileWay::guarded : TileWay::mixed;
+}
+
+/// Decides each tile's way. Fast: every step may take the tensor core's sum, and every output is in range and
+/// not NaN. A block a tile.
 __global__ void __launch_bounds__(2 * kTile) classify_kernel(const __grid_constant__ Fp4Job job) {
   const int64_t row = int64_t(blockIdx.x) % job.tiles_m * kTile,
                 col = int64_t(blockIdx.x) / job.tiles_m * kTile;
   const Limits limits(job.accumulation);
-  bool bad = false;
+  bool slow = false;
   for (int64_t t = threadIdx.x; t < job.steps; t += blockDim.x)
-    bad = bad || !limits.tensor_core_sums(StepRange::sum(job.a.ranges128[(t * job.a.padded_rows + row) / 128],
-                                              job.b.ranges128[(t * job.b.padded_rows + col) / 128]));
-  __shared__ int extremes[4]; // least and largest scale exponents of A's and B's rows
-  if (threadIdx.x < 4) extremes[threadIdx.x] = threadIdx.x % 2 == 0 ? 127 : -128;
+    slow = slow ||
+           !limits.tensor_core_sums(StepRange::sum(job.a.ranges128[(t * job.a.padded_rows + row) / 128],
+                                                   job.b.ranges128[(t * job.b.padded_rows + col) / 128]));
+  __shared__ SideWorst worst[2]; // of A's rows and of B's
+  if (threadIdx.x < 2) worst[threadIdx.x] = {127, -128, -1000, -1000};
   __syncthreads();
   const bool second = threadIdx.x >= kTile;
   const RowInfo r = second ? job.b.rows[col + threadIdx.x - kTile] : job.a.rows[row + threadIdx.x];
+  SideWorst &side = worst[second ? 1 : 0];
   if (!r.empty()) {
-    atomicMin(&extremes[second ? 2 : 0], int(r.min));
-    atomicMax(&extremes[second ? 3 : 1], int(r.max));
+    atomicMin(&side.least, int(r.min));
+    atomicMax(&side.largest, int(r.max));
+    atomicMax(&side.spread, r.norm - r.lsb);
+    atomicMax(&side.reach, r.max - r.lsb);
   }
-  bad = __syncthreads_or(bad || r.nan != 0) != 0;
-  const RowInfo x{int16_t(extremes[0]), int16_t(extremes[1]), 0, 0},
-      y{int16_t(extremes[2]), int16_t(extremes[3]), 0, 0};
-  if (threadIdx.x == 0) job.fast[blockIdx.x] = !bad && in_range(x, y);
+  slow = __syncthreads_or(slow) != 0;
+  const bool nan = __syncthreads_or(r.nan != 0) != 0;
+  if (threadIdx.x != 0) return;
+  const RowInfo x{int16_t(worst[0].least), int16_t(worst[0].largest), 0, 0, 0, 0},
+      y{int16_t(worst[1].least), int16_t(worst[1].largest), 0, 0, 0, 0};
+  job.ways[blockIdx.x] = nan || !in_range(x, y) ? TileWay::mixed
+                         : slow                 ? slow_way(job, limits, worst[0], worst[1])
+                                                : TileWay::fast;
 }
 
 struct Counts {
@@ -156,8 +189,8 @@ __device__ inline void tile_origin(const Fp4Job &job, int64_t tile, int64_t &row
   col = within / high * kTile;
 }
 
-/// `mixed` false: tiles where every step is fast; true: the others. Each launch covers all tiles and leaves
-/// the other's.
+/// `mixed` false: tiles where every step is fast; true: mixed ones. Each launch covers all tiles and leaves
+/// the others.
 template <bool mixed>
 __global__ void __launch_bounds__(Geometry<mixed>::threads, 1)
     product_kernel(const __grid_constant__ Fp4Job job) {
@@ -165,7 +198,7 @@ __global__ void __launch_bounds__(Geometry<mixed>::threads, 1)
   extern __shared__ __align__(128) uint8_t shared[];
   int64_t row, col;
   tile_origin(job, blockIdx.x, row, col);
-  if (job.is_fast(row, col) == mixed) return;
+  if (job.way(row, col) != (mixed ? TileWay::mixed : TileWay::fast)) return;
 
   const uint32_t base = uint32_t(__cvta_generic_to_shared(shared));
   const int warp = int(threadIdx.x) / 32, lane = int(threadIdx.x) % 32;
@@ -290,13 +323,34 @@ void gemm_fp4(const UnitRule &rule, const Fp4Operand &a, const Fp4Operand &b, co
   // as on the CPU: 2^24 steps keep sums within FP32's exponents
   if (a.steps > int64_t{1} << 24) throw Error("cuda::gemm_fp4: K above 2^30");
   const int64_t tiles = a.padded_rows / kTile * (b.padded_rows / kTile);
-  const StreamBuffer fast(tiles, stream);
-  Fp4Job job{rule,          accumulation,      view_of(a),          view_of(b),          a.source.rows,
-             b.source.rows, a.steps,           a.padded_rows / 128, b.padded_rows / 128, output,
-             paths,         fast.as<uint8_t>()};
+  const StreamBuffer ways(tiles * int64_t(sizeof(TileWay)), stream);
+  int device = 0, processors = 0, major = 0;
+  check(cudaGetDevice(&device), "cudaGetDevice");
+  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "cudaDeviceGetAttribute");
+  check(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device),
+        "cudaDeviceGetAttribute");
+  const bool hopper = major == 9;
+  const Fp4Job job{.rule = rule,
+                   .accumulation = accumulation,
+                   .a = view_of(a),
+                   .b = view_of(b),
+                   .m = a.source.rows,
+                   .n = b.source.rows,
+                   .steps = a.steps,
+                   .tiles_m = a.padded_rows / kTile,
+                   .tiles_n = b.padded_rows / kTile,
+                   .out = output,
+                   .paths = paths,
+                   .ways = ways.as<TileWay>(),
+                   .frames = hopper};
   classify_kernel<<<unsigned(tiles), 2 * kTile, 0, stream>>>(job);
   check_launch("classify_kernel");
-  if (!gemm_fp4_wgmma(job, stream)) launch<false>(job, stream);
+  if (hopper) {
+    gemm_fp4_wgmma(job, processors, stream);
+    gemm_fp4_framed(job, processors, stream);
+  } else {
+    launch<false>(job, stream);
+  }
   launch<true>(job, stream);
 }
 

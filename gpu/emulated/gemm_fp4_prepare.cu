@@ -124,7 +124,7 @@ __global__ void __launch_bounds__(32 * kParts)
   const int64_t row = int64_t(blockIdx.x) * 32 + lane;
   const int64_t first = steps * part / kParts, end = steps * (part + 1) / kParts;
   Prefix own;
-  RowInfo seen{127, -128, 0, 0};
+  RowInfo seen{127, -128, 0, 0, 0, 0};
   for (int64_t t = first; t < end; ++t) {
     const RawStep s = raw[t * padded_rows + row];
     own.add(s);
@@ -156,6 +156,12 @@ __global__ void __launch_bounds__(32 * kParts)
     seen.min = min(seen.min, other.min);
     seen.max = max(seen.max, other.max);
     seen.nan = int16_t(seen.nan | other.nan);
+  }
+  Prefix all = own;
+  for (int p = 1; p < kParts; ++p) all.add(left[p][lane]);
+  if (!seen.empty()) {
+    seen.lsb = int16_t(all.lsb);
+    seen.norm = int16_t((ceil_log2(all.norm2) + 1) >> 1);
   }
   rows[row] = seen;
 }

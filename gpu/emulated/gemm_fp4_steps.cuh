@@ -7,6 +7,14 @@
 
 namespace nvfp4::cuda {
 
+/// How a tile of 128 x 128 outputs is computed; README.md says what each needs.
+enum class TileWay : uint8_t {
+  mixed,   ///< fragment by fragment and step by step, product_kernel<true>
+  fast,    ///< the tensor core sums every step
+  framed,  ///< FP32 pairs in a frame hold every step; nothing is cut as long as accumulators stay small
+  guarded, ///< the same pairs, and a guard that finds the outputs that a cut could change
+};
+
 struct Fp4Job {
   UnitRule rule;
   Accumulation accumulation;
@@ -15,11 +23,11 @@ struct Fp4Job {
   int64_t tiles_m, tiles_n;
   GemmOutput out;
   Fp4Paths *paths;
-  uint8_t
-      *fast; ///< (tiles_n, tiles_m): whether all steps of a tile of 128 x 128 are exact in the tensor core
+  TileWay *ways; ///< (tiles_n, tiles_m)
+  bool frames;   ///< framed and guarded tiles have a kernel on this device
 
-  [[nodiscard]] __device__ bool is_fast(int64_t row, int64_t col) const {
-    return fast[col / 128 * tiles_m + row / 128] != 0;
+  [[nodiscard]] __device__ TileWay way(int64_t row, int64_t col) const {
+    return ways[col / 128 * tiles_m + row / 128];
   }
   /// Accumulators' words are the output's.
   [[nodiscard]] __device__ bool writes_plainly() const {
@@ -28,8 +36,9 @@ struct Fp4Job {
   }
 };
 
-/// The fast tiles on sm_90's wgmma (gemm_fp4_wgmma.cu); false on other devices.
-[[nodiscard]] bool gemm_fp4_wgmma(const Fp4Job &job, cudaStream_t stream);
+/// Fast tiles (gemm_fp4_wgmma.cu) and framed and guarded ones (gemm_fp4_framed.cu) on sm_90's wgmma.
+void gemm_fp4_wgmma(const Fp4Job &job, int processors, cudaStream_t stream);
+void gemm_fp4_framed(const Fp4Job &job, int processors, cudaStream_t stream);
 
 /// The accumulator plus an exact sum, truncated to 53 bits and then to 24: truncations compose.
 __device__ inline float add_truncated(float acc, double sum) {
@@ -63,21 +72,29 @@ __device__ inline double whole(float x, int lift) {
   return trunc(double(x) * __longlong_as_double(static_cast<long long>(lift + 1023) << 52));
 }
 
-/// mmasim's step for an output in range, from the exact values of its four groups: every term cut below
-/// 2^(top - 35). Sums of five whole numbers below 2^48 are exact in FP64.
-__device__ inline float aligned_step(const Fp4Job &job, int64_t row, int64_t col, int64_t t, float acc,
-                                     float g0, float g1, float g2, float g3) {
-  const float group[kMaxGroups] = {g0, g1, g2, g3};
+/// The exponent field's value; of zero below all exponents in range.
+__device__ inline int exponent_of(float x) { return int((bit_cast<uint32_t>(x) >> 23) & 0xFF) - 127; }
+
+/// The exponent by which mmasim aligns a step of an output in range: the accumulator's or the largest of a
+/// group with a non-zero product.
+__device__ inline int alignment_top(const Fp4Job &job, int64_t row, int64_t col, int64_t t, float acc) {
   const Presence x = job.a.presence[t * job.a.padded_rows + row],
                  y = job.b.presence[t * job.b.padded_rows + col];
   const uint2 both = make_uint2(x.codes.x & y.codes.x, x.codes.y & y.codes.y);
-  // in range, an accumulator is zero or normal; the exponent of a zero is below all others
-  int top = int((bit_cast<uint32_t>(acc) >> 23) & 0xFF) - 127;
+  int top = exponent_of(acc); // in range, an accumulator is zero or normal
   if ((both.x & 0xFFFF) != 0) top = max(top, x.exponent[0] + y.exponent[0]);
   if ((both.x >> 16) != 0) top = max(top, x.exponent[1] + y.exponent[1]);
   if ((both.y & 0xFFFF) != 0) top = max(top, x.exponent[2] + y.exponent[2]);
   if ((both.y >> 16) != 0) top = max(top, x.exponent[3] + y.exponent[3]);
-  const int lift = job.rule.fraction_bits - top;
+  return top;
+}
+
+/// mmasim's step from the exact values of its groups: every term cut below 2^(top - 35). Sums of five whole
+/// numbers below 2^48 are exact in FP64.
+__device__ inline float aligned_sum(int fraction_bits, int top, float acc, float g0, float g1, float g2,
+                                    float g3) {
+  const float group[kMaxGroups] = {g0, g1, g2, g3};
+  const int lift = fraction_bits - top;
   double sum = whole(acc, lift);
   for (int g = 0; g < kMaxGroups; ++g) sum += whole(group[g], lift);
   return __double2float_rz(sum * __longlong_as_double(static_cast<long long>(1023 - lift) << 52));
@@ -109,7 +126,8 @@ __device__ __noinline__ inline float rare_step(const Fp4Job &job, bool uncut, in
   way = RareWay::none; // outside the matrix, or replaced at the end
   if (row >= job.m || col >= job.n || !in_range(job.a.rows[row], job.b.rows[col])) return acc;
   way = job.accumulation == Accumulation::mmasim ? RareWay::aligned : RareWay::defined;
-  if (way == RareWay::aligned) return aligned_step(job, row, col, t, acc, g0, g1, g2, g3);
+  if (way == RareWay::aligned)
+    return aligned_sum(job.rule.fraction_bits, alignment_top(job, row, col, t, acc), acc, g0, g1, g2, g3);
   return defined_step(job, row, col, t, acc);
 }
 

@@ -1,59 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // The fast tiles of the exact FP4 product on Hopper: wgmma sums a step of K = 64 from zero, exactly, while
 // the sum before it is added to the accumulators toward zero. Operands by the tensor copy engine.
-#include "nvfp4/gpu/emulated/gemm_fp4_steps.cuh"
-#include "nvfp4/gpu/hopper/gemm_tiles.cuh"
+#include "nvfp4/gpu/emulated/gemm_fp4_tiles.cuh"
 
 namespace nvfp4::cuda {
 namespace {
 
 using namespace hopper;
-
-/// Tile `index` of 128 x TileN, in bands of kGroupM rows of tiles.
-template <int TileN> __device__ inline TileAt tile_of(const Fp4Job &job, int64_t index) {
-  const int64_t columns = job.tiles_n * (128 / TileN), band = index / (kGroupM * columns),
-                first = band * kGroupM;
-  const int64_t rows = min(int64_t(kGroupM), job.tiles_m - first), inside = index - first * columns;
-  return {(first + inside % rows) * kTileM, inside / rows * TileN};
-}
-
-/// The block's next fast tile from `index` on; `tiles` where there is none.
-template <int TileN> __device__ inline int64_t next_fast(const Fp4Job &job, int64_t index, int64_t tiles) {
-  for (; index < tiles; index += gridDim.x) {
-    const TileAt at = tile_of<TileN>(job, index);
-    if (job.is_fast(at.row, at.col)) break;
-  }
-  return index;
-}
-
-/// Shared memory by stages of one step, and their barriers.
-template <int TileN> struct Ring {
-  static constexpr uint32_t kBytesA = kTileM * kStepBytes, kBytes = kBytesA + TileN * kStepBytes;
-  uint32_t data, full, empty, stage = 0, parity = 0;
-
-  __device__ explicit Ring(uint32_t start)
-      : data(start), full(start + kStages<TileN> * kBytes), empty(full + 8 * kStages<TileN>) {}
-  __device__ void advance() {
-    if (++stage == kStages<TileN>) stage = 0, parity ^= 1;
-  }
-};
-
-template <int TileN>
-__device__ void feed_steps(const CUtensorMap *map_a, const CUtensorMap *map_b, const Fp4Job &job,
-                           int64_t tiles, Ring<TileN> ring) {
-  for (int64_t i = next_fast<TileN>(job, blockIdx.x, tiles); i < tiles;
-       i = next_fast<TileN>(job, i + gridDim.x, tiles)) {
-    const TileAt at = tile_of<TileN>(job, i);
-    for (int64_t step = 0; step < job.steps; ++step) {
-      const uint32_t full = ring.full + 8 * ring.stage, to = ring.data + ring.stage * ring.kBytes;
-      barrier_wait(ring.empty + 8 * ring.stage, ring.parity ^ 1);
-      barrier_expect(full, ring.kBytes);
-      copy_box(to, map_a, int(step * 64), int(at.row), full);
-      copy_box(to + ring.kBytesA, map_b, int(step * 64), int(at.col), full);
-      ring.advance();
-    }
-  }
-}
 
 /// One warpgroup's 64 rows of every fast tile. Two sets of sums: one is multiplied into while the other is
 /// added, and the other warpgroup's instructions fill what is left.
@@ -61,9 +14,9 @@ template <int TileN>
 __device__ void multiply_tiles(const Fp4Job &job, int64_t tiles, int warpgroup, Ring<TileN> ring,
                                float *staging) {
   constexpr int kRegisters = TileN / 2;
-  const bool leader = (threadIdx.x & 31) == 0, plain = job.writes_plainly();
-  for (int64_t i = next_fast<TileN>(job, blockIdx.x, tiles); i < tiles;
-       i = next_fast<TileN>(job, i + gridDim.x, tiles)) {
+  const bool leader = (threadIdx.x & 31) == 0;
+  for (int64_t i = next_tile<TileN, TileWay::fast>(job, blockIdx.x, tiles); i < tiles;
+       i = next_tile<TileN, TileWay::fast>(job, i + gridDim.x, tiles)) {
     float acc[kRegisters] = {}, even[kRegisters], odd[kRegisters];
     uint32_t oldest = ring.stage; // the first stage not yet given back
     const auto multiply_step = [&](float(&sum)[kRegisters]) {
@@ -106,13 +59,7 @@ __device__ void multiply_tiles(const Fp4Job &job, int64_t tiles, int warpgroup, 
       add(even);
     }
     const TileAt at = tile_of<TileN>(job, i);
-    write_rows<TileN>(job.m, job.n, acc, staging, at.row + threadIdx.x / 32 * 16, at.col,
-                      [&](int64_t row, int64_t col, float value) {
-                        if (plain)
-                          static_cast<float *>(job.out.d)[row * job.n + col] = value;
-                        else
-                          write_output(job.out, FormatId::f32, row * job.n + col, bit_cast<uint32_t>(value));
-                      });
+    write_tile<TileN>(job, acc, staging, at.row + threadIdx.x / 32 * 16, at.col);
     if (job.paths != nullptr && threadIdx.x == 0 && at.col % 128 == 0)
       atomicAdd(&job.paths->tiles_fast, 1ull);
   }
@@ -124,18 +71,11 @@ __global__ void __launch_bounds__(kThreads, 1)
                       const __grid_constant__ Fp4Job job, int64_t tiles) {
   extern __shared__ uint8_t shared[];
   const Ring<TileN> ring((shared_address(shared) + 1023) & ~1023u);
-  if (threadIdx.x == 0) {
-    for (int s = 0; s < kStages<TileN>; ++s) {
-      barrier_init(ring.full + 8 * s, 1);
-      barrier_init(ring.empty + 8 * s, 4 * kConsumers);
-    }
-    barrier_init_fence();
-  }
-  __syncthreads();
+  ring.start(4 * kConsumers);
   const int warpgroup = int(threadIdx.x / 128);
   if (warpgroup == kConsumers) {
     fewer_registers<40>();
-    if (threadIdx.x == 128 * kConsumers) feed_steps(&map_a, &map_b, job, tiles, ring);
+    if (threadIdx.x / 32 == 4 * kConsumers) feed_steps<TileWay::fast>(&map_a, &map_b, job, tiles, ring);
   } else {
     more_registers<232>();
     float *staging =
@@ -159,13 +99,7 @@ template <int TileN> void launch_fast(const Fp4Job &job, int processors, cudaStr
 
 } // namespace
 
-bool gemm_fp4_wgmma(const Fp4Job &job, cudaStream_t stream) {
-  int device = 0, processors = 0, major = 0;
-  check(cudaGetDevice(&device), "cudaGetDevice");
-  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "cudaDeviceGetAttribute");
-  check(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device),
-        "cudaDeviceGetAttribute");
-  if (major != 9) return false;
+void gemm_fp4_wgmma(const Fp4Job &job, int processors, cudaStream_t stream) {
   // narrow tiles where they make the fullest multiprocessor's share smaller
   const int64_t tiles = job.tiles_m * job.tiles_n;
   const auto rounds = [&](int64_t n) { return (n + processors - 1) / processors; };
@@ -173,7 +107,6 @@ bool gemm_fp4_wgmma(const Fp4Job &job, cudaStream_t stream) {
     launch_fast<64>(job, processors, stream);
   else
     launch_fast<128>(job, processors, stream);
-  return true;
 }
 
 } // namespace nvfp4::cuda

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a Hopper kernel needs from PTX: wgmma with 64, 128 or 256 columns, shared-memory barriers and the
+// What a Hopper kernel needs from PTX: wgmma with 32, 64, 128 or 256 columns, shared-memory barriers and the
 // tensor copy engine. On other targets every function traps, so that the files compile for all architectures.
 // Sources: PTX ISA 9.1, "wgmma.mma_async", its matrix descriptor, "mbarrier", "cp.async.bulk.tensor".
 #pragma once
@@ -26,6 +26,7 @@ __device__ inline uint64_t descriptor(uint32_t address) {
 #define NVFP4_R4(D, I) "+f"(D[I]), "+f"(D[I + 1]), "+f"(D[I + 2]), "+f"(D[I + 3])
 #define NVFP4_R16(D, I) NVFP4_R4(D, I), NVFP4_R4(D, I + 4), NVFP4_R4(D, I + 8), NVFP4_R4(D, I + 12)
 #define NVFP4_R64(D, I) NVFP4_R16(D, I), NVFP4_R16(D, I + 16), NVFP4_R16(D, I + 32), NVFP4_R16(D, I + 48)
+#define NVFP4_LIST16 "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15}"
 #define NVFP4_LIST32                                                                                         \
   "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,"              \
   "%25,%26,%27,%28,%29,%30,%31}"
@@ -41,10 +42,17 @@ __device__ inline uint64_t descriptor(uint32_t address) {
   "%91,%92,%93,%94,%95,%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,"              \
   "%111,%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,%127}"
 
-// D += A * B^T of 64 x 64, 64 x 128 or 64 x 256, K = 32 bytes; D = A * B^T where Accumulate is 0. TAIL: ", 0,
+// D += A * B^T of 64 x 32, 64 x 64, 64 x 128 or 64 x 256, K = 32 bytes; D = A * B^T where Accumulate is 0. TAIL: ", 0,
 // 0" (no transpose) for 16-bit operands.
 #define NVFP4_WGMMA_OP(NAME, TYPES, TAIL)                                                                    \
   struct NAME {                                                                                              \
+    template <int Accumulate = 1> static __device__ void run(float (&d)[16], uint64_t a, uint64_t b) {       \
+      NVFP4_IF_HOPPER(asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %18, 0;\n"                              \
+                                   "wgmma.mma_async.sync.aligned.m64n32" TYPES " " NVFP4_LIST16              \
+                                   ", %16, %17, p, 1, 1" TAIL ";\n}"                                         \
+                                   : NVFP4_R16(d, 0)                                                         \
+                                   : "l"(a), "l"(b), "n"(Accumulate)));                                      \
+    }                                                                                                        \
     template <int Accumulate = 1> static __device__ void run(float (&d)[32], uint64_t a, uint64_t b) {       \
       NVFP4_IF_HOPPER(asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %34, 0;\n"                              \
                                    "wgmma.mma_async.sync.aligned.m64n64" TYPES " " NVFP4_LIST32              \

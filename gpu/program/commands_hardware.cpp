@@ -121,9 +121,12 @@ void register_speed(CLI::App &app, int &exit_code) {
   auto size = std::make_shared<int64_t>(8192);
   CLI::App *const twin = verb->add_subcommand("twin", "Quantization and exact products");
   twin->add_option("--size", *size, "Rows and columns")->capture_default_str()->check(CLI::PositiveNumber);
-  twin->callback([size, &exit_code] {
+  auto recorded = std::make_shared<std::string>();
+  twin->add_option("--recorded", *recorded, "And a model's operands: golden/operands/gla-27m.safetensors")
+      ->check(CLI::ExistingFile);
+  twin->callback([size, recorded, &exit_code] {
     cuda::require_device();
-    exit_code = finish(time_twin(*size));
+    exit_code = finish(time_twin(*size, *recorded));
   });
   auto which = std::make_shared<std::string>();
   CLI::App *const attention = verb->add_subcommand("attention", "Softmax attention on Hopper");

@@ -13,7 +13,7 @@ namespace {
 struct Options {
   int tiles = 8, repeats = 1, steps = 200, others = 20, threads = 2;
   bool large = false, brief = false;
-  std::string match, folder;
+  std::string match, folder, recorded;
   std::vector<std::string> runs;
 };
 
@@ -66,9 +66,12 @@ void register_twin(CLI::App &app, int &exit_code) {
       ->capture_default_str()
       ->check(CLI::Range(0, 1000));
   CLI::App *const gemm = add(app, "gemm", "Products: FP4 on every path, the others on ragged shapes",
-                             exit_code, [o] { return check_gemm(o->large, o->brief); });
+                             exit_code, [o] { return check_gemm(o->large, o->brief, o->recorded); });
   gemm->add_flag("--large", o->large, "With products of 4096^3");
   gemm->add_flag("--brief", o->brief, "The smallest only, for compute-sanitizer")->excludes("--large");
+  gemm->add_option("--recorded", o->recorded,
+                   "And of a model's operands: golden/operands/gla-27m.safetensors")
+      ->check(CLI::ExistingFile);
   CLI::App *const kernels =
       add(app, "kernels", "Kernels of the models", exit_code, [o] { return check_kernels(o->match); });
   CLI::App *const linear = add(app, "linear", "Linear layers under every recipe and Hot-Channel Patch",

@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: Apache-2.0
+// Tiles of the exact FP4 product on Hopper in which some steps span more bits than an FP32 sum: the tensor
+// core gives the four groups of a step apart, and FP32 pairs in a frame fixed per output add them and the
+// accumulator without error, or plain sums where those are exact. Where alignment may cut, a guard finds the
+// few outputs that a cut could change. README.md has the proofs.
+#include "nvfp4/gpu/emulated/gemm_fp4_frame.hpp"
+#include "nvfp4/gpu/emulated/gemm_fp4_tiles.cuh"
+
+namespace nvfp4::cuda {
+namespace {
+
+using namespace hopper;
+
+/// A block has a tile of 128 x 64; four warpgroups have 64 x 32 of it each, and their warps feed all of them
+/// by turns. Four warps to a scheduler hide the latency of dependent additions; wider pieces would leave two.
+constexpr int kTileN = 64, kPieceN = 32, kWarps = 16, kBlock = 32 * kWarps;
+constexpr int kFragments = kPieceN / 8, kOutputs = kPieceN / 2; // of a thread
+constexpr int kFramedStages = 7, kAhead = kFramedStages - 3;    // steps in flight; slower warps have the rest
+using FramedRing = Ring<kTileN, kFramedStages>;
+
+struct RowFactors {
+  FrameFactors frame;
+  float limit; ///< accumulators below it are not cut by anything
+};
+struct ColumnFactors { ///< FrameFactors of two neighbouring columns
+  float magic[2], guard[2], scale[2];
+};
+struct WarpFactors { ///< of a warp's 16 rows and 32 columns, in shared memory: registers are short
+  RowFactors row[16];
+  ColumnFactors columns[kPieceN / 2];
+};
+
+constexpr int kSharedFramed = int(FramedRing::kAllBytes) +
+                              kWarps * (16 * kPitch * int(sizeof(float)) + int(sizeof(WarpFactors))) + 1024;
+
+/// Fills in a warp's factors. `limited`: accumulators of the tile can be cut.
+__device__ inline void set_factors(const Fp4Job &job, int row, int col, bool limited, WarpFactors &f) {
+  const int lane = int(threadIdx.x & 31);
+  int least_lsb = 0x3FFF;
+  __syncwarp();
+  if (lane < kPieceN / 2) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const RowInfo x = job.b.rows[col + 2 * lane + i];
+      const FrameFactors frame = frame_factors(false, x.empty(), x.max, x.norm);
+      f.columns[lane].magic[i] = frame.magic;
+      f.columns[lane].guard[i] = frame.guard;
+      f.columns[lane].scale[i] = frame.scale;
+      if (!x.empty()) least_lsb = min(least_lsb, int(x.lsb));
+    }
+  }
+  least_lsb = __reduce_min_sync(0xFFFFFFFF, least_lsb);
+  if (lane < 16) {
+    const RowInfo x = job.a.rows[row + lane];
+    limited = limited && !x.empty() && least_lsb != 0x3FFF;
+    f.row[lane] = {frame_factors(true, x.empty(), x.max, x.norm),
+                   limited ? power_of_two(x.lsb + least_lsb + 36) : __int_as_float(0x7F800000)};
+  }
+  __syncwarp();
+}
+
+/// The ranges of a warp's 16 rows (lanes 0 and 1) and 32 columns (lanes 2 to 5) by steps, eight rows a lane.
+struct StepRanges {
+  const uint32_t *at;
+  int stride;
+
+  __device__ StepRanges(const Fp4Job &job, int64_t row, int64_t col) {
+    const int lane = min(int(threadIdx.x) % 32, 1 + kFragments);
+    at = lane < 2 ? job.a.ranges8 + row / 8 + lane : job.b.ranges8 + col / 8 + lane - 2;
+    stride = int((lane < 2 ? job.a.padded_rows : job.b.padded_rows) / 8);
+  }
+  [[nodiscard]] __device__ uint32_t next() {
+    const uint32_t range = *at;
+    at += stride;
+    return range;
+  }
+};
+
+/// A bit, from bit 2 on, for each fragment of 16 x 8 in which the tensor core's own sum would be exact; then
+/// so are FP32 sums of the groups.
+__device__ inline uint32_t summed_fragments(uint32_t range) {
+  const int width = int(range & 255);
+  const int rows = max(__shfl_sync(0xFFFFFFFF, width, 0), __shfl_sync(0xFFFFFFFF, width, 1));
+  return __ballot_sync(0xFFFFFFFF, rows + width <= kSumWidth) & (((1u << kFragments) - 1) << 2);
+}
+
+/// The groups of a thread's output i.
+__device__ inline StepGroups groups_of(const float (&g)[4][kOutputs], int i) {
+  return {g[0][i], g[1][i], g[2][i], g[3][i]};
+}
+
+/// A step in which nothing is cut. Whether an accumulator has passed its limit.
+__device__ inline bool framed_steps(const RowFactors *rows, const ColumnFactors *columns, uint32_t summed,
+                                    const float (&g)[4][kOutputs], float (&acc)[kOutputs]) {
+  bool beyond = false;
+#pragma unroll
+  for (int j = 0; j < kFragments; ++j) {
+    if ((summed >> (j + 2) & 1) != 0) {
+#pragma unroll
+      for (int i = 4 * j; i < 4 * j + 4; ++i)
+        acc[i] = add_rz(acc[i], add_rn(add_rn(g[0][i], g[1][i]), add_rn(g[2][i], g[3][i])));
+    } else {
+      const ColumnFactors c = columns[4 * j];
+#pragma unroll
+      for (int i = 4 * j; i < 4 * j + 4; ++i)
+        acc[i] = framed_step(rows[i / 2 % 2 * 8].frame.magic, c.magic[i % 2], acc[i], groups_of(g, i));
+    }
+#pragma unroll
+    for (int i = 4 * j; i < 4 * j + 4; ++i) beyond |= fabsf(acc[i]) >= rows[i / 2 % 2 * 8].limit;
+  }
+  return beyond;
+}
+
+/// A step of one output whose cuts may change it, in FP64.
+__device__ __noinline__ float repaired_step(const Fp4Job &job, int64_t row, int64_t col, int64_t t, float acc,
+                                            float g0, float g1, float g2, float g3) {
+  return aligned_sum(job.rule.fraction_bits, alignment_top(job, row, col, t, acc), acc, g0, g1, g2, g3);
+}
+
+/// A step whose terms may be cut. The number of outputs for which FP64 had to do it.
+__device__ inline uint32_t guarded_steps(const Fp4Job &job, int row, int col, int t, const RowFactors *rows,
+                                         const ColumnFactors *columns, const float (&g)[4][kOutputs],
+                                         float (&acc)[kOutputs]) {
+  uint32_t repaired = 0;
+#pragma unroll
+  for (int i = 0; i < kOutputs; ++i) {
+    const FrameFactors &r = rows[i / 2 % 2 * 8].frame;
+    const ColumnFactors &c = columns[i / 4 * 4];
+    float result;
+    if (!cut_step(mul_rn(r.scale, c.scale[i % 2]), acc[i], groups_of(g, i), result)) {
+      float high, low;
+      sum_in_frame(r.magic, c.magic[i % 2], acc[i], groups_of(g, i), high, low);
+      const float guard = guard_of(r.guard, c.guard[i % 2], acc[i]);
+      result = least_end(high, low, guard);
+      if (result != most_end(high, low, guard)) {
+        result = repaired_step(job, row + i / 2 % 2 * 8, col + i / 4 * 8 + i % 2, t, acc[i], g[0][i], g[1][i],
+                               g[2][i], g[3][i]);
+        ++repaired;
+      }
+    }
+    acc[i] = result;
+  }
+  return repaired;
+}
+
+/// A warp's step in the counts.
+__device__ __noinline__ void count_guarded(const Fp4Job &job, uint32_t repaired) {
+  atomicAdd(&job.paths->repaired, repaired);
+  if (threadIdx.x % 32 == 0) atomicAdd(&job.paths->guarded, 128ull * kFragments);
+}
+__device__ __noinline__ void count_framed(const Fp4Job &job, uint32_t fragments) {
+  if (threadIdx.x % 32 != 0) return;
+  const uint64_t summed = uint64_t(__popc(fragments));
+  atomicAdd(&job.paths->summed, 128 * summed);
+  atomicAdd(&job.paths->framed, 128 * (kFragments - summed));
+}
+
+/// The ring this many steps on.
+__device__ inline FramedRing ahead_of(FramedRing ring, int count) {
+  ring.stage += uint32_t(count);
+  if (ring.stage >= uint32_t(kFramedStages)) ring.stage -= kFramedStages, ring.parity ^= 1;
+  return ring;
+}
+
+/// One thread brings a step of a tile into a stage.
+__device__ inline void feed_step(const CUtensorMap *map_a, const CUtensorMap *map_b, const FramedRing &ring,
+                                 int row, int col, int step) {
+  const uint32_t full = ring.full + 8 * ring.stage, to = ring.data + ring.stage * ring.kBytes;
+  barrier_wait(ring.empty + 8 * ring.stage, ring.parity ^ 1);
+  barrier_expect(full, ring.kBytes);
+  copy_box(to, map_a, step * 64, row, full);
+  copy_box(to + ring.kBytesA, map_b, step * 64, col, full);
+}
+
+/// One warpgroup's 64 x 32 of every framed or guarded tile.
+__device__ void multiply_tiles(const CUtensorMap *map_a, const CUtensorMap *map_b, const Fp4Job &job,
+                               int tiles, FramedRing ring, float *staging, WarpFactors &factors) {
+  const int lane = int(threadIdx.x & 31);
+  const int warp = __shfl_sync(0xFFFFFFFF, int(threadIdx.x >> 5), 0); // known to be uniform
+  const int piece_row = warp / 4 % 2 * 64, piece_col = warp / 8 * kPieceN, steps = int(job.steps);
+  const bool counts = job.paths != nullptr;
+  const RowFactors *const rows = factors.row + lane / 4;
+  const ColumnFactors *const columns = factors.columns + lane % 4;
+  const auto next = [&](int i) {
+    return int(next_tile<kTileN, TileWay::framed, TileWay::guarded>(job, i, tiles));
+  };
+  const auto feed_first = [&](int index) { // the steps that the loop does not feed ahead
+    if (lane != 0 || warp >= min(kAhead, steps) || index >= tiles) return;
+    const TileAt at = tile_of<kTileN>(job, index);
+    feed_step(map_a, map_b, ahead_of(ring, warp), int(at.row), int(at.col), warp);
+  };
+  int index = next(int(blockIdx.x));
+  feed_first(index);
+  while (index < tiles) {
+    const TileAt at = tile_of<kTileN>(job, index);
+    const int tile_row = int(at.row), tile_col = int(at.col);
+    const int row = tile_row + piece_row + warp % 4 * 16, col = tile_col + piece_col;
+    bool guarded = job.way(at.row, at.col) == TileWay::guarded;
+    // accumulators of framed tiles can be cut under mmasim only
+    set_factors(job, row, col, job.accumulation == Accumulation::mmasim, factors);
+    float acc[kOutputs] = {}, g[4][kOutputs];
+    StepRanges ranges(job, row, col);
+    uint32_t ahead = ranges.next();
+    for (int t = 0; t < steps; ++t) {
+      const uint32_t range = ahead;
+      if (t + 1 < steps) ahead = ranges.next();
+      if (lane == 0 && t % kWarps == warp && t + kAhead < steps)
+        feed_step(map_a, map_b, ahead_of(ring, kAhead), tile_row, tile_col, t + kAhead);
+      __syncwarp();
+      barrier_wait(ring.full + 8 * ring.stage, ring.parity);
+      const uint64_t a = descriptor(ring.data + ring.stage * ring.kBytes + piece_row * kStepBytes),
+                     b = descriptor(ring.data + ring.stage * ring.kBytes + ring.kBytesA +
+                                    piece_col * kStepBytes);
+      wgmma_fence();
+#pragma unroll
+      for (int k = 0; k < 4; ++k) Bf16::run<0>(g[k], a + 2 * k, b + 2 * k); // 32 bytes on
+      wgmma_commit();
+      wgmma_wait<0>();
+#pragma unroll
+      for (int k = 0; k < 4; ++k)
+#pragma unroll
+        for (float &x : g[k]) asm volatile("" : "+f"(x)::"memory"); // complete only from here on
+      if (lane == 0) barrier_arrive(ring.empty + 8 * ring.stage);
+      ring.advance();
+      if (guarded) {
+        const uint32_t repaired =
+            guarded_steps(job, row + lane / 4, col + lane % 4 * 2, t, rows, columns, g, acc);
+        if (counts) count_guarded(job, repaired);
+      } else {
+        const uint32_t fragments = summed_fragments(range);
+        guarded = __any_sync(0xFFFFFFFF, framed_steps(rows, columns, fragments, g, acc)) != 0;
+        if (counts) count_framed(job, fragments);
+      }
+    }
+    index = next(index + int(gridDim.x));
+    feed_first(index);
+    __syncwarp();
+    write_tile<kPieceN>(job, acc, staging, row, col);
+    if (counts && threadIdx.x == 0 && tile_col % 128 == 0) atomicAdd(&job.paths->tiles_framed, 1ull);
+  }
+}
+
+__global__ void __launch_bounds__(kBlock, 1)
+    framed_tiles_kernel(const __grid_constant__ CUtensorMap map_a, const __grid_constant__ CUtensorMap map_b,
+                        const __grid_constant__ Fp4Job job, int tiles) {
+  extern __shared__ uint8_t shared[];
+  const FramedRing ring((shared_address(shared) + 1023) & ~1023u);
+  ring.start(kWarps);
+  const int warp = int(threadIdx.x / 32);
+  uint8_t *const behind = shared + (ring.data - shared_address(shared)) + FramedRing::kAllBytes;
+  WarpFactors *const factors = reinterpret_cast<WarpFactors *>(behind);
+  float *const staging = reinterpret_cast<float *>(factors + kWarps);
+  multiply_tiles(&map_a, &map_b, job, tiles, ring, staging + warp * 16 * kPitch, factors[warp]);
+}
+
+} // namespace
+
+void gemm_fp4_framed(const Fp4Job &job, int processors, cudaStream_t stream) {
+  const int64_t k = job.steps * 64, tiles = job.tiles_m * job.tiles_n * (128 / kTileN);
+  const CUtensorMap map_a = tensor_map({job.a.values, job.a.padded_rows, k, k, 2}, kTileM),
+                    map_b = tensor_map({job.b.values, job.b.padded_rows, k, k, 2}, kTileN);
+  check(cudaFuncSetAttribute(framed_tiles_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedFramed),
+        "shared memory of the FP4 product");
+  framed_tiles_kernel<<<unsigned(std::min<int64_t>(tiles, processors)), kBlock, kSharedFramed, stream>>>(
+      map_a, map_b, job, int(tiles));
+  check_launch("framed_tiles_kernel");
+}
+
+} // namespace nvfp4::cuda

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the kernels of the exact FP4 product on Hopper share: the tiles of one way in order, and a warpgroup
+// that feeds their steps to shared memory by the tensor copy engine. Internal.
+#pragma once
+#include "nvfp4/gpu/emulated/gemm_fp4_steps.cuh"
+#include "nvfp4/gpu/hopper/gemm_tiles.cuh"
+
+namespace nvfp4::cuda::hopper {
+
+/// Tile `index` of 128 x TileN, in bands of kGroupM rows of tiles.
+template <int TileN> __device__ inline TileAt tile_of(const Fp4Job &job, int64_t index) {
+  const int64_t columns = job.tiles_n * (128 / TileN), band = index / (kGroupM * columns),
+                first = band * kGroupM;
+  const int64_t rows = min(int64_t(kGroupM), job.tiles_m - first), inside = index - first * columns;
+  return {(first + inside % rows) * kTileM, inside / rows * TileN};
+}
+
+/// The block's next tile from `index` on whose way is one of two, looked for by a whole warp; `tiles` or more
+/// where there is none.
+template <int TileN, TileWay one, TileWay other = one>
+__device__ inline int64_t next_tile(const Fp4Job &job, int64_t index, int64_t tiles) {
+  for (; index < tiles; index += 32 * int64_t(gridDim.x)) {
+    const int64_t mine = index + (threadIdx.x & 31) * int64_t(gridDim.x);
+    bool found = false;
+    if (mine < tiles) {
+      const TileAt at = tile_of<TileN>(job, mine);
+      const TileWay way = job.way(at.row, at.col);
+      found = way == one || way == other;
+    }
+    const uint32_t lanes = __ballot_sync(0xFFFFFFFF, found);
+    if (lanes != 0) return index + (__ffs(int(lanes)) - 1) * int64_t(gridDim.x);
+  }
+  return index;
+}
+
+/// Shared memory by stages of one step, and their barriers.
+template <int TileN, int Stages = kStages<TileN>> struct Ring {
+  static constexpr uint32_t kBytesA = kTileM * kStepBytes, kBytes = kBytesA + TileN * kStepBytes;
+  static constexpr uint32_t kAllBytes = Stages * (kBytes + 16);
+  uint32_t data, full, empty, stage = 0, parity = 0;
+
+  __device__ explicit Ring(uint32_t start)
+      : data(start), full(start + Stages * kBytes), empty(full + 8 * Stages) {}
+  __device__ void advance() {
+    if (++stage == Stages) stage = 0, parity ^= 1;
+  }
+  /// Starts the barriers for this many warps that read; the block's threads wait for it.
+  __device__ void start(int warps) const {
+    if (threadIdx.x == 0) {
+      for (int s = 0; s < Stages; ++s) {
+        barrier_init(full + 8 * s, 1);
+        barrier_init(empty + 8 * s, uint32_t(warps));
+      }
+      barrier_init_fence();
+    }
+    __syncthreads();
+  }
+};
+
+/// One warp keeps the stages full, step by step of every tile of this way.
+template <TileWay way, int TileN, int Stages>
+__device__ void feed_steps(const CUtensorMap *map_a, const CUtensorMap *map_b, const Fp4Job &job,
+                           int64_t tiles, Ring<TileN, Stages> ring) {
+  const bool leader = (threadIdx.x & 31) == 0;
+  for (int64_t i = next_tile<TileN, way>(job, blockIdx.x, tiles); i < tiles;
+       i = next_tile<TileN, way>(job, i + gridDim.x, tiles)) {
+    const TileAt at = tile_of<TileN>(job, i);
+    if (leader) {
+      for (int64_t step = 0; step < job.steps; ++step) {
+        const uint32_t full = ring.full + 8 * ring.stage, to = ring.data + ring.stage * ring.kBytes;
+        barrier_wait(ring.empty + 8 * ring.stage, ring.parity ^ 1);
+        barrier_expect(full, ring.kBytes);
+        copy_box(to, map_a, int(step * 64), int(at.row), full);
+        copy_box(to + ring.kBytesA, map_b, int(step * 64), int(at.col), full);
+        ring.advance();
+      }
+    }
+    __syncwarp();
+  }
+}
+
+/// Writes one warp's 16 rows of accumulators as outputs.
+template <int TileN>
+__device__ inline void write_tile(const Fp4Job &job, const float (&acc)[TileN / 2], float *staging,
+                                  int64_t row, int64_t col) {
+  const bool plain = job.writes_plainly();
+  write_rows<TileN>(job.m, job.n, acc, staging, row, col, [&](int64_t r, int64_t c, float value) {
+    if (plain)
+      static_cast<float *>(job.out.d)[r * job.n + c] = value;
+    else
+      write_output(job.out, FormatId::f32, r * job.n + c, bit_cast<uint32_t>(value));
+  });
+}
+
+} // namespace nvfp4::cuda::hopper

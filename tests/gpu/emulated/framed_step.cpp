@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: Apache-2.0
+// The GPU's steps of the FP4 product in FP32 pairs, on the CPU: chains against gst_fdpa(), word by word, on
+// data whose groups span many binades and on the operands of a model.
+#include "nvfp4/emulator/tensorcore/catalogue.hpp"
+#include "nvfp4/emulator/tensorcore/execute.hpp"
+#include "nvfp4/golden/io/file.hpp"
+#include "nvfp4/gpu/emulated/gemm_fp4_frame.hpp"
+#include "nvfp4/tests/catch.hpp"
+
+#include <random>
+
+using namespace nvfp4;
+using namespace nvfp4::cuda;
+
+namespace {
+
+const UnitRule &rule() {
+  static const UnitRule &r = find_unit("sm_120:mma.m16n8k64.f32.mxf4nvf4.ue4m3.block16").rule;
+  return r;
+}
+
+struct Row {
+  std::vector<uint8_t> codes, scales;
+  int64_t steps() const { return int64_t(scales.size()) / 4; }
+};
+
+/// As gemm_fp4_prepare.cu finds them, all of K.
+struct RowFacts {
+  bool empty = true;
+  int max = -1000, lsb = 1000, norm = 0;
+
+  explicit RowFacts(const Row &r) {
+    double squares = 0;
+    for (size_t g = 0; g < r.scales.size(); ++g) {
+      const GroupScale s = decode_scale(rule().scale, r.scales[g]);
+      for (int i = 0; i < kGroup; ++i) {
+        const int m = e2m1_twice(CodeView{r.codes.data() + g * 8, 4}[i]) * int(s.significand);
+        if (m == 0) continue;
+        empty = false;
+        max = std::max(max, s.exponent);
+        lsb = std::min(lsb, __builtin_ctz(unsigned(std::abs(m))) + s.exponent - 4);
+        squares += std::ldexp(double(m) * m, 2 * (s.exponent - 4));
+      }
+    }
+    if (!empty) norm = int(std::ceil(std::log2(squares) / 2));
+  }
+  [[nodiscard]] FrameFactors factors(bool of_a) const { return frame_factors(of_a, empty, max, norm); }
+};
+
+StepGroups groups_of(const Row &a, const Row &b, int64_t t) {
+  float g[kMaxGroups];
+  for (int i = 0; i < kMaxGroups; ++i) {
+    const int64_t at = t * kMaxGroups + i;
+    const ScaledGroup s =
+        scale_group({a.codes.data() + at * 8, 4}, {b.codes.data() + at * 8, 4},
+                    decode_scale(rule().scale, a.scales[at]), decode_scale(rule().scale, b.scales[at]));
+    g[i] = s.scaled == 0 ? 0.0f : std::ldexp(float(s.scaled), s.scale_exponent - 8);
+  }
+  return {g[0], g[1], g[2], g[3]};
+}
+
+struct Seen {
+  int64_t framed = 0, cut = 0, bounded = 0, open = 0, wrong = 0;
+};
+
+/// One output: every step by every way that vouches for it.
+void compare_chain(const Row &a, const Row &b, Seen &seen) {
+  const RowFacts x(a), y(b);
+  const FrameFactors fa = x.factors(true), fb = y.factors(false);
+  const bool holds = x.norm - x.lsb + y.norm - y.lsb <= 44 && x.max - x.lsb + y.max - y.lsb <= 35;
+  const float limit = holds ? std::ldexp(1.0f, x.lsb + y.lsb + 36) : 0.0f;
+  float acc = 0.0f;
+  for (int64_t t = 0; t < a.steps(); ++t) {
+    const StepGroups g = groups_of(a, b, t);
+    const float want = bit_cast<float>(uint32_t(
+        gst_fdpa(rule(), {a.codes.data() + t * 32, 4}, {b.codes.data() + t * 32, 4}, a.scales.data() + t * 4,
+                 b.scales.data() + t * 4, bit_cast<uint32_t>(acc), Accumulation::mmasim)));
+    const auto same = [&](float got) { seen.wrong += bit_cast<uint32_t>(got) != bit_cast<uint32_t>(want); };
+    if (std::fabs(acc) < limit) {
+      ++seen.framed;
+      same(framed_step(fa.magic, fb.magic, acc, g));
+    }
+    float result, high, low;
+    const bool cut = cut_step(mul_rn(fa.scale, fb.scale), acc, g, result);
+    if (cut) {
+      ++seen.cut;
+      same(result);
+    }
+    sum_in_frame(fa.magic, fb.magic, acc, g, high, low);
+    const float guard = guard_of(fa.guard, fb.guard, acc), least = least_end(high, low, guard);
+    if (least == most_end(high, low, guard)) {
+      ++seen.bounded;
+      same(least);
+    } else if (!cut) {
+      ++seen.open;
+    }
+    acc = want;
+  }
+}
+
+enum class Data { lognormal1, lognormal3, raw, outliers, sparse };
+
+Row random_row(Data data, int64_t steps, std::mt19937_64 &random) {
+  std::normal_distribution<double> normal;
+  Row r{std::vector<uint8_t>(size_t(steps * 32)), std::vector<uint8_t>(size_t(steps * 4))};
+  const auto element = [&] { return uint8_t(encode(FormatId::e2m1, float(2.2 * normal(random)))); };
+  for (uint8_t &c : r.codes) {
+    c = data == Data::raw ? uint8_t(random()) : uint8_t(element() | element() << 4);
+    if (data == Data::sparse && random() % 3 != 0) c &= 0x88;
+  }
+  for (uint8_t &s : r.scales) {
+    double x = 1.0 + 0.5 * double(random() % 3);
+    if (data == Data::lognormal1) x = std::exp(normal(random));
+    if (data == Data::lognormal3 || data == Data::sparse) x = std::exp(3.0 * normal(random));
+    if (data == Data::outliers && random() % 40 == 0) x = random() % 2 == 0 ? 448.0 : 0.0;
+    s = data == Data::raw ? uint8_t(random() % 127) : uint8_t(encode(FormatId::ue4m3, float(x)));
+  }
+  return r;
+}
+
+} // namespace
+
+TEST_CASE("roundings on the CPU are those of the rounding modes") {
+  std::mt19937_64 random(5);
+  const auto number = [&](int bits, int exponents) {
+    const int64_t half = int64_t{1} << bits;
+    return std::ldexp(float(int64_t(random() % uint64_t(2 * half)) - half),
+                      int(random() % uint64_t(exponents)) - exponents / 2);
+  };
+  for (int i = 0; i < 200000; ++i) { // 64 bits hold every sum
+    const float a = number(24, 36), b = number(24, 36), z = add_rz(a, b);
+    const long double sum = static_cast<long double>(a) + b;
+    REQUIRE(std::fabs(z) <= std::fabs(sum));
+    REQUIRE(std::nextafter(std::fabs(z), INFINITY) > std::fabs(sum));
+    const float x = number(20, 10), y = number(20, 10), c = i % 3 == 0 ? -x * y : number(20, 10);
+    const long double fused = static_cast<long double>(x) * y + c;
+    const float down = fma_down(x, y, c), up = fma_up(x, y, c);
+    REQUIRE(down <= fused);
+    REQUIRE(up >= fused);
+    REQUIRE((up == down || std::nextafter(down, INFINITY) == up));
+  }
+}
+
+TEST_CASE("steps in frames are the chain's words") {
+  std::mt19937_64 random(11);
+  Seen all;
+  for (const Data data : {Data::lognormal1, Data::lognormal3, Data::raw, Data::outliers, Data::sparse})
+    for (int i = 0; i < 300; ++i) {
+      const Data other = i % 4 == 0 ? Data(random() % 5) : data;
+      const int64_t steps = 1 + int64_t(random() % 64);
+      compare_chain(random_row(data, steps, random), random_row(other, steps, random), all);
+    }
+  CHECK(all.wrong == 0);
+  // every way is taken, and few steps are left to FP64
+  CHECK(all.framed > 5000);
+  CHECK(all.cut > 20000);
+  CHECK(all.bounded > 10000);
+  CHECK(all.open > 0);
+  CHECK(all.open < 2000);
+}
+
+TEST_CASE("cuts that add up at the edge of a word") {
+  std::mt19937_64 random(17);
+  int64_t cut = 0, bounded = 0;
+  for (int round = 0; round < 300000; ++round) {
+    // in units of an eighth of what is cut below: unit = 2^(top - 38)
+    const int exponent = int(random() % 5), largest = exponent - 20 + int(random() % 40),
+              top = std::max(exponent, largest), unit = top - 38;
+    if (exponent - 23 < unit) continue; // an accumulator that reaches below the units
+    const int64_t word = (1 << 23) + int64_t(random() % 4), sign = random() % 2 == 0 ? 1 : -1,
+                  acc_units = sign * word << (exponent - 23 - unit);
+    int64_t kept = acc_units / 8 * 8;
+    float g[kMaxGroups];
+    for (float &x : g) {
+      int64_t n = int64_t(random() % 81) - 40;
+      if (random() % 3 == 0) n = sign * -6;
+      if (random() % 4 == 0) n *= 8;
+      if (random() % 16 == 0) n = sign * int64_t(random() % (1 << 19)) << 30; // a full group at the top
+      kept += n / 8 * 8;                                                      // toward zero
+      x = std::ldexp(float(n), unit);
+    }
+    int64_t magnitude = std::abs(kept);
+    int spare = 0;
+    while (magnitude >> spare >= 1 << 24) ++spare;
+    magnitude = magnitude >> spare << spare;
+    const float want = std::ldexp(float(kept < 0 ? -magnitude : magnitude), unit),
+                acc = std::ldexp(float(acc_units), unit);
+    // what rows know may be more than what the step has
+    const FrameFactors a = frame_factors(true, false, largest + int(random() % 3), 7),
+                       b = frame_factors(false, false, 0, top + 7);
+    const StepGroups groups{g[0], g[1], g[2], g[3]};
+    float result, high, low;
+    if (cut_step(mul_rn(a.scale, b.scale), acc, groups, result)) {
+      REQUIRE(result == want);
+      ++cut;
+    }
+    sum_in_frame(a.magic, b.magic, acc, groups, high, low);
+    const float guard = guard_of(a.guard, b.guard, acc), least = least_end(high, low, guard);
+    if (least == most_end(high, low, guard)) {
+      REQUIRE(least == want);
+      ++bounded;
+    }
+  }
+  CHECK(cut > 50000);
+  CHECK(bounded > 1000);
+}
+
+TEST_CASE("rows of zeros stay +0 under guard") {
+  std::mt19937_64 random(3);
+  Row zero = random_row(Data::raw, 4, random);
+  for (uint8_t &c : zero.codes) c &= 0x88;
+  Seen seen;
+  compare_chain(zero, random_row(Data::lognormal3, 4, random), seen);
+  CHECK(seen.wrong == 0);
+  CHECK(seen.bounded == 4);
+  CHECK(seen.open == 0);
+}
+
+TEST_CASE("a model's operands take the same words") {
+  const io::TensorFile file = io::read_tensors("golden/operands/gla-27m.safetensors");
+  for (const std::string name : {"fprop", "dgrad", "wgrad"}) {
+    const auto row = [&](const std::string &side, int64_t r) {
+      const auto codes = file.elements<uint8_t>(name + side + ".codes"),
+                 scales = file.elements<uint8_t>(name + side + ".scales");
+      const int64_t c = int64_t(codes.size()) / 128, s = int64_t(scales.size()) / 128;
+      return Row{{codes.begin() + r * c, codes.begin() + (r + 1) * c},
+                 {scales.begin() + r * s, scales.begin() + (r + 1) * s}};
+    };
+    Seen seen;
+    for (int64_t r = 0; r < 128; r += 3) compare_chain(row(".a", r), row(".b", (r * 7 + 5) % 128), seen);
+    CHECK(seen.wrong == 0);
+    CHECK(seen.framed > 100);
+  }
+}
