@@ -49,7 +49,7 @@ bad "would replace what in reads" mma --unit sm_90:wgmma.k16.f32.bf16 q.safetens
 bad "would replace the data" record --checkpoint run/checkpoint.safetensors --step 3 -o text
 for file in run.json log.jsonl checkpoint.safetensors diagnostics.jsonl; do
   bad "is a file of the run" report run -o run/$file
-  bad "is a file of the run" export run --log run/$file
+  bad "is a file of the run" log run --csv run/$file
 done
 
 # JSON nested deep, numbers beyond FP64, repeated keys, bytes that are no UTF-8: in every place where JSON is read

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// nvfp4 export: logs and diagnostics of runs as CSV and for TensorBoard.
+// nvfp4 log: logs and diagnostics of runs as CSV and for TensorBoard.
 #include "nvfp4/golden/io/file.hpp"
 #include "nvfp4/golden/io/message.hpp"
 #include "nvfp4/reference_models/report/export.hpp"
@@ -26,12 +26,12 @@ void write(const std::string &path, const std::string &text) {
 
 int run(const Options &o) {
   if (o.log.empty() && o.diagnostics.empty() && o.tensorboard.empty())
-    throw Error("expected what to write: --log FILE, --diagnostics FILE or --tensorboard FOLDER");
+    throw Error("expected what to write: --csv FILE, --diagnostics FILE or --tensorboard FOLDER");
   const std::vector<std::string> folders = models::find_runs(o.folders);
   for (const std::string &folder : folders)
     for (const std::string &out : {o.log, o.diagnostics}) models::check_not_of_run(out, folder);
   std::vector<models::RunData> runs;
-  Progress progress("export");
+  Progress progress("log");
   for (size_t i = 0; i < folders.size(); ++i) {
     runs.push_back(models::read_run(folders[i]));
     progress.show(double(i + 1) / double(folders.size()));
@@ -58,15 +58,15 @@ int run(const Options &o) {
 
 } // namespace
 
-void register_export(CLI::App &app, int &exit_code) {
-  CLI::App *verb = app.add_subcommand("export", "Logs and diagnostics of runs as CSV and for TensorBoard");
+void register_log(CLI::App &app, int &exit_code) {
+  CLI::App *verb = app.add_subcommand("log", "Logs and diagnostics of runs as CSV and for TensorBoard");
   auto o = std::make_shared<Options>();
   verb->add_option("folders", o->folders, "Folders of runs, or of experiments")->required();
-  verb->add_option("--log", o->log, "CSV to write: a line a step");
+  verb->add_option("--csv", o->log, "CSV to write: a line a step");
   verb->add_option("--diagnostics", o->diagnostics, "CSV to write: a line a measure");
   verb->add_option("--tensorboard", o->tensorboard, "Folder to write, with one of each run in it");
   verb->footer(
-      "Example: nvfp4 export runs --log log.csv --tensorboard events   # then: tensorboard --logdir events");
+      "Example: nvfp4 log runs --csv log.csv --tensorboard events   # then: tensorboard --logdir events");
   verb->callback([o, &exit_code] { exit_code = run(*o); });
 }
 
