@@ -53,13 +53,11 @@ json object_of(const json &j, const char *key) {
 /// Inputs that compressed-tensors and ModelOpt's later form describe need a stored scale unless they are
 /// dynamic.
 bool has_static_inputs(const json &config) {
-  for (const auto &[name, group] : object_of(config, "config_groups").items()) {
+  const json groups = object_of(config, "config_groups");
+  return std::any_of(groups.begin(), groups.end(), [](const json &group) {
     const json inputs = object_of(group, "input_activations");
-    if (inputs.empty()) continue;
-    const json dynamic = inputs.value("dynamic", json());
-    if (dynamic == "local" || dynamic == false) return true;
-  }
-  return false;
+    return inputs.contains("dynamic") && (inputs["dynamic"] == "local" || inputs["dynamic"] == false);
+  });
 }
 
 void read_config(Checkpoint &c) {
@@ -173,6 +171,7 @@ void add_tensors(Checkpoint &c, std::span<const std::byte> bytes, const std::str
     GgufFile file = parse_gguf(bytes, source);
     for (StoredTensor &t : file.tensors) add(std::move(t));
     file.tensors.clear();
+    c.metadata = file.strings;
     c.gguf = std::move(file);
     return;
   }

@@ -25,7 +25,7 @@ struct Checkpoint {
   std::vector<std::string> files; ///< that hold tensors
   std::vector<MappedFile> mapped;
   std::vector<StoredTensor> tensors; ///< in the order of files, then of their headers; names are unique
-  std::map<std::string, std::string> metadata; ///< of all .safetensors files
+  std::map<std::string, std::string> metadata; ///< of all .safetensors files; the strings of a GGUF file
   QuantizationConfig config;
   std::optional<GgufFile> gguf;          ///< of a GGUF file, without its tensors
   std::vector<std::string> not_in_index; ///< tensors of shards that the index does not name

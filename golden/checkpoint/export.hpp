@@ -37,8 +37,10 @@ struct ExportReport {
   int64_t copied = 0; ///< tensors that are the source's byte for byte
   int64_t inverted =
       0; ///< global scales that became 1 / x; the word is kept in the metadata for the way back
-  int64_t inverted_apart = 0; ///< of these, how many change a reconstructed FP32 value
-  int64_t rounded = 0;        ///< numbers that BF16 does not hold, rounded
+  /// Carried weights some of whose reconstructed FP32 values change, by a rounding, because the global scale
+  /// is inverted or applied at another place.
+  int64_t values_apart = 0;
+  int64_t rounded = 0; ///< numbers that BF16 does not hold, rounded
   std::vector<std::string> notes;
 };
 

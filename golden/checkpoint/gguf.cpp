@@ -129,8 +129,8 @@ void read_pairs(Reader &in, GgufFile &file) {
           file.alignment > kMostAlignment)
         in.fail("general.alignment: expected a power of two up to " + std::to_string(kMostAlignment) +
                 ", got " + std::to_string(file.alignment));
-    } else if (key == "general.architecture" && type == kString) {
-      file.architecture = in.string("the architecture");
+    } else if (type == kString) {
+      file.strings[key] = in.string("a string");
     } else {
       in.skip_value(type, 0);
     }

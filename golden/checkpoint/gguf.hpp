@@ -23,8 +23,8 @@ struct GgufFile {
   uint32_t version = 3;
   uint64_t alignment = 32;
   uint64_t pair_count = 0;
-  std::span<const std::byte> pairs; ///< the key-value pairs as they stand
-  std::string architecture;         ///< general.architecture; empty where there is none
+  std::span<const std::byte> pairs;           ///< the key-value pairs as they stand
+  std::map<std::string, std::string> strings; ///< those of them that are strings
   std::vector<StoredTensor> tensors;
 };
 

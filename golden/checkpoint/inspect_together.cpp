@@ -92,9 +92,10 @@ std::vector<Finding> inspect_together(const Checkpoint &c, const Weights &weight
 
 std::string describe(const Checkpoint &c) {
   std::string text;
+  const auto architecture = c.metadata.find("general.architecture");
   if (c.gguf)
     text = "GGUF version " + std::to_string(c.gguf->version) +
-           (c.gguf->architecture.empty() ? "" : ", " + io::printable(c.gguf->architecture, 60));
+           (architecture == c.metadata.end() ? "" : ", " + io::printable(architecture->second, 60));
   else
     text = std::to_string(c.files.size()) + (c.files.size() == 1 ? " file" : " shards") + " of safetensors";
   if (!c.config.method.empty())

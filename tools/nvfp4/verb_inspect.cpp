@@ -232,7 +232,7 @@ void print_text(const Checkpoint &c, const Result &result, bool details) {
   fmt::print("\n");
   for (const Finding &f : result.findings)
     fmt::print("{}: {}{}\n", f.wrong ? "WRONG" : "note",
-               f.tensor.empty() ? "" : io::printable(f.tensor) + " ", io::printable(f.text, 2000));
+               f.tensor.empty() ? "" : io::printable(f.tensor) + " ", f.text);
   if (result.wrong == 0) fmt::print("nothing wrong found in {} weights\n", result.lines.size());
 }
 

@@ -37,6 +37,7 @@ void register_replay(CLI::App &app, int &exit_code);
 void register_crosscheck(CLI::App &app, int &exit_code);
 void register_forward(CLI::App &app, int &exit_code);
 void register_inspect(CLI::App &app, int &exit_code);
+void register_export(CLI::App &app, int &exit_code);
 
 /// Draws "label  42 %" on stderr when that is a terminal, nothing otherwise.
 void show_progress(const char *label, double fraction);
