@@ -165,7 +165,7 @@ void add_tensors(Checkpoint &c, std::span<const std::byte> bytes, const std::str
     c.tensors.push_back(std::move(t));
   };
   const std::string_view start(reinterpret_cast<const char *>(bytes.data()),
-                               std::min<size_t>(bytes.size(), 6));
+                               std::min<size_t>(bytes.size(), 9));
   if (start.starts_with("GGUF")) {
     if (!c.tensors.empty() || c.gguf) throw Error(io::printable(source) + ": a GGUF file must stand alone");
     GgufFile file = parse_gguf(bytes, source);
@@ -177,7 +177,7 @@ void add_tensors(Checkpoint &c, std::span<const std::byte> bytes, const std::str
   }
   if (start.starts_with("version "))
     throw Error(io::printable(source) + ": is a Git LFS pointer; fetch the file itself (git lfs pull)");
-  if (start.starts_with("PK") || start.starts_with("\x80"))
+  if (!start.ends_with('{') && (start.starts_with("PK\3\4") || start.starts_with("\x80\2")))
     throw Error(
         io::printable(source) +
         ": expected .safetensors or .gguf, got a file of torch.save; convert it with safetensors first");

@@ -153,8 +153,9 @@ private:
   std::vector<float> words(const StoredTensor &from, const std::string &to_name, bool invert) {
     std::vector<float> out(size_t(from.elements()));
     std::memcpy(out.data(), from.bytes.data(), from.bytes.size());
-    if (!invert) return out;
     const auto kept = c_.metadata.find(kWordKey + from.name);
+    if (!invert && kept != c_.metadata.end()) plan_.words[kWordKey + to_name] = kept->second;
+    if (!invert) return out;
     std::string text;
     for (size_t i = 0; i < out.size(); ++i) {
       text += hex_word(out[i]);
