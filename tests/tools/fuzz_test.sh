@@ -9,9 +9,11 @@ cd "$root"
 sources=(golden/io/*.cpp golden/text.cpp)
 case $target in
 golden_text) sources+=(golden/verify.cpp golden/verify_quantize.cpp golden/quantize_case.cpp) ;&
-block_scaled) sources+=(golden/quantized_file.cpp emulator/quantize/*.cpp emulator/gemm/gemm_oracle.cpp emulator/cpu/isa.cpp
+checkpoint | block_scaled) sources+=(golden/quantized_file.cpp emulator/quantize/*.cpp emulator/gemm/gemm_oracle.cpp emulator/cpu/isa.cpp
   emulator/oracle/oracle.cpp emulator/formats/conversion.cpp emulator/tensorcore/catalogue.cpp) ;;
 esac
+[ "$target" != checkpoint ] ||
+  sources+=(golden/checkpoint/{checkpoint,container,decode,gguf,inspect,inspect_together,mapped_file,weight}.cpp)
 mkdir "$work/objects" "$work/corpus" "$work/include"
 ln -s "$root" "$work/include/nvfp4"
 flags=(-std=c++20 -g -O1 -ffp-contract=off -I"$work/include" -fsanitize=address,undefined -fno-sanitize-recover=all)

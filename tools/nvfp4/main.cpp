@@ -58,6 +58,8 @@ int main(int argc, char **argv) {
   register_golden(app, exit_code);
   register_bench(app, exit_code);
   register_check(app, exit_code);
+  register_inspect(app, exit_code);
+  register_export(app, exit_code);
   register_train(app, exit_code);
   register_eval(app, exit_code);
   register_init(app, exit_code);

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+// open, fstat, mmap.
+#include "nvfp4/golden/checkpoint/mapped_file.hpp"
+#include "nvfp4/golden/io/posix.hpp"
+
+#include <sys/mman.h>
+
+namespace nvfp4::checkpoint {
+
+struct MappedFile::Mapping {
+  void *start = MAP_FAILED;
+  size_t size = 0;
+  Mapping() = default;
+  Mapping(const Mapping &) = delete;
+  Mapping &operator=(const Mapping &) = delete;
+  ~Mapping() {
+    if (start != MAP_FAILED) ::munmap(start, size);
+  }
+};
+
+MappedFile::MappedFile(const std::string &path) {
+  // a pipe without a writer would never open
+  const io::Descriptor fd(io::open_file(path, O_RDONLY | O_NONBLOCK));
+  struct stat status {};
+  if (fd.get() < 0 || ::fstat(fd.get(), &status) != 0) io::fail(path, "cannot open", errno);
+  if (!S_ISREG(status.st_mode))
+    throw Error(io::printable(path) + ": expected a regular file, which can be mapped into memory");
+  if (status.st_size == 0) throw Error(io::printable(path) + ": is empty; was it downloaded?");
+  auto mapping = std::make_shared<Mapping>();
+  mapping->size = size_t(status.st_size);
+  mapping->start = ::mmap(nullptr, mapping->size, PROT_READ, MAP_PRIVATE, fd.get(), 0);
+  if (mapping->start == MAP_FAILED) io::fail(path, "cannot map into memory", errno);
+  mapping_ = std::move(mapping);
+}
+
+std::span<const std::byte> MappedFile::bytes() const {
+  return {static_cast<const std::byte *>(mapping_->start), mapping_->size};
+}
+
+} // namespace nvfp4::checkpoint
