@@ -20,6 +20,31 @@ constexpr const char *kFp4Units[] = {"sm_120:mma.m16n8k64.f32.mxf4nvf4.ue4m3.blo
 constexpr Shape kFp4Shapes[] = {{1, 1, 32},      {1, 1, 64},      {17, 9, 96},      {128, 128, 64},
                                 {129, 257, 224}, {33, 100, 2048}, {256, 130, 1024}, {40, 24, 8192}};
 
+/// A path that none of these operands took is a mismatch: it was not compared with the CPU at all.
+void expect_paths(Tally &t, const cuda::Fp4Paths &p, Accumulation model, bool brief) {
+  cudaDeviceProp device{};
+  cuda::check(cudaGetDeviceProperties(&device, 0), "cudaGetDeviceProperties");
+  const bool frames = device.major == 9, hardware = model == Accumulation::mmasim;
+  const struct {
+    const char *name;
+    unsigned long long count;
+    bool wanted;
+  } rows[] = {{"fast tiles", p.tiles_fast, true},
+              {"framed tiles", p.tiles_framed, frames},
+              {"mixed tiles", p.tiles_mixed, true},
+              {"summed steps", p.summed, true},
+              {"framed steps", p.framed, frames && !brief},
+              {"guarded steps", p.guarded, frames && hardware && !brief},
+              {"repaired steps", p.repaired, frames && hardware && !brief},
+              {"split steps", p.split, true},
+              {"FP64 steps", p.wide, !brief},
+              {"aligned steps", p.aligned, hardware && !brief},
+              {"defined steps", p.defined,
+               !brief && (model == Accumulation::nadpe || model == Accumulation::tcgen05_model)}};
+  for (const auto &row : rows)
+    if (row.wanted && row.count == 0) t.mismatch(std::string("no operand took the path of ") + row.name);
+}
+
 Tally check_fp4(cuda::DeviceBuffer &paths, bool brief) {
   Tally all;
   cuda::GemmWorkspace workspace;
@@ -40,9 +65,11 @@ Tally check_fp4(cuda::DeviceBuffer &paths, bool brief) {
                                 "kind " + std::to_string(kind) + "/" + std::to_string(int(other)), workspace,
                                 paths.as<cuda::Fp4Paths>()));
         }
+      const cuda::Fp4Paths taken = paths.download<cuda::Fp4Paths>(1)[0];
+      expect_paths(t, taken, model, brief);
       const std::string what = "gemm " + unit.instruction + " " + std::string(to_string(model));
       t.print(what.c_str());
-      print_paths("these", paths.download<cuda::Fp4Paths>(1)[0]);
+      print_paths("these", taken);
       all.add(t);
     }
   }
