@@ -1,13 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # compare_test.sh NVFP4 ROOT: nvfp4 compare on quantized tensors, products, logs and bad input: verdict, place, exit code.
-set -uo pipefail
-nvfp4=$(realpath "$1") root=$(realpath "$2")
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work"
-failures=0
-say() { echo "FAILED: $*"; failures=$((failures + 1)); }
+root=$(realpath "$2")
+# shellcheck source=tests/tools/opening.sh
+. "$(dirname "$(realpath "$0")")/opening.sh"
 # expect CODE PATTERN ARGS...: exit code, and a first line that has the pattern
 expect() {
   local code=$1 pattern=$2
@@ -44,5 +40,4 @@ expect 2 'is a folder' . te.npy
 expect 2 "expected two files of one kind" a.jsonl /dev/null
 printf '[%.0s' $(seq 80000) >deep.jsonl
 expect 2 'got deeper ones' a.jsonl deep.jsonl
-[ $failures -eq 0 ] && echo "compare finds what was planted"
-exit $failures
+finish "compare finds what was planted"

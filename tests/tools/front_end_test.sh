@@ -2,13 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # front_end_test.sh NVFP4 ROOT: what a person meets before any arithmetic: misspelt names, completion, manual pages, version,
 # colour, pipes, several tensors at once, recipes, import.
-set -uo pipefail
-nvfp4=$(realpath "$1") root=$(realpath "$2")
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work"
-failures=0
-say() { echo "FAILED: $*"; failures=$((failures + 1)); }
+root=$(realpath "$2")
+# shellcheck source=tests/tools/opening.sh
+. "$(dirname "$(realpath "$0")")/opening.sh"
 good() { "$nvfp4" "$@" >out.txt 2>err.txt || say "exit $? of: nvfp4 $*: $(head -1 err.txt)"; }
 # bad PATTERN ARGS...: exit code 2 and one line on stderr with the pattern
 bad() {
@@ -185,5 +181,4 @@ for verb in quantize gemm check import; do
   done
 done
 
-[ $failures -eq 0 ] && echo "the front end helps"
-exit $failures
+finish "the front end helps"
