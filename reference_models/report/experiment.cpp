@@ -191,7 +191,8 @@ RunDescription describe_run(const TrainOptions &o) {
 }
 
 ExperimentSummary run_experiment(const Experiment &e, const TrainFunction &train,
-                                 const ExperimentProgress &progress, const DescribeFunction &describe) {
+                                 const ExperimentProgress &progress, const DescribeFunction &describe,
+                                 const ExperimentPlan &plan) {
   ExperimentSummary summary;
   for (const uint64_t seed : e.seeds)
     for (const ExperimentModel &m : e.models)
@@ -208,6 +209,7 @@ ExperimentSummary run_experiment(const Experiment &e, const TrainFunction &train
       }
   fs::create_directories(e.out);
   const FolderLock lock(e.out);
+  if (plan) plan(summary.runs);
   for (size_t i = 0; i < summary.runs.size(); ++i) {
     ExperimentRun &run = summary.runs[i];
     if (run.kept) continue;

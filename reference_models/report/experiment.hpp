@@ -58,6 +58,8 @@ struct ExperimentSummary {
 using TrainFunction =
     std::function<TrainResult(const TrainOptions &, const std::function<void(const StepReport &)> &)>;
 /// Called after each step, with the run's number from 0 and how many there are.
+/// Called when all is checked, before the first run, with all of them.
+using ExperimentPlan = std::function<void(const std::vector<ExperimentRun> &)>;
 using DescribeFunction = std::function<RunDescription(const TrainOptions &)>;
 using ExperimentProgress =
     std::function<void(size_t run, size_t runs, const TrainOptions &, const StepReport &)>;
@@ -74,7 +76,7 @@ using ExperimentProgress =
 /// OUT/summary.json. Error where another process runs a grid there.
 ExperimentSummary run_experiment(const Experiment &experiment, const TrainFunction &train,
                                  const ExperimentProgress &progress = {},
-                                 const DescribeFunction &describe = {});
+                                 const DescribeFunction &describe = {}, const ExperimentPlan &plan = {});
 
 /// The groups from the runs.
 [[nodiscard]] std::vector<ExperimentGroup> summarize(const Experiment &experiment,

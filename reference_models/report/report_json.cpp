@@ -8,14 +8,10 @@
 
 namespace nvfp4::models {
 
-WrittenReport write_report(const std::vector<std::string> &folders, const std::string &output, const std::string &version,
-                           const std::function<void(double)> &progress) {
+WrittenReport write_report(const std::vector<std::string> &folders, const std::string &output,
+                           const std::string &version, const std::function<void(double)> &progress) {
   const std::vector<std::string> found = find_runs(folders);
-  for (const std::string &folder : found)
-    for (const char *file : kRunFiles)
-      if (io::is_same_file(output, folder + "/" + file))
-        throw Error(io::printable(output) + ": is a file of the run in " + io::printable(folder) +
-                    ": give the page another name");
+  for (const std::string &folder : found) check_not_of_run(output, folder);
   WrittenReport made;
   for (size_t i = 0; i < found.size(); ++i) {
     made.runs.push_back(read_run(found[i]));
@@ -67,15 +63,15 @@ std::string report_json(const WrittenReport &made, const std::string &output) {
                     {"measured", x.measured},
                     {"paper", x.paper}});
   return Json{{"output", output},
-                          {"runs", runs.size()},
-                          {"bytes", bytes},
-                          {"groups", groups},
-                          {"differences", sorted.differences},
-                          {"duplicates", duplicates},
-                          {"diverged", diverged},
-                          {"not_finite", sick},
-                          {"orderings", list}}
-                         .dump();
+              {"runs", runs.size()},
+              {"bytes", bytes},
+              {"groups", groups},
+              {"differences", sorted.differences},
+              {"duplicates", duplicates},
+              {"diverged", diverged},
+              {"not_finite", sick},
+              {"orderings", list}}
+      .dump();
 }
 
 } // namespace nvfp4::models

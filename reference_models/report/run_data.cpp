@@ -44,6 +44,7 @@ void take_log(RunData &run, const Fields &f) {
   line.step = f.count("step", run.last_step() + 1);
   line.tokens = f.has("tokens") ? f.count("tokens", 0) : 0;
   line.loss = f.real("loss");
+  line.learning_rate = f.optional_real("lr");
   line.gradient_norm = f.optional_real("grad_norm");
   line.tokens_per_second = f.optional_real("tokens_per_s");
   if (f.has("val_loss")) line.validation_loss = f.real("val_loss");

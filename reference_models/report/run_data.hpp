@@ -15,7 +15,7 @@ namespace nvfp4::models {
 struct LogLine {
   int64_t step = 0, tokens = 0;
   double loss = 0; ///< NaN where the file has null
-  double gradient_norm = 0, tokens_per_second = 0;
+  double learning_rate = 0, gradient_norm = 0, tokens_per_second = 0;
   std::optional<double> validation_loss;
 };
 

@@ -115,6 +115,13 @@ FileSum whole(const std::string &path) {
 
 } // namespace
 
+void check_not_of_run(const std::string &output, const std::string &folder) {
+  for (const char *file : kRunFiles)
+    if (io::is_same_file(output, folder + "/" + file))
+      throw Error(io::printable(output) + ": is a file of the run in " + io::printable(folder) +
+                  ": give what is written another name");
+}
+
 TrainOptions read_options(const std::string &folder) {
   if (std::error_code code; !std::filesystem::exists(folder + "/run.json", code))
     throw Error(io::printable(folder) + " holds no run to continue (no run.json): start it without --resume");
@@ -134,6 +141,10 @@ RunFolder::RunFolder(const std::string &path, const RunDescription &run, bool re
     if (there && !resume)
       throw Error(io::printable(path) +
                   " already holds a run: continue it with --resume, or choose another folder");
+    for (const char *file : kRunFiles)
+      if (!there && !resume && std::filesystem::file_size(path + "/" + file, code) > 0 && !code)
+        throw Error(io::printable(path) + " holds " + file +
+                    " of a run without its run.json: restore it, or choose another folder");
     if (!there && resume)
       throw Error(io::printable(path) + " holds no run to continue (no run.json): start it without --resume");
   };

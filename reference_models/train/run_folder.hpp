@@ -18,6 +18,9 @@ inline constexpr const char *kRunFiles[] = {
     "checksums.json",   "diagnostics.jsonl", "diagnostics.safetensors",
     "sensitivity.json", "result.json"};
 
+/// Throws Error if an output would replace a file of the run in a folder.
+void check_not_of_run(const std::string &output, const std::string &folder);
+
 /// What run.json holds.
 struct RunDescription {
   TrainOptions options;

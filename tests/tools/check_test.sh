@@ -2,13 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # nvfp4 check as a user meets it: equal and wrong outputs, the named mistake, JSON, refusals. Kernel mistakes are made
 # with the program itself: other options of quantize and gemm.
-set -uo pipefail
-nvfp4=$(realpath "$1")
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work"
-failures=0
-say() { echo "FAILED: $*"; failures=$((failures + 1)); }
+# shellcheck source=tests/tools/opening.sh
+. "$(dirname "$(realpath "$0")")/opening.sh"
 
 # npy NAME ROWS COLS SEED: FP32 values of mixed magnitude from a linear congruence
 npy() {
@@ -115,5 +110,4 @@ bad "needs --source" --quantized w.safetensors
 bad "expected one of" --quantized w.safetensors --source w.npy --convention nvfp5
 bad "was made from" --quantized w.safetensors --source x.npy
 
-[ $failures -eq 0 ] && echo "all checks of nvfp4 check passed"
-exit $((failures > 0))
+finish "all checks of nvfp4 check passed"

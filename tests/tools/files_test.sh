@@ -2,13 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Files at the edges: empty tensors through every verb and preset, tensors of other dtypes beside the one that is asked
 # for, golden cases by hand.
-set -uo pipefail
-nvfp4=$(realpath "$1")
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work"
-failures=0
-say() { echo "FAILED: $*"; failures=$((failures + 1)); }
+# shellcheck source=tests/tools/opening.sh
+. "$(dirname "$(realpath "$0")")/opening.sh"
 good() { "$nvfp4" "$@" >out.txt 2>err.txt || say "exit $? of: nvfp4 $*: $(head -1 err.txt)"; }
 bad() {
   local pattern=$1
@@ -87,5 +82,4 @@ bad "unknown key 'globl_amax'" golden verify typo.safetensors
 case_file nothing.safetensors ""
 bad "holds no cases" golden verify nothing.safetensors
 
-[ $failures -eq 0 ] && echo "all checks of files passed"
-exit $((failures > 0))
+finish "all checks of files passed"

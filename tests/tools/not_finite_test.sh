@@ -2,14 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # not_finite_test.sh NVFP4: what the program says, and its exit code 4, where a computation does not stay finite: a NaN in a
 # weight, operators of another program, a step that overflows, experiments and reports about it.
-set -uo pipefail
-nvfp4=$(realpath "$1")
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work"
-export OMP_WAIT_POLICY=passive
-failures=0
-say() { echo "FAILED: $*"; failures=$((failures + 1)); }
+# shellcheck source=tests/tools/opening.sh
+. "$(dirname "$(realpath "$0")")/opening.sh"
 # expect CODE PATTERN ARGUMENTS: exit code, and a line of the output (a regular expression)
 expect() {
   local code=$1 pattern=$2
@@ -104,5 +98,4 @@ expect 0 "^DIVERGED .*first not finite: step" report wild-gla grid -o r.html
 grep -q "NOT FINITE    wild-gla: step" out.txt || say "diagnostics' tensors are not reported: $(cat out.txt)"
 grep -q "<h2>Not finite</h2>" r.html || say "the page does not list them"
 expect 0 '"not_finite":\[\{"run":"wild-gla","tensor":"model.layers' report wild-gla -o r.html --json
-[ $failures -eq 0 ] && echo "not finite: all good"
-exit $((failures > 0))
+finish "not finite: all good"

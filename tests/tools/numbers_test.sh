@@ -2,10 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # Every option of every verb that takes a number, as the help lists them, refuses what is no number in decimal, with one
 # line that names the option and what came, and exit code 2; and reads a good one.
-set -uo pipefail
-nvfp4=$(realpath "$1")
-failures=0 options=0
-say() { echo "FAILED: $*"; failures=$((failures + 1)); }
+# shellcheck source=tests/tools/opening.sh
+. "$(dirname "$(realpath "$0")")/opening.sh"
+options=0
 
 # refused VERB... OPTION TEXT
 refused() {
@@ -47,5 +46,4 @@ for verb in gemm check "train --data task:copy --out x" eval forward record repl
   err=$("$nvfp4" $verb --threads 0 --nonsense 2>&1 >/dev/null)
   [[ $err == *"--threads"* ]] && say "$verb --threads 0: $err"
 done
-[ $failures -eq 0 ] && echo "numbers: all good, $options options"
-exit $((failures > 0))
+finish "numbers: all good, $options options"

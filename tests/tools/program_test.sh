@@ -2,15 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # The program as a user meets it: every verb on good input, and bad input that must give one line, exit code 2 and no
 # output file. Needs only a shell; tensors are written as .npy by hand.
-set -uo pipefail
-nvfp4=$(realpath "$1")
+# shellcheck source=tests/tools/opening.sh
+. "$(dirname "$(realpath "$0")")/opening.sh"
 # shellcheck source=tests/tools/instruction_sets.sh
-. "$(dirname "$(realpath "$0")")/instruction_sets.sh"
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work"
-failures=0
-say() { echo "FAILED: $*"; failures=$((failures + 1)); }
+. "$here/instruction_sets.sh"
 
 # npy NAME ROWS COLS DESCR BYTES...: a .npy whose data are the given printf bytes, repeated to fill it
 npy() {
@@ -170,5 +165,4 @@ good quantize zeros.npy -o z.safetensors --convention te
 [ ! -s err.txt ] || say "zeros under te: $(cat err.txt)"
 
 bad "no verb 'nonsense'" nonsense
-[ $failures -eq 0 ] && echo "all program checks passed"
-exit $((failures > 0))
+finish "all program checks passed"

@@ -2,15 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # nvfp4 record and replay as a user meets them: a run continued into a slice, equal and changed slices, other recipes and
 # units, operators from PyTorch where it is installed, and bad input, each with one line and exit code 2.
-set -uo pipefail
-nvfp4=$(realpath "$1")
 tools=$(realpath "$2")
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work"
-export OMP_WAIT_POLICY=passive
-failures=0
-say() { echo "FAILED: $*"; failures=$((failures + 1)); }
+# shellcheck source=tests/tools/opening.sh
+. "$(dirname "$(realpath "$0")")/opening.sh"
 # expect CODE PATTERN ARGS...
 expect() {
   local want=$1 pattern=$2
@@ -119,5 +113,4 @@ expect 2 "--family" replay s.safetensors --family gla
 expect 2 "no product of recipe" replay s.safetensors --recipe bf16 --unit sm_100:tcgen05.k64.f32.mxf4nvf4.ue4m3.block16
 expect 2 "'abacus'" replay s.safetensors --device abacus
 
-[ $failures -eq 0 ] && echo "record and replay: all passed"
-exit $((failures > 0))
+finish "record and replay: all passed"

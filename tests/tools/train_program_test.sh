@@ -2,16 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # Training as a user meets it: a run, the same run on other threads and instruction sets, killed at any moment and resumed,
 # evaluated, dumped; and bad input, each with one line, exit code 2 and nothing lost.
-set -uo pipefail
-nvfp4=$(realpath "$1")
+# shellcheck source=tests/tools/opening.sh
+. "$(dirname "$(realpath "$0")")/opening.sh"
 # shellcheck source=tests/tools/instruction_sets.sh
-. "$(dirname "$(realpath "$0")")/instruction_sets.sh"
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work"
-export OMP_WAIT_POLICY=passive
-failures=0
-say() { echo "FAILED: $*"; failures=$((failures + 1)); }
+. "$here/instruction_sets.sh"
 bad() {
   local pattern=$1
   shift
@@ -32,7 +26,7 @@ for i in $(seq 1 700); do echo "line $i says that $((i * i % 97)) follows $((i *
 run="--model gla --size tiny --recipe chon --data text.txt --steps 12 --batch 2 --sequence 32 --seed 3 --checkpoint-every 3 --diagnostics-every 5"
 "$nvfp4" train $run --out whole >out.txt 2>err.txt || say "train: $(cat err.txt)"
 [ "$(wc -l <whole/log.jsonl)" -eq 12 ] || say "12 steps, $(wc -l <whole/log.jsonl) lines"
-[ -s err.txt ] && say "train wrote to stderr in a pipe: $(head -1 err.txt)"
+grep -v "^nvfp4: train: [0-9]* %" err.txt && say "train wrote to stderr in a pipe"
 grep -q '"step":10' whole/diagnostics.jsonl || say "no diagnostics of step 10"
 
 # the same bits on one and three threads, and with other instruction sets
@@ -223,5 +217,4 @@ bad "hurt/run.json" report hurt -o x.html
 "$nvfp4" report whole wild -o r.html >out.txt 2>err.txt || say "report: $(cat err.txt)"
 grep -q "^DIVERGED .*wild at step" out.txt || say "a diverged run is not reported: $(cat out.txt)"
 [ -e x ] && say "a refused run left a folder behind"
-[ $failures -eq 0 ] && echo "training: all good"
-exit $((failures > 0))
+finish "training: all good"

@@ -64,6 +64,7 @@ int main(int argc, char **argv) {
   register_forward(app, exit_code);
   register_experiment(app, exit_code);
   register_report(app, exit_code);
+  register_export(app, exit_code);
   register_record(app, exit_code);
   register_replay(app, exit_code);
   register_crosscheck(app, exit_code);

@@ -14,6 +14,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include <chrono>
 #include <cmath>
 #include <map>
 #include <memory>
@@ -24,14 +25,32 @@ namespace {
 
 using namespace nvfp4::models;
 
-void draw(const StepReport &r) {
-  constexpr int kWidth = 24;
-  const int filled = int(r.step * kWidth / r.steps);
-  fmt::print(stderr, "\r[{:<{}}] {}/{}  loss {:.4f}  {:.0f} tokens/s ", std::string(size_t(filled), '='),
-             kWidth, r.step, r.steps, r.loss, r.tokens_per_second);
-  if (r.step == r.steps) fmt::print(stderr, "\r\033[K");
-  std::fflush(stderr);
-}
+/// How a run goes: on a terminal a bar with the loss and the time left, elsewhere a line now and then.
+class TrainProgress {
+public:
+  void show(const StepReport &r) {
+    if (first_ == 0) first_ = r.step;
+    const auto done = double(r.step - first_ + 1), left = double(r.steps - r.step);
+    if (!terminal_) return line_.show(done / (done + left));
+    const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start_;
+    constexpr int kWidth = 24;
+    fmt::print(stderr, "\r[{:<{}}] {}/{}  loss {:.4f}  {:.0f} tokens/s{}\033[K",
+               std::string(size_t(r.step * kWidth / r.steps), '='), kWidth, r.step, r.steps, r.loss,
+               r.tokens_per_second,
+               left > 0 ? "  " + duration_text(elapsed.count() / done * left) + " left" : "");
+    std::fflush(stderr);
+  }
+  void done() {
+    line_.done();
+    if (terminal_) fmt::print(stderr, "\r\033[K");
+  }
+
+private:
+  bool terminal_ = isatty(STDERR_FILENO) != 0;
+  Progress line_{"train"};
+  int64_t first_ = 0; ///< step of this process
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
 
 struct TrainVerb {
   TrainOptions flags;
@@ -71,7 +90,7 @@ int run_train(const TrainVerb &v) {
     throw Error("the default text " + options.data +
                 " is not there: make it with tools/corpus, or give --data");
   const Interrupt interrupt;
-  const bool terminal = isatty(STDERR_FILENO) != 0;
+  TrainProgress progress;
   double seconds = 0;
   int64_t tokens = 0;
   const TrainResult result = train(
@@ -80,9 +99,10 @@ int run_train(const TrainVerb &v) {
         const auto trained = double(options.batch * options.sequence * options.accumulation);
         seconds += trained / r.tokens_per_second;
         tokens += int64_t(trained);
-        if (terminal) draw(r);
+        progress.show(r);
       },
       [] { return Interrupt::signal() != 0; });
+  progress.done();
   const double speed = seconds > 0 ? double(tokens) / seconds : 0;
   if (json) {
     fmt::print("{}\n", result_json(result, speed, options.out));

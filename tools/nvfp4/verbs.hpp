@@ -37,6 +37,7 @@ void register_eval(CLI::App &app, int &exit_code);
 void register_init(CLI::App &app, int &exit_code);
 void register_experiment(CLI::App &app, int &exit_code);
 void register_report(CLI::App &app, int &exit_code);
+void register_export(CLI::App &app, int &exit_code);
 void register_record(CLI::App &app, int &exit_code);
 void register_replay(CLI::App &app, int &exit_code);
 void register_crosscheck(CLI::App &app, int &exit_code);
