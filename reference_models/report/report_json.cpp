@@ -8,8 +8,8 @@
 
 namespace nvfp4::models {
 
-WrittenReport write_report(const std::vector<std::string> &folders, const std::string &output, const std::string &version,
-                           const std::function<void(double)> &progress) {
+WrittenReport write_report(const std::vector<std::string> &folders, const std::string &output,
+                           const std::string &version, const std::function<void(double)> &progress) {
   const std::vector<std::string> found = find_runs(folders);
   for (const std::string &folder : found) check_not_of_run(output, folder);
   WrittenReport made;
@@ -63,15 +63,15 @@ std::string report_json(const WrittenReport &made, const std::string &output) {
                     {"measured", x.measured},
                     {"paper", x.paper}});
   return Json{{"output", output},
-                          {"runs", runs.size()},
-                          {"bytes", bytes},
-                          {"groups", groups},
-                          {"differences", sorted.differences},
-                          {"duplicates", duplicates},
-                          {"diverged", diverged},
-                          {"not_finite", sick},
-                          {"orderings", list}}
-                         .dump();
+              {"runs", runs.size()},
+              {"bytes", bytes},
+              {"groups", groups},
+              {"differences", sorted.differences},
+              {"duplicates", duplicates},
+              {"diverged", diverged},
+              {"not_finite", sick},
+              {"orderings", list}}
+      .dump();
 }
 
 } // namespace nvfp4::models
