@@ -2,6 +2,7 @@
 // nvfp4 export: a checkpoint in another container.
 #include "nvfp4/golden/checkpoint/export.hpp"
 #include "nvfp4/golden/io/message.hpp"
+#include "tools/nvfp4/terminal.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
 #include <fmt/core.h>
@@ -22,9 +23,10 @@ struct Options {
 
 int run(Options o) {
   o.how.target = parse_enum<Target>(o.to);
-  o.how.progress = [](double part) { show_progress("export", part); };
+  tool::Progress progress("export");
+  o.how.progress = [&](double part) { progress.show(part); };
   const ExportReport r = export_checkpoint(open_checkpoint(o.source), o.out, o.how);
-  show_progress("export", 1.0);
+  progress.done();
   if (o.json) {
     fmt::print("{}\n", Json{{"output", o.out},
                             {"carried", r.carried},

@@ -4,6 +4,7 @@
 #include "nvfp4/golden/checkpoint/against.hpp"
 #include "nvfp4/golden/checkpoint/inspect.hpp"
 #include "nvfp4/golden/io/message.hpp"
+#include "tools/nvfp4/terminal.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
 #include <cmath>
@@ -96,6 +97,7 @@ Result inspect(const Checkpoint &c, const Weights &weights, const Options &o) {
   Result result;
   std::unique_ptr<Original> original = o.against.empty() ? nullptr : std::make_unique<Original>(o.against);
   int64_t total = 0, done = 0;
+  tool::Progress progress("inspect");
   for (const Weight &w : weights.all) total += w.elements();
   for (const Weight &w : weights.all) {
     done += w.elements();
@@ -106,9 +108,9 @@ Result inspect(const Checkpoint &c, const Weights &weights, const Options &o) {
       judge(w, *line.comparison, o, result.findings);
     }
     result.lines.push_back(std::move(line));
-    show_progress("inspect", total > 0 ? double(done) / double(total) : 1.0);
+    progress.show(total > 0 ? double(done) / double(total) : 1.0);
   }
-  show_progress("inspect", 1.0);
+  progress.done();
   if (result.lines.empty() && !weights.all.empty())
     throw Error("--tensor '" + o.tensor + "': none of the " + std::to_string(weights.all.size()) +
                 " tensors of " + io::printable(o.path) + " has such a name");
