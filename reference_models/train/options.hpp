@@ -24,7 +24,8 @@ inline constexpr auto kTrainFields = std::tuple{
     field("model", &TrainOptions::model, ", or a JSON file with the sizes")
         .of(family_names)
         .marked(kStep | kGrid | kNames),
-    field("size", &TrainOptions::size, "Preset of the family: tiny, small, ...").marked(kStep | kGrid | kNames),
+    field("size", &TrainOptions::size, "Preset of the family: tiny, small, ...")
+        .marked(kStep | kGrid | kNames),
     field("sizes", &TrainOptions::sizes, "Changes to the preset, e.g. hidden=256,layers=6,intermediate=768")
         .as("--set")
         .marked(kDecides | kNames),
@@ -37,7 +38,8 @@ inline constexpr auto kTrainFields = std::tuple{
         .marked(kDecides | kNames),
     field("bf16_last", &TrainOptions::bf16_last, "Last blocks in BF16; -1: as the recipe says", at_least(-1))
         .marked(kDecides | kNames),
-    field("data", &TrainOptions::data, "Text file, or task:copy, task:mqar, task:dyck").marked(kStep | kNames),
+    field("data", &TrainOptions::data, "Text file, or task:copy, task:mqar, task:dyck")
+        .marked(kStep | kNames),
     field("out", &TrainOptions::out, "Folder of the run").marked(kGrid),
     field("steps", &TrainOptions::steps, "Optimizer steps", from_to(1, 0x1p40)).marked(kStep),
     field("seed", &TrainOptions::seed, "Of initial values, order of data, stochastic rounding")
@@ -64,7 +66,9 @@ inline constexpr auto kTrainFields = std::tuple{
     field("beta1", &TrainOptions::beta1, "AdamW", from_below(0, 1)).marked(kStep),
     field("beta2", &TrainOptions::beta2, "AdamW", from_below(0, 1)).marked(kStep),
     field("epsilon", &TrainOptions::epsilon, "AdamW", above(0)).marked(kStep),
-    field("weight_decay", &TrainOptions::weight_decay, "AdamW, of linear layers and the embedding", at_least(0)).marked(kStep),
+    field("weight_decay", &TrainOptions::weight_decay, "AdamW, of linear layers and the embedding",
+          at_least(0))
+        .marked(kStep),
     field("clip", &TrainOptions::clip, "Largest gradient norm; 0: off", at_least(0)).marked(kStep),
     field("validation", &TrainOptions::validation, "Fraction of the text held out, its end").marked(kStep),
     field("eval_every", &TrainOptions::eval_every, "Steps between validations; 0: at the end only",

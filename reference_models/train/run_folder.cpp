@@ -70,8 +70,8 @@ Json rewritten(const Json &recipe, const std::string &where) {
   }
 }
 
-/// "linears.x.hcp.k: 4 here, 8 there" of the first place where two trees differ; a name that differs too comes
-/// last.
+/// "linears.x.hcp.k: 4 here, 8 there" of the first place where two trees differ; a name that differs too
+/// comes last.
 std::string tree_difference(const Json &here, const Json &there, const std::string &path) {
   if (here == there) return {};
   if (here.is_object() && there.is_object())

@@ -52,7 +52,10 @@ TEST_CASE("malformed slices are refused", "[slice]") {
   check("expected a training slice, got a file of format 'nvfp4-checkpoint'",
         [](File &f) { f.metadata["format"] = "nvfp4-checkpoint"; });
   check("\"step_options\": expected a JSON object", [](File &f) { f.metadata.erase("step_options"); });
-  check("\"result\": expected a JSON object", [](File &f) { f.metadata["result"] = "[1"; });
+  check("\"result\": expected JSON, which breaks off", [](File &f) { f.metadata["result"] = "[1"; });
+  check("\"result\": expected a JSON object", [](File &f) { f.metadata["result"] = "[1]"; });
+  check("\"result\": expected JSON of at most 64 objects",
+        [](File &f) { f.metadata["result"] = std::string(80'000, '['); });
   check("expected the key \"seed\"",
         [](File &f) { set(f, "step_options", "seed", Json(Json::value_t::discarded)); });
   check("batch: expected a whole number of at least 1, got 0",
