@@ -159,11 +159,12 @@ TEST_CASE("against the original: the convention that gives the bytes, or what di
   x[3] = 1.5f; // an outlier
   for (int i = 16; i < 32; ++i) x[size_t(i)] = 0;
   for (const char *name : {"modelopt", "te", "torchao"}) {
-    for (const bool damaged : {false, true}) {
-      INFO(name << damaged);
+    for (const int damage : {0, 0x01, 0x10}) { // of either nibble
+      const bool damaged = damage != 0;
+      INFO(name << damage);
       Folder folder;
       BlockScaled q = quantize({x.data(), kRows, kK}, find_convention(name));
-      if (damaged) q.codes[100] ^= 1;
+      q.codes[100] ^= uint8_t(damage);
       folder.tensors("q.safetensors", {bits("a.weight", DType::u8, {kRows, kK / 2}, q.codes),
                                        bits("a.weight_scale", DType::f8_e4m3, {kRows, kK / 16}, q.scales),
                                        number("a.weight_scale_2", q.global_decode)});
@@ -179,6 +180,7 @@ TEST_CASE("against the original: the convention that gives the bytes, or what di
       if (!damaged) continue;
       REQUIRE(found.closest);
       CHECK(found.closest->codes_differing >= 1);
+      if (found.closest->convention == name) CHECK(found.closest->codes_differing == 1);
       CHECK(found.equal.empty());
     }
   }

@@ -42,6 +42,8 @@ TEST_CASE("an index and its shards must fit", "[checkpoint]") {
   CHECK(open_checkpoint(folder.path()).not_in_index == std::vector<std::string>{"b"});
   with_map(R"({"a":"1.safetensors","z":"2.safetensors"})");
   check_open(folder.path(), "holds 'z', but it does not");
+  with_map(R"({"a":"1.safetensors","b":"2.safetensors","c":"2.safetensors"})"); // it is in the other
+  check_open(folder.path(), "holds 'b', but it does not");
   with_map(R"({"a":"2.safetensors"})");
   check_open(folder.path(), "holds 'a', but it does not");
   with_map(R"({"a":"3.safetensors"})");
