@@ -142,6 +142,7 @@ claim gpu/emulated/README.md "all words): @ values in one run" "$(total $twin '^
 claim gpu/emulated/README.md "@ kinds of operand in 8 shapes, @ outputs over every path" 7 "$(total $twin '^gemm .*(mmasim|nadpe|exact) ' values)"
 claim gpu/emulated/README.md "every word (@); @ other units, @; epilogues, @" "$(total $twin '^gemm (4096|8192)' values)" \
   "$(lines $twin '^gemm sm_')" "$(total $twin '^gemm sm_' values)" "$(total $twin '^gemm epilogues' values)"
+claim gpu/emulated/README.md "other units and epilogues: @ outputs" "$(total h200-hard-data.txt '^gemm (mma|tcgen05|sm_|epilogues|from|recorded|4096)' values)"
 claim gpu/emulated/README.md "division by 1536: @ comparisons" "$(total $twin '^elements ' values)"
 claim gpu/models/README.md "every kernel in five sizes: @ words" "$(total $twin '^kernels: ' values)"
 claim gpu/models/README.md "two steps, four shapes: @ words" "$(total $twin '^linear: ' values)"

@@ -364,12 +364,10 @@ TEST_CASE("MX blocks of E1M2: a row of the format table is all that quantization
       for (int i = 0; i < 32; ++i) {
         const float x = m(row, 32 * b + i);
         const float steps = std::min(std::nearbyint(std::ldexp(std::fabs(x), 1 - exponent)), 7.0f);
-        CHECK(int(q.code(row, 32 * b + i)) == int(steps) + (std::signbit(x) ? 8 : 0));
+        const int code = int(q.code(row, 32 * b + i));
+        CHECK(code == int(steps) + (std::signbit(x) ? 8 : 0));
+        const float value = decode_element(c.rule, uint8_t(code), q.scale_code(row, b), GlobalScale{});
+        CHECK(value == std::copysign(std::ldexp(steps, exponent - 1), x));
       }
     }
-  const std::vector<float> back = dequantize(q);
-  for (int64_t row = 0; row < 40; ++row)
-    for (int64_t i = 0; i < 96; ++i)
-      if (row != 7 || i >= 32)
-        CHECK(back[size_t(row * 96 + i)] == std::ldexp(value_f32(FormatId::e1m2, q.code(row, i)), q.scale_code(row, i / 32) - 127));
 }

@@ -158,5 +158,5 @@ TEST_CASE("impossible models are refused in one line", "[model]") {
   refused(R"({"family":"gla","hidden":"3"})", "'hidden' takes a whole number");
   refused(R"({"family":"gla","heads":3})", "multiple");
   refused(R"({"family":"qwen3","kv_heads":3})", "kv_heads");
-  refused(R"({"family":"gla","layers":0})", "'layers' takes a whole number from 1 to 2^31, got 0");
+  refused(R"({"family":"gla","layers":0})", "'layers' takes a whole number from 1 to 4096, got 0");
 }

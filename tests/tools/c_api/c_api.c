@@ -244,7 +244,7 @@ int main(void) {
   CHECK(nvfp4_find_unit(UNIT, &unit, NULL) == NVFP4_OK);
   CHECK(strcmp(unit.a, "e2m1") == 0 && strcmp(unit.b, "e2m1") == 0 && strcmp(unit.accumulator, "f32") == 0);
   CHECK(strcmp(unit.scale, "ue4m3") == 0 && unit.scale_block == 16 && unit.k == 64 && strcmp(unit.evidence, "published") == 0);
-  CHECK_REFUSED(nvfp4_find_unit("sm_90:mma.m16n8k16.f32.fp16", &unit, &message), "nearest");
+  CHECK_REFUSED(nvfp4_find_unit("sm_90:mma.m16n8k16.f32.fp16", &unit, &message), "did you mean 'sm_90:mma.m16n8k16.f32.f16'");
   CHECK_REFUSED(nvfp4_find_unit(NULL, &unit, &message), "name is NULL");
 
   test_quantize();
