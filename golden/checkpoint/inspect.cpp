@@ -147,7 +147,7 @@ void check_words(const Weight &w, const ValueStatistics &values, std::vector<Fin
     const std::optional<float> word = input_word(w, i);
     if (!word) break;
     const bool divides = w.container->input_use == GlobalUse::divides;
-    const bool block = w.is_block_scaled();
+    const bool block = w.container->scale == FormatId::ue4m3; // inputs of the others are FP8
     const double units = block ? kLargestBlock : 448.0,
                  amax = divides ? units / *word : units * double(*word);
     if (!(std::isfinite(*word) && *word > 0))
@@ -160,6 +160,17 @@ void check_words(const Weight &w, const ValueStatistics &values, std::vector<Fin
       continue;
     break;
   }
+}
+
+/// A scale of keys or values that the KV cache is stored with.
+void check_kv_scale(const Weight &w, std::vector<Finding> &findings) {
+  if (!w.name.ends_with(".k_scale") && !w.name.ends_with(".v_scale")) return;
+  for (const float v : values(w, 0, 0, w.rows))
+    if (!(v > 0)) {
+      findings.push_back(
+          {w.name, "kv_scale", "is " + short_number(v) + "; expected a positive number", true});
+      return;
+    }
 }
 
 /// Dense scales that are not finite and positive.
@@ -222,6 +233,7 @@ WeightReport inspect_weight(const Weight &w, std::vector<Finding> &findings, int
   } else if (w.container && w.scales) {
     check_dense_scales(w, findings);
   }
+  if (!w.container) check_kv_scale(w, findings);
   if (w.container)
     check_words(w, *report.values, findings);
   else if (report.values->nan + report.values->infinity > 0)

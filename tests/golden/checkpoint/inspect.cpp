@@ -107,6 +107,9 @@ TEST_CASE("what is wrong is found, and only that", "[checkpoint]") {
                            list[0] = io::Tensor::from("norm.weight", {2}, std::vector<float>{1, INFINITY});
                          }),
              {"not_finite"});
+  for (const float v : {-1.0f, 0.0f, 0.5f})
+    check_only(findings_of(none, [v](auto &list) { list.push_back(number("l.k_proj.k_scale", v)); }),
+               v > 0 ? std::vector<std::string>{} : std::vector<std::string>{"kv_scale"});
 }
 
 TEST_CASE("padding of tiled scales must be zero", "[checkpoint]") {
