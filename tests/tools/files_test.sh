@@ -4,15 +4,6 @@
 # for, golden cases by hand.
 # shellcheck source=tests/tools/opening.sh
 . "$(dirname "$(realpath "$0")")/opening.sh"
-good() { "$nvfp4" "$@" >out.txt 2>err.txt || say "exit $? of: nvfp4 $*: $(head -1 err.txt)"; }
-bad() {
-  local pattern=$1
-  shift
-  "$nvfp4" "$@" >out.txt 2>err.txt
-  local code=$?
-  [ $code -eq 2 ] || say "exit $code instead of 2: nvfp4 $*"
-  grep -qF -- "$pattern" err.txt || say "no '$pattern' in: $(cat err.txt)"
-}
 # header TEXT: the eight bytes of its length and the text itself, the start of a .safetensors file
 header() { printf "\\x$(printf %02x $((${#1} & 255)))\\x$(printf %02x $((${#1} >> 8)))\0\0\0\0\0\0%s" "$1"; }
 shape() { grep -ao '"shape":\[[0-9,]*\]' "$1" | tail -1; }

@@ -5,17 +5,6 @@
 root=$(realpath "$2")
 # shellcheck source=tests/tools/opening.sh
 . "$(dirname "$(realpath "$0")")/opening.sh"
-good() { "$nvfp4" "$@" >out.txt 2>err.txt || say "exit $? of: nvfp4 $*: $(head -1 err.txt)"; }
-# bad PATTERN ARGS...: exit code 2 and one line on stderr with the pattern
-bad() {
-  local pattern=$1
-  shift
-  "$nvfp4" "$@" >out.txt 2>err.txt
-  local code=$?
-  [ $code -eq 2 ] || say "exit $code instead of 2: nvfp4 $*"
-  [ "$(wc -l <err.txt)" -eq 1 ] || say "$(wc -l <err.txt) lines on stderr: nvfp4 $*: $(cat err.txt)"
-  grep -qF -- "$pattern" err.txt || say "no '$pattern' in: $(cat err.txt)"
-}
 has() { grep -qE -- "$1" out.txt || say "no '$1' in: $(head -5 out.txt)"; }
 same() { cmp -s "$1" "$2" || say "$1 and $2 differ"; }
 

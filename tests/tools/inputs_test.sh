@@ -7,14 +7,9 @@
 sums() { find . -type f ! -name '*.txt' -exec sha256sum {} + | sort; }
 # bad PATTERN ARGS...
 bad() {
-  local pattern=$1 before
-  shift
+  local before limit=20
   before=$(sums)
-  timeout 20 "$nvfp4" "$@" >out.txt 2>err.txt
-  local code=$?
-  [ $code -eq 2 ] || say "exit $code instead of 2: nvfp4 $*"
-  [ "$(wc -l <err.txt)" -eq 1 ] || say "$(wc -l <err.txt) lines on stderr: nvfp4 $*: $(head -3 err.txt)"
-  grep -qF -- "$pattern" err.txt || say "no '$pattern' in: $(cut -c-300 err.txt): nvfp4 $*"
+  refused "$@"
   grep -q 'json.exception\|filesystem error' err.txt && say "a library's message: $(cut -c-300 err.txt)"
   iconv -f UTF-8 -t UTF-8 err.txt >/dev/null 2>&1 || say "not UTF-8: nvfp4 $*"
   [ "$(sums)" = "$before" ] || say "changed a file: nvfp4 $*"

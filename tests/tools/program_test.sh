@@ -24,17 +24,10 @@ npy() {
 }
 
 # good ARGS...: must exit 0
-good() { "$nvfp4" "$@" >out.txt 2>err.txt || say "exit $? of: nvfp4 $*: $(head -1 err.txt)"; }
 # bad PATTERN ARGS...: must exit 2 with one line on stderr that contains the pattern, and leave no out.*
 bad() {
-  local pattern=$1
-  shift
   rm -f out.safetensors out.npy
-  "$nvfp4" "$@" >out.txt 2>err.txt
-  local code=$?
-  [ $code -eq 2 ] || say "exit $code instead of 2: nvfp4 $*"
-  [ "$(wc -l <err.txt)" -eq 1 ] || say "$(wc -l <err.txt) lines on stderr: nvfp4 $*: $(cat err.txt)"
-  grep -qF -- "$pattern" err.txt || say "no '$pattern' in: $(cat err.txt)"
+  refused "$@"
   [ ! -e out.safetensors ] && [ ! -e out.npy ] || say "left an output file: nvfp4 $*"
   [ -z "$(find . -name '.nvfp4-*')" ] || say "left a temporary file: nvfp4 $*"
 }

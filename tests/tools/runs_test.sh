@@ -7,15 +7,6 @@
 . "$(dirname "$(realpath "$0")")/opening.sh"
 flips=${2:-3}
 bits() { sed 's/"tokens_per_s":[^,}]*//' "$1/log.jsonl"; }
-bad() {
-  local pattern=$1
-  shift
-  "$nvfp4" "$@" >out.txt 2>err.txt
-  local code=$?
-  [ $code -eq 2 ] || say "exit $code instead of 2: nvfp4 $*"
-  [ "$(wc -l <err.txt)" -eq 1 ] || say "$(wc -l <err.txt) lines on stderr: nvfp4 $*: $(head -3 err.txt)"
-  grep -qF -- "$pattern" err.txt || say "no '$pattern' in: $(cut -c-400 err.txt): nvfp4 $*"
-}
 lines() { [ -e "$1" ] && wc -l <"$1" || echo 0; }
 # same A B: everything but speeds
 same() {

@@ -6,15 +6,6 @@
 . "$(dirname "$(realpath "$0")")/opening.sh"
 # shellcheck source=tests/tools/instruction_sets.sh
 . "$here/instruction_sets.sh"
-bad() {
-  local pattern=$1
-  shift
-  "$nvfp4" "$@" >out.txt 2>err.txt
-  local code=$?
-  [ $code -eq 2 ] || say "exit $code instead of 2: nvfp4 $*"
-  [ "$(wc -l <err.txt)" -eq 1 ] || say "$(wc -l <err.txt) lines on stderr: nvfp4 $*: $(cat err.txt)"
-  grep -qF -- "$pattern" err.txt || say "no '$pattern' in: $(cat err.txt)"
-}
 # run.json without its checksum, as older releases wrote it: what is wrong inside is looked for behind it
 unsealed() { sed -z 's/,\n  "checksum": "[0-9a-f]*"//' "$1"; }
 # what decides a run: steps, losses, digests, not speeds
