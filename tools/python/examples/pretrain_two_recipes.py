@@ -71,9 +71,10 @@ def main():
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--shard", action="store_true", help="FSDP2")
     options = parser.parse_args()
-    ranks, rank, gpu = (int(os.environ.get(name, default)) for name, default in (
-        ("WORLD_SIZE", "1"), ("RANK", "0"), ("LOCAL_RANK", "0")))
-    device = torch.device("cuda", gpu) if torch.cuda.is_available() else torch.device("cpu")
+    ranks, rank, local_ranks, gpu = (int(os.environ.get(name, default)) for name, default in (
+        ("WORLD_SIZE", "1"), ("RANK", "0"), ("LOCAL_WORLD_SIZE", "1"), ("LOCAL_RANK", "0")))
+    # NCCL wants a GPU for each rank of a machine
+    device = torch.device("cuda", gpu) if torch.cuda.device_count() >= local_ranks else torch.device("cpu")
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if ranks > 1:
