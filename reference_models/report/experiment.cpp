@@ -6,6 +6,7 @@
 #include "nvfp4/golden/io/file.hpp"
 #include "nvfp4/golden/io/message.hpp"
 #include "nvfp4/reference_models/recipe/recipe.hpp"
+#include "nvfp4/reference_models/train/checksums.hpp"
 #include "nvfp4/reference_models/train/evaluate.hpp"
 #include "nvfp4/reference_models/train/fields.hpp"
 #include "nvfp4/reference_models/train/options.hpp"

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // JSON and POSIX files of a run.
 #include "nvfp4/reference_models/train/run_folder.hpp"
+
 #include "nvfp4/emulator/config.hpp"
 #include "nvfp4/golden/io/file.hpp"
 #include "nvfp4/golden/io/message.hpp"
 #include "nvfp4/reference_models/fields/json.hpp"
 #include "nvfp4/reference_models/recipe/recipe.hpp"
+#include "nvfp4/reference_models/train/checksums.hpp"
 #include "nvfp4/reference_models/train/fields.hpp"
 #include "nvfp4/reference_models/train/options.hpp"
 
@@ -184,6 +186,8 @@ RunFolder::RunFolder(const std::string &path, const RunDescription &run, bool re
     if (name.starts_with(".nvfp4-") && name.ends_with(".tmp")) std::filesystem::remove(entry.path(), code);
   }
 }
+
+void RunFolder::note_files(int64_t step) { checksums_->save(step); }
 
 RunFolder::~RunFolder() {
   if (log_ >= 0) ::close(log_);

@@ -5,9 +5,9 @@
 #pragma once
 #include "nvfp4/reference_models/diagnostics/recorder.hpp"
 #include "nvfp4/reference_models/family/config.hpp"
-#include "nvfp4/reference_models/train/checksums.hpp"
 #include "nvfp4/reference_models/train/trainer.hpp"
 
+#include <memory>
 #include <string>
 
 namespace nvfp4::models {
@@ -45,6 +45,8 @@ struct Digests {
   bool operator==(const Digests &) const = default;
 };
 
+class Checksums; ///< checksums.hpp
+
 class RunFolder {
 public:
   /// Makes the folder and takes its lock; then writes run.json, or with `resume` checks that it describes the
@@ -66,7 +68,7 @@ public:
   std::vector<float> go_back(int64_t step, const Digests &state);
   /// Notes what log and diagnostics are when they are on the disk; before the checkpoint of `step` is
   /// written.
-  void note_files(int64_t step) { checksums_->save(step); }
+  void note_files(int64_t step);
   /// DIR/sensitivity.json, so that it never stands beside a checksum of an older one.
   void sensitivity(std::span<const SensitivityRecord> records, int64_t step);
   /// Appends one line with one write.

@@ -13,4 +13,4 @@ cmake --build "$build" -j"${JOBS:-$(nproc)}" --target nvfp4_python >>"$build.log
 cd "$source"
 export PYTHONPATH="$build/python${PYTHONPATH:+:$PYTHONPATH}" OMP_WAIT_POLICY=passive PYTHONDONTWRITEBYTECODE=1
 python3 -c 'import nvfp4._nvfp4_cuda' # built, and loads
-python3 -m pytest -q -p no:cacheprovider --durations=8 -rs tests/python/torch/test_cuda.py tests/python/torch/test_example.py
+python3 -m pytest -q -p no:cacheprovider --durations=8 -rs tests/python/with_torch/test_cuda.py tests/python/with_torch/test_example.py
