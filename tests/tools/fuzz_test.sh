@@ -10,7 +10,7 @@ sources=(golden/io/*.cpp golden/text.cpp)
 case $target in
 golden_text) sources+=(golden/verify.cpp golden/verify_quantize.cpp golden/quantize_case.cpp) ;&
 checkpoint | block_scaled) sources+=(golden/quantized_file.cpp emulator/quantize/*.cpp emulator/gemm/gemm_oracle.cpp emulator/cpu/isa.cpp
-  emulator/oracle/oracle.cpp emulator/formats/conversion.cpp emulator/tensorcore/catalogue.cpp) ;;
+  emulator/oracle/oracle.cpp emulator/formats/conversion.cpp emulator/tensorcore/{catalogue,products}.cpp emulator/nearest.cpp) ;;
 esac
 [ "$target" != checkpoint ] ||
   sources+=(golden/checkpoint/{checkpoint,container,decode,gguf,inspect,inspect_together,mapped_file,weight}.cpp)
