@@ -50,7 +50,7 @@ struct RowFacts {
 StepGroups groups_of(const Row &a, const Row &b, int64_t t) {
   float g[kMaxGroups];
   for (int i = 0; i < kMaxGroups; ++i) {
-    const int64_t at = t * kMaxGroups + i;
+    const size_t at = size_t(t) * kMaxGroups + size_t(i);
     const ScaledGroup s =
         scale_group({a.codes.data() + at * 8, 4}, {b.codes.data() + at * 8, 4},
                     decode_scale(rule().scale, a.scales[at]), decode_scale(rule().scale, b.scales[at]));
