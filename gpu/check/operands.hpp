@@ -53,7 +53,9 @@ struct RecordedProduct {
 /// The operand's rows, and steps along K, again and again up to this size.
 [[nodiscard]] HostOperand repeated(const HostOperand &operand, int64_t rows, int64_t k);
 
-/// Elements of any other unit: normal numbers; kind 1 spreads exponents, kind 2 adds NaN, Inf and zeros.
+/// Elements of any other unit: normal numbers; kind 1 spreads exponents, kind 2 adds NaN, Inf and zeros, kind
+/// 3 fills the format's range, as quantizing to it does.
+inline constexpr int kDenseKinds = 4;
 [[nodiscard]] HostOperand dense_operand(const UnitRule &rule, bool second, int kind, int64_t rows, int64_t k,
                                         uint64_t seed);
 
