@@ -65,10 +65,13 @@ void write(const fs::path &path, const TextFile &file) {
 
 } // namespace
 
-size_t generate(const GenerateOptions &options, const std::function<void(const std::string &)> &log) {
+size_t generate(const GenerateOptions &options, const std::function<void(const std::string &)> &log,
+                const std::function<void(double)> &progress) {
   const fs::path vectors = fs::path(options.folder) / "vectors";
   size_t files = 0;
+  double done = 0;
   for (const Unit &unit : catalogue()) {
+    if (progress) progress(done++ / double(catalogue().size()));
     if (unit.name().find(options.match) == std::string::npos) continue;
     std::string name = unit.name();
     std::replace(name.begin(), name.end(), ':', '.');

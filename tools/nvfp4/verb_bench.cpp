@@ -145,9 +145,13 @@ int run_training(const Options &o) {
         "{} {}, {} x {} tokens a step, kernels {}; SGEMM: OpenBLAS {} doing the step's products alone\n",
         o.shape.model, o.shape.size, o.shape.batch, o.shape.sequence, result["isa"].get<std::string>(),
         result["openblas"].get<std::string>());
-  for (const int t : threads) {
+  Progress progress("bench");
+  for (size_t i = 0; i < threads.size(); ++i) {
+    const int t = threads[i];
+    const auto share = [&](double f) { progress.show((double(i) + f) / double(threads.size())); };
     const std::vector<bench::TrainTiming> timings =
-        bench::time_training(o.shape, o.recipes, t, std::max(o.repeats, 20));
+        bench::time_training(o.shape, o.recipes, t, std::max(o.repeats, 20), share);
+    progress.clear();
     if (!o.json_output)
       fmt::print("\n{:<14} {:>7} {:>10} {:>17} {:>14}\n", "recipe", "threads", "tokens/s", "quartiles",
                  "SGEMM / step");

@@ -18,6 +18,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <fmt/core.h>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -26,6 +27,7 @@ namespace nvfp4::tool {
 namespace {
 
 struct Options {
+  std::vector<std::string> inputs; ///< of dequantize
   std::string in, out, tensor, convention, block = "1x16", axis = "row", rounding = "rne", layout = "linear", dtype = "f32";
   std::optional<uint64_t> seed;
   uint64_t offset = 0;
@@ -62,17 +64,21 @@ void print_statistics(const QuantizeStatistics &s, const std::vector<QuantizeSta
                rows[r].snr_db());
 }
 
-/// Quantizes one tensor of `file` into `out` and says what was asked for.
+/// Quantizes one tensor of `file` into `out` and says what was asked for. It is the part of the work between the
+/// fractions `from` and `to`.
 void quantize_one(const Options &o, const Convention &convention, QuantizeOptions q, const io::Tensor &tensor,
-                  const std::string &file, const std::string &out) {
+                  const std::string &file, const std::string &out, Progress &progress, double from, double to) {
   const golden::DenseMatrix x = golden::to_matrix(tensor, file);
   q.source = x.source;
+  const double half = (to - from) / 2;
+  q.progress = [&](double fraction) { progress.show(from + half * fraction); };
   const MatrixView<const float> view(x.values.data(), x.rows, x.cols);
   const golden::QuantizedTensor made{quantize(view, convention, q), tensor.name, tensor.shape, q.rounding, q.key};
   const BlockScaled &result = made.scaled;
-  const std::vector<QuantizeStatistics> rows = quantize_statistics(view, result);
+  const std::vector<QuantizeStatistics> rows = quantize_statistics(view, result, 0, [&](double f) { progress.show(from + half * (1 + f)); });
   const QuantizeStatistics all = total(rows);
   io::write_tensors(out, golden::to_file(made));
+  progress.clear();
   if (o.json) {
     nlohmann::ordered_json j = {{"rows", result.rows}, {"k", result.k}, {"convention", result.convention},
                                 {"global_amax", result.global_amax}, {"output", out}};
@@ -109,7 +115,8 @@ int run_quantize(const Options &o) {
   if (!is_pattern(o.tensor)) {
     const std::string out = output_path(o.out, o.json || o.stats || o.by_row);
     const io::TensorFile in = io::read_tensors(input);
-    quantize_one(o, convention, q, golden::choose_tensor(in, o.tensor), in.source, out);
+    Progress progress("quantize");
+    quantize_one(o, convention, q, golden::choose_tensor(in, o.tensor), in.source, out, progress, 0, 1);
     return kEqual;
   }
   const io::TensorReader in(input);
@@ -118,20 +125,22 @@ int run_quantize(const Options &o) {
   for (const Chosen &c : chosen) bytes.push_back((bytes.empty() ? 0 : bytes.back()) + double(in.headers()[c.index].bytes(input)));
   Progress progress("quantize");
   for (size_t i = 0; i < chosen.size(); ++i) {
-    quantize_one(o, convention, q, in.read(chosen[i].index), input, file_in(o.out, chosen[i].name));
-    progress.clear();
-    progress.show(bytes[i] / std::max(bytes.back(), 1.0));
+    const double all = std::max(bytes.back(), 1.0);
+    quantize_one(o, convention, q, in.read(chosen[i].index), input, file_in(o.out, chosen[i].name), progress,
+                 i == 0 ? 0 : bytes[i - 1] / all, bytes[i] / all);
   }
   return kEqual;
 }
 
-int run_dequantize(const Options &o) {
-  const std::string output = output_path(o.out, o.json);
-  const io::TensorFile in = io::read_tensors(input_path(o.in));
+/// Writes the values of the tensor in the file `input` to `output`; `report` gets the fraction done.
+void dequantize_one(const Options &o, const std::string &input, const std::string &output,
+                    const std::function<void(double)> &report) {
+  const io::TensorFile in = io::read_tensors(input);
   const golden::QuantizedTensor tensor = golden::quantized_tensor(in);
   const BlockScaled &q = tensor.scaled;
   DequantizeOptions options;
   options.undo_hadamard = !o.keep_rotation;
+  options.progress = report;
   std::vector<float> y = dequantize(q, options);
   const std::vector<int64_t> &shape = tensor.shape;
   io::TensorFile out;
@@ -146,7 +155,27 @@ int run_dequantize(const Options &o) {
   }
   io::write_tensors(output, out);
   if (o.json)
-    fmt::print("{}\n", nlohmann::ordered_json{{"shape", shape}, {"convention", q.convention}, {"dtype", o.dtype}, {"output", o.out}}.dump());
+    fmt::print("{}\n", nlohmann::ordered_json{{"shape", shape}, {"convention", q.convention}, {"dtype", o.dtype}, {"output", output}}.dump());
+}
+
+int run_dequantize(const Options &o) {
+  Progress progress("dequantize");
+  if (o.inputs.size() == 1) {
+    dequantize_one(o, input_path(o.inputs.front()), output_path(o.out, o.json), [&](double f) { progress.show(f); });
+    return kEqual;
+  }
+  std::vector<std::string> outputs;
+  for (const std::string &input : o.inputs) {
+    outputs.push_back(file_in(o.out, std::filesystem::path(input).stem().string()));
+    if (std::find(outputs.begin(), outputs.end() - 1, outputs.back()) != outputs.end() - 1)
+      throw Error("two of the files given would be written to " + io::printable(outputs.back()) +
+                  "; dequantize them into folders of their own");
+  }
+  const auto count = double(o.inputs.size());
+  for (size_t i = 0; i < o.inputs.size(); ++i) {
+    dequantize_one(o, o.inputs[i], outputs[i], [&](double f) { progress.show((double(i) + f) / count); });
+    progress.clear();
+  }
   return kEqual;
 }
 
@@ -177,14 +206,15 @@ void register_quantize(CLI::App &app, int &exit_code) {
 }
 
 void register_dequantize(CLI::App &app, int &exit_code) {
-  CLI::App *verb = app.add_subcommand("dequantize", "Values of a tensor that nvfp4 quantize wrote");
+  CLI::App *verb = app.add_subcommand("dequantize", "Values of tensors that nvfp4 quantize wrote");
   auto o = std::make_shared<Options>();
-  verb->add_option("in", o->in, "A file written by nvfp4 quantize")->required();
-  verb->add_option("-o,--output", o->out, "Output .npy or .safetensors")->required();
+  verb->add_option("in", o->inputs, "Files written by nvfp4 quantize; - is standard input")->required();
+  verb->add_option("-o,--output", o->out, "Output .npy or .safetensors; for several files a folder; - is standard output")->required();
   verb->add_option("--dtype", o->dtype, "f32, bf16 or f16")->check(CLI::IsMember({"f32", "bf16", "f16"}));
   verb->add_flag("--json", o->json, "One line of JSON about the result");
   verb->add_flag("--keep-rotation", o->keep_rotation, "Do not undo the Hadamard rotation");
-  verb->footer("Example: nvfp4 dequantize x.q.safetensors -o x.npy");
+  verb->footer("Example: nvfp4 dequantize x.q.safetensors -o x.npy\n"
+               "Example: nvfp4 dequantize quantized/*.safetensors -o values/");
   verb->callback([o, &exit_code] { exit_code = run_dequantize(*o); });
 }
 
