@@ -38,8 +38,10 @@ TextFile mma_vectors(const Unit &unit, Accumulation accumulation, const Generate
     if (!cases::applies(kind, cases::InputClass(c))) continue;
     for (int s = 0; s < (scaled ? cases::kScaleClasses : 1); ++s)
       for (int i = 0; i < options.cases_per_class; ++i) {
-        const cases::Tile t = cases::generate(kind, cases::InputClass(c), cases::ScaleClass(s), options.seed, i);
-        const DotOperands op{{t.a.data(), kind.a_bits}, {t.b.data(), kind.b_bits}, t.scale_a.data(), t.scale_b.data()};
+        const cases::Tile t =
+            cases::generate(kind, cases::InputClass(c), cases::ScaleClass(s), options.seed, i);
+        const DotOperands op{
+            {t.a.data(), kind.a_bits}, {t.b.data(), kind.b_bits}, t.scale_a.data(), t.scale_b.data()};
         const uint64_t start = CodeView{t.c.data(), kind.acc_bits}[0];
         const uint64_t d = dot(r, op, r.k, start, accumulation);
         std::string label = cases::name_of(cases::InputClass(c));
