@@ -93,7 +93,8 @@ void add_global_scales(const Problem &p, std::vector<Hypothesis> &out) {
   if (!p.a.scaled || !p.b.scaled) return;
   for (const GlobalRow &row : kGlobalRows)
     for (int sides = 1; sides <= 3; ++sides) {
-      out.push_back({std::string(row.name) + side_key(sides), fill_in(row.title, side_name(sides)), row.advice, Topic::epilogue,
+      out.push_back({std::string(row.name) + side_key(sides), fill_in(row.title, side_name(sides)),
+                     row.advice, Topic::epilogue,
                      [forms = row.forms, sides](const Problem &q, int variant, Computation &c) {
                        const std::vector<float> all = forms(q, sides);
                        if (variant >= int(all.size())) return false;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What can be said of D without a hypothesis: parts that are NaN, Inf, zero or one repeated word, and parts that are
-// right but stand in another place. Looks at the words of D and of the reference only.
+// What can be said of D without a hypothesis: parts that are NaN, Inf, zero or one repeated word, and parts
+// that are right but stand in another place. Looks at the words of D and of the reference only.
 #pragma once
 #include "nvfp4/emulator/formats/format.hpp"
 #include "nvfp4/golden/diagnosis/index_set.hpp"
@@ -10,9 +10,9 @@
 namespace nvfp4::diagnosis {
 
 struct Fact {
-  std::string kind; ///< for machines: nan, infinity, zero, constant, rows-moved, columns-moved, outputs-moved,
-                    ///< tiles-moved, tiles-alike, factor
-  std::string text; ///< one clause: "rows 8 to 15 are zero"
+  std::string kind; ///< for machines: nan, infinity, zero, constant, rows-moved, columns-moved,
+                    ///< outputs-moved, tiles-moved, tiles-alike, factor
+  std::string text;             ///< one clause: "rows 8 to 15 are zero"
   Indices rows = {}, cols = {}; ///< where, when that is one rectangle pattern rows x columns; else empty
   int64_t outputs = 0;          ///< differing outputs that it accounts for
   int64_t first = -1;           ///< one such output, row-major
@@ -25,8 +25,8 @@ struct Structure {
   int64_t left = 0;          ///< differing outputs that none accounts for
 };
 
-/// got and want: (rows, cols) words of `type`. Facts are about differing words; words that differ and of which nothing
-/// is said are counted in `left`.
+/// got and want: (rows, cols) words of `type`. Facts are about differing words; words that differ and of
+/// which nothing is said are counted in `left`.
 [[nodiscard]] Structure structure_of(FormatId type, int64_t rows, int64_t cols, std::span<const uint8_t> got,
                                      std::span<const uint8_t> want);
 
