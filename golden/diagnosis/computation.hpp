@@ -50,6 +50,8 @@ struct Epilogue {
   std::vector<float> row_a = {}, row_b = {}; ///< factors per row of D and per column, empty: none
   std::optional<FormatId> round_acc = {};    ///< the accumulator is rounded to this type first
   std::optional<FormatId> round_twice = {};  ///< the result is rounded to this type before `round`
+  bool truncate_first = false;               ///< that rounding truncates
+  bool drop_sign = false;                    ///< the result's sign is cleared
   bool truncate = false;                     ///< the last rounding truncates
   bool unfused = false;                      ///< alpha * acc + beta * C with three roundings, not an fma
   bool column_major_c = false;               ///< C's buffer is read column by column

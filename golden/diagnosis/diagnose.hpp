@@ -32,6 +32,8 @@ struct Finding {
   int64_t equal =
       -1; ///< outputs of all of D that it gives, those of facts left out; -1 where that was not computed
   std::string leaves = {};             ///< of a partial explanation: which outputs it does not give
+  std::vector<Fact> rest = {};         ///< of a partial explanation: what D looks like beside its outputs
+  bool rest_accounts = false;          ///< this and `rest` account for every differing output
   std::optional<Parting> parting = {}; ///< where it leaves the reference at the first differing output
 };
 
@@ -51,7 +53,7 @@ struct Report {
       {}; ///< give every word of D that no fact accounts for; more than one where they cannot be told apart
   std::vector<Finding> likely =
       {}; ///< give every word of the sample; all outputs would take longer than check_cost
-  std::vector<Finding> partial = {}; ///< give more words than the reference does, best first
+  std::vector<Finding> partial = {}; ///< give notably more words than the reference does, best first
   std::vector<Finding> others = {};  ///< the rest, nearest first; those whose values are not finite last
   std::vector<std::string> no_effect = {}; ///< mistakes that change no bit of the sample
   int64_t tried = 0;                       ///< forms of single mistakes, cuts of K included

@@ -208,11 +208,16 @@ uint64_t finish(const Epilogue &e, FormatId acc_format, uint64_t acc, uint64_t c
   const float source = bit_cast<float>(uint32_t(c));
   float y = e.unfused && e.beta != 0.0f ? e.alpha * x + e.beta * source : blend(e.alpha, x, e.beta, source);
   y = adjust(y, factor, nullptr);
-  if (e.round_twice) y = rounded(*e.round_twice, y);
-  const Format round = format(e.round), f32 = format(FormatId::f32);
-  const uint64_t code =
-      e.truncate ? convert(round, f32, bit_cast<uint32_t>(y), Rounding::toward_zero, Overflow::ieee)
-                 : round_output(e.round, y);
+  const auto truncated = [](FormatId to, float v) {
+    return convert(format(to), format(FormatId::f32), bit_cast<uint32_t>(v), Rounding::toward_zero,
+                   Overflow::ieee);
+  };
+  if (e.round_twice)
+    y = e.truncate_first ? value_f32(*e.round_twice, truncated(*e.round_twice, y))
+                         : rounded(*e.round_twice, y);
+  if (e.drop_sign) y = std::fabs(y);
+  const Format round = format(e.round);
+  const uint64_t code = e.truncate ? truncated(e.round, y) : round_output(e.round, y);
   return e.round == e.word ? code
          : e.round == FormatId::bf16
              ? code << 16 // as a cast keeps a NaN

@@ -50,6 +50,7 @@ std::string factor_text(double f, const Problem &p) {
   std::string s = text;
   const auto is = [&](double v) { return v != 0 && std::fabs(f / v - 1) < 1e-6; };
   int exponent = 0;
+  if (is(-1)) return s + " (the sign is turned)";
   if (std::frexp(std::fabs(f), &exponent) == 0.5)
     return s + " (2^" + std::to_string(exponent - 1) +
            ": a scale's exponent bias, or a power of two left out)";

@@ -54,6 +54,28 @@ template <int size, bool packed> bool gguf_order(RawOperand &o) {
   return true;
 }
 
+/// The bytes of each word of `size` in reverse, as on a machine of the other endianness.
+template <int size> bool reverse_bytes(RawOperand &o) {
+  if (o.bits() > 4 * size || o.row_bytes() % size != 0) return false;
+  for (size_t at = 0; at < o.codes.size(); at += size)
+    std::reverse(o.codes.begin() + long(at), o.codes.begin() + long(at) + size);
+  return true;
+}
+
+/// The two halves of K in each other's place.
+template <bool codes, bool scales> bool exchange_halves(RawOperand &o) {
+  const int64_t codes_row = o.row_bytes(), scales_row = o.blocks();
+  const bool halves = o.k * o.bits() % 16 == 0 && (o.block == 0 ? !scales : o.k % (2 * o.block) == 0);
+  if (!halves) return false;
+  const auto rotate = [&](std::vector<uint8_t> &v, int64_t row) {
+    for (int64_t r = 0; r < o.rows; ++r)
+      std::rotate(v.begin() + r * row, v.begin() + r * row + row / 2, v.begin() + (r + 1) * row);
+  };
+  if (codes) rotate(o.codes, codes_row);
+  if (scales) rotate(o.scales, scales_row);
+  return true;
+}
+
 template <class Edit> bool edit_codes(RawOperand &o, Edit edit) {
 #pragma omp parallel for schedule(static) if (o.rows * o.k > (int64_t{1} << 20))
   for (int64_t r = 0; r < o.rows; ++r)
@@ -102,6 +124,18 @@ constexpr Row kRows[] = {
     {"codes-subnormal-flushed", "subnormal elements of % (0.5 in E2M1) are taken as 0",
      "Keep subnormal codes: the hardware does.", flush_subnormals},
     {"signs-dropped", "the signs of % are dropped", "Keep the top bit of each code.", drop_signs},
+    {"bytes-reversed-16", "the two bytes of each 16-bit word of the codes of % are exchanged",
+     "The smallest k is in the low byte.", reverse_bytes<2>},
+    {"bytes-reversed-32", "the four bytes of each 32-bit word of the codes of % are in reverse",
+     "The smallest k is in the low byte.", reverse_bytes<4>},
+    {"bytes-reversed-64", "the eight bytes of each 64-bit word of the codes of % are in reverse",
+     "The smallest k is in the low byte.", reverse_bytes<8>},
+    {"k-halves-exchanged", "the two halves of K of % are exchanged", "Check the order of tiles along K.",
+     exchange_halves<true, true>},
+    {"k-halves-exchanged-codes", "the two halves of K of the codes of % are exchanged, not those of scales",
+     "Advance codes and scales together.", exchange_halves<true, false>},
+    {"k-halves-exchanged-scales", "the two halves of K of the scales of % are exchanged, not those of codes",
+     "Advance codes and scales together.", exchange_halves<false, true>},
 };
 
 /// Elements and scales behind K, up to the end of an instruction, are those that follow in memory.

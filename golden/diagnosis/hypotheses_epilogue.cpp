@@ -155,8 +155,10 @@ bool round_missing(const Problem &p, int variant, Computation &c) {
   return variant == 0 && p.round != p.word;
 }
 
-template <FormatId type> bool round_extra(const Problem &p, int variant, Computation &c) {
+template <FormatId type, bool truncate = false>
+bool round_extra(const Problem &p, int variant, Computation &c) {
   c.epilogue.round_twice = type;
+  c.epilogue.truncate_first = truncate;
   return variant == 0 && f32_acc(p) && p.round != type;
 }
 
@@ -209,6 +211,15 @@ constexpr EpilogueRow kEpilogueRows[] = {
      "Write the FP32 result with one rounding to the type of D.", round_extra<FormatId::bf16>},
     {"output-rounding-extra-f16", "D is rounded to FP16 before it is written in its own type",
      "Write the FP32 result with one rounding to the type of D.", round_extra<FormatId::f16>},
+    {"output-truncated-extra-bf16", "D is truncated to BF16 before it is written in its own type",
+     "Write the FP32 result with one rounding to the type of D.", round_extra<FormatId::bf16, true>},
+    {"output-truncated-extra-f16", "D is truncated to FP16 before it is written in its own type",
+     "Write the FP32 result with one rounding to the type of D.", round_extra<FormatId::f16, true>},
+    {"output-signs-dropped", "the signs of D are dropped", "Keep the sign of the result.",
+     [](const Problem &p, int v, Computation &c) {
+       c.epilogue.drop_sign = true;
+       return v == 0 && f32_acc(p);
+     }},
     {"output-truncated", "D is truncated to its type, not rounded", "Round to nearest even (cvt.rn).",
      truncate_output},
     {"accumulator-rounded-bf16", "the accumulator is rounded to BF16 before alpha is applied",

@@ -89,12 +89,20 @@ template <int blocks, int rows> bool shifted(RawOperand &o) {
                  [](int64_t r, int64_t s, int64_t cols) { return (r + rows) * cols + s + blocks; });
 }
 
-/// The order of bytes within words of four.
-bool reversed_words(RawOperand &o) {
-  if (o.block == 0 || o.blocks() % 4 != 0) return false;
+/// The order of bytes within words of `size`.
+template <int size> bool reversed_words(RawOperand &o) {
+  if (o.block == 0 || o.blocks() % size != 0) return false;
+  const std::vector<uint8_t> buffer = o.scales;
+  return rescale(o, buffer, [](int64_t r, int64_t s, int64_t cols) {
+    return r * cols + s / size * size + size - 1 - s % size;
+  });
+}
+
+/// Row 0's scales for every row, or each row's first for all of its blocks.
+template <bool row, bool block> bool first_alone(RawOperand &o) {
   const std::vector<uint8_t> buffer = o.scales;
   return rescale(o, buffer,
-                 [](int64_t r, int64_t s, int64_t cols) { return r * cols + s / 4 * 4 + 3 - s % 4; });
+                 [](int64_t r, int64_t s, int64_t cols) { return (row ? 0 : r * cols) + (block ? 0 : s); });
 }
 
 template <class Edit> bool edit_scales(RawOperand &o, Edit edit) {
@@ -139,7 +147,15 @@ constexpr Row kRows[] = {
     {"scales-shifted-row-before", "each row of % takes the scales of the one before",
      "Check the offset of the scale pointer.", shifted<0, -1>},
     {"scales-words-reversed", "the four scales in each word of % are read in reverse",
-     "The scale of the smallest k is the low byte of a word.", reversed_words},
+     "The scale of the smallest k is the low byte of a word.", reversed_words<4>},
+    {"scales-pairs-reversed", "the two scales in each 16-bit word of % are exchanged",
+     "The scale of the smallest k is the low byte of a word.", reversed_words<2>},
+    {"scales-of-row-0", "the scales of row 0 of % are used for all its rows",
+     "Advance the scale pointer from row to row.", first_alone<true, false>},
+    {"scales-of-block-0", "the first scale of each row of % is used for all of the row",
+     "Advance the scale pointer along K.", first_alone<false, true>},
+    {"scales-first-alone", "the first scale of % is used for all of it",
+     "An instruction that takes a scale per block needs all of them.", first_alone<true, true>},
     {"scales-subnormal-flushed", "subnormal block scales of % are taken as 0",
      "Keep subnormal scales: the hardware does.", flush_subnormal_scales},
     {"block-scale-reciprocal", "the block scales of % are the reciprocals",

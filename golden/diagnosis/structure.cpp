@@ -162,6 +162,16 @@ void add_classes(const Matrix &m, Structure &s) {
     // zeros here and there come up by themselves; a NaN does not
     if (k.cls == Class::zero && (fact.outputs < 4 || (fact.rows.empty() && fact.outputs * 8 < differing)))
       continue;
+    if (k.cls == Class::zero && fact.outputs >= 8) {
+      bool relu = true;
+      for (int64_t at = 0; relu && at < n; ++at) {
+        const double want = value(m.type, m.want[at]);
+        relu = bad[size_t(at)] ? want < 0 : !(want < 0) || decode(f, m.got[at]).cls == Class::zero;
+      }
+      if (relu)
+        fact.text = "the " + std::to_string(fact.outputs) +
+                    " outputs that should be negative are zero, as under ReLU";
+    }
     s.facts.push_back(std::move(fact));
     for (int64_t at = 0; at < n; ++at)
       if (bad[size_t(at)]) s.covered[size_t(at)] = true;
@@ -451,6 +461,48 @@ int64_t open_outputs(const Matrix &m, const Structure &s) {
   return left;
 }
 
+/// Tiles written column by column in their places, where that accounts for every output that is left; the smallest size.
+/// A D that is transposed as a whole is a hypothesis, not this.
+void add_transposed_tiles(const Matrix &m, Structure &s) {
+  for (int64_t t = 4; t <= 128; t *= 2) {
+    if (t > m.rows || t > m.cols || (m.rows / t) * (m.cols / t) < 2) continue;
+    const auto source = [&](int64_t i, int64_t j) { // of a place in a whole tile; -1 outside
+      const int64_t r = i / t * t, c = j / t * t;
+      return r + t > m.rows || c + t > m.cols ? -1 : (r + j % t) * m.cols + c + i % t;
+    };
+    int64_t tiles = 0, first = -1;
+    bool all = true;
+    for (int64_t r = 0; all && r < m.rows; r += t)
+      for (int64_t c = 0; all && c < m.cols; c += t) {
+        bool open = false;
+        for (int64_t i = r; all && i < std::min(m.rows, r + t); ++i)
+          for (int64_t j = c; all && j < std::min(m.cols, c + t); ++j) {
+            const int64_t at = i * m.cols + j, from = source(i, j);
+            if (!m.differs(at) || s.covered[size_t(at)]) continue;
+            open = true;
+            all = from >= 0 && m.got[at] == m.want[from];
+          }
+        if (open && tiles++ == 0) first = r * m.cols + c;
+      }
+    if (!all || tiles == 0) continue;
+    const std::string size = std::to_string(t) + " x " + std::to_string(t);
+    cover(m, s,
+          {"tiles-transposed",
+           tiles == 1 ? "the tile of " + size + " at " + m.place(first) + " is transposed"
+                      : std::to_string(tiles) + " tiles of " + size + " are transposed, the first at " + m.place(first),
+           {},
+           {},
+           0,
+           -1,
+           0},
+          [&](int64_t i, int64_t j) {
+            const int64_t from = source(i, j);
+            return from >= 0 && m.got[i * m.cols + j] == m.want[from];
+          });
+    return;
+  }
+}
+
 } // namespace
 
 Structure structure_of(FormatId type, int64_t rows, int64_t cols, std::span<const uint8_t> got,
@@ -464,6 +516,7 @@ Structure structure_of(FormatId type, int64_t rows, int64_t cols, std::span<cons
     const bool by_rows = add_moved_lines(m, s, true), by_cols = add_moved_lines(m, s, false);
     if (!by_rows && !by_cols) add_moved_outputs(m, s);
     if (open_outputs(m, s) != 0) add_moved_tiles(m, s);
+    if (open_outputs(m, s) != 0) add_transposed_tiles(m, s);
   }
   s.left = open_outputs(m, s);
   return s;

@@ -33,7 +33,8 @@ const Finding *nearest(const Report &r) {
   return best;
 }
 
-bool is_factor(const Fact &f) { return f.kind == "factor"; }
+/// Facts that are decided on values, not on words.
+bool is_factor(const Fact &f) { return f.kind == "factor" || f.kind == "addend"; }
 
 } // namespace
 
@@ -69,13 +70,25 @@ std::string verdict_of(const Problem &p, const Report &r) {
   if (distance <= rounding_distance(p) && c.nan_got + c.nan_missing + c.infinities == 0)
     return "equal but for summation order or rounding: distance " + number("%.2g", distance) + ", at most " +
            count(int64_t(c.max_ulp), "ulp") + "; no order that was tried gives these bits";
+  const bool added =
+      std::any_of(r.facts.begin(), r.facts.end(), [](const Fact &f) { return f.kind == "addend"; });
+  if (added) return before + factors + ", but for rounding: not to the bit everywhere";
   if (!factors.empty()) return before + factors + "; other outputs differ too";
   const Finding *near = nearest(r);
-  if (!r.partial.empty() && r.partial[0].equal >= 0)
-    return before + r.partial[0].title + ", but not everywhere: leaves " + r.partial[0].leaves;
-  if (near != nullptr && near->distance <= 2 * rounding_distance(p))
+  const bool close = near != nullptr && near->distance <= 2 * rounding_distance(p);
+  if (!r.partial.empty() && r.partial[0].equal >= 0) {
+    const Finding &f = r.partial[0];
+    if (f.rest_accounts) {
+      std::string text = before + f.title;
+      for (const Fact &fact : f.rest) text += "; then " + fact.text;
+      return text + ": together they account for all" + apart;
+    }
+    if (!close || near->distance < f.distance)
+      return before + f.title + ", but not everywhere: leaves " + f.leaves;
+  }
+  if (close)
     return before + near->title + ", but for summation order or rounding: distance " +
-           number("%.2g", near->distance) + " from that, not equal to the bit";
+           number("%.2g", near->distance) + " from that, not equal to the bit everywhere";
   if (near != nullptr && std::isfinite(distance) && near->distance <= 0.1 * distance)
     return before + "not explained; nearest: " + near->title + " (distance " +
            number("%.2g", near->distance) + ", from the expected bits " + number("%.2g", distance) + ")";
@@ -85,7 +98,8 @@ std::string verdict_of(const Problem &p, const Report &r) {
 
 std::vector<std::string> next_captures(const Problem &p, const Report &r) {
   std::vector<std::string> next;
-  if (!r.candidates.empty() || !r.likely.empty() || r.by_factor || r.covered == r.comparison.differing)
+  if (!r.candidates.empty() || !r.likely.empty() || r.by_factor || r.covered == r.comparison.differing ||
+      (!r.partial.empty() && r.partial[0].rest_accounts))
     return next;
   const std::string k = std::to_string(p.unit->rule.k);
   if (p.a.raw.k > p.unit->rule.k)
