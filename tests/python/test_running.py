@@ -134,12 +134,10 @@ def test_what_a_call_costs(record_property):
         x = calm(size, size)
         q = nvfp4.quantize(x)
         array = _arrays.read(x, "x")
+        plan = _nvfp4.quantize_plan("te", 1, 16, "row", "rne", 0, 0, False, "linear", None, None, 1)
         none = (None,) * 5
         pairs = {
-            "quantize": (
-                lambda: nvfp4.quantize(x, threads=1),
-                lambda: _nvfp4.quantize(array.arg, array.stride, "te", 1, 16, "row", "rne", 0, 0, False, "linear", None, None, 1),
-            ),
+            "quantize": (lambda: nvfp4.quantize(x, threads=1), lambda: _nvfp4.quantize(array.arg, array.stride, plan)),
             "gemm": (
                 lambda: nvfp4.gemm(q, q, NVFP4, threads=1),
                 lambda: _nvfp4.gemm(q._core, q._core, NVFP4, "f32", 1.0, 0.0, "mmasim", False, "by_convention", 1, (), (), (), none, None),

@@ -129,7 +129,7 @@ def _from_numpy(x: Any, name: str, wrap: Wrap, rows_may_be_apart: bool) -> Array
 _torch_dtypes: dict[Any, str] = {}
 
 
-def _torch_dtype_names(torch: Any) -> dict[Any, str]:
+def torch_dtype_names(torch: Any) -> dict[Any, str]:
     if not _torch_dtypes:
         for name, stored in _TORCH.items():
             if hasattr(torch, name):
@@ -137,9 +137,14 @@ def _torch_dtype_names(torch: Any) -> dict[Any, str]:
     return _torch_dtypes
 
 
+def torch_dtype(torch: Any, dtype: str) -> Any:
+    """The dtype of torch for one of the library."""
+    return next(t for t, stored in torch_dtype_names(torch).items() if stored == dtype)
+
+
 def _to_torch(result: ArrayResult, torch: Any, device: Any) -> Any:
     dtype, shape, (address, size, owner) = result
-    wanted = next(t for t, stored in _torch_dtype_names(torch).items() if stored == dtype)
+    wanted = torch_dtype(torch, dtype)
     if size == 0:
         return torch.empty(shape, dtype=wanted, device=device)
     raw = torch.from_numpy(np.asarray(_Memory("|u1", (size,), address, owner)))
@@ -147,10 +152,15 @@ def _to_torch(result: ArrayResult, torch: Any, device: Any) -> Any:
     return tensor if device.type == "cpu" else tensor.to(device)
 
 
+def torch_wrap(x: Any) -> Wrap:
+    """Results as tensors on the device of the tensor x."""
+    torch, device = sys.modules["torch"], x.device
+    return lambda result: _to_torch(result, torch, device)
+
+
 def _from_torch(x: Any, name: str, torch: Any, rows_may_be_apart: bool) -> Array:
-    device = x.device
-    wrap: Wrap = lambda result: _to_torch(result, torch, device)  # noqa: E731
-    dtype = _torch_dtype_names(torch).get(x.dtype)
+    device, wrap = x.device, torch_wrap(x)
+    dtype = torch_dtype_names(torch).get(x.dtype)
     if dtype is None:
         raise TypeError(f"{name}: tensors of {x.dtype} are not read; convert it to one of {', '.join(sorted(_TORCH))}")
     x = x.detach()
@@ -219,4 +229,7 @@ def whole(value: Any, name: str) -> int:
 
 Progress = Optional[Callable[[float], Any]]
 
-__all__ = ["Array", "ArrayArg", "ArrayResult", "Progress", "Wrap", "core", "ml_dtype", "read", "read_optional", "to_numpy", "unpack", "whole"]
+__all__ = [
+    "Array", "ArrayArg", "ArrayResult", "Progress", "Wrap", "core", "ml_dtype", "read", "read_optional", "to_numpy", "torch_dtype",
+    "torch_dtype_names", "torch_wrap", "unpack", "whole",
+]  # fmt: skip
