@@ -41,12 +41,18 @@ ForwardPass run_forward(const ForwardOptions &o, const io::TensorFile &input) {
     for (const int64_t s : shape) n *= s;
     out.tensors.push_back(io::Tensor::from(name, std::move(shape), to_host(*session.backend, data, n)));
   };
+  const auto layers = double(config.layers), share = o.gradients ? 1.0 / 3 : 1.0; // of forward, in the time
   model.output_observer = [&](int64_t layer, std::string_view role, const float *output) {
     const std::string module = role.starts_with("attn.")
                                    ? mixer_path(config, layer) + std::string(role.substr(5))
                                    : block_path(layer) + std::string(role);
     keep("act/" + module, {batch, length, config.hidden}, output);
+    if (o.progress && role == "mlp.down_proj") o.progress(share * double(layer + 1) / layers);
   };
+  if (o.progress)
+    model.observer = [&](const LinearObservation<float> &l) {
+      if (l.role == "mlp.down_proj") o.progress(share + (1 - share) * (1 - double(l.layer) / layers));
+    };
   FiniteTracer tracer(model);
   model.set_tokens(ids.as<int32_t>(input.source));
   model.forward(step);
