@@ -42,7 +42,8 @@ _RESULTS: dict[str, tuple[str, Optional[str]]] = {
     "I64": ("<i8", None), "F16": ("<f2", None), "F32": ("<f4", None), "F64": ("<f8", None), "BOOL": ("|b1", None),
     "I8": ("<i1", None), "I16": ("<i2", None),
     "BF16": ("<u2", "bfloat16"), "F8_E4M3": ("<u1", "float8_e4m3fn"), "F8_E5M2": ("<u1", "float8_e5m2"),
-    "F8_E8M0": ("<u1", "float8_e8m0fnu"),
+    "F8_E8M0": ("<u1", "float8_e8m0fnu"), "F8_E4M3FNUZ": ("<u1", "float8_e4m3fnuz"), "F8_E5M2FNUZ": ("<u1", "float8_e5m2fnuz"),
+    "C64": ("<c8", None),
 }  # fmt: skip
 
 

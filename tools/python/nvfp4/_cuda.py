@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Optional
 
 import numpy as np
 
-from ._arrays import ArrayArg, core, torch_dtype, torch_dtype_names
+from ._arrays import ArrayArg, Progress, core, torch_dtype, torch_dtype_names
 
 
 class DeviceParts(NamedTuple):
@@ -67,6 +67,12 @@ def _rows_apart(x: Any) -> tuple[Any, int]:
     if x.dim() == 2 and x.stride(1) == 1 and x.stride(0) >= x.shape[1]:
         return x, x.stride(0)
     return x.contiguous(), x.shape[-1]
+
+
+def tell_end(progress: Progress) -> None:
+    """Work on a GPU is told when it is in the stream."""
+    if progress is not None:
+        progress(1.0)
 
 
 def quantize(x: Any, plan: Any) -> Optional[DeviceParts]:

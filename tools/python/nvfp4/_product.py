@@ -126,8 +126,7 @@ def gemm(
         a_side, b_side = ((x._device or x) if isinstance(x, QuantizedTensor) else x for x in (a, b))
         there = _cuda.gemm(a_side, b_side, unit, out, alpha, beta, accumulation, (c, bias, row_factors, column_factors))
         if there is not None:
-            if progress is not None:
-                progress(1.0)
+            _cuda.tell_end(progress)
             return (there[0], Report("cuda", there[1], -1)) if report else there[0]
     keep: list[object] = []
     a_arg, wrap = operand(a, "a", keep)

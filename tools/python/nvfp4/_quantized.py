@@ -12,7 +12,7 @@ from typing import Any, Optional, Union
 import numpy as np
 
 from . import _arrays, _cuda
-from ._arrays import core
+from ._arrays import Progress, core
 
 
 class QuantizedTensor:
@@ -205,19 +205,21 @@ class QuantizedTensor:
             codes = np.ascontiguousarray(_arrays.unpack(codes)[:, : self.k])
         return low_bit(codes, self.element), low_bit(scales, self.scale_format)
 
-    def dequantize(self, keep_rotation: bool = False, threads: int = 0) -> Any:
+    def dequantize(self, keep_rotation: bool = False, threads: int = 0, progress: Progress = None) -> Any:
         """The values, float32, in the shape of what was quantized, by the rule of the convention.
 
-        A rotated tensor is rotated back in FP32 unless ``keep_rotation``. On a GPU a NaN has the GPU's word. ValueError where
-        sizes do not fit.
+        A rotated tensor is rotated back in FP32 unless ``keep_rotation``. On a GPU a NaN has the GPU's word. progress
+        gets the fraction done; what it raises ends the work. ValueError where sizes do not fit.
 
         >>> import numpy as np, nvfp4
         >>> nvfp4.quantize(np.array([[6, 1, -3] + [0] * 13], np.float32)).dequantize()[0, :3]
         array([ 6.,  1., -3.], dtype=float32)
         """
         if self._device is not None:
-            return _cuda.dequantize(self._device, not keep_rotation, self.shape)
-        return self._wrap(("F32", list(self.shape), core.values(self._core, not keep_rotation, threads)))
+            values = _cuda.dequantize(self._device, not keep_rotation, self.shape)
+            _cuda.tell_end(progress)
+            return values
+        return self._wrap(("F32", list(self.shape), core.values(self._core, not keep_rotation, threads, progress)))
 
     def columnwise(self, x: Any = None) -> QuantizedTensor:
         """The columnwise copy: the same input under the same options, blocks along its columns, stored transposed.
@@ -371,6 +373,7 @@ def quantize(
     global_amax: Optional[float] = None,
     global_scale: Optional[float] = None,
     threads: int = 0,
+    progress: Progress = None,
 ) -> QuantizedTensor:
     """Block-scales a tensor as a named implementation does, to the bit.
 
@@ -379,7 +382,8 @@ def quantize(
     length), length 16, 32 for MX ((1, 16) means (1, 32) there). rounding: ``rne``, ``sr-carry8``, ``sr-te`` or ``sr-exact``, the last
     three stochastic with words of (seed, offset, element). hadamard: 16-point random rotation along the blocks first.
     scale_layout: ``linear`` or ``128x4``. global_amax: instead of the tensor's own. global_scale: the word that the convention
-    stores, for those whose caller gives it. threads: 0 for all; changes no bit.
+    stores, for those whose caller gives it. threads: 0 for all; changes no bit. progress gets the fraction done; what it
+    raises, and Ctrl-C, end the work.
 
     F32, BF16 and F16 tensors on a GPU are quantized there, on the current stream, where the package was built with nvcc.
 
@@ -398,6 +402,7 @@ def quantize(
                               global_scale, threads)  # fmt: skip
     on_device = _cuda.quantize(x, plan)
     if on_device is not None:
+        _cuda.tell_end(progress)
         return QuantizedTensor(None, _arrays.torch_wrap(x), x, on_device)
     array = _arrays.read(x, "x", rows_may_be_apart=True)
-    return QuantizedTensor(core.quantize(array.arg, array.stride, plan), array.wrap, x)
+    return QuantizedTensor(core.quantize(array.arg, array.stride, plan, progress), array.wrap, x)

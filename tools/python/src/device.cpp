@@ -228,6 +228,10 @@ void gemm(const std::shared_ptr<Product> &p, Address d, uint64_t stream_handle) 
   cuda::finish_accumulators(rule.acc, sums.d, p->m, p->n, output, v, stream);
 }
 
+void narrow(Address x, int64_t n, Address y, uint64_t stream) {
+  cuda::narrow_to_bf16(memory<const float>(x), n, memory<uint16_t>(y), stream_of(stream));
+}
+
 } // namespace
 
 void bind_device(Module &m) {
@@ -235,6 +239,7 @@ void bind_device(Module &m) {
   m.def<dequantize>("dequantize", "tensor undo_hadamard out stream");
   m.def<gemm_plan>("gemm_plan", "a b a b unit out alpha beta accumulation arrays");
   m.def<gemm>("gemm", "product d stream");
+  m.def<narrow>("narrow", "x n y stream");
 }
 
 } // namespace nvfp4::python

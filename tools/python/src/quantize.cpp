@@ -53,10 +53,12 @@ Plan quantize_plan(const std::string &convention, int64_t block_rows, int64_t bl
   return std::make_shared<QuantizePlan>(QuantizePlan{&c, o});
 }
 
-Held quantize_array(const ArrayArg &x, int64_t stride, const Plan &plan) {
+Held quantize_array(const ArrayArg &x, int64_t stride, const Plan &plan,
+                    const Progress &progress) {
   const Matrix m(x, stride);
   QuantizeOptions o = plan->options;
   o.source = m.source;
+  o.progress = progress;
   return std::make_shared<QuantizedTensor>(
       QuantizedTensor{quantize(m.view, *plan->convention, o), "data", std::get<1>(x), o.rounding, o.key});
 }
@@ -143,8 +145,8 @@ Parts parts(const Held &t) {
           std::move(row_amax)};
 }
 
-Memory values(const Held &t, bool undo_hadamard, int threads) {
-  return give(dequantize(t->scaled, {undo_hadamard, threads}));
+Memory values(const Held &t, bool undo_hadamard, int threads, const Progress &progress) {
+  return give(dequantize(t->scaled, {undo_hadamard, threads, progress}));
 }
 
 /// The statistics' JSON, of the whole and of every block row.
@@ -204,13 +206,13 @@ void bind_quantize(Module &m) {
   m.def<quantize_plan>("quantize_plan",
                        "convention block block axis rounding seed offset hadamard scale_layout "
                        "global_amax global_scale threads");
-  m.def<quantize_array>("quantize", "x stride plan");
+  m.def<quantize_array>("quantize", "x stride plan progress");
   m.def<describe>("describe", "plan dtype shape");
   m.def<filled>("filled", "described codes block_scales globals");
   m.def<names>("names", "tensor");
   m.def<numbers>("numbers", "tensor");
   m.def<parts>("parts", "tensor");
-  m.def<values>("values", "tensor keep_rotation threads");
+  m.def<values>("values", "tensor keep_rotation threads progress");
   m.def<statistics>("statistics", "tensor x stride threads");
   m.def<from_parts>("from_parts",
                     "codes block_scales global_scale convention global_is scale_layout nibbles unpacked k "
