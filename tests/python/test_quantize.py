@@ -230,11 +230,11 @@ def test_a_described_tensor_with_its_bytes_is_the_tensor(convention, options):
     q = nvfp4.quantize(x, convention, **options)
     axis, layout = options.get("axis", "row"), options.get("scale_layout", "linear")
     plan = core.quantize_plan(convention, 1, 16, axis, "rne", 0, 0, False, layout, None, None, 0)
-    described, codes, scales, own = core.describe(plan, "F32", [37, 80])
+    described, codes, scales, per_row = core.describe(plan, "F32", [37, 80])
     assert (codes, scales) == (list(q.codes.shape), list(q.block_scales.shape))
-    assert own == (0 if q.row_amax is None else q.rows)
-    if own:
-        words = np.full((own, 3), 77, np.float32)
+    assert per_row == (q.row_amax is not None)
+    if per_row:
+        words = np.full((q.rows, 3), 77, np.float32)
         words[:, 0] = q.row_amax
     else:
         words = np.array([[q.global_amax, q.global_encode_scale, q.global_decode_scale]], np.float32)

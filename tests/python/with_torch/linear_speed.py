@@ -16,15 +16,31 @@ import json
 import time
 
 import torch
-from fla.models import GLAConfig, GLAForCausalLM
 
 from nvfp4.torch import _ops, convert, converted
 
 OPERATORS = ("choose_channels", "linear", "linear_backward")
 
 
+def without_tuning() -> None:
+    """To be called before fla is imported: its kernels then take the first of their configurations, for trying all takes
+    minutes."""
+    from triton.runtime.autotuner import Autotuner
+
+    original = Autotuner.__init__
+    if getattr(Autotuner, "_first_only", False):
+        return
+
+    def start(self, fn, arg_names, configs, *rest, **named):
+        original(self, fn, arg_names, configs[:1], *rest, **named)
+
+    Autotuner.__init__, Autotuner._first_only = start, True
+
+
 def gla_340m() -> torch.nn.Module:
     """The C++ models' gla-340m: 24 blocks of 1024, keys 512, values 1024, an MLP of 2816, 32000 words, heads tied."""
+    from fla.models import GLAConfig, GLAForCausalLM
+
     torch.manual_seed(1)
     return GLAForCausalLM(GLAConfig(vocab_size=32000, hidden_size=1024, intermediate_size=2816, num_hidden_layers=24, num_heads=4,
                                     expand_k=0.5, expand_v=1.0, use_cache=False, fuse_cross_entropy=True,
@@ -57,6 +73,7 @@ def main() -> None:
     parser.add_argument("--autocast", action="store_true")
     parser.add_argument("--kernels", action="store_true")
     o = parser.parse_args()
+    without_tuning()
     model = gla_340m().to(getattr(torch, o.dtype)).cuda()
     convert(model, o.recipe, seed=1)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)

@@ -11,6 +11,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
 from bits import assert_same_bits, hard
+from linear_speed import without_tuning
 from test_linear import RECIPES, make, passes
 from test_convert import toy
 
@@ -163,14 +164,8 @@ def test_qwen3_trains_50_steps(recipe):
 
 
 def fla_model(kind: str) -> torch.nn.Module:
+    without_tuning()
     models = pytest.importorskip("fla.models", reason="flash-linear-attention is not installed", exc_type=ImportError)
-    from triton.runtime.autotuner import Autotuner
-
-    original = Autotuner.__init__
-    if not getattr(Autotuner, "_two", False):  # tuning takes minutes, and results hardly depend on the configuration
-        def start(self, fn, arg_names, configs, *rest, **named):
-            original(self, fn, arg_names, configs[:1], *rest, **named)
-        Autotuner.__init__, Autotuner._two = start, True
     torch.manual_seed(3)
     common = dict(vocab_size=64, hidden_size=128, intermediate_size=256, num_hidden_layers=3, num_heads=2, use_cache=False,
                   fuse_cross_entropy=False, tie_word_embeddings=False)

@@ -61,6 +61,8 @@ def test_quantize_and_dequantize_have_the_words_of_the_cpu(convention, options):
         x = hard(*shape, seed=at, special=at == 1) if 0 not in shape else torch.zeros(shape)
         for dtype in (torch.float32, torch.bfloat16, torch.float16):
             mine = x.to(dtype)
+            if at == 1:  # NaN of both signs
+                mine[2, 0], mine[5, 7] = -float("nan"), float("nan")
             try:
                 here = nvfp4.quantize(mine, convention, **options)
             except ValueError as error:
@@ -217,6 +219,40 @@ def test_current_stream_and_many_threads():
         thread.join()
     assert not failures
     assert torch.cuda.current_device() == x.device.index
+
+
+class Foreign:
+    """An array of some library that speaks DLPack and no more."""
+
+    def __init__(self, tensor):
+        self.tensor = tensor
+
+    def __dlpack__(self, **named):
+        return self.tensor.__dlpack__(**named)
+
+    def __dlpack_device__(self):
+        return self.tensor.__dlpack_device__()
+
+    def __array_namespace__(self):
+        class Namespace:
+            from_dlpack = staticmethod(lambda other: Foreign(torch.from_dlpack(other)))
+
+        return Namespace
+
+
+def test_arrays_of_other_libraries():
+    x = hard(32, 64)
+    here, there = nvfp4.quantize(x), nvfp4.quantize(Foreign(x.cuda()))
+    assert there._device is not None and type(there.codes) is Foreign
+    same(there.codes.tensor, here.codes)
+    same(nvfp4.gemm(there, there).tensor, nvfp4.gemm(here, here))
+    same(there.dequantize().tensor, here.dequantize())
+    words = nvfp4.convert(Foreign(x.cuda()), "cvt.rn.satfinite.e4m3x2.f32", values=True)  # by the CPU
+    same(words.tensor, nvfp4.convert(x, "cvt.rn.satfinite.e4m3x2.f32", values=True))
+    cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
+    q = nvfp4.quantize(cupy.asarray(x.numpy()))
+    assert q._device is not None and isinstance(q.codes, cupy.ndarray)
+    same(torch.from_dlpack(q.codes), here.codes)
 
 
 def test_progress_is_told():

@@ -193,6 +193,20 @@ def _namespace_wrap(x: Any) -> Wrap:
     return lambda result: from_dlpack(to_numpy(result))
 
 
+def dlpack_on_cuda(x: Any) -> Optional[tuple[Any, Callable[[Any], Any]]]:
+    """An array of another library in a GPU's memory as PyTorch's tensor over it, and the way back, where PyTorch is there."""
+    device = getattr(x, "__dlpack_device__", None)
+    if device is None or device()[0] != 2:  # kDLCUDA
+        return None
+    try:
+        torch: Any = importlib.import_module("torch")
+    except ImportError:
+        return None
+    namespace = getattr(x, "__array_namespace__", None)
+    library = importlib.import_module(type(x).__module__.partition(".")[0]) if namespace is None else namespace()
+    return torch.from_dlpack(x), getattr(library, "from_dlpack", lambda tensor: tensor)
+
+
 def read(x: Any, name: str, rows_may_be_apart: bool = False) -> Array:
     """An input of any kind; TypeError for what is no array of a known dtype. ``name`` is the argument's."""
     if type(x) is np.ndarray:
@@ -203,6 +217,11 @@ def read(x: Any, name: str, rows_may_be_apart: bool = False) -> Array:
     if isinstance(x, np.ndarray):
         return _from_numpy(np.asarray(x), name, to_numpy, rows_may_be_apart)
     if hasattr(x, "__dlpack__"):
+        elsewhere = dlpack_on_cuda(x)
+        if elsewhere is not None:
+            tensor, give = elsewhere
+            array = _from_torch(tensor, name, sys.modules["torch"], rows_may_be_apart)
+            return array._replace(wrap=lambda result: give(array.wrap(result)))
         try:
             return _from_numpy(np.from_dlpack(x), name, _namespace_wrap(x), rows_may_be_apart)
         except (BufferError, RuntimeError, TypeError) as error:
@@ -231,6 +250,6 @@ def whole(value: Any, name: str) -> int:
 Progress = Optional[Callable[[float], Any]]
 
 __all__ = [
-    "Array", "ArrayArg", "ArrayResult", "Progress", "Wrap", "core", "ml_dtype", "read", "read_optional", "to_numpy", "torch_dtype",
+    "Array", "ArrayArg", "ArrayResult", "Progress", "Wrap", "core", "dlpack_on_cuda", "ml_dtype", "read", "read_optional", "to_numpy", "torch_dtype",
     "torch_dtype_names", "torch_wrap", "unpack", "whole",
 ]  # fmt: skip

@@ -10,11 +10,14 @@ from __future__ import annotations
 import functools
 import importlib
 import sys
-from typing import Any, NamedTuple, Optional
+from typing import Any, Callable, NamedTuple, Optional
 
 import numpy as np
 
-from ._arrays import ArrayArg, Progress, core, torch_dtype, torch_dtype_names
+from ._arrays import ArrayArg, Progress, Wrap, core, dlpack_on_cuda, torch_dtype, torch_dtype_names, torch_wrap
+
+#: a tensor of PyTorch as the caller's kind of array
+Give = Callable[[Any], Any]
 
 
 class DeviceParts(NamedTuple):
@@ -25,6 +28,12 @@ class DeviceParts(NamedTuple):
     scales: Any  #: torch.uint8
     globals: Any  #: torch.float32 (1 or rows, 3): amax, encode and decode scale
     per_row: bool
+    give: Give
+
+    def wrap(self) -> Wrap:
+        """Results of the CPU as arrays of the caller's kind, where the tensor lies."""
+        to_torch = torch_wrap(self.codes)
+        return lambda result: self.give(to_torch(result))
 
     def arg(self) -> tuple[Any, int, int, int]:
         return (self.described, self.codes.data_ptr(), self.scales.data_ptr(), self.globals.data_ptr())
@@ -44,17 +53,26 @@ def module() -> Any:
         return None
 
 
-def tensor(x: Any) -> Any:
-    """x as a dense CUDA tensor of PyTorch without a copy to the host, or None for everything else."""
+def _same(x: Any) -> Any:
+    return x
+
+
+def tensor(x: Any) -> Optional[tuple[Any, Give]]:
+    """x as a dense CUDA tensor of PyTorch over its memory, and how results are given; None for everything else."""
     if type(x) is np.ndarray:
         return None
     torch = sys.modules.get("torch")
-    if torch is None or not isinstance(x, torch.Tensor) or not x.is_cuda or module() is None:
-        return None
-    if x.layout is not torch.strided:
+    give: Give = _same
+    if torch is None or not isinstance(x, torch.Tensor):
+        elsewhere = dlpack_on_cuda(x)
+        if elsewhere is None:
+            return None
+        x, give = elsewhere
+        torch = sys.modules["torch"]
+    if not x.is_cuda or x.layout is not torch.strided or module() is None:
         return None
     x = x.detach()
-    return x.resolve_neg() if x.is_neg() else x
+    return x.resolve_neg() if x.is_neg() else x, give
 
 
 def _stream(torch: Any, device: Any) -> int:
@@ -75,20 +93,29 @@ def tell_end(progress: Progress) -> None:
         progress(1.0)
 
 
+def _widened(x: Any, torch: Any) -> Any:
+    """FP32 values; as where the CPU reads BF16 and F16, a NaN is the positive one."""
+    if x.dtype == torch.float32:
+        return x
+    return x.to(torch.float32).nan_to_num_(nan=float("nan"), posinf=float("inf"), neginf=float("-inf"))
+
+
 def quantize(x: Any, plan: Any) -> Optional[DeviceParts]:
     """F32, BF16 and F16; the last two are widened on the device first."""
-    x = tensor(x)
-    if x is None or x.dim() == 0:
+    found = tensor(x)
+    if found is None or found[0].dim() == 0:
         return None
+    x, give = found
     torch = sys.modules["torch"]
     dtype = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}.get(x.dtype)
     if dtype is None:
         return None
-    described, codes_shape, scales_shape, own = core.describe(plan, dtype, list(x.shape))
+    described, codes_shape, scales_shape, per_row = core.describe(plan, dtype, list(x.shape))
     with torch.cuda.device(x.device):
-        values, stride = _rows_apart(x.to(torch.float32))
+        values, stride = _rows_apart(_widened(x, torch))
         codes, scales = (torch.empty(shape, dtype=torch.uint8, device=x.device) for shape in (codes_shape, scales_shape))
-        parts = DeviceParts(described, codes, scales, torch.empty((max(own, 1), 3), dtype=torch.float32, device=x.device), own > 0)
+        words = torch.empty((codes_shape[0] if per_row else 1, 3), dtype=torch.float32, device=x.device)
+        parts = DeviceParts(described, codes, scales, words, per_row, give)
         module().quantize(plan, values.data_ptr(), stride, parts.arg(), _stream(torch, x.device))
     return parts
 
@@ -98,7 +125,7 @@ def dequantize(parts: DeviceParts, undo_hadamard: bool, shape: tuple[int, ...]) 
     out = torch.empty(shape, dtype=torch.float32, device=parts.codes.device)
     with torch.cuda.device(out.device):
         module().dequantize(parts.arg(), undo_hadamard, out.data_ptr(), _stream(torch, out.device))
-    return out
+    return parts.give(out)
 
 
 def _dense(x: Any, keep: list[object]) -> Optional[ArrayArg]:
@@ -119,9 +146,7 @@ def _dense(x: Any, keep: list[object]) -> Optional[ArrayArg]:
 def gemm(a: Any, b: Any, unit: str, out: str, alpha: float, beta: float, accumulation: str, arrays: tuple[Any, ...]) -> Any:
     """a, b: DeviceParts or arrays; arrays: C, bias, row and column factors. Result: the product and the name of the GPU's
     architecture."""
-    torch = sys.modules.get("torch")
-    if torch is None or module() is None:
-        return None
+    gives: list[Give] = []
     keep: list[object] = []
     devices = set()
     quantized: list[Any] = []
@@ -129,29 +154,31 @@ def gemm(a: Any, b: Any, unit: str, out: str, alpha: float, beta: float, accumul
     for operand in (a, b):
         if isinstance(operand, DeviceParts):
             devices.add(operand.codes.device)
+            gives.append(operand.give)
             quantized.append(operand.arg())
             dense.append(None)
             continue
-        x = tensor(operand)
-        words = None if x is None else _dense(x, keep)
-        if words is None:
+        found = tensor(operand)
+        words = None if found is None else _dense(found[0], keep)
+        if found is None or words is None:
             return None
-        devices.add(x.device)
+        devices.add(found[0].device)
+        gives.append(found[1])
         quantized.append(None)
         dense.append(words)
     extras: list[Any] = []
     for array in arrays:
-        x = None if array is None else tensor(array)
-        if array is not None and x is None:
+        found = None if array is None else tensor(array)
+        words = None if found is None else _dense(found[0], keep)
+        if array is not None and (found is None or words is None):
             return None
-        if x is not None:
-            devices.add(x.device)
-        extras.append(None if x is None else _dense(x, keep))
-        if x is not None and extras[-1] is None:
-            return None
+        if found is not None:
+            devices.add(found[0].device)
+        extras.append(words)
     if len(devices) != 1:
         return None
     device = devices.pop()
+    torch = sys.modules["torch"]
     with torch.cuda.device(device):
         plan = module().gemm_plan(*quantized, *dense, unit, out, alpha, beta, accumulation, tuple(extras))
         if plan is None:
@@ -160,4 +187,4 @@ def gemm(a: Any, b: Any, unit: str, out: str, alpha: float, beta: float, accumul
         d = torch.empty(shape, dtype=torch_dtype(torch, dtype), device=device)
         module().gemm(product, d.data_ptr(), _stream(torch, device))
     major, minor = torch.cuda.get_device_capability(device)
-    return d, f"sm_{major}{minor}"
+    return gives[0](d), f"sm_{major}{minor}"

@@ -151,18 +151,18 @@ class QuantizedTensor:
     @property
     def codes(self) -> Any:
         """uint8 (rows, bytes): 4-bit codes two to a byte, the even element in the low nibble; others one to a byte."""
-        return self._wrap(core.parts(self._core)[0]) if self._device is None else self._device.codes
+        return self._wrap(core.parts(self._core)[0]) if self._device is None else self._device.give(self._device.codes)
 
     @property
     def block_scales(self) -> Any:
         """uint8 (rows, blocks), or in the 128x4 layout (rows, blocks) padded to multiples of 128 and 4, as it lies."""
-        return self._wrap(core.parts(self._core)[1]) if self._device is None else self._device.scales
+        return self._wrap(core.parts(self._core)[1]) if self._device is None else self._device.give(self._device.scales)
 
     @property
     def row_amax(self) -> Any:
         """float32 (rows) where each row has a global scale of its own, else None."""
         if self._device is not None:
-            return self._device.globals[:, 0].contiguous() if self._device.per_row else None
+            return self._device.give(self._device.globals[:, 0].contiguous()) if self._device.per_row else None
         amax = core.parts(self._core)[2]
         return None if amax is None else self._wrap(amax)
 
@@ -189,7 +189,9 @@ class QuantizedTensor:
                     raise TypeError(f"torch {torch.__version__} has no dtype for {format_name}")
                 return array.view(dtype)
 
-            codes, scales = (x if isinstance(x, torch.Tensor) else torch.from_numpy(x) for x in (self.codes, self.block_scales))
+            if self._device is not None:
+                return view(self._device.codes, self.element), view(self._device.scales, self.scale_format)
+            codes, scales = (torch.from_numpy(_arrays.to_numpy(part)) for part in core.parts(self._core)[:2])
             return view(codes, self.element), view(scales, self.scale_format)
         if library != "ml_dtypes":
             raise ValueError(f"library is {library!r}; expected 'ml_dtypes' or 'torch'")
@@ -403,6 +405,6 @@ def quantize(
     on_device = _cuda.quantize(x, plan)
     if on_device is not None:
         _cuda.tell_end(progress)
-        return QuantizedTensor(None, _arrays.torch_wrap(x), x, on_device)
+        return QuantizedTensor(None, on_device.wrap(), x, on_device)
     array = _arrays.read(x, "x", rows_may_be_apart=True)
     return QuantizedTensor(core.quantize(array.arg, array.stride, plan, progress), array.wrap, x)

@@ -76,10 +76,9 @@ Described describe(const Plan &plan, const std::string &dtype, const std::vector
   // what does not fit is refused as with bytes
   BlockScaled q = quantize({nullptr, turned ? rows : 0, turned ? 0 : cols, cols}, *plan->convention, o);
   q.rows = turned ? cols : rows;
-  const int64_t own = plan->convention->rule.per_row ? q.rows : 0;
   std::vector<int64_t> codes = {q.rows, q.row_bytes()}, scales = golden::scale_shape(q);
   return {std::make_shared<QuantizedTensor>(QuantizedTensor{std::move(q), "data", shape, o.rounding, o.key}),
-          std::move(codes), std::move(scales), own};
+          std::move(codes), std::move(scales), plan->convention->rule.per_row};
 }
 
 /// A described tensor with its bytes. globals: amax, encode and decode scale, F32, of the tensor or of each
