@@ -27,5 +27,5 @@
   X(ConvolutionForward) X(ConvolutionSlopes) X(ConvolutionInputs) X(ConvolutionWeights)                      \
   X(L2NormForward) X(L2NormBackward)                                                                         \
   X(DeltaGateForward) X(DeltaGateBackward) X(DeltaProducts) X(DeltaStates) X(DeltaOutputs)                   \
-  X(DeltaStateGradients) X(DeltaGradients) X(DeltaGateSums)
+  X(DeltaStateGradients) X(DeltaGradients)
 // clang-format on
