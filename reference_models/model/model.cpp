@@ -107,7 +107,12 @@ Model<T>::Model(Backend<T> &backend, OperandEngine *engine, const ModelConfig &c
   for (Array<T> *a : {&row_loss_, &weights_}) a->reset(backend, rows);
   for (Array<int32_t> *a : {&tokens_, &targets_, &positions_}) a->reset(backend, rows);
   starts_.reset(backend, config.vocabulary + 1);
-  visit_all([this](LinearGroup<T> &g, const T *, std::span<const T *const>) { g.watch(&watch_); });
+  visit_all([this](LinearGroup<T> &g, const T *, std::span<const T *const>) {
+    g.watch(&watch_);
+    g.show_input_grads([this](const LinearWeight<T> &w, const T *data) {
+      if (input_grad_observer) input_grad_observer(w, data);
+    });
+  });
   if (!training) return;
   for (Array<T> *a : {&d_x_, &d_branch_, &terms_}) a->reset(backend, rows * d);
   for (Array<T> *a : {&d_inner_, &d_gate_, &d_up_}) a->reset(backend, rows * inner);
@@ -284,9 +289,7 @@ template <class T> void Model<T>::trace_linears(LinearGroup<T> &group, std::span
   const auto members = group.members();
   for (size_t i = 0; i < members.size(); ++i) {
     const LinearWeight<T> &w = members[i];
-    const std::string module = w.role.starts_with("attn.")
-                                   ? mixer_path(config_, w.layer) + w.role.substr(5)
-                                   : (w.layer < config_.layers ? block_path(w.layer) : "") + w.role;
+    const std::string module = linear_path(config_, w.layer, w.role);
     trace(module, StepTensor::output_grad, grads[i], w.out);
     tracer(module, StepTensor::weight_grad, {w.out, w.in}, w.weight_grad);
   }

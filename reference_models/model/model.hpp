@@ -52,6 +52,8 @@ public:
   std::function<void(int64_t layer, std::string_view role, const T *output)> output_observer;
   /// Called after each block's backward for each of its linear layers, and for the head.
   std::function<void(const LinearObservation<T> &)> observer;
+  /// Called in backward with each linear layer's own dgrad (rows, in), see LinearGroup::show_input_grads.
+  std::function<void(const LinearWeight<T> &, const T *input_grad)> input_grad_observer;
   /// Whether all that linear layers read and made was finite since the last call, x, y and dy: what comes
   /// after them may hide it, since quantization makes numbers of NaN, and gates of infinities.
   [[nodiscard]] bool finite() { return watch_.finite(); }

@@ -19,14 +19,13 @@ int64_t blocks(double amount, int64_t layers) {
 }
 
 bool applies(const RecipeRule &rule, std::string_view role, int64_t layer, int64_t layers,
-             std::string_view family) {
+             const ModelFamily *family) {
   const auto is = [](std::string_view wanted) {
     return [wanted](std::string_view x) { return matches_role(x, wanted); };
   };
   if (std::none_of(rule.roles.begin(), rule.roles.end(), is(role))) return false;
-  if (!rule.families.empty() &&
-      std::find(rule.families.begin(), rule.families.end(), family) == rule.families.end())
-    return false;
+  const auto counts = [&](const std::string &name) { return name == family->name || name == family->like; };
+  if (!rule.families.empty() && std::none_of(rule.families.begin(), rule.families.end(), counts)) return false;
   if (rule.first <= 0 && rule.last <= 0) return true;
   return layer < layers &&
          (layer < blocks(rule.first, layers) || layer >= layers - blocks(rule.last, layers));
@@ -110,10 +109,11 @@ void keep_in_bf16(Recipe &recipe, int64_t first, int64_t last) {
 
 LinearRecipe Recipe::resolve(const std::string &role, int64_t layer, int64_t layers) const {
   std::string use = default_linear;
+  const ModelFamily *const bound = family_or_null(family);
   for (const RecipeRule &rule : rules) {
-    if (!rule.families.empty() && family.empty())
+    if (!rule.families.empty() && bound == nullptr)
       throw Error("recipe '" + name + "' has rules for model families; bind it with for_family() first");
-    if (applies(rule, role, layer, layers, family)) use = rule.use;
+    if (applies(rule, role, layer, layers, bound)) use = rule.use;
   }
   LinearRecipe linear = linears.at(use);
   for (GemmRecipe *g : {&linear.fprop, &linear.dgrad, &linear.wgrad}) g->unit = unit_of(*this, *g);

@@ -164,7 +164,7 @@ Identity replay_identically(const Slice &slice, const Place &place) {
     backward = true;
   };
   for (const io::Tensor &t : now.tensors) {
-    if (t.name.ends_with(".output_grad") || t.name.starts_with("grad/")) loss();
+    if (t.name.ends_with("put_grad") || t.name.starts_with("grad/")) loss();
     const auto at = std::find_if(then.tensors.begin(), then.tensors.end(),
                                  [&](const io::Tensor &r) { return r.name == t.name; });
     if (at != then.tensors.end()) compare(*at, t, slice.before.source, out);

@@ -15,7 +15,7 @@ namespace {
   for (const std::string &role : linear_roles(*config.family))
     roles.append(roles.empty() ? "" : ", ").append(role);
   throw Error("unknown tap " + io::in_quotes(name) +
-              "; expected ROLE.input, ROLE.output or ROLE.output_grad, with layers.0. to layers." +
+              "; expected ROLE.input, ROLE.output, ROLE.output_grad or ROLE.input_grad, with layers.0. to layers." +
               std::to_string(config.layers - 1) + ". before it for one layer; ROLE is one of " + roles);
 }
 
@@ -56,7 +56,7 @@ std::vector<Tap> parse_taps(std::span<const std::string> names, const ModelConfi
     const int64_t last = head || layer >= 0 ? first : config.layers - 1;
     for (int64_t l = first; l <= last; ++l) {
       const Tap tap{*kind, l, role};
-      const bool backward = tap.kind == Tap::Kind::output_grad;
+      const bool backward = tap.kind >= Tap::Kind::output_grad;
       found.push_back({{backward, backward ? -l : l, at - roles.begin(), int64_t(*kind)}, tap});
     }
   }
@@ -77,11 +77,15 @@ TapCollector::TapCollector(Model<float> &model, std::span<const Tap> taps) : mod
     keep(Tap::Kind::input, o.layer, o.role, o.input, o.weight->in);
     keep(Tap::Kind::output_grad, o.layer, o.role, o.output_grad, o.weight->out);
   };
+  model_.input_grad_observer = [this](const LinearWeight<float> &w, const float *data) {
+    keep(Tap::Kind::input_grad, w.layer, w.role, data, w.in);
+  };
 }
 
 TapCollector::~TapCollector() {
   model_.output_observer = nullptr;
   model_.observer = nullptr;
+  model_.input_grad_observer = nullptr;
 }
 
 void TapCollector::keep(Tap::Kind kind, int64_t layer, std::string_view role, const float *data,
@@ -107,9 +111,7 @@ void TapCollector::after_forward() {
       keep(k.tap.kind, k.tap.layer, k.tap.role, model_.logits(), config.vocabulary);
       continue;
     }
-    std::string module = k.tap.role.starts_with("attn.")
-                             ? mixer_path(config, k.tap.layer) + k.tap.role.substr(5)
-                             : "model.layers." + std::to_string(k.tap.layer) + "." + k.tap.role;
+    std::string module = linear_path(config, k.tap.layer, k.tap.role);
     if (module.ends_with("gk_proj.1"))
       module.resize(module.size() - 2); // the low-rank pair's output has the pair's name
     const auto at = by_name.find(module);

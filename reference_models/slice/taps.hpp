@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Taps: intermediate tensors of a step by name. A tap is what a linear layer reads, what it makes, or the
-// gradient that comes back to it.
+// Taps: intermediate tensors of a step by name. A tap is what a linear layer reads, what it makes, the
+// gradient that comes back to it, or what it makes of that, its own dgrad.
 #pragma once
 #include "nvfp4/emulator/names.hpp"
 #include "nvfp4/golden/io/tensor.hpp"
@@ -9,8 +9,8 @@
 namespace nvfp4::models {
 
 struct Tap {
-  enum class Kind : uint8_t { input, output, output_grad };
-  friend constexpr auto names_of(Kind) { return enum_names("tap", "input", "output", "output_grad"); }
+  enum class Kind : uint8_t { input, output, output_grad, input_grad };
+  friend constexpr auto names_of(Kind) { return enum_names("tap", "input", "output", "output_grad", "input_grad"); }
   Kind kind = Kind::input;
   int64_t layer = 0; ///< lm_head: the number of layers
   std::string role;  ///< "attn.o_proj", "lm_head"
@@ -19,11 +19,11 @@ struct Tap {
   [[nodiscard]] std::string name(const ModelConfig &config) const;
   bool operator==(const Tap &) const = default;
 };
-static_assert(names_of(Tap::Kind{}).end_with(Tap::Kind::output_grad));
+static_assert(names_of(Tap::Kind{}).end_with(Tap::Kind::input_grad));
 
 /// From names as Tap::name gives them, or without the layer ("attn.o_proj.input": of every layer); "model."
-/// and "self_attn" are understood. In the order of a step: inputs and outputs by layer, then output gradients
-/// from the head back; each once. An Error lists the names there are.
+/// and "self_attn" are understood. In the order of a step: inputs and outputs by layer, then gradients from the
+/// head back; each once. An Error lists the names there are.
 [[nodiscard]] std::vector<Tap> parse_taps(std::span<const std::string> names, const ModelConfig &config);
 
 /// Copies taps out of a model while it runs. Construct before the first micro-batch; it uses the model's

@@ -55,7 +55,7 @@ TEST_CASE("every family's row is whole", "[family]") {
     for (const Preset &p : f->presets) CHECK_NOTHROW(check(preset(*f, p.size)));
   }
   CHECK(family_or_null("mamba") == nullptr);
-  CHECK_THROWS_WITH(find_family("mamba"), Catch::Contains("expected one of gla, qwen3, qwen2.5, gdn"));
+  CHECK_THROWS_WITH(find_family("mamba"), Catch::Contains("expected one of gla, qwen3, qwen2.5, gdn, llama"));
 }
 
 TEST_CASE("linear layers keep the numbers that key their random words", "[family]") {
@@ -68,6 +68,7 @@ TEST_CASE("linear layers keep the numbers that key their random words", "[family
   CHECK(numbers("gla") == "q_proj 0 k_proj 1 v_proj 2 g_proj 3 gk_proj.0 4 gk_proj.1 5 o_proj 6 ");
   CHECK(numbers("qwen3") == "q_proj 0 k_proj 1 v_proj 2 o_proj 6 ");
   CHECK(numbers("qwen2.5") == numbers("qwen3"));
+  CHECK(numbers("llama") == numbers("qwen3"));
   CHECK(numbers("gdn") == "q_proj 0 k_proj 1 v_proj 2 a_proj 4 b_proj 5 g_proj 3 o_proj 6 ");
 }
 

@@ -158,7 +158,7 @@ TEST_CASE("what has no meaning is refused with key and place", "[recipe]") {
 
 TEST_CASE("which layer takes what", "[recipe]") {
   // q k v g gk.0 gk.1 a b o, gate up down, lm_head; block 0 of 4 and the last one
-  for (const char *family : {"gla", "qwen3", "qwen2.5", "gdn"}) {
+  for (const char *family : {"gla", "qwen3", "qwen2.5", "gdn", "llama"}) {
     CAPTURE(family);
     CHECK(table("fp32", family, 0, 4) == "fffffffffffff");
     CHECK(table("bf16", family, 0, 4) == "bbbbbbbbbbbbb");
@@ -174,6 +174,7 @@ TEST_CASE("which layer takes what", "[recipe]") {
   CHECK(table("chon", "gla", 0, 4) == "NNNNbbNNbNNNb");
   CHECK(table("chon", "qwen3", 1, 4) == "NNbNNNNNNNNNb");
   CHECK(table("chon", "qwen2.5", 1, 4) == "NNbNNNNNNNNNb");
+  CHECK(table("chon", "llama", 1, 4) == "NNbNNNNNNNNNb"); // by the rules for qwen2.5
   CHECK(table("chon", "gdn", 2, 4) == "NNNNNNbbbNNNb");
 }
 
