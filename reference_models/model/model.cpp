@@ -84,6 +84,11 @@ Model<T>::Model(Backend<T> &backend, OperandEngine *engine, const ModelConfig &c
     block->rstd1.reset(backend, rows);
     block->rstd2.reset(backend, rows);
     block->mixer = make_mixer(context, mixer_scratch_);
+    block->mixer->hooks.watch = &watch_;
+    block->mixer->hooks.trace = [this](const std::string &module, StepTensor what, std::vector<int64_t> shape,
+                                       const T *data) {
+      if (tracer) tracer(module, what, std::move(shape), data);
+    };
     const auto linear = [&](const SharedLinear &l) {
       return context.linear(std::string(l.role), block->path + std::string(l.role), l.number);
     };
@@ -277,6 +282,11 @@ void Model<T>::observe(LinearGroup<T> &group, const T *input, std::span<const T 
   for (size_t i = 0; i < members.size(); ++i)
     observer({&members[i], members[i].role, members[i].layer, batch_ * length_, input, grads[i],
               &group.recipe(i)});
+}
+
+template <class T>
+void Model<T>::observe_operators(std::function<void(const LinearObservation<T> &)> observer) {
+  for (auto &block : blocks_) block->mixer->hooks.observer = observer;
 }
 
 template <class T>
