@@ -27,8 +27,8 @@ AttentionProducts::AttentionProducts(const BlockContext<float> &context, const A
     : c_(context), s_(shape), scratch_(&scratch), first_(slot), qk_(products_of(context, "attn.qk")),
       pv_(products_of(context, "attn.pv")) {
   if (!context.backend.shares_memory())
-    throw Error("recipe '" + context.recipe.name +
-                "' has mixer_rules, which run on the CPU only: use --device cpu, or a recipe without them");
+    throw Error("attention runs product by product (recipe '" + context.recipe.name +
+                "' with mixer_rules, or taps of products inside it) on the CPU only: use --device cpu");
   const int64_t query = s_.heads * s_.length * s_.dim, key = s_.kv_heads * s_.length * s_.dim;
   for (const Slot x : {kQ, kDo, kHeads}) scratch.reserve(first_ + x, query);
   for (const Slot x : {kK, kVt, kDk, kDvt}) scratch.reserve(first_ + x, key);
@@ -103,21 +103,29 @@ void AttentionProducts::look(const MixerHooks<float> &hooks, const char *module,
 }
 
 void AttentionProducts::probabilities(const StepContext &step, const Inputs &in, int64_t sequence,
-                                      const MixerHooks<float> &hooks) const {
+                                      const MixerHooks<float> &hooks, bool forward) const {
   const int64_t row = sequence * s_.length;
   split(in.q + row * s_.heads * s_.dim, s_.heads, at(kQ));
   split(in.k + row * s_.kv_heads * s_.dim, s_.kv_heads, at(kK));
   turn(in.v + row * s_.kv_heads * s_.dim, at(kVt));
   run_each(step, qk_, Product::fprop, matrices(false, sequence), at(kP), s_.length * s_.length);
   look(hooks, "qk", StepTensor::output, at(kP));
+  if (forward) {
+    show(hooks, "attn.qk", StepTensor::input, at(kQ), s_.heads, s_.length, s_.dim);
+    show(hooks, "attn.qk", StepTensor::weight, at(kK), s_.kv_heads, s_.length, s_.dim);
+    show(hooks, "attn.qk", StepTensor::output, at(kP), s_.heads, s_.length, s_.length);
+  }
   c_.backend.run(AttentionProbabilities<float>{s_.heads, s_.length, s_.scale, at(kP)});
 }
 
 void AttentionProducts::forward(const StepContext &step, const Inputs &in, float *o,
                                 const MixerHooks<float> &hooks) {
   for (int64_t sequence = 0; sequence < s_.batch; ++sequence) {
-    probabilities(step, in, sequence, hooks);
+    probabilities(step, in, sequence, hooks, true);
     run_each(step, pv_, Product::fprop, matrices(true, sequence), at(kHeads), s_.length * s_.dim);
+    show(hooks, "attn.pv", StepTensor::input, at(kP), s_.heads, s_.length, s_.length);
+    show(hooks, "attn.pv", StepTensor::weight, at(kVt), s_.kv_heads, s_.dim, s_.length);
+    show(hooks, "attn.pv", StepTensor::output, at(kHeads), s_.heads, s_.length, s_.dim);
     merge(at(kHeads), s_.heads, o + sequence * s_.length * s_.heads * s_.dim);
   }
 }
@@ -127,16 +135,22 @@ void AttentionProducts::backward(const StepContext &step, const Inputs &in, cons
   const int64_t square = s_.length * s_.length, head = s_.length * s_.dim;
   for (int64_t sequence = 0; sequence < s_.batch; ++sequence) {
     const int64_t q = sequence * s_.heads * head, kv = sequence * s_.kv_heads * head;
-    probabilities(step, in, sequence, hooks);
+    probabilities(step, in, sequence, hooks, false);
     split(grad.o + q, s_.heads, at(kDo));
     const std::vector<OperatorMatrices> pv = matrices(true, sequence), qk = matrices(false, sequence);
     run_each(step, pv_, Product::dgrad, pv, at(kDs), square);
     look(hooks, "pv", StepTensor::input_grad, at(kDs));
     add_by_group(step, pv_, pv, at(kDvt));
+    show(hooks, "attn.pv", StepTensor::output_grad, at(kDo), s_.heads, s_.length, s_.dim);
+    show(hooks, "attn.pv", StepTensor::input_grad, at(kDs), s_.heads, s_.length, s_.length);
+    show(hooks, "attn.pv", StepTensor::weight_grad, at(kDvt), s_.kv_heads, s_.dim, s_.length);
     c_.backend.run(AttentionScoreGradients<float>{s_.heads, s_.length, s_.scale, at(kP), at(kDs)});
     look(hooks, "qk", StepTensor::output_grad, at(kDs));
     run_each(step, qk_, Product::dgrad, qk, at(kHeads), head);
     add_by_group(step, qk_, qk, at(kDk));
+    show(hooks, "attn.qk", StepTensor::output_grad, at(kDs), s_.heads, s_.length, s_.length);
+    show(hooks, "attn.qk", StepTensor::input_grad, at(kHeads), s_.heads, s_.length, s_.dim);
+    show(hooks, "attn.qk", StepTensor::weight_grad, at(kDk), s_.kv_heads, s_.length, s_.dim);
     merge(at(kHeads), s_.heads, grad.q + q);
     merge(at(kDk), s_.kv_heads, grad.k + kv);
     c_.backend.run(MoveHeads<float>{s_.kv_heads,
@@ -152,6 +166,12 @@ void AttentionProducts::backward(const StepContext &step, const Inputs &in, cons
   }
 }
 
+void AttentionProducts::show(const MixerHooks<float> &hooks, const char *role, StepTensor what,
+                             const float *data, int64_t heads, int64_t rows, int64_t cols) const {
+  if (!hooks.matrix) return;
+  for (int64_t h = 0; h < heads; ++h) hooks.matrix(c_.layer, role, what, data + h * rows * cols, rows, cols);
+}
+
 void AttentionProducts::observe(const OperatorProducts &op, const char *role,
                                 const std::vector<OperatorMatrices> &of,
                                 const std::function<void(const LinearObservation<float> &)> &observer) const {
@@ -164,7 +184,7 @@ void AttentionProducts::observe(const OperatorProducts &op, const char *role,
     w.out = m.out;
     w.weight = m.w;
     w.id = op.id();
-    observer({&w, w.role, w.layer, m.rows, m.x, m.dy, &op.recipe()});
+    observer({&w, w.role, w.layer, m.rows, m.x, m.dy, &op.recipe(), m.stream, m.w_stream});
   }
 }
 

@@ -41,8 +41,10 @@ private:
   void add_by_group(const StepContext &step, const OperatorProducts &op,
                     const std::vector<OperatorMatrices> &of, float *to) const;
   void probabilities(const StepContext &step, const Inputs &in, int64_t sequence,
-                     const MixerHooks<float> &hooks) const;
+                     const MixerHooks<float> &hooks, bool forward) const;
   void look(const MixerHooks<float> &hooks, const char *module, StepTensor what, const float *squares) const;
+  void show(const MixerHooks<float> &hooks, const char *role, StepTensor what, const float *data,
+            int64_t heads, int64_t rows, int64_t cols) const;
   void observe(const OperatorProducts &op, const char *role, const std::vector<OperatorMatrices> &of,
                const std::function<void(const LinearObservation<float> &)> &observer) const;
 

@@ -24,6 +24,7 @@ template <class T> struct LinearObservation {
   const T *input;       // (rows, in)
   const T *output_grad; // (rows, out)
   const LinearRecipe *recipe;
+  uint64_t stream = 0, weight_stream = 0; ///< of an operator inside a mixer: linear/operator_products.hpp
 };
 
 /// What a block needs of its model.
@@ -62,6 +63,11 @@ template <class T> struct MixerHooks {
   /// Called in backward for every head with the matrices of each operator inside the mixer
   /// (family/mixer_operators.hpp).
   std::function<void(const LinearObservation<T> &)> observer = {};
+  /// Called with each such matrix as soon as a product has read or made it, head after head: x, w and y in
+  /// forward, dy, dx and dw in backward.
+  std::function<void(int64_t layer, std::string_view role, StepTensor what, const T *data, int64_t rows,
+                     int64_t cols)>
+      matrix = {};
 };
 
 template <class T> class Mixer {

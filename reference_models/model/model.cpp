@@ -289,6 +289,10 @@ void Model<T>::observe_operators(std::function<void(const LinearObservation<T> &
   for (auto &block : blocks_) block->mixer->hooks.observer = observer;
 }
 
+template <class T> void Model<T>::observe_matrices(decltype(MixerHooks<T>::matrix) observer) {
+  for (auto &block : blocks_) block->mixer->hooks.matrix = observer;
+}
+
 template <class T>
 void Model<T>::trace(const std::string &module, StepTensor what, const T *data, int64_t width) {
   if (tracer) tracer(module, what, {batch_, length_, width}, data);

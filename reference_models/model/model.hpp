@@ -57,6 +57,8 @@ public:
   /// Called in backward for every sequence and head with the matrices of each operator inside mixers; weight
   /// and input are those of one head, gradients of weights null.
   void observe_operators(std::function<void(const LinearObservation<T> &)> observer);
+  /// Likewise with single matrices, in forward too: see MixerHooks::matrix.
+  void observe_matrices(decltype(MixerHooks<T>::matrix) observer);
   /// Whether all that linear layers read and made was finite since the last call, x, y and dy: what comes
   /// after them may hide it, since quantization makes numbers of NaN, and gates of infinities.
   [[nodiscard]] bool finite() { return watch_.finite(); }

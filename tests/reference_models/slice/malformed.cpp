@@ -142,6 +142,14 @@ TEST_CASE("taps are named with or without their layer", "[slice]") {
         "layers.2.mlp.up_proj.output_grad layers.2.mlp.up_proj.input_grad layers.1.mlp.up_proj.input_grad ");
   CHECK(names({"layers.2.self_attn.q_proj.input"}) == "layers.2.attn.q_proj.input ");
   CHECK(names({}).empty());
+  const ModelConfig softmax = preset(find_family("llama"), "tiny");
+  CHECK(parse_taps(std::vector<std::string>{"attn.pv.weight_grad"}, softmax).size() == 4);
+  for (const char *wrong : {"attn.v_proj.weight", "attn.qk.scores", "attn.qkv.input"})
+    CHECK(refusal([&] {
+            (void)parse_taps(std::vector<std::string>{wrong}, softmax);
+          }).ends_with("or of attn.qk and attn.pv, which have .weight and .weight_grad too"));
+  CHECK(
+      refusal([&] { (void)parse_taps(std::vector<std::string>{"attn.qk.input"}, c); }).ends_with("lm_head"));
 }
 
 } // namespace nvfp4::test

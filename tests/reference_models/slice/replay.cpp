@@ -256,6 +256,61 @@ TEST_CASE("other recipes on the same step", "[slice]") {
       CHECK(e.sums.against_exact == Approx(sum).epsilon(1e-12));
 }
 
+TEST_CASE("operators inside mixers are measured where a recipe has rules for them", "[slice]") {
+  const SliceFolder folder;
+  const std::string file = folder.file("pv.json");
+  Recipe pv = load_recipe("nvfp4");
+  pv.name = "pv";
+  pv.mixer_rules.push_back({.roles = {"attn.pv"}, .last = 0.5, .use = "nvfp4"});
+  std::ofstream(file) << to_json(pv);
+  RecordRequest r = small_request(folder, "qwen3", file);
+  r.options.accumulation = 2;
+  for (const char *kind : {"input", "weight", "output", "output_grad", "input_grad", "weight_grad"})
+    for (const char *role : {"layers.1.attn.qk.", "layers.2.attn.pv."})
+      r.taps.push_back(std::string(role) + kind);
+  record_slice(r);
+  Slice slice = read_slice(r.output);
+  for (const int threads : {1, 2}) CHECK(replay_identically(slice, {"cpu", threads}).mismatches.empty());
+  using Shape = std::vector<int64_t>; // micro-batches * sequences * heads
+  const io::Tensor &q = tensor(slice, "tap/layers.1.attn.qk.input"),
+                   &k = tensor(slice, "tap/layers.1.attn.qk.weight"),
+                   &scores = tensor(slice, "tap/layers.1.attn.qk.output");
+  CHECK(q.shape == Shape{2 * 2 * 4, 32, 32});
+  CHECK(k.shape == Shape{2 * 2 * 2, 32, 32});
+  CHECK(tensor(slice, "tap/layers.2.attn.pv.weight_grad").shape == Shape{2 * 2 * 2, 32, 32});
+  CHECK(tensor(slice, "tap/layers.2.attn.pv.input_grad").shape == Shape{2 * 2 * 4, 32, 32});
+  for (const size_t at :
+       {size_t(0), size_t(13 * 1024 + 5 * 32 + 30)}) { // masked or not, in FP32: head, row, column
+    const size_t head = at / 1024, i = at / 32 % 32, j = at % 32;
+    float sum = 0;
+    for (size_t d = 0; d < 32; ++d)
+      sum =
+          std::fma(q.as<float>()[head * 1024 + i * 32 + d], k.as<float>()[head / 2 * 1024 + j * 32 + d], sum);
+    CHECK(std::bit_cast<uint32_t>(scores.as<float>()[at]) == std::bit_cast<uint32_t>(sum));
+  }
+  const Comparison c = compare_recipes(slice, {{pv}, {load_recipe("nvfp4")}}, false, {});
+  CHECK(c.outcomes[0].same_bits);
+  CHECK_FALSE(c.outcomes[1].same_bits);
+  const auto find = [&](size_t recipe, const char *role, Product product) {
+    for (const OperatorError &e : c.errors[recipe])
+      if (e.role == role && e.product == product) return e;
+    throw Error("no row");
+  };
+  for (const Product p : {Product::fprop, Product::dgrad, Product::wgrad}) {
+    CHECK(find(0, "attn.pv", p).format == "f32 x2, nvfp4 x2");
+    CHECK(find(0, "attn.pv", p).layers == 4);
+    CHECK(find(0, "attn.pv", p).sums.relative_to_exact() > 0.02);
+    CHECK(find(0, "attn.pv", p).sums.relative_to_exact() < 0.3);
+    CHECK(find(0, "attn.qk", p).format == "f32");
+    CHECK(find(0, "attn.qk", p).sums.relative_to_exact() < 4e-3); // BF16's rounding of its operands
+    CHECK(find(1, "attn.pv", p).format == "f32");
+    CHECK(find(1, "mlp.up_proj", p).sums.against_exact == find(0, "mlp.up_proj", p).sums.against_exact);
+  }
+  CHECK(find(0, "attn.pv", Product::fprop).sums.outputs == 4 * 2 * 2 * 4 * 32 * 32); // layers ... rows, width
+  const Comparison without = compare_recipes(slice, {{load_recipe("nvfp4")}}, false, {});
+  for (const OperatorError &e : without.errors[0]) CHECK(e.role != "attn.pv");
+}
+
 TEST_CASE("a unit in place of the recipe's", "[slice]") {
   const SliceFolder folder;
   record_slice(small_request(folder, "gla", "nvfp4"));
