@@ -5,6 +5,7 @@
 #include "nvfp4/golden/io/tensor.hpp"
 #include "nvfp4/reference_models/diagnostics/finite.hpp"
 
+#include <functional>
 #include <optional>
 
 namespace nvfp4::models {
@@ -17,6 +18,7 @@ struct ForwardOptions {
   bool gradients = false; ///< also those of the mean loss, of parameters and in linear layers
   int threads = 0;
   uint64_t seed = 1; ///< of stochastic rounding
+  std::function<void(double)> progress = {}; ///< gets the fraction done; what it throws ends the work
 };
 
 struct ForwardPass {

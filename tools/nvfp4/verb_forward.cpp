@@ -6,6 +6,7 @@
 #include "nvfp4/reference_models/train/session.hpp"
 #include "tools/environment.hpp"
 #include "tools/nvfp4/numbers.hpp"
+#include "tools/nvfp4/terminal.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
 #include <fmt/format.h>
@@ -40,7 +41,11 @@ struct Forward : ForwardOptions {
 };
 
 int run_forward_verb(const Forward &o) {
-  const ForwardPass pass = run_forward(o, io::read_tensors(o.tokens));
+  Progress progress("forward");
+  ForwardOptions options = o;
+  options.progress = [&](double f) { progress.show(f); };
+  const ForwardPass pass = run_forward(options, io::read_tensors(o.tokens));
+  progress.done();
   io::write_tensors(o.dump, pass.tensors);
   if (o.json) {
     fmt::print("{}\n", forward_json(pass, o.dump));
