@@ -285,12 +285,12 @@ void Model<T>::observe(LinearGroup<T> &group, const T *input, std::span<const T 
 }
 
 template <class T>
-void Model<T>::observe_operators(std::function<void(const LinearObservation<T> &)> observer) {
-  for (auto &block : blocks_) block->mixer->hooks.observer = observer;
+void Model<T>::observe_operators(std::function<void(const LinearObservation<T> &)> show) {
+  for (auto &block : blocks_) block->mixer->hooks.observer = show;
 }
 
-template <class T> void Model<T>::observe_matrices(decltype(MixerHooks<T>::matrix) observer) {
-  for (auto &block : blocks_) block->mixer->hooks.matrix = observer;
+template <class T> void Model<T>::observe_matrices(decltype(MixerHooks<T>::matrix) show) {
+  for (auto &block : blocks_) block->mixer->hooks.matrix = show;
 }
 
 template <class T>
