@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the checks share: random words, the tally of a comparison, and the checks of gpu/emulated, gpu/models
+// What the checks share: the tally of a comparison, and the checks of gpu/emulated, gpu/models
 // and the GPU's own instructions.
 #pragma once
+#include "nvfp4/golden/product_operands.hpp"
 #include "nvfp4/gpu/device/device.hpp"
 
 #include <cstdint>
@@ -10,27 +11,7 @@
 
 namespace nvfp4::crosscheck {
 
-/// SplitMix64.
-struct Random {
-  uint64_t state;
-
-  uint64_t operator()() {
-    uint64_t z = (state += 0x9E3779B97F4A7C15);
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EB;
-    return z ^ (z >> 31);
-  }
-  int below(int n) { return int((*this)() % uint64_t(n)); }
-  /// A sum of 12 uniform numbers: mean 0, variance 1.
-  float normal() {
-    double sum = -6.0;
-    for (int i = 0; i < 6; ++i) {
-      const uint64_t w = (*this)();
-      sum += double(w & 0xFFFFFFFF) * 0x1p-32 + double(w >> 32) * 0x1p-32;
-    }
-    return float(sum);
-  }
-};
+using golden::Random;
 
 /// Values compared and found different; the first difference in words.
 struct Tally {

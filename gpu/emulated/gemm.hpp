@@ -44,6 +44,20 @@ struct GemmOutput {
                                ///< continues a chain: gemm() runs it then, the other engines throw Error
 };
 
+/// Factors and bias of rows and columns, beside what GemmOutput says. null: none; strides are in floats.
+struct OutputVectors {
+  const float *bias = nullptr, *row_factors = nullptr, *column_factors = nullptr;
+  int64_t row_stride = 1, column_stride = 1;
+};
+
+/// Outputs (m, n) from accumulators that a product left (GemmOutput::accumulators), by the text of
+/// emulator/gemm/epilogue.hpp.
+void finish_accumulators(FormatId acc_format, const void *accumulators, int64_t m, int64_t n,
+                         const GemmOutput &output, const OutputVectors &vectors, cudaStream_t stream);
+
+/// n FP32 values as BF16 words: nearest even, every NaN 0x7FC0. Both pointers are 16-byte aligned.
+void narrow_to_bf16(const float *x, int64_t n, uint16_t *y, cudaStream_t stream);
+
 /// How many outputs or steps of outputs each way of computing took; see README.md. Products in parts (FP8)
 /// count tiles as framed or, left to another kernel, as mixed, and steps as framed or repaired.
 struct Fp4Paths {

@@ -72,6 +72,11 @@ public:
     if (!tasks.empty()) mark(name);
   }
 
+  /// Waits for the default stream.
+  [[nodiscard]] float global_amax(const Operand &q) const override {
+    return operand(&q).q.globals.download<GlobalScale>(1)[0].amax;
+  }
+
   void column_errors(const Operand &q, FormatId source, const float *x, int64_t rows, int64_t cols, Axis axis,
                      float *means) override {
     const CudaOperand &o = static_cast<const CudaOperand &>(q);
@@ -133,6 +138,7 @@ private:
                     .key = task.key,
                     .hadamard = recipe.hadamard,
                     .source = task.source,
+                    .global_amax = task.global_amax,
                     .threads = 1},
                    out.q, nullptr, nullptr,
                    {.round_to_bf16 = task.source == FormatId::bf16, .zero_rows = rows - task.rows});
