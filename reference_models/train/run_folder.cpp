@@ -270,10 +270,10 @@ void RunFolder::log(const StepReport &report, const Digests &digests) {
   }
 }
 
-FolderLock::FolderLock(const std::string &path) {
+FolderLock::FolderLock(const std::string &path, bool shared) {
   fd_ = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (fd_ < 0) fail(path, "cannot open");
-  if (::flock(fd_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) { // some file systems have no such locks
+  if (::flock(fd_, (shared ? LOCK_SH : LOCK_EX) | LOCK_NB) != 0 && errno == EWOULDBLOCK) { // some file systems have no such locks
     ::close(fd_);
     throw Error(io::printable(path) +
                 " is being written by another process: wait for it, or choose another folder");
