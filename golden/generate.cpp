@@ -38,8 +38,10 @@ TextFile mma_vectors(const Unit &unit, Accumulation accumulation, const Generate
     if (!cases::applies(kind, cases::InputClass(c))) continue;
     for (int s = 0; s < (scaled ? cases::kScaleClasses : 1); ++s)
       for (int i = 0; i < options.cases_per_class; ++i) {
-        const cases::Tile t = cases::generate(kind, cases::InputClass(c), cases::ScaleClass(s), options.seed, i);
-        const DotOperands op{{t.a.data(), kind.a_bits}, {t.b.data(), kind.b_bits}, t.scale_a.data(), t.scale_b.data()};
+        const cases::Tile t =
+            cases::generate(kind, cases::InputClass(c), cases::ScaleClass(s), options.seed, i);
+        const DotOperands op{
+            {t.a.data(), kind.a_bits}, {t.b.data(), kind.b_bits}, t.scale_a.data(), t.scale_b.data()};
         const uint64_t start = CodeView{t.c.data(), kind.acc_bits}[0];
         const uint64_t d = dot(r, op, r.k, start, accumulation);
         std::string label = cases::name_of(cases::InputClass(c));
@@ -65,10 +67,13 @@ void write(const fs::path &path, const TextFile &file) {
 
 } // namespace
 
-size_t generate(const GenerateOptions &options, const std::function<void(const std::string &)> &log) {
+size_t generate(const GenerateOptions &options, const std::function<void(const std::string &)> &log,
+                const std::function<void(double)> &progress) {
   const fs::path vectors = fs::path(options.folder) / "vectors";
   size_t files = 0;
+  double done = 0;
   for (const Unit &unit : catalogue()) {
+    if (progress) progress(done++ / double(catalogue().size()));
     if (unit.name().find(options.match) == std::string::npos) continue;
     std::string name = unit.name();
     std::replace(name.begin(), name.end(), ':', '.');

@@ -16,8 +16,9 @@ struct GenerateOptions {
   std::string match; ///< only units whose name contains this text
 };
 
-/// Writes all model vectors and then the manifest of everything in the folder. `log` gets one line per group.
-/// Returns the number of files written.
-size_t generate(const GenerateOptions &options, const std::function<void(const std::string &)> &log);
+/// Writes all model vectors and then the manifest of everything in the folder. `log` gets one line per group,
+/// `progress` the fraction done. Returns the number of files written.
+size_t generate(const GenerateOptions &options, const std::function<void(const std::string &)> &log,
+                const std::function<void(double)> &progress = {});
 
 } // namespace nvfp4::golden

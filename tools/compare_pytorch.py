@@ -5,7 +5,7 @@
     nvfp4 forward --checkpoint c.safetensors --recipe fp32 --tokens t.npy --grads --dump d.safetensors
     tools/compare_pytorch.py c.safetensors t.npy d.safetensors
 
-qwen3 and qwen2.5 run under Hugging Face transformers on the CPU, in FP64; gla and gdn under flash-linear-attention on a
+qwen3, qwen2.5 and llama run under Hugging Face transformers on the CPU, in FP64; gla and gdn under flash-linear-attention on a
 GPU, in FP32 (--device cuda; its gdn refuses Hopper with Triton 3.4 to 3.7.0). Largest differences are relative to the
 largest value of each tensor. Exit codes: 0 all below --tolerance, 1 not, 2 bad call or input. Needs torch, transformers,
 safetensors, numpy; for gla and gdn flash-linear-attention.
@@ -36,9 +36,9 @@ def build(config):
         "vocab_size": config["vocabulary"], "hidden_size": config["hidden"], "intermediate_size": config["intermediate"],
         "num_hidden_layers": config["layers"], "tie_word_embeddings": config["tie"], "use_cache": False}
     head = config["key_dim"] // config["heads"]
-    if family in ("qwen3", "qwen2.5"):
+    if family in ("qwen3", "qwen2.5", "llama"):
         import transformers
-        kind = "Qwen3" if family == "qwen3" else "Qwen2"
+        kind = {"qwen3": "Qwen3", "qwen2.5": "Qwen2", "llama": "Llama"}[family]
         rope = {"rope_type": "default", "rope_theta": config["rope_base"]}
         return getattr(transformers, kind + "ForCausalLM")(getattr(transformers, kind + "Config")(
             **common, num_attention_heads=config["heads"], num_key_value_heads=config["kv_heads"], head_dim=head,

@@ -3,10 +3,10 @@
 #pragma once
 #include "nvfp4/emulator/cpu/float_state.hpp"
 #include "nvfp4/emulator/cpu/isa.hpp"
+#include "nvfp4/emulator/cpu/loop_progress.hpp"
 #include "nvfp4/emulator/gemm/gemm.hpp"
 
 #include <atomic>
-#include <exception>
 #include <memory>
 #include <omp.h>
 
@@ -31,34 +31,6 @@ struct Job {
   [[nodiscard]] uint64_t start_word(int64_t i, int64_t j) const {
     return start.data == nullptr ? 0 : start[i * cols + j - first_col];
   }
-};
-
-/// Counts finished pieces of work and reports them from the first thread. What the report throws stops the work: the
-/// pieces that are left are to be passed over, and finish(), behind the parallel region, throws it.
-class Progress {
-public:
-  Progress(const std::function<void(double)> *report, int64_t total) : report_(report), total_(total) {}
-  void finished(int thread) {
-    const int64_t n = ++done_;
-    if (report_ == nullptr || !*report_ || thread != 0) return;
-    try {
-      (*report_)(double(n) / double(total_));
-    } catch (...) {
-      error_ = std::current_exception();
-      stopped_ = true;
-    }
-  }
-  [[nodiscard]] bool stopped() const { return stopped_.load(std::memory_order_relaxed); }
-  void finish() const {
-    if (error_) std::rethrow_exception(error_);
-  }
-
-private:
-  const std::function<void(double)> *report_;
-  int64_t total_;
-  std::atomic<int64_t> done_{0};
-  std::atomic<bool> stopped_{false};
-  std::exception_ptr error_;
 };
 
 /// Memory that is not cleared; what it held is lost when it grows.
@@ -97,7 +69,7 @@ struct Task {
 /// Runs all tasks on job.threads threads. Each thread has its own Block(job, kernels, sink) and float state.
 template <class Block, class Kernels>
 void run_tasks(const Job &job, const Kernels &kernels, const Sink &sink, const std::vector<Task> &tasks) {
-  Progress progress(job.progress, int64_t(tasks.size()));
+  LoopProgress progress(job.progress, int64_t(tasks.size()));
 #pragma omp parallel num_threads(job.threads)
   {
     const FloatState state;

@@ -26,7 +26,7 @@ template <class Emit> void run_reference(const gemm::Job &job, bool oracle, Emit
   const int64_t outputs = job.rows * job.cols;
   constexpr int64_t tile = 256; // outputs a thread takes at a time
   const int64_t tiles = (outputs + tile - 1) / tile;
-  gemm::Progress progress(job.progress, tiles);
+  LoopProgress progress(job.progress, tiles);
 #pragma omp parallel for schedule(dynamic) num_threads(job.threads)
   for (int64_t t = 0; t < tiles; ++t) {
     if (progress.stopped()) continue;

@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // The loops around decode_element and the inverse rotation.
 #include "nvfp4/emulator/quantize/dequantize.hpp"
+#include "nvfp4/emulator/cpu/loop_progress.hpp"
 #include "nvfp4/emulator/quantize/block_rule.hpp"
 #include "nvfp4/emulator/quantize/convention.hpp"
 #include "nvfp4/emulator/quantize/hadamard.hpp"
 
 #include <algorithm>
-
-#ifdef _OPENMP
 #include <omp.h>
-#endif
 
 namespace nvfp4 {
 namespace {
@@ -43,14 +41,13 @@ GlobalScale global_of_row(const BlockScaled &q, const Rule &rule, int64_t row) {
 std::vector<float> dequantize(const BlockScaled &q, const DequantizeOptions &options) {
   const Rule &rule = find_convention(q.convention).rule;
   check_tensor(q, rule);
-  [[maybe_unused]] int threads = 1;
-#ifdef _OPENMP
-  threads = options.threads > 0 ? options.threads : omp_get_max_threads();
-#endif
+  const int threads = options.threads > 0 ? options.threads : omp_get_max_threads();
   const bool transposed = q.axis == Axis::col;
   std::vector<float> out(size_t(q.rows * q.k));
+  LoopProgress progress(&options.progress, q.rows);
 #pragma omp parallel for schedule(static) num_threads(threads)
   for (int64_t r = 0; r < q.rows; ++r) {
+    if (progress.stopped()) continue;
     const GlobalScale global = global_of_row(q, rule, r);
     const CodeView codes = q.row(r);
     for (int64_t first = 0; first < q.k; first += kHadamardSize) {
@@ -63,7 +60,9 @@ std::vector<float> dequantize(const BlockScaled &q, const DequantizeOptions &opt
       for (int i = 0; i < width; ++i)
         out[size_t(transposed ? (first + i) * q.rows + r : r * q.k + first + i)] = values[i];
     }
+    progress.finished(omp_get_thread_num());
   }
+  progress.finish();
   return out;
 }
 

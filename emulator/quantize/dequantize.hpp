@@ -4,6 +4,8 @@
 #include "nvfp4/emulator/quantize/block_rule.hpp"
 #include "nvfp4/emulator/quantize/block_scaled.hpp"
 
+#include <functional>
+
 namespace nvfp4 {
 
 /// The second level of a row: the tensor's, or the row's own. `rule` is that of the tensor's convention.
@@ -12,6 +14,7 @@ namespace nvfp4 {
 struct DequantizeOptions {
   bool undo_hadamard = true; ///< rotate back a rotated tensor, in FP32, one rounding per value
   int threads = 0;           ///< 0: all that OpenMP offers
+  std::function<void(double)> progress = {}; ///< gets the fraction done; what it throws ends the work
 };
 
 /// Values in the orientation of the tensor that was quantized: (rows, k) for Axis::row, (k, rows) for

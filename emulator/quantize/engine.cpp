@@ -5,11 +5,13 @@
 
 #include "nvfp4/emulator/cpu/choose_isa.hpp"
 #include "nvfp4/emulator/cpu/float_state.hpp"
+#include "nvfp4/emulator/cpu/loop_progress.hpp"
 #include "nvfp4/emulator/quantize/strip.hpp"
 
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <omp.h>
 
 namespace nvfp4::quant {
 namespace {
@@ -17,6 +19,7 @@ namespace {
 constexpr int64_t kChunk = 16384;          // floats that one step of the maximum reads
 constexpr int64_t kPanelsPerItem = 64;     // 64 kB of input for blocks of 16
 constexpr int64_t kWorthAThread = 1 << 15; // elements
+constexpr double kMaximumShare = 0.25;     // of the time, for progress
 
 const Kernels *choose_kernels(std::optional<Isa> asked) {
   switch (choose_isa(asked)) {
@@ -106,6 +109,7 @@ Amax Engine::maximum() const {
     const PanelSource source(x_, rule_, options_, *kernels_);
     const PanelWalk walk = source.walk();
     const int64_t items = walk.lines() * walk.length();
+    LoopProgress progress(&options_.progress, items, 0.0, kMaximumShare);
 #pragma omp parallel num_threads(threads_)
     {
       const FloatState state;
@@ -113,28 +117,35 @@ Amax Engine::maximum() const {
       Panel panel;
 #pragma omp for schedule(static) nowait
       for (int64_t item = 0; item < items; ++item) {
+        if (progress.stopped()) continue;
         source.load(walk, item / walk.length(), item % walk.length(), panel);
         for (int r = 0; r < panel.rows; ++r) mine.merge(maximum_of(panel.x[r], panel.width));
+        progress.finished(omp_get_thread_num());
       }
 #pragma omp critical(nvfp4_quantize_amax)
       all.merge(mine);
     }
+    progress.finish();
     return all;
   }
   const bool dense = x_.stride == x_.cols;
   const int64_t rows = dense ? 1 : x_.rows, length = dense ? x_.rows * x_.cols : x_.cols;
   const int64_t chunks = (length + kChunk - 1) / kChunk;
+  LoopProgress progress(&options_.progress, rows * chunks, 0.0, kMaximumShare);
 #pragma omp parallel num_threads(threads_)
   {
     Amax mine;
 #pragma omp for schedule(static) nowait
     for (int64_t item = 0; item < rows * chunks; ++item) {
+      if (progress.stopped()) continue;
       const int64_t first = item % chunks * kChunk;
       mine.merge(maximum_of(x_.row(item / chunks) + first, std::min(kChunk, length - first)));
+      progress.finished(omp_get_thread_num());
     }
 #pragma omp critical(nvfp4_quantize_amax)
     all.merge(mine);
   }
+  progress.finish();
   return all;
 }
 
@@ -147,12 +158,15 @@ void Engine::run(const GlobalScale &global, BlockScaled &out) const {
   const int64_t items = walk.lines() * segments;
   if (rule_.per_row) out.row_amax.resize(size_t(out.rows));
   const Level shared = level(global);
+  const bool searched = !rule_.per_row && !options_.global_amax && !options_.global_scale; // by maximum()
+  LoopProgress progress(&options_.progress, items, searched ? kMaximumShare : 0.0);
 #pragma omp parallel num_threads(threads_)
   {
     const FloatState state;
     Panel panel;
 #pragma omp for schedule(static)
     for (int64_t item = 0; item < items; ++item) {
+      if (progress.stopped()) continue;
       // Backwards: the maximum has just left the end of the tensor in the cache.
       const int64_t from_end = items - 1 - item, line = from_end / segments, segment = from_end % segments;
       Level own[kPanelRows];
@@ -166,8 +180,10 @@ void Engine::run(const GlobalScale &global, BlockScaled &out) const {
         else
           quantize_tiles(panel, shared, out);
       }
+      progress.finished(omp_get_thread_num());
     }
   }
+  progress.finish();
 }
 
 void Engine::row_levels(const PanelSource &source, int64_t strip, Panel &panel, Level *levels,

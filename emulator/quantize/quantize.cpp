@@ -3,14 +3,12 @@
 // of engine.hpp takes over where it covers the convention.
 #include "nvfp4/emulator/quantize/quantize.hpp"
 
+#include "nvfp4/emulator/cpu/loop_progress.hpp"
 #include "nvfp4/emulator/quantize/engine.hpp"
 #include "nvfp4/emulator/quantize/strip.hpp"
 
 #include <algorithm>
-
-#ifdef _OPENMP
 #include <omp.h>
-#endif
 
 namespace nvfp4 {
 namespace {
@@ -57,7 +55,7 @@ void check_options(MatrixView<const float> x, const Convention &c, const Quantiz
 /// The matrix with rows along k: x itself, its transpose, or either one rotated.
 class Operand {
 public:
-  Operand(MatrixView<const float> x, const QuantizeOptions &o, [[maybe_unused]] int threads) : view_(x) {
+  Operand(MatrixView<const float> x, const QuantizeOptions &o, int threads) : view_(x) {
     const bool transposed = o.axis == Axis::col;
     if (!transposed && !o.hadamard) return;
     const int64_t rows = transposed ? x.cols : x.rows, k = transposed ? x.rows : x.cols;
@@ -86,7 +84,7 @@ private:
   MatrixView<const float> view_;
 };
 
-std::vector<Amax> row_maxima(const MatrixView<const float> &x, [[maybe_unused]] int threads) {
+std::vector<Amax> row_maxima(const MatrixView<const float> &x, int threads) {
   std::vector<Amax> maxima(size_t(x.rows));
 #pragma omp parallel for schedule(static) num_threads(threads)
   for (int64_t r = 0; r < x.rows; ++r)
@@ -118,8 +116,10 @@ public:
       }
     const MatrixView<const float> &x = operand_.view();
     const int64_t strips = (out.rows + out.block_rows - 1) / out.block_rows;
+    LoopProgress progress(&options_.progress, strips);
 #pragma omp parallel for schedule(static) num_threads(threads_)
     for (int64_t s = 0; s < strips; ++s) {
+      if (progress.stopped()) continue;
       const int64_t first = s * out.block_rows;
       const int rows = int(std::min<int64_t>(out.block_rows, out.rows - first));
       const quant::Strip strip{rule_, options_, rule_.per_row ? per_row[size_t(first)] : global,
@@ -129,7 +129,9 @@ public:
         for (int r = 0; r < rows; ++r) at[r] = x.row(first + r) + b * rule_.block;
         strip.quantize_block(b, at);
       }
+      progress.finished(omp_get_thread_num());
     }
+    progress.finish();
   }
 
 private:
@@ -162,10 +164,7 @@ void quantize_into(BlockScaled &out, MatrixView<const float> x, const Convention
                    const QuantizeOptions &options) {
   check_options(x, convention, options);
   const Rule &rule = convention.rule;
-  int threads = 1;
-#ifdef _OPENMP
-  threads = options.threads > 0 ? options.threads : omp_get_max_threads();
-#endif
+  const int threads = options.threads > 0 ? options.threads : omp_get_max_threads();
   const bool transposed = options.axis == Axis::col;
   const int64_t k = transposed ? x.rows : x.cols;
   out = {.convention = std::string(convention.name),

@@ -10,6 +10,7 @@
 #include "nvfp4/emulator/quantize/hadamard.hpp"
 #include "nvfp4/emulator/quantize/matrix_view.hpp"
 
+#include <functional>
 #include <optional>
 
 namespace nvfp4 {
@@ -32,6 +33,8 @@ struct QuantizeOptions {
   std::optional<float> global_scale = {};
   int threads = 0;             ///< 0: all that OpenMP offers
   std::optional<Isa> isa = {}; ///< instead of the best that the CPU has
+  /// Gets the fraction done, from one thread; what it throws ends the work, and quantize() throws it.
+  std::function<void(double)> progress = {};
 };
 
 /// Throws Error for options that the convention cannot take or that have no meaning together.

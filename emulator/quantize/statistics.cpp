@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 // One pass over input and codes.
 #include "nvfp4/emulator/quantize/statistics.hpp"
+#include "nvfp4/emulator/cpu/loop_progress.hpp"
 #include "nvfp4/emulator/quantize/dequantize.hpp"
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#ifdef _OPENMP
 #include <omp.h>
-#endif
 
 namespace nvfp4 {
 namespace {
 
 /// Row r of the operand as it was quantized: along its axis, rotated where the tensor is.
-void read_row(MatrixView<const float> x, const BlockScaled &q, int64_t r, std::vector<float> &out, QuantizeStatistics &s) {
+void read_row(MatrixView<const float> x, const BlockScaled &q, int64_t r, std::vector<float> &out,
+              QuantizeStatistics &s) {
   out.resize(size_t(q.k));
   for (int64_t i = 0; i < q.k; ++i) {
     const float v = q.axis == Axis::col ? x(i, r) : x(r, i);
@@ -31,7 +31,8 @@ void read_row(MatrixView<const float> x, const BlockScaled &q, int64_t r, std::v
 }
 
 /// The rows that share scales, from `first` on.
-QuantizeStatistics block_row(MatrixView<const float> x, const BlockScaled &q, const Rule &rule, int64_t first) {
+QuantizeStatistics block_row(MatrixView<const float> x, const BlockScaled &q, const Rule &rule,
+                             int64_t first) {
   const int64_t last = std::min(q.rows, first + q.block_rows);
   const Format element = format(q.element), scale = format(q.scale);
   QuantizeStatistics s;
@@ -49,7 +50,8 @@ QuantizeStatistics block_row(MatrixView<const float> x, const BlockScaled &q, co
       ++s.elements;
       if (v != 0.0f) some[size_t(block)] = 1;
       s.flushed += v != 0.0f && std::isfinite(v) && y == 0.0f;
-      s.saturated += std::isfinite(v) && magnitude == element.max_finite_magnitude() && y != 0.0f && std::fabs(v) > std::fabs(y);
+      s.saturated += std::isfinite(v) && magnitude == element.max_finite_magnitude() && y != 0.0f &&
+                     std::fabs(v) > std::fabs(y);
       if (!std::isfinite(v) || !std::isfinite(y)) {
         ++s.left_out;
         continue;
@@ -66,7 +68,8 @@ QuantizeStatistics block_row(MatrixView<const float> x, const BlockScaled &q, co
     s.zero_blocks += some[size_t(b)] == 0;
     s.scale_nan += d.cls == Class::nan;
     s.scale_underflow += d.cls == Class::zero && some[size_t(b)] != 0;
-    s.scale_saturated += d.cls == Class::finite && (code & scale.magnitude_mask()) == scale.max_finite_magnitude();
+    s.scale_saturated +=
+        d.cls == Class::finite && (code & scale.magnitude_mask()) == scale.max_finite_magnitude();
   }
   return s;
 }
@@ -90,25 +93,32 @@ void QuantizeStatistics::merge(const QuantizeStatistics &o) {
 }
 
 double QuantizeStatistics::snr_db() const {
-  if (noise == 0.0) return signal == 0.0 ? std::numeric_limits<double>::quiet_NaN() : std::numeric_limits<double>::infinity();
+  if (noise == 0.0)
+    return signal == 0.0 ? std::numeric_limits<double>::quiet_NaN() : std::numeric_limits<double>::infinity();
   return 10.0 * std::log10(signal / noise);
 }
 
 std::vector<QuantizeStatistics> quantize_statistics(MatrixView<const float> x, const BlockScaled &q,
-                                                    [[maybe_unused]] int threads) {
+                                                    int threads,
+                                                    const std::function<void(double)> &progress) {
   const bool transposed = q.axis == Axis::col;
   if ((transposed ? x.cols : x.rows) != q.rows || (transposed ? x.rows : x.cols) != q.k)
-    throw Error("quantize_statistics: the tensor is [" + std::to_string(x.rows) + ", " + std::to_string(x.cols) +
-                "], its quantized copy has " + std::to_string(q.rows) + " rows of " + std::to_string(q.k));
+    throw Error("quantize_statistics: the tensor is [" + std::to_string(x.rows) + ", " +
+                std::to_string(x.cols) + "], its quantized copy has " + std::to_string(q.rows) + " rows of " +
+                std::to_string(q.k));
   const Rule &rule = find_convention(q.convention).rule;
   if (rule.per_row && int64_t(q.row_amax.size()) != q.rows)
     throw Error("quantize_statistics: the quantized copy lacks the amax of its rows");
-#ifdef _OPENMP
   threads = threads > 0 ? threads : omp_get_max_threads();
-#endif
+  LoopProgress loop(&progress, (q.rows + q.block_rows - 1) / q.block_rows);
   std::vector<QuantizeStatistics> rows(size_t((q.rows + q.block_rows - 1) / q.block_rows));
 #pragma omp parallel for schedule(static) num_threads(threads)
-  for (int64_t r = 0; r < int64_t(rows.size()); ++r) rows[size_t(r)] = block_row(x, q, rule, r * q.block_rows);
+  for (int64_t r = 0; r < int64_t(rows.size()); ++r) {
+    if (loop.stopped()) continue;
+    rows[size_t(r)] = block_row(x, q, rule, r * q.block_rows);
+    loop.finished(omp_get_thread_num());
+  }
+  loop.finish();
   return rows;
 }
 

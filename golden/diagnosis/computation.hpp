@@ -28,7 +28,8 @@ struct Reduction {
   Accumulation accumulation = Accumulation::mmasim;
   Finish finish = Finish::as_unit;
   Arithmetic arithmetic = Arithmetic::unit;
-  std::vector<int64_t> cuts = {}; ///< where K is cut, ascending, multiples of the unit's K inside K; none: one chain
+  std::vector<int64_t> cuts =
+      {}; ///< where K is cut, ascending, multiples of the unit's K inside K; none: one chain
   Combine combine = Combine::sequential;
   FormatId partial = FormatId::f32; ///< each part is rounded to this type before it is added or carried on
   bool round_sums = false;          ///< each sum of parts too
@@ -49,6 +50,8 @@ struct Epilogue {
   std::vector<float> row_a = {}, row_b = {}; ///< factors per row of D and per column, empty: none
   std::optional<FormatId> round_acc = {};    ///< the accumulator is rounded to this type first
   std::optional<FormatId> round_twice = {};  ///< the result is rounded to this type before `round`
+  bool truncate_first = false;               ///< that rounding truncates
+  bool drop_sign = false;                    ///< the result's sign is cleared
   bool truncate = false;                     ///< the last rounding truncates
   bool unfused = false;                      ///< alpha * acc + beta * C with three roundings, not an fma
   bool column_major_c = false;               ///< C's buffer is read column by column
@@ -61,6 +64,9 @@ struct Computation {
   Epilogue epilogue;
 };
 
+/// Whether the operands are what the reduction reads: two mistakes together may not fit.
+[[nodiscard]] bool fits(const Computation &c);
+
 /// What the unit and cuBLASLt's epilogue give: the computation that D is compared with.
 [[nodiscard]] Computation reference_computation(const Problem &p);
 
@@ -69,8 +75,8 @@ struct Computation {
 [[nodiscard]] std::vector<uint8_t> evaluate(const Problem &p, const Computation &c,
                                             std::span<const int64_t> rows, std::span<const int64_t> cols);
 
-/// Rows of both operands alone, with C and factors to match: the same mistake on a few outputs. Not for mistakes in the
-/// layout of C or D.
+/// Rows of both operands alone, with C and factors to match: the same mistake on a few outputs. Not for
+/// mistakes in the layout of C or D.
 struct SmallComputation {
   Problem problem;
   Computation computation;
@@ -78,14 +84,16 @@ struct SmallComputation {
 [[nodiscard]] SmallComputation cut_out(const Problem &p, const Computation &c, std::span<const int64_t> rows,
                                        std::span<const int64_t> cols);
 
-/// Joins the accumulators of the parts of one output, in order of K, as the reduction says; `carried` is not joined.
+/// Joins the accumulators of the parts of one output, in order of K, as the reduction says; `carried` is not
+/// joined.
 [[nodiscard]] uint64_t join_parts(const Reduction &r, float alpha, std::vector<uint64_t> parts);
 
 /// The word of output (i, j) for an accumulator of format `acc_format`.
-[[nodiscard]] uint64_t output_word(const Problem &p, const Epilogue &e, FormatId acc_format, uint64_t acc, int64_t i,
-                                   int64_t j);
+[[nodiscard]] uint64_t output_word(const Problem &p, const Epilogue &e, FormatId acc_format, uint64_t acc,
+                                   int64_t i, int64_t j);
 
-/// How long evaluate() of `outputs` takes, roughly, in seconds of one thread: more where no vector engine computes it.
+/// How long evaluate() of `outputs` takes, roughly, in seconds of one thread: more where no vector engine
+/// computes it.
 [[nodiscard]] double cost(const Computation &c, int64_t outputs);
 
 } // namespace nvfp4::diagnosis

@@ -3,6 +3,7 @@
 #include "nvfp4/golden/diagnosis/diagnose.hpp"
 
 #include "nvfp4/emulator/formats/codec.hpp"
+#include "nvfp4/golden/diagnosis/addends.hpp"
 #include "nvfp4/golden/diagnosis/factors.hpp"
 #include "nvfp4/golden/diagnosis/parts.hpp"
 #include "nvfp4/golden/diagnosis/sample.hpp"
@@ -57,8 +58,8 @@ struct At {
   CutSample cut;
 };
 
-/// The best variant of a hypothesis; no variants: nothing. What gives fewer words of the small sample than the
-/// reference is not tried on the large one.
+/// The best variant of a hypothesis; no variants: nothing. What gives fewer words of the small sample than
+/// the reference is not tried on the large one.
 std::optional<Trial> attempt(const Problem &p, const Computation &reference, const At &small, const At &large,
                              const Hypothesis &h, int64_t &tried) {
   std::optional<Trial> best;
@@ -94,7 +95,8 @@ struct Verified {
   int64_t open = 0, covered = 0;
   std::vector<bool> missed; ///< not given, not covered
 };
-Verified verify(const Problem &p, const Computation &c, std::span<const uint8_t> words, const std::vector<bool> &covered) {
+Verified verify(const Problem &p, const Computation &c, std::span<const uint8_t> words,
+                const std::vector<bool> &covered) {
   const Indices rows = all_of(p.m()), cols = all_of(p.n());
   const size_t width = width_of(p), band = 512;
   Verified v;
@@ -122,9 +124,10 @@ std::string place_of(const Problem &p, const std::vector<bool> &mask) {
   }
   const Indices r = members(rows), c = members(cols);
   if (count == 0) return "none";
-  std::string text = std::to_string(count) + (count == 1 ? " output" : " outputs") + " in " + describe(r, p.m(), "row") +
-                     " and " + describe(c, p.n(), "column");
-  return text + ", the first at (" + std::to_string(first / p.n()) + ", " + std::to_string(first % p.n()) + ")";
+  std::string text = std::to_string(count) + (count == 1 ? " output" : " outputs") + " in " +
+                     describe(r, p.m(), "row") + " and " + describe(c, p.n(), "column");
+  return text + ", the first at (" + std::to_string(first / p.n()) + ", " + std::to_string(first % p.n()) +
+         ")";
 }
 
 /// Accumulators of all outputs, FP32 and FP16 words.
@@ -141,14 +144,16 @@ std::vector<uint64_t> accumulators(const Problem &p, const Computation &referenc
 
 /// Differing outputs of the sample for the searches over K, those that the reference is furthest from first.
 std::vector<Probe> probes_of(const Problem &p, const OutputSample &s, size_t most) {
-  const CodeView d{s.d.data(), format(p.word).storage_bits}, want{s.reference.data(), format(p.word).storage_bits};
+  const CodeView d{s.d.data(), format(p.word).storage_bits},
+      want{s.reference.data(), format(p.word).storage_bits};
   std::vector<std::pair<double, int64_t>> by_distance;
   for (int64_t o = 0; o < s.outputs(); ++o)
     if (d[o] != want[o]) {
       const double distance = std::fabs(value(p.word, d[o]) - value(p.word, want[o]));
       by_distance.emplace_back(std::isfinite(distance) ? -distance : 0, o);
     }
-  std::stable_sort(by_distance.begin(), by_distance.end(), [](const auto &x, const auto &y) { return x.first < y.first; });
+  std::stable_sort(by_distance.begin(), by_distance.end(),
+                   [](const auto &x, const auto &y) { return x.first < y.first; });
   std::vector<Probe> probes;
   for (size_t i = 0; i < by_distance.size() && probes.size() < most; ++i) {
     const int64_t o = by_distance[i].second, at = s.kept.empty() ? o : s.kept[size_t(o)];
@@ -161,6 +166,7 @@ std::vector<Probe> probes_of(const Problem &p, const OutputSample &s, size_t mos
 std::vector<Hypothesis> jump_hypotheses(const std::vector<Jump> &jumps, int64_t k) {
   std::vector<Hypothesis> all;
   for (const Jump &j : jumps) {
+    if (j.from == k && j.to == 0) continue; // all of K twice is a factor of 2
     const std::string from = std::to_string(j.from), to = std::to_string(j.to);
     std::string name, title;
     if (j.to == k)
@@ -171,7 +177,8 @@ std::vector<Hypothesis> jump_hypotheses(const std::vector<Jump> &jumps, int64_t 
       name = "k-missing-" + from + "-" + to, title = from + " <= k < " + to + " is not summed";
     else
       name = "k-twice-" + to + "-" + from, title = to + " <= k < " + from + " is summed twice";
-    all.push_back({name, title, "Check the loop over K: its end, its stride, and what it does with the last tile.",
+    all.push_back({name, title,
+                   "Check the loop over K: its end, its stride, and what it does with the last tile.",
                    Topic::operand, [j](const Problem &, int variant, Computation &c) {
                      return variant == 0 && take_k(c, j.from, j.to);
                    }});
@@ -179,7 +186,8 @@ std::vector<Hypothesis> jump_hypotheses(const std::vector<Jump> &jumps, int64_t 
   return all;
 }
 
-/// D over the reference: by least squares, and the median, which saturated blocks do not move. Over finite pairs.
+/// D over the reference: by least squares, and the median, which saturated blocks do not move. Over finite
+/// pairs.
 std::vector<double> ratios_of(FormatId type, const OutputSample &s) {
   const CodeView d{s.d.data(), format(type).storage_bits}, r{s.reference.data(), format(type).storage_bits};
   double dr = 0, rr = 0;
@@ -194,6 +202,38 @@ std::vector<double> ratios_of(FormatId type, const OutputSample &s) {
   if (ratios.empty()) return ratios;
   std::nth_element(ratios.begin(), ratios.begin() + long(ratios.size() / 2), ratios.end());
   return {dr / rr, ratios[ratios.size() / 2]};
+}
+
+/// Factors, or else addends: what is decided on values.
+std::vector<Fact> value_facts(const Problem &p, const Computation &c, std::span<const uint8_t> words,
+                              std::span<const uint8_t> want, const std::vector<bool> &covered,
+                              std::vector<bool> &explained) {
+  const std::vector<uint64_t> acc = accumulators(p, c);
+  const std::vector<Fact> factors = factors_of(p, c, acc, words, want, covered, explained);
+  return factors.empty() ? addends_of(p, c, acc, words, want, covered, explained) : factors;
+}
+
+int64_t outputs_of_values(const std::vector<Fact> &facts) {
+  int64_t n = 0;
+  for (const Fact &f : facts) n += f.kind == "factor" || f.kind == "addend" ? f.outputs : 0;
+  return n;
+}
+
+/// What D looks like beside the outputs of a partial explanation.
+void describe_rest(const Problem &p, const Computation &c, std::span<const uint8_t> words, Finding &f) {
+  const Words given = evaluate(p, c, all_of(p.m()), all_of(p.n()));
+  Structure structure = structure_of(p.word, p.m(), p.n(), words, given);
+  f.rest = structure.facts;
+  const bool plain = c.reduction.arithmetic == Arithmetic::unit && !c.reduction.split() &&
+                     !c.reduction.fold_scales && c.reduction.finish == Finish::as_unit &&
+                     !c.reduction.start_from_c && !c.epilogue.column_major_d && !c.epilogue.round_acc &&
+                     !c.epilogue.round_twice && !c.epilogue.truncate && !c.epilogue.drop_sign;
+  if (structure.left != 0 && plain && p.unit->rule.acc != FormatId::f64 && p.beta == 0.0f) {
+    std::vector<bool> explained;
+    const std::vector<Fact> facts = value_facts(p, c, words, given, structure.covered, explained);
+    f.rest.insert(f.rest.end(), facts.begin(), facts.end());
+  }
+  f.rest_accounts = outputs_of_values(f.rest) == structure.left;
 }
 
 bool whole(const Trial &t) { return t.finding.sampled > 0 && t.finding.sampled_equal == t.finding.sampled; }
@@ -212,17 +252,19 @@ Words OutputSample::keep(FormatId type, Words words) const {
 
 int64_t count_equal(const Words &x, std::span<const uint8_t> y, size_t width) {
   int64_t equal = 0;
-  for (size_t at = 0; at < x.size(); at += width) equal += std::memcmp(x.data() + at, y.data() + at, width) == 0 ? 1 : 0;
+  for (size_t at = 0; at < x.size(); at += width)
+    equal += std::memcmp(x.data() + at, y.data() + at, width) == 0 ? 1 : 0;
   return equal;
 }
 
 OutputSample make_sample(const Problem &p, std::span<const uint8_t> d, const Words &reference,
-                   const std::vector<bool> &covered, int64_t count) {
+                         const std::vector<bool> &covered, int64_t count) {
   const size_t width = width_of(p);
   std::vector<bool> rows(size_t(p.m())), cols(size_t(p.n()));
   int64_t first = -1;
   for (int64_t at = 0; at < p.m() * p.n(); ++at)
-    if (!covered[size_t(at)] && std::memcmp(d.data() + size_t(at) * width, reference.data() + size_t(at) * width, width) != 0) {
+    if (!covered[size_t(at)] &&
+        std::memcmp(d.data() + size_t(at) * width, reference.data() + size_t(at) * width, width) != 0) {
       rows[size_t(at / p.n())] = cols[size_t(at % p.n())] = true;
       if (first < 0) first = at;
     }
@@ -252,7 +294,7 @@ OutputSample make_sample(const Problem &p, std::span<const uint8_t> d, const Wor
 }
 
 bool Trial::apply(const Problem &p, Computation &c) const {
-  return first->apply(p, variants[0], c) && (second == nullptr || second->apply(p, variants[1], c));
+  return first->apply(p, variants[0], c) && (second == nullptr || (second->apply(p, variants[1], c) && fits(c)));
 }
 
 void Trial::describe(const Problem &p, const Computation &c) {
@@ -328,22 +370,23 @@ Report diagnose(const Problem &p, std::span<const uint8_t> words, const Diagnose
 
   std::vector<bool> explained;
   if (p.unit->rule.acc != FormatId::f64 && p.beta == 0.0f && !report.facts_account) {
-    const std::vector<Fact> factors =
-        factors_of(p, reference, accumulators(p, reference), words, want, structure.covered, explained);
-    report.facts.insert(report.facts.end(), factors.begin(), factors.end());
+    const std::vector<Fact> facts = value_facts(p, reference, words, want, structure.covered, explained);
+    report.facts.insert(report.facts.end(), facts.begin(), facts.end());
   }
   std::vector<bool> open(structure.covered.size());
   int64_t first = -1;
   const size_t width = width_of(p);
   for (size_t at = 0; at < open.size(); ++at) {
-    open[at] = !structure.covered[at] && std::memcmp(words.data() + at * width, want.data() + at * width, width) != 0;
+    open[at] = !structure.covered[at] &&
+               std::memcmp(words.data() + at * width, want.data() + at * width, width) != 0;
     if (open[at] && first < 0) first = int64_t(at);
   }
   trace_at(first);
   report.where = place_of(p, open);
 
   const OutputSample s = make_sample(p, words, want, structure.covered, std::max<int64_t>(options.sample, 4));
-  const OutputSample small = make_sample(p, words, want, structure.covered, std::min<int64_t>(options.sample, 16));
+  const OutputSample small =
+      make_sample(p, words, want, structure.covered, std::min<int64_t>(options.sample, 16));
   report.sampled = s.outputs();
   report.sampled_equal = count_equal(s.reference, s.d, width);
 
@@ -382,24 +425,29 @@ Report diagnose(const Problem &p, std::span<const uint8_t> words, const Diagnose
     Computation c = reference;
     (void)f.hypothesis->apply(p, f.variant, c);
     // an uneven cut that is an even one, or a promotion, has a better name
-    if (f.hypothesis->name.rfind("split-at", 0) == 0 && std::find(cuts.begin(), cuts.end(), c.reduction.cuts) != cuts.end()) continue;
+    if (f.hypothesis->name.rfind("split-at", 0) == 0 &&
+        std::find(cuts.begin(), cuts.end(), c.reduction.cuts) != cuts.end())
+      continue;
     cuts.push_back(c.reduction.cuts);
     try_fitted(*f.hypothesis, f.variant);
   }
   const auto order = [](const Trial &x, const Trial &y) { return nearer(x.finding, y.finding); };
   std::stable_sort(trials.begin(), trials.end(), order);
   // factors that account for all that is left are plainer than two mistakes together
-  int64_t by_factor = 0;
-  for (const Fact &f : report.facts) by_factor += f.kind == "factor" ? f.outputs : 0;
-  report.by_factor = by_factor == structure.left;
-  if (options.pair_cost > 0 && !report.by_factor && !report.facts_account && std::none_of(trials.begin(), trials.end(), whole)) {
-    std::vector<Trial> pairs = find_pairs(p, reference, small, s, all, trials, options.pair_cost, report.pairs_tried, options.progress);
-    trials.insert(trials.begin(), std::make_move_iterator(pairs.begin()), std::make_move_iterator(pairs.end()));
+  report.by_factor = outputs_of_values(report.facts) == structure.left;
+  if (options.pair_cost > 0 && !report.by_factor && !report.facts_account &&
+      std::none_of(trials.begin(), trials.end(), whole)) {
+    std::vector<Trial> pairs = find_pairs(p, reference, small, s, all, trials, options.pair_cost,
+                                          report.pairs_tried, options.progress);
+    trials.insert(trials.begin(), std::make_move_iterator(pairs.begin()),
+                  std::make_move_iterator(pairs.end()));
   }
   const int64_t outputs = report.comparison.total - report.covered;
   for (size_t t = 0; t < trials.size(); ++t) {
     Finding &f = trials[t].finding;
-    const bool better = f.finite && f.sampled == report.sampled && f.sampled_equal > report.sampled_equal;
+    // a few words are equal by chance: what is offered gives a twentieth of those that differ
+    const bool better = f.finite && f.sampled == report.sampled &&
+                        20 * (f.sampled_equal - report.sampled_equal) > report.sampled - report.sampled_equal;
     if (whole(trials[t]) || (t == 0 && better)) {
       Computation c = reference;
       (void)trials[t].apply(p, c);
@@ -407,14 +455,16 @@ Report diagnose(const Problem &p, std::span<const uint8_t> words, const Diagnose
         const Verified v = verify(p, c, words, structure.covered);
         f.equal = v.open;
         if (f.equal != outputs) f.leaves = place_of(p, v.missed);
+        if (better && f.equal != outputs) describe_rest(p, c, words, f);
         f.explains_all = f.equal == outputs && v.covered == report.covered;
       }
-      f.parting = trials[t].second != nullptr ? std::nullopt : locate(p, c, f.topic, first / p.n(), first % p.n());
+      f.parting =
+          trials[t].second != nullptr ? std::nullopt : locate(p, c, f.topic, first / p.n(), first % p.n());
     }
-    (f.equal == outputs                     ? report.candidates
-     : whole(trials[t]) && f.equal < 0      ? report.likely
-     : better                               ? report.partial
-                                            : report.others)
+    (f.equal == outputs                ? report.candidates
+     : whole(trials[t]) && f.equal < 0 ? report.likely
+     : better                          ? report.partial
+                                       : report.others)
         .push_back(std::move(f));
   }
   if (report.facts_account && report.candidates.empty()) { // then nothing is left to explain
@@ -453,7 +503,8 @@ std::optional<Parting> locate(const Problem &p, const Computation &mistake, Topi
   if (r.fold_scales) return Parting{Stage::reduction, 0, "block scales are rounded before the step"};
   if (r.split())
     return Parting{Stage::reduction, r.cuts.front(),
-                   r.combine == Combine::carried ? "the accumulator is rounded there" : "a new partial sum starts there"};
+                   r.combine == Combine::carried ? "the accumulator is rounded there"
+                                                 : "a new partial sum starts there"};
   if (mistake.a->format != reference.a->format)
     return Parting{Stage::reduction, -1, "another instruction on other operands"};
   if (*mistake.a != *reference.a) return Parting{Stage::reduction, 0, "the same steps in another order"};

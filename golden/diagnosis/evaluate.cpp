@@ -32,8 +32,12 @@ RawOperand cut(const RawOperand &o, Indices rows, int64_t first, int64_t last) {
   return part;
 }
 
+bool fits(const Unit &unit, Side side, const RawOperand &o) {
+  return o.format == (side == Side::a ? unit.rule.a : unit.rule.b) && o.block == unit.rule.scale_block;
+}
+
 GemmOperand pack(const Unit &unit, Side side, const RawOperand &o) {
-  if (o.format != (side == Side::a ? unit.rule.a : unit.rule.b) || o.block != unit.rule.scale_block)
+  if (!fits(unit, side, o))
     throw Error("operand does not fit unit " + unit.name());
   return make_operand(unit, side, RawCodes{o.rows, o.k, o.codes}, RawScales(o.scales, ScaleLayout::linear));
 }
@@ -105,18 +109,22 @@ void add_blocks(const RawOperand &a, const RawOperand &b, int threads, std::vect
       }
 }
 
-/// Chain of one output under scales whose products are rounded to the scale's format: A's carries the product.
-uint64_t folded_dot(const Reduction &r, const GemmOperand &a, const GemmOperand &b, int64_t i, int64_t j, uint64_t start) {
-  std::vector<uint8_t> products(size_t(a.scale_cols())), ones(size_t(a.scale_cols()), uint8_t(format(b.scale).one()));
+/// Chain of one output under scales whose products are rounded to the scale's format: A's carries the
+/// product.
+uint64_t folded_dot(const Reduction &r, const GemmOperand &a, const GemmOperand &b, int64_t i, int64_t j,
+                    uint64_t start) {
+  std::vector<uint8_t> products(size_t(a.scale_cols())),
+      ones(size_t(a.scale_cols()), uint8_t(format(b.scale).one()));
   for (size_t s = 0; s < products.size(); ++s)
-    products[s] = uint8_t(encode(a.scale, value_f32(a.scale, a.row_scales(i)[s]) * value_f32(b.scale, b.row_scales(j)[s])));
-  return dot_finished(r.finish, r.unit.rule, {a.row(i), b.row(j), products.data(), ones.data()}, a.padded_k, start,
-                      r.accumulation);
+    products[s] = uint8_t(
+        encode(a.scale, value_f32(a.scale, a.row_scales(i)[s]) * value_f32(b.scale, b.row_scales(j)[s])));
+  return dot_finished(r.finish, r.unit.rule, {a.row(i), b.row(j), products.data(), ones.data()}, a.padded_k,
+                      start, r.accumulation);
 }
 
 /// Accumulators of one part of K, from `start` or, where it is empty, from +0.
-std::vector<uint64_t> accumulate(const Problem &p, const Computation &c, Indices rows, Indices cols, int64_t first,
-                                 int64_t last, const std::vector<uint64_t> &start) {
+std::vector<uint64_t> accumulate(const Problem &p, const Computation &c, Indices rows, Indices cols,
+                                 int64_t first, int64_t last, const std::vector<uint64_t> &start) {
   const RawOperand a = cut(*c.a, rows, first, last), b = cut(*c.b, cols, first, last);
   const Reduction &r = c.reduction;
   const int64_t n = b.rows;
@@ -141,11 +149,10 @@ std::vector<uint64_t> accumulate(const Problem &p, const Computation &c, Indices
   for (int64_t o = 0; o < int64_t(acc.size()); ++o) {
     const int64_t i = o / n, j = o % n;
     const uint64_t from = start.empty() ? 0 : start[size_t(o)];
-    acc[size_t(o)] = r.fold_scales
-                         ? folded_dot(r, pa, pb, i, j, from)
-                         : dot_finished(r.finish, r.unit.rule,
-                                        {pa.row(i), pb.row(j), pa.row_scales(i), pb.row_scales(j)}, pa.padded_k,
-                                        from, r.accumulation);
+    acc[size_t(o)] = r.fold_scales ? folded_dot(r, pa, pb, i, j, from)
+                                   : dot_finished(r.finish, r.unit.rule,
+                                                  {pa.row(i), pb.row(j), pa.row_scales(i), pb.row_scales(j)},
+                                                  pa.padded_k, from, r.accumulation);
   }
   return acc;
 }
@@ -174,7 +181,9 @@ std::vector<uint64_t> accumulate(const Problem &p, const Computation &c, Indices
   std::vector<std::vector<uint64_t>> parts;
   for (size_t i = 0; i <= r.cuts.size(); ++i) {
     const int64_t first = i == 0 ? 0 : r.cuts[i - 1], last = i == r.cuts.size() ? k : r.cuts[i];
-    std::vector<uint64_t> part = accumulate(p, c, rows, cols, first, last, i == 0 || r.combine == Combine::carried ? start : std::vector<uint64_t>{});
+    std::vector<uint64_t> part =
+        accumulate(p, c, rows, cols, first, last,
+                   i == 0 || r.combine == Combine::carried ? start : std::vector<uint64_t>{});
     if (r.combine == Combine::carried) {
       if (i != r.cuts.size())
         for (uint64_t &w : part) w = through(r.unit.rule.acc, r.partial, w);
@@ -203,11 +212,16 @@ uint64_t finish(const Epilogue &e, FormatId acc_format, uint64_t acc, uint64_t c
   const float source = bit_cast<float>(uint32_t(c));
   float y = e.unfused && e.beta != 0.0f ? e.alpha * x + e.beta * source : blend(e.alpha, x, e.beta, source);
   y = adjust(y, factor, nullptr);
-  if (e.round_twice) y = rounded(*e.round_twice, y);
-  const Format round = format(e.round), f32 = format(FormatId::f32);
-  const uint64_t code =
-      e.truncate ? convert(round, f32, bit_cast<uint32_t>(y), Rounding::toward_zero, Overflow::ieee)
-                 : round_output(e.round, y);
+  const auto truncated = [](FormatId to, float v) {
+    return convert(format(to), format(FormatId::f32), bit_cast<uint32_t>(v), Rounding::toward_zero,
+                   Overflow::ieee);
+  };
+  if (e.round_twice)
+    y = e.truncate_first ? value_f32(*e.round_twice, truncated(*e.round_twice, y))
+                         : rounded(*e.round_twice, y);
+  if (e.drop_sign) y = std::fabs(y);
+  const Format round = format(e.round);
+  const uint64_t code = e.truncate ? truncated(e.round, y) : round_output(e.round, y);
   return e.round == e.word ? code
          : e.round == FormatId::bf16
              ? code << 16 // as a cast keeps a NaN
@@ -281,10 +295,13 @@ uint64_t join_parts(const Reduction &r, float alpha, std::vector<uint64_t> parts
   return parts[0];
 }
 
-uint64_t output_word(const Problem &p, const Epilogue &e, FormatId acc_format, uint64_t acc, int64_t i, int64_t j) {
+uint64_t output_word(const Problem &p, const Epilogue &e, FormatId acc_format, uint64_t acc, int64_t i,
+                     int64_t j) {
   const uint64_t source = e.beta != 0.0f ? c_word(p, e, i, j) : 0;
-  const float *const left = e.row_a.empty() ? nullptr : &e.row_a[size_t(i)],
-                     *const right = e.row_b.empty() ? nullptr : &e.row_b[size_t(j)];
+  const float *const left = e.row_a.empty() ? nullptr : &e.row_a[size_t(i)], *const right =
+                                                                                 e.row_b.empty()
+                                                                                     ? nullptr
+                                                                                     : &e.row_b[size_t(j)];
   const float factor = left == nullptr && right == nullptr ? 1.0f : joint_factor(left, right);
   return finish(e, acc_format, acc, source, left == nullptr && right == nullptr ? nullptr : &factor);
 }
@@ -319,11 +336,23 @@ SmallComputation cut_out(const Problem &p, const Computation &c, Indices rows, I
 
 double cost(const Computation &c, int64_t outputs) {
   const Reduction &r = c.reduction;
-  const double products = double(outputs) * double(c.a->k), dot_seconds = 4e-9, vector_seconds = 2e-11, fma_seconds = 3e-10;
+  const double products = double(outputs) * double(c.a->k), dot_seconds = 4e-9, vector_seconds = 2e-11,
+               fma_seconds = 3e-10;
   if (r.arithmetic == Arithmetic::fma_f32) return products * fma_seconds;
-  const bool vector = r.finish == Finish::as_unit && !r.fold_scales && !r.start_from_c && r.combine != Combine::carried &&
-                      r.unit.rule.acc == FormatId::f32 && r.arithmetic == Arithmetic::unit;
-  return products * (!vector ? dot_seconds : r.unit.rule.family == Family::gst_fdpa ? vector_seconds : 10 * vector_seconds);
+  const bool vector = r.finish == Finish::as_unit && !r.fold_scales && !r.start_from_c &&
+                      r.combine != Combine::carried && r.unit.rule.acc == FormatId::f32 &&
+                      r.arithmetic == Arithmetic::unit;
+  return products * (!vector                                  ? dot_seconds
+                     : r.unit.rule.family == Family::gst_fdpa ? vector_seconds
+                                                              : 10 * vector_seconds);
+}
+
+bool fits(const Computation &c) {
+  const Reduction &r = c.reduction;
+  if (c.a->k != c.b->k) return false;
+  if (r.arithmetic == Arithmetic::fma_f32) return true;
+  if (r.arithmetic == Arithmetic::block_f32) return c.a->block != 0 && c.a->block == c.b->block;
+  return fits(r.unit, Side::a, *c.a) && fits(r.unit, Side::b, *c.b);
 }
 
 Computation reference_computation(const Problem &p) {
@@ -354,7 +383,8 @@ std::vector<uint8_t> evaluate(const Problem &p, const Computation &c, Indices ro
 #pragma omp parallel for num_threads(thread_count(p))
     for (int64_t o = 0; o < int64_t(acc.size()); ++o) {
       store(words, first * cols.size() + size_t(o),
-            output_word(p, last, acc_format, acc[size_t(o)], some[size_t(o / n)], cols[size_t(o % n)]), width);
+            output_word(p, last, acc_format, acc[size_t(o)], some[size_t(o / n)], cols[size_t(o % n)]),
+            width);
     }
   }
   return words;

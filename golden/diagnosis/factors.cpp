@@ -50,14 +50,19 @@ std::string factor_text(double f, const Problem &p) {
   std::string s = text;
   const auto is = [&](double v) { return v != 0 && std::fabs(f / v - 1) < 1e-6; };
   int exponent = 0;
-  if (std::frexp(std::fabs(f), &exponent) == 0.5) return s + " (2^" + std::to_string(exponent - 1) + ": a scale's exponent bias, or a power of two left out)";
+  if (is(-1)) return s + " (the sign is turned)";
+  if (std::frexp(std::fabs(f), &exponent) == 0.5)
+    return s + " (2^" + std::to_string(exponent - 1) +
+           ": a scale's exponent bias, or a power of two left out)";
   for (const Constant &c : kConstants) {
     if (is(c.value)) return s + " (" + c.text + ")";
     if (is(1 / c.value)) return s + " (1 / (" + c.text + "))";
   }
   if (p.a.scaled && p.b.scaled && p.a.scaled->row_amax.empty() && p.b.scaled->row_amax.empty()) {
     const double a = double(p.a.scaled->global_decode), b = double(p.b.scaled->global_decode);
-    for (const auto &[v, name] : {std::pair(a, "A's global scale"), std::pair(b, "B's global scale"), std::pair(a * b, "both global scales"), std::pair(a / b, "A's global scale over B's")}) {
+    for (const auto &[v, name] :
+         {std::pair(a, "A's global scale"), std::pair(b, "B's global scale"),
+          std::pair(a * b, "both global scales"), std::pair(a / b, "A's global scale over B's")}) {
       if (is(v)) return s + " (" + name + ")";
       if (is(1 / v)) return s + " (1 / " + name + ")";
     }
@@ -67,10 +72,11 @@ std::string factor_text(double f, const Problem &p) {
 
 class Factors {
 public:
-  Factors(const Problem &p, const Computation &reference, std::span<const uint64_t> acc, std::span<const uint8_t> got,
-          std::span<const uint8_t> want, const std::vector<bool> &skip)
-      : p_(p), reference_(reference), acc_(acc), bits_(format(p.word).storage_bits), got_{got.data(), bits_},
-        want_{want.data(), bits_}, skip_(skip), round_(format(p.round)) {}
+  Factors(const Problem &p, const Computation &reference, std::span<const uint64_t> acc,
+          std::span<const uint8_t> got, std::span<const uint8_t> want, const std::vector<bool> &skip)
+      : p_(p), reference_(reference), acc_(acc),
+        bits_(format(p.word).storage_bits), got_{got.data(), bits_}, want_{want.data(), bits_}, skip_(skip),
+        round_(format(p.round)) {}
 
   /// Clusters of rows or of columns, none where fewer than kFewest outputs agree.
   [[nodiscard]] std::vector<Cluster> clusters(bool rows) const {
@@ -79,7 +85,8 @@ public:
     for (int64_t x = 0; x < lines; ++x) {
       const Interval i = line(rows, x);
       if (i.empty() || i.outputs == 0) continue;
-      const auto fits = std::find_if(all.begin(), all.end(), [&](const Cluster &c) { return !c.alpha.with(i).empty(); });
+      const auto fits =
+          std::find_if(all.begin(), all.end(), [&](const Cluster &c) { return !c.alpha.with(i).empty(); });
       if (fits != all.end()) {
         fits->alpha = fits->alpha.with(i);
         fits->lines.push_back(x);
@@ -114,12 +121,21 @@ public:
       if (equal > most) most = equal, best = f;
     };
     const double middle = (c.alpha.low + c.alpha.high) / 2;
+    // the plainest factor that the interval holds, where outputs cannot tell it from others
+    const double power = std::copysign(std::exp2(std::round(std::log2(std::fabs(middle / double(own))))),
+                                       middle / double(own));
+    if (const double plain = power * double(own); plain >= c.alpha.low && plain <= c.alpha.high) {
+      better({power, float(plain)});
+      better({power, 0});
+    }
     better({double(float(middle / double(own))), 0});
-    const float low = std::nextafter(float(c.alpha.low), -INFINITY), high = std::nextafter(float(c.alpha.high), INFINITY);
+    const float low = std::nextafter(float(c.alpha.low), -INFINITY),
+                high = std::nextafter(float(c.alpha.high), INFINITY);
     // few words lie between; of many, those in the middle
     float x = float(middle);
     for (int i = 0; i < 8 && x > low; ++i) x = std::nextafter(x, -INFINITY);
-    for (int i = 0; i < 17 && x <= high; ++i, x = std::nextafter(x, INFINITY)) better({double(x) / double(own), x});
+    for (int i = 0; i < 17 && x <= high; ++i, x = std::nextafter(x, INFINITY))
+      better({double(x) / double(own), x});
     return best;
   }
 
@@ -160,11 +176,13 @@ private:
     const diagnosis::Epilogue &e = reference_.epilogue;
     const bool factors = !e.row_a.empty() || !e.row_b.empty();
     if (factors)
-      a *= double(joint_factor(e.row_a.empty() ? nullptr : &e.row_a[size_t(i)], e.row_b.empty() ? nullptr : &e.row_b[size_t(j)]));
+      a *= double(joint_factor(e.row_a.empty() ? nullptr : &e.row_a[size_t(i)],
+                               e.row_b.empty() ? nullptr : &e.row_b[size_t(j)]));
     const double smallest = std::ldexp(1.0, round_.exponent_bits == 5 ? -13 : -125);
     if (!std::isfinite(d) || !std::isfinite(a) || a == 0 || std::fabs(d) < smallest) return {};
     // half a unit of the output, and FP32's for a factor that came before or after another rounding
-    const double slack = std::ldexp(std::fabs(d), -round_.mantissa_bits - 1) + std::ldexp(std::fabs(d), factors ? -22 : -23);
+    const double slack =
+        std::ldexp(std::fabs(d), -round_.mantissa_bits - 1) + std::ldexp(std::fabs(d), factors ? -22 : -23);
     const double x = (d - slack) / a, y = (d + slack) / a;
     return {std::min(x, y), std::max(x, y), 1};
   }
@@ -187,14 +205,17 @@ int64_t lines_of(const std::vector<Cluster> &clusters) {
 } // namespace
 
 std::vector<Fact> factors_of(const Problem &p, const Computation &reference, std::span<const uint64_t> acc,
-                             std::span<const uint8_t> got, std::span<const uint8_t> want, const std::vector<bool> &skip,
-                             std::vector<bool> &explained) {
+                             std::span<const uint8_t> got, std::span<const uint8_t> want,
+                             const std::vector<bool> &skip, std::vector<bool> &explained) {
   std::vector<Fact> facts;
   explained.assign(size_t(p.m() * p.n()), false);
-  if (reference.epilogue.beta != 0.0f || p.unit->rule.acc == FormatId::f64 || reference.epilogue.alpha == 0.0f) return facts;
+  if (reference.epilogue.beta != 0.0f || p.unit->rule.acc == FormatId::f64 ||
+      reference.epilogue.alpha == 0.0f)
+    return facts;
   const Factors of(p, reference, acc, got, want, skip);
   const std::vector<Cluster> by_cols = of.clusters(false), by_rows = of.clusters(true);
-  const double share_cols = double(lines_of(by_cols)) / double(p.n()), share_rows = double(lines_of(by_rows)) / double(p.m());
+  const double share_cols = double(lines_of(by_cols)) / double(p.n()),
+               share_rows = double(lines_of(by_rows)) / double(p.m());
   // the side that accounts for more lines, then the one with fewer factors
   const bool rows = share_rows != share_cols ? share_rows > share_cols : by_rows.size() < by_cols.size();
   const std::vector<Cluster> &best = rows ? by_rows : by_cols;
@@ -211,8 +232,10 @@ std::vector<Fact> factors_of(const Problem &p, const Computation &reference, std
     if (f.outputs == 0) continue;
     (rows ? f.rows : f.cols) = c.lines;
     const bool all = int64_t(c.lines.size()) == lines;
-    f.text = (all ? "D is " : describe(c.lines, lines, rows ? "row" : "column") + (c.lines.size() == 1 ? " is " : " are ")) +
-             factor_text(factor, p) + " times what is expected";
+    f.text =
+        (all ? "D is "
+             : describe(c.lines, lines, rows ? "row" : "column") + (c.lines.size() == 1 ? " is " : " are ")) +
+        factor_text(factor, p) + " times what is expected";
     facts.push_back(std::move(f));
   }
   return facts;

@@ -38,8 +38,8 @@ bool read_packed_along_m(RawOperand &o) {
   return true;
 }
 
-/// Groups of `size` hold element j in the low and j + size / 2 in the high half of byte j, as GGUF packs; read in order,
-/// or the reverse.
+/// Groups of `size` hold element j in the low and j + size / 2 in the high half of byte j, as GGUF packs;
+/// read in order, or the reverse.
 template <int size, bool packed> bool gguf_order(RawOperand &o) {
   if (o.bits() != 4 || o.k % size != 0) return false;
   const RawOperand from = o;
@@ -47,8 +47,32 @@ template <int size, bool packed> bool gguf_order(RawOperand &o) {
   for (int64_t r = 0; r < o.rows; ++r)
     for (int64_t i = 0; i < o.k; ++i) {
       const int64_t first = i / size * size, x = i % size;
-      o.set(r, i, from.code(r, first + (packed ? x / 2 + x % 2 * (size / 2) : x % (size / 2) * 2 + x / (size / 2))));
+      o.set(
+          r, i,
+          from.code(r, first + (packed ? x / 2 + x % 2 * (size / 2) : x % (size / 2) * 2 + x / (size / 2))));
     }
+  return true;
+}
+
+/// The bytes of each word of `size` in reverse, as on a machine of the other endianness.
+template <int size> bool reverse_bytes(RawOperand &o) {
+  if (o.bits() > 4 * size || o.row_bytes() % size != 0) return false;
+  for (size_t at = 0; at < o.codes.size(); at += size)
+    std::reverse(o.codes.begin() + long(at), o.codes.begin() + long(at) + size);
+  return true;
+}
+
+/// The two halves of K in each other's place.
+template <bool codes, bool scales> bool exchange_halves(RawOperand &o) {
+  const int64_t codes_row = o.row_bytes(), scales_row = o.blocks();
+  const bool halves = o.k * o.bits() % 16 == 0 && (o.block == 0 ? !scales : o.k % (2 * o.block) == 0);
+  if (!halves) return false;
+  const auto rotate = [&](std::vector<uint8_t> &v, int64_t row) {
+    for (int64_t r = 0; r < o.rows; ++r)
+      std::rotate(v.begin() + r * row, v.begin() + r * row + row / 2, v.begin() + (r + 1) * row);
+  };
+  if (codes) rotate(o.codes, codes_row);
+  if (scales) rotate(o.scales, scales_row);
   return true;
 }
 
@@ -89,15 +113,29 @@ constexpr Row kRows[] = {
      "Pack neighbours along K into a byte.", read_packed_along_m},
     {"gguf-order", "% is read as if bytes held elements j and j + 8 of 16, as GGUF packs NVFP4",
      "Bytes of this tensor hold elements 2j and 2j + 1.", gguf_order<16, false>},
-    {"gguf-packed", "% is packed with elements j and j + 8 of 16 in a byte, as GGUF packs NVFP4, and read in order",
+    {"gguf-packed",
+     "% is packed with elements j and j + 8 of 16 in a byte, as GGUF packs NVFP4, and read in order",
      "Put elements 2j and 2j + 1 into a byte.", gguf_order<16, true>},
     {"gguf-order-32", "% is read as if bytes held elements j and j + 16 of 32, as GGUF packs MXFP4",
      "Bytes of this tensor hold elements 2j and 2j + 1.", gguf_order<32, false>},
-    {"gguf-packed-32", "% is packed with elements j and j + 16 of 32 in a byte, as GGUF packs MXFP4, and read in order",
+    {"gguf-packed-32",
+     "% is packed with elements j and j + 16 of 32 in a byte, as GGUF packs MXFP4, and read in order",
      "Put elements 2j and 2j + 1 into a byte.", gguf_order<32, true>},
     {"codes-subnormal-flushed", "subnormal elements of % (0.5 in E2M1) are taken as 0",
      "Keep subnormal codes: the hardware does.", flush_subnormals},
     {"signs-dropped", "the signs of % are dropped", "Keep the top bit of each code.", drop_signs},
+    {"bytes-reversed-16", "the two bytes of each 16-bit word of the codes of % are exchanged",
+     "The smallest k is in the low byte.", reverse_bytes<2>},
+    {"bytes-reversed-32", "the four bytes of each 32-bit word of the codes of % are in reverse",
+     "The smallest k is in the low byte.", reverse_bytes<4>},
+    {"bytes-reversed-64", "the eight bytes of each 64-bit word of the codes of % are in reverse",
+     "The smallest k is in the low byte.", reverse_bytes<8>},
+    {"k-halves-exchanged", "the two halves of K of % are exchanged", "Check the order of tiles along K.",
+     exchange_halves<true, true>},
+    {"k-halves-exchanged-codes", "the two halves of K of the codes of % are exchanged, not those of scales",
+     "Advance codes and scales together.", exchange_halves<true, false>},
+    {"k-halves-exchanged-scales", "the two halves of K of the scales of % are exchanged, not those of codes",
+     "Advance codes and scales together.", exchange_halves<false, true>},
 };
 
 /// Elements and scales behind K, up to the end of an instruction, are those that follow in memory.
@@ -115,8 +153,10 @@ bool read_padding(Computation &c) {
     };
     for (int64_t r = 0; r < o.rows; ++r) {
       const int64_t codes = r * from.row_bytes(), scales = r * from.blocks();
-      std::copy_n(from.codes.begin() + codes, rest(from.codes, codes, o.row_bytes()), o.codes.begin() + r * o.row_bytes());
-      std::copy_n(from.scales.begin() + scales, rest(from.scales, scales, o.blocks()), o.scales.begin() + r * o.blocks());
+      std::copy_n(from.codes.begin() + codes, rest(from.codes, codes, o.row_bytes()),
+                  o.codes.begin() + r * o.row_bytes());
+      std::copy_n(from.scales.begin() + scales, rest(from.scales, scales, o.blocks()),
+                  o.scales.begin() + r * o.blocks());
     }
     *side = std::make_shared<const RawOperand>(std::move(o));
   }
@@ -146,13 +186,15 @@ std::string_view to_string(Topic topic) {
 void add_operand_hypotheses(const Problem &, std::vector<Hypothesis> &out) {
   for (const Row &row : kRows)
     for (int sides = 1; sides <= 3; ++sides)
-      out.push_back({std::string(row.name) + side_key(sides), fill_in(row.title, side_name(sides)), row.advice,
-                     Topic::operand, [edit = row.edit, sides](const Problem &, int variant, Computation &c) {
+      out.push_back({std::string(row.name) + side_key(sides), fill_in(row.title, side_name(sides)),
+                     row.advice, Topic::operand,
+                     [edit = row.edit, sides](const Problem &, int variant, Computation &c) {
                        return variant == 0 && edit_operands(c, sides, edit);
                      }});
-  out.push_back({"padding-read", "elements behind K are read: those that follow in memory, up to a whole instruction",
-                 "Mask, or fill with zeros, what lies behind K.", Topic::operand,
-                 [](const Problem &, int variant, Computation &c) { return variant == 0 && read_padding(c); }});
+  out.push_back(
+      {"padding-read", "elements behind K are read: those that follow in memory, up to a whole instruction",
+       "Mask, or fill with zeros, what lies behind K.", Topic::operand,
+       [](const Problem &, int variant, Computation &c) { return variant == 0 && read_padding(c); }});
 }
 
 std::vector<Hypothesis> hypotheses(const Problem &p) {

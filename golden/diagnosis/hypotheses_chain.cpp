@@ -108,6 +108,24 @@ std::optional<Raw> dequantized(const RawOperand &o, const BlockScaled &q, Format
   return std::make_shared<const RawOperand>(std::move(d));
 }
 
+/// The operand before it was quantized, rounded to `type`. Nothing without a source, and for a rotated
+/// operand unless the other one is taken as it was, too.
+std::optional<Raw> unquantized(const ProblemOperand &o, FormatId type, bool both) {
+  if (!o.source || !o.scaled || (o.scaled->hadamard && !both)) return std::nullopt;
+  const bool transposed = o.scaled->axis == Axis::col;
+  const SourceTensor &s = *o.source;
+  RawOperand d{type, FormatId::ue4m3, 0, o.raw.rows, o.raw.k, {}, {}};
+  d.codes.resize(size_t(d.rows * d.row_bytes()));
+  const int64_t k = transposed ? s.rows : s.cols; // behind it the operand is padded
+  if ((transposed ? s.cols : s.rows) != d.rows || k > d.k) return std::nullopt;
+  for (int64_t r = 0; r < d.rows; ++r)
+    for (int64_t i = 0; i < k; ++i)
+      d.set(r, i,
+            encode(type, s.values[size_t(transposed ? i * s.cols + r : r * s.cols + i)],
+                   Rounding::nearest_even, Overflow::ieee));
+  return std::make_shared<const RawOperand>(std::move(d));
+}
+
 /// Both operands; with global scales in the values, alpha is the caller's alone.
 bool dequantize_both(const Problem &p, Computation &c, FormatId type, bool global) {
   if (!p.a.scaled || !p.b.scaled || c.a->block == 0 || c.b->block == 0) return false;
@@ -153,17 +171,35 @@ std::vector<const Unit *> distinct_units(FormatId a, FormatId b, FormatId scale,
   return units;
 }
 
-/// Dequantized operands rounded to a 16-bit type and multiplied on a dense unit. Variants: unit, global scale
-/// inside.
-bool sixteen_bit_gemm(FormatId type, const Problem &p, int variant, Computation &c) {
+/// Operands of `type` are multiplied by a dense unit, of `variant`, or by FP32 fused multiply-adds after the
+/// last.
+bool dense_gemm(FormatId type, const Problem &p, int variant, Computation &c) {
   std::vector<const Unit *> units = distinct_units(type, type, FormatId::f32, 0, p.unit->arch, nullptr);
   std::erase_if(units, [](const Unit *u) { return u->rule.acc != FormatId::f32; });
   const int count = int(units.size());
-  if (variant >= 2 * (count + 1) || !dequantize_both(p, c, type, variant % 2 == 0)) return false;
-  if (variant / 2 < count)
-    c.reduction.unit = *units[size_t(variant / 2)];
+  if (variant > count) return false;
+  if (variant < count)
+    c.reduction.unit = *units[size_t(variant)];
   else
     c.reduction.arithmetic = Arithmetic::fma_f32;
+  return true;
+}
+
+/// Dequantized operands rounded to a 16-bit type and multiplied on a dense unit. Variants: unit, global scale
+/// inside.
+bool sixteen_bit_gemm(FormatId type, const Problem &p, int variant, Computation &c) {
+  return dense_gemm(type, p, variant / 2, c) && dequantize_both(p, c, type, variant % 2 == 0);
+}
+
+/// The same where the operands of `sides` are the tensors before quantization.
+bool unquantized_gemm(FormatId type, int sides, const Problem &p, int variant, Computation &c) {
+  if (!dense_gemm(type, p, variant, c) || !dequantize_both(p, c, type, true)) return false;
+  for (const int side : {1, 2}) {
+    if ((sides & side) == 0) continue;
+    const auto raw = unquantized(side == 1 ? p.a : p.b, type, sides == 3);
+    if (!raw) return false;
+    (side == 1 ? c.a : c.b) = *raw;
+  }
   return true;
 }
 
@@ -192,10 +228,10 @@ void add_chain_hypotheses(const Problem &p, std::vector<Hypothesis> &out) {
   add("k-reversed", "K runs from its end to its start", "Issue the instructions in increasing K.", reverse_k);
   for (const FormatId type : {FormatId::bf16, FormatId::f16})
     add(std::string("accumulator-rounded-between-") + format(type).name,
-        std::string("the accumulator is rounded to ") + (type == FormatId::bf16 ? "BF16" : "FP16") + " between steps of K",
-        "Keep the FP32 accumulator over all of K.", [type](const Problem &, int v, Computation &c) {
-          return carry_rounded(type, v, c);
-        });
+        std::string("the accumulator is rounded to ") + (type == FormatId::bf16 ? "BF16" : "FP16") +
+            " between steps of K",
+        "Keep the FP32 accumulator over all of K.",
+        [type](const Problem &, int v, Computation &c) { return carry_rounded(type, v, c); });
   add("accumulate-nearest", "the accumulator is rounded to nearest even where the hardware truncates",
       "Truncate after each step: tensor cores round their FP32 accumulator toward zero.", round_nearest);
   add("fp32-fma", "products are accumulated by FP32 fused multiply-adds",
@@ -208,6 +244,19 @@ void add_chain_hypotheses(const Problem &p, std::vector<Hypothesis> &out) {
         "Multiply the codes with a block-scaled instruction.",
         [](const Problem &q, int v, Computation &c) { return sixteen_bit_gemm(FormatId::f16, q, v, c); });
   }
+  constexpr std::pair<FormatId, const char *> plain[] = {
+      {FormatId::bf16, "BF16"}, {FormatId::f16, "FP16"}, {FormatId::f32, "FP32"}};
+  for (const auto &[type, name] : plain)
+    for (int sides = 1; sides <= 3; ++sides)
+      if ((sides == 2 || p.a.source) && (sides == 1 || p.b.source))
+        out.push_back({std::string("not-quantized-") + format(type).name + side_key(sides),
+                       std::string(side_name(sides)) + (sides == 3 ? " are" : " is") +
+                           " not quantized: the product is one of " + name,
+                       "Quantize the operand, or pass the quantized copy.", Topic::operand,
+                       [t = type, sides](const Problem &q, int v, Computation &c) {
+                         return unquantized_gemm(t, sides, q, v, c);
+                       },
+                       false, true});
   if (rule.family == Family::gst_fdpa)
     for (const Accumulation model : enumerators<Accumulation>())
       if (model != p.accumulation)

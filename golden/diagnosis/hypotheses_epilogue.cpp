@@ -93,7 +93,8 @@ void add_global_scales(const Problem &p, std::vector<Hypothesis> &out) {
   if (!p.a.scaled || !p.b.scaled) return;
   for (const GlobalRow &row : kGlobalRows)
     for (int sides = 1; sides <= 3; ++sides) {
-      out.push_back({std::string(row.name) + side_key(sides), fill_in(row.title, side_name(sides)), row.advice, Topic::epilogue,
+      out.push_back({std::string(row.name) + side_key(sides), fill_in(row.title, side_name(sides)),
+                     row.advice, Topic::epilogue,
                      [forms = row.forms, sides](const Problem &q, int variant, Computation &c) {
                        const std::vector<float> all = forms(q, sides);
                        if (variant >= int(all.size())) return false;
@@ -154,8 +155,10 @@ bool round_missing(const Problem &p, int variant, Computation &c) {
   return variant == 0 && p.round != p.word;
 }
 
-template <FormatId type> bool round_extra(const Problem &p, int variant, Computation &c) {
+template <FormatId type, bool truncate = false>
+bool round_extra(const Problem &p, int variant, Computation &c) {
   c.epilogue.round_twice = type;
+  c.epilogue.truncate_first = truncate;
   return variant == 0 && f32_acc(p) && p.round != type;
 }
 
@@ -208,6 +211,15 @@ constexpr EpilogueRow kEpilogueRows[] = {
      "Write the FP32 result with one rounding to the type of D.", round_extra<FormatId::bf16>},
     {"output-rounding-extra-f16", "D is rounded to FP16 before it is written in its own type",
      "Write the FP32 result with one rounding to the type of D.", round_extra<FormatId::f16>},
+    {"output-truncated-extra-bf16", "D is truncated to BF16 before it is written in its own type",
+     "Write the FP32 result with one rounding to the type of D.", round_extra<FormatId::bf16, true>},
+    {"output-truncated-extra-f16", "D is truncated to FP16 before it is written in its own type",
+     "Write the FP32 result with one rounding to the type of D.", round_extra<FormatId::f16, true>},
+    {"output-signs-dropped", "the signs of D are dropped", "Keep the sign of the result.",
+     [](const Problem &p, int v, Computation &c) {
+       c.epilogue.drop_sign = true;
+       return v == 0 && f32_acc(p);
+     }},
     {"output-truncated", "D is truncated to its type, not rounded", "Round to nearest even (cvt.rn).",
      truncate_output},
     {"accumulator-rounded-bf16", "the accumulator is rounded to BF16 before alpha is applied",

@@ -29,12 +29,16 @@ constexpr Join kJoins[] = {
     {"added in BF16", Combine::sequential, FormatId::bf16, true, false, false},
     {"added in BF16 from the last to the first", Combine::reversed, FormatId::bf16, true, false, false},
     {"multiplied by alpha and added in BF16", Combine::sequential, FormatId::bf16, true, true, false},
+    {"multiplied by alpha and stored in BF16", Combine::sequential, FormatId::bf16, false, true, false},
+    {"multiplied by alpha and stored in BF16, added from the last to the first", Combine::reversed, FormatId::bf16, false, true, false},
     {"stored in FP16", Combine::sequential, FormatId::f16, false, false, false},
     {"stored in FP16, added from the last to the first", Combine::reversed, FormatId::f16, false, false, false},
     {"stored in FP16, added pairwise", Combine::pairwise, FormatId::f16, false, false, false},
     {"added in FP16", Combine::sequential, FormatId::f16, true, false, false},
     {"added in FP16 from the last to the first", Combine::reversed, FormatId::f16, true, false, false},
     {"multiplied by alpha and added in FP16", Combine::sequential, FormatId::f16, true, true, false},
+    {"multiplied by alpha and stored in FP16", Combine::sequential, FormatId::f16, false, true, false},
+    {"multiplied by alpha and stored in FP16, added from the last to the first", Combine::reversed, FormatId::f16, false, true, false},
 };
 constexpr int kJoinCount = int(std::size(kJoins));
 

@@ -22,7 +22,7 @@ struct Hypothesis {
   /// made here.
   std::function<bool(const Problem &, int variant, Computation &)> apply;
   bool by_parts = false; ///< only cuts K and joins the parts: found by a table (parts.hpp), not tried one by one
-  bool whole = false;    ///< reads C, or writes D, by a layout: cannot be made on a part of the outputs
+  bool whole = false;    ///< reads C or a source, or writes D, by a layout: cannot be made on a part of the outputs
   /// What a variant did, to follow the title; null: the title says it all.
   std::function<std::string(const Problem &, int variant, const Computation &)> detail = {};
 };

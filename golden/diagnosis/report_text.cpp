@@ -19,6 +19,20 @@ std::string hex(uint64_t word, FormatId type) {
   return fmt::format("{:0{}x}", word, format(type).storage_bits / 4);
 }
 
+Json to_json(const Fact &f) {
+  const auto ranges = [](const Indices &set) {
+    Json j = Json::array();
+    for (const auto &[first, last] : runs_of(set)) j.push_back({first, last});
+    return j;
+  };
+  Json j = {{"kind", f.kind}, {"text", f.text}, {"outputs", f.outputs}};
+  if (!f.rows.empty()) j["rows"] = ranges(f.rows);
+  if (!f.cols.empty()) j["columns"] = ranges(f.cols);
+  if (f.kind == "factor") j["factor"] = f.factor;
+  if (!f.addends.empty()) j["addends"] = f.addends;
+  return j;
+}
+
 Json to_json(const Finding &f) {
   Json j = {{"name", f.name},
             {"title", f.title},
@@ -32,21 +46,13 @@ Json to_json(const Finding &f) {
             {"distance", f.distance}};
   if (f.equal >= 0) j["equal"] = f.equal;
   if (!f.leaves.empty()) j["leaves"] = f.leaves;
+  if (!f.rest.empty()) {
+    j["rest"] = Json::array();
+    for (const Fact &fact : f.rest) j["rest"].push_back(to_json(fact));
+    j["rest_accounts"] = f.rest_accounts;
+  }
   if (f.parting)
     j["stage"] = {{"name", to_string(f.parting->stage)}, {"k", f.parting->k}, {"text", f.parting->text}};
-  return j;
-}
-
-Json to_json(const Fact &f) {
-  const auto ranges = [](const Indices &set) {
-    Json j = Json::array();
-    for (const auto &[first, last] : runs_of(set)) j.push_back({first, last});
-    return j;
-  };
-  Json j = {{"kind", f.kind}, {"text", f.text}, {"outputs", f.outputs}};
-  if (!f.rows.empty()) j["rows"] = ranges(f.rows);
-  if (!f.cols.empty()) j["columns"] = ranges(f.cols);
-  if (f.kind == "factor") j["factor"] = f.factor;
   return j;
 }
 
@@ -98,6 +104,8 @@ void print_statistics(std::string &out, const Problem &p, const Comparison &c) {
 void print_finding(std::string &out, const Finding &f) {
   fmt::format_to(std::back_inserter(out), "  {}: {}\n      {}\n", f.name, f.title, f.advice);
   if (!f.leaves.empty()) fmt::format_to(std::back_inserter(out), "      leaves {}\n", f.leaves);
+  for (const Fact &fact : f.rest)
+    fmt::format_to(std::back_inserter(out), "      beside that {}\n", fact.text);
   if (f.parting) {
     fmt::format_to(std::back_inserter(out), "      parts at: {}", to_string(f.parting->stage));
     if (f.parting->k >= 0) fmt::format_to(std::back_inserter(out), ", k = {}", f.parting->k);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Masks by class of word, described by the smallest pattern of rectangles; places by hashes of rows, columns and tiles.
+// Masks by class of word, described by the smallest pattern of rectangles; places by hashes of rows, columns
+// and tiles.
 #include "nvfp4/golden/diagnosis/structure.hpp"
 
 #include "nvfp4/emulator/formats/code_view.hpp"
@@ -34,8 +35,8 @@ bool full(const Matrix &m, const Mask &mask, const Indices &rows, const Indices 
   return true;
 }
 
-/// "4 of 16 tiles of 64 x 64, the first at (64, 0)": the largest square tiles that are wholly in `mask` or wholly free
-/// of `bad`; nothing where there are none.
+/// "4 of 16 tiles of 64 x 64, the first at (64, 0)": the largest square tiles that are wholly in `mask` or
+/// wholly free of `bad`; nothing where there are none.
 std::string tiles_of(const Matrix &m, const Mask &bad, const Mask &mask) {
   for (int64_t t = 256; t >= 8; t /= 2) {
     if (t > m.rows || t > m.cols) continue;
@@ -60,11 +61,12 @@ std::string tiles_of(const Matrix &m, const Mask &bad, const Mask &mask) {
   return "";
 }
 
-/// Where `bad` outputs lie; `mask` has those in addition that may be counted in (both words alike). Fills the fact's
-/// place and text: "<place> <verb> <what>".
+/// Where `bad` outputs lie; `mask` has those in addition that may be counted in (both words alike). Fills the
+/// fact's place and text: "<place> <verb> <what>".
 Fact located(const Matrix &m, std::string kind, const std::string &what, const Mask &bad, const Mask &mask) {
   Fact f{std::move(kind), "", {}, {}, std::count(bad.begin(), bad.end(), true), -1, 0};
-  Mask row_full(size_t(m.rows), true), col_full(size_t(m.cols), true), row_hit(size_t(m.rows)), col_hit(size_t(m.cols));
+  Mask row_full(size_t(m.rows), true), col_full(size_t(m.cols), true), row_hit(size_t(m.rows)),
+      col_hit(size_t(m.cols));
   int64_t first = -1;
   for (int64_t i = 0; i < m.rows; ++i)
     for (int64_t j = 0; j < m.cols; ++j) {
@@ -76,7 +78,9 @@ Fact located(const Matrix &m, std::string kind, const std::string &what, const M
     }
   f.first = first;
   const Indices hit_rows = members(row_hit), hit_cols = members(col_hit);
-  const auto say = [&](const std::string &where, bool one) { f.text = where + (one ? " is " : " are ") + what; };
+  const auto say = [&](const std::string &where, bool one) {
+    f.text = where + (one ? " is " : " are ") + what;
+  };
   Indices all_rows(size_t(m.rows)), all_cols(size_t(m.cols));
   for (int64_t i = 0; i < m.rows; ++i) all_rows[size_t(i)] = i;
   for (int64_t j = 0; j < m.cols; ++j) all_cols[size_t(j)] = j;
@@ -141,7 +145,9 @@ void add_classes(const Matrix &m, Structure &s) {
     const char *kind, *what;
     Class cls;
   };
-  for (const Kind &k : {Kind{"nan", "NaN", Class::nan}, {"infinity", "Inf", Class::infinity}, {"zero", "zero", Class::zero}}) {
+  for (const Kind &k : {Kind{"nan", "NaN", Class::nan},
+                        {"infinity", "Inf", Class::infinity},
+                        {"zero", "zero", Class::zero}}) {
     Mask bad(static_cast<size_t>(n)), mask(static_cast<size_t>(n));
     bool any = false;
     for (int64_t at = 0; at < n; ++at) {
@@ -154,7 +160,18 @@ void add_classes(const Matrix &m, Structure &s) {
     if (!any) continue;
     Fact fact = located(m, k.kind, k.what, bad, mask);
     // zeros here and there come up by themselves; a NaN does not
-    if (k.cls == Class::zero && (fact.outputs < 4 || (fact.rows.empty() && fact.outputs * 8 < differing))) continue;
+    if (k.cls == Class::zero && (fact.outputs < 4 || (fact.rows.empty() && fact.outputs * 8 < differing)))
+      continue;
+    if (k.cls == Class::zero && fact.outputs >= 8) {
+      bool relu = true;
+      for (int64_t at = 0; relu && at < n; ++at) {
+        const double want = value(m.type, m.want[at]);
+        relu = bad[size_t(at)] ? want < 0 : !(want < 0) || decode(f, m.got[at]).cls == Class::zero;
+      }
+      if (relu)
+        fact.text = "the " + std::to_string(fact.outputs) +
+                    " outputs that should be negative are zero, as under ReLU";
+    }
     s.facts.push_back(std::move(fact));
     for (int64_t at = 0; at < n; ++at)
       if (bad[size_t(at)]) s.covered[size_t(at)] = true;
@@ -163,10 +180,12 @@ void add_classes(const Matrix &m, Structure &s) {
   bool any_missing = false;
   for (int64_t at = 0; at < n; ++at) {
     wanted_nan[size_t(at)] = decode(f, m.want[at]).cls == Class::nan;
-    missing[size_t(at)] = wanted_nan[size_t(at)] && !s.covered[size_t(at)] && decode(f, m.got[at]).cls != Class::nan;
+    missing[size_t(at)] =
+        wanted_nan[size_t(at)] && !s.covered[size_t(at)] && decode(f, m.got[at]).cls != Class::nan;
     if (missing[size_t(at)]) s.covered[size_t(at)] = any_missing = true;
   }
-  if (any_missing) s.facts.push_back(located(m, "nan-missing", "a number where NaN is expected", missing, wanted_nan));
+  if (any_missing)
+    s.facts.push_back(located(m, "nan-missing", "a number where NaN is expected", missing, wanted_nan));
   // a word that makes up an eighth of them survives among sixteen counters (Misra and Gries)
   constexpr size_t counters = 16;
   std::vector<std::pair<uint64_t, int64_t>> counts;
@@ -177,7 +196,8 @@ void add_classes(const Matrix &m, Structure &s) {
   };
   each_open([&](uint64_t word) {
     ++left;
-    const auto found = std::find_if(counts.begin(), counts.end(), [&](const auto &c) { return c.first == word; });
+    const auto found =
+        std::find_if(counts.begin(), counts.end(), [&](const auto &c) { return c.first == word; });
     if (found != counts.end())
       ++found->second;
     else if (counts.size() < counters)
@@ -251,14 +271,16 @@ std::vector<int64_t> sources(const Matrix &m, bool rows, bool ordered) {
   return to;
 }
 
-/// A rule of places by name: where line x of n, in groups of g, comes from. -1: the rule has no meaning for it.
+/// A rule of places by name: where line x of n, in groups of g, comes from. -1: the rule has no meaning for
+/// it.
 struct Permutation {
   const char *text; ///< % stands for g
   int64_t (*from)(int64_t x, int64_t n, int64_t g);
   bool grouped;
 };
 constexpr Permutation kPermutations[] = {
-    {"the two halves are exchanged", [](int64_t x, int64_t n, int64_t) { return n % 2 == 0 ? (x + n / 2) % n : -1; }, false},
+    {"the two halves are exchanged",
+     [](int64_t x, int64_t n, int64_t) { return n % 2 == 0 ? (x + n / 2) % n : -1; }, false},
     {"they run from the last to the first", [](int64_t x, int64_t n, int64_t) { return n - 1 - x; }, false},
     {"in every % the two halves are exchanged",
      [](int64_t x, int64_t, int64_t g) { return x / g * g + (x % g + g / 2) % g; }, true},
@@ -299,7 +321,8 @@ std::string mapping_text(const std::vector<int64_t> &to, const std::string &what
   if (const std::string named = moved.size() > 2 ? name_of(to) : ""; !named.empty())
     return what + "s are right but in another place: " + named;
   const int64_t shift = to[size_t(moved[0])] - moved[0];
-  const bool shifted = std::all_of(moved.begin(), moved.end(), [&](int64_t x) { return to[size_t(x)] - x == shift; });
+  const bool shifted =
+      std::all_of(moved.begin(), moved.end(), [&](int64_t x) { return to[size_t(x)] - x == shift; });
   if (shifted) {
     Indices from;
     for (const int64_t x : moved) from.push_back(x + shift);
@@ -308,8 +331,8 @@ std::string mapping_text(const std::vector<int64_t> &to, const std::string &what
   }
   std::string text = std::to_string(moved.size()) + " " + what + "s are right but in another place:";
   for (size_t i = 0; i < moved.size() && i < 3; ++i)
-    text += std::string(i == 0 ? " " : ", ") + what + " " + std::to_string(moved[i]) + " holds " + what + " " +
-            std::to_string(to[size_t(moved[i])]);
+    text += std::string(i == 0 ? " " : ", ") + what + " " + std::to_string(moved[i]) + " holds " + what +
+            " " + std::to_string(to[size_t(moved[i])]);
   return text + (moved.size() > 3 ? ", ..." : "");
 }
 
@@ -350,7 +373,13 @@ void add_moved_outputs(const Matrix &m, Structure &s) {
   const std::vector<int64_t> rows = sources(m, true, false), cols = sources(m, false, false);
   if (moved_of(rows) == 0 || moved_of(cols) == 0) return;
   cover(m, s,
-        {"outputs-moved", mapping_text(rows, "row") + ", and " + mapping_text(cols, "column"), {}, {}, 0, -1, 0},
+        {"outputs-moved",
+         mapping_text(rows, "row") + ", and " + mapping_text(cols, "column"),
+         {},
+         {},
+         0,
+         -1,
+         0},
         [&](int64_t i, int64_t j) {
           const int64_t r = rows[size_t(i)], c = cols[size_t(j)];
           return r >= 0 && c >= 0 && m.got[i * m.cols + j] == m.want[r * m.cols + c];
@@ -369,7 +398,8 @@ void add_moved_tiles(const Matrix &m, Structure &s) {
     if (t > m.rows || t > m.cols || (m.rows / t) * (m.cols / t) < 2) continue;
     std::unordered_map<uint64_t, int64_t> wanted, seen;
     for (int64_t i = 0; i + t <= m.rows; i += t)
-      for (int64_t j = 0; j + t <= m.cols; j += t) wanted.emplace(hash_tile(m.want, m.cols, i, j, t), i * m.cols + j);
+      for (int64_t j = 0; j + t <= m.cols; j += t)
+        wanted.emplace(hash_tile(m.want, m.cols, i, j, t), i * m.cols + j);
     std::unordered_map<int64_t, int64_t> from; ///< corner of a tile -> corner of what it holds
     Indices alike;
     for (int64_t i = 0; i + t <= m.rows; i += t)
@@ -394,18 +424,19 @@ void add_moved_tiles(const Matrix &m, Structure &s) {
       int64_t first = -1;
       for (const auto &[corner, source] : from)
         if (first < 0 || corner < first) first = corner;
-      cover(m, s,
-            {"tiles-moved",
-             (from.size() == 1 ? "the tile of " : std::to_string(from.size()) + " tiles of ") + size +
-                 (from.size() == 1 ? " at " + m.place(first) + " holds what belongs at " + m.place(from[first])
-                                   : " are right but in another place: the one at " + m.place(first) +
-                                         " holds what belongs at " + m.place(from[first])),
-             {},
-             {},
-             0,
-             -1,
-             0},
-            [&](int64_t i, int64_t j) { return from.count(corner_of(i, j)) != 0; });
+      cover(
+          m, s,
+          {"tiles-moved",
+           (from.size() == 1 ? "the tile of " : std::to_string(from.size()) + " tiles of ") + size +
+               (from.size() == 1 ? " at " + m.place(first) + " holds what belongs at " + m.place(from[first])
+                                 : " are right but in another place: the one at " + m.place(first) +
+                                       " holds what belongs at " + m.place(from[first])),
+           {},
+           {},
+           0,
+           -1,
+           0},
+          [&](int64_t i, int64_t j) { return from.count(corner_of(i, j)) != 0; });
     }
     if (!alike.empty())
       cover(m, s,
@@ -417,7 +448,9 @@ void add_moved_tiles(const Matrix &m, Structure &s) {
              0,
              -1,
              0},
-            [&](int64_t i, int64_t j) { return std::binary_search(alike.begin(), alike.end(), corner_of(i, j)); });
+            [&](int64_t i, int64_t j) {
+              return std::binary_search(alike.begin(), alike.end(), corner_of(i, j));
+            });
     if (!from.empty() || !alike.empty()) return;
   }
 }
@@ -426,6 +459,48 @@ int64_t open_outputs(const Matrix &m, const Structure &s) {
   int64_t left = 0;
   for (int64_t at = 0; at < m.rows * m.cols; ++at) left += m.differs(at) && !s.covered[size_t(at)] ? 1 : 0;
   return left;
+}
+
+/// Tiles written column by column in their places, where that accounts for every output that is left; the smallest size.
+/// A D that is transposed as a whole is a hypothesis, not this.
+void add_transposed_tiles(const Matrix &m, Structure &s) {
+  for (int64_t t = 4; t <= 128; t *= 2) {
+    if (t > m.rows || t > m.cols || (m.rows / t) * (m.cols / t) < 2) continue;
+    const auto source = [&](int64_t i, int64_t j) { // of a place in a whole tile; -1 outside
+      const int64_t r = i / t * t, c = j / t * t;
+      return r + t > m.rows || c + t > m.cols ? -1 : (r + j % t) * m.cols + c + i % t;
+    };
+    int64_t tiles = 0, first = -1;
+    bool all = true;
+    for (int64_t r = 0; all && r < m.rows; r += t)
+      for (int64_t c = 0; all && c < m.cols; c += t) {
+        bool open = false;
+        for (int64_t i = r; all && i < std::min(m.rows, r + t); ++i)
+          for (int64_t j = c; all && j < std::min(m.cols, c + t); ++j) {
+            const int64_t at = i * m.cols + j, from = source(i, j);
+            if (!m.differs(at) || s.covered[size_t(at)]) continue;
+            open = true;
+            all = from >= 0 && m.got[at] == m.want[from];
+          }
+        if (open && tiles++ == 0) first = r * m.cols + c;
+      }
+    if (!all || tiles == 0) continue;
+    const std::string size = std::to_string(t) + " x " + std::to_string(t);
+    cover(m, s,
+          {"tiles-transposed",
+           tiles == 1 ? "the tile of " + size + " at " + m.place(first) + " is transposed"
+                      : std::to_string(tiles) + " tiles of " + size + " are transposed, the first at " + m.place(first),
+           {},
+           {},
+           0,
+           -1,
+           0},
+          [&](int64_t i, int64_t j) {
+            const int64_t from = source(i, j);
+            return from >= 0 && m.got[i * m.cols + j] == m.want[from];
+          });
+    return;
+  }
 }
 
 } // namespace
@@ -441,6 +516,7 @@ Structure structure_of(FormatId type, int64_t rows, int64_t cols, std::span<cons
     const bool by_rows = add_moved_lines(m, s, true), by_cols = add_moved_lines(m, s, false);
     if (!by_rows && !by_cols) add_moved_outputs(m, s);
     if (open_outputs(m, s) != 0) add_moved_tiles(m, s);
+    if (open_outputs(m, s) != 0) add_transposed_tiles(m, s);
   }
   s.left = open_outputs(m, s);
   return s;

@@ -15,10 +15,12 @@ std::string number(const char *pattern, double x) {
   return text;
 }
 
-std::string count(int64_t n, const char *what) { return std::to_string(n) + " " + what + (n == 1 ? "" : "s"); }
+std::string count(int64_t n, const char *what) {
+  return std::to_string(n) + " " + what + (n == 1 ? "" : "s");
+}
 
-/// Distances that another order of summation or another rounding makes, and nothing else: a few units of FP32, or less
-/// than a unit of a 16-bit type.
+/// Distances that another order of summation or another rounding makes, and nothing else: a few units of
+/// FP32, or less than a unit of a 16-bit type.
 double rounding_distance(const Problem &p) {
   return std::max(0x1p-18, std::ldexp(1.0, -format(p.round).mantissa_bits - 1));
 }
@@ -31,7 +33,8 @@ const Finding *nearest(const Report &r) {
   return best;
 }
 
-bool is_factor(const Fact &f) { return f.kind == "factor"; }
+/// Facts that are decided on values, not on words.
+bool is_factor(const Fact &f) { return f.kind == "factor" || f.kind == "addend"; }
 
 } // namespace
 
@@ -60,39 +63,58 @@ std::string verdict_of(const Problem &p, const Report &r) {
     if (is_factor(f)) factors += (factors.empty() ? "" : "; ") + f.text;
   if (r.by_factor) return before + factors + rest;
   if (!r.likely.empty())
-    return before + r.likely[0].title + ": explains all of " + count(r.likely[0].sampled, "sampled output") + apart;
+    return before + r.likely[0].title + ": explains all of " + count(r.likely[0].sampled, "sampled output") +
+           apart;
   // the distance from the reference on the sample, which facts do not spoil
   const double distance = r.covered == 0 ? c.distance : NAN;
   if (distance <= rounding_distance(p) && c.nan_got + c.nan_missing + c.infinities == 0)
     return "equal but for summation order or rounding: distance " + number("%.2g", distance) + ", at most " +
            count(int64_t(c.max_ulp), "ulp") + "; no order that was tried gives these bits";
+  const bool added =
+      std::any_of(r.facts.begin(), r.facts.end(), [](const Fact &f) { return f.kind == "addend"; });
+  if (added) return before + factors + ", but for rounding: not to the bit everywhere";
   if (!factors.empty()) return before + factors + "; other outputs differ too";
   const Finding *near = nearest(r);
-  if (!r.partial.empty() && r.partial[0].equal >= 0)
-    return before + r.partial[0].title + ", but not everywhere: leaves " + r.partial[0].leaves;
-  if (near != nullptr && near->distance <= 2 * rounding_distance(p))
-    return before + near->title + ", but for summation order or rounding: distance " + number("%.2g", near->distance) +
-           " from that, not equal to the bit";
+  const bool close = near != nullptr && near->distance <= 2 * rounding_distance(p);
+  if (!r.partial.empty() && r.partial[0].equal >= 0) {
+    const Finding &f = r.partial[0];
+    if (f.rest_accounts) {
+      std::string text = before + f.title;
+      for (const Fact &fact : f.rest) text += "; then " + fact.text;
+      return text + ": together they account for all" + apart;
+    }
+    if (!close || near->distance < f.distance)
+      return before + f.title + ", but not everywhere: leaves " + f.leaves;
+  }
+  if (close)
+    return before + near->title + ", but for summation order or rounding: distance " +
+           number("%.2g", near->distance) + " from that, not equal to the bit everywhere";
   if (near != nullptr && std::isfinite(distance) && near->distance <= 0.1 * distance)
-    return before + "not explained; nearest: " + near->title + " (distance " + number("%.2g", near->distance) +
-           ", from the expected bits " + number("%.2g", distance) + ")";
+    return before + "not explained; nearest: " + near->title + " (distance " +
+           number("%.2g", near->distance) + ", from the expected bits " + number("%.2g", distance) + ")";
   const std::string far = std::isfinite(distance) ? ", distance " + number("%.2g", distance) : "";
   return before + "not explained: " + r.where + " differ" + far;
 }
 
 std::vector<std::string> next_captures(const Problem &p, const Report &r) {
   std::vector<std::string> next;
-  if (!r.candidates.empty() || !r.likely.empty() || r.by_factor || r.covered == r.comparison.differing) return next;
+  if (!r.candidates.empty() || !r.likely.empty() || r.by_factor || r.covered == r.comparison.differing ||
+      (!r.partial.empty() && r.partial[0].rest_accounts))
+    return next;
   const std::string k = std::to_string(p.unit->rule.k);
   if (p.a.raw.k > p.unit->rule.k)
-    next.push_back("the same kernel with K = " + k + ", one instruction: if that is right, the mistake is in the loop over K");
+    next.push_back("the same kernel with K = " + k +
+                   ", one instruction: if that is right, the mistake is in the loop over K");
   if (p.a.raw.block != 0)
-    next.push_back("all block scales 1 (0x38 in UE4M3, 0x7f in UE8M0): if that is right, the mistake is in scales");
-  next.push_back("A all zero but for one element a row, B the identity: D then shows which element met which");
+    next.push_back(
+        "all block scales 1 (0x38 in UE4M3, 0x7f in UE8M0): if that is right, the mistake is in scales");
+  next.push_back(
+      "A all zero but for one element a row, B the identity: D then shows which element met which");
   if (p.alpha != 1.0f || p.beta != 0.0f || r.alpha != 1.0f)
     next.push_back("alpha 1 and beta 0 with F32 output: if that is right, the mistake is in the epilogue");
   if ((p.a.scaled || p.b.scaled) && !p.a.source && !p.b.source)
-    next.push_back("the tensors before quantization (--a-source, --b-source): other quantizers and amaxes can then be tried");
+    next.push_back("the tensors before quantization (--a-source, --b-source): other quantizers and amaxes "
+                   "can then be tried");
   return next;
 }
 

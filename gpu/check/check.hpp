@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the checks share: random words, the tally of a comparison, and the checks of gpu/emulated, gpu/models
+// What the checks share: the tally of a comparison, and the checks of gpu/emulated, gpu/models
 // and the GPU's own instructions.
 #pragma once
+#include "nvfp4/golden/product_operands.hpp"
 #include "nvfp4/gpu/device/device.hpp"
 
 #include <cstdint>
@@ -10,27 +11,7 @@
 
 namespace nvfp4::crosscheck {
 
-/// SplitMix64.
-struct Random {
-  uint64_t state;
-
-  uint64_t operator()() {
-    uint64_t z = (state += 0x9E3779B97F4A7C15);
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EB;
-    return z ^ (z >> 31);
-  }
-  int below(int n) { return int((*this)() % uint64_t(n)); }
-  /// A sum of 12 uniform numbers: mean 0, variance 1.
-  float normal() {
-    double sum = -6.0;
-    for (int i = 0; i < 6; ++i) {
-      const uint64_t w = (*this)();
-      sum += double(w & 0xFFFFFFFF) * 0x1p-32 + double(w >> 32) * 0x1p-32;
-    }
-    return float(sum);
-  }
-};
+using golden::Random;
 
 /// Values compared and found different; the first difference in words.
 struct Tally {
@@ -62,8 +43,10 @@ struct Tally {
 /// Every unit of the catalogue, `tiles` tiles of every class.
 [[nodiscard]] Tally check_mma(int tiles, const std::string &match);
 /// Products: FP4 on every path, the others on ragged shapes. `large` adds 4096^3 of five kinds of data;
-/// `brief` keeps to the smallest, for compute-sanitizer; `recorded`, if not empty, is a file of operands.
-[[nodiscard]] Tally check_gemm(bool large, bool brief, const std::string &recorded = {});
+/// `brief` keeps to the smallest, for compute-sanitizer; `recorded`, if not empty, is a file of operands;
+/// `match`, if not empty, leaves units whose name has this text and nothing else.
+[[nodiscard]] Tally check_gemm(bool large, bool brief, const std::string &recorded = {},
+                               const std::string &match = {});
 /// Every kernel of the models; every recipe and form of the Hot-Channel Patch in linear layers. `match`: part
 /// of a group's name.
 [[nodiscard]] Tally check_kernels(const std::string &match);

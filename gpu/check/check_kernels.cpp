@@ -119,7 +119,7 @@ void delta(Side &s, const Sizes &z) {
                 h = rows * z.heads;
   const float *const q = s.in(n, 0.2f), *const k = s.in(n, 0.2f), *const v = s.in(m), *const g = s.gates(h),
                      *const beta = s.in(h, 0.3f);
-  float *const saved = s.out(shape.saved()), *const work = s.scratch(shape.work());
+  float *const saved = s.out(shape.saved()), *const work = s.scratch(shape.recurrence());
   DeltaForward<float>{shape, q, k, v, g, beta, s.out(m), saved}.run_on(s);
   DeltaBackward<float>{shape,    s.in(m),  q,        k,        v,        g,     beta,
                        s.out(n), s.out(n), s.out(m), s.out(h), s.out(h), saved, work}

@@ -88,6 +88,8 @@ inline constexpr double kMostParameters = 0x1p40;
 [[nodiscard]] std::string block_path(int64_t layer);
 /// "model.layers.3.attn." or, where the family calls it so, "model.layers.3.self_attn.".
 [[nodiscard]] std::string mixer_path(const ModelConfig &config, int64_t layer);
+/// The module of a linear layer by its role: "model.layers.3.self_attn.q_proj"; "lm_head" for any layer.
+[[nodiscard]] std::string linear_path(const ModelConfig &config, int64_t layer, std::string_view role);
 /// "model.layers.3.attn_norm.weight", and that before the MLP.
 [[nodiscard]] std::string mixer_norm(const ModelConfig &config, int64_t layer);
 [[nodiscard]] std::string mlp_norm(const ModelConfig &config, int64_t layer);

@@ -10,11 +10,11 @@
 
 namespace nvfp4::models {
 
-extern const ModelFamily kGla, kQwen3, kQwen25, kGdn;
+extern const ModelFamily kGla, kQwen3, kQwen25, kGdn, kLlama;
 
 namespace {
 
-constexpr const ModelFamily *kFamilies[] = {&kGla, &kQwen3, &kQwen25, &kGdn};
+constexpr const ModelFamily *kFamilies[] = {&kGla, &kQwen3, &kQwen25, &kGdn, &kLlama};
 
 std::vector<std::string> mixer_roles(const ModelFamily &family) {
   std::vector<std::string> roles;

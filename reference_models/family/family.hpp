@@ -102,6 +102,8 @@ struct ModelFamily {
   bool qk_norm = false, qkv_bias = false;     ///< what its presets have
   /// Patterns of the roles behind QK, whose errors nothing after them averages out: BF16 in CHON.
   std::span<const std::string_view> post_qk;
+  /// The family whose rules in recipes count for this one too, so that recipes need not name it; empty: none.
+  std::string_view like = {};
   /// What the sizes must be besides ModelConfig's ranges: "heads = 3 to be a multiple of ..."; empty if they
   /// are.
   std::string (*expected)(const ModelConfig &) = nullptr;

@@ -34,6 +34,11 @@ std::string block_path(int64_t layer) { return "model.layers." + std::to_string(
 std::string mixer_path(const ModelConfig &c, int64_t layer) {
   return block_path(layer) + std::string(c.family->modules.mixer) + ".";
 }
+std::string linear_path(const ModelConfig &c, int64_t layer, std::string_view role) {
+  if (role == kSharedLinears.back().role) return std::string(role);
+  return role.starts_with("attn.") ? mixer_path(c, layer) + std::string(role.substr(5))
+                                   : block_path(layer) + std::string(role);
+}
 std::string mixer_norm(const ModelConfig &c, int64_t layer) {
   return block_path(layer) + std::string(c.family->modules.mixer_norm) + ".weight";
 }

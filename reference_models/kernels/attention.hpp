@@ -77,6 +77,32 @@ template <class T> struct AttentionTurn {
   }
 };
 
+/// A row of scores becomes one of the softmax of scale times them: 0 from `valid` to `keys`. What it was
+/// shifted and multiplied by.
+template <class Lane, class T>
+NVFP4_INLINE Two<T> softmax_row(const Lane &lane, T *row, int64_t valid, int64_t keys, T scale) {
+  const T top = lane.max(valid, [=](int64_t j) { return row[j] * scale; });
+  lane.each(keys, [=](int64_t j) {
+    const T e = numerics::exp(row[j] * scale - top);
+    row[j] = j < valid ? e : T(0);
+  });
+  const T factor = T(1) / lane.sum(valid, [=](int64_t j) { return row[j]; });
+  lane.each(valid, [=](int64_t j) { row[j] = row[j] * factor; });
+  return {top, factor};
+}
+
+/// A row of dp becomes one of the scores' gradients: 0 from `valid` to `keys`. dp's mean under p.
+template <class Lane, class T>
+NVFP4_INLINE T score_gradient_row(const Lane &lane, const T *p, T *row, int64_t valid, int64_t keys,
+                                  T scale) {
+  const T mean = lane.sum(valid, [=](int64_t j) { return p[j] * row[j]; });
+  lane.each(keys, [=](int64_t j) {
+    const T d = p[j] * (row[j] - mean) * scale;
+    row[j] = j < valid ? d : T(0);
+  });
+  return mean;
+}
+
 /// o_i = sum over j <= i of p_ij v_j. A team a head and a block of queries.
 template <class T> struct AttentionOutputs {
   AttentionShape<T> shape;
@@ -99,18 +125,10 @@ template <class T> struct AttentionOutputs {
     const T scale = sh.scale;
     team.matmul(at.n, keys, sh.dim, qs.at(first, 0), kts, {p, stride});
     team.rows(at.n, [=](int64_t r, const auto &lane) {
-      T *const row = p + r * stride;
-      const int64_t valid = first + r + 1;
-      const T top = lane.max(valid, [=](int64_t j) { return row[j] * scale; });
-      lane.each(keys, [=](int64_t j) {
-        const T e = numerics::exp(row[j] * scale - top);
-        row[j] = j < valid ? e : T(0);
-      });
-      const T factor = T(1) / lane.sum(valid, [=](int64_t j) { return row[j]; });
-      lane.each(valid, [=](int64_t j) { row[j] = row[j] * factor; });
+      const Two<T> by = softmax_row(lane, p + r * stride, first + r + 1, keys, scale);
       lane.one([=] {
-        largest[first + r] = top;
-        inverse[first + r] = factor;
+        largest[first + r] = by.first;
+        inverse[first + r] = by.second;
       });
     });
     team.matmul(at.n, sh.dim, keys, {p, stride}, vs, sh.q_rows(o, at.sequence, at.head).at(first, 0));

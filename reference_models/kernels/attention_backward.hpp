@@ -29,18 +29,14 @@ template <class T> struct AttentionQueryGradients {
     team.matmul(n, keys, sh.dim, qs.at(first, 0), kts, {p, stride});
     team.matmul(n, keys, sh.dim, dos.at(first, 0), vts, {ds, stride});
     team.rows(n, [=](int64_t r, const auto &lane) {
-      T *const row = p + r * stride, *const d_row = ds + r * stride;
+      T *const row = p + r * stride;
       const int64_t valid = first + r + 1;
       const T top = largest[first + r], factor = inverse[first + r];
       lane.each(keys, [=](int64_t j) {
         const T e = numerics::exp(row[j] * scale - top) * factor;
         row[j] = j < valid ? e : T(0);
       });
-      const T mean = lane.sum(valid, [=](int64_t j) { return row[j] * d_row[j]; });
-      lane.each(keys, [=](int64_t j) {
-        const T d = row[j] * (d_row[j] - mean) * scale;
-        d_row[j] = j < valid ? d : T(0);
-      });
+      const T mean = score_gradient_row(lane, row, ds + r * stride, valid, keys, scale);
       lane.one([=] { mean_rows[first + r] = mean; });
     });
     team.matmul(n, sh.dim, keys, {ds, stride}, sh.k_rows(k, at.sequence, kv_head),

@@ -28,14 +28,13 @@ template <class T> struct DeltaShape {
   [[nodiscard]] NVFP4_INLINE int64_t tile_count() const { return (value + kDeltaTile - 1) / kDeltaTile; }
   /// Elements of a state before each chunk, (streams, chunks, key, value).
   [[nodiscard]] NVFP4_INLINE int64_t states() const { return chunks() * key * value; }
-  /// Elements of r (streams, length, value), then the states; also those of t and of the states' gradients.
+  /// Elements of r (streams, length, value), then the states; also those of t and of the states' gradients,
+  /// which are backward's work.
   [[nodiscard]] NVFP4_INLINE int64_t recurrence() const { return tokens() * value + states(); }
   /// Elements kept from forward to backward: the recurrence, then what DeltaProducts writes.
   [[nodiscard]] NVFP4_INLINE int64_t saved() const {
     return recurrence() + tokens() * (kDeltaDecays + 2 * kDeltaChunk);
   }
-  /// Elements of work that backward needs: gradients as the recurrence, terms of gates.
-  [[nodiscard]] NVFP4_INLINE int64_t work() const { return recurrence() + tokens(); }
   /// Elements of scratch of a team that takes kDeltaTile value columns: (64, key), and two squares.
   [[nodiscard]] NVFP4_INLINE int64_t tile_scratch() const { return kDeltaChunk * (key + 2 * kDeltaChunk); }
 };
@@ -43,7 +42,6 @@ template <class T> struct DeltaShape {
 /// A chunk of a stream: its tokens, and where its part of each array starts.
 template <class T> struct DeltaChunk {
   int64_t n, keys, values, gates;
-  int64_t token;            ///< in arrays (streams, length, ...)
   int64_t r, state;         ///< in `saved`; also those of t and of the state's gradient
   int64_t decays, below, a; ///< in `saved`: (n, 65), (n, 64), (n, 64)
 
@@ -53,7 +51,7 @@ template <class T> struct DeltaChunk {
     keys = gates * s.key;
     values = gates * s.value;
     n = numerics::min(kDeltaChunk, s.length - first);
-    token = stream * s.length + first;
+    const int64_t token = stream * s.length + first;
     r = token * s.value;
     state = s.tokens() * s.value + (stream * s.chunk_count() + chunk) * s.key * s.value;
     decays = s.recurrence() + token * kDeltaDecays;

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The gated delta rule, backward: dq, dk, dv, dg, dbeta from do and what forward saved. t, the gradient of u,
 // and the states' gradients go through a sequence from its end, value columns apart; the rest is computed for
-// all chunks at once.
+// all chunks at once. A gate's gradient is the sum of what passes it: of the pairs of tokens before and after
+// it, and of what the states carry. Differences of larger sums (q_i dq_i - k_i dk_i from the sequence's end)
+// would cost strong gates their digits.
 #pragma once
 #include "nvfp4/reference_models/kernels/delta.hpp"
 
@@ -66,19 +68,23 @@ template <class T> struct DeltaStateGradients {
   }
 };
 
-/// dq, dk, dbeta, and each token's term of the gates' gradients. A team a chunk.
+/// dq, dk, dbeta, dg. A team a chunk. dg_t, with s_i = q_i dq_i + k_i dk_i of what token i reads of the state
+/// before the chunk, w_j = k_j dk_j of what token j leaves in the state after it, and P_ij what i reads of j,
+/// each times its gradient: ((exp(g_0 + ... + g_{n-1}) (S, dS) + s_t + ... + s_{n-1}) + w_0 + ... + w_{t-1})
+/// + the sum over i >= t of the sums over j < t of P_ij, all chains in increasing order.
 template <class T> struct DeltaGradients {
   DeltaShape<T> shape;
   const T *grad_o, *q, *k, *beta, *saved, *grads, *grad_v;
-  T *grad_q, *grad_k, *grad_beta, *gate_terms; // gate_terms (streams, length)
+  T *grad_q, *grad_k, *grad_beta, *grad_g;
 
   static constexpr int64_t kTurned = kDeltaChunk + 1; ///< pitch of what is transposed: spreads memory banks
   static constexpr int64_t kPart = 128;               ///< value columns whose u are in scratch at a time
 
   [[nodiscard]] int64_t teams() const { return shape.chunks(); }
   [[nodiscard]] int64_t scratch() const {
-    return 2 * kDeltaChunk * kDeltaChunk +
-           numerics::max(kDeltaChunk * shape.key, kTurned * numerics::min(kPart, shape.value));
+    return 2 * kDeltaChunk * kDeltaChunk + 3 * kDeltaChunk + 1 +
+           numerics::max(numerics::max(kDeltaChunk * shape.key, kTurned * kDeltaChunk),
+                         kTurned * numerics::min(kPart, shape.value));
   }
 
   template <class Team> NVFP4_INLINE void operator()(const Team &team, int64_t index) const {
@@ -91,9 +97,12 @@ template <class T> struct DeltaGradients {
         state{saved + at.state, dv}, decays{saved + at.decays, kDeltaDecays}, t{grads + at.r, dv},
         ds{grads + at.state, dv};
     const View<T> dqc{grad_q + at.keys, kd}, dkc{grad_k + at.keys, kd}, dbc{grad_beta + at.gates, sh.heads},
-        x{team.scratch, C}, y = x.at(C, 0), read{team.scratch + 2 * C * C, dk};
-    const View<T> ut{read.data, kTurned}; // before `read`
-    T *const gate = gate_terms + at.token;
+        dgc{grad_g + at.gates, sh.heads}, x{team.scratch, C}, y = x.at(C, 0);
+    const View<const T> below{saved + at.below, C}, a{saved + at.a, C};
+    T *const passed = team.scratch + 2 * C * C, *const read_terms = passed + C,
+             *const left_terms = passed + 2 * C, *const whole = passed + 3 * C;
+    const View<T> read{whole + 1, dk};
+    const View<T> ut{read.data, kTurned}, pairs = ut; // before `read`, one after the other
     const T scale = sh.scale;
     team.rows(n, [=](int64_t i, const auto &lane) {
       const T sum = lane.sum(dv, [=](int64_t e) { return t(i, e) * r(i, e); });
@@ -107,6 +116,27 @@ template <class T> struct DeltaGradients {
       team.matmul(n, n, part, doc.at(0, e), ut, y, e > 0);
       team.matmul(n, dk, part, ut.transposed(), ds.at(0, e).transposed(), dkc, e > 0);
     }
+    fill(team, n, n, pairs, [=](int64_t i, int64_t j) { return x(i, j) * below(i, j) + y(i, j) * a(i, j); });
+    team.each(n, [=](int64_t i) { // row i becomes its sums over j < 1, 2, ..., i
+      T sum = T(0);
+      for (int64_t j = 0; j < i; ++j) {
+        sum += pairs(i, j);
+        pairs(i, j) = sum;
+      }
+    });
+    team.each(n, [=](int64_t gate) {
+      T sum = T(0);
+      for (int64_t i = gate; gate > 0 && i < n; ++i) sum += pairs(i, gate - 1);
+      passed[gate] = sum;
+    });
+    team.rows(dk, [=](int64_t d, const auto &lane) {
+      const T sum = lane.sum(dv, [=](int64_t e) { return state(d, e) * ds(d, e); });
+      lane.one([=] { read.data[d] = sum; });
+    });
+    team.rows(1, [=](int64_t, const auto &lane) {
+      const T sum = lane.sum(dk, [=](int64_t d) { return read.data[d]; });
+      lane.one([=] { *whole = sum * decays(n - 1, 0); });
+    });
     fill(team, n, n, x, [=](int64_t i, int64_t j) {
       const T p = -(x(i, j) * decays(i, j + 1));
       return j < i ? p : T(0);
@@ -121,64 +151,40 @@ template <class T> struct DeltaGradients {
     fill(team, n, dk, dqc, [=](int64_t i, int64_t d) { return (dqc(i, d) * decays(i, 0)) * scale; });
     fill(team, n, dk, read, [=](int64_t i, int64_t d) { return -(read(i, d) * decays(i, 0)); });
     fill(team, n, dk, dkc, [=](int64_t i, int64_t d) { return dkc(i, d) * decays(n - 1, i + 1); });
+    team.rows(n, [=](int64_t i, const auto &lane) {
+      const T reads = lane.sum(dk, [=](int64_t d) { return qc(i, d) * dqc(i, d) + kc(i, d) * read(i, d); }),
+              leaves = lane.sum(dk, [=](int64_t d) { return kc(i, d) * dkc(i, d); });
+      lane.one([=] {
+        read_terms[i] = reads;
+        left_terms[i] = leaves;
+      });
+    });
+    team.each(n, [=](int64_t gate) {
+      T sum = *whole;
+      for (int64_t i = gate; i < n; ++i) sum += read_terms[i];
+      for (int64_t j = 0; j < gate; ++j) sum += left_terms[j];
+      dgc(gate, 0) = sum + passed[gate];
+    });
     team.matmul(n, dk, n, y, kc, dqc, true);
     team.matmul(n, dk, n, x, kc, read, true);
     team.matmul(n, dk, n, y.transposed(), qc, dkc, true);
     team.matmul(n, dk, n, x.transposed(), kc, dkc, true);
-    team.rows(n, [=](int64_t i, const auto &lane) {
-      const T sum =
-          lane.sum(dk, [=](int64_t d) { return qc(i, d) * dqc(i, d) + kc(i, d) * (read(i, d) - dkc(i, d)); });
-      lane.one([=] { gate[i] = sum; });
-    });
     fill(team, n, dk, dkc, [=](int64_t i, int64_t d) { return dkc(i, d) + read(i, d); });
   }
 };
 
-/// dg_t = sum over i >= t of the terms, from the last token on. A team a stream.
-template <class T> struct DeltaGateSums {
-  DeltaShape<T> shape;
-  const T *gate_terms;
-  T *grad_g;
-
-  [[nodiscard]] int64_t teams() const { return shape.streams(); }
-  [[nodiscard]] int64_t scratch() const { return kDeltaChunk + 1; }
-
-  template <class Team> NVFP4_INLINE void operator()(const Team &team, int64_t stream) const {
-    const auto sh = shape;
-    T *const terms = team.scratch, *const suffix = terms + kDeltaChunk;
-    team.each(1, [=](int64_t) { *suffix = T(0); });
-    for (int64_t chunk = sh.chunk_count() - 1; chunk >= 0; --chunk) {
-      const DeltaChunk<T> at(sh, stream, chunk);
-      const View<T> dgc{grad_g + at.gates, sh.heads};
-      const T *const gate = gate_terms + at.token;
-      team.each(at.n, [=](int64_t i) { terms[i] = gate[i]; });
-      team.each(1, [=](int64_t) {
-        T sum = *suffix;
-        for (int64_t i = at.n - 1; i >= 0; --i) {
-          sum += terms[i];
-          dgc(i, 0) = sum;
-        }
-        *suffix = sum;
-      });
-    }
-  }
-};
-
-/// dq, dk, dv, dg, dbeta from do, by three kernels; `saved` is forward's. dg_t = sum over i >= t of (q_i dq_i
-/// + k_i dk_i as it reads the state - k_i dk_i as it writes to it).
+/// dq, dk, dv, dg, dbeta from do, by two kernels; `saved` is forward's.
 template <class T> struct DeltaBackward {
   DeltaShape<T> shape;
   const T *grad_o, *q, *k, *v, *g, *beta;
   T *grad_q, *grad_k, *grad_v, *grad_g, *grad_beta;
   const T *saved;
-  T *work; // shape.work()
+  T *grads; // work: shape.recurrence()
 
   template <class Runner> void run_on(Runner &runner) const {
-    T *const grads = work, *const terms = grads + shape.recurrence();
     runner.run(DeltaStateGradients<T>{shape, grad_o, q, k, beta, saved, grad_v, grads});
-    runner.run(
-        DeltaGradients<T>{shape, grad_o, q, k, beta, saved, grads, grad_v, grad_q, grad_k, grad_beta, terms});
-    runner.run(DeltaGateSums<T>{shape, terms, grad_g});
+    runner.run(DeltaGradients<T>{shape, grad_o, q, k, beta, saved, grads, grad_v, grad_q, grad_k, grad_beta,
+                                 grad_g});
   }
 };
 

@@ -2,6 +2,7 @@
 // The list of all kernels. A new one is its struct and a line here; every backend then has it.
 #pragma once
 #include "nvfp4/reference_models/kernels/attention_backward.hpp"
+#include "nvfp4/reference_models/kernels/attention_products.hpp"
 #include "nvfp4/reference_models/kernels/attention_statistics.hpp"
 #include "nvfp4/reference_models/kernels/convolution.hpp"
 #include "nvfp4/reference_models/kernels/delta_backward.hpp"
@@ -23,9 +24,10 @@
   X(EmbeddingForward) X(EmbeddingBackward) X(CrossEntropy) X(Matmul)                                         \
   X(GlaDecays) X(GlaStates) X(GlaOutputs) X(GlaStateGradients) X(GlaGradients) X(GlaGateGradients)           \
   X(RopeForward) X(RopeBackward) X(AttentionTurn) X(AttentionOutputs) X(AttentionQueryGradients)             \
-  X(AttentionKeyGradients) X(AttentionMomentSums)                                                            \
+  X(AttentionKeyGradients) X(AttentionMomentSums) X(MoveHeads) X(AttentionProbabilities)                     \
+  X(AttentionScoreGradients)                                                            \
   X(ConvolutionForward) X(ConvolutionSlopes) X(ConvolutionInputs) X(ConvolutionWeights)                      \
   X(L2NormForward) X(L2NormBackward)                                                                         \
   X(DeltaGateForward) X(DeltaGateBackward) X(DeltaProducts) X(DeltaStates) X(DeltaOutputs)                   \
-  X(DeltaStateGradients) X(DeltaGradients) X(DeltaGateSums)
+  X(DeltaStateGradients) X(DeltaGradients)
 // clang-format on

@@ -27,6 +27,7 @@ template <class T> struct LinearGroup<T>::Impl {
   Stages stages;
   FiniteWatch<T> *watch = nullptr;
   std::function<void(std::span<float>)> reduce;
+  std::function<void(const LinearWeight<T> &, const T *)> show;
 
   Impl(Backend<T> &b, OperandEngine *e, std::vector<LinearWeight<T>> m, const Recipe &recipe)
       : backend(b), engine(e), members(std::move(m)), terms(members.size()) {
@@ -70,11 +71,12 @@ template <class T> struct LinearGroup<T>::Impl {
       if (!products.empty()) engine_backward(step, x, rows, dy, dx);
     for (size_t i = 0; i < members.size(); ++i) {
       const LinearWeight<T> &w = members[i];
-      if (dx != nullptr && is_f32(recipes[i].dgrad))
+      const bool f32 = is_f32(recipes[i].dgrad);
+      if (dx != nullptr && f32)
         backend.run(
             Matmul<T>{rows, w.in, w.out, matrix(dy[i], w.out), matrix(w.weight, w.in), {dx, w.in, 1}, i > 0});
-      else if (dx != nullptr && i > 0)
-        add_term(rows * w.in, i, dx);
+      if (dx != nullptr && show) show_term(i, f32 || i == 0, dx);
+      if (dx != nullptr && !f32 && i > 0) add_term(rows * w.in, i, dx);
       if (w.weight_grad != nullptr && is_f32(recipes[i].wgrad))
         backend.run(Matmul<T>{w.out,
                               w.in,
@@ -91,6 +93,13 @@ template <class T> struct LinearGroup<T>::Impl {
 
   void add_term(int64_t n, size_t i, T *dx) {
     if constexpr (std::is_same_v<T, float>) backend.run(Add<T>{n, dx, terms[i].data(), dx});
+  }
+
+  void show_term(size_t i, bool in_dx, const T *dx) {
+    if constexpr (std::is_same_v<T, float>)
+      show(members[i], in_dx ? dx : terms[i].data());
+    else
+      show(members[i], dx); // all is f32
   }
 
   /// The first member whose copy of x is made the same way as member i's.
@@ -262,6 +271,11 @@ std::vector<int32_t> LinearGroup<T>::select(size_t member, Product product,
 
 template <class T> void LinearGroup<T>::reduce_amaxes(std::function<void(std::span<float>)> reduce) {
   impl_->reduce = std::move(reduce);
+}
+
+template <class T>
+void LinearGroup<T>::show_input_grads(std::function<void(const LinearWeight<T> &, const T *)> show) {
+  impl_->show = std::move(show);
 }
 
 template <class T> void LinearGroup<T>::watch(FiniteWatch<T> *watch) { impl_->watch = watch; }

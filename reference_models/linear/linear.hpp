@@ -57,6 +57,10 @@ public:
   /// From now on shows x, y and dy of each pass to `watch`, which must outlive the group: quantization would
   /// make numbers of NaN and Inf.
   void watch(FiniteWatch<T> *watch);
+  /// From now on shows each member's dgrad (rows, in) while backward makes dx of them: as the recipe rounds it,
+  /// before it is added to those of earlier members. Where it is f32 there is no such term: then the sum with
+  /// theirs, which its chains go on with.
+  void show_input_grads(std::function<void(const LinearWeight<T> &, const T *)> show);
 
   [[nodiscard]] std::span<const LinearWeight<T>> members() const;
   [[nodiscard]] const LinearRecipe &recipe(size_t member) const;

@@ -2,13 +2,13 @@
 // Softmax attention's mixer: projections, RMSNorm of q and k per head (Qwen3) or biases (Qwen2.5), rotary
 // embedding, causal attention over grouped queries, output projection. Source: Hugging Face transformers,
 // models/qwen3 and models/qwen2.
-#include "nvfp4/reference_models/model/mixer.hpp"
+#include "nvfp4/reference_models/model/attention_products.hpp"
 #include "nvfp4/reference_models/model/rope_table.hpp"
 
 namespace nvfp4::models {
 namespace {
 
-enum Slot : size_t { kWork, kDo, kDq, kDk, kDv, kTermsQ, kTermsK };
+enum Slot : size_t { kWork, kDo, kDq, kDk, kDv, kTermsQ, kTermsK, kOfProducts };
 
 template <class T> class AttentionMixer final : public Mixer<T> {
 public:
@@ -22,7 +22,9 @@ public:
     q_rstd_.reset(c_.backend, rows * m.heads);
     k_rstd_.reset(c_.backend, rows * m.kv_heads);
     saved_.reset(c_.backend, shape_.saved());
-    if (c_.recipe.mixers == FormatId::bf16)
+    if (has_mixer_rules(c_.recipe, *m.family, c_.layer, m.layers))
+      make_products();
+    else if (c_.recipe.mixers == FormatId::bf16)
       bf16_ =
           c_.backend.make_bf16_attention(bf16_attention_shape(m, c_.batch, c_.length), mixer_unit(c_.recipe));
     const RopeTable<T> table = rope_table<T>(c_.length, m.key_head(), m.rope_base);
@@ -51,7 +53,7 @@ public:
     }
     c_.backend.run(RopeForward<T>{rope(m.heads), q, q_rotated_.data()});
     c_.backend.run(RopeForward<T>{rope(m.kv_heads), k, k_rotated_.data()});
-    mix();
+    mix(step);
     T *const out[] = {y};
     output_->forward(step, o_.data(), rows, out);
   }
@@ -62,7 +64,7 @@ public:
     const Scratch<T> &s = scratch_;
     const T *const grad[] = {dy};
     output_->backward(step, o_.data(), rows, grad, s[kDo]);
-    mix_backward();
+    mix_backward(step);
     c_.backend.run(RopeBackward<T>{rope(m.heads), s[kDq], s[kDq]});
     c_.backend.run(RopeBackward<T>{rope(m.kv_heads), s[kDk], s[kDk]});
     if (m.qk_norm) {
@@ -98,7 +100,8 @@ public:
   std::vector<AttentionMoments> attention_moments() override {
     const int64_t heads = c_.batch * c_.config.heads;
     const Array<AttentionMoments> rows(c_.backend, heads * c_.length), moments(c_.backend, heads);
-    if (bf16_ != nullptr) mix_f32(scratch_[kDo]); // for saved_; the logits are those before BF16
+    if (bf16_ != nullptr || products_ != nullptr)
+      mix_f32(scratch_[kDo]); // for saved_; the logits are those before BF16 or quantization
     AttentionStatistics<T>{shape_,          q_rotated_.data(), k_rotated_.data(), saved_.data(),
                            scratch_[kWork], rows.data(),       moments.data()}
         .run_on(c_.backend);
@@ -106,7 +109,26 @@ public:
   }
 
 private:
-  void mix() {
+  void make_products() {
+    if constexpr (std::is_same_v<T, float>)
+      products_ = std::make_unique<AttentionProducts>(c_, shape_, scratch_, kOfProducts);
+  }
+  /// In FP32 the bits are the same product by product, and then there are matrices to show.
+  void show_products() {
+    const bool wanted = this->hooks.observer || this->hooks.matrix;
+    if (wanted && products_ == nullptr && bf16_ == nullptr) make_products();
+  }
+  void mix(const StepContext &step) {
+    show_products();
+    if constexpr (std::is_same_v<T, float>)
+      if (products_ != nullptr) {
+        std::vector<Activation<T>> before; // in the order of computation
+        activations(before);
+        before.pop_back();
+        for (const Activation<T> &a : before) this->hooks.trace(a.name, StepTensor::output, a.shape, a.data);
+        return products_->forward(step, {q_rotated_.data(), k_rotated_.data(), v_.data()}, o_.data(),
+                                  this->hooks);
+      }
     if constexpr (std::is_same_v<T, float>)
       if (bf16_ != nullptr) return bf16_->forward(q_rotated_.data(), k_rotated_.data(), v_.data(), o_.data());
     mix_f32(o_.data());
@@ -116,10 +138,18 @@ private:
                         o,      saved_.data(),     scratch_[kWork]}
         .run_on(c_.backend);
   }
-  void mix_backward() {
+  void mix_backward(const StepContext &step) {
     const Scratch<T> &s = scratch_;
-    if constexpr (std::is_same_v<T, float>)
+    if constexpr (std::is_same_v<T, float>) {
+      show_products();
+      if (products_ != nullptr) {
+        this->hooks.trace(path_ + "o_proj", StepTensor::input_grad, {c_.batch, c_.length, c_.config.key_dim},
+                          s[kDo]);
+        return products_->backward(step, {q_rotated_.data(), k_rotated_.data(), v_.data()},
+                                   {s[kDo], s[kDq], s[kDk], s[kDv]}, this->hooks);
+      }
       if (bf16_ != nullptr) return bf16_->backward(s[kDo], s[kDq], s[kDk], s[kDv]);
+    }
     AttentionBackward<T>{shape_, s[kDo], q_rotated_.data(), k_rotated_.data(), v_.data(), s[kDq],
                          s[kDk], s[kDv], saved_.data(),     s[kWork]}
         .run_on(c_.backend);
@@ -150,7 +180,8 @@ private:
   AttentionShape<T> shape_{};
   Array<T> q_, q_rotated_, k_, k_rotated_, v_, o_, q_rstd_, k_rstd_, saved_, cosine_, sine_;
   const T *x_ = nullptr, *dy_ = nullptr;
-  std::unique_ptr<Bf16Attention> bf16_; ///< in place of the FP32 kernels, where the recipe wants it
+  std::unique_ptr<Bf16Attention> bf16_;         ///< in place of the FP32 kernels, where the recipe wants it
+  std::unique_ptr<AttentionProducts> products_; ///< likewise, where it has rules for them
   std::unique_ptr<LinearGroup<T>> input_, output_;
 };
 

@@ -44,7 +44,7 @@ public:
     for (Array<T> *a : {&a_, &b_, &g_, &beta_, &q_rstd_, &k_rstd_, &rstd_})
       a->reset(c_.backend, rows * m.heads);
     saved_.reset(c_.backend, shape_.saved());
-    scratch.reserve(kWork, shape_.work());
+    scratch.reserve(kWork, shape_.recurrence());
     for (const size_t slot : {kDq, kDk, kDqIn, kDkIn}) scratch.reserve(slot, rows * m.key_dim);
     for (const size_t slot : {kDNormed, kDo, kDGate, kTerms, kDv, kDvIn})
       scratch.reserve(slot, rows * m.value_dim);

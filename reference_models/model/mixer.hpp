@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The token mixer of a block: what differs between the model families.
 #pragma once
+#include "nvfp4/reference_models/diagnostics/finite.hpp"
 #include "nvfp4/reference_models/linear/linear.hpp"
 #include "nvfp4/reference_models/model/parameters.hpp"
 
@@ -23,6 +24,7 @@ template <class T> struct LinearObservation {
   const T *input;       // (rows, in)
   const T *output_grad; // (rows, out)
   const LinearRecipe *recipe;
+  uint64_t stream = 0, weight_stream = 0; ///< of an operator inside a mixer: linear/operator_products.hpp
 };
 
 /// What a block needs of its model.
@@ -52,6 +54,22 @@ template <class T> struct BlockContext {
 void check_mixers(const ModelConfig &config, const Recipe &recipe, int64_t batch, int64_t length,
                   bool double_precision);
 
+/// What a model wants to know of the inside of its mixers.
+template <class T> struct MixerHooks {
+  FiniteWatch<T> *watch = nullptr; ///< is shown what quantized products read and make, which would hide NaN
+  /// Called with what lies between such products, as Model::tracer.
+  std::function<void(const std::string &module, StepTensor what, std::vector<int64_t> shape, const T *data)>
+      trace = {};
+  /// Called in backward for every head with the matrices of each operator inside the mixer
+  /// (family/mixer_operators.hpp).
+  std::function<void(const LinearObservation<T> &)> observer = {};
+  /// Called with each such matrix as soon as a product has read or made it, head after head: x, w and y in
+  /// forward, dy, dx and dw in backward.
+  std::function<void(int64_t layer, std::string_view role, StepTensor what, const T *data, int64_t rows,
+                     int64_t cols)>
+      matrix = {};
+};
+
 template <class T> class Mixer {
 public:
   virtual ~Mixer() = default;
@@ -67,6 +85,7 @@ public:
   virtual void activations(std::vector<Activation<T>> &out) const = 0;
   /// Logits of the last forward pass, by sequence and head; empty where there is no softmax.
   [[nodiscard]] virtual std::vector<AttentionMoments> attention_moments() { return {}; }
+  MixerHooks<T> hooks;
 };
 
 /// Scratch that all layers share: used within one call only. Sized by the largest request.

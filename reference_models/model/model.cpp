@@ -84,6 +84,11 @@ Model<T>::Model(Backend<T> &backend, OperandEngine *engine, const ModelConfig &c
     block->rstd1.reset(backend, rows);
     block->rstd2.reset(backend, rows);
     block->mixer = make_mixer(context, mixer_scratch_);
+    block->mixer->hooks.watch = &watch_;
+    block->mixer->hooks.trace = [this](const std::string &module, StepTensor what, std::vector<int64_t> shape,
+                                       const T *data) {
+      if (tracer) tracer(module, what, std::move(shape), data);
+    };
     const auto linear = [&](const SharedLinear &l) {
       return context.linear(std::string(l.role), block->path + std::string(l.role), l.number);
     };
@@ -107,7 +112,12 @@ Model<T>::Model(Backend<T> &backend, OperandEngine *engine, const ModelConfig &c
   for (Array<T> *a : {&row_loss_, &weights_}) a->reset(backend, rows);
   for (Array<int32_t> *a : {&tokens_, &targets_, &positions_}) a->reset(backend, rows);
   starts_.reset(backend, config.vocabulary + 1);
-  visit_all([this](LinearGroup<T> &g, const T *, std::span<const T *const>) { g.watch(&watch_); });
+  visit_all([this](LinearGroup<T> &g, const T *, std::span<const T *const>) {
+    g.watch(&watch_);
+    g.show_input_grads([this](const LinearWeight<T> &w, const T *data) {
+      if (input_grad_observer) input_grad_observer(w, data);
+    });
+  });
   if (!training) return;
   for (Array<T> *a : {&d_x_, &d_branch_, &terms_}) a->reset(backend, rows * d);
   for (Array<T> *a : {&d_inner_, &d_gate_, &d_up_}) a->reset(backend, rows * inner);
@@ -275,6 +285,15 @@ void Model<T>::observe(LinearGroup<T> &group, const T *input, std::span<const T 
 }
 
 template <class T>
+void Model<T>::observe_operators(std::function<void(const LinearObservation<T> &)> show) {
+  for (auto &block : blocks_) block->mixer->hooks.observer = show;
+}
+
+template <class T> void Model<T>::observe_matrices(decltype(MixerHooks<T>::matrix) show) {
+  for (auto &block : blocks_) block->mixer->hooks.matrix = show;
+}
+
+template <class T>
 void Model<T>::trace(const std::string &module, StepTensor what, const T *data, int64_t width) {
   if (tracer) tracer(module, what, {batch_, length_, width}, data);
 }
@@ -284,9 +303,7 @@ template <class T> void Model<T>::trace_linears(LinearGroup<T> &group, std::span
   const auto members = group.members();
   for (size_t i = 0; i < members.size(); ++i) {
     const LinearWeight<T> &w = members[i];
-    const std::string module = w.role.starts_with("attn.")
-                                   ? mixer_path(config_, w.layer) + w.role.substr(5)
-                                   : (w.layer < config_.layers ? block_path(w.layer) : "") + w.role;
+    const std::string module = linear_path(config_, w.layer, w.role);
     trace(module, StepTensor::output_grad, grads[i], w.out);
     tracer(module, StepTensor::weight_grad, {w.out, w.in}, w.weight_grad);
   }

@@ -52,6 +52,13 @@ public:
   std::function<void(int64_t layer, std::string_view role, const T *output)> output_observer;
   /// Called after each block's backward for each of its linear layers, and for the head.
   std::function<void(const LinearObservation<T> &)> observer;
+  /// Called in backward with each linear layer's own dgrad (rows, in), see LinearGroup::show_input_grads.
+  std::function<void(const LinearWeight<T> &, const T *input_grad)> input_grad_observer;
+  /// Called in backward for every sequence and head with the matrices of each operator inside mixers; weight
+  /// and input are those of one head, gradients of weights null.
+  void observe_operators(std::function<void(const LinearObservation<T> &)> show);
+  /// Likewise with single matrices, in forward too: see MixerHooks::matrix.
+  void observe_matrices(decltype(MixerHooks<T>::matrix) show);
   /// Whether all that linear layers read and made was finite since the last call, x, y and dy: what comes
   /// after them may hide it, since quantization makes numbers of NaN, and gates of infinities.
   [[nodiscard]] bool finite() { return watch_.finite(); }

@@ -120,7 +120,9 @@ std::string quoted(std::span<const std::string_view> texts) {
 /// it.
 std::vector<std::string> post_qk_rules() {
   std::vector<std::string> rules;
-  const auto all = families();
+  std::vector<const ModelFamily *> all;
+  for (const ModelFamily *f : families())
+    if (f->like.empty()) all.push_back(f);
   for (size_t begin = 0, end; begin < all.size(); begin = end) {
     std::vector<std::string_view> names;
     for (end = begin; end < all.size() && std::ranges::equal(all[end]->post_qk, all[begin]->post_qk); ++end)

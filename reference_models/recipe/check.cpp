@@ -5,7 +5,7 @@
 #include "nvfp4/emulator/quantize/convention.hpp"
 #include "nvfp4/emulator/tensorcore/catalogue.hpp"
 #include "nvfp4/golden/io/message.hpp"
-#include "nvfp4/reference_models/family/family.hpp"
+#include "nvfp4/reference_models/family/mixer_operators.hpp"
 
 #include <algorithm>
 
@@ -95,15 +95,25 @@ void check_hcp(const LinearRecipe &l, const std::string &path) {
     fail("reblock 'whole-blocks' needs choice 'blocks'");
 }
 
-void check_rule(const Recipe &recipe, const RecipeRule &rule, const std::string &path) {
+void check_rule(const Recipe &recipe, const RecipeRule &rule, const std::string &path, bool in_mixer) {
   if (!recipe.linears.contains(rule.use))
     throw Error(path + ".use: " + io::in_quotes(rule.use) + " is not among this recipe's linears");
+  if (in_mixer && recipe.linears.at(rule.use).hcp.enabled)
+    throw Error(path + ".use: " + io::in_quotes(rule.use) +
+                " has the Hot-Channel Patch, which is for linear layers; name a linear without hcp");
   for (const std::string &family : rule.families)
     if (family_or_null(family) == nullptr)
       throw Error(path + ".families: unknown family " + io::in_quotes(family) + "; expected one of " +
                   family_names());
   for (const std::string &pattern : rule.roles) {
     const auto same = [&](std::string_view role) { return matches_role(pattern, role); };
+    if (in_mixer) {
+      if (std::none_of(std::begin(kMixerOperators), std::end(kMixerOperators),
+                       [&](const MixerOperator &o) { return same(o.role); }))
+        throw Error(path + ".roles: " + io::in_quotes(pattern) +
+                    " matches no operator inside a mixer (attn.qk, attn.pv)");
+      continue;
+    }
     if (std::none_of(linear_roles().begin(), linear_roles().end(), same))
       throw Error(path + ".roles: " + io::in_quotes(pattern) +
                   " matches no linear layer (attn.q_proj, mlp.down_proj, lm_head, ...)");
@@ -121,7 +131,9 @@ void check_recipe(const Recipe &recipe, const std::string &where) {
     check_gemm({.unit = plain.resolve("lm_head", 0, 0).bf16_unit}, where + ".mixers");
   }
   for (size_t i = 0; i < recipe.rules.size(); ++i)
-    check_rule(recipe, recipe.rules[i], where + ".rules[" + std::to_string(i) + "]");
+    check_rule(recipe, recipe.rules[i], where + ".rules[" + std::to_string(i) + "]", false);
+  for (size_t i = 0; i < recipe.mixer_rules.size(); ++i)
+    check_rule(recipe, recipe.mixer_rules[i], where + ".mixer_rules[" + std::to_string(i) + "]", true);
   for (const auto &[name, linear] : recipe.linears) {
     const std::string path = where + ".linears." + io::printable(name, 60);
     for (const auto &[product, gemm] :

@@ -7,7 +7,6 @@
 #include "nvfp4/golden/io/json.hpp"
 #include "nvfp4/golden/io/message.hpp"
 
-
 namespace nvfp4::models {
 namespace {
 
@@ -101,7 +100,7 @@ Recipe parse_recipe(std::string_view text, const std::string &where) {
                           {"mxfp4", "sm_100:tcgen05.k64.f32.mxf4.ue8m0.block32"},
                           {"mxfp8", "sm_100:tcgen05.k32.f32.mxf8f6f4.{a}.{b}.ue8m0.block32"}}};
   read_fields(kRecipeFields, recipe, json, where + ": ", {"name", "linears", "default"},
-              {"units", "linears", "rules"});
+              {"units", "linears", "rules", "mixer_rules"});
   if (const auto units = json.find("units"); units != json.end()) {
     if (!units->is_object()) throw Error(where + ".units: expected an object, got " + shown(*units));
     for (const auto &[format, unit] : units->items()) {
@@ -119,10 +118,14 @@ Recipe parse_recipe(std::string_view text, const std::string &where) {
                 shown(linears));
   for (const auto &[name, linear] : linears.items())
     recipe.linears[name] = read_linear(linear, where + ".linears." + io::printable(name, 60));
-  if (const auto rules = json.find("rules"); rules != json.end()) {
-    if (!rules->is_array()) throw Error(where + ".rules: expected a list, got " + shown(*rules));
+  for (const auto &[key, into] : {std::pair<std::string, std::vector<RecipeRule> *>("rules", &recipe.rules),
+                                  {"mixer_rules", &recipe.mixer_rules}}) {
+    const auto rules = json.find(key);
+    if (rules == json.end()) continue;
+    const std::string path = where + "." + key;
+    if (!rules->is_array()) throw Error(path + ": expected a list, got " + shown(*rules));
     for (size_t i = 0; i < rules->size(); ++i)
-      recipe.rules.push_back(read_rule((*rules)[i], where + ".rules[" + std::to_string(i) + "]"));
+      into->push_back(read_rule((*rules)[i], path + "[" + std::to_string(i) + "]"));
   }
   check_recipe(recipe, where);
   return recipe;
@@ -155,19 +158,22 @@ Recipe load_recipe(const std::string &name_or_path) {
 }
 
 std::string to_json(const Recipe &recipe) {
-  Json linears = Json::object(), rules = Json::array();
+  Json linears = Json::object(), rules = Json::array(), mixer_rules = Json::array();
   for (const auto &[name, l] : recipe.linears) {
     Json &j = linears[name];
     j = {{"fprop", write_gemm(l.fprop)}, {"dgrad", write_gemm(l.dgrad)}, {"wgrad", write_gemm(l.wgrad)}};
     if (l.hcp != HcpRecipe{}) j["hcp"] = write_hcp(l.hcp);
   }
   for (const RecipeRule &rule : recipe.rules) rules.push_back(fields_to_json(kRuleFields, rule, kOptional));
+  for (const RecipeRule &rule : recipe.mixer_rules)
+    mixer_rules.push_back(fields_to_json(kRuleFields, rule, kOptional));
   Json json = fields_to_json(kRecipeFields, recipe, kOptional);
   json.erase("default"); // behind the linears, as in every file so far
   json["units"] = recipe.units;
   json["linears"] = linears;
   json["default"] = recipe.default_linear;
   json["rules"] = rules;
+  if (!mixer_rules.empty()) json["mixer_rules"] = mixer_rules; // younger than many a recipe on disk
   return json.dump(2) + "\n";
 }
 

@@ -3,7 +3,7 @@
 #include "nvfp4/reference_models/recipe/recipe.hpp"
 
 #include "nvfp4/emulator/quantize/convention.hpp"
-#include "nvfp4/reference_models/family/family.hpp"
+#include "nvfp4/reference_models/family/mixer_operators.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -19,17 +19,39 @@ int64_t blocks(double amount, int64_t layers) {
 }
 
 bool applies(const RecipeRule &rule, std::string_view role, int64_t layer, int64_t layers,
-             std::string_view family) {
+             const ModelFamily *family) {
   const auto is = [](std::string_view wanted) {
     return [wanted](std::string_view x) { return matches_role(x, wanted); };
   };
   if (std::none_of(rule.roles.begin(), rule.roles.end(), is(role))) return false;
-  if (!rule.families.empty() &&
-      std::find(rule.families.begin(), rule.families.end(), family) == rule.families.end())
+  const auto counts = [&](const std::string &name) { return name == family->name || name == family->like; };
+  if (!rule.families.empty() && std::none_of(rule.families.begin(), rule.families.end(), counts))
     return false;
   if (rule.first <= 0 && rule.last <= 0) return true;
   return layer < layers &&
          (layer < blocks(rule.first, layers) || layer >= layers - blocks(rule.last, layers));
+}
+
+/// The last of `rules` that speaks of the role; null: none.
+const RecipeRule *last_rule(const Recipe &recipe, const std::vector<RecipeRule> &rules,
+                            const std::string &role, int64_t layer, int64_t layers) {
+  const ModelFamily *const bound = family_or_null(recipe.family);
+  const RecipeRule *last = nullptr;
+  for (const RecipeRule &rule : rules) {
+    if (!rule.families.empty() && bound == nullptr)
+      throw Error("recipe '" + recipe.name +
+                  "' has rules for model families; bind it with for_family() first");
+    if (applies(rule, role, layer, layers, bound)) last = &rule;
+  }
+  return last;
+}
+
+/// All three products with operands of a format and FP32 results.
+LinearRecipe uniform(OperandFormat format) {
+  LinearRecipe l;
+  for (GemmRecipe *g : {&l.fprop, &l.dgrad, &l.wgrad})
+    *g = {.a = {.format = format}, .b = {.format = format}, .output = FormatId::f32};
+  return l;
 }
 
 void replace(std::string &text, std::string_view what, std::string_view with) {
@@ -109,19 +131,22 @@ void keep_in_bf16(Recipe &recipe, int64_t first, int64_t last) {
 }
 
 LinearRecipe Recipe::resolve(const std::string &role, int64_t layer, int64_t layers) const {
-  std::string use = default_linear;
-  for (const RecipeRule &rule : rules) {
-    if (!rule.families.empty() && family.empty())
-      throw Error("recipe '" + name + "' has rules for model families; bind it with for_family() first");
-    if (applies(rule, role, layer, layers, family)) use = rule.use;
-  }
-  LinearRecipe linear = linears.at(use);
+  const bool in_mixer = mixer_operator_or_null(role) != nullptr;
+  const RecipeRule *const rule = last_rule(*this, in_mixer ? mixer_rules : rules, role, layer, layers);
+  LinearRecipe linear = rule != nullptr ? linears.at(rule->use)
+                        : !in_mixer
+                            ? linears.at(default_linear)
+                            : uniform(mixers == FormatId::bf16 ? OperandFormat::bf16 : OperandFormat::f32);
   for (GemmRecipe *g : {&linear.fprop, &linear.dgrad, &linear.wgrad}) g->unit = unit_of(*this, *g);
   linear.source = source;
   linear.accumulation = accumulation;
   linear.amax = amax;
   linear.bf16_unit = unit_of(*this, {});
   return linear;
+}
+
+bool Recipe::has_mixer_rule(const std::string &role, int64_t layer, int64_t layers) const {
+  return last_rule(*this, mixer_rules, role, layer, layers) != nullptr;
 }
 
 } // namespace nvfp4::models

@@ -143,6 +143,10 @@ struct Recipe {
   std::map<std::string, LinearRecipe> linears = {}; ///< by name; what rules speak of
   std::string default_linear = {};
   std::vector<RecipeRule> rules = {};
+  /// Which operators inside mixers (family/mixer_operators.hpp) take one of the recipe's linears, likewise. A
+  /// mixer with at least one runs product by product; its others are f32, or BF16 with FP32 results where
+  /// `mixers` says bf16.
+  std::vector<RecipeRule> mixer_rules = {};
   std::string family = {}; ///< set by for_family(); not part of the JSON
 
   /// The same recipe for models of one family; Error when it is unknown.
@@ -150,6 +154,8 @@ struct Recipe {
   /// What `role` of block `layer` of `layers` uses; lm_head has layer = layers. Error when the recipe has
   /// rules for families and was not bound to one.
   [[nodiscard]] LinearRecipe resolve(const std::string &role, int64_t layer, int64_t layers) const;
+  /// Whether a mixer rule speaks of this operator. Error likewise.
+  [[nodiscard]] bool has_mixer_rule(const std::string &role, int64_t layer, int64_t layers) const;
   bool operator==(const Recipe &) const = default;
 };
 

@@ -237,7 +237,8 @@ void sensitivity(std::vector<Ordering> &out, const std::vector<RunGroup> &groups
     if (const RunGroup *const g = scored_group(groups, model))
       for (const RunData *run : g->runs) {
         if (run->sensitivity.size() > 1) scored.push_back(run);
-        for (const SensitivityRecord &r : run->sensitivity) scores[r.op].push_back(r.score);
+        for (const SensitivityRecord &r : run->sensitivity)
+          if (r.parameters > 0) scores[r.op].push_back(r.score); // the table's operators are linear layers
       }
     std::vector<std::pair<double, std::string>> order;
     for (const auto &[op, values] : scores) order.emplace_back(mean(values), op);
@@ -255,6 +256,7 @@ void sensitivity(std::vector<Ordering> &out, const std::vector<RunGroup> &groups
       for (const RunData *run : scored) {
         double own = std::nan(""), rival = std::nan("");
         for (const SensitivityRecord &r : run->sensitivity) {
+          if (r.parameters == 0) continue;
           if (r.op == op)
             own = r.score;
           else

@@ -129,7 +129,8 @@ std::string sensitivity_section(const Groups &groups) {
     std::map<std::string, std::vector<double>> scores;
     if (const RunGroup *const g = scored_group(groups, model))
       for (const RunData *run : g->runs)
-        for (const SensitivityRecord &s : run->sensitivity) scores[s.op].push_back(s.score);
+        for (const SensitivityRecord &s : run->sensitivity)
+          scores[s.op + (s.parameters == 0 ? " (the gap itself)" : "")].push_back(s.score);
     std::vector<std::pair<std::string, Estimate>> order;
     for (const auto &[op, values] : scores) order.emplace_back(op, estimate(values));
     std::stable_sort(order.begin(), order.end(),

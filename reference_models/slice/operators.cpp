@@ -2,6 +2,8 @@
 // One layer at a time: exact products in FP64 on the host, the recipe's and BF16's on the device's engine.
 #include "nvfp4/reference_models/slice/operators.hpp"
 #include "nvfp4/reference_models/family/config.hpp"
+#include "nvfp4/reference_models/family/mixer_operators.hpp"
+#include "nvfp4/reference_models/linear/operator_products.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -117,8 +119,28 @@ std::array<bool, 3> OperatorMeter::note_operands(const OperatorInput &o, const s
   return {!x || !weight || !bias, !dy || !weight, !dy || !x};
 }
 
+OperatorMeter::Outputs OperatorMeter::run_in_mixer(const OperatorInput &o, const Recipe &recipe,
+                                                   const StepContext &step) {
+  const LinearWeight<float> &w = o.weight;
+  const OperatorProducts products(backend_, &engine_, recipe.resolve(w.role, w.layer, w.layers), w.id);
+  const OperatorMatrices of{o.rows, w.in, w.out, o.input, w.weight, o.output_grad, o.stream, o.weight_stream};
+  Outputs result;
+  for (const Product p : kProducts) {
+    result.formats[size_t(p)] = std::string(to_string(gemm_of(products.recipe(), p).a.format));
+    if (p != Product::fprop && o.output_grad == nullptr) continue;
+    const Array<float> y(backend_, p == Product::fprop   ? o.rows * w.out
+                                   : p == Product::dgrad ? o.rows * w.in
+                                                         : w.out * w.in);
+    float *const to[] = {y.data()};
+    products.run(step, p, {&of, 1}, to);
+    result.values[size_t(p)] = to_host(backend_, y.data(), y.size());
+  }
+  return result;
+}
+
 OperatorMeter::Outputs OperatorMeter::run(const OperatorInput &o, const Recipe &recipe,
                                           const StepContext &step) {
+  if (mixer_operator_or_null(o.weight.role) != nullptr) return run_in_mixer(o, recipe, step);
   LinearWeight<float> w = o.weight;
   Array<float> y(backend_, o.rows * w.out), dx(backend_, o.rows * w.in), dw(backend_, w.out * w.in);
   w.weight_grad = dw.data();
@@ -158,7 +180,11 @@ OperatorMeter::Outputs OperatorMeter::run(const OperatorInput &o, const Recipe &
 void OperatorMeter::measure(const OperatorInput &input, const StepContext &step) {
   const LinearWeight<float> &w = input.weight;
   if (std::find(roles_.begin(), roles_.end(), w.role) == roles_.end()) roles_.push_back(w.role);
-  static const Recipe kBf16 = load_recipe("bf16");
+  static const Recipe kBf16 = [] {
+    Recipe r = load_recipe("bf16");
+    r.mixer_rules.push_back({.use = r.default_linear});
+    return r;
+  }();
   const std::array<std::vector<double>, 3> exact = exact_products(backend_, input);
   const Outputs bf16 = run(input, kBf16, step);
   const std::string module = w.layer < w.layers ? block_path(w.layer) + w.role : w.role;

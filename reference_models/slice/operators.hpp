@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a recipe does to single operators: the three products of a linear layer on given operands, against
-// BF16 and against exact arithmetic. Every operator gets the same operands under every recipe, so that errors
-// are its own.
+// What a recipe does to single operators: the three products of a linear layer, or of a head of an operator
+// inside a mixer, on given operands, against BF16 and against exact arithmetic. Every operator gets the same
+// operands under every recipe, so that errors are its own.
 #pragma once
 #include "nvfp4/reference_models/diagnostics/finite.hpp"
 #include "nvfp4/reference_models/linear/linear.hpp"
@@ -20,6 +20,7 @@ struct OperatorInput {
   const float *output_grad = nullptr; // (rows, out), or null: fprop alone
   std::optional<HotChannels>
       hot; ///< of fprop, known from training; otherwise a recipe with HCP chooses on `input`
+  uint64_t stream = 0, weight_stream = 0; ///< of an operator inside a mixer
 };
 
 /// Sums of squares over the outputs of one product.
@@ -71,6 +72,8 @@ private:
     std::array<std::string, 3> formats;
   };
   [[nodiscard]] Outputs run(const OperatorInput &input, const Recipe &recipe, const StepContext &step);
+  [[nodiscard]] Outputs run_in_mixer(const OperatorInput &input, const Recipe &recipe,
+                                     const StepContext &step);
   /// By product, whether an operand of it is not finite.
   [[nodiscard]] std::array<bool, 3> note_operands(const OperatorInput &input, const std::string &module);
 

@@ -3,6 +3,8 @@
 #include "nvfp4/reference_models/slice/replay.hpp"
 #include "nvfp4/emulator/formats/conversion.hpp"
 #include "nvfp4/golden/io/message.hpp"
+#include "nvfp4/reference_models/family/mixer_operators.hpp"
+#include "nvfp4/reference_models/model/attention_products.hpp"
 
 #include <algorithm>
 #include <bit>
@@ -164,7 +166,7 @@ Identity replay_identically(const Slice &slice, const Place &place) {
     backward = true;
   };
   for (const io::Tensor &t : now.tensors) {
-    if (t.name.ends_with(".output_grad") || t.name.starts_with("grad/")) loss();
+    if (t.name.ends_with("_grad") || t.name.starts_with("grad/")) loss();
     const auto at = std::find_if(then.tensors.begin(), then.tensors.end(),
                                  [&](const io::Tensor &r) { return r.name == t.name; });
     if (at != then.tensors.end()) compare(*at, t, slice.before.source, out);
@@ -198,8 +200,8 @@ Comparison compare_recipes(const Slice &slice, const std::vector<ComparedRecipe>
   const ModelConfig &config = *slice.before.config;
   Comparison out;
   const Session session = session_of(slice, load_recipe("bf16"), place);
-  OperatorMeter meter(*session.backend, *session.engine, bound(recipes, std::string(config.family->name)),
-                      linear_roles(*config.family));
+  const std::vector<Recipe> ours = bound(recipes, std::string(config.family->name));
+  OperatorMeter meter(*session.backend, *session.engine, ours, linear_roles(*config.family));
   const std::map<std::string, HotChannels> &state = slice.before.state.hot_channels;
   session.model->observer = [&](const LinearObservation<float> &o) {
     OperatorInput input{*o.weight, o.rows, o.input, o.output_grad, {}};
@@ -208,6 +210,16 @@ Comparison compare_recipes(const Slice &slice, const std::vector<ComparedRecipe>
     meter.measure(input, {slice.step.seed, slice.step.step - 1, 0, false});
     ++out.operators;
   };
+  const bool in_mixers = std::any_of(ours.begin(), ours.end(), [&](const Recipe &r) {
+    for (int64_t layer = 0; layer < config.layers; ++layer)
+      if (has_mixer_rules(r, *config.family, layer, config.layers)) return true;
+    return false;
+  });
+  if (in_mixers)
+    session.model->observe_operators([&](const LinearObservation<float> &o) {
+      meter.measure({*o.weight, o.rows, o.input, o.output_grad, {}, o.stream, o.weight_stream},
+                    {slice.step.seed, slice.step.step - 1, 0, false});
+    });
   out.bf16_loss = float(accumulate_gradients(*session.model, slice.step));
   out.operators /= slice.step.accumulation;
   for (const ComparedRecipe &r : recipes) out.outcomes.push_back(whole_step(slice, r, place));

@@ -2,6 +2,7 @@
 // Names of taps, and where a model has them.
 #include "nvfp4/reference_models/slice/taps.hpp"
 #include "nvfp4/golden/io/message.hpp"
+#include "nvfp4/reference_models/family/mixer_operators.hpp"
 
 #include <algorithm>
 #include <array>
@@ -14,9 +15,14 @@ namespace {
   std::string roles;
   for (const std::string &role : linear_roles(*config.family))
     roles.append(roles.empty() ? "" : ", ").append(role);
-  throw Error("unknown tap " + io::in_quotes(name) +
-              "; expected ROLE.input, ROLE.output or ROLE.output_grad, with layers.0. to layers." +
-              std::to_string(config.layers - 1) + ". before it for one layer; ROLE is one of " + roles);
+  std::string inside;
+  for (const std::string &role : mixer_operator_roles(*config.family))
+    inside.append(inside.empty() ? "" : " and ").append(role);
+  throw Error(
+      "unknown tap " + io::in_quotes(name) +
+      "; expected ROLE.input, ROLE.output, ROLE.output_grad or ROLE.input_grad, with layers.0. to layers." +
+      std::to_string(config.layers - 1) + ". before it for one layer; ROLE is one of " + roles +
+      (inside.empty() ? "" : ", or of " + inside + ", which have .weight and .weight_grad too"));
 }
 
 /// Takes "layers.N." off the front; -1 where there is none.
@@ -30,6 +36,17 @@ int64_t take_layer(std::string_view &rest) {
   return layer;
 }
 
+Tap::Kind kind_of(StepTensor what) {
+  switch (what) {
+  case StepTensor::input: return Tap::Kind::input;
+  case StepTensor::weight: return Tap::Kind::weight;
+  case StepTensor::output: return Tap::Kind::output;
+  case StepTensor::output_grad: return Tap::Kind::output_grad;
+  case StepTensor::input_grad: return Tap::Kind::input_grad;
+  default: return Tap::Kind::weight_grad;
+  }
+}
+
 } // namespace
 
 std::string Tap::name(const ModelConfig &config) const {
@@ -38,7 +55,8 @@ std::string Tap::name(const ModelConfig &config) const {
 }
 
 std::vector<Tap> parse_taps(std::span<const std::string> names, const ModelConfig &config) {
-  const std::vector<std::string> roles = linear_roles(*config.family);
+  std::vector<std::string> roles = linear_roles(*config.family);
+  for (std::string &role : mixer_operator_roles(*config.family)) roles.push_back(std::move(role));
   std::vector<std::pair<std::array<int64_t, 4>, Tap>> found; // with the place in the step
   for (const std::string &name : names) {
     std::string_view rest = name;
@@ -50,13 +68,15 @@ std::vector<Tap> parse_taps(std::span<const std::string> names, const ModelConfi
     if (role.starts_with("self_attn.")) role.erase(0, 5);
     const auto kind = find_enum<Tap::Kind>(rest.substr(dot + 1));
     const auto at = std::find(roles.begin(), roles.end(), role);
-    const bool head = role == "lm_head";
-    if (!kind || at == roles.end() || layer >= config.layers || (head && layer >= 0)) unknown(name, config);
+    const bool head = role == "lm_head", weight = kind == Tap::Kind::weight || kind == Tap::Kind::weight_grad;
+    if (!kind || at == roles.end() || layer >= config.layers || (head && layer >= 0) ||
+        (weight && mixer_operator_or_null(role) == nullptr))
+      unknown(name, config);
     const int64_t first = head ? config.layers : std::max<int64_t>(layer, 0);
     const int64_t last = head || layer >= 0 ? first : config.layers - 1;
     for (int64_t l = first; l <= last; ++l) {
       const Tap tap{*kind, l, role};
-      const bool backward = tap.kind == Tap::Kind::output_grad;
+      const bool backward = tap.kind >= Tap::Kind::output_grad;
       found.push_back({{backward, backward ? -l : l, at - roles.begin(), int64_t(*kind)}, tap});
     }
   }
@@ -71,26 +91,36 @@ TapCollector::TapCollector(Model<float> &model, std::span<const Tap> taps) : mod
   for (const Tap &tap : taps) kept_.push_back({tap});
   if (kept_.empty()) return;
   model_.output_observer = [this](int64_t layer, std::string_view role, const float *output) {
-    keep(Tap::Kind::output, layer, role, output, model_.config().hidden);
+    keep(Tap::Kind::output, layer, role, output, model_.batch() * model_.length(), model_.config().hidden);
   };
   model_.observer = [this](const LinearObservation<float> &o) {
-    keep(Tap::Kind::input, o.layer, o.role, o.input, o.weight->in);
-    keep(Tap::Kind::output_grad, o.layer, o.role, o.output_grad, o.weight->out);
+    keep(Tap::Kind::input, o.layer, o.role, o.input, o.rows, o.weight->in);
+    keep(Tap::Kind::output_grad, o.layer, o.role, o.output_grad, o.rows, o.weight->out);
+  };
+  if (std::any_of(kept_.begin(), kept_.end(),
+                  [](const Kept &k) { return mixer_operator_or_null(k.tap.role) != nullptr; }))
+    model_.observe_matrices([this](int64_t layer, std::string_view role, StepTensor what, const float *data,
+                                   int64_t rows,
+                                   int64_t cols) { keep(kind_of(what), layer, role, data, rows, cols); });
+  model_.input_grad_observer = [this](const LinearWeight<float> &w, const float *data) {
+    keep(Tap::Kind::input_grad, w.layer, w.role, data, model_.batch() * model_.length(), w.in);
   };
 }
 
 TapCollector::~TapCollector() {
   model_.output_observer = nullptr;
   model_.observer = nullptr;
+  model_.input_grad_observer = nullptr;
+  model_.observe_matrices({});
 }
 
-void TapCollector::keep(Tap::Kind kind, int64_t layer, std::string_view role, const float *data,
+void TapCollector::keep(Tap::Kind kind, int64_t layer, std::string_view role, const float *data, int64_t rows,
                         int64_t width) {
   for (Kept &k : kept_) {
     if (k.tap.kind != kind || k.tap.layer != layer || k.tap.role != role) continue;
-    const std::vector<float> values =
-        to_host(model_.parameters().backend(), data, model_.batch() * model_.length() * width);
+    const std::vector<float> values = to_host(model_.parameters().backend(), data, rows * width);
     k.values.insert(k.values.end(), values.begin(), values.end());
+    k.rows = mixer_operator_or_null(role) != nullptr ? rows : model_.length();
     k.width = width;
   }
 }
@@ -104,17 +134,17 @@ void TapCollector::after_forward() {
   for (const Kept &k : kept_) {
     if (k.tap.kind != Tap::Kind::output) continue;
     if (k.tap.role == "lm_head") {
-      keep(k.tap.kind, k.tap.layer, k.tap.role, model_.logits(), config.vocabulary);
+      keep(k.tap.kind, k.tap.layer, k.tap.role, model_.logits(), model_.batch() * model_.length(),
+           config.vocabulary);
       continue;
     }
-    std::string module = k.tap.role.starts_with("attn.")
-                             ? mixer_path(config, k.tap.layer) + k.tap.role.substr(5)
-                             : "model.layers." + std::to_string(k.tap.layer) + "." + k.tap.role;
+    std::string module = linear_path(config, k.tap.layer, k.tap.role);
     if (module.ends_with("gk_proj.1"))
       module.resize(module.size() - 2); // the low-rank pair's output has the pair's name
     const auto at = by_name.find(module);
     if (at != by_name.end())
-      keep(k.tap.kind, k.tap.layer, k.tap.role, at->second->data, at->second->shape.back());
+      keep(k.tap.kind, k.tap.layer, k.tap.role, at->second->data, model_.batch() * model_.length(),
+           at->second->shape.back());
   }
 }
 
@@ -123,8 +153,8 @@ std::vector<io::Tensor> TapCollector::tensors() const {
   for (const Kept &k : kept_) {
     if (k.width == 0) throw Error("the model did not show " + k.tap.name(model_.config()));
     const int64_t rows = int64_t(k.values.size()) / k.width;
-    out.push_back(io::Tensor::from("tap/" + k.tap.name(model_.config()),
-                                   {rows / model_.length(), model_.length(), k.width}, k.values));
+    out.push_back(
+        io::Tensor::from("tap/" + k.tap.name(model_.config()), {rows / k.rows, k.rows, k.width}, k.values));
   }
   return out;
 }

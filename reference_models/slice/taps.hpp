@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Taps: intermediate tensors of a step by name. A tap is what a linear layer reads, what it makes, or the
-// gradient that comes back to it.
+// Taps: intermediate tensors of a step by name. A tap is what a linear layer reads, what it makes, the
+// gradient that comes back to it, or what it makes of that, its own dgrad; or one of the matrices of an
+// operator inside a mixer (family/mixer_operators.hpp).
 #pragma once
 #include "nvfp4/emulator/names.hpp"
 #include "nvfp4/golden/io/tensor.hpp"
@@ -9,8 +10,11 @@
 namespace nvfp4::models {
 
 struct Tap {
-  enum class Kind : uint8_t { input, output, output_grad };
-  friend constexpr auto names_of(Kind) { return enum_names("tap", "input", "output", "output_grad"); }
+  /// weight and weight_grad are those of operators inside mixers: a layer's are parameters.
+  enum class Kind : uint8_t { input, weight, output, output_grad, input_grad, weight_grad };
+  friend constexpr auto names_of(Kind) {
+    return enum_names("tap", "input", "weight", "output", "output_grad", "input_grad", "weight_grad");
+  }
   Kind kind = Kind::input;
   int64_t layer = 0; ///< lm_head: the number of layers
   std::string role;  ///< "attn.o_proj", "lm_head"
@@ -19,11 +23,11 @@ struct Tap {
   [[nodiscard]] std::string name(const ModelConfig &config) const;
   bool operator==(const Tap &) const = default;
 };
-static_assert(names_of(Tap::Kind{}).end_with(Tap::Kind::output_grad));
+static_assert(names_of(Tap::Kind{}).end_with(Tap::Kind::weight_grad));
 
 /// From names as Tap::name gives them, or without the layer ("attn.o_proj.input": of every layer); "model."
-/// and "self_attn" are understood. In the order of a step: inputs and outputs by layer, then output gradients
-/// from the head back; each once. An Error lists the names there are.
+/// and "self_attn" are understood. In the order of a step: inputs and outputs by layer, then gradients from
+/// the head back; each once. An Error lists the names there are.
 [[nodiscard]] std::vector<Tap> parse_taps(std::span<const std::string> names, const ModelConfig &config);
 
 /// Copies taps out of a model while it runs. Construct before the first micro-batch; it uses the model's
@@ -37,15 +41,17 @@ public:
 
   /// Between forward and loss of each micro-batch.
   void after_forward();
-  /// "tap/NAME" (micro-batches * batch, sequence, width), F32, in the order of the taps.
+  /// "tap/NAME" (micro-batches * batch, sequence, width), F32, in the order of the taps; of an operator
+  /// inside a mixer (micro-batches * batch * heads, rows, cols), key heads for weights.
   [[nodiscard]] std::vector<io::Tensor> tensors() const;
 
 private:
-  void keep(Tap::Kind kind, int64_t layer, std::string_view role, const float *data, int64_t width);
+  void keep(Tap::Kind kind, int64_t layer, std::string_view role, const float *data, int64_t rows,
+            int64_t width);
 
   struct Kept {
     Tap tap;
-    int64_t width = 0;
+    int64_t rows = 0, width = 0; ///< of each matrix
     std::vector<float> values = {};
   };
   Model<float> &model_;

@@ -2,6 +2,7 @@
 // Validation batches in order; HCP's channels stay as they are.
 #include "nvfp4/reference_models/train/evaluate.hpp"
 #include "nvfp4/emulator/config.hpp"
+#include "nvfp4/reference_models/family/mixer_operators.hpp"
 #include "nvfp4/reference_models/train/first_not_finite.hpp"
 
 #include <cmath>
@@ -67,6 +68,8 @@ std::vector<SensitivityRecord> sensitivity(Model<float> &model, const std::strin
   }
   int64_t all = 0;
   for (const auto &[role, n] : parameters) all += n;
+  if (device == "cpu") // where products inside mixers run
+    for (std::string &role : mixer_operator_roles(*config.family)) roles.push_back(std::move(role));
   std::vector<SensitivityRecord> out;
   double baseline = 0;
   for (size_t i = 0; i < roles.size(); ++i) {
@@ -78,7 +81,7 @@ std::vector<SensitivityRecord> sensitivity(Model<float> &model, const std::strin
       RecipeRule rule;
       rule.roles = {roles[i]};
       rule.use = "one";
-      recipe.rules.push_back(rule);
+      (mixer_operator_or_null(roles[i]) != nullptr ? recipe.mixer_rules : recipe.rules).push_back(rule);
     }
     Session session = make_session(device, threads, config, recipe, model.batch(), model.length(), false);
     const int64_t bytes = model.parameters().total() * int64_t(sizeof(float));
@@ -90,9 +93,9 @@ std::vector<SensitivityRecord> sensitivity(Model<float> &model, const std::strin
       baseline = loss;
       continue;
     }
-    const auto n = double(parameters[roles[i]]);
-    out.push_back(
-        {roles[i], sensitivity_score(loss, baseline, n, double(all)), loss, baseline, parameters[roles[i]]});
+    const int64_t own = parameters[roles[i]];
+    const double n = own > 0 ? double(own) : double(all); // no parameters: the gap itself
+    out.push_back({roles[i], sensitivity_score(loss, baseline, n, double(all)), loss, baseline, own});
   }
   return out;
 }

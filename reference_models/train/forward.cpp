@@ -41,11 +41,10 @@ ForwardPass run_forward(const ForwardOptions &o, const io::TensorFile &input) {
     for (const int64_t s : shape) n *= s;
     out.tensors.push_back(io::Tensor::from(name, std::move(shape), to_host(*session.backend, data, n)));
   };
+  const auto layers = double(config.layers), share = o.gradients ? 1.0 / 3 : 1.0; // of forward, in the time
   model.output_observer = [&](int64_t layer, std::string_view role, const float *output) {
-    const std::string module = role.starts_with("attn.")
-                                   ? mixer_path(config, layer) + std::string(role.substr(5))
-                                   : block_path(layer) + std::string(role);
-    keep("act/" + module, {batch, length, config.hidden}, output);
+    keep("act/" + linear_path(config, layer, role), {batch, length, config.hidden}, output);
+    if (o.progress && role == "mlp.down_proj") o.progress(share * double(layer + 1) / layers);
   };
   FiniteTracer tracer(model);
   model.set_tokens(ids.as<int32_t>(input.source));
@@ -55,6 +54,15 @@ ForwardPass run_forward(const ForwardOptions &o, const io::TensorFile &input) {
   pass.loss = model.loss(o.gradients ? 1.0 : 0.0);
   out.tensors.push_back(io::Tensor::from("loss", {}, std::vector<float>{float(pass.loss)}));
   if (o.gradients) {
+    model.observer = [&](const LinearObservation<float> &l) {
+      keep("output_grad/" + linear_path(config, l.layer, l.role), {batch, length, l.weight->out},
+           l.output_grad);
+      if (o.progress && l.role == "mlp.down_proj")
+        o.progress(share + (1 - share) * (1 - double(l.layer) / layers));
+    };
+    model.input_grad_observer = [&](const LinearWeight<float> &w, const float *data) {
+      keep("input_grad/" + linear_path(config, w.layer, w.role), {batch, length, w.in}, data);
+    };
     model.backward(step);
     for (const ParameterSpec &p : model.parameters().list()) {
       keep("grad/" + p.name, p.shape, model.parameters().gradient(p.name));

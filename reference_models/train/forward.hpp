@@ -5,6 +5,7 @@
 #include "nvfp4/golden/io/tensor.hpp"
 #include "nvfp4/reference_models/diagnostics/finite.hpp"
 
+#include <functional>
 #include <optional>
 
 namespace nvfp4::models {
@@ -14,9 +15,10 @@ struct ForwardOptions {
   std::string recipe = "bf16";           ///< built-in name or JSON file
   std::string model = {}, size = "tiny"; ///< where the checkpoint does not say: family or JSON file, preset
   std::string device = "cpu";
-  bool gradients = false; ///< also those of the mean loss
+  bool gradients = false; ///< also those of the mean loss, of parameters and in linear layers
   int threads = 0;
   uint64_t seed = 1; ///< of stochastic rounding
+  std::function<void(double)> progress = {}; ///< gets the fraction done; what it throws ends the work
 };
 
 struct ForwardPass {
@@ -25,7 +27,9 @@ struct ForwardPass {
     int64_t nan = 0, inf = 0;
     std::vector<int64_t> first = {};
   };
-  io::TensorFile tensors; ///< logits, loss, act/MODULE, grad/PARAMETER; metadata: model, recipe
+  io::TensorFile tensors; ///< logits, loss, act/MODULE, with gradients grad/PARAMETER and of
+                          ///< linear layers output_grad/MODULE, input_grad/MODULE (the layer's own dgrad);
+                          ///< metadata: model, recipe
   double loss = 0;        ///< nats per token
   std::optional<NotFinite> not_finite = {};             ///< the first tensor on the way that was not finite
   std::vector<NotFiniteTensor> not_finite_tensors = {}; ///< of those in `tensors`

@@ -75,6 +75,13 @@ good convert run/checkpoint.safetensors --tensor 'model.*.mlp.up_proj.weight' -o
 [ "$(wc -l <out.txt)" -eq 4 ] || say "convert of several tensors gave $(wc -l <out.txt) lines of JSON"
 good convert run/checkpoint.safetensors --tensor $layer -o eight.safetensors --cvt cvt.rn.satfinite.e4m3x2.f32
 good compare eight.safetensors eights.safetensors --b-tensor $layer
+good dequantize quantized/*.safetensors -o values/ --json
+[ "$(wc -l <out.txt)" -eq 4 ] || say "dequantize of several files gave $(wc -l <out.txt) lines of JSON"
+good dequantize one.safetensors -o value.safetensors
+same value.safetensors values/$layer.safetensors
+mkdir -p other && cp one.safetensors other/
+bad "two of the files given would be written to" dequantize one.safetensors other/one.safetensors -o twice/
+[ ! -e twice/one.safetensors ] || say "dequantize wrote a file before it refused"
 bad "is like '*.nothing'" quantize run/checkpoint.safetensors --tensor '*.nothing' -o none/ --convention te
 bad "expected one '*'" quantize run/checkpoint.safetensors --tensor '*.*' -o none/ --convention te
 bad "several tensors go into a folder" quantize run/checkpoint.safetensors --tensor '*.weight' -o one.safetensors --convention te

@@ -3,6 +3,7 @@
 #include "tools/bench/gemm_suite.hpp"
 
 #include "nvfp4/emulator/formats/codec.hpp"
+#include "nvfp4/golden/product_operands.hpp"
 #include "tools/bench/yardstick.hpp"
 #include "tools/environment.hpp"
 
@@ -34,6 +35,25 @@ constexpr Shape kSquares[] = {{"256", 256, 256, 256},
                               {"1024", 1024, 1024, 1024},
                               {"2048", 2048, 2048, 2048},
                               {"4096", 4096, 4096, 4096}};
+
+struct Fp4Class {
+  const char *name;
+  golden::Fp4Kind kind;
+};
+constexpr Fp4Class kFp4Classes[] = {{"lognormal 1", golden::Fp4Kind::lognormal1},
+                                    {"lognormal 3", golden::Fp4Kind::lognormal3},
+                                    {"outliers", golden::Fp4Kind::outliers},
+                                    {"raw codes", golden::Fp4Kind::raw}};
+constexpr const char *kDenseClasses[] = {"24 binades", "zeros, NaN, Inf", "full range"}; // kinds 1, ... of dense_operand
+constexpr const char *kRecorded = "/operands/gla-27m.safetensors";
+
+bool is_fp4(const UnitRule &rule) {
+  return rule.a == FormatId::e2m1 && rule.b == FormatId::e2m1 && rule.scale_block != 0;
+}
+
+bool has_recorded(const UnitRule &rule, const std::string &golden_folder) {
+  return !golden_folder.empty() && rule.scale == FormatId::ue4m3 && rule.scale_block == 16;
+}
 
 /// Normal deviates from a fixed sequence: sums of uniform words (Irwin-Hall), enough for operands.
 struct Normal {
@@ -120,28 +140,58 @@ std::vector<Shape> shapes(int64_t largest) {
 }
 
 Operands make_operands(const Unit &unit, const Shape &s) {
-  Operands o{quantized(unit, Side::a, s.m, s.k, 1), quantized(unit, Side::b, s.n, s.k, 2), {}, {}};
-  Normal normal{3};
-  o.a_f32.resize(size_t(s.m * s.k));
-  o.b_f32.resize(size_t(s.n * s.k));
-  for (std::vector<float> *x : {&o.a_f32, &o.b_f32})
-    for (float &v : *x) v = normal();
-  return o;
+  return {quantized(unit, Side::a, s.m, s.k, 1), quantized(unit, Side::b, s.n, s.k, 2)};
 }
 
-Timing time_gemm(const Unit &unit, const Operands &o, const Shape &s, int threads, int repeats) {
+std::vector<float> normal_values(int64_t n) {
+  std::vector<float> x(static_cast<size_t>(n));
+  Normal normal{3};
+  for (float &v : x) v = normal();
+  return x;
+}
+
+void for_each_data_class(const Unit &unit, int64_t n, const std::string &golden_folder,
+                         const std::function<void(const DataClass &)> &f) {
+  const UnitRule &rule = unit.rule;
+  const auto give = [&](const std::string &name, const golden::HostOperand &a, const golden::HostOperand &b) {
+    const auto make = [&](Side side, const golden::HostOperand &h) {
+      return make_operand(unit, side, RawCodes{h.rows, h.k, h.codes},
+                          RawScales(h.scales, ScaleLayout::linear));
+    };
+    f({name, make(Side::a, a), make(Side::b, b)});
+  };
+  if (!is_fp4(rule)) {
+    for (size_t i = 0; i < std::size(kDenseClasses); ++i)
+      give(kDenseClasses[i], golden::dense_operand(rule, false, int(i) + 1, n, n, 1),
+           golden::dense_operand(rule, true, int(i) + 1, n, n, 2));
+    return;
+  }
+  for (const auto &[name, kind] : kFp4Classes)
+    give(name, golden::fp4_operand(rule, kind, n, n, 1), golden::fp4_operand(rule, kind, n, n, 2));
+  if (has_recorded(rule, golden_folder))
+    for (const golden::RecordedProduct &r : golden::read_products(golden_folder + kRecorded))
+      give("recorded " + r.name, golden::repeated(r.a, n, n), golden::repeated(r.b, n, n));
+}
+
+int data_class_count(const Unit &unit, const std::string &golden_folder) {
+  if (!is_fp4(unit.rule)) return int(std::size(kDenseClasses));
+  return int(std::size(kFp4Classes)) + (has_recorded(unit.rule, golden_folder) ? 3 : 0);
+}
+
+Timing time_gemm(const Unit &unit, const GemmOperand &a, const GemmOperand &b, const Shape &s, int threads,
+                 int repeats) {
   GemmOptions options;
   options.threads = threads;
   options.isa = tool::asked_isa();
   const GemmPlan plan(unit, options);
   const Blas &blas = Blas::instance();
   blas.set_threads(threads);
+  const std::vector<float> a_f32 = normal_values(blas.loaded() ? s.m * s.k : 0),
+                           b_f32 = normal_values(blas.loaded() ? s.n * s.k : 0);
   std::vector<float> c(size_t(s.m * s.n));
   const double operations = 2e-9 * double(s.m) * double(s.n) * double(s.k);
-  const auto ours = [&] { (void)plan.run(o.a, o.b); };
-  const auto theirs = [&] {
-    blas.sgemm(int(s.m), int(s.n), int(s.k), o.a_f32.data(), o.b_f32.data(), c.data());
-  };
+  const auto ours = [&] { (void)plan.run(a, b); };
+  const auto theirs = [&] { blas.sgemm(int(s.m), int(s.n), int(s.k), a_f32.data(), b_f32.data(), c.data()); };
   const auto seconds = [](auto &&call, int times) {
     const double start = now();
     for (int i = 0; i < times; ++i) call();

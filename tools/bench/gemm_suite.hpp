@@ -3,6 +3,7 @@
 #pragma once
 #include "nvfp4/emulator/gemm/gemm.hpp"
 
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -25,20 +26,33 @@ struct Shape {
 /// Squares from 256 to `largest`, then the layers of a 340M-parameter GLA (d = 1024) at 2048 tokens.
 [[nodiscard]] std::vector<Shape> shapes(int64_t largest);
 
-/// Operands as training has them: normal values, quantized with one scale per block where the unit has
-/// scales.
+/// Normal values, quantized with one scale per block where the unit has scales.
 struct Operands {
   GemmOperand a, b;
-  std::vector<float> a_f32, b_f32; ///< for SGEMM: normal values
 };
 [[nodiscard]] Operands make_operands(const Unit &unit, const Shape &shape);
+
+/// Operands that are not normal data: those of the GPU checks and timings (golden/product_operands.hpp), the
+/// recorded ones of golden/operands only where `golden_folder` is not empty and the unit is an NVFP4 one.
+struct DataClass {
+  std::string name; ///< "outliers", "recorded wgrad"
+  GemmOperand a, b;
+};
+/// Every class for a product of n x n x n, one after the other: they are made when asked for.
+void for_each_data_class(const Unit &unit, int64_t n, const std::string &golden_folder,
+                         const std::function<void(const DataClass &)> &f);
+/// How many these are.
+[[nodiscard]] int data_class_count(const Unit &unit, const std::string &golden_folder);
+
+/// n normal values for SGEMM.
+[[nodiscard]] std::vector<float> normal_values(int64_t n);
 
 /// Medians over interleaved repeats; rates in 1e9 operations per second, ratios are of one repeat each.
 struct Timing {
   double rate = 0, sgemm = 0, ratio = 0, ratio_low = 0, ratio_high = 0;
 };
-/// sgemm and the ratios are 0 without OpenBLAS.
-[[nodiscard]] Timing time_gemm(const Unit &unit, const Operands &operands, const Shape &shape, int threads,
-                               int repeats);
+/// SGEMM multiplies normal values. sgemm and the ratios are 0 without OpenBLAS.
+[[nodiscard]] Timing time_gemm(const Unit &unit, const GemmOperand &a, const GemmOperand &b,
+                               const Shape &shape, int threads, int repeats);
 
 } // namespace nvfp4::bench

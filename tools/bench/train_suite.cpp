@@ -69,7 +69,8 @@ double sgemm_step(const ModelConfig &config, int64_t rows, int threads) {
 } // namespace
 
 std::vector<TrainTiming> time_training(const TrainShape &shape, const std::vector<std::string> &recipes,
-                                       int threads, int repeats) {
+                                       int threads, int repeats,
+                                       const std::function<void(double)> &progress) {
   const ModelConfig config = find_model(shape.model, shape.size);
   const std::unique_ptr<DataSource> data = open_data("task:copy,vocab=200", 0.05, shape.sequence);
   std::vector<std::unique_ptr<Runner>> runners;
@@ -82,6 +83,7 @@ std::vector<TrainTiming> time_training(const TrainShape &shape, const std::vecto
   std::vector<std::vector<double>> seconds(recipes.size()), ratios(recipes.size());
   for (int i = 0; i < repeats; ++i)
     for (size_t r = 0; r < runners.size(); ++r) {
+      progress((i + double(r) / double(runners.size())) / repeats);
       const double sgemm = sgemm_step(config, rows, threads);
       seconds[r].push_back(runners[r]->run(*data));
       ratios[r].push_back(sgemm / seconds[r].back());

@@ -3,6 +3,7 @@
 // SGEMM doing the same matrix products and nothing else, measured between the steps.
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -23,8 +24,10 @@ struct TrainTiming {
   std::vector<std::pair<std::string, double>> profile; ///< milliseconds a step by operation, largest first
 };
 
-/// `recipes` are run by turns, `repeats` rounds of one step each, after two that do not count.
+/// `recipes` are run by turns, `repeats` rounds of one step each, after two that do not count; `progress` gets the
+/// fraction done.
 [[nodiscard]] std::vector<TrainTiming>
-time_training(const TrainShape &shape, const std::vector<std::string> &recipes, int threads, int repeats);
+time_training(const TrainShape &shape, const std::vector<std::string> &recipes, int threads, int repeats,
+              const std::function<void(double)> &progress);
 
 } // namespace nvfp4::bench

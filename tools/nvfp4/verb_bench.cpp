@@ -4,6 +4,7 @@
 #include "nvfp4/golden/io/file.hpp"
 #include "nvfp4/golden/io/json.hpp"
 #include "nvfp4/golden/io/message.hpp"
+#include "nvfp4/golden/manifest.hpp"
 #include "tools/bench/gemm_suite.hpp"
 #include "tools/bench/quantize_suite.hpp"
 #include "tools/bench/train_suite.hpp"
@@ -44,7 +45,8 @@ json yardsticks(int threads) {
 }
 
 json read_old(const std::string &path) {
-  const std::string where = io::printable(path) + ": ", advice = "; give the file that nvfp4 bench -o FILE wrote";
+  const std::string where = io::printable(path) + ": ",
+                    advice = "; give the file that nvfp4 bench -o FILE wrote";
   const std::vector<std::byte> bytes = io::read_file(path);
   json old = io::parse_json({reinterpret_cast<const char *>(bytes.data()), bytes.size()}, where, advice);
   if (!old.is_object() || !old.contains("results") || !old["results"].is_array())
@@ -129,6 +131,15 @@ void print(const json &run, const json &old) {
   }
 }
 
+/// Where recorded operands are, or nothing: a program without its golden set measures what it can make.
+std::string golden_folder() {
+  try {
+    return golden::find_golden_folder(asked_golden_folder());
+  } catch (const Error &) {
+    return {};
+  }
+}
+
 /// Training steps by recipe: tokens a second, and where a step's time goes.
 int run_training(const Options &o) {
   json result = {{"version", 1},
@@ -145,9 +156,13 @@ int run_training(const Options &o) {
         "{} {}, {} x {} tokens a step, kernels {}; SGEMM: OpenBLAS {} doing the step's products alone\n",
         o.shape.model, o.shape.size, o.shape.batch, o.shape.sequence, result["isa"].get<std::string>(),
         result["openblas"].get<std::string>());
-  for (const int t : threads) {
+  Progress progress("bench");
+  for (size_t i = 0; i < threads.size(); ++i) {
+    const int t = threads[i];
+    const auto share = [&](double f) { progress.show((double(i) + f) / double(threads.size())); };
     const std::vector<bench::TrainTiming> timings =
-        bench::time_training(o.shape, o.recipes, t, std::max(o.repeats, 20));
+        bench::time_training(o.shape, o.recipes, t, std::max(o.repeats, 20), share);
+    progress.clear();
     if (!o.json_output)
       fmt::print("\n{:<14} {:>7} {:>10} {:>17} {:>14}\n", "recipe", "threads", "tokens/s", "quartiles",
                  "SGEMM / step");
@@ -189,23 +204,30 @@ int run(const Options &o) {
     if (omp_get_max_threads() > 1) threads.push_back(omp_get_max_threads());
   }
   const bench::Blas &blas = bench::Blas::instance();
-  json result = {
-      {"version", 1}, {"isa", to_string(choose_isa(asked_isa()))}, {"openblas", blas.core()}, {"repeats", o.repeats}};
+  json result = {{"version", 1},
+                 {"isa", to_string(choose_isa(asked_isa()))},
+                 {"openblas", blas.core()},
+                 {"repeats", o.repeats}};
   result["yardsticks"] = json::array();
   for (const int t : threads) result["yardsticks"].push_back(yardsticks(t));
   result["results"] = json::array();
   const std::vector<bench::Shape> shapes = bench::shapes(o.largest);
-  const double total = double(o.works.size() * shapes.size() * threads.size());
-  double done = 0;
+  const int64_t side = std::min<int64_t>(o.largest, 1024); // of the products of hard data
+  const std::string golden = golden_folder();
+  double done = 0, total = 0;
+  for (const std::string &name : o.works)
+    if (name != "quantize")
+      total += double(threads.size()) *
+               double(shapes.size() +
+                      size_t(bench::data_class_count(find_unit(bench::find_work(name).unit), golden)));
   Progress progress("bench");
   for (const std::string &name : o.works) {
     if (name == "quantize") continue;
     const bench::Work &work = bench::find_work(name);
     const Unit &unit = find_unit(work.unit);
-    for (const bench::Shape &s : shapes) {
-      const bench::Operands operands = bench::make_operands(unit, s);
+    const auto measure = [&](const GemmOperand &a, const GemmOperand &b, const bench::Shape &s) {
       for (size_t i = 0; i < threads.size(); ++i) {
-        const bench::Timing t = bench::time_gemm(unit, operands, s, threads[i], o.repeats);
+        const bench::Timing t = bench::time_gemm(unit, a, b, s, threads[i], o.repeats);
         const double peak = result["yardsticks"][i]["fma_peak"];
         result["results"].push_back({{"work", work.name},
                                      {"unit", work.unit},
@@ -222,7 +244,14 @@ int run(const Options &o) {
                                      {"of_fma_peak", peak > 0 ? t.rate / peak : 0.0}});
         progress.show(++done / total);
       }
+    };
+    for (const bench::Shape &s : shapes) {
+      const bench::Operands operands = bench::make_operands(unit, s);
+      measure(operands.a, operands.b, s);
     }
+    bench::for_each_data_class(unit, side, golden, [&](const bench::DataClass &data) {
+      measure(data.a, data.b, {(std::to_string(side) + " " + data.name).c_str(), side, side, side});
+    });
   }
   result["quantization"] = json::array();
   if (std::find(o.works.begin(), o.works.end(), "quantize") != o.works.end())

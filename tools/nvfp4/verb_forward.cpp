@@ -6,6 +6,7 @@
 #include "nvfp4/reference_models/train/session.hpp"
 #include "tools/environment.hpp"
 #include "tools/nvfp4/numbers.hpp"
+#include "tools/nvfp4/terminal.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
 #include <fmt/format.h>
@@ -40,7 +41,11 @@ struct Forward : ForwardOptions {
 };
 
 int run_forward_verb(const Forward &o) {
-  const ForwardPass pass = run_forward(o, io::read_tensors(o.tokens));
+  Progress progress("forward");
+  ForwardOptions options = o;
+  options.progress = [&](double f) { progress.show(f); };
+  const ForwardPass pass = run_forward(options, io::read_tensors(o.tokens));
+  progress.done();
   io::write_tensors(o.dump, pass.tensors);
   if (o.json) {
     fmt::print("{}\n", forward_json(pass, o.dump));
@@ -75,7 +80,7 @@ void register_forward(CLI::App &app, int &exit_code) {
       ->required();
   verb->add_option("--recipe", o->recipe, "Built-in name or JSON file")->capture_default_str();
   verb->add_option("--tokens", o->tokens, "int32 [B, T + 1]: inputs [:, :-1], targets [:, 1:]")->required();
-  verb->add_option("--dump", o->dump, "Output: logits, loss, act/MODULE, grad/PARAMETER")->required();
+  verb->add_option("--dump", o->dump, "Output: logits, loss, act/MODULE; with --grads also grad/PARAMETER, output_grad/MODULE, input_grad/MODULE")->required();
   verb->add_flag("--grads", o->gradients, "Also the gradients of the mean loss");
   verb->add_option("--model", o->model, "Where the checkpoint does not say: family or JSON file");
   verb->add_option("--size", o->size, "Preset")->capture_default_str();

@@ -124,9 +124,12 @@ int verify(const Options &o) {
 }
 
 int generate(const Options &o) {
-  const size_t files = golden::generate({folder(o), o.cases, o.seed, o.match}, [&](const std::string &line) {
+  Progress progress("golden generate");
+  const auto log = [&](const std::string &line) {
+    progress.clear();
     if (!o.json) fmt::print("{}\n", line);
-  });
+  };
+  const size_t files = golden::generate({folder(o), o.cases, o.seed, o.match}, log, [&](double f) { progress.show(f); });
   if (o.json) fmt::print("{}\n", Json{{"files", files}}.dump());
   return kEqual;
 }

@@ -63,12 +63,13 @@ int check(const Options &o) {
     for (const auto &[name, linear] : r.linears) linears.push_back(name);
     fmt::print(
         "{}\n",
-        Json{{"file", o.name}, {"recipe", r.name}, {"linears", linears}, {"rules", r.rules.size()}}.dump(
+        Json{{"file", o.name}, {"recipe", r.name}, {"linears", linears}, {"rules", r.rules.size()}, {"mixer_rules", r.mixer_rules.size()}}.dump(
             -1, ' ', false, Json::error_handler_t::replace));
     return kEqual;
   }
-  fmt::print("{}: a recipe, '{}', with {} rules\n", io::printable(o.name), io::printable(r.name),
-             r.rules.size());
+  fmt::print("{}: a recipe, '{}', with {} rules{}\n", io::printable(o.name), io::printable(r.name),
+             r.rules.size(),
+             r.mixer_rules.empty() ? "" : fmt::format(" and {} for mixers", r.mixer_rules.size()));
   for (const auto &[name, linear] : r.linears)
     fmt::print("  {}{}: {}\n", io::printable(name), name == r.default_linear ? " (default)" : "",
                summary(linear));

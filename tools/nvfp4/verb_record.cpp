@@ -354,7 +354,7 @@ void register_record(CLI::App &app, int &exit_code) {
   verb->add_option("-o,--output", r.output, "Slice (.safetensors)")->required();
   verb->add_option("--recipe", r.recipe, "Default: the checkpoint's own, else nvfp4");
   verb->add_option("--tap", o->taps,
-                   "Tensors to keep: [layers.N.]ROLE.input, .output or .output_grad, with commas between");
+                   "Tensors to keep: [layers.N.]ROLE.input, .output, .output_grad or .input_grad, with commas between");
   verb->add_flag("--grads", r.gradients, "Also keep every parameter's gradient");
   const auto of_the_step = [](const auto &each) { return (each.marks & kRecorded) != 0; };
   add_fields(*verb, kTrainFields, f, of_the_step, [&](const auto &each, CLI::Option *option) {

@@ -2,9 +2,11 @@
 // What must hold for any input: orientation, tiles, threads, padding, layouts, round trips, rates of
 // disagreement.
 #include "nvfp4/emulator/quantize/global_alpha.hpp"
+#include "nvfp4/emulator/quantize/statistics.hpp"
 #include "tests/catch.hpp"
 #include "tests/emulator/quantize/support.hpp"
 
+#include <algorithm>
 #include <limits>
 
 using namespace nvfp4;
@@ -244,4 +246,41 @@ TEST_CASE("combinations without a meaning are refused", "[quantize]") {
   BlockScaled q = quantize_as(m, "te");
   q.codes.pop_back();
   CHECK_THROWS_AS(dequantize(q), Error);
+}
+
+TEST_CASE("progress rises to 1, changes nothing, and ends the work by throwing", "[quantize]") {
+  struct Stop {};
+  const Matrix m = gaussian(320, 512, 35);
+  // a panel walk with and without rotation, row scales, and a preset without vector kernels
+  const QuantizeOptions plain = {.threads = 1}, rotated = {.axis = Axis::col, .hadamard = true, .threads = 1};
+  for (const auto &[name, options] : {std::pair{"te", plain}, {"te", rotated}, {"row-scaled", plain}, {"ggml", plain}}) {
+    CAPTURE(name, options.hadamard);
+    const Convention &c = find_convention(name);
+    std::vector<double> told;
+    QuantizeOptions watched = options;
+    watched.progress = [&](double f) { told.push_back(f); };
+    const BlockScaled q = quantize(m.view(), c, watched);
+    check_same(q, quantize(m.view(), c, options));
+    const auto complete = [&] {
+      REQUIRE(told.size() > 1);
+      CHECK(std::is_sorted(told.begin(), told.end()));
+      CHECK(told.front() > 0.0);
+      CHECK(told.back() == 1.0);
+      told.clear();
+    };
+    complete();
+    CHECK((dequantize(q, {.threads = 1, .progress = watched.progress}) == dequantize(q)));
+    complete();
+    (void)quantize_statistics(m.view(), q, 1, watched.progress);
+    complete();
+    const std::function<void(double)> stop = [&](double) {
+      told.push_back(0.0);
+      throw Stop{};
+    };
+    watched.progress = stop;
+    CHECK_THROWS_AS(quantize(m.view(), c, watched), Stop);
+    CHECK_THROWS_AS(dequantize(q, {.threads = 1, .progress = stop}), Stop);
+    CHECK_THROWS_AS(quantize_statistics(m.view(), q, 1, stop), Stop);
+    CHECK(told.size() == 3);
+  }
 }

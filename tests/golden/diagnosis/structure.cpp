@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a report says of D before any hypothesis, and how facts, fitted parts of K and pairs meet: each kind of defect is
-// made in a right output and has to be described by the plainest true sentence.
-#include "nvfp4/golden/diagnosis/index_set.hpp"
+// What a report says of D before any hypothesis, and how facts, fitted parts of K and pairs meet: each kind
+// of defect is made in a right output and has to be described by the plainest true sentence.
 #include "nvfp4/golden/diagnosis/structure.hpp"
+#include "nvfp4/emulator/quantize/dequantize.hpp"
+#include "nvfp4/golden/diagnosis/index_set.hpp"
 #include "tests/golden/diagnosis/support.hpp"
 
 #include <cmath>
@@ -50,7 +51,9 @@ Problem plain(int64_t m, int64_t n, int64_t k, uint64_t seed) {
   return p;
 }
 
-bool contains(const std::string &text, const std::string &part) { return text.find(part) != std::string::npos; }
+bool contains(const std::string &text, const std::string &part) {
+  return text.find(part) != std::string::npos;
+}
 
 } // namespace
 
@@ -79,11 +82,14 @@ TEST_CASE("parts that are zero, NaN, Inf or one word are named with their place"
   CHECK(Made(sick).verdict() == "equal: all 3072 outputs, 64 of them NaN with the same bits");
   CHECK(with([](Made &o) { o.set(0, 48, 0, 64, 0.0f); }).verdict() == "D is zero everywhere");
   CHECK(with([&](Made &o) { o.set(0, 48, 0, 64, nan); }).verdict() == "D is NaN everywhere");
-  CHECK(with([&](Made &o) { o.set(3, 4, 0, 64, nan); }).verdict() == "row 3 is NaN, all other outputs are equal");
-  CHECK(with([](Made &o) { o.set(8, 16, 0, 64, 0.0f); }).verdict() == "rows 8 to 15 are zero, all other outputs are equal");
+  CHECK(with([&](Made &o) { o.set(3, 4, 0, 64, nan); }).verdict() ==
+        "row 3 is NaN, all other outputs are equal");
+  CHECK(with([](Made &o) { o.set(8, 16, 0, 64, 0.0f); }).verdict() ==
+        "rows 8 to 15 are zero, all other outputs are equal");
   CHECK(with([](Made &o) { o.set(0, 48, 32, 64, -INFINITY); }).verdict() ==
         "columns 32 to 63 are Inf, all other outputs are equal");
-  CHECK(with([&](Made &o) { o.set(5, 7, nan); }).verdict() == "output (5, 7) is NaN, all other outputs are equal");
+  CHECK(with([&](Made &o) { o.set(5, 7, nan); }).verdict() ==
+        "output (5, 7) is NaN, all other outputs are equal");
   CHECK(with([](Made &o) { o.set(16, 48, 48, 64, 0.0f); }).verdict() ==
         "rows 16 to 47 of columns 48 to 63 are zero, all other outputs are equal");
   CHECK(with([](Made &o) { o.set(16, 32, 16, 32, 0.0f), o.set(0, 16, 48, 64, 0.0f); }).verdict() ==
@@ -144,13 +150,18 @@ TEST_CASE("rows, columns and tiles in another place are named") {
     o.move_cols(from);
     return o.verdict();
   };
-  CHECK(rows([](int64_t i) { return (i + 32) % 64; }) == "rows are right but in another place: the two halves are exchanged");
+  CHECK(rows([](int64_t i) { return (i + 32) % 64; }) ==
+        "rows are right but in another place: the two halves are exchanged");
   CHECK(contains(rows([](int64_t i) { return 63 - i; }), "from the last to the first"));
   CHECK(contains(rows([](int64_t i) { return i == 3 ? 5 : i == 5 ? 3 : i; }), "rows 3 and 5 are exchanged"));
-  CHECK(contains(rows([](int64_t i) { return i < 32 ? i : i - 32; }), "rows 32 to 63 hold what belongs in rows 0 to 31"));
-  CHECK(contains(cols([](int64_t j) { return j / 32 * 32 + j % 32 / 2 + j % 2 * 16; }), "in every 32 the two halves are interleaved"));
-  CHECK(contains(cols([](int64_t j) { return j / 32 * 32 + j % 16 * 2 + j % 32 / 16; }), "an interleaving undone"));
-  CHECK(contains(cols([](int64_t j) { return (j * 35 + 7) % 96; }), "columns are right but in another place: column 0 holds column 7"));
+  CHECK(contains(rows([](int64_t i) { return i < 32 ? i : i - 32; }),
+                 "rows 32 to 63 hold what belongs in rows 0 to 31"));
+  CHECK(contains(cols([](int64_t j) { return j / 32 * 32 + j % 32 / 2 + j % 2 * 16; }),
+                 "in every 32 the two halves are interleaved"));
+  CHECK(contains(cols([](int64_t j) { return j / 32 * 32 + j % 16 * 2 + j % 32 / 16; }),
+                 "an interleaving undone"));
+  CHECK(contains(cols([](int64_t j) { return (j * 35 + 7) % 96; }),
+                 "columns are right but in another place: column 0 holds column 7"));
   Made both = right;
   both.move_rows([](int64_t i) { return (i + 32) % 64; });
   both.move_cols([](int64_t j) { return 95 - j; });
@@ -158,7 +169,8 @@ TEST_CASE("rows, columns and tiles in another place are named") {
   Made tile = right;
   for (int64_t i = 0; i < 32; ++i)
     for (int64_t j = 0; j < 32; ++j) tile.set(32 + i, 64 + j, right.get(i, j));
-  CHECK(tile.verdict() == "the tile of 32 x 32 at (32, 64) holds what belongs at (0, 0), all other outputs are equal");
+  CHECK(tile.verdict() ==
+        "the tile of 32 x 32 at (32, 64) holds what belongs at (0, 0), all other outputs are equal");
 }
 
 TEST_CASE("factors by range are found exactly, and named where they are constants") {
@@ -178,7 +190,8 @@ TEST_CASE("factors by range are found exactly, and named where they are constant
   CHECK(half.facts[0].factor == Approx(1.37).epsilon(1e-6));
   CHECK(half.facts[0].cols.front() == 32);
   CHECK(half.by_factor);
-  CHECK(contains(scaled_columns(48, 448.0f).verdict, "columns 48 to 63 are 448 (448, the largest E4M3 value) times"));
+  CHECK(contains(scaled_columns(48, 448.0f).verdict,
+                 "columns 48 to 63 are 448 (448, the largest E4M3 value) times"));
   CHECK(contains(scaled_columns(16, -0.25f).verdict, "columns 16 to 63 are -0.25 (2^-2"));
   Made two(p);
   for (int64_t i = 0; i < 48; ++i)
@@ -201,7 +214,8 @@ TEST_CASE("factors by range allow for the rounding of the output: BF16") {
   c.epilogue.alpha *= 1.37f;
   const std::vector<uint8_t> other = whole(p, c);
   REQUIRE(d.size() == 48 * 64 * 2);
-  for (size_t i = 0; i < 48; ++i) std::copy_n(other.begin() + long(i * 64 + 32) * 2, 64, d.begin() + long(i * 64 + 32) * 2);
+  for (size_t i = 0; i < 48; ++i)
+    std::copy_n(other.begin() + long(i * 64 + 32) * 2, 64, d.begin() + long(i * 64 + 32) * 2);
   const Report half = diagnose(p, d);
   REQUIRE(half.facts.size() == 1);
   CHECK(half.facts[0].factor == Approx(1.37).epsilon(1e-3));
@@ -240,13 +254,16 @@ TEST_CASE("uneven cuts, other types of partial sums and alpha on every step are 
   CHECK(contains(named("split-at-2", [](Reduction &r) { r.cuts = {192, 1024}; }), "cut at 192, 1024"));
   (void)named("split-at-3", [](Reduction &r) { r.cuts = {64, 576, 1024}; });
   (void)named("split-k-3", [](Reduction &r) { r.cuts = {384, 768}; });
-  (void)named("split-k-9", [](Reduction &r) { r.cuts = cuts_every(128, 1152), r.combine = Combine::pairwise; });
+  (void)named("split-k-9",
+              [](Reduction &r) { r.cuts = cuts_every(128, 1152), r.combine = Combine::pairwise; });
   const std::string stored =
       named("split-k-6", [](Reduction &r) { r.cuts = cuts_every(192, 1152), r.partial = FormatId::bf16; });
   const size_t at = stored.find("partial sums are stored in BF16");
   REQUIRE(at != std::string::npos);
   CHECK(stored[at + 31] != ','); // in order, not in another
-  (void)named("split-k-18", [](Reduction &r) { r.cuts = cuts_every(64, 1152), r.alpha_on_partials = r.fused_alpha = true; });
+  (void)named("split-k-18", [](Reduction &r) {
+    r.cuts = cuts_every(64, 1152), r.alpha_on_partials = r.fused_alpha = true;
+  });
   (void)named("accumulator-rounded-between-bf16", [](Reduction &r) {
     r.cuts = cuts_every(128, 1152), r.combine = Combine::carried, r.partial = FormatId::bf16;
   });
@@ -312,4 +329,158 @@ TEST_CASE("what would take too long to compute is not said to explain all") {
   CHECK(r.likely[0].equal < 0);
   CHECK(contains(r.verdict, "sampled outputs"));
   CHECK(!contains(r.verdict, "explains all outputs"));
+}
+
+TEST_CASE("what was added to D is described, for all outputs or by line") {
+  Made m(plain(24, 40, 192, 31));
+  const Made right = m;
+  for (int64_t i = 0; i < 24; ++i)
+    for (int64_t j = 0; j < 40; ++j) m.set(i, j, right.get(i, j) + 0.75f);
+  Report r = m.report();
+  CHECK(r.verdict == "0.75 is added to every output");
+  CHECK(r.by_factor);
+  // a bias of columns, fused with alpha or not, and of rows
+  std::vector<float> bias;
+  Random random{5};
+  for (int j = 0; j < 40; ++j) bias.push_back(float(random.normal()));
+  for (const bool fused : {false, true}) {
+    m = right;
+    for (int64_t i = 0; i < 24; ++i)
+      for (int64_t j = 0; j < 40; ++j) {
+        const float b = bias[size_t(j)];
+        // a sum of two roundings, and one near it of one
+        m.set(i, j, fused ? float(double(right.get(i, j)) + double(b)) : right.get(i, j) + b);
+      }
+    r = m.report();
+    INFO(r.verdict);
+    CHECK(contains(r.verdict, "an addend is on top of every column, one for each column ("));
+    CHECK(contains(r.verdict, "), as a bias"));
+    REQUIRE(r.facts.size() == 1);
+    REQUIRE(r.facts[0].addends.size() == 40);
+    for (size_t j = 0; j < 40; ++j)
+      CHECK(std::fabs(r.facts[0].addends[j] - double(bias[j])) <= 1e-6 * std::fabs(double(bias[j])) + 1e-6);
+  }
+  m = right;
+  for (int64_t i = 8; i < 24; ++i)
+    for (int64_t j = 0; j < 40; ++j) m.set(i, j, right.get(i, j) + bias[size_t(i)]);
+  r = m.report();
+  CHECK(contains(r.verdict, "an addend is on top of rows 8 to 23, one for each row"));
+  CHECK(contains(r.verdict, "all other outputs are equal"));
+  // noise of a few units is no addend
+  m = right;
+  for (int64_t i = 0; i < 24; ++i)
+    for (int64_t j = 0; j < 40; ++j) m.set(i, j, std::nextafter(right.get(i, j), 1e9f));
+  r = m.report();
+  CHECK(std::none_of(r.facts.begin(), r.facts.end(), [](const Fact &f) { return f.kind == "addend"; }));
+}
+
+TEST_CASE("transposed tiles, ReLU and a turned sign are named") {
+  Made m(plain(48, 64, 128, 33));
+  const Made right = m;
+  for (int64_t i = 0; i < 16; ++i)
+    for (int64_t j = 0; j < 16; ++j) m.set(16 + i, 32 + j, right.get(16 + j, 32 + i));
+  CHECK(m.verdict() == "the tile of 16 x 16 at (16, 32) is transposed, all other outputs are equal");
+  for (int64_t i = 0; i < 48; ++i)
+    for (int64_t j = 0; j < 64; ++j) m.set(i, j, right.get(i / 8 * 8 + j % 8, j / 8 * 8 + i % 8));
+  CHECK(m.verdict() == "48 tiles of 8 x 8 are transposed, the first at (0, 0), all other outputs are equal");
+  for (int64_t i = 0; i < 48; ++i)
+    for (int64_t j = 0; j < 64; ++j) m.set(i, j, std::max(right.get(i, j), 0.0f));
+  CHECK(contains(m.verdict(),
+                 " outputs that should be negative are zero, as under ReLU, all other outputs are equal"));
+  m.set(3, 5, 0.0f), m.set(3, 6, 0.0f), m.set(3, 7, 0.0f); // then it is not
+  m.set(4, 5, 0.0f), m.set(4, 6, 0.0f), m.set(4, 7, 0.0f);
+  CHECK(!contains(m.verdict(), "ReLU"));
+  for (int64_t i = 0; i < 48; ++i)
+    for (int64_t j = 0; j < 64; ++j) m.set(i, j, -right.get(i, j));
+  CHECK(m.verdict() == "D is -1 (the sign is turned) times what is expected");
+}
+
+TEST_CASE("what a partial explanation leaves is described, and chance is no explanation") {
+  const Problem p = plain(32, 48, 256, 35);
+  Made m(p);
+  m.d = *inject(p, find(hypotheses(p), "scales-pairs-reversed:a"));
+  const Made wrong = m;
+  for (int64_t i = 16; i < 32; ++i)
+    for (int64_t j = 0; j < 48; ++j) m.set(i, j, wrong.get(i, j) * 1.375f);
+  Report r = m.report();
+  CHECK(r.verdict ==
+        "the two scales in each 16-bit word of A are exchanged; then rows 16 to 31 are 1.375 times what is "
+        "expected: together they account for all");
+  REQUIRE(!r.partial.empty());
+  CHECK(r.partial[0].rest_accounts);
+  CHECK(!r.partial[0].explains_all);
+  CHECK(r.next.empty());
+  m = wrong;
+  m.set(0, 8, 8, 40, NAN);
+  m.set(20, 3, 7.0f); // and one that nothing explains
+  r = m.report();
+  INFO(r.verdict);
+  CHECK(contains(r.verdict, "rows 0 to 7 of columns 8 to 39 are NaN; the two scales in each 16-bit word of A "
+                            "are exchanged, but not everywhere: leaves 1 output"));
+  // one output of many that a hypothesis gives
+  Random random{9};
+  for (int64_t i = 0; i < 32; ++i)
+    for (int64_t j = 0; j < 48; ++j) m.set(i, j, float(50 * random.normal()));
+  m.set(5, 5, wrong.get(5, 5));
+  CHECK(contains(m.verdict(), "not explained"));
+  CHECK(m.report().partial.empty());
+}
+
+TEST_CASE("an operand that was not quantized is named where its source is given") {
+  const Problem p = nvfp4_problem(32, 48, 256, 37);
+  const std::vector<float> &a = p.a.source->values, &b = p.b.source->values;
+  const std::vector<float> qb = dequantize(*p.b.scaled);
+  const auto product = [&](const std::vector<float> &x, const std::vector<float> &y) {
+    Made m(p);
+    for (int64_t i = 0; i < 32; ++i)
+      for (int64_t j = 0; j < 48; ++j) {
+        double sum = 0;
+        for (int64_t k = 0; k < 256; ++k)
+          sum += double(x[size_t(i * 256 + k)]) * double(y[size_t(j * 256 + k)]);
+        m.set(i, j, float(sum));
+      }
+    return m.verdict();
+  };
+  CHECK(contains(product(a, qb), "A is not quantized: the product is one of FP32, but for summation order"));
+  CHECK(contains(product(a, b),
+                 "A and B are not quantized: the product is one of FP32, but for summation order"));
+}
+
+TEST_CASE("factors and addends of 16-bit outputs are the plainest that fit, and pairs that cannot be made "
+          "are passed over") {
+  Random random{41};
+  Problem p;
+  p.unit = &find_unit("sm_100:tcgen05.k64.f32.mxf4.ue8m0.block32");
+  p.a = quantized(random_source(24, 256, 1.0, random), "mxfp4");
+  p.b = quantized(random_source(40, 256, 1.0, random), "mxfp4");
+  p.a.source.reset(), p.b.source.reset();
+  p.round = p.word = FormatId::f16;
+  p.threads = 1;
+  const std::vector<uint8_t> right = whole(p, reference_computation(p));
+  const auto changed = [&](auto change) {
+    std::vector<uint8_t> d = right;
+    for (int64_t i = 0; i < 24; ++i)
+      for (int64_t j = 0; j < 40; ++j) {
+        uint16_t word = 0;
+        std::memcpy(&word, d.data() + (i * 40 + j) * 2, 2);
+        word = uint16_t(encode(FormatId::f16, change(j, value_f32(FormatId::f16, word)),
+                               Rounding::nearest_even, Overflow::ieee));
+        std::memcpy(d.data() + (i * 40 + j) * 2, &word, 2);
+      }
+    return diagnose(p, d);
+  };
+  Report r = changed([](int64_t j, float v) { return j < 16 ? v * 2 : v; });
+  CHECK(contains(r.verdict, "columns 0 to 15 are 2 (2^1"));
+  r = changed([](int64_t j, float v) { return v + float(j) * 0.25f; });
+  INFO(r.verdict);
+  CHECK(contains(
+      r.verdict,
+      "an addend is on top of columns 1 to 39, one for each column (0.25 to 9.75), as a bias, all other"));
+  CHECK(r.by_factor);
+  // all of K twice is a factor of 2; two mistakes that need different operands do not end the search
+  r = changed([](int64_t, float v) { return 2 * v; });
+  CHECK(contains(r.verdict, "D is 2 (2^1"));
+  r = changed([&](int64_t, float v) { return v + float(random.normal()); });
+  CHECK(contains(r.verdict, "not explained"));
+  CHECK(r.pairs_tried > 0);
 }

@@ -2,6 +2,7 @@
 // The rows of the model families: laws that each must keep, the rules and lists that follow from them, and
 // the tables of the documentation.
 #include "nvfp4/reference_models/family/config.hpp"
+#include "nvfp4/reference_models/family/mixer_operators.hpp"
 #include "nvfp4/reference_models/fields/table.hpp"
 #include "nvfp4/reference_models/recipe/fields.hpp"
 #include "nvfp4/reference_models/train/options.hpp"
@@ -55,7 +56,7 @@ TEST_CASE("every family's row is whole", "[family]") {
     for (const Preset &p : f->presets) CHECK_NOTHROW(check(preset(*f, p.size)));
   }
   CHECK(family_or_null("mamba") == nullptr);
-  CHECK_THROWS_WITH(find_family("mamba"), Catch::Contains("expected one of gla, qwen3, qwen2.5, gdn"));
+  CHECK_THROWS_WITH(find_family("mamba"), Catch::Contains("expected one of gla, qwen3, qwen2.5, gdn, llama"));
 }
 
 TEST_CASE("linear layers keep the numbers that key their random words", "[family]") {
@@ -68,7 +69,17 @@ TEST_CASE("linear layers keep the numbers that key their random words", "[family
   CHECK(numbers("gla") == "q_proj 0 k_proj 1 v_proj 2 g_proj 3 gk_proj.0 4 gk_proj.1 5 o_proj 6 ");
   CHECK(numbers("qwen3") == "q_proj 0 k_proj 1 v_proj 2 o_proj 6 ");
   CHECK(numbers("qwen2.5") == numbers("qwen3"));
+  CHECK(numbers("llama") == numbers("qwen3"));
   CHECK(numbers("gdn") == "q_proj 0 k_proj 1 v_proj 2 a_proj 4 b_proj 5 g_proj 3 o_proj 6 ");
+}
+
+TEST_CASE("no linear layer has the role of an operator inside a mixer", "[family]") {
+  for (const MixerOperator &o : kMixerOperators) {
+    CHECK(std::find(linear_roles().begin(), linear_roles().end(), o.role) == linear_roles().end());
+    CHECK(mixer_operator_or_null(o.role) == &o);
+  }
+  CHECK(mixer_operator_or_null("attn.q_proj") == nullptr);
+  CHECK(mixer_operator_roles(find_family("llama")) == std::vector<std::string>{"attn.qk", "attn.pv"});
 }
 
 TEST_CASE("the rules behind QK are those that stored runs have", "[family]") {
@@ -96,6 +107,7 @@ TEST_CASE("the READMEs have the tables of families and fields", "[family]") {
   check_has(text, family_table());
   check_has(text, field_table(kTrainFields, TrainOptions(), true));
   const std::string recipes = readme("reference_models/recipe/README.md");
+  check_has(recipes, mixer_operator_table());
   check_has(recipes, field_table(kRecipeFields, Recipe(), false));
   check_has(recipes, field_table(kRuleFields, RecipeRule(), false));
   check_has(recipes, field_table(kGemmFields, GemmRecipe(), false));

@@ -211,7 +211,7 @@ void run_delta(Backend<float> &backend, Results &out) {
                  a_log = random.values<float>(3, -2, 2.7), dt_bias = random.values<float>(3, -6, -2),
                  weight = random.values<float>(channels * kTaps);
     Floats g = unset(rows), beta = unset(rows), o = unset(nv), saved = unset(s.saved()),
-           work = unset(s.work());
+           work = unset(s.recurrence());
     Floats dq = unset(nk), dk = unset(nk), dv = unset(nv), dg = unset(rows), dbeta = unset(rows),
            da = unset(rows), db = unset(rows), terms = unset(rows), y = unset(nk), dx = unset(nk),
            dz = unset(nk), dweight = weight;

@@ -27,7 +27,7 @@ template <class T> struct Delta {
         v(random.values<T>(s.batch * s.length * s.heads * s.value)),
         g(random.values<T>(s.batch * s.length * s.heads, low, 0)),
         beta(random.values<T>(int64_t(g.size()), 0, 1)), o(v.size(), T(NAN)),
-        saved(size_t(shape.saved()), T(NAN)), work(size_t(shape.work()), T(NAN)) {
+        saved(size_t(shape.saved()), T(NAN)), work(size_t(shape.recurrence()), T(NAN)) {
     for (size_t r = 0; r < q.size(); r += size_t(s.key)) // keys of length 1, as the model has them
       for (std::vector<T> *x : {&q, &k}) {
         T squares = 0;
@@ -147,9 +147,39 @@ TEST_CASE("the delta rule in FP32 agrees with FP64 under any decay") {
       CHECK(difference(df.k, d.k) < 4e-6);
       CHECK(difference(df.v, d.v) < 4e-6);
       CHECK(difference(df.beta, d.beta) < 4e-6);
-      double error = 0; // a sum of differences: relative to what is subtracted
-      for (size_t i = 0; i < d.g.size(); ++i) error = std::fmax(error, std::fabs(double(df.g[i]) - d.g[i]));
-      CHECK(error < 1e-5 * largest(d.k));
+      if (s.length > 1)
+        CHECK(difference(df.g, d.g) < 4e-6); // of one token the gate has no effect
+      else
+        CHECK(largest(df.g) == 0);
+    }
+}
+
+TEST_CASE("strong gates keep the digits of their own gradients") {
+  const auto backend = make_double_backend(1);
+  const auto fast = make_cpu_backend(1);
+  for (const double strong : {-2.0, -7.5, -20.0})
+    for (const int64_t every : {1, 2, 7}) { // others are weak, so that what follows them is large
+      CAPTURE(strong, every);
+      Random random(8);
+      Delta<float> f({1, 300, 1, 16, 16}, -0.1, random);
+      for (size_t t = 0; t < f.g.size(); t += size_t(every)) f.g[t] = float(random.uniform(1.1, 1) * strong);
+      Delta<double> a(f);
+      const auto grad_f = random.values<float>(int64_t(f.o.size()));
+      const Reals grad_o(grad_f.begin(), grad_f.end());
+      a.forward(*backend);
+      f.forward(*fast);
+      const auto d = backward(a, grad_o, *backend);
+      const auto df = backward(f, grad_f, *fast);
+      double error = 0, size = 0, sum = 0, sum_f = 0;
+      for (size_t t = 0; t < d.g.size(); t += size_t(every)) {
+        error = std::fmax(error, std::fabs(double(df.g[t]) - d.g[t]));
+        size = std::fmax(size, std::fabs(d.g[t]));
+        sum += d.g[t] * double(f.g[t]);
+        sum_f += double(df.g[t]) * double(f.g[t]);
+      }
+      CAPTURE(error / size, sum, sum_f / sum - 1);
+      CHECK(error < 1e-5 * size);
+      CHECK(std::fabs(sum_f - sum) < 1e-5 * std::fabs(sum)); // what the gradient of A_log is made of
     }
 }
 

@@ -108,6 +108,72 @@ TEST_CASE("FP32 gradients follow FP64's", "[model]") {
   }
 }
 
+namespace {
+
+/// Gates that reset: those of every second channel or head are strong.
+template <class T> void strengthen_gates(Twin<T> &twin, const ModelConfig &c) {
+  for (const ParameterSpec &p : twin.model.parameters().list()) {
+    T *const value = twin.model.parameters().value(p.name);
+    for (int64_t i = 0; i < p.count(); i += 2) {
+      if (p.name.ends_with("gk_proj.1.bias")) value[i] = T(-7.5 * c.gate_normalizer);
+      if (p.name.ends_with("A_log")) value[i] = T(2);
+      if (p.name.ends_with("dt_bias")) value[i] = T(1);
+    }
+  }
+}
+
+/// The largest error of a gradient, over the largest value of its tensor, and whose it is.
+struct Worst {
+  double error = 0;
+  std::string parameter;
+};
+
+Worst worst_gradient(const ModelConfig &c, bool strong) {
+  Twin<double> wide(make_double_backend(1), c, 2, 100);
+  Twin<float> narrow(make_cpu_backend(1), c, 2, 100);
+  if (strong) {
+    strengthen_gates(wide, c);
+    strengthen_gates(narrow, c);
+  }
+  for (const ParameterSpec &p : wide.model.parameters().list()) // the same words
+    for (int64_t i = 0; i < p.count(); ++i)
+      wide.model.parameters().value(p.name)[i] = double(narrow.model.parameters().value(p.name)[i]);
+  wide.backward();
+  narrow.backward();
+  Worst worst;
+  for (const ParameterSpec &p : wide.model.parameters().list()) {
+    const double *const expected = wide.model.parameters().gradient(p.name);
+    const float *const got = narrow.model.parameters().gradient(p.name);
+    double error = 0, size = 0;
+    for (int64_t i = 0; i < p.count(); ++i) {
+      error = std::max(error, std::fabs(double(got[i]) - expected[i]));
+      size = std::max(size, std::fabs(expected[i]));
+    }
+    if (!(error / size <= worst.error)) worst = {error / size, p.name};
+  }
+  return worst;
+}
+
+} // namespace
+
+TEST_CASE("FP32 gradients of every family are as near to FP64's as README.md says", "[model]") {
+  struct Bound {
+    std::string_view family;
+    double usual, strong; ///< of 100 tokens, with the gates of initial values and with resets
+  };
+  const Bound kBounds[] = {
+      {"gla", 1e-5, 1e-5}, {"qwen3", 1e-5, 1e-5}, {"qwen2.5", 2e-5, 2e-5}, {"gdn", 2e-5, 4e-5}, {"llama", 1e-5, 1e-5}};
+  CHECK(std::size(kBounds) == families().size());
+  for (const Bound &bound : kBounds) {
+    const ModelConfig c = small_config(find_family(std::string(bound.family)));
+    for (const bool strong : {false, true}) {
+      const Worst worst = worst_gradient(c, strong);
+      INFO(bound.family << (strong ? ", strong gates: " : ": ") << worst.parameter << " " << worst.error);
+      CHECK(worst.error < (strong ? bound.strong : bound.usual));
+    }
+  }
+}
+
 TEST_CASE("presets have the sizes that their names promise", "[model]") {
   const auto millions = [](const char *family, const char *size) {
     return double(parameter_count(preset(find_family(family), size))) / 1e6;

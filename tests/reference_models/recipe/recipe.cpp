@@ -95,6 +95,9 @@ TEST_CASE("fields that are not the default survive a round trip", "[recipe]") {
   l.fprop.unit = "sm_100:tcgen05.k64.f32.mxf4nvf4.ue4m3.block16";
   l.dgrad.a.rounding = ElementRounding::sr_exact;
   l.wgrad.output = FormatId::bf16;
+  r.linears["plain"] = load_recipe("nvfp4-plain").linears.at("nvfp4");
+  r.mixer_rules.push_back({.roles = {"attn.qk"}, .families = {"qwen3"}, .last = 0.5, .use = "bf16"});
+  r.mixer_rules.push_back({.roles = {"attn.*"}, .first = 1, .use = "plain"});
   r.rules.push_back({.roles = {"mlp.*"}, .families = {"gla"}, .first = 2, .last = 0.25, .use = "bf16"});
   CHECK(parse_recipe(to_json(r), "again") == r);
 }
@@ -145,6 +148,17 @@ TEST_CASE("what has no meaning is refused with key and place", "[recipe]") {
   refuses("\"lm_head\"", "\"lm_haed\"", "matches no linear layer");
   refuses("\"last\": 0.15", "\"last\": 1.5", "number of blocks");
   refuses("\"last\": 0.15", "\"last\": 0.15, \"families\": [\"glaa\"]", "unknown family 'glaa'");
+  const auto rule = [](const std::string &fields) {
+    return "\"mixer_rules\": [{" + fields + "}], \"rules\"";
+  };
+  refuses("\"rules\"", rule(R"("roles": ["attn.q_proj"], "use": "bf16")"),
+          "r.json.mixer_rules[0].roles: 'attn.q_proj' matches no operator inside a mixer (attn.qk, attn.pv)");
+  refuses("\"rules\"", rule(R"("roles": ["*"], "use": "nvfp4")"),
+          "r.json.mixer_rules[0].use: 'nvfp4' has the Hot-Channel Patch, which is for linear layers");
+  refuses("\"rules\"", rule(R"("roles": ["*"], "use": "fp5")"), "mixer_rules[0].use: 'fp5' is not among");
+  refuses("\"rules\"", rule(R"("roles": ["*"])"), "mixer_rules[0]");
+  refuses("\"rules\"", R"("mixer_rules": {}, "rules")", "mixer_rules: expected a list");
+  refuses("\"lm_head\"", "\"attn.qk\"", "matches no linear layer");
   refuses("\"name\": \"hcp\",", "\"name\": \"hcp\", \"name\": \"x\",", "stands twice");
   refuses("\"output\": \"bf16\"", "\"output\": \"f16\"", "fprop: 'output' takes one of bf16, f32");
   CHECK_THAT(error_of(good.substr(0, good.size() / 2)), Catch::Contains("r.json: expected JSON"));
@@ -158,7 +172,7 @@ TEST_CASE("what has no meaning is refused with key and place", "[recipe]") {
 
 TEST_CASE("which layer takes what", "[recipe]") {
   // q k v g gk.0 gk.1 a b o, gate up down, lm_head; block 0 of 4 and the last one
-  for (const char *family : {"gla", "qwen3", "qwen2.5", "gdn"}) {
+  for (const char *family : {"gla", "qwen3", "qwen2.5", "gdn", "llama"}) {
     CAPTURE(family);
     CHECK(table("fp32", family, 0, 4) == "fffffffffffff");
     CHECK(table("bf16", family, 0, 4) == "bbbbbbbbbbbbb");
@@ -174,7 +188,30 @@ TEST_CASE("which layer takes what", "[recipe]") {
   CHECK(table("chon", "gla", 0, 4) == "NNNNbbNNbNNNb");
   CHECK(table("chon", "qwen3", 1, 4) == "NNbNNNNNNNNNb");
   CHECK(table("chon", "qwen2.5", 1, 4) == "NNbNNNNNNNNNb");
+  CHECK(table("chon", "llama", 1, 4) == "NNbNNNNNNNNNb"); // by the rules for qwen2.5
   CHECK(table("chon", "gdn", 2, 4) == "NNNNNNbbbNNNb");
+}
+
+TEST_CASE("operators inside mixers take the last mixer rule, and no other", "[recipe]") {
+  Recipe r = load_recipe("nvfp4");
+  r.mixer_rules = {{.roles = {"attn.*"}, .families = {"qwen2.5"}, .use = "nvfp4"},
+                   {.roles = {"attn.pv"}, .last = 0.25, .use = "bf16"}};
+  check_recipe(r, "test");
+  const auto format = [&](const char *family, const char *role, int64_t layer) {
+    return r.for_family(family).resolve(role, layer, 4).dgrad.b.format;
+  };
+  CHECK(format("qwen2.5", "attn.pv", 0) == OperandFormat::nvfp4);
+  CHECK(format("llama", "attn.qk", 3) == OperandFormat::nvfp4);
+  CHECK(format("qwen2.5", "attn.pv", 3) == OperandFormat::bf16);
+  CHECK(format("qwen3", "attn.pv", 3) == OperandFormat::bf16);
+  CHECK(format("qwen3", "attn.qk", 3) == OperandFormat::f32);
+  CHECK(r.for_family("qwen3").resolve("attn.qk", 0, 4).all_f32());
+  CHECK_FALSE(r.for_family("qwen3").has_mixer_rule("attn.pv", 2, 4));
+  CHECK(r.for_family("llama").has_mixer_rule("attn.qk", 2, 4));
+  r.mixers = FormatId::bf16;
+  CHECK(format("qwen3", "attn.qk", 3) == OperandFormat::bf16);
+  CHECK(r.for_family("qwen3").resolve("attn.qk", 0, 4).fprop.output == FormatId::f32);
+  CHECK_FALSE(r.for_family("qwen3").resolve("attn.qk", 0, 4).fprop.unit.empty());
 }
 
 TEST_CASE("first and last blocks by number and by fraction", "[recipe]") {

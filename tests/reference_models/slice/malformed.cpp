@@ -81,7 +81,8 @@ TEST_CASE("malformed slices are refused", "[slice]") {
   check("is not a parameter of this model",
         [](File &f) { f.tensors.push_back(io::Tensor::from("model.extra", {1}, std::vector<float>{1})); });
   check("has no optimizer state", [](File &f) { f.metadata["optimizer"] = "none"; });
-  check("unknown tap 'attn.o_proj.inputs'; expected ROLE.input, ROLE.output or ROLE.output_grad, with "
+  check("unknown tap 'attn.o_proj.inputs'; expected ROLE.input, ROLE.output, ROLE.output_grad or "
+        "ROLE.input_grad, with "
         "layers.0. to layers.3.",
         [](File &f) { named(f, "tap/layers.0.attn.o_proj.input").name = "tap/attn.o_proj.inputs"; });
   check("expected shape [2, 32, 128] of this model", [](File &f) {
@@ -136,8 +137,19 @@ TEST_CASE("taps are named with or without their layer", "[slice]") {
   CHECK(names({"layers.0.mlp.up_proj.output_grad", "layers.2.mlp.up_proj.output_grad",
                "layers.3.attn.q_proj.output"}) ==
         "layers.3.attn.q_proj.output layers.2.mlp.up_proj.output_grad layers.0.mlp.up_proj.output_grad ");
+  CHECK(names({"layers.1.mlp.up_proj.input_grad", "layers.2.mlp.up_proj.input_grad",
+               "layers.2.mlp.up_proj.output_grad"}) ==
+        "layers.2.mlp.up_proj.output_grad layers.2.mlp.up_proj.input_grad layers.1.mlp.up_proj.input_grad ");
   CHECK(names({"layers.2.self_attn.q_proj.input"}) == "layers.2.attn.q_proj.input ");
   CHECK(names({}).empty());
+  const ModelConfig softmax = preset(find_family("llama"), "tiny");
+  CHECK(parse_taps(std::vector<std::string>{"attn.pv.weight_grad"}, softmax).size() == 4);
+  for (const char *wrong : {"attn.v_proj.weight", "attn.qk.scores", "attn.qkv.input"})
+    CHECK(refusal([&] {
+            (void)parse_taps(std::vector<std::string>{wrong}, softmax);
+          }).ends_with("or of attn.qk and attn.pv, which have .weight and .weight_grad too"));
+  CHECK(
+      refusal([&] { (void)parse_taps(std::vector<std::string>{"attn.qk.input"}, c); }).ends_with("lm_head"));
 }
 
 } // namespace nvfp4::test

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A slice holds the trainer's own step, is repeated bit for bit on any number of threads, and shows where a
 // bit differs.
+#include "nvfp4/reference_models/linear/linear_layer.hpp"
 #include "tests/reference_models/slice/support.hpp"
 
 #include <bit>
@@ -72,6 +73,7 @@ TEST_CASE("a slice is repeated bit for bit on any number of threads", "[slice]")
   for (const auto &[family, recipe] : {std::pair<std::string, std::string>{"gla", "chon"},
                                        {"qwen3", patched},
                                        {"gdn", "nvfp4"},
+                                       {"llama", "mxfp8"},
                                        {"qwen2.5", "fp32"}}) {
     CAPTURE(family, recipe);
     RecordRequest r = small_request(folder, family, recipe);
@@ -79,12 +81,13 @@ TEST_CASE("a slice is repeated bit for bit on any number of threads", "[slice]")
     r.gradients = true;
     const ModelConfig config = find_model(family, "tiny");
     for (const std::string &role : linear_roles(*config.family))
-      for (const char *kind : {".input", ".output", ".output_grad"}) r.taps.push_back(role + kind);
+      for (const char *kind : {".input", ".output", ".output_grad", ".input_grad"})
+        r.taps.push_back(role + kind);
     const RecordReport report = record_slice(r);
     CHECK_FALSE(report.moments);
     const Slice slice = read_slice(r.output);
     const size_t linears = size_t(config.layers) * (linear_roles(*config.family).size() - 1) + 1;
-    REQUIRE(slice.result.tensors.size() == 3 * linears + parameter_list(config).size());
+    REQUIRE(slice.result.tensors.size() == 4 * linears + parameter_list(config).size());
     CHECK(slice.result.digest == report.result.digest);
     for (const int threads : {1, 2}) {
       const Identity identity = replay_identically(slice, {"cpu", threads});
@@ -92,6 +95,68 @@ TEST_CASE("a slice is repeated bit for bit on any number of threads", "[slice]")
       CHECK(identity.tensors == int64_t(slice.result.tensors.size()));
       CHECK(identity.values > 4 * parameter_count(config) / 5);
     }
+  }
+}
+
+TEST_CASE("every input gradient is its layer's dgrad of the recorded output gradient", "[slice]") {
+  const SliceFolder folder;
+  for (const auto &[family, recipe] : {std::pair<std::string, std::string>{"gla", "chon"},
+                                       {"gdn", "nvfp4"},
+                                       {"llama", "mxfp4-sr-rht"},
+                                       {"qwen3", "fp32"}}) {
+    CAPTURE(family, recipe);
+    RecordRequest r = small_request(folder, family, recipe);
+    const ModelConfig config = find_model(family, "tiny");
+    const std::vector<std::string> roles = linear_roles(*config.family);
+    for (const std::string &role : roles)
+      for (const char *kind : {".output_grad", ".input_grad"}) r.taps.push_back(role + kind);
+    record_slice(r);
+    Slice slice = read_slice(r.output);
+    const io::TensorFile before = slice.before.tensors.read_all();
+    const auto values = [](const io::Tensor &t) {
+      const std::span<const float> words = t.as<float>();
+      return std::vector<float>(words.begin(), words.end());
+    };
+    const auto weight = [&](const std::string &name) {
+      for (const io::Tensor &t : before.tensors)
+        if (t.name == name) return values(t);
+      return std::vector<float>();
+    };
+    auto device = std::make_shared<LayerDevice>();
+    device->backend = make_cpu_backend(1);
+    device->engine = make_cpu_operand_engine(1);
+    const Recipe bound = load_recipe(recipe).for_family(family);
+    const int64_t rows = r.options.batch * r.options.sequence;
+    for (int64_t layer = 0; layer <= config.layers; ++layer)
+      for (const std::string &role : roles) {
+        const bool head = role == "lm_head";
+        if (head != (layer == config.layers)) continue;
+        const std::string tap = "tap/" + Tap{Tap::Kind::input_grad, layer, role}.name(config);
+        INFO(tap);
+        const std::vector<float> shown = values(tensor(slice, tap)),
+                                 dy = values(tensor(slice, tap.substr(0, tap.size() - 10) + "output_grad")),
+                                 w = weight((head ? std::string(config.family->modules.embedding)
+                                                  : linear_path(config, layer, role)) +
+                                            ".weight");
+        const auto out = int64_t(dy.size()) / rows, in = int64_t(shown.size()) / rows;
+        REQUIRE(int64_t(w.size()) == out * in);
+        int number = -1;
+        for (const SharedLinear &l : kSharedLinears)
+          if (l.role == role) number = l.number;
+        if (number < 0) number = config.family->find_linear(role.substr(5))->linear;
+        LinearLayer alone(device,
+                          {role, layer, config.layers, uint64_t(layer * kLinearsPerBlock + number), in, out},
+                          bound);
+        std::vector<float> x(size_t(rows * in), 0.5f), dx(size_t(rows * in));
+        const bool later = recipe == "fp32" && role != "attn.q_proj" && role != "attn.o_proj" &&
+                           role != "mlp.gate_proj" && role != "mlp.down_proj" && !head;
+        if (later) continue; // a sum with other layers' terms
+        alone.backward({r.options.seed, r.step - 1, 0, true}, {x.data(), rows, w.data(), nullptr, {}},
+                       dy.data(), {dx.data(), nullptr, nullptr});
+        CHECK(std::equal(dx.begin(), dx.end(), shown.begin(), [](float a, float b) {
+          return std::bit_cast<uint32_t>(a) == std::bit_cast<uint32_t>(b);
+        }));
+      }
   }
 }
 
@@ -189,6 +254,61 @@ TEST_CASE("other recipes on the same step", "[slice]") {
   for (const OperatorError &e : c.errors[1])
     if (e.role == "mlp.down_proj" && e.product == Product::wgrad)
       CHECK(e.sums.against_exact == Approx(sum).epsilon(1e-12));
+}
+
+TEST_CASE("operators inside mixers are measured where a recipe has rules for them", "[slice]") {
+  const SliceFolder folder;
+  const std::string file = folder.file("pv.json");
+  Recipe pv = load_recipe("nvfp4");
+  pv.name = "pv";
+  pv.mixer_rules.push_back({.roles = {"attn.pv"}, .last = 0.5, .use = "nvfp4"});
+  std::ofstream(file) << to_json(pv);
+  RecordRequest r = small_request(folder, "qwen3", file);
+  r.options.accumulation = 2;
+  for (const char *kind : {"input", "weight", "output", "output_grad", "input_grad", "weight_grad"})
+    for (const char *role : {"layers.1.attn.qk.", "layers.2.attn.pv."})
+      r.taps.push_back(std::string(role) + kind);
+  record_slice(r);
+  Slice slice = read_slice(r.output);
+  for (const int threads : {1, 2}) CHECK(replay_identically(slice, {"cpu", threads}).mismatches.empty());
+  using Shape = std::vector<int64_t>; // micro-batches * sequences * heads
+  const io::Tensor &q = tensor(slice, "tap/layers.1.attn.qk.input"),
+                   &k = tensor(slice, "tap/layers.1.attn.qk.weight"),
+                   &scores = tensor(slice, "tap/layers.1.attn.qk.output");
+  CHECK(q.shape == Shape{2 * 2 * 4, 32, 32});
+  CHECK(k.shape == Shape{2 * 2 * 2, 32, 32});
+  CHECK(tensor(slice, "tap/layers.2.attn.pv.weight_grad").shape == Shape{2 * 2 * 2, 32, 32});
+  CHECK(tensor(slice, "tap/layers.2.attn.pv.input_grad").shape == Shape{2 * 2 * 4, 32, 32});
+  for (const size_t at :
+       {size_t(0), size_t(13 * 1024 + 5 * 32 + 30)}) { // masked or not, in FP32: head, row, column
+    const size_t head = at / 1024, i = at / 32 % 32, j = at % 32;
+    float sum = 0;
+    for (size_t d = 0; d < 32; ++d)
+      sum =
+          std::fma(q.as<float>()[head * 1024 + i * 32 + d], k.as<float>()[head / 2 * 1024 + j * 32 + d], sum);
+    CHECK(std::bit_cast<uint32_t>(scores.as<float>()[at]) == std::bit_cast<uint32_t>(sum));
+  }
+  const Comparison c = compare_recipes(slice, {{pv}, {load_recipe("nvfp4")}}, false, {});
+  CHECK(c.outcomes[0].same_bits);
+  CHECK_FALSE(c.outcomes[1].same_bits);
+  const auto find = [&](size_t recipe, const char *role, Product product) {
+    for (const OperatorError &e : c.errors[recipe])
+      if (e.role == role && e.product == product) return e;
+    throw Error("no row");
+  };
+  for (const Product p : {Product::fprop, Product::dgrad, Product::wgrad}) {
+    CHECK(find(0, "attn.pv", p).format == "f32 x2, nvfp4 x2");
+    CHECK(find(0, "attn.pv", p).layers == 4);
+    CHECK(find(0, "attn.pv", p).sums.relative_to_exact() > 0.02);
+    CHECK(find(0, "attn.pv", p).sums.relative_to_exact() < 0.3);
+    CHECK(find(0, "attn.qk", p).format == "f32");
+    CHECK(find(0, "attn.qk", p).sums.relative_to_exact() < 4e-3); // BF16's rounding of its operands
+    CHECK(find(1, "attn.pv", p).format == "f32");
+    CHECK(find(1, "mlp.up_proj", p).sums.against_exact == find(0, "mlp.up_proj", p).sums.against_exact);
+  }
+  CHECK(find(0, "attn.pv", Product::fprop).sums.outputs == 4 * 2 * 2 * 4 * 32 * 32); // layers ... rows, width
+  const Comparison without = compare_recipes(slice, {{load_recipe("nvfp4")}}, false, {});
+  for (const OperatorError &e : without.errors[0]) CHECK(e.role != "attn.pv");
 }
 
 TEST_CASE("a unit in place of the recipe's", "[slice]") {

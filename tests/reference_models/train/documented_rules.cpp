@@ -42,7 +42,7 @@ TEST_CASE("layers have the numbers of the document", "[rules]") {
   const std::map<std::string, uint64_t> positions = {
       {"q_proj", 0},    {"k_proj", 1}, {"v_proj", 2}, {"g_proj", 3},     {"gk_proj.0", 4}, {"a_proj", 4},
       {"gk_proj.1", 5}, {"b_proj", 5}, {"o_proj", 6}, {"gate_proj", 12}, {"up_proj", 13},  {"down_proj", 14}};
-  for (const char *family : {"gla", "qwen3", "qwen2.5", "gdn"}) {
+  for (const char *family : {"gla", "qwen3", "qwen2.5", "gdn", "llama"}) {
     CAPTURE(family);
     const ModelConfig config = find_model(family, "tiny");
     const auto backend = make_cpu_backend(1);
@@ -69,6 +69,7 @@ TEST_CASE("groups are those of the document, in its order", "[rules]") {
   const std::map<std::string, std::string> of_input = {{"gla", "q_proj k_proj v_proj g_proj gk_proj.0"},
                                                        {"qwen3", "q_proj k_proj v_proj"},
                                                        {"qwen2.5", "q_proj k_proj v_proj"},
+                                                       {"llama", "q_proj k_proj v_proj"},
                                                        {"gdn", "q_proj k_proj v_proj g_proj a_proj b_proj"}};
   for (const auto &[family, expected] : of_input) {
     CAPTURE(family);
@@ -112,7 +113,7 @@ TEST_CASE("the learning rate is that of the document", "[rules]") {
 }
 
 TEST_CASE("what decays is what the document says", "[rules]") {
-  for (const char *family : {"gla", "qwen3", "qwen2.5", "gdn"})
+  for (const char *family : {"gla", "qwen3", "qwen2.5", "gdn", "llama"})
     for (const ParameterSpec &p : parameter_list(find_model(family, "tiny"))) {
       CAPTURE(family, p.name);
       const bool linear = p.name.find("_proj") != std::string::npos && p.name.ends_with(".weight");

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+// The matrix products inside mixers as operators: y = x w^T with x (rows, in) and w (out, in), so that, as
+// for a linear layer, fprop is x w^T, dgrad dy w and wgrad dy^T x. A recipe's `mixer_rules` say what becomes
+// of their operands. Adding one takes a row, and a mixer that runs it.
+#pragma once
+#include "nvfp4/reference_models/family/family.hpp"
+
+namespace nvfp4::models {
+
+struct MixerOperator {
+  std::string_view role; ///< what recipes speak of; no linear layer has it
+  MixerKind mixer;
+  int number; ///< within a block, which keys stochastic rounding
+  /// What x, w and y are, and what fprop, dgrad and wgrad contract, for README.md.
+  std::string_view x, w, y, contractions;
+};
+
+inline constexpr MixerOperator kMixerOperators[] = {
+    {"attn.qk", MixerKind::attention, 0, "q of a head (T, D)", "k of its key head (T, D)",
+     "scores (T, T), before the scale D^-1/2", "D, keys, queries"},
+    {"attn.pv", MixerKind::attention, 1, "P (T, T), the softmax, 0 where masked",
+     "v^T of the key head (D, T)", "o of the head (T, D)", "keys, D, queries"},
+};
+
+/// Null where the role is not that of an operator inside a mixer.
+[[nodiscard]] const MixerOperator *mixer_operator_or_null(std::string_view role);
+/// Roles of a family's operators, in order; empty: its mixer has none.
+[[nodiscard]] std::vector<std::string> mixer_operator_roles(const ModelFamily &family);
+/// The table that recipe/README.md has, in Markdown.
+[[nodiscard]] std::string mixer_operator_table();
+
+} // namespace nvfp4::models
