@@ -4,6 +4,7 @@
 #include "tests/golden/io/support.hpp"
 
 #include "nvfp4/golden/io/file.hpp"
+#include "nvfp4/reference_models/family/config.hpp"
 #include "nvfp4/reference_models/recipe/recipe.hpp"
 #include "nvfp4/reference_models/report/experiment.hpp"
 #include "nvfp4/reference_models/train/options.hpp"
@@ -316,4 +317,31 @@ TEST_CASE("how many pairs would settle a difference") {
   CHECK(j[0]["settled"] == true);
   CHECK(j[2]["settled"] == false);
   CHECK(j[2]["pairs_needed"] == *s.pairs[2].needed);
+}
+
+TEST_CASE("the grids of the study can be run") {
+  size_t grids = 0, models = 0;
+  for (const auto &entry : fs::directory_iterator("reference_models/study")) {
+    if (entry.path().extension() != ".json") continue;
+    INFO(entry.path());
+    const auto bytes = io::read_file(entry.path().string());
+    const std::string text(reinterpret_cast<const char *>(bytes.data()), bytes.size());
+    if (!Json::parse(text).contains("recipes")) {
+      ++models;
+      continue;
+    }
+    ++grids;
+    const Experiment e = parse_experiment(text, entry.path().string());
+    CHECK_FALSE(e.reference.empty());
+    for (const ExperimentModel &m : e.models)
+      for (const std::string &r : e.recipes) {
+        const ModelConfig model = find_model(m.model, m.size, e.base.sizes);
+        const Recipe recipe = load_recipe(r).for_family(std::string(model.family->name));
+        CHECK_NOTHROW((void)recipe.resolve("attn.o_proj", 0, model.layers));
+        if (m.model.ends_with("-27m.json"))
+          CHECK(std::fabs(double(parameter_count(model)) / 27.5e6 - 1) < 0.01);
+      }
+  }
+  CHECK(grids == 6);
+  CHECK(models == 3);
 }
