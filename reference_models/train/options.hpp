@@ -75,7 +75,8 @@ inline constexpr auto kTrainFields = std::tuple{
           at_least(0))
         .marked(kStep),
     field("clip", &TrainOptions::clip, "Largest gradient norm; 0: off", at_least(0)).marked(kStep),
-    field("validation", &TrainOptions::validation, "Fraction of the text or tokens held out, their end").marked(kStep),
+    field("validation", &TrainOptions::validation, "Fraction of the text or tokens held out, their end")
+        .marked(kStep),
     field("eval_every", &TrainOptions::eval_every, "Steps between validations; 0: at the end only",
           at_least(0)),
     field("eval_batches", &TrainOptions::eval_batches, "Micro-batches a validation", at_least(1))
@@ -84,6 +85,8 @@ inline constexpr auto kTrainFields = std::tuple{
           at_least(0)),
     field("diagnostics_every", &TrainOptions::diagnostics_every, "Steps between diagnostics; -1: 50, 0: none",
           at_least(-1)),
+    field("diagnostics_tokens", &TrainOptions::diagnostics_tokens,
+          "First tokens of a step that diagnostics measure; 0: those of the first micro-batch", at_least(0)),
     field("sensitivity", &TrainOptions::sensitivity, "After training, measure each operator alone in NVFP4"),
     field("resume", &TrainOptions::resume, "Continue the run in --out, bit for bit").marked(kGrid),
     field("threads", &TrainOptions::threads, "0: all; changes no bit", from_to(0, 1024)),

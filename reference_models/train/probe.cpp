@@ -41,23 +41,23 @@ bool is_linear(const std::string &role) {
 
 } // namespace
 
-Probe::Probe(Model<float> &model, Backend<float> &backend, Recorder &recorder, int64_t step)
-    : model_(model), backend_(backend), recorder_(recorder) {
+Probe::Probe(Model<float> &model, Backend<float> &backend, Recorder &recorder, int64_t step, int64_t tokens)
+    : model_(model), backend_(backend), recorder_(recorder), rows_(model.batch() * model.length()) {
+  if (tokens > 0) rows_ = std::min(rows_, tokens);
   recorder_.begin_step(step);
-  const int64_t rows = model.batch() * model.length();
-  model_.output_observer = [this, rows](int64_t layer, std::string_view role, const float *output) {
-    recorder_.output(int(layer), role, HostMatrix(backend_, output, rows, model_.config().hidden).view());
+  model_.output_observer = [this](int64_t layer, std::string_view role, const float *output) {
+    recorder_.output(int(layer), role, HostMatrix(backend_, output, rows_, model_.config().hidden).view());
   };
   model_.observer = [this](const LinearObservation<float> &o) {
     const int layer = o.role == "lm_head" ? -1 : int(o.layer);
     recorder_.tensor(layer, o.role, TensorKind::activation,
-                     HostMatrix(backend_, o.input, o.rows, o.weight->in).view(),
+                     HostMatrix(backend_, o.input, std::min(o.rows, rows_), o.weight->in).view(),
                      info_of(o.recipe->fprop.a, 1));
     recorder_.tensor(layer, o.role, TensorKind::weight,
                      HostMatrix(backend_, o.weight->weight, o.weight->out, o.weight->in).view(),
                      info_of(o.recipe->fprop.b, 16));
     recorder_.tensor(layer, o.role, TensorKind::gradient,
-                     HostMatrix(backend_, o.output_grad, o.rows, o.weight->out).view(),
+                     HostMatrix(backend_, o.output_grad, std::min(o.rows, rows_), o.weight->out).view(),
                      info_of(o.recipe->dgrad.a, 1));
   };
 }
@@ -74,7 +74,7 @@ void Probe::after_forward() {
     const auto [place_layer, role] = module_place(a.name);
     if (place_layer < 0 || role.empty()) continue;
     const auto layer = int(place_layer);
-    const int64_t cols = a.shape.back(), rows = model_.batch() * model_.length();
+    const int64_t cols = a.shape.back(), rows = rows_;
     if (role == "mlp.swiglu") {
       inner[size_t(layer)] = channel_magnitudes(HostMatrix(backend_, a.data, rows, cols).view()).mean;
       continue;

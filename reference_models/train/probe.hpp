@@ -10,7 +10,9 @@ namespace nvfp4::models {
 /// Observes one micro-batch of `model`: construct before its forward, finish() after its backward.
 class Probe {
 public:
-  Probe(Model<float> &model, Backend<float> &backend, Recorder &recorder, int64_t step);
+  /// tokens: of inputs, outputs and gradients the first so many rows are measured, 0: all; weights, gates'
+  /// parameters and the moments of attention always whole.
+  Probe(Model<float> &model, Backend<float> &backend, Recorder &recorder, int64_t step, int64_t tokens);
   ~Probe();
   Probe(const Probe &) = delete;
   Probe &operator=(const Probe &) = delete;
@@ -23,6 +25,7 @@ private:
   Model<float> &model_;
   Backend<float> &backend_;
   Recorder &recorder_;
+  int64_t rows_; ///< measured
 };
 
 } // namespace nvfp4::models

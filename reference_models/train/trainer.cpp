@@ -175,7 +175,7 @@ private:
   StepCallbacks probe_callbacks(int64_t step) {
     StepCallbacks calls;
     calls.before_forward = [this, step](int64_t micro) {
-      if (micro == 0) probe_.emplace(model(), *session_.backend, *recorder_, step);
+      if (micro == 0) probe_.emplace(model(), *session_.backend, *recorder_, step, o_.diagnostics_tokens);
     };
     calls.after_forward = [this](int64_t) {
       if (probe_) probe_->after_forward();

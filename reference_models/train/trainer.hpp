@@ -27,7 +27,8 @@ struct TrainOptions {
   std::string schedule = "cosine";
   double beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8, weight_decay = 0.1, clip = 1.0;
   double validation = 0.05;
-  int64_t eval_every = 0, eval_batches = 16, checkpoint_every = 0, diagnostics_every = -1;
+  int64_t eval_every = 0, eval_batches = 16, checkpoint_every = 0, diagnostics_every = -1,
+          diagnostics_tokens = 0;
   bool sensitivity = false, resume = false;
   int threads = 0;
   std::string device = "cpu";

@@ -20,6 +20,26 @@ run="--model gla --size tiny --recipe chon --data text.txt --steps 12 --batch 2 
 grep -v "^nvfp4: train: [0-9]* %" err.txt && say "train wrote to stderr in a pipe"
 grep -q '"step":10' whole/diagnostics.jsonl || say "no diagnostics of step 10"
 
+# diagnostics of the first tokens: no bit of the run, weights as they are, and nothing that the whole has not
+"$nvfp4" train $run --diagnostics-tokens 64 --out tokens64 >out.txt 2>&1 || say "64 tokens: $(cat out.txt)"
+cmp -s whole/diagnostics.jsonl tokens64/diagnostics.jsonl || say "all tokens named are other diagnostics"
+"$nvfp4" train $run --diagnostics-tokens 10 --out tokens10 >out.txt 2>&1 || say "10 tokens: $(cat out.txt)"
+cmp -s <(bits whole) <(bits tokens10) || say "fewer tokens in diagnostics give other bits"
+python3 - <<'END' || say "diagnostics of 10 tokens"
+import json
+lines = [[json.loads(l) for l in open(f"{d}/diagnostics.jsonl")] for d in ("whole", "tokens10")]
+assert len(lines[0]) == len(lines[1]) and lines[0] != lines[1]
+less = 0
+for whole, part in zip(*lines):
+    assert (whole["type"], whole.get("op"), whole["step"]) == (part["type"], part.get("op"), part["step"])
+    if whole["type"] == "tensor" and whole["kind"] == "weight":
+        assert whole == part
+    elif whole["type"] == "tensor":
+        assert part["top_max"][0] <= whole["top_max"][0]
+        less += part["top_max"][0] < whole["top_max"][0]
+assert less > 10
+END
+
 # the same bits on one and three threads, and with other instruction sets
 "$nvfp4" train $run --out one --threads 1 >out.txt 2>&1 || say "one thread: $(cat out.txt)"
 cmp -s <(bits whole) <(bits one) || say "one thread gives other bits"
