@@ -21,16 +21,10 @@ __global__ void finish_kernel(FormatId acc_format, const void *accumulators, int
                   .beta = out.beta};
     if (out.beta != 0.0f)
       t.c = wide ? static_cast<const uint64_t *>(out.c)[o] : static_cast<const uint32_t *>(out.c)[o];
-    float factor = 1.0f;
-    if (v.row_factors != nullptr || v.column_factors != nullptr) {
-      factor = joint_factor(v.row_factors == nullptr ? nullptr : v.row_factors + i * v.row_stride,
-                            v.column_factors == nullptr ? nullptr : v.column_factors + j * v.column_stride);
-      t.factor = &factor;
-    }
-    if (v.bias != nullptr) t.bias = v.bias + j;
-    const uint64_t word = finish_output(t, acc_format,
-                                        wide ? static_cast<const uint64_t *>(accumulators)[o]
-                                             : static_cast<const uint32_t *>(accumulators)[o]);
+    const uint64_t word = v.finish(t, acc_format,
+                                   wide ? static_cast<const uint64_t *>(accumulators)[o]
+                                        : static_cast<const uint32_t *>(accumulators)[o],
+                                   i, j);
     if (wide)
       static_cast<uint64_t *>(out.d)[o] = word;
     else if (out.out == FormatId::f32)
@@ -52,7 +46,7 @@ __global__ void narrow_kernel(const float *x, int64_t n, uint16_t *y) {
       for (int i = 0; i < count; ++i) v[i] = x[4 * t + i];
     ushort4 words;
     uint16_t *const w = &words.x;
-    for (int i = 0; i < 4; ++i) w[i] = v[i] != v[i] ? uint16_t(0x7FC0) : uint16_t(bf16_word(v[i]));
+    for (int i = 0; i < 4; ++i) w[i] = narrow_word(v[i]);
     if (count == 4)
       reinterpret_cast<ushort4 *>(y)[t] = words;
     else

@@ -8,6 +8,7 @@
 #include "nvfp4/emulator/gemm/epilogue.hpp"
 #include "nvfp4/emulator/tensorcore/unit.hpp"
 #include "nvfp4/gpu/device/device.hpp"
+#include "nvfp4/gpu/emulated/output_vectors.hpp"
 
 namespace nvfp4::cuda {
 
@@ -44,14 +45,8 @@ struct GemmOutput {
                                ///< continues a chain: gemm() runs it then, the other engines throw Error
 };
 
-/// Factors and bias of rows and columns, beside what GemmOutput says. null: none; strides are in floats.
-struct OutputVectors {
-  const float *bias = nullptr, *row_factors = nullptr, *column_factors = nullptr;
-  int64_t row_stride = 1, column_stride = 1;
-};
-
-/// Outputs (m, n) from accumulators that a product left (GemmOutput::accumulators), by the text of
-/// emulator/gemm/epilogue.hpp.
+/// Outputs (m, n) from accumulators that a product left (GemmOutput::accumulators), each
+/// OutputVectors::finish.
 void finish_accumulators(FormatId acc_format, const void *accumulators, int64_t m, int64_t n,
                          const GemmOutput &output, const OutputVectors &vectors, cudaStream_t stream);
 
