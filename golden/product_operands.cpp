@@ -103,8 +103,11 @@ HostOperand dense_operand(const UnitRule &rule, bool second, int kind, int64_t r
   const Format f = format(id);
   HostOperand h{id, rows, k, std::vector<uint8_t>(size_t(rows * k * f.storage_bits / 8)), {}};
   Random random{seed};
+  // of formats with FP32's range, numbers whose products stay within it
+  const double full = f.exponent_bits >= 8 ? 1e6 : value(id, f.max_finite_magnitude()) / 4.5;
   for (int64_t i = 0; i < rows * k; ++i) {
     double x = double(random.normal());
+    if (kind == 3) x *= full;
     if (kind == 1) x = std::ldexp(x, random.below(24) - 12);
     uint64_t word =
         convert(f, format(FormatId::f64), bit_cast<uint64_t>(x), Rounding::nearest_even, Overflow::satfinite);

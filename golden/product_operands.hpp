@@ -66,7 +66,9 @@ struct RecordedProduct {
 [[nodiscard]] HostOperand repeated(const HostOperand &operand, int64_t rows, int64_t k);
 
 /// Elements of any other unit, scales within a factor of 16 where it has them: normal numbers; kind 1 spreads
-/// exponents over 24 binades (scales over 20), kind 2 adds NaN, Inf and zeros.
+/// exponents over 24 binades (scales over 20), kind 2 adds NaN, Inf and zeros, kind 3 fills the format's range, as
+/// quantizing to it does.
+inline constexpr int kDenseKinds = 4;
 [[nodiscard]] HostOperand dense_operand(const UnitRule &rule, bool second, int kind, int64_t rows, int64_t k,
                                         uint64_t seed);
 

@@ -49,4 +49,7 @@ struct ExportReport {
 ExportReport export_checkpoint(const Checkpoint &source, const std::string &destination,
                                const ExportOptions &options);
 
+/// One line of JSON about what was written to `output`.
+[[nodiscard]] std::string to_json(const ExportReport &report, const std::string &output);
+
 } // namespace nvfp4::checkpoint

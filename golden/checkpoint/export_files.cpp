@@ -221,4 +221,17 @@ ExportReport export_checkpoint(const Checkpoint &source, const std::string &dest
   return report;
 }
 
+std::string to_json(const ExportReport &report, const std::string &output) {
+  return Json{{"output", output},
+              {"carried", report.carried},
+              {"quantized", report.quantized},
+              {"dequantized", report.dequantized},
+              {"copied", report.copied},
+              {"inverted", report.inverted},
+              {"values_apart", report.values_apart},
+              {"rounded", report.rounded},
+              {"notes", report.notes}}
+      .dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
 } // namespace nvfp4::checkpoint

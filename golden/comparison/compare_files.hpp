@@ -39,6 +39,9 @@ struct FileComparison {
 /// One sentence: "equal: ...", or how much differs and where it does first.
 [[nodiscard]] std::string verdict_of(const FileComparison &c);
 
+/// The sentence and tables of what differs, at most 20 rows each; `all`: everything, equal tensors too.
+[[nodiscard]] std::string to_text(const FileComparison &c, bool all = false);
+
 /// All of it as one line of JSON; numbers that are not finite are null.
 [[nodiscard]] std::string to_json(const FileComparison &c);
 

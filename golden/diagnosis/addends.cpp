@@ -26,6 +26,15 @@ struct Range {
   }
 };
 
+/// The number of the fewest binary digits in [low, high], which does not hold 0.
+float shortest(double low, double high) {
+  const double middle = low / 2 + high / 2;
+  for (int e = std::ilogb(std::max(std::fabs(low), std::fabs(high)));; --e)
+    if (const double x = std::ldexp(std::round(std::ldexp(middle, -e)), e);
+        (x >= low && x <= high) || x == middle)
+      return float(x);
+}
+
 class Addends {
 public:
   Addends(const Problem &p, const Computation &reference, std::span<const uint64_t> acc,
@@ -48,24 +57,34 @@ public:
       if (range(x).is_addend()) v.push_back(x);
     return v;
   }
+  enum class Sum : uint8_t {
+    single,  ///< alpha * acc + addend in FP32
+    fused,   ///< fma(alpha, acc, addend)
+    rounded, ///< the output, rounded to its type, + addend
+  };
   struct Form {
     float addend = 0;
-    bool fused = false; ///< fma(alpha, acc, addend)
+    Sum sum = Sum::single;
   };
   /// The form that gives most outputs of a line to the bit.
   [[nodiscard]] Form best(int64_t x) const {
     const float middle = float(range(x).low / 2 + range(x).high / 2);
-    Form best{middle, false};
+    Form best{middle, Sum::single};
     int64_t most = -1;
-    for (const bool fused : {false, true}) {
-      if (fused && !(epilogue_.row_a.empty() && epilogue_.row_b.empty())) continue;
+    for (const Sum sum : {Sum::single, Sum::fused, Sum::rounded}) {
+      if (sum == Sum::fused && !(epilogue_.row_a.empty() && epilogue_.row_b.empty())) continue;
+      if (sum == Sum::rounded && p_.round == FormatId::f32) continue;
+      // an addend is often a 16-bit number: the shortest one between the ends
+      const float plain = shortest(range(x).low, range(x).high);
+      if (const int64_t equal = count(x, {plain, sum}, kChoosing, nullptr); equal > most)
+        most = equal, best = {plain, sum};
       float b = middle;
       for (int i = 0; i < 8; ++i) b = std::nextafter(b, -INFINITY);
       for (int i = 0; i < 17; ++i, b = std::nextafter(b, INFINITY)) {
-        const int64_t equal = count(x, {b, fused}, kChoosing, nullptr);
+        const int64_t equal = count(x, {b, sum}, kChoosing, nullptr);
         // the middle where words cannot be told apart
-        const bool nearer = fused == best.fused && std::fabs(b - middle) < std::fabs(best.addend - middle);
-        if (equal > most || (equal == most && nearer)) most = equal, best = {b, fused};
+        const bool nearer = sum == best.sum && std::fabs(b - middle) < std::fabs(best.addend - middle);
+        if (equal > most || (equal == most && nearer && best.addend != plain)) most = equal, best = {b, sum};
       }
     }
     return best;
@@ -76,10 +95,12 @@ public:
     for (int64_t y = 0; y < std::min(length, others()); ++y) {
       const int64_t at = place(x, y);
       if (skip_[size_t(at)]) continue;
+      const float before_it = before(x, y);
       const float sum =
-          form.fused
+          form.sum == Sum::fused
               ? std::fma(epilogue_.alpha, accumulator_value(p_.unit->rule.acc, acc_[size_t(at)]), form.addend)
-              : before(x, y) + form.addend;
+          : form.sum == Sum::rounded ? value_f32(p_.round, round_output(p_.round, before_it)) + form.addend
+                                     : before_it + form.addend;
       const uint64_t code = round_output(p_.round, sum);
       const uint64_t word = p_.round == p_.word ? code
                                                 : convert(format(p_.word), format(p_.round), code,
@@ -107,11 +128,11 @@ private:
       if (skip_[size_t(at)]) continue;
       const double d = value(p_.word, got_[at]), v = double(before(x, y));
       if (!std::isfinite(d) || !std::isfinite(v)) return {0, -1, 0};
-      // half a unit of D, and FP32's for the sum and for what was summed
       const Format f = format(p_.round);
       const double least = std::ldexp(1.0, 1 - f.bias - f.mantissa_bits);
-      const double slack = std::max(std::ldexp(std::fabs(d), -f.mantissa_bits - 1), least) +
-                           std::ldexp(std::fabs(d) + std::fabs(v), -24);
+      // half a unit of D, and for what was summed half a unit of its own, in FP32 or in D's type
+      const double size = std::fabs(d) + std::fabs(v);
+      const double slack = std::max(std::ldexp(size, -f.mantissa_bits - 1), least) + std::ldexp(size, -24);
       all.meet({d - v - slack, d - v + slack, 1});
     }
     return all;

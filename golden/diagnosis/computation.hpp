@@ -64,6 +64,9 @@ struct Computation {
   Epilogue epilogue;
 };
 
+/// Whether the operands are what the reduction reads: two mistakes together may not fit.
+[[nodiscard]] bool fits(const Computation &c);
+
 /// What the unit and cuBLASLt's epilogue give: the computation that D is compared with.
 [[nodiscard]] Computation reference_computation(const Problem &p);
 

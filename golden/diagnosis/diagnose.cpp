@@ -166,6 +166,7 @@ std::vector<Probe> probes_of(const Problem &p, const OutputSample &s, size_t mos
 std::vector<Hypothesis> jump_hypotheses(const std::vector<Jump> &jumps, int64_t k) {
   std::vector<Hypothesis> all;
   for (const Jump &j : jumps) {
+    if (j.from == k && j.to == 0) continue; // all of K twice is a factor of 2
     const std::string from = std::to_string(j.from), to = std::to_string(j.to);
     std::string name, title;
     if (j.to == k)
@@ -293,7 +294,7 @@ OutputSample make_sample(const Problem &p, std::span<const uint8_t> d, const Wor
 }
 
 bool Trial::apply(const Problem &p, Computation &c) const {
-  return first->apply(p, variants[0], c) && (second == nullptr || second->apply(p, variants[1], c));
+  return first->apply(p, variants[0], c) && (second == nullptr || (second->apply(p, variants[1], c) && fits(c)));
 }
 
 void Trial::describe(const Problem &p, const Computation &c) {

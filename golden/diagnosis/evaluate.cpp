@@ -32,8 +32,12 @@ RawOperand cut(const RawOperand &o, Indices rows, int64_t first, int64_t last) {
   return part;
 }
 
+bool fits(const Unit &unit, Side side, const RawOperand &o) {
+  return o.format == (side == Side::a ? unit.rule.a : unit.rule.b) && o.block == unit.rule.scale_block;
+}
+
 GemmOperand pack(const Unit &unit, Side side, const RawOperand &o) {
-  if (o.format != (side == Side::a ? unit.rule.a : unit.rule.b) || o.block != unit.rule.scale_block)
+  if (!fits(unit, side, o))
     throw Error("operand does not fit unit " + unit.name());
   return make_operand(unit, side, RawCodes{o.rows, o.k, o.codes}, RawScales(o.scales, ScaleLayout::linear));
 }
@@ -341,6 +345,14 @@ double cost(const Computation &c, int64_t outputs) {
   return products * (!vector                                  ? dot_seconds
                      : r.unit.rule.family == Family::gst_fdpa ? vector_seconds
                                                               : 10 * vector_seconds);
+}
+
+bool fits(const Computation &c) {
+  const Reduction &r = c.reduction;
+  if (c.a->k != c.b->k) return false;
+  if (r.arithmetic == Arithmetic::fma_f32) return true;
+  if (r.arithmetic == Arithmetic::block_f32) return c.a->block != 0 && c.a->block == c.b->block;
+  return fits(r.unit, Side::a, *c.a) && fits(r.unit, Side::b, *c.b);
 }
 
 Computation reference_computation(const Problem &p) {

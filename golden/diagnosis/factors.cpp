@@ -121,6 +121,13 @@ public:
       if (equal > most) most = equal, best = f;
     };
     const double middle = (c.alpha.low + c.alpha.high) / 2;
+    // the plainest factor that the interval holds, where outputs cannot tell it from others
+    const double power = std::copysign(std::exp2(std::round(std::log2(std::fabs(middle / double(own))))),
+                                       middle / double(own));
+    if (const double plain = power * double(own); plain >= c.alpha.low && plain <= c.alpha.high) {
+      better({power, float(plain)});
+      better({power, 0});
+    }
     better({double(float(middle / double(own))), 0});
     const float low = std::nextafter(float(c.alpha.low), -INFINITY),
                 high = std::nextafter(float(c.alpha.high), INFINITY);

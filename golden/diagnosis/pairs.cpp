@@ -57,6 +57,7 @@ public:
 
   /// Whether a computation on the probe rows gives D there.
   bool gives(const Problem &small, const Computation &c) {
+    if (!fits(c)) return false;
     ++tried_;
     spent_ += 5e-5 + cost(c, int64_t(rows_.size() * cols_.size()));
     const Words words = evaluate(small, c, all_rows_, all_cols_);

@@ -3,9 +3,11 @@
 // all.
 #include "nvfp4/golden/diagnosis/quantizer_check.hpp"
 
+#include "nvfp4/golden/diagnosis/index_set.hpp"
 #include "nvfp4/golden/diagnosis/quantizer_kinds.hpp"
 #include "nvfp4/golden/diagnosis/quantizer_parameters.hpp"
 #include "nvfp4/golden/diagnosis/quantizer_steps.hpp"
+#include "nvfp4/golden/diagnosis/structure.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -280,6 +282,34 @@ std::string next_capture(const QuantizerProblem &p, const Search &search, const 
   return text;
 }
 
+/// Rows and blocks that hold a difference, unless they are all; and what can be said of scales, or of codes
+/// under right scales, from their words alone.
+std::string pattern_text(const BlockScaled &mine, const BlockScaled &want, const QuantizerReport &r) {
+  const int64_t blocks = mine.scale_cols();
+  std::vector<bool> rows(size_t(mine.rows)), cols(static_cast<size_t>(blocks));
+  std::vector<uint8_t> scales;
+  for (int64_t i = 0; i < mine.rows; ++i)
+    for (int64_t b = 0; b < blocks; ++b) {
+      scales.push_back(uint8_t(mine.scale_code(i, b)));
+      bool differs = mine.scale_code(i, b) != want.scale_code(i, b);
+      for (int64_t k = b * mine.block; !differs && k < std::min(mine.k, (b + 1) * mine.block); ++k)
+        differs = mine.code(i, k) != want.code(i, k);
+      if (differs) rows[size_t(i)] = cols[size_t(b)] = true;
+    }
+  const Indices hit_rows = members(rows), hit_cols = members(cols);
+  std::string text;
+  if (int64_t(hit_rows.size()) < mine.rows || int64_t(hit_cols.size()) < blocks)
+    text = "; all in " + describe(hit_rows, mine.rows, "row") + " and " + describe(hit_cols, blocks, "block");
+  const bool of_scales = r.scales_differing != 0;
+  const Structure s = of_scales
+                          ? structure_of(mine.scale, mine.rows, blocks, scales, want.scales)
+                          : structure_of(mine.element, mine.rows, mine.padded_k, mine.codes, want.codes);
+  for (const Fact &f : s.facts)
+    if (!f.rows.empty() || f.kind.find("moved") != std::string::npos)
+      text += std::string("; ") + (of_scales ? "scales: " : "codes: ") + f.text;
+  return text;
+}
+
 void conclude(const QuantizerProblem &p, const Search &search, QuantizerReport &r) {
   const std::string name = "convention '" + std::string(p.convention->name) + "'";
   const int64_t elements = p.source.rows * p.source.cols;
@@ -314,7 +344,7 @@ void conclude(const QuantizerProblem &p, const Search &search, QuantizerReport &
                                      [](const auto &a, const auto &b) { return a.count < b.count; });
   r.verdict = counts_text(r) +
               "; no preset and no one or two steps explain all of it; most frequent: " + most->title + " (" +
-              std::to_string(most->count) + ")";
+              std::to_string(most->count) + ")" + pattern_text(p.mine, search.made(), r);
   r.advice = next_capture(p, search, r);
 }
 

@@ -21,6 +21,12 @@ uint8_t encode_with(ElementTies ties, const Rule &r, float x, const BlockScale &
   case ElementTies::toward_zero: return code(Rounding::toward_zero);
   case ElementTies::upward: return code(Rounding::upward);
   case ElementTies::downward: return code(Rounding::downward);
+  case ElementTies::through_bf16:
+    return uint8_t(
+        encode(r.element, round_to(FormatId::bf16, y), Rounding::nearest_even, Overflow::satfinite));
+  case ElementTies::through_f16:
+    return uint8_t(
+        encode(r.element, round_to(FormatId::f16, y), Rounding::nearest_even, Overflow::satfinite));
   case ElementTies::down: {
     const uint8_t low = code(Rounding::toward_zero), high = code(Rounding::nearest_away);
     const double a = value_f32(r.element, low), b = value_f32(r.element, high);
@@ -41,7 +47,7 @@ void put(BlockScaled &q, int64_t r, int64_t i, uint8_t code) {
   row[i / 2] = uint8_t((row[i / 2] & (0xF0 >> shift)) | code << shift);
 }
 
-/// Every element anew, under the scales that q has.
+/// Every element anew, under the scales that q has, or those of another rounding.
 void encode_again(BlockScaled &q, const Making &m, const SourceTensor &x) {
   const Rule &rule = m.rule;
   for (int64_t r = 0; r < q.rows; ++r) {
@@ -53,7 +59,12 @@ void encode_again(BlockScaled &q, const Making &m, const SourceTensor &x) {
       const int64_t strip = r / q.block_rows * q.block_rows;
       for (int64_t t = strip; t < std::min(q.rows, strip + q.block_rows); ++t)
         for (int64_t i = first; i < last; ++i) amax.add(x.values[size_t(t * x.cols + i)]);
-      const BlockScale scale = scale_of_code(rule, q.scale_code(r, b), amax.value(rule.amax_nan), g);
+      const float bmax = amax.value(rule.amax_nan);
+      if (m.scale_rounding)
+        if (const float s = scale_before_rounding(rule, bmax, g, q.source); s == s)
+          q.scales[size_t(r * q.scale_cols() + b)] =
+              uint8_t(encode(rule.scale, s, *m.scale_rounding, Overflow::satfinite));
+      const BlockScale scale = scale_of_code(rule, q.scale_code(r, b), bmax, g);
       for (int64_t i = first; i < last; ++i)
         put(q, r, i, encode_with(m.ties, rule, x.values[size_t(r * x.cols + i)], scale));
     }
@@ -162,7 +173,8 @@ std::optional<BlockScaled> make(const QuantizerProblem &p, const Making &m, cons
       o.axis = Axis::row;
       q = quantize({prepared.values.data(), prepared.rows, prepared.cols}, c, o);
     }
-    const bool again = m.ties != ElementTies::by_rule || (m.scale_map != nullptr && !m.scale_map_last);
+    const bool again =
+        m.ties != ElementTies::by_rule || m.scale_rounding || (m.scale_map != nullptr && !m.scale_map_last);
     if (again && (random || m.rule.scaling == Scaling::search)) return std::nullopt;
     if (m.scale_map != nullptr)
       for (uint8_t &s : q.scales) s = m.scale_map(format(q.scale), s);

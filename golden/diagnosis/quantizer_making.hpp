@@ -7,7 +7,16 @@
 namespace nvfp4::diagnosis {
 
 /// Another rounding of the elements than the rule's.
-enum class ElementTies : uint8_t { by_rule, away, down, toward_zero, upward, downward };
+enum class ElementTies : uint8_t {
+  by_rule,
+  away,
+  down,
+  toward_zero,
+  upward,
+  downward,
+  through_bf16,
+  through_f16
+};
 
 /// Changes a stored code or scale.
 using CodeMap = uint8_t (*)(const Format &format, uint8_t code);
@@ -20,6 +29,7 @@ struct Making {
   QuantizeOptions options; ///< the layout is always linear
   bool bf16_first = false; ///< the source is rounded to BF16 before anything else
   ElementTies ties = ElementTies::by_rule;
+  std::optional<Rounding> scale_rounding = {}; ///< of block scales, saturating, instead of the rule's
   CodeMap code_map = nullptr;
   CodeMap scale_map = nullptr;
   bool scale_map_last = false; ///< the elements are divided by the scale before the map

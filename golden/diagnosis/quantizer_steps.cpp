@@ -94,6 +94,16 @@ constexpr ReadingRow kReadings[] = {
        return m.rows > 1 && m.scale_cols() > 1 &&
               reorder_scales(m, o, [&](int64_t r, int64_t b) { return b * m.rows + r; });
      }},
+    {"scales-words-reversed", "the four scales of each 32-bit word lie in reverse",
+     [](const BlockScaled &m, BlockScaled &o) {
+       return reads_linear(m) && m.scale_cols() % 4 == 0 &&
+              reorder_scales(m, o, [&](int64_t r, int64_t b) { return r * m.scale_cols() + (b ^ 3); });
+     }},
+    {"scales-pairs-exchanged", "the two scales of each 16-bit word are exchanged",
+     [](const BlockScaled &m, BlockScaled &o) {
+       return reads_linear(m) && m.scale_cols() % 2 == 0 &&
+              reorder_scales(m, o, [&](int64_t r, int64_t b) { return r * m.scale_cols() + (b ^ 1); });
+     }},
     {"scales-late", "the scales stand one block late, the first one missing",
      [](const BlockScaled &m, BlockScaled &o) {
        return reads_linear(m) && m.scale_cols() > 1 && reorder_scales(m, o, [&](int64_t r, int64_t b) {
@@ -166,6 +176,21 @@ constexpr TiesRow kTies[] = {
     {"elements-cut", "elements are rounded toward zero", ElementTies::toward_zero},
     {"elements-upward", "elements are rounded toward +Inf", ElementTies::upward},
     {"elements-downward", "elements are rounded toward -Inf", ElementTies::downward},
+    {"elements-through-bf16", "scaled elements are rounded to BF16 before they become codes",
+     ElementTies::through_bf16},
+    {"elements-through-f16", "scaled elements are rounded to FP16 before they become codes",
+     ElementTies::through_f16},
+};
+
+struct ScaleRoundingRow {
+  const char *name, *title;
+  Rounding rounding;
+};
+constexpr ScaleRoundingRow kScaleRoundings[] = {
+    {"scales-toward-zero", "block scales are rounded toward zero", Rounding::toward_zero},
+    {"scales-upward", "block scales are rounded up", Rounding::upward},
+    {"scales-away", "block scales between two codes go up", Rounding::nearest_away},
+    {"scales-nearest", "block scales are rounded to nearest", Rounding::nearest_even},
 };
 
 void add_rule_steps(const Making &base, std::vector<QuantizerStep> &out) {
@@ -221,8 +246,7 @@ void add_source_steps(const QuantizerProblem &p, const Making &base, std::vector
     add("rounding-nearest", "the elements are rounded to nearest, not stochastically",
         [](Making &m) { m.options.rounding = ElementRounding::nearest; });
   const float amax = p.mine.global_amax;
-  if (!o.global_scale && !base.rule.per_row && base.rule.global != GlobalRule::none &&
-      amax == amax)
+  if (!o.global_scale && !base.rule.per_row && base.rule.global != GlobalRule::none && amax == amax)
     add("amax-as-stored", "the global scale is that of the stored amax, not of the one that it should be",
         [amax](Making &m) { m.options.global_amax = amax; });
 }
@@ -246,6 +270,9 @@ std::vector<QuantizerStep> quantizer_steps(const QuantizerProblem &p, const Maki
   add_source_steps(p, base, out);
   for (const TiesRow &row : kTies)
     out.push_back({row.name, row.title, StepPart::elements, [&row](Making &m) { m.ties = row.ties; }});
+  for (const ScaleRoundingRow &row : kScaleRoundings)
+    out.push_back(
+        {row.name, row.title, StepPart::scales, [&row](Making &m) { m.scale_rounding = row.rounding; }});
   for (const MapRow &row : kCodeMaps)
     out.push_back({row.name, row.title, StepPart::elements, [&row](Making &m) { m.code_map = row.map; }});
   for (const MapRow &row : kScaleMaps)

@@ -127,7 +127,7 @@ __device__ void multiply_tile(const Product &p, uint32_t shared, Instructions &t
     if (pieces > 0) to.load(col, v);
     for (int j = 0; j < 8; ++j) {
       const int64_t n = tile_n * kTileRows + col + j;
-      if (m < p.a.rows && n < p.b.rows) write_output(p.out, FormatId::f32, m * p.b.rows + n, v[j]);
+      if (m < p.a.rows && n < p.b.rows) write_output(p.out, FormatId::f32, p.b.rows, m, n, v[j]);
     }
     __syncwarp();
   }

@@ -76,11 +76,6 @@ __device__ void multiply_step(const UnitRule &rule, float (&d)[kFragmentsM][kFra
                               thread_id_b(j));
 }
 
-/// Not inlined: a thread writes 64 outputs, unrolled since they are registers.
-__device__ __noinline__ void write_accumulator(const GemmOutput &out, int64_t index, float value) {
-  write_output(out, FormatId::f32, index, __float_as_uint(value));
-}
-
 template <int ScaleBlock, Engine E> __global__ void __launch_bounds__(kThreads) gemm_kernel(Product p) {
   extern __shared__ uint8_t dynamic[];
   uint8_t *shared = dynamic + (1024 - shared_address(dynamic) % 1024) % 1024;
@@ -117,7 +112,7 @@ template <int ScaleBlock, Engine E> __global__ void __launch_bounds__(kThreads) 
         const int64_t m = tile_m * kTileRows + row + 16 * i + at.row;
         const int64_t n = tile_n * kTileRows + col + 8 * j + at.col;
         if (m < p.a.rows && n < p.b.rows)
-          write_accumulator(p.out, m * p.b.rows + n, d[i][j][e]);
+          write_apart(p.out, FormatId::f32, p.b.rows, m, n, __float_as_uint(d[i][j][e]));
       }
 }
 

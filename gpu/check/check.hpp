@@ -43,8 +43,10 @@ struct Tally {
 /// Every unit of the catalogue, `tiles` tiles of every class.
 [[nodiscard]] Tally check_mma(int tiles, const std::string &match);
 /// Products: FP4 on every path, the others on ragged shapes. `large` adds 4096^3 of five kinds of data;
-/// `brief` keeps to the smallest, for compute-sanitizer; `recorded`, if not empty, is a file of operands.
-[[nodiscard]] Tally check_gemm(bool large, bool brief, const std::string &recorded = {});
+/// `brief` keeps to the smallest, for compute-sanitizer; `recorded`, if not empty, is a file of operands;
+/// `match`, if not empty, leaves units whose name has this text and nothing else.
+[[nodiscard]] Tally check_gemm(bool large, bool brief, const std::string &recorded = {},
+                               const std::string &match = {});
 /// Every kernel of the models; every recipe and form of the Hot-Channel Patch in linear layers. `match`: part
 /// of a group's name.
 [[nodiscard]] Tally check_kernels(const std::string &match);

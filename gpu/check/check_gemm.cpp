@@ -6,6 +6,7 @@
 #include "nvfp4/gpu/check/operands.hpp"
 
 #include <cstring>
+#include <utility>
 
 namespace nvfp4::crosscheck {
 namespace {
@@ -45,12 +46,13 @@ void expect_paths(Tally &t, const cuda::Fp4Paths &p, Accumulation model, bool br
     if (row.wanted && row.count == 0) t.mismatch(std::string("no operand took the path of ") + row.name);
 }
 
-Tally check_fp4(cuda::DeviceBuffer &paths, bool brief) {
+Tally check_fp4(cuda::DeviceBuffer &paths, bool brief, const std::string &match) {
   Tally all;
   cuda::GemmWorkspace workspace;
   uint64_t seed = 11;
   for (const char *name : kFp4Units) {
     const Unit &unit = find_unit(name);
+    if (unit.name().find(match) == std::string::npos) continue;
     for (const Accumulation model : enumerators<Accumulation>()) {
       Tally t;
       cuda::check(cudaMemset(paths.as<void>(), 0, sizeof(cuda::Fp4Paths)), "cudaMemset");
@@ -76,18 +78,41 @@ Tally check_fp4(cuda::DeviceBuffer &paths, bool brief) {
   return all;
 }
 
-Tally check_dense() {
+/// Units of which one operand or another must meet every path of products in parts.
+[[nodiscard]] bool in_parts(const UnitRule &r) {
+  cudaDeviceProp device{};
+  cuda::check(cudaGetDeviceProperties(&device, 0), "cudaGetDeviceProperties");
+  return device.major == 9 && r.link == 32 && r.fraction_bits == 25 && r.output == Output::rz_f32 &&
+         (r.family == Family::fdpa || r.family == Family::st_fdpa);
+}
+
+Tally check_dense(bool brief, const std::string &match) {
   Tally all;
   cuda::GemmWorkspace workspace;
+  cuda::DeviceBuffer paths(sizeof(cuda::Fp4Paths));
   uint64_t seed = 500;
-  for (const char *name :
-       {"sm_90:wgmma.k16.f32.bf16", "sm_90:mma.m16n8k16.f32.f16", "sm_80:mma.m16n8k16.f32.bf16",
-        "sm_90:wgmma.k32.f32.e4m3", "sm_90:wgmma.k32.f32.e5m2", "sm_120:mma.m16n8k32.f32.e4m3",
-        "sm_120:mma.m16n8k32.f32.mxf8f6f4.e4m3.ue8m0.block32",
-        "sm_120:mma.m16n8k32.f32.mxf8f6f4.e5m2.ue8m0.block32",
-        "sm_120:mma.m16n8k32.f32.mxf8f6f4.e2m1.e4m3.ue8m0.block32", "sm_90:mma.m16n8k32.f32.e4m3",
-        "sm_90:wgmma.k16.f16", "sm_90:wgmma.k8.f32.tf32", "sm_90:mma.m8n8k4.f64.f64",
-        "sm_120:mma.m16n8k32.f32.e3m2"}) {
+  for (const char *name : {"sm_90:wgmma.k16.f32.bf16",
+                           "sm_90:mma.m16n8k16.f32.f16",
+                           "sm_80:mma.m16n8k16.f32.bf16",
+                           "sm_120:mma.m16n8k16.f32.bf16",
+                           "sm_90:mma.m16n8k8.f32.bf16",
+                           "sm_100:mma.m16n8k8.f32.f16",
+                           "sm_90:wgmma.k32.f32.e4m3",
+                           "sm_90:wgmma.k32.f32.e5m2",
+                           "sm_90:wgmma.k32.f32.e5m2.e4m3",
+                           "sm_120:mma.m16n8k32.f32.e4m3",
+                           "sm_100:tcgen05.k32.f32.e5m2",
+                           "sm_100:tcgen05.k32.f32.e5m2.e3m2",
+                           "sm_120:mma.m16n8k32.f32.mxf8f6f4.e4m3.ue8m0.block32",
+                           "sm_120:mma.m16n8k32.f32.mxf8f6f4.e5m2.ue8m0.block32",
+                           "sm_120:mma.m16n8k32.f32.mxf8f6f4.e2m1.e4m3.ue8m0.block32",
+                           "sm_90:mma.m16n8k32.f32.e4m3",
+                           "sm_90:wgmma.k16.f16.f16",
+                           "sm_120:mma.m16n8k16.f16.f16",
+                           "sm_90:mma.m16n8k8.f16.f16",
+                           "sm_90:wgmma.k8.f32.tf32",
+                           "sm_90:mma.m8n8k4.f64.f64",
+                           "sm_120:mma.m16n8k32.f32.e3m2"}) {
     const Unit *unit = nullptr;
     for (const Unit &u : catalogue())
       if (u.name().rfind(name, 0) == 0) {
@@ -95,15 +120,28 @@ Tally check_dense() {
         break;
       }
     if (unit == nullptr) throw Error(std::string("no unit ") + name);
+    if (unit->name().find(match) == std::string::npos || (brief && !in_parts(unit->rule))) continue;
     Tally t;
-    for (int kind = 0; kind < 3; ++kind)
-      for (const Shape &s : {Shape{1, 1, 32}, Shape{65, 33, 64}, Shape{70, 130, 96}, Shape{64, 64, 512}}) {
+    cuda::check(cudaMemset(paths.as<void>(), 0, sizeof(cuda::Fp4Paths)), "cudaMemset");
+    for (int kind = 0; kind < kDenseKinds; ++kind)
+      for (const Shape &s : {Shape{1, 1, 32}, Shape{65, 33, 64}, Shape{70, 130, 96}, Shape{64, 64, 512},
+                             Shape{200, 300, 1024}}) {
+        if (brief && s.m * s.n * s.k > 65 * 33 * 64) continue;
         const HostOperand a = dense_operand(unit->rule, false, kind, s.m, s.k, seed++);
         const HostOperand b = dense_operand(unit->rule, true, kind, s.n, s.k, seed++);
         t.add(compare_product(*unit, a, b, Accumulation::mmasim, "kind " + std::to_string(kind), workspace,
-                              nullptr));
+                              paths.as<cuda::Fp4Paths>()));
       }
+    const cuda::Fp4Paths p = paths.download<cuda::Fp4Paths>(1)[0];
+    const bool narrow = format(unit->rule.a).exponent_bits + format(unit->rule.b).exponent_bits <= 6;
+    if (in_parts(unit->rule) && !brief)
+      for (const auto &[what, count] : {std::pair{"tiles in parts", p.tiles_framed},
+                                        {"steps in parts", p.framed},
+                                        {"tiles left", narrow ? 1 : p.tiles_mixed},
+                                        {"repaired steps", narrow ? 1 : p.repaired}})
+        if (count == 0) t.mismatch(std::string("no operand took the path of ") + what);
     t.print(("gemm " + unit->name()).c_str());
+    if (in_parts(unit->rule)) print_paths("these", p);
     all.add(t);
   }
   return all;
@@ -134,7 +172,9 @@ Tally check_recorded(const std::string &path) {
 Tally check_epilogue() {
   Tally t;
   cuda::GemmWorkspace workspace;
-  for (const char *name : {kFp4Units[0], "sm_90:wgmma.k16.f32.bf16", "sm_90:mma.m8n8k4.f64.f64"}) {
+  for (const char *name :
+       {kFp4Units[0], "sm_90:wgmma.k16.f32.bf16", "sm_90:wgmma.k32.f32.e4m3", "sm_120:mma.m16n8k16.f16.f16",
+        "sm_120:mma.m16n8k32.f32.mxf8f6f4.e4m3.ue8m0.block32", "sm_90:mma.m8n8k4.f64.f64"}) {
     const Unit &unit = find_unit(name);
     const bool fp4 = unit.rule.family == Family::gst_fdpa, f64 = unit.rule.acc == FormatId::f64;
     const int64_t m = 70, n = 45, k = 128;
@@ -214,10 +254,11 @@ Tally check_start() {
 
 } // namespace
 
-Tally check_gemm(bool large, bool brief, const std::string &recorded) {
+Tally check_gemm(bool large, bool brief, const std::string &recorded, const std::string &match) {
   cuda::DeviceBuffer paths(sizeof(cuda::Fp4Paths));
-  Tally all = check_fp4(paths, brief);
-  if (!brief) all.add(check_dense());
+  Tally all = check_fp4(paths, brief, match);
+  all.add(check_dense(brief, match));
+  if (!match.empty()) return all;
   all.add(check_epilogue());
   all.add(check_start());
   if (!recorded.empty()) all.add(check_recorded(recorded));
@@ -232,6 +273,19 @@ Tally check_gemm(bool large, bool brief, const std::string &recorded) {
                                     fp4_operand(unit.rule, kind, size, size, 22), Accumulation::mmasim,
                                     "large", workspace, paths.as<cuda::Fp4Paths>());
     t.print(("gemm 4096^3 kind " + std::to_string(int(kind))).c_str());
+    print_paths("these", paths.download<cuda::Fp4Paths>(1)[0]);
+    all.add(t);
+  }
+  for (const char *name :
+       {"sm_120:mma.m16n8k32.f32.e4m3", "sm_120:mma.m16n8k32.f32.e5m2",
+        "sm_120:mma.m16n8k32.f32.mxf8f6f4.e4m3.ue8m0.block32", "sm_120:mma.m16n8k16.f16.f16"}) {
+    const Unit &wide = find_unit(name);
+    const int64_t size = 2048;
+    cuda::check(cudaMemset(paths.as<void>(), 0, sizeof(cuda::Fp4Paths)), "cudaMemset");
+    const Tally t = compare_product(wide, dense_operand(wide.rule, false, 3, size, size, 23),
+                                    dense_operand(wide.rule, true, 3, size, size, 24), Accumulation::mmasim,
+                                    "large", workspace, paths.as<cuda::Fp4Paths>());
+    t.print((std::string("gemm 2048^3 ") + name).c_str());
     print_paths("these", paths.download<cuda::Fp4Paths>(1)[0]);
     all.add(t);
   }

@@ -11,6 +11,7 @@ using golden::dense_operand;
 using golden::fp4_operand;
 using golden::Fp4Kind;
 using golden::HostOperand;
+using golden::kDenseKinds;
 using golden::kFp4Kinds;
 using golden::read_products;
 using golden::RecordedProduct;

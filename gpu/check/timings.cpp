@@ -155,13 +155,25 @@ Tally time_twin(int64_t size, const std::string &recorded) {
           fp4_operand(mx, Fp4Kind::quantized, size / 2, size / 2, 1),
           fp4_operand(mx, Fp4Kind::quantized, size / 2, size / 2, 2), "mxfp4 quantized",
           Accumulation::mmasim);
-  for (const char *name :
-       {"sm_90:wgmma.k16.f32.bf16", "sm_90:wgmma.k32.f32.e4m3",
-        "sm_120:mma.m16n8k32.f32.mxf8f6f4.e4m3.ue8m0.block32", "sm_90:wgmma.k8.f32.tf32"}) {
+  const struct {
+    const char *unit;
+    int kind;
+  } others[] = {{"sm_90:wgmma.k16.f32.bf16", 0},
+                {"sm_120:mma.m16n8k16.f16.f16", 0},
+                {"sm_90:wgmma.k32.f32.e4m3", 0},
+                {"sm_120:mma.m16n8k32.f32.e4m3", 0},
+                {"sm_120:mma.m16n8k32.f32.e4m3", 3},
+                {"sm_120:mma.m16n8k32.f32.e4m3", 1},
+                {"sm_120:mma.m16n8k32.f32.e5m2", 3},
+                {"sm_120:mma.m16n8k32.f32.mxf8f6f4.e4m3.ue8m0.block32", 3},
+                {"sm_120:mma.m16n8k32.f32.mxf8f6f4.e4m3.ue8m0.block32", 1},
+                {"sm_90:wgmma.k8.f32.tf32", 0}};
+  for (const auto &[name, kind] : others) {
     const UnitRule &r = find_unit(name).rule;
     const int64_t n = r.a == FormatId::tf32 ? 512 : 2048;
-    product(name, dense_operand(r, false, 0, n, n, 5), dense_operand(r, true, 0, n, n, 6), name,
-            Accumulation::mmasim);
+    const char *const kinds[] = {"", " spread", "", " full"};
+    product(name, dense_operand(r, false, kind, n, n, 5), dense_operand(r, true, kind, n, n, 6),
+            (std::string(name) + kinds[kind]).c_str(), Accumulation::mmasim);
   }
 
   // the large product against the CPU, every word

@@ -24,29 +24,43 @@ inline void check(cudaError_t status, const char *what) {
 inline void check_launch(const char *kernel) { check(cudaGetLastError(), kernel); }
 
 /// Device memory. Grows on demand and never shrinks, so that a buffer that lives over many calls is allocated
-/// once. reserve() loses the contents when it grows.
+/// once. reserve() loses the contents when it grows. One that borrows another's memory cannot grow.
 class DeviceBuffer {
 public:
   DeviceBuffer() = default;
   explicit DeviceBuffer(int64_t bytes) { reserve(bytes); }
-  ~DeviceBuffer() { cudaFree(data_); }
+  ~DeviceBuffer() {
+    if (!borrowed_) cudaFree(data_);
+  }
   DeviceBuffer(const DeviceBuffer &) = delete;
   DeviceBuffer &operator=(const DeviceBuffer &) = delete;
   DeviceBuffer(DeviceBuffer &&o) noexcept
-      : data_(std::exchange(o.data_, nullptr)), size_(std::exchange(o.size_, 0)) {}
+      : data_(std::exchange(o.data_, nullptr)), size_(std::exchange(o.size_, 0)),
+        borrowed_(std::exchange(o.borrowed_, false)) {}
   DeviceBuffer &operator=(DeviceBuffer &&o) noexcept {
     std::swap(data_, o.data_);
     std::swap(size_, o.size_);
+    std::swap(borrowed_, o.borrowed_);
     return *this;
   }
 
   void reserve(int64_t bytes) {
     if (bytes <= size_) return;
+    if (borrowed_)
+      throw Error("CUDA: " + std::to_string(bytes) + " bytes do not fit the " + std::to_string(size_) +
+                  " that were given");
     check(cudaFree(data_), "cudaFree");
     data_ = nullptr;
     size_ = 0;
     check(cudaMalloc(&data_, size_t(bytes)), "cudaMalloc");
     size_ = bytes;
+  }
+  /// Memory that somebody else keeps, in place of what the buffer had.
+  void borrow(void *data, int64_t bytes) {
+    if (!borrowed_) check(cudaFree(data_), "cudaFree");
+    data_ = data;
+    size_ = bytes;
+    borrowed_ = true;
   }
   [[nodiscard]] int64_t size() const { return size_; }
   template <class T> [[nodiscard]] T *as() const { return static_cast<T *>(data_); }
@@ -73,6 +87,7 @@ public:
 private:
   void *data_ = nullptr;
   int64_t size_ = 0;
+  bool borrowed_ = false;
 };
 
 /// Memory that is free again for later work of the stream once its owner is gone; nothing waits. It comes

@@ -7,10 +7,11 @@ namespace nvfp4::cuda {
 namespace {
 
 __global__ void definition_kernel(UnitRule rule, DeviceOperand a, DeviceOperand b, GemmOutput out,
-                                  Accumulation accumulation) {
+                                  Accumulation accumulation, TilesLeft tiles) {
   const int64_t o = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
   if (o >= a.rows * b.rows) return;
   const int64_t i = o / b.rows, j = o % b.rows;
+  if (!tiles.has(i, j)) return;
   const int bits_a = format(rule.a).storage_bits, bits_b = format(rule.b).storage_bits;
   DotOperands op{{a.codes + i * a.padded_k * bits_a / 8, bits_a},
                  {b.codes + j * b.padded_k * bits_b / 8, bits_b}};
@@ -22,7 +23,7 @@ __global__ void definition_kernel(UnitRule rule, DeviceOperand a, DeviceOperand 
   if (out.start != nullptr)
     start = rule.acc == FormatId::f64 ? static_cast<const uint64_t *>(out.start)[o]
                                       : static_cast<const uint32_t *>(out.start)[o];
-  write_output(out, rule.acc, o, dot(rule, op, a.padded_k, start, accumulation));
+  write_output(out, rule.acc, b.rows, i, j, dot(rule, op, a.padded_k, start, accumulation));
 }
 
 std::string shape(const DeviceOperand &x) {
@@ -58,6 +59,15 @@ void check_operands(const UnitRule &rule, const DeviceOperand &a, const DeviceOp
     throw Error("cuda::gemm: beta is not 0, but C is null");
 }
 
+void run_definition(const UnitRule &rule, const DeviceOperand &a, const DeviceOperand &b,
+                    const GemmOutput &output, Accumulation accumulation, const TilesLeft &tiles,
+                    cudaStream_t stream) {
+  if (a.padded_k != b.padded_k) throw Error("cuda::gemm: A and B need the same padded K");
+  definition_kernel<<<blocks_for(a.rows * b.rows, 128), 128, 0, stream>>>(rule, a, b, output, accumulation,
+                                                                          tiles);
+  check_launch("definition_kernel");
+}
+
 } // namespace
 
 void gemm_definition(const UnitRule &rule, const DeviceOperand &a, const DeviceOperand &b,
@@ -67,9 +77,7 @@ void gemm_definition(const UnitRule &rule, const DeviceOperand &a, const DeviceO
   if (a.rows * b.rows == 0) return;
   DeviceOperand x = pad_operand(rule, a, workspace.codes_a, workspace.scales_a, stream);
   DeviceOperand y = pad_operand(rule, b, workspace.codes_b, workspace.scales_b, stream);
-  if (x.padded_k != y.padded_k) throw Error("cuda::gemm: A and B need the same padded K");
-  definition_kernel<<<blocks_for(a.rows * b.rows, 128), 128, 0, stream>>>(rule, x, y, output, accumulation);
-  check_launch("definition_kernel");
+  run_definition(rule, x, y, output, accumulation, {}, stream);
 }
 
 void gemm(const UnitRule &rule, const DeviceOperand &a, const DeviceOperand &b, const GemmOutput &output,
@@ -85,8 +93,11 @@ void gemm(const UnitRule &rule, const DeviceOperand &a, const DeviceOperand &b, 
   }
   const DeviceOperand x = pad_operand(rule, a, workspace.codes_a, workspace.scales_a, stream);
   const DeviceOperand y = pad_operand(rule, b, workspace.codes_b, workspace.scales_b, stream);
-  if (gemm_fdpa(rule, x, y, output, stream)) return;
-  gemm_definition(rule, x, y, output, accumulation, workspace, stream);
+  if (gemm_native(rule, x, y, output, workspace, stream)) return;
+  TilesLeft left;
+  static_cast<void>(gemm_parts(rule, x, y, output, workspace, left, stream, paths));
+  if (!gemm_fdpa(rule, x, y, output, left, stream))
+    run_definition(rule, x, y, output, accumulation, left, stream);
 }
 
 } // namespace nvfp4::cuda

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // D = alpha * A * B^T + beta * C on device-resident operands, every output the chain of tensor-core
 // instructions that emulator/gemm computes, in increasing K from +0 or an accumulator: the same words. NVFP4
-// and MXFP4 have a fast engine (gemm_fp4.cu, proofs in README.md), the other units run the definition or
-// gemm_fdpa.cu.
+// and MXFP4 have a fast engine (gemm_fp4.cu), FP8 and MXFP8 of Blackwell another (gemm_parts.cu), units whose
+// step this GPU has run on it (gemm_native.cu), the others in gemm_fdpa.cu or by the definition. README.md
+// has the proofs.
 #pragma once
+#include "nvfp4/emulator/gemm/epilogue.hpp"
 #include "nvfp4/emulator/tensorcore/unit.hpp"
 #include "nvfp4/gpu/device/device.hpp"
 
@@ -33,11 +35,31 @@ struct GemmOutput {
   const void *c = nullptr;             ///< (M, N) FP32 (FP64 for FP64 units), read when beta != 0
   bool accumulators =
       false; ///< write the accumulator's own words (4 bytes, 8 for FP64; FP16 in 4) and nothing else
+  /// Instead of `out`, `beta` and `c`: d, FP32 words, becomes finish(epilogue, alpha, acc, d, bias), as in a
+  /// training layer. bias: (N) in device memory or null.
+  bool finishes = false;
+  Epilogue epilogue = {};
+  const float *bias = nullptr;
   const void *start = nullptr; ///< (M, N) such words: where chains start; null: at +0. Only the definition
                                ///< continues a chain: gemm() runs it then, the other engines throw Error
 };
 
-/// How many outputs or steps of outputs each way of computing took; see README.md.
+/// Factors and bias of rows and columns, beside what GemmOutput says. null: none; strides are in floats.
+struct OutputVectors {
+  const float *bias = nullptr, *row_factors = nullptr, *column_factors = nullptr;
+  int64_t row_stride = 1, column_stride = 1;
+};
+
+/// Outputs (m, n) from accumulators that a product left (GemmOutput::accumulators), by the text of
+/// emulator/gemm/epilogue.hpp.
+void finish_accumulators(FormatId acc_format, const void *accumulators, int64_t m, int64_t n,
+                         const GemmOutput &output, const OutputVectors &vectors, cudaStream_t stream);
+
+/// n FP32 values as BF16 words: nearest even, every NaN 0x7FC0. Both pointers are 16-byte aligned.
+void narrow_to_bf16(const float *x, int64_t n, uint16_t *y, cudaStream_t stream);
+
+/// How many outputs or steps of outputs each way of computing took; see README.md. Products in parts (FP8)
+/// count tiles as framed or, left to another kernel, as mixed, and steps as framed or repaired.
 struct Fp4Paths {
   unsigned long long tiles_fast =
       0; ///< 128 x 128 tiles that nothing but the tensor core and FP32 additions made
@@ -67,14 +89,24 @@ struct Fp4Operand {
 };
 void prepare_fp4(const UnitRule &rule, const DeviceOperand &operand, Fp4Operand &out, cudaStream_t stream);
 
+/// An operand of units with 32 products a step and 25 fraction bits (FP8, FP6, MXFP8), in parts; see
+/// gemm_parts.cuh. Memory: 6 bytes an element, and 9 per 32 elements.
+struct PartsOperand {
+  int64_t padded_rows = 0, steps = 0;
+  DeviceBuffer parts, powers, norms, exponents;
+};
+
 /// Memory that products may use; keep it between calls.
 struct GemmWorkspace {
   Fp4Operand a, b;
+  PartsOperand parts_a, parts_b;
+  DeviceBuffer left;                                 ///< tiles that the parts' kernel left to others
+  DeviceBuffer accumulators;                         ///< of products whose epilogue is a kernel of its own
   DeviceBuffer codes_a, codes_b, scales_a, scales_b; ///< operands padded to the unit's K
 };
 
 /// Any unit of the catalogue. Throws Error where operands, unit and output do not fit. `paths`, when given,
-/// is device memory to add to (FP4 units only).
+/// is device memory to add to (FP4 units and products in parts only).
 void gemm(const UnitRule &rule, const DeviceOperand &a, const DeviceOperand &b, const GemmOutput &output,
           Accumulation accumulation, GemmWorkspace &workspace, cudaStream_t stream,
           Fp4Paths *paths = nullptr);

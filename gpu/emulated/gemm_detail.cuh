@@ -8,8 +8,20 @@
 
 namespace nvfp4::cuda {
 
-/// Writes output o from an accumulator word of the rule's format.
-__device__ inline void write_output(const GemmOutput &out, FormatId acc_format, int64_t o, uint64_t acc) {
+/// The output at `row` and `col` of n columns where out.finishes.
+__device__ inline void finish_in_place(const GemmOutput &out, int64_t n, int64_t row, int64_t col,
+                                       float acc) {
+  float &y = static_cast<float *>(out.d)[row * n + col];
+  const float alpha = out.device_alpha != nullptr ? *out.device_alpha : out.alpha;
+  const bool reads = out.epilogue.into != Epilogue::Into::overwrite;
+  y = finish(out.epilogue, alpha, acc, reads ? y : 0.0f, out.bias != nullptr ? out.bias + col : nullptr);
+}
+
+/// Writes the output at `row` and `col` of n columns from an accumulator word of the rule's format.
+__device__ inline void write_output(const GemmOutput &out, FormatId acc_format, int64_t n, int64_t row,
+                                    int64_t col, uint64_t acc) {
+  if (out.finishes) return finish_in_place(out, n, row, col, accumulator_value(acc_format, acc));
+  const int64_t o = row * n + col;
   const bool wide = acc_format == FormatId::f64;
   if (!out.accumulators) {
     OutputTerms t{.out = out.out,
@@ -25,6 +37,13 @@ __device__ inline void write_output(const GemmOutput &out, FormatId acc_format, 
     static_cast<uint32_t *>(out.d)[o] = uint32_t(acc);
   else
     static_cast<uint16_t *>(out.d)[o] = uint16_t(acc);
+}
+
+/// The same for kernels whose threads hold many outputs, unrolled since they are registers: not inlined, so
+/// that the code of a tile stays small.
+[[maybe_unused]] static __device__ __noinline__ void
+write_apart(const GemmOutput &out, FormatId acc_format, int64_t n, int64_t row, int64_t col, uint32_t acc) {
+  write_output(out, acc_format, n, row, col, acc);
 }
 
 /// A row of an FP4 operand, all of K: exponents of its scales over groups of 16 with a non-zero code under a
@@ -113,8 +132,29 @@ struct Fp4View {
 [[nodiscard]] DeviceOperand pad_operand(const UnitRule &rule, const DeviceOperand &operand,
                                         DeviceBuffer &codes, DeviceBuffer &scales, cudaStream_t stream);
 
+/// Which outputs of a product one kernel left to the next; all where `left` is null.
+struct TilesLeft {
+  static constexpr int kTile = 128; ///< rows and columns
+  const uint8_t *left = nullptr;    ///< (tiles_m, tiles_n), 1: left
+  int64_t tiles_n = 0;
+  [[nodiscard]] __device__ bool has(int64_t row, int64_t col) const {
+    return left == nullptr || left[row / kTile * tiles_n + col / kTile] != 0;
+  }
+};
+
+/// Units whose fused step is that of an instruction of this GPU (sm_90), by that instruction; false for
+/// others.
+[[nodiscard]] bool gemm_native(const UnitRule &rule, const DeviceOperand &a, const DeviceOperand &b,
+                               const GemmOutput &output, GemmWorkspace &workspace, cudaStream_t stream);
+
+/// Units with 32 products a step, 25 fraction bits and FP32 accumulators, the tiles that it can do; `left`
+/// says which it could not. False where the unit or the GPU is not for it.
+[[nodiscard]] bool gemm_parts(const UnitRule &rule, const DeviceOperand &a, const DeviceOperand &b,
+                              const GemmOutput &output, GemmWorkspace &workspace, TilesLeft &left,
+                              cudaStream_t stream, Fp4Paths *paths);
+
 /// Units with FP32 accumulators of the fdpa and st_fdpa families; false where not covered.
 [[nodiscard]] bool gemm_fdpa(const UnitRule &rule, const DeviceOperand &a, const DeviceOperand &b,
-                             const GemmOutput &output, cudaStream_t stream);
+                             const GemmOutput &output, const TilesLeft &tiles, cudaStream_t stream);
 
 } // namespace nvfp4::cuda

@@ -28,6 +28,7 @@ struct FdpaJob {
   UnitRule rule;
   DeviceOperand a, b;
   GemmOutput out;
+  TilesLeft tiles;
 };
 
 /// Reads kTile rows of K elements [k, k + kDepth) and notes what would void the shortcut: NaN or Inf, or
@@ -72,6 +73,7 @@ __global__ void __launch_bounds__(kThreads) fdpa_kernel(const __grid_constant__ 
   __shared__ Panel a, b;
   __shared__ int extremes[4];
   const int64_t row = int64_t(blockIdx.y) * kTile, col = int64_t(blockIdx.x) * kTile;
+  if (!job.tiles.has(row, col)) return;
   const int ty = int(threadIdx.x) / 16 * 4, tx = int(threadIdx.x) % 16 * 4;
   float acc[4][4] = {};
   int bad = 0, low_a = 0x3FFF, high_a = -0x3FFF, low_b = 0x3FFF, high_b = -0x3FFF;
@@ -172,7 +174,7 @@ __global__ void __launch_bounds__(kThreads) fdpa_kernel(const __grid_constant__ 
         }
         word = dot(job.rule, op, job.a.padded_k, 0);
       }
-      write_output(job.out, FormatId::f32, r * job.b.rows + c, word);
+      write_output(job.out, FormatId::f32, job.b.rows, r, c, word);
     }
 }
 
@@ -203,12 +205,12 @@ template <FormatId f> bool launch(const FdpaJob &job, cudaStream_t stream) {
 } // namespace
 
 bool gemm_fdpa(const UnitRule &rule, const DeviceOperand &a, const DeviceOperand &b, const GemmOutput &output,
-               cudaStream_t stream) {
+               const TilesLeft &tiles, cudaStream_t stream) {
   if ((rule.family != Family::fdpa && rule.family != Family::st_fdpa) || rule.acc != FormatId::f32 ||
       rule.a != rule.b || (rule.output == Output::rz_e8m13) != (rule.fraction_bits == 13) ||
       rule.floor > kLowest || a.padded_k == 0)
     return false;
-  const FdpaJob job{rule, a, b, output};
+  const FdpaJob job{rule, a, b, output, tiles};
   switch (rule.a) {
   case FormatId::bf16: return launch<FormatId::bf16>(job, stream);
   case FormatId::f16: return launch<FormatId::f16>(job, stream);

@@ -294,7 +294,7 @@ __global__ void __launch_bounds__(Geometry<mixed>::threads, 1)
         if (plain)
           static_cast<uint32_t *>(job.out.d)[r * job.n + c] = word;
         else
-          write_output(job.out, FormatId::f32, r * job.n + c, word);
+          write_output(job.out, FormatId::f32, job.n, r, c, word);
       }
   if (job.paths == nullptr) return;
   if constexpr (mixed) add_counts(job.paths, counts);

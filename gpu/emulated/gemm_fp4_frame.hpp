@@ -3,16 +3,9 @@
 // with cuts, and the guard that bounds what cuts may do. Proofs are in README.md; the text is the GPU's and
 // its test's on the CPU.
 #pragma once
-#include "nvfp4/emulator/formats/codec.hpp"
 #include "nvfp4/gpu/emulated/rounded.hpp"
 
 namespace nvfp4::cuda {
-
-[[nodiscard]] NVFP4_INLINE float power_of_two(int e) { return bit_cast<float>(uint32_t(e + 127) << 23); }
-/// The power of two of a number's exponent; 0 for 0.
-[[nodiscard]] NVFP4_INLINE float leading_power(float x) {
-  return bit_cast<float>(bit_cast<uint32_t>(x) & 0x7F800000u);
-}
 
 /// A step's four groups, their exact values.
 struct StepGroups {

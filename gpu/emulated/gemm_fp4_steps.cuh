@@ -31,8 +31,8 @@ struct Fp4Job {
   }
   /// Accumulators' words are the output's.
   [[nodiscard]] __device__ bool writes_plainly() const {
-    return out.accumulators ||
-           (out.out == FormatId::f32 && out.alpha == 1.0f && out.beta == 0.0f && out.device_alpha == nullptr);
+    return out.accumulators || (!out.finishes && out.out == FormatId::f32 && out.alpha == 1.0f &&
+                                out.beta == 0.0f && out.device_alpha == nullptr);
   }
 };
 

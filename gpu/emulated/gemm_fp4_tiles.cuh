@@ -83,12 +83,18 @@ __device__ void feed_steps(const CUtensorMap *map_a, const CUtensorMap *map_b, c
 template <int TileN>
 __device__ inline void write_tile(const Fp4Job &job, const float (&acc)[TileN / 2], float *staging,
                                   int64_t row, int64_t col) {
+  if (job.out.finishes) { // apart, so that the code of a tile stays small
+    write_rows<TileN>(job.m, job.n, acc, staging, row, col, [&](int64_t r, int64_t c, float value) {
+      finish_in_place(job.out, job.n, r, c, value);
+    });
+    return;
+  }
   const bool plain = job.writes_plainly();
   write_rows<TileN>(job.m, job.n, acc, staging, row, col, [&](int64_t r, int64_t c, float value) {
     if (plain)
       static_cast<float *>(job.out.d)[r * job.n + c] = value;
     else
-      write_output(job.out, FormatId::f32, r * job.n + c, bit_cast<uint32_t>(value));
+      write_output(job.out, FormatId::f32, job.n, r, c, bit_cast<uint32_t>(value));
   });
 }
 

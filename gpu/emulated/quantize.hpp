@@ -41,6 +41,13 @@ void quantize(const float *x, int64_t rows, int64_t cols, int64_t stride, const 
               const QuantizeOptions &options, DeviceBlockScaled &out, cudaStream_t stream,
               const float *device_amax = nullptr, const Intake &intake = {});
 
+/// emulator/quantize/dequantize.hpp's values to `out`, FP32 in the orientation of what was quantized. NaN has
+/// the GPU's word. Nothing is checked: q is quantize()'s, or of its form.
+void dequantize(const DeviceBlockScaled &q, bool undo_hadamard, float *out, cudaStream_t stream);
+
+/// Scales in the linear layout, (rows, padded_k / block), to `out`.
+void linear_scales(const DeviceBlockScaled &q, uint8_t *out, cudaStream_t stream);
+
 /// Writes emulator/quantize/global_alpha.hpp's factor of two operands to device memory, from their
 /// device-resident globals, by the rule that their conventions imply (AlphaRule::by_convention).
 void global_alpha(const DeviceBlockScaled &a, const DeviceBlockScaled &b, float alpha, float *out,

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // FP32 operations with a rounding of their own: instructions on the GPU, and on the CPU the same words from
 // the exact error of a sum, so that a kernel's arithmetic can be tested without a GPU. The CPU's expect
-// numbers within 2^-100 .. 2^100, or zero.
+// numbers within 2^-100 .. 2^100, or zero. And powers of two.
 #pragma once
-#include "nvfp4/emulator/config.hpp"
+#include "nvfp4/emulator/formats/codec.hpp"
 
 #include <cmath>
 
@@ -41,6 +41,16 @@ NVFP4_INLINE float fma_down(float a, float b, float c) {
 NVFP4_INLINE float fma_up(float a, float b, float c) {
   NVFP4_ROUNDED(__fmaf_ru(a, b, c), upward(std::fma(a, b, c), beyond(double(a) * b, c, std::fma(a, b, c))));
 }
+/// An integer toward zero.
+NVFP4_INLINE float whole_rz(int64_t x) {
+  NVFP4_ROUNDED(__ll2float_rz(x), toward_zero(float(x), double(x) - double(float(x))));
+}
 #undef NVFP4_ROUNDED
+
+[[nodiscard]] NVFP4_INLINE float power_of_two(int e) { return bit_cast<float>(uint32_t(e + 127) << 23); }
+/// The power of two of a number's exponent; 0 for 0.
+[[nodiscard]] NVFP4_INLINE float leading_power(float x) {
+  return bit_cast<float>(bit_cast<uint32_t>(x) & 0x7F800000u);
+}
 
 } // namespace nvfp4::cuda

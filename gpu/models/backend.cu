@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Memory and launches of the models' kernels, whose text is reference_models/kernels.
 #include "nvfp4/gpu/models/backend.hpp"
+#include "nvfp4/gpu/models/finite.hpp"
 #include "nvfp4/gpu/models/mixers.hpp"
 #include "nvfp4/gpu/models/team.cuh"
 
@@ -62,6 +63,10 @@ public:
 private:
   template <class K> void launch(const K &kernel, const char *name) {
     launch_teams(device_, kernel, name, &scratch_);
+    mark(name);
+  }
+  void launch(const models::NotFiniteChunks<float> &kernel, const char *name) {
+    find_not_finite(kernel);
     mark(name);
   }
   void mark(const char *name) const {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rounding, BF16 operands, values of operands, and the epilogue of a product.
+// Rounding, BF16 operands, values of operands.
+#include "nvfp4/gpu/device/bf16.cuh"
 #include "nvfp4/gpu/models/operand.hpp"
 
 #include <algorithm>
@@ -29,29 +30,60 @@ __global__ void pack_rows_kernel(const float *x, int64_t rows, int64_t cols, int
   const int64_t i = (int64_t(blockIdx.x) * kThreads + threadIdx.x) * 2;
   if (i >= rows * padded) return;
   const int64_t r = i / padded, c = i % padded;
-  const uint32_t low = c < cols ? bf16_word(x[r * cols + c]) : 0,
-                 high = c + 1 < cols ? bf16_word(x[r * cols + c + 1]) : 0;
-  *reinterpret_cast<uint32_t *>(words + i) = low | high << 16;
+  *reinterpret_cast<uint32_t *>(words + i) =
+      bf16_pair(c < cols ? x[r * cols + c] : 0.0f, c + 1 < cols ? x[r * cols + c + 1] : 0.0f);
 }
 
-/// words (cols, padded) from x (rows, cols), through tiles of 64 x 32.
-__global__ void pack_columns_kernel(const float *x, int64_t rows, int64_t cols, int64_t padded,
-                                    uint16_t *words) {
-  __shared__ uint16_t tile[64][34];
-  const int64_t c0 = int64_t(blockIdx.x) * 32;
+/// Rows without padding, eight elements a thread; n is a multiple of 8.
+__global__ void pack_kernel(const float *x, int64_t n, uint16_t *words) {
+  const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;
+  if (8 * i >= n) return;
+  const float4 v = reinterpret_cast<const float4 *>(x)[2 * i],
+               w = reinterpret_cast<const float4 *>(x)[2 * i + 1];
+  reinterpret_cast<uint4 *>(words)[i] =
+      make_uint4(bf16_pair(v.x, v.y), bf16_pair(v.z, v.w), bf16_pair(w.x, w.y), bf16_pair(w.z, w.w));
+}
+
+/// Four elements of row r from column c on, zeros outside. vectors: cols is a multiple of 4 and x is aligned.
+__device__ inline float4 read_four(const float *x, int64_t rows, int64_t cols, int64_t r, int64_t c,
+                                   bool vectors) {
+  if (r >= rows || c >= cols) return make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+  const float *const at = x + r * cols + c;
+  if (vectors) return *reinterpret_cast<const float4 *>(at);
+  return make_float4(at[0], c + 1 < cols ? at[1] : 0.0f, c + 2 < cols ? at[2] : 0.0f,
+                     c + 3 < cols ? at[3] : 0.0f);
+}
+
+/// words (cols, padded) from x (rows, cols), through tiles of 64 x 64; a thread reads four columns of two
+/// pairs of rows.
+__global__ void __launch_bounds__(kThreads)
+    pack_columns_kernel(const float *x, int64_t rows, int64_t cols, int64_t padded, bool vectors,
+                        uint16_t *words) {
+  __shared__ uint32_t tile[64][33]; // [column][pair of rows]
+  const int64_t c0 = int64_t(blockIdx.x) * 64;
+  const int four = int(threadIdx.x) % 16 * 4, pair = int(threadIdx.x) / 16, lane = int(threadIdx.x) % 32;
   for (int64_t r0 = int64_t(blockIdx.y) * 64; r0 < padded; r0 += int64_t(gridDim.y) * 64) {
+    float4 v[2][2];
+#pragma unroll
+    for (int half = 0; half < 2; ++half)
+#pragma unroll
+      for (int i = 0; i < 2; ++i)
+        v[half][i] = read_four(x, rows, cols, r0 + 32 * half + 2 * pair + i, c0 + four, vectors);
     __syncthreads();
-    for (int i = int(threadIdx.y); i < 64; i += 8) {
-      const int64_t r = r0 + i, c = c0 + threadIdx.x;
-      tile[i][threadIdx.x] = r < rows && c < cols ? bf16_word(x[r * cols + c]) : uint16_t(0);
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const float4 &low = v[half][0], &high = v[half][1];
+      tile[four][16 * half + pair] = bf16_pair(low.x, high.x);
+      tile[four + 1][16 * half + pair] = bf16_pair(low.y, high.y);
+      tile[four + 2][16 * half + pair] = bf16_pair(low.z, high.z);
+      tile[four + 3][16 * half + pair] = bf16_pair(low.w, high.w);
     }
     __syncthreads();
-    for (int j = int(threadIdx.y); j < 32; j += 8) {
-      const int64_t c = c0 + j, r = r0 + 2 * threadIdx.x;
-      if (c < cols && r < padded)
-        *reinterpret_cast<uint32_t *>(words + c * padded + r) =
-            tile[2 * threadIdx.x][j] | uint32_t(tile[2 * threadIdx.x + 1][j]) << 16;
-    }
+    const int64_t r = r0 + 2 * lane;
+#pragma unroll
+    for (int j = int(threadIdx.x) / 32; j < 64; j += kThreads / 32)
+      if (c0 + j < cols && r < padded)
+        *reinterpret_cast<uint32_t *>(words + (c0 + j) * padded + r) = tile[j][lane];
   }
 }
 
@@ -63,31 +95,6 @@ __global__ void values_kernel(Rule rule, const uint8_t *codes, int64_t row_bytes
   const int64_t r = i / width, c = i % width;
   const uint8_t code = uint8_t(codes[r * row_bytes + c / 2] >> (4 * (c % 2)) & 15);
   values[i] = decode_element(rule, code, scales[r * scale_cols + c / 16], *global);
-}
-
-template <int N>
-__global__ void finish_kernel(Epilogue epilogue, const float *alpha, const float *accumulators,
-                              float *out, const float *bias, int64_t n, int64_t total) {
-  const int64_t i = (int64_t(blockIdx.x) * kThreads + threadIdx.x) * N;
-  if (i >= total) return;
-  const float factor = alpha == nullptr ? 1.0f : *alpha;
-  const int64_t j = bias == nullptr ? 0 : i % n;
-  float acc[N], y[N] = {};
-  const bool reads = epilogue.into != Epilogue::Into::overwrite;
-  if constexpr (N == 4) {
-    *reinterpret_cast<float4 *>(acc) = *reinterpret_cast<const float4 *>(accumulators + i);
-    if (reads) *reinterpret_cast<float4 *>(y) = *reinterpret_cast<const float4 *>(out + i);
-  } else {
-    acc[0] = accumulators[i];
-    if (reads) y[0] = out[i];
-  }
-#pragma unroll
-  for (int e = 0; e < N; ++e)
-    y[e] = finish(epilogue, factor, acc[e], y[e], bias == nullptr ? nullptr : bias + j + e);
-  if constexpr (N == 4)
-    *reinterpret_cast<float4 *>(out + i) = *reinterpret_cast<const float4 *>(y);
-  else
-    out[i] = y[0];
 }
 
 } // namespace
@@ -119,9 +126,14 @@ void pack_bf16(const UnitRule &unit, const float *x, int64_t rows, int64_t cols,
   out.words.reserve(out.bf16_rows * padded * 2);
   if (out.bf16_rows * padded == 0) return;
   if (turned) {
-    const dim3 grid(blocks_for(cols, 32), unsigned(std::min<int64_t>((padded + 63) / 64, 65535)));
-    pack_columns_kernel<<<grid, dim3(32, 8), 0, stream>>>(x, rows, cols, padded, out.words.as<uint16_t>());
+    const dim3 grid(blocks_for(cols, 64), unsigned(std::min<int64_t>((padded + 63) / 64, 65535)));
+    pack_columns_kernel<<<grid, kThreads, 0, stream>>>(x, rows, cols, padded, cols % 4 == 0 && aligned16(x),
+                                                       out.words.as<uint16_t>());
     check_launch("pack_columns_kernel");
+  } else if (cols == padded && cols % 8 == 0 && aligned16(x)) {
+    pack_kernel<<<blocks_for(rows * cols / 8, kThreads), kThreads, 0, stream>>>(x, rows * cols,
+                                                                                out.words.as<uint16_t>());
+    check_launch("pack_kernel");
   } else {
     pack_rows_kernel<<<blocks_for(rows * padded / 2, kThreads), kThreads, 0, stream>>>(
         x, rows, cols, padded, out.words.as<uint16_t>());
@@ -137,19 +149,6 @@ void read_values(const CudaOperand &operand, int64_t width, float *values, cudaS
       find_convention(info.convention).rule, operand.q.codes.as<uint8_t>(), info.row_bytes(),
       operand.q.scales.as<uint8_t>(), info.scale_cols(), operand.q.global(), info.rows, width, values);
   check_launch("values_kernel");
-}
-
-void finish_outputs(const Epilogue &epilogue, const float *alpha, const float *accumulators,
-                    float *out, const float *bias, int64_t m, int64_t n, cudaStream_t stream) {
-  const int64_t total = m * n;
-  if (total == 0) return;
-  if (n % 4 == 0 && aligned16(accumulators) && aligned16(out))
-    finish_kernel<4><<<blocks_for(total / 4, kThreads), kThreads, 0, stream>>>(epilogue, alpha, accumulators,
-                                                                               out, bias, n, total);
-  else
-    finish_kernel<1><<<blocks_for(total, kThreads), kThreads, 0, stream>>>(epilogue, alpha, accumulators, out,
-                                                                           bias, n, total);
-  check_launch("finish_kernel");
 }
 
 } // namespace nvfp4::cuda

@@ -37,8 +37,4 @@ struct PatchWorkspace {
 };
 void patch(const models::PatchTask &task, PatchWorkspace &workspace, cudaStream_t stream);
 
-/// out (m, n) = finish(epilogue, alpha, accumulator, out, bias), alpha from device memory, 1 where null.
-void finish_outputs(const Epilogue &epilogue, const float *alpha, const float *accumulators,
-                    float *out, const float *bias, int64_t m, int64_t n, cudaStream_t stream);
-
 } // namespace nvfp4::cuda

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Batches of tasks on the default stream, products of a batch on several that start after it and that it
 // waits for. Buffers grow to the largest use and are kept.
+#include "nvfp4/gpu/hopper/gemm_bf16.hpp"
 #include "nvfp4/gpu/models/operand.hpp"
 #include "nvfp4/gpu/models/operand_engine.hpp"
 #include "nvfp4/gpu/models/team.cuh"
-#include "nvfp4/gpu/hopper/gemm_bf16.hpp"
 #include "nvfp4/reference_models/kernels/hcp.hpp"
 
 #include <algorithm>
@@ -72,6 +72,11 @@ public:
     if (!tasks.empty()) mark(name);
   }
 
+  /// Waits for the default stream.
+  [[nodiscard]] float global_amax(const Operand &q) const override {
+    return operand(&q).q.globals.download<GlobalScale>(1)[0].amax;
+  }
+
   void column_errors(const Operand &q, FormatId source, const float *x, int64_t rows, int64_t cols, Axis axis,
                      float *means) override {
     const CudaOperand &o = static_cast<const CudaOperand &>(q);
@@ -133,6 +138,7 @@ private:
                     .key = task.key,
                     .hadamard = recipe.hadamard,
                     .source = task.source,
+                    .global_amax = task.global_amax,
                     .threads = 1},
                    out.q, nullptr, nullptr,
                    {.round_to_bf16 = task.source == FormatId::bf16, .zero_rows = rows - task.rows});
@@ -144,7 +150,7 @@ private:
   /// A stream with what products need of their own. The main one is the default stream.
   struct Lane {
     cudaStream_t stream = nullptr;
-    DeviceBuffer accumulators, alpha;
+    DeviceBuffer alpha;
     GemmWorkspace workspace;
   };
   static constexpr size_t kLanes = 4;
@@ -174,27 +180,22 @@ private:
                 b.bf16_padded_k, 1.0f, task.bias, task.epilogue, task.out, lane.stream);
       return "BF16 product (wgmma)";
     }
-    float *accumulators = task.out;
-    if (task.epilogue.into != Epilogue::Into::overwrite) {
-      lane.accumulators.reserve(m * n * 4);
-      accumulators = lane.accumulators.as<float>();
-    }
     GemmOutput output;
-    output.d = accumulators;
-    output.accumulators = true;
+    output.d = task.out;
+    output.finishes = true;
+    output.epilogue = task.epilogue;
+    output.bias = task.bias;
+    if (a.scaled) {
+      lane.alpha.reserve(sizeof(float));
+      global_alpha(a.q, b.q, 1.0f, lane.alpha.as<float>(), lane.stream);
+      output.device_alpha = lane.alpha.as<float>();
+    }
     const UnitRule &rule = task.unit->rule;
     const bool fp4 = a.fp4_ready;
     if (fp4)
       gemm_fp4(rule, a.fp4, b.fp4, output, task.accumulation, lane.stream);
     else
       gemm(rule, a.view(), b.view(), output, task.accumulation, lane.workspace, lane.stream);
-    const float *alpha = nullptr;
-    if (a.scaled) {
-      lane.alpha.reserve(sizeof(float));
-      global_alpha(a.q, b.q, 1.0f, lane.alpha.as<float>(), lane.stream);
-      alpha = lane.alpha.as<float>();
-    }
-    finish_outputs(task.epilogue, alpha, accumulators, task.out, task.bias, m, n, lane.stream);
     return fp4 ? "FP4 product" : "other product";
   }
 

@@ -65,8 +65,9 @@ void register_twin(CLI::App &app, int &exit_code) {
   quantize->add_option("--repeats", o->repeats, "Rounds; 0: a 32nd of one")
       ->capture_default_str()
       ->check(CLI::Range(0, 1000));
-  CLI::App *const gemm = add(app, "gemm", "Products: FP4 on every path, the others on ragged shapes",
-                             exit_code, [o] { return check_gemm(o->large, o->brief, o->recorded); });
+  CLI::App *const gemm =
+      add(app, "gemm", "Products: FP4 on every path, the others on ragged shapes", exit_code,
+          [o] { return check_gemm(o->large, o->brief, o->recorded, o->match); });
   gemm->add_flag("--large", o->large, "With products of 4096^3");
   gemm->add_flag("--brief", o->brief, "The smallest only, for compute-sanitizer")->excludes("--large");
   gemm->add_option("--recorded", o->recorded,
@@ -76,7 +77,7 @@ void register_twin(CLI::App &app, int &exit_code) {
       add(app, "kernels", "Kernels of the models", exit_code, [o] { return check_kernels(o->match); });
   CLI::App *const linear = add(app, "linear", "Linear layers under every recipe and Hot-Channel Patch",
                                exit_code, [o] { return check_linear(o->match); });
-  for (CLI::App *const verb : {mma, kernels, linear})
+  for (CLI::App *const verb : {mma, gemm, kernels, linear})
     verb->add_option("--match", o->match, "Only names that contain this");
 }
 

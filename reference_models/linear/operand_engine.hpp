@@ -76,10 +76,9 @@ public:
   virtual void patch(std::span<const PatchTask> tasks) = 0;
   virtual void multiply(std::span<const GemmTask> tasks) = 0;
 
-  /// The global amax of a quantized operand. An engine without it, as without QuantizeTask::global_amax,
-  /// throws Error.
+  /// The global amax of a quantized operand, which ranks may reduce. An engine without it throws Error.
   [[nodiscard]] virtual float global_amax(const Operand &) const {
-    throw Error("recipes with amax all-ranks run on the CPU only; use amax rank on this device");
+    throw Error("recipes with amax all-ranks need an engine that tells an operand's amax; use amax rank");
   }
 
   /// mean over an operand's rows of |x - quantized x|, for each column of its contraction (kernels/hcp.hpp's

@@ -219,3 +219,27 @@ def test_errors_are_one_line(call, kind, text):
     with pytest.raises(kind) as error:
         call(calm(16, 64))
     assert text in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+@pytest.mark.parametrize("options", [{}, dict(axis="col"), dict(scale_layout="128x4")], ids=str)
+def test_a_described_tensor_with_its_bytes_is_the_tensor(convention, options):
+    """What tensors on a GPU are made of: the shapes of their memory before there are bytes, and the way back to the host."""
+    core = nvfp4._quantized.core
+    x = special(37, 80)
+    q = nvfp4.quantize(x, convention, **options)
+    axis, layout = options.get("axis", "row"), options.get("scale_layout", "linear")
+    plan = core.quantize_plan(convention, 1, 16, axis, "rne", 0, 0, False, layout, None, None, 0)
+    described, codes, scales, per_row = core.describe(plan, "F32", [37, 80])
+    assert (codes, scales) == (list(q.codes.shape), list(q.block_scales.shape))
+    assert per_row == (q.row_amax is not None)
+    if per_row:
+        words = np.full((q.rows, 3), 77, np.float32)
+        words[:, 0] = q.row_amax
+    else:
+        words = np.array([[q.global_amax, q.global_encode_scale, q.global_decode_scale]], np.float32)
+    memory = [np.ascontiguousarray(part) for part in (q.codes, q.block_scales, words)]
+    again = QuantizedTensor(core.filled(described, *(part.ctypes.data for part in memory)))
+    assert_bits_equal(again, q)
+    assert_bits_equal(again.dequantize(), q.dequantize())
+    assert (again.shape, again.convention, again.axis, again.scale_layout) == (q.shape, q.convention, q.axis, q.scale_layout)

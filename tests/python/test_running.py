@@ -63,7 +63,7 @@ def test_calls_from_many_threads_give_the_same_bits():
     assert not failures
 
 
-@pytest.mark.parametrize("engine", ["oracle", "vector", "mma", "convert", "check"])
+@pytest.mark.parametrize("engine", ["oracle", "vector", "mma", "convert", "check", "quantize", "dequantize"])
 def test_progress_is_told_and_its_exception_ends_the_call(engine):
     x = calm(64, 128)
     q = nvfp4.quantize(calm(2048, 512))
@@ -71,12 +71,15 @@ def test_progress_is_told_and_its_exception_ends_the_call(engine):
     if d is not None:
         d[5, 5] += 1
     words = np.zeros((1 << 15, 16), np.uint16)
+    large = hard(2048, 1024)
     call = {
         "oracle": lambda p: nvfp4.gemm(x, x, BF16, exact=True, progress=p),
         "vector": lambda p: nvfp4.gemm(q, q, NVFP4, progress=p),
         "mma": lambda p: nvfp4.mma(BF16, words, words, progress=p),
         "convert": lambda p: nvfp4.convert(calm(64, 1 << 15), "cvt.rn.satfinite.e4m3x2.f32", progress=p),
         "check": lambda p: nvfp4.check(d, q, q, progress=p),
+        "quantize": lambda p: nvfp4.quantize(large, "fouroversix", progress=p),
+        "dequantize": lambda p: nvfp4.quantize(large).dequantize(progress=p),
     }[engine]
     told = []
     call(told.append)
@@ -134,17 +137,15 @@ def test_what_a_call_costs(record_property):
         x = calm(size, size)
         q = nvfp4.quantize(x)
         array = _arrays.read(x, "x")
+        plan = _nvfp4.quantize_plan("te", 1, 16, "row", "rne", 0, 0, False, "linear", None, None, 1)
         none = (None,) * 5
         pairs = {
-            "quantize": (
-                lambda: nvfp4.quantize(x, threads=1),
-                lambda: _nvfp4.quantize(array.arg, array.stride, "te", 1, 16, "row", "rne", 0, 0, False, "linear", None, None, 1),
-            ),
+            "quantize": (lambda: nvfp4.quantize(x, threads=1), lambda: _nvfp4.quantize(array.arg, array.stride, plan, None)),
             "gemm": (
                 lambda: nvfp4.gemm(q, q, NVFP4, threads=1),
                 lambda: _nvfp4.gemm(q._core, q._core, NVFP4, "f32", 1.0, 0.0, "mmasim", False, "by_convention", 1, (), (), (), none, None),
             ),
-            "dequantize": (lambda: q.dequantize(threads=1), lambda: _nvfp4.values(q._core, True, 1)),
+            "dequantize": (lambda: q.dequantize(threads=1), lambda: _nvfp4.values(q._core, True, 1, None)),
         }
         if size != 16:
             del pairs["gemm"]  # far longer than what a call costs

@@ -85,7 +85,15 @@ def test_training_forward_and_report(program, tmp_path):
     checkpoint = tmp_path / "a" / "checkpoint.safetensors"
     text = program("forward", "--checkpoint", checkpoint, "--recipe", "chon", "--tokens", tmp_path / "t.npy", "--grads", "--json",
                    "--dump", tmp_path / "f.safetensors")  # fmt: skip
-    passed = nvfp4.forward(checkpoint, tokens, "chon", grads=True)
+    told = []
+    passed = nvfp4.forward(checkpoint, tokens, "chon", grads=True, progress=told.append)
+    assert len(told) > 1 and told == sorted(told) and told[-1] == 1.0
+
+    def stop(fraction):
+        raise KeyError("stop")
+
+    with pytest.raises(KeyError, match="stop"):
+        nvfp4.forward(checkpoint, tokens, "chon", progress=stop)
     dumped = nvfp4.golden.load(tmp_path / "f.safetensors")
     assert set(passed.tensors) == set(dumped.tensors) and passed.metadata == dumped.metadata
     for name, tensor in dumped.tensors.items():

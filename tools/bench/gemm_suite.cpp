@@ -44,7 +44,7 @@ constexpr Fp4Class kFp4Classes[] = {{"lognormal 1", golden::Fp4Kind::lognormal1}
                                     {"lognormal 3", golden::Fp4Kind::lognormal3},
                                     {"outliers", golden::Fp4Kind::outliers},
                                     {"raw codes", golden::Fp4Kind::raw}};
-constexpr const char *kDenseClasses[] = {"24 binades", "zeros, NaN, Inf"}; // kinds 1 and 2 of dense_operand
+constexpr const char *kDenseClasses[] = {"24 binades", "zeros, NaN, Inf", "full range"}; // kinds 1, ... of dense_operand
 constexpr const char *kRecorded = "/operands/gla-27m.safetensors";
 
 bool is_fp4(const UnitRule &rule) {

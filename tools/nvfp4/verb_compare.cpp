@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // nvfp4 compare: two files of tensors, quantized tensors, checkpoints, logs, or two folders of them.
 #include "nvfp4/golden/comparison/compare_files.hpp"
-#include "nvfp4/golden/io/message.hpp"
 #include "tools/nvfp4/paths.hpp"
 #include "tools/nvfp4/terminal.hpp"
 #include "tools/nvfp4/verbs.hpp"
@@ -13,75 +12,12 @@ namespace nvfp4::tool {
 namespace {
 
 using golden::FileComparison;
-using golden::PartComparison;
 
 struct Options {
   std::string a, b;
   golden::CompareOptions compare;
   bool all = false, json = false;
 };
-
-constexpr size_t kShown = 20;
-
-std::string name_of(const PartComparison &p) { return io::printable(p.name, 40); }
-
-void print_parts(const std::vector<PartComparison> &parts, bool all) {
-  size_t shown = 0, left = 0;
-  for (const PartComparison &p : parts) {
-    if (p.equal() && !all) continue;
-    if (shown == kShown && !all) {
-      ++left;
-      continue;
-    }
-    if (shown++ == 0)
-      fmt::print("\n{:<42} {:>12} {:>12} {:>12} {:>11} {:>11}  {}\n", "tensor", "elements", "differing",
-                 "max ulp", "max rel", "distance", "first at");
-    if (!p.unlike.empty()) {
-      fmt::print("{:<42} {}\n", name_of(p), p.unlike);
-      continue;
-    }
-    const diagnosis::Comparison &w = p.words;
-    const bool distances = p.measured && w.differing != 0;
-    fmt::print("{:<42} {:>12} {:>12} {:>12} {:>11} {:>11}  {}\n", name_of(p), w.total, w.differing,
-               distances && !p.by_value ? std::to_string(w.max_ulp) : "-",
-               distances ? fmt::format("{:.3g}", w.max_relative) : "-",
-               distances ? fmt::format("{:.3g}", w.distance) : "-",
-               w.first < 0 ? "-" : io::shape_text(p.index(w.first)));
-    if (p.by_value) fmt::print("{:<42} {} against {}: compared by value\n", "", p.a_type, p.b_type);
-    if (w.nan_same + w.nan_words + w.nan_got + w.nan_missing + w.infinities != 0)
-      fmt::print("{:<42} NaN on both sides {} with the same bits, {} with others; only in A {}, only in B "
-                 "{}; Inf against "
-                 "another value {}\n",
-                 "", w.nan_same, w.nan_words, w.nan_got, w.nan_missing, w.infinities);
-  }
-  if (left != 0) fmt::print("{} more tensors differ (--all, --json)\n", left);
-}
-
-void print_values(const char *what, const std::vector<golden::ValueDifference> &list, bool all) {
-  if (list.empty()) return;
-  fmt::print("\n{}\n", what);
-  for (size_t i = 0; i < list.size() && (all || i < kShown); ++i)
-    fmt::print("  {}: {} against {}\n", io::printable(list[i].key, 60),
-               io::printable(list[i].a.value_or("nothing"), 60),
-               io::printable(list[i].b.value_or("nothing"), 60));
-  if (!all && list.size() > kShown) fmt::print("  and {} more (--all)\n", list.size() - kShown);
-}
-
-void print_text(const FileComparison &c, bool all) {
-  fmt::print("{}\n", verdict_line(golden::verdict_of(c), c.equal() ? Verdict::good : Verdict::bad));
-  print_parts(c.parts, all);
-  if (c.json) {
-    if (!c.json->keys.empty()) fmt::print("\n{:<40} {:>10} {:>11}\n", "key", "differing", "max rel");
-    for (const auto &[key, d] : c.json->keys)
-      fmt::print("{:<40} {:>10} {:>11.3g}\n", io::printable(key, 40), d.count, d.max_relative);
-    if (c.json->times != 0) fmt::print("{} times differ as well (they do not count)\n", c.json->times);
-  }
-  print_values("metadata that differ (they do not count)", c.metadata, all);
-  for (const FileComparison &f : c.files) {
-    fmt::print("\n{}: ", io::printable(f.a.substr(f.a.rfind('/') + 1)));
-    print_text(f, all);
-  }
-}
 
 int run(const Options &o) {
   Progress progress("compare");
@@ -92,7 +28,7 @@ int run(const Options &o) {
   if (o.json)
     fmt::print("{}\n", golden::to_json(c));
   else
-    print_text(c, o.all);
+    fmt::print("{}", with_verdict(golden::to_text(c, o.all), c.equal() ? Verdict::good : Verdict::bad));
   return c.equal() ? kEqual : kMismatch;
 }
 

@@ -7,13 +7,11 @@
 
 #include <fmt/core.h>
 #include <memory>
-#include <nlohmann/json.hpp>
 
 namespace nvfp4::tool {
 namespace {
 
 using namespace checkpoint;
-using Json = nlohmann::ordered_json;
 
 struct Options {
   std::string source, out, to;
@@ -28,16 +26,7 @@ int run(Options o) {
   const ExportReport r = export_checkpoint(open_checkpoint(o.source), o.out, o.how);
   progress.done();
   if (o.json) {
-    fmt::print("{}\n", Json{{"output", o.out},
-                            {"carried", r.carried},
-                            {"quantized", r.quantized},
-                            {"dequantized", r.dequantized},
-                            {"copied", r.copied},
-                            {"inverted", r.inverted},
-                            {"values_apart", r.values_apart},
-                            {"rounded", r.rounded},
-                            {"notes", r.notes}}
-                           .dump(-1, ' ', false, Json::error_handler_t::replace));
+    fmt::print("{}\n", to_json(r, o.out));
     return kEqual;
   }
   fmt::print("{}: {} weights carried, {} quantized, {} dequantized, {} tensors copied\n",

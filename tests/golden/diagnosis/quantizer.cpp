@@ -7,6 +7,8 @@
 #include "tests/catch.hpp"
 #include "tests/golden/diagnosis/support.hpp"
 
+#include <limits>
+
 using namespace nvfp4;
 using namespace nvfp4::test;
 
@@ -349,4 +351,66 @@ TEST_CASE("sources and conventions that do not fit are refused", "[diagnosis][qu
   p = problem(hard(16, 64, 16), "te");
   p.convention = &find_convention("mxfp8-e4m3");
   CHECK_THROWS_WITH(check_quantizer(p), Catch::Contains("mxfp8-e4m3"));
+}
+
+TEST_CASE("roundings that no preset has, byte orders of scales and places of differences are named",
+          "[diagnosis][quantizer]") {
+  const SourceTensor s = hard(64, 256, 21);
+  const QuantizerProblem right = problem(s, "te");
+  // TransformerEngine's rule written out, with other roundings of block scales and of scaled elements
+  const auto made = [&](Rounding scales, std::optional<FormatId> through) {
+    QuantizerProblem p = right;
+    const float encode_scale = 2688.0f / right.mine.global_amax, decode_scale = 1.0f / encode_scale;
+    for (int64_t r = 0; r < 64; ++r)
+      for (int64_t b = 0; b < 16; ++b) {
+        const float *x = s.values.data() + r * 256 + b * 16;
+        float amax = 0;
+        for (int i = 0; i < 16; ++i) amax = std::max(amax, std::fabs(x[i]));
+        const uint64_t scale =
+            encode(FormatId::ue4m3, amax * (encode_scale * (1.0f / 6.0f)), scales, Overflow::satfinite);
+        const float factor = std::min(1.0f / (value_f32(FormatId::ue4m3, scale) * decode_scale),
+                                      std::numeric_limits<float>::max());
+        p.mine.scales[size_t(r * 16 + b)] = uint8_t(scale);
+        for (int i = 0; i < 16; ++i) {
+          float y = x[i] * factor;
+          if (through) y = round_to(*through, y);
+          set_code(p.mine, r, b * 16 + i,
+                   uint8_t(encode(FormatId::e2m1, y, Rounding::nearest_even, Overflow::satfinite)));
+        }
+      }
+    return check_quantizer(p);
+  };
+  const auto named = [](const QuantizerReport &r, const std::string &name) {
+    INFO(name << ": " << names(r));
+    CHECK(!r.equal());
+    CHECK(explained(r, name));
+  };
+  CHECK(made(Rounding::nearest_even, std::nullopt).equal());
+  named(made(Rounding::toward_zero, std::nullopt), "scales-toward-zero");
+  named(made(Rounding::upward, std::nullopt), "scales-upward");
+  named(made(Rounding::nearest_even, FormatId::bf16), "elements-through-bf16");
+  named(made(Rounding::nearest_even, FormatId::f16), "elements-through-f16");
+  expect(right, "scales-words-reversed", [](BlockScaled &q) {
+    for (size_t i = 0; i < q.scales.size(); i += 4)
+      std::reverse(q.scales.begin() + long(i), q.scales.begin() + long(i) + 4);
+  });
+  expect(right, "scales-pairs-exchanged", [](BlockScaled &q) {
+    for (size_t i = 0; i < q.scales.size(); i += 2) std::swap(q.scales[i], q.scales[i + 1]);
+  });
+  const auto verdict = [&](const std::function<void(BlockScaled &)> &spoil) {
+    QuantizerProblem p = right;
+    spoil(p.mine);
+    return check_quantizer(p).verdict;
+  };
+  CHECK_THAT(verdict([](BlockScaled &q) { std::fill_n(q.scales.begin() + 4 * 16, 16, uint8_t{0}); }),
+             Catch::Contains("all in row 4 and ") && Catch::Contains("scales: row 4 is zero"));
+  CHECK_THAT(
+      verdict([](BlockScaled &q) {
+        for (int64_t r = 8; r < 12; ++r)
+          std::swap_ranges(q.codes.begin() + r * 128, q.codes.begin() + (r + 1) * 128,
+                           q.codes.begin() + (23 - r) * 128);
+      }),
+      Catch::Contains("all in rows 8 to 15 and all blocks; codes: 8 rows are right but in another place"));
+  CHECK_THAT(verdict([](BlockScaled &q) { q.codes[6 * 128 + 9] ^= 1; }),
+             Catch::Contains("all in row 6 and block 1"));
 }

@@ -445,3 +445,42 @@ TEST_CASE("an operand that was not quantized is named where its source is given"
   CHECK(contains(product(a, b),
                  "A and B are not quantized: the product is one of FP32, but for summation order"));
 }
+
+TEST_CASE("factors and addends of 16-bit outputs are the plainest that fit, and pairs that cannot be made "
+          "are passed over") {
+  Random random{41};
+  Problem p;
+  p.unit = &find_unit("sm_100:tcgen05.k64.f32.mxf4.ue8m0.block32");
+  p.a = quantized(random_source(24, 256, 1.0, random), "mxfp4");
+  p.b = quantized(random_source(40, 256, 1.0, random), "mxfp4");
+  p.a.source.reset(), p.b.source.reset();
+  p.round = p.word = FormatId::f16;
+  p.threads = 1;
+  const std::vector<uint8_t> right = whole(p, reference_computation(p));
+  const auto changed = [&](auto change) {
+    std::vector<uint8_t> d = right;
+    for (int64_t i = 0; i < 24; ++i)
+      for (int64_t j = 0; j < 40; ++j) {
+        uint16_t word = 0;
+        std::memcpy(&word, d.data() + (i * 40 + j) * 2, 2);
+        word = uint16_t(encode(FormatId::f16, change(j, value_f32(FormatId::f16, word)),
+                               Rounding::nearest_even, Overflow::ieee));
+        std::memcpy(d.data() + (i * 40 + j) * 2, &word, 2);
+      }
+    return diagnose(p, d);
+  };
+  Report r = changed([](int64_t j, float v) { return j < 16 ? v * 2 : v; });
+  CHECK(contains(r.verdict, "columns 0 to 15 are 2 (2^1"));
+  r = changed([](int64_t j, float v) { return v + float(j) * 0.25f; });
+  INFO(r.verdict);
+  CHECK(contains(
+      r.verdict,
+      "an addend is on top of columns 1 to 39, one for each column (0.25 to 9.75), as a bias, all other"));
+  CHECK(r.by_factor);
+  // all of K twice is a factor of 2; two mistakes that need different operands do not end the search
+  r = changed([](int64_t, float v) { return 2 * v; });
+  CHECK(contains(r.verdict, "D is 2 (2^1"));
+  r = changed([&](int64_t, float v) { return v + float(random.normal()); });
+  CHECK(contains(r.verdict, "not explained"));
+  CHECK(r.pairs_tried > 0);
+}

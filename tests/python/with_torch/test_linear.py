@@ -258,3 +258,22 @@ def test_autocast_rounds_the_input_and_gives_its_dtype():
     assert_same_bits(y, layer(x).bfloat16())
     assert "recipe=nvfp4, role=linear, formats=nvfp4/nvfp4/nvfp4" in repr(layer)
     assert nvfp4.torch.Linear is Linear
+
+
+@pytest.mark.parametrize("recipe", ["nvfp4", "chon"])
+def test_layers_under_inductor_have_the_words_without(recipe):
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    # nothing but layers: what inductor makes of FP32 operations between them may be rounded otherwise
+    plain = torch.nn.Sequential(*(Linear(64, 64, recipe=recipe, id=i) for i in range(3)))
+    other = copy.deepcopy(plain)
+    compiled = torch.compile(other, fullgraph=True, backend="inductor")
+    x, dy = hard(48, 64), hard(48, 64, seed=2)
+    for at in range(3):
+        for run in (plain, compiled):
+            run.zero_grad(set_to_none=True)
+            with step(1, at):
+                run(x).backward(dy)
+        for a, b in zip(plain.parameters(), other.parameters(), strict=True):
+            assert_same_bits(b.grad, a.grad, f"step {at}")
+    assert not torch._dynamo.utils.counters["graph_break"]

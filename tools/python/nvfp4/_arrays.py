@@ -42,7 +42,8 @@ _RESULTS: dict[str, tuple[str, Optional[str]]] = {
     "I64": ("<i8", None), "F16": ("<f2", None), "F32": ("<f4", None), "F64": ("<f8", None), "BOOL": ("|b1", None),
     "I8": ("<i1", None), "I16": ("<i2", None),
     "BF16": ("<u2", "bfloat16"), "F8_E4M3": ("<u1", "float8_e4m3fn"), "F8_E5M2": ("<u1", "float8_e5m2"),
-    "F8_E8M0": ("<u1", "float8_e8m0fnu"),
+    "F8_E8M0": ("<u1", "float8_e8m0fnu"), "F8_E4M3FNUZ": ("<u1", "float8_e4m3fnuz"), "F8_E5M2FNUZ": ("<u1", "float8_e5m2fnuz"),
+    "C64": ("<c8", None),
 }  # fmt: skip
 
 
@@ -129,7 +130,7 @@ def _from_numpy(x: Any, name: str, wrap: Wrap, rows_may_be_apart: bool) -> Array
 _torch_dtypes: dict[Any, str] = {}
 
 
-def _torch_dtype_names(torch: Any) -> dict[Any, str]:
+def torch_dtype_names(torch: Any) -> dict[Any, str]:
     if not _torch_dtypes:
         for name, stored in _TORCH.items():
             if hasattr(torch, name):
@@ -137,9 +138,14 @@ def _torch_dtype_names(torch: Any) -> dict[Any, str]:
     return _torch_dtypes
 
 
+def torch_dtype(torch: Any, dtype: str) -> Any:
+    """The dtype of torch for one of the library."""
+    return next(t for t, stored in torch_dtype_names(torch).items() if stored == dtype)
+
+
 def _to_torch(result: ArrayResult, torch: Any, device: Any) -> Any:
     dtype, shape, (address, size, owner) = result
-    wanted = next(t for t, stored in _torch_dtype_names(torch).items() if stored == dtype)
+    wanted = torch_dtype(torch, dtype)
     if size == 0:
         return torch.empty(shape, dtype=wanted, device=device)
     raw = torch.from_numpy(np.asarray(_Memory("|u1", (size,), address, owner)))
@@ -147,10 +153,15 @@ def _to_torch(result: ArrayResult, torch: Any, device: Any) -> Any:
     return tensor if device.type == "cpu" else tensor.to(device)
 
 
+def torch_wrap(x: Any) -> Wrap:
+    """Results as tensors on the device of the tensor x."""
+    torch, device = sys.modules["torch"], x.device
+    return lambda result: _to_torch(result, torch, device)
+
+
 def _from_torch(x: Any, name: str, torch: Any, rows_may_be_apart: bool) -> Array:
-    device = x.device
-    wrap: Wrap = lambda result: _to_torch(result, torch, device)  # noqa: E731
-    dtype = _torch_dtype_names(torch).get(x.dtype)
+    device, wrap = x.device, torch_wrap(x)
+    dtype = torch_dtype_names(torch).get(x.dtype)
     if dtype is None:
         raise TypeError(f"{name}: tensors of {x.dtype} are not read; convert it to one of {', '.join(sorted(_TORCH))}")
     x = x.detach()
@@ -182,6 +193,20 @@ def _namespace_wrap(x: Any) -> Wrap:
     return lambda result: from_dlpack(to_numpy(result))
 
 
+def dlpack_on_cuda(x: Any) -> Optional[tuple[Any, Callable[[Any], Any]]]:
+    """An array of another library in a GPU's memory as PyTorch's tensor over it, and the way back, where PyTorch is there."""
+    device = getattr(x, "__dlpack_device__", None)
+    if device is None or device()[0] != 2:  # kDLCUDA
+        return None
+    try:
+        torch: Any = importlib.import_module("torch")
+    except ImportError:
+        return None
+    namespace = getattr(x, "__array_namespace__", None)
+    library = importlib.import_module(type(x).__module__.partition(".")[0]) if namespace is None else namespace()
+    return torch.from_dlpack(x), getattr(library, "from_dlpack", lambda tensor: tensor)
+
+
 def read(x: Any, name: str, rows_may_be_apart: bool = False) -> Array:
     """An input of any kind; TypeError for what is no array of a known dtype. ``name`` is the argument's."""
     if type(x) is np.ndarray:
@@ -192,6 +217,11 @@ def read(x: Any, name: str, rows_may_be_apart: bool = False) -> Array:
     if isinstance(x, np.ndarray):
         return _from_numpy(np.asarray(x), name, to_numpy, rows_may_be_apart)
     if hasattr(x, "__dlpack__"):
+        elsewhere = dlpack_on_cuda(x)
+        if elsewhere is not None:
+            tensor, give = elsewhere
+            array = _from_torch(tensor, name, sys.modules["torch"], rows_may_be_apart)
+            return array._replace(wrap=lambda result: give(array.wrap(result)))
         try:
             return _from_numpy(np.from_dlpack(x), name, _namespace_wrap(x), rows_may_be_apart)
         except (BufferError, RuntimeError, TypeError) as error:
@@ -219,4 +249,7 @@ def whole(value: Any, name: str) -> int:
 
 Progress = Optional[Callable[[float], Any]]
 
-__all__ = ["Array", "ArrayArg", "ArrayResult", "Progress", "Wrap", "core", "ml_dtype", "read", "read_optional", "to_numpy", "unpack", "whole"]
+__all__ = [
+    "Array", "ArrayArg", "ArrayResult", "Progress", "Wrap", "core", "dlpack_on_cuda", "ml_dtype", "read", "read_optional", "to_numpy", "torch_dtype",
+    "torch_dtype_names", "torch_wrap", "unpack", "whole",
+]  # fmt: skip

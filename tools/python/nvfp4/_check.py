@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any, Optional
 
 from . import _arrays
@@ -13,7 +14,7 @@ from ._quantized import QuantizedTensor
 
 
 class CheckResult:
-    """What a check found. ``str()`` is the program's text; fields are those of its JSON, as attributes and items.
+    """What a check or a comparison found. ``str()`` is the program's text; fields are those of its JSON, as attributes and items.
 
     True when every word is equal.
     """
@@ -115,3 +116,29 @@ def check_quantized(
         raise TypeError(f"mine: expected a QuantizedTensor, got {type(mine).__name__}; see QuantizedTensor.from_parts")
     array = _arrays.read(source, "source")
     return CheckResult(*core.check_quantized(mine._core, array.arg, convention, global_amax, threads))
+
+
+def compare(a: Any, b: Any, a_tensor: str = "", b_tensor: str = "", all: bool = False, progress: Progress = None) -> CheckResult:
+    """Are two tensors, files, checkpoints, logs or folders equal, and where not: ``nvfp4 compare``.
+
+    a, b: two paths of one kind (.npy, .safetensors, .json, .jsonl, or folders of them; a quantized file may meet a dense one), two
+    quantized tensors, or two arrays. Words are compared: NaN with other bits differ, and so do +0 and -0; tensors of other types
+    are compared by value and count as different. Metadata, and times in logs, are listed and do not count. a_tensor, b_tensor:
+    one tensor of each file. all: equal tensors are listed too. progress gets the fraction done, of files.
+
+    >>> import numpy as np, nvfp4
+    >>> x = np.linspace(-1, 1, 64, dtype=np.float32).reshape(4, 16)
+    >>> nvfp4.compare(nvfp4.quantize(x), nvfp4.quantize(x)).equal
+    True
+    """
+    paths = [isinstance(side, (str, os.PathLike)) for side in (a, b)]
+    if paths == [True, True]:
+        return CheckResult(*core.compare_files(os.fspath(a), os.fspath(b), a_tensor, b_tensor, all, progress))
+    if any(paths) or isinstance(a, QuantizedTensor) != isinstance(b, QuantizedTensor):
+        raise TypeError(f"compare: expected two paths, two quantized tensors or two arrays, got {type(a).__name__} and {type(b).__name__}")
+    if a_tensor or b_tensor:
+        raise TypeError("a_tensor and b_tensor are of files")
+    if isinstance(a, QuantizedTensor):
+        return CheckResult(*core.compare_quantized(a._core, b._core, all))
+    x, y = _arrays.read(a, "a"), _arrays.read(b, "b")
+    return CheckResult(*core.compare_arrays(x.arg, y.arg, all))

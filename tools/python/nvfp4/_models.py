@@ -47,14 +47,17 @@ def forward(
     seed: int = 1,
     threads: int = 0,
     device: str = "cpu",
+    progress: Progress = None,
 ) -> Forward:
     """Runs a checkpoint on given tokens and gives every tensor: ``nvfp4 forward``.
 
     checkpoint: written by train or init, or a PyTorch model's safetensors. tokens: int32 (B, T + 1), inputs [:, :-1], targets
-    [:, 1:]. grads: also the gradients of the mean loss. ValueError for what does not fit.
+    [:, 1:]. grads: also the gradients of the mean loss. progress gets the fraction done; what it raises, and Ctrl-C, end the
+    work. ValueError for what does not fit.
     """
     array = _arrays.read(tokens, "tokens")
-    text, (tensors, metadata) = core.forward(os.fspath(checkpoint), array.arg, recipe, model, size, device, grads, threads, seed)
+    text, (tensors, metadata) = core.forward(os.fspath(checkpoint), array.arg, recipe, model, size, device, grads, threads, seed,
+                                                 progress)
     result = json.loads(text)
     del result["output"]
     return Forward({name: to_numpy(t) for name, t in tensors.items()}, dict(metadata), result)

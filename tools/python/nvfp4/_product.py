@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Sequence
 
-from . import _arrays
+from . import _arrays, _cuda
 from ._arrays import Progress, core
 from ._quantized import QuantizedTensor
 
@@ -18,9 +18,9 @@ Ranges = Sequence[tuple[int, int, float]]
 class Report(NamedTuple):
     """How a product was computed; changes no bit."""
 
-    engine: str  #: definition, oracle, fp4 or fdpa
-    isa: str  #: instruction set of a vector engine
-    by_definition: int  #: outputs that the definition computed
+    engine: str  #: definition, oracle, fp4 or fdpa; cuda: on a GPU
+    isa: str  #: instruction set of a vector engine; the GPU's architecture, such as sm_90
+    by_definition: int  #: outputs that the definition computed; -1 on a GPU, which does not tell
 
 
 def operand(x: Any, name: str, keep: list[object]) -> tuple[Any, _arrays.Wrap]:
@@ -108,6 +108,10 @@ def gemm(
     of the tensors' own. groups: rows of A per group; b stacks a block of N rows per group. accumulation: model of FP4 units.
     exact: with the multiprecision oracle (slow, same bits). progress gets the fraction done; what it raises ends the work.
 
+    Tensors on one GPU are multiplied there, on the current stream, where the package was built with nvcc: quantized there, or
+    dense in the unit's own format, with c, bias and factors of F32 there too. The CPU computes the rest through a copy:
+    accumulate, row_scales, column_scales, groups, exact, an alpha_rule, and quantized tensors made of parts.
+
     Result: (M, N) of a's kind; with ``report`` also a :class:`Report`. BF16 without ml_dtypes is uint16 words. ValueError where
     operands do not fit the unit or each other.
 
@@ -116,10 +120,17 @@ def gemm(
     >>> nvfp4.gemm(q, q).diagonal()[:3]
     array([1., 1., 1.], dtype=float32)
     """
+    check_epilogue(alpha, beta, c)
+    plain = accumulate is None and not (row_scales or column_scales or groups or exact) and alpha_rule == "by_convention"
+    if plain:
+        a_side, b_side = ((x._device or x) if isinstance(x, QuantizedTensor) else x for x in (a, b))
+        there = _cuda.gemm(a_side, b_side, unit, out, alpha, beta, accumulation, (c, bias, row_factors, column_factors))
+        if there is not None:
+            _cuda.tell_end(progress)
+            return (there[0], Report("cuda", there[1], -1)) if report else there[0]
     keep: list[object] = []
     a_arg, wrap = operand(a, "a", keep)
     b_arg, _ = operand(b, "b", keep)
-    check_epilogue(alpha, beta, c)
     extras = (
         _arrays.read_optional(accumulate, "accumulate", keep),
         _arrays.read_optional(c, "c", keep),

@@ -11,38 +11,55 @@ from typing import Any, Optional, Union
 
 import numpy as np
 
-from . import _arrays
-from ._arrays import core
+from . import _arrays, _cuda
+from ._arrays import Progress, core
 
 
 class QuantizedTensor:
     """Codes, block scales and global scale, and what is needed to read them.
 
     Made by :func:`quantize`, :meth:`load` or one of the ``from_...`` constructors. Arrays that it gives out are of the kind of
-    what was quantized (NumPy, or PyTorch on its device); on the CPU they are the tensor's own memory.
+    what was quantized (NumPy, or PyTorch on its device) and the tensor's own memory. One that was quantized on a GPU stays there;
+    what only the CPU does (:meth:`save`, :attr:`stats`, :func:`check`) copies it once.
 
     ``rows`` and ``k`` are the matrix as it is stored: for ``axis="col"`` (columnwise, stored transposed) rows are the input's
     columns. ``shape`` is the input's.
     """
 
-    __slots__ = ("_core", "_wrap", "_input", "_names", "_numbers", "__weakref__")
+    __slots__ = ("_held", "_device", "_wrap", "_input", "_names", "_numbers", "__weakref__")
 
-    def __init__(self, handle: Any, wrap: _arrays.Wrap = _arrays.to_numpy, source: Any = None):
-        """Internal: use quantize(), load() or a from_... constructor."""
-        self._core = handle
+    def __init__(
+        self, handle: Any, wrap: _arrays.Wrap = _arrays.to_numpy, source: Any = None, device: Optional[_cuda.DeviceParts] = None
+    ):
+        """Internal: use quantize(), load() or a from_... constructor. Either handle or device is there."""
+        self._held = handle
+        self._device = device
         self._wrap = wrap
         self._input = None if source is None else weakref.ref(source)
         self._names: Optional[tuple[Any, ...]] = None
         self._numbers: Optional[tuple[Any, ...]] = None
 
+    @property
+    def _core(self) -> Any:
+        """The library's tensor in host memory; of one on a GPU a copy, made when it is first asked for."""
+        if self._held is None and self._device is not None:
+            self._held = self._device.to_cpu()
+        return self._held
+
+    @property
+    def _described(self) -> Any:
+        return self._held if self._device is None else self._device.described
+
     def _name(self, i: int) -> Any:
         if self._names is None:
-            self._names = core.names(self._core)
+            self._names = core.names(self._described)
         return self._names[i]
 
     def _number(self, i: int) -> Any:
         if self._numbers is None:
-            self._numbers = core.numbers(self._core)
+            self._numbers = core.numbers(self._described)
+        if 3 <= i < 6 and self._device is not None and not self._device.per_row:
+            return self._device.globals[0, i - 3].item()  # waits for the current stream
         return self._numbers[i]
 
     @property
@@ -134,16 +151,18 @@ class QuantizedTensor:
     @property
     def codes(self) -> Any:
         """uint8 (rows, bytes): 4-bit codes two to a byte, the even element in the low nibble; others one to a byte."""
-        return self._wrap(core.parts(self._core)[0])
+        return self._wrap(core.parts(self._core)[0]) if self._device is None else self._device.give(self._device.codes)
 
     @property
     def block_scales(self) -> Any:
         """uint8 (rows, blocks), or in the 128x4 layout (rows, blocks) padded to multiples of 128 and 4, as it lies."""
-        return self._wrap(core.parts(self._core)[1])
+        return self._wrap(core.parts(self._core)[1]) if self._device is None else self._device.give(self._device.scales)
 
     @property
     def row_amax(self) -> Any:
         """float32 (rows) where each row has a global scale of its own, else None."""
+        if self._device is not None:
+            return self._device.give(self._device.globals[:, 0].contiguous()) if self._device.per_row else None
         amax = core.parts(self._core)[2]
         return None if amax is None else self._wrap(amax)
 
@@ -161,7 +180,6 @@ class QuantizedTensor:
         numpy_names = {"e2m1": "float4_e2m1fn", "e3m2": "float6_e3m2fn", "e2m3": "float6_e2m3fn", "e4m3": "float8_e4m3fn",
                        "e5m2": "float8_e5m2", "ue4m3": "float8_e4m3fn", "ue8m0": "float8_e8m0fnu"}  # fmt: skip
         torch_names = {**numpy_names, "e2m1": "float4_e2m1fn_x2"}
-        parts = core.parts(self._core)
         if library == "torch":
             torch: Any = importlib.import_module("torch")
 
@@ -171,7 +189,9 @@ class QuantizedTensor:
                     raise TypeError(f"torch {torch.__version__} has no dtype for {format_name}")
                 return array.view(dtype)
 
-            codes, scales = (torch.from_numpy(_arrays.to_numpy(p)) for p in parts[:2])
+            if self._device is not None:
+                return view(self._device.codes, self.element), view(self._device.scales, self.scale_format)
+            codes, scales = (torch.from_numpy(_arrays.to_numpy(part)) for part in core.parts(self._core)[:2])
             return view(codes, self.element), view(scales, self.scale_format)
         if library != "ml_dtypes":
             raise ValueError(f"library is {library!r}; expected 'ml_dtypes' or 'torch'")
@@ -182,21 +202,26 @@ class QuantizedTensor:
                 raise TypeError(f"there is no dtype for {format_name}: install ml_dtypes of a version that has it")
             return array.view(dtype)
 
-        codes = _arrays.to_numpy(parts[0])
+        codes, scales = (_arrays.to_numpy(part) for part in core.parts(self._core)[:2])
         if self.element == "e2m1":
             codes = np.ascontiguousarray(_arrays.unpack(codes)[:, : self.k])
-        return low_bit(codes, self.element), low_bit(_arrays.to_numpy(parts[1]), self.scale_format)
+        return low_bit(codes, self.element), low_bit(scales, self.scale_format)
 
-    def dequantize(self, keep_rotation: bool = False, threads: int = 0) -> Any:
+    def dequantize(self, keep_rotation: bool = False, threads: int = 0, progress: Progress = None) -> Any:
         """The values, float32, in the shape of what was quantized, by the rule of the convention.
 
-        A rotated tensor is rotated back in FP32 unless ``keep_rotation``. ValueError where sizes do not fit.
+        A rotated tensor is rotated back in FP32 unless ``keep_rotation``. On a GPU a NaN has the GPU's word. progress
+        gets the fraction done; what it raises ends the work. ValueError where sizes do not fit.
 
         >>> import numpy as np, nvfp4
         >>> nvfp4.quantize(np.array([[6, 1, -3] + [0] * 13], np.float32)).dequantize()[0, :3]
         array([ 6.,  1., -3.], dtype=float32)
         """
-        return self._wrap(("F32", list(self.shape), core.values(self._core, not keep_rotation, threads)))
+        if self._device is not None:
+            values = _cuda.dequantize(self._device, not keep_rotation, self.shape)
+            _cuda.tell_end(progress)
+            return values
+        return self._wrap(("F32", list(self.shape), core.values(self._core, not keep_rotation, threads, progress)))
 
     def columnwise(self, x: Any = None) -> QuantizedTensor:
         """The columnwise copy: the same input under the same options, blocks along its columns, stored transposed.
@@ -350,6 +375,7 @@ def quantize(
     global_amax: Optional[float] = None,
     global_scale: Optional[float] = None,
     threads: int = 0,
+    progress: Progress = None,
 ) -> QuantizedTensor:
     """Block-scales a tensor as a named implementation does, to the bit.
 
@@ -358,7 +384,10 @@ def quantize(
     length), length 16, 32 for MX ((1, 16) means (1, 32) there). rounding: ``rne``, ``sr-carry8``, ``sr-te`` or ``sr-exact``, the last
     three stochastic with words of (seed, offset, element). hadamard: 16-point random rotation along the blocks first.
     scale_layout: ``linear`` or ``128x4``. global_amax: instead of the tensor's own. global_scale: the word that the convention
-    stores, for those whose caller gives it. threads: 0 for all; changes no bit.
+    stores, for those whose caller gives it. threads: 0 for all; changes no bit. progress gets the fraction done; what it
+    raises, and Ctrl-C, end the work.
+
+    F32, BF16 and F16 tensors on a GPU are quantized there, on the current stream, where the package was built with nvcc.
 
     ValueError for options that the convention cannot take.
 
@@ -367,11 +396,15 @@ def quantize(
     >>> q.codes.shape, q.block_scales.shape, q.global_amax
     ((2, 8), (2, 1), 31.0)
     """
-    array = _arrays.read(x, "x", rows_may_be_apart=True)
     try:
         block_rows, length = block
     except (TypeError, ValueError):
         raise TypeError(f"block: expected (rows, length), got {block!r}") from None
-    handle = core.quantize(array.arg, array.stride, convention, block_rows, length, axis, rounding, seed, offset, hadamard,
-                           scale_layout, global_amax, global_scale, threads)  # fmt: skip
-    return QuantizedTensor(handle, array.wrap, x)
+    plan = core.quantize_plan(convention, block_rows, length, axis, rounding, seed, offset, hadamard, scale_layout, global_amax,
+                              global_scale, threads)  # fmt: skip
+    on_device = _cuda.quantize(x, plan)
+    if on_device is not None:
+        _cuda.tell_end(progress)
+        return QuantizedTensor(None, on_device.wrap(), x, on_device)
+    array = _arrays.read(x, "x", rows_may_be_apart=True)
+    return QuantizedTensor(core.quantize(array.arg, array.stride, plan, progress), array.wrap, x)

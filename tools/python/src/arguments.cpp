@@ -57,6 +57,13 @@ GemmOperand OperandArg::make(const std::string &name, const Unit &unit, Side sid
   }
 }
 
+int64_t rows_of(const std::vector<int64_t> &shape) {
+  if (shape.empty() || shape.back() == 0) return 0;
+  int64_t rows = 1;
+  for (size_t i = 0; i + 1 < shape.size(); ++i) rows *= shape[i];
+  return rows;
+}
+
 ArrayResult give(io::Tensor tensor) {
   return {std::string(io::info(tensor.dtype).safetensors), tensor.shape, give(std::move(tensor.data))};
 }

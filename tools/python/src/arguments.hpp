@@ -40,6 +40,15 @@ template <> struct From<OperandArg> {
   }
 };
 
+/// Rows of a matrix whose leading axes were flattened; 1 of a vector.
+[[nodiscard]] int64_t rows_of(const std::vector<int64_t> &shape);
+
+/// How to quantize, read and checked.
+struct QuantizePlan {
+  const Convention *convention;
+  QuantizeOptions options;
+};
+
 /// A tensor that Python takes over: dtype, shape, memory.
 using ArrayResult = std::tuple<std::string, std::vector<int64_t>, Memory>;
 [[nodiscard]] ArrayResult give(io::Tensor tensor);

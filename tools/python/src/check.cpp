@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Is an output what the hardware gives, is a quantizer what it says it is?
+// Is an output what the hardware gives, is a quantizer what it says it is, are two tensors or files equal?
+#include "nvfp4/golden/comparison/compare_files.hpp"
 #include "nvfp4/golden/diagnosis/problem_tensors.hpp"
 #include "nvfp4/golden/diagnosis/report_text.hpp"
 #include "nvfp4/golden/quantized_file.hpp"
@@ -66,6 +67,28 @@ Verdict check_quantized(const std::shared_ptr<QuantizedTensor> &mine, const Arra
   return {r.equal(), report_text(p, r), report_json(p, r)};
 }
 
+Verdict verdict(const golden::FileComparison &c, bool all) {
+  return {c.equal(), golden::to_text(c, all), golden::to_json(c)};
+}
+
+Verdict compare_files(const std::string &a, const std::string &b, const std::string &a_tensor,
+                      const std::string &b_tensor, bool all, const Progress &progress) {
+  return verdict(golden::compare_files(a, b, {a_tensor, b_tensor, progress}), all);
+}
+
+Verdict compare_quantized(const std::shared_ptr<QuantizedTensor> &a,
+                          const std::shared_ptr<QuantizedTensor> &b, bool all) {
+  golden::FileComparison c{"a", "b"};
+  c.parts = golden::compare_quantized(a->scaled, b->scaled);
+  return verdict(c, all);
+}
+
+Verdict compare_arrays(const ArrayArg &a, const ArrayArg &b, bool all) {
+  golden::FileComparison c{"a", "b"};
+  c.parts.push_back(golden::compare_tensors(to_tensor("data", a), to_tensor("data", b)));
+  return verdict(c, all);
+}
+
 } // namespace
 
 void bind_check(Module &m) {
@@ -73,6 +96,9 @@ void bind_check(Module &m) {
                "d a b unit c alpha beta alpha_rule out accumulation a_source b_source sample pairs full "
                "trace threads progress");
   m.def<check_quantized>("check_quantized", "mine source convention global_amax threads");
+  m.def<compare_files>("compare_files", "a b a_tensor b_tensor all progress");
+  m.def<compare_quantized>("compare_quantized", "a b all");
+  m.def<compare_arrays>("compare_arrays", "a b all");
 }
 
 } // namespace nvfp4::python

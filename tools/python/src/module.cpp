@@ -8,27 +8,17 @@
 namespace nvfp4::python {
 namespace {
 
-int fill(PyObject *module) {
-  try {
-    models::register_device("cpu",
-                            [](int threads) { return models::make_cpu_session(threads, tool::asked_isa()); });
-    if (PyModule_AddStringConstant(module, "version", NVFP4_VERSION_STRING) != 0) return -1;
-    Module m(module);
-    for (void (*const bind)(Module &) : binders) bind(m);
-    return 0;
-  } catch (...) {
-    set_error();
-    return -1;
-  }
+void fill(PyObject *module) {
+  models::register_device("cpu",
+                          [](int threads) { return models::make_cpu_session(threads, tool::asked_isa()); });
+  if (PyModule_AddStringConstant(module, "version", NVFP4_VERSION_STRING) != 0) throw ErrorSet{};
+  Module m(module);
+  for (void (*const bind)(Module &) : binders) bind(m);
 }
-
-PyModuleDef_Slot slots[] = {{Py_mod_exec, reinterpret_cast<void *>(&fill)}, {0, nullptr}};
-PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT, "_nvfp4", nullptr, 0, nullptr, slots, nullptr, nullptr, nullptr};
 
 } // namespace
 } // namespace nvfp4::python
 
 extern "C" __attribute__((visibility("default"))) PyObject *PyInit__nvfp4() {
-  return PyModuleDef_Init(&nvfp4::python::definition);
+  return nvfp4::python::init_module<nvfp4::python::fill>("_nvfp4");
 }

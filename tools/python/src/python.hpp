@@ -301,4 +301,21 @@ private:
   PyObject *module_;
 };
 
+/// What PyInit_NAME returns: a module that Fill, a function of the new module, fills when it is imported.
+template <void (*Fill)(PyObject *)> PyObject *init_module(const char *name) {
+  constexpr auto exec = +[](PyObject *module) noexcept {
+    try {
+      Fill(module);
+      return 0;
+    } catch (...) {
+      set_error();
+      return -1;
+    }
+  };
+  static PyModuleDef_Slot slots[] = {{Py_mod_exec, reinterpret_cast<void *>(exec)}, {0, nullptr}};
+  static PyModuleDef definition = {
+      PyModuleDef_HEAD_INIT, name, nullptr, 0, nullptr, slots, nullptr, nullptr, nullptr};
+  return PyModuleDef_Init(&definition);
+}
+
 } // namespace nvfp4::python

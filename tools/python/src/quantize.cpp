@@ -26,17 +26,16 @@ struct Matrix {
       view = {converted.values.data(), converted.rows, converted.cols};
       return;
     }
-    const int64_t cols = shape.back();
-    int64_t rows = cols == 0 ? 0 : 1;
-    for (size_t i = 0; i + 1 < shape.size(); ++i) rows *= shape[i];
-    view = {reinterpret_cast<const float *>(address.data), rows, cols, stride};
+    view = {reinterpret_cast<const float *>(address.data), rows_of(shape), shape.back(), stride};
   }
 };
 
-Held quantize_array(const ArrayArg &x, int64_t stride, const std::string &convention, int64_t block_rows,
-                    int64_t block, const std::string &axis, const std::string &rounding, uint64_t seed,
-                    uint64_t offset, bool hadamard, const std::string &layout, std::optional<float> amax,
-                    std::optional<float> scale, int threads) {
+using Plan = std::shared_ptr<QuantizePlan>;
+
+Plan quantize_plan(const std::string &convention, int64_t block_rows, int64_t block, const std::string &axis,
+                   const std::string &rounding, uint64_t seed, uint64_t offset, bool hadamard,
+                   const std::string &layout, std::optional<float> amax, std::optional<float> scale,
+                   int threads) {
   const Convention &c = find_convention(convention);
   if (amax) expect_finite("global_amax", *amax, true);
   if (scale) expect_finite("global_scale", *scale, true);
@@ -51,10 +50,59 @@ Held quantize_array(const ArrayArg &x, int64_t stride, const std::string &conven
   o.global_amax = amax;
   o.global_scale = scale;
   o.threads = threads;
+  return std::make_shared<QuantizePlan>(QuantizePlan{&c, o});
+}
+
+Held quantize_array(const ArrayArg &x, int64_t stride, const Plan &plan,
+                    const Progress &progress) {
   const Matrix m(x, stride);
+  QuantizeOptions o = plan->options;
   o.source = m.source;
+  o.progress = progress;
   return std::make_shared<QuantizedTensor>(
-      QuantizedTensor{quantize(m.view, c, o), "data", std::get<1>(x), o.rounding, o.key});
+      QuantizedTensor{quantize(m.view, *plan->convention, o), "data", std::get<1>(x), o.rounding, o.key});
+}
+
+/// A tensor without its bytes, which lie elsewhere: codes' and scales' shapes, and how many rows have a
+/// global scale of their own, 0 where one is the tensor's. `x`: dtype and shape.
+using Described = std::tuple<Held, std::vector<int64_t>, std::vector<int64_t>, int64_t>;
+
+Described describe(const Plan &plan, const std::string &dtype, const std::vector<int64_t> &shape) {
+  if (shape.empty()) throw Error("x: expected at least one axis, got shape []");
+  QuantizeOptions o = plan->options;
+  o.source = *golden::format_of(dtype_named(dtype));
+  const int64_t rows = rows_of(shape), cols = shape.back();
+  const bool turned = o.axis == Axis::col;
+  // what does not fit is refused as with bytes
+  BlockScaled q = quantize({nullptr, turned ? rows : 0, turned ? 0 : cols, cols}, *plan->convention, o);
+  q.rows = turned ? cols : rows;
+  std::vector<int64_t> codes = {q.rows, q.row_bytes()}, scales = golden::scale_shape(q);
+  return {std::make_shared<QuantizedTensor>(QuantizedTensor{std::move(q), "data", shape, o.rounding, o.key}),
+          std::move(codes), std::move(scales), plan->convention->rule.per_row};
+}
+
+/// A described tensor with its bytes. globals: amax, encode and decode scale, F32, of the tensor or of each
+/// row.
+Held filled(const Held &described, Address codes, Address scales, Address globals) {
+  auto made = std::make_shared<QuantizedTensor>(*described);
+  BlockScaled &q = made->scaled;
+  const auto bytes = [](const Address &from, int64_t n) {
+    const std::span<const uint8_t> s = from.view<uint8_t>(n);
+    return std::vector<uint8_t>(s.begin(), s.end());
+  };
+  q.codes = bytes(codes, q.rows * q.row_bytes());
+  q.scales = bytes(scales, q.layout == ScaleLayout::linear ? q.rows * q.scale_cols()
+                                                           : scale_size_128x4(q.rows, q.scale_cols()));
+  const bool per_row = find_convention(q.convention).rule.per_row;
+  const std::span<const float> words = globals.view<float>(3 * (per_row ? q.rows : 1));
+  if (!per_row) {
+    q.global_amax = words[0];
+    q.global_encode = words[1];
+    q.global_decode = words[2];
+    return made;
+  }
+  for (int64_t r = 0; r < q.rows; ++r) q.row_amax.push_back(words[size_t(3 * r)]);
+  return made;
 }
 
 /// What a tensor is: convention, element, scale, block, block_rows, axis, source, scale layout, rounding.
@@ -96,8 +144,8 @@ Parts parts(const Held &t) {
           std::move(row_amax)};
 }
 
-Memory values(const Held &t, bool undo_hadamard, int threads) {
-  return give(dequantize(t->scaled, {undo_hadamard, threads}));
+Memory values(const Held &t, bool undo_hadamard, int threads, const Progress &progress) {
+  return give(dequantize(t->scaled, {undo_hadamard, threads, progress}));
 }
 
 /// The statistics' JSON, of the whole and of every block row.
@@ -154,12 +202,16 @@ Held load(const std::string &path) {
 } // namespace
 
 void bind_quantize(Module &m) {
-  m.def<quantize_array>("quantize", "x stride convention block block axis rounding seed offset hadamard "
-                                    "scale_layout global_amax global_scale threads");
+  m.def<quantize_plan>("quantize_plan",
+                       "convention block block axis rounding seed offset hadamard scale_layout "
+                       "global_amax global_scale threads");
+  m.def<quantize_array>("quantize", "x stride plan progress");
+  m.def<describe>("describe", "plan dtype shape");
+  m.def<filled>("filled", "described codes block_scales globals");
   m.def<names>("names", "tensor");
   m.def<numbers>("numbers", "tensor");
   m.def<parts>("parts", "tensor");
-  m.def<values>("values", "tensor keep_rotation threads");
+  m.def<values>("values", "tensor keep_rotation threads progress");
   m.def<statistics>("statistics", "tensor x stride threads");
   m.def<from_parts>("from_parts",
                     "codes block_scales global_scale convention global_is scale_layout nibbles unpacked k "

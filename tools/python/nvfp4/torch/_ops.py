@@ -79,6 +79,10 @@ def _narrow(t: Tensor, dtype: torch.dtype) -> Tensor:
     """FP32 results in a tensor's dtype: nearest even, every NaN 7fc0 (PyTorch's conversion has several words for it)."""
     if t.dtype == dtype:
         return t
+    if t.is_cuda and dtype == torch.bfloat16:
+        out = torch.empty(t.shape, dtype=dtype, device=t.device)
+        _module("cuda").narrow(_address(t), t.numel(), _address(out), torch.cuda.current_stream(t.device).cuda_stream)
+        return out
     narrow = t.to(dtype)
     return narrow.masked_fill_(narrow.isnan(), float("nan"))
 
@@ -195,11 +199,13 @@ def linear_backward(dy: Tensor, x: Tensor, weight: Tensor, bias: Optional[Tensor
     grad, dense, w = _dense(dy), _dense(x), _dense(weight)
     rows = x.numel() // x.shape[-1]
 
-    def gradient(of: Optional[Tensor], needed: bool) -> Tensor:
+    def gradient(of: Optional[Tensor], needed: bool, make: Callable[..., Tensor]) -> Tensor:
         shape = of.shape if needed and of is not None else (0,)
-        return torch.zeros(shape, dtype=torch.float32, device=x.device)
+        return make(shape, dtype=torch.float32, device=x.device)
 
-    dx, dw, db = (gradient(of, needed) for of, needed in zip((x, weight, bias), wanted, strict=True))
+    # dx is written, the others are added to
+    dx = gradient(x, wanted[0], torch.empty)
+    dw, db = gradient(weight, wanted[1], torch.zeros), gradient(bias, wanted[2], torch.zeros)
     hot = _chosen(channels)
     if rows > 0:
         with _stream(grad):

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""linear_speed.py [--recipe nvfp4] [--batch 8] [--length 2048] [--dtype float32|bfloat16] [--autocast] [--steps 3] [--kernels]
+
+Where the time of a converted flash-linear-attention GLA of 340M goes on a GPU: the linear layers' part of a training step, by CUDA
+events around each of nvfp4.torch's operators (choice of channels, forward, backward, and the conversions of dtypes in them), after
+two steps that warm up. One line of JSON. Beside it stands `nvfp4-gpu profile gla,340m,RECIPE,8,2048`, the C++ trainer's. --kernels:
+the kernels that take longest within the operators, and how busy the GPU is, from PyTorch's profiler.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import contextlib
+import json
+import time
+
+import torch
+
+from nvfp4.torch import _ops, convert, converted
+
+OPERATORS = ("choose_channels", "linear", "linear_backward")
+
+
+def without_tuning() -> None:
+    """To be called before fla is imported: its kernels then take the first of their configurations, for trying all takes
+    minutes."""
+    from triton.runtime.autotuner import Autotuner
+
+    original = Autotuner.__init__
+    if getattr(Autotuner, "_first_only", False):
+        return
+
+    def start(self, fn, arg_names, configs, *rest, **named):
+        original(self, fn, arg_names, configs[:1], *rest, **named)
+
+    Autotuner.__init__, Autotuner._first_only = start, True
+
+
+def gla_340m() -> torch.nn.Module:
+    """The C++ models' gla-340m: 24 blocks of 1024, keys 512, values 1024, an MLP of 2816, 32000 words, heads tied."""
+    from fla.models import GLAConfig, GLAForCausalLM
+
+    torch.manual_seed(1)
+    return GLAForCausalLM(GLAConfig(vocab_size=32000, hidden_size=1024, intermediate_size=2816, num_hidden_layers=24, num_heads=4,
+                                    expand_k=0.5, expand_v=1.0, use_cache=False, fuse_cross_entropy=True,
+                                    tie_word_embeddings=True))
+
+
+class Timed:
+    """Stands for an operator of _ops and records events around its calls."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.operator, self.events = name, getattr(_ops, name), []
+
+    def __call__(self, *args):
+        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        start.record()
+        with torch.profiler.record_function(f"layer {self.name}"):
+            out = self.operator(*args)
+        end.record()
+        self.events.append((start, end))
+        return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--recipe", default="nvfp4")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--length", type=int, default=2048)
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--autocast", action="store_true")
+    parser.add_argument("--kernels", action="store_true")
+    o = parser.parse_args()
+    without_tuning()
+    model = gla_340m().to(getattr(torch, o.dtype)).cuda()
+    convert(model, o.recipe, seed=1)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    # of 200 words, each half twice: as the task that the C++ trainer is timed with
+    tokens = torch.randint(0, 200, (o.batch, o.length // 2), generator=torch.Generator().manual_seed(1)).repeat(1, 2).cuda()
+    context = torch.autocast("cuda", torch.bfloat16) if o.autocast else contextlib.nullcontext()
+
+    def one() -> torch.Tensor:
+        with context:
+            loss = model(tokens, labels=tokens).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss
+
+    one(), one()
+    timed = {name: Timed(name) for name in OPERATORS}
+    for name, t in timed.items():
+        setattr(_ops, name, t)
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    for _ in range(o.steps):
+        loss = one()
+    torch.cuda.synchronize()
+    seconds = (time.perf_counter() - start) / o.steps
+    parts = {name: round(sum(a.elapsed_time(b) for a, b in t.events) / o.steps, 2) for name, t in timed.items()}
+    print(json.dumps({"recipe": o.recipe, "tokens": o.batch * o.length, "dtype": o.dtype, "autocast": o.autocast, "layers": len(converted(model)),
+                      "step_ms": round(1e3 * seconds, 1), "linear_ms": round(sum(parts.values()), 1), **parts,
+                      "loss": round(loss.item(), 4), "memory_gib": round(torch.cuda.max_memory_allocated() / 2**30, 1)}), flush=True)
+    if not o.kernels:
+        return
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as seen:
+        one()
+        torch.cuda.synchronize()
+    kernels: dict[str, list[float]] = collections.defaultdict(lambda: [0.0, 0])
+    layers = [e for e in seen.events() if e.name.startswith("layer ")]
+    for e in seen.events():
+        if e.device_type == torch.autograd.DeviceType.CUDA and not e.name.startswith("layer "):
+            kernels[e.name[:90]][0] += e.time_range.elapsed_us() / 1e3
+            kernels[e.name[:90]][1] += 1
+    print(f"host time within the operators: {sum(e.time_range.elapsed_us() for e in layers) / 1e3:.1f} ms in {len(layers)} calls")
+    for name, (ms, count) in sorted(kernels.items(), key=lambda item: -item[1][0])[:30]:
+        print(f"{ms:9.2f} ms {count:6d}  {name}")
+
+
+if __name__ == "__main__":
+    main()
