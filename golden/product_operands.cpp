@@ -15,7 +15,8 @@ uint8_t scale_code(FormatId id, double x) {
   return uint8_t(encode(id, float(x), id == FormatId::ue8m0 ? Rounding::upward : Rounding::nearest_even));
 }
 
-uint8_t block_scale_of(const UnitRule &rule, Fp4Kind kind, Random &random) {
+/// Of block b of a row of `blocks`.
+uint8_t block_scale_of(const UnitRule &rule, Fp4Kind kind, int64_t b, int64_t blocks, Random &random) {
   const bool e8 = rule.scale == FormatId::ue8m0;
   switch (kind) {
   case Fp4Kind::quantized:
@@ -27,6 +28,12 @@ uint8_t block_scale_of(const UnitRule &rule, Fp4Kind kind, Random &random) {
     return scale_code(rule.scale, random.below(40) == 0   ? 448.0
                                   : random.below(40) == 0 ? 0.0
                                                           : 1.0 + 0.5 * random.below(3));
+  case Fp4Kind::tokens: {
+    const int64_t per_step = 64 / rule.scale_block, t = b / per_step;
+    const bool first = b % per_step == 0, late = b >= blocks - blocks / 4;
+    const double above = first && late && t % 2 == 0 ? 448.0 : first && t % 5 == 2 ? 4.0 : 0x1p-6;
+    return scale_code(rule.scale, above);
+  }
   case Fp4Kind::raw:
   case Fp4Kind::nan_scales: break;
   }
@@ -47,7 +54,7 @@ HostOperand fp4_operand(const UnitRule &rule, Fp4Kind kind, int64_t rows, int64_
     const bool nan_row = kind == Fp4Kind::nan_scales && random.below(5) == 0,
                zero_row = kind == Fp4Kind::sparse && random.below(7) == 0;
     for (int64_t b = 0; b < blocks; ++b) {
-      h.scales[size_t(r * blocks + b)] = block_scale_of(rule, kind, random);
+      h.scales[size_t(r * blocks + b)] = block_scale_of(rule, kind, b, blocks, random);
       const bool zero_block = kind == Fp4Kind::sparse && random.below(3) == 0;
       for (int64_t i = 0; i < rule.scale_block; i += 2) {
         uint8_t byte = uint8_t(random());

@@ -35,7 +35,7 @@ install_packages() {
 # environment $build/venv together with what its tests use and the packages named. What is there already is kept.
 python_package() {
   local python=$build/venv/bin/python log start=$SECONDS generator
-  local tools=("scikit-build-core>=0.11" abi3audit ml_dtypes mypy numpy pytest safetensors "$@")
+  local tools=("scikit-build-core>=0.11" abi3audit ml_dtypes mypy numpy pytest safetensors tokenizers "$@")
   log=$(mktemp)
   echo "packing the Python wheel in $build/wheel"
   generator=$(sed -n 's/^CMAKE_GENERATOR:INTERNAL=//p' "$build/CMakeCache.txt")

@@ -180,7 +180,7 @@ std::vector<std::byte> to_c_order(std::span<const std::byte> bytes, std::span<co
 
 } // namespace
 
-Tensor parse_npy(std::span<const std::byte> bytes, std::string_view source) {
+NpyHeader parse_npy_header(std::span<const std::byte> bytes, size_t file_size, std::string_view source) {
   const std::string_view text(reinterpret_cast<const char *>(bytes.data()), bytes.size());
   constexpr size_t version_end = npy_magic.size() + 2;
   if (text.size() < version_end || !text.starts_with(npy_magic))
@@ -202,18 +202,22 @@ Tensor parse_npy(std::span<const std::byte> bytes, std::string_view source) {
                      " bytes, but the file ends after " + std::to_string(rest.size()));
 
   Header header = HeaderParser(rest.substr(0, header_size), source).parse();
-  const auto data = bytes.subspan(version_end + length_size + header_size);
+  const size_t data_offset = version_end + length_size + header_size, data_size = file_size - data_offset;
   const auto expected = byte_count(*header.dtype, *header.shape);
   if (!expected)
     fail(source, "shape " + shape_text(*header.shape) + " has more elements than 64 bits can count");
-  if (data.size() != *expected)
-    fail(source, (data.size() < *expected ? "truncated: shape " : "trailing data: shape ") +
+  if (data_size != *expected)
+    fail(source, (data_size < *expected ? "truncated: shape " : "trailing data: shape ") +
                      shape_text(*header.shape) + " of " + std::string(info(*header.dtype).npy) + " needs " +
-                     std::to_string(*expected) + " bytes after the header, got " +
-                     std::to_string(data.size()));
+                     std::to_string(*expected) + " bytes after the header, got " + std::to_string(data_size));
+  return {*header.dtype, *header.fortran_order, std::move(*header.shape), data_offset};
+}
 
-  Tensor tensor{"data", *header.dtype, std::move(*header.shape), {}};
-  if (*header.fortran_order)
+Tensor parse_npy(std::span<const std::byte> bytes, std::string_view source) {
+  NpyHeader header = parse_npy_header(bytes, bytes.size(), source);
+  const auto data = bytes.subspan(header.data_offset);
+  Tensor tensor{"data", header.dtype, std::move(header.shape), {}};
+  if (header.fortran_order)
     tensor.data = to_c_order(data, tensor.shape, info(tensor.dtype).bits / 8);
   else
     tensor.data.assign(data.begin(), data.end());

@@ -5,6 +5,8 @@
 #include "nvfp4/gpu/check/timing.hpp"
 #include "nvfp4/gpu/emulated/quantize.hpp"
 
+#include <algorithm>
+
 namespace nvfp4::crosscheck {
 namespace {
 
@@ -102,7 +104,8 @@ Tally time_twin(int64_t size, const std::string &recorded) {
   std::fflush(stdout);
   time_quantize(copy_rate, size);
 
-  cuda::DeviceBuffer d(size * size * 4), paths(sizeof(cuda::Fp4Paths));
+  const int64_t largest = std::max<int64_t>(size, 4096);
+  cuda::DeviceBuffer d(largest * largest * 4), paths(sizeof(cuda::Fp4Paths));
   cuda::GemmOutput out;
   out.d = d.as<void>();
   cuda::GemmWorkspace workspace;

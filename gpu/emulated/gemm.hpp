@@ -63,12 +63,15 @@ void narrow_to_bf16(const float *x, int64_t n, uint16_t *y, cudaStream_t stream)
 struct Fp4Paths {
   unsigned long long tiles_fast =
       0; ///< 128 x 128 tiles that nothing but the tensor core and FP32 additions made
+  unsigned long long tiles_mostly = 0; ///< tiles of which the tensor core summed many steps whole (sm_90)
   unsigned long long tiles_framed = 0; ///< tiles whose groups FP32 pairs added (sm_90)
-  unsigned long long tiles_mixed = 0;  ///< the others; the rest counts within these two
-  unsigned long long summed = 0;   ///< steps of outputs whose four groups the tensor core summed, or could
-  unsigned long long framed = 0;   ///< steps in which FP32 pairs held every bit and nothing was cut
-  unsigned long long guarded = 0;  ///< steps in which something may have been cut, under guard
-  unsigned long long repaired = 0; ///< of those, done over with every cut
+  unsigned long long tiles_mixed = 0;  ///< the others; the rest counts within these three
+  unsigned long long summed = 0;  ///< steps of outputs whose four groups the tensor core summed, or could
+  unsigned long long framed = 0;  ///< steps in which FP32 pairs held every bit and nothing was cut
+  unsigned long long guarded = 0; ///< steps in which something may have been cut, under guard
+  unsigned long long passed =
+      0; ///< of those, steps of mostly fast tiles, after an accumulator passed its limit
+  unsigned long long repaired = 0; ///< of the guarded ones, done over with every cut
   unsigned long long split = 0;    ///< steps summed in pairs of FP32
   unsigned long long wide = 0;     ///< steps summed in FP64
   unsigned long long aligned = 0;  ///< steps in which alignment may cut

@@ -75,6 +75,9 @@ constexpr int kLowestFramed = -30, kHighestFramed = 40;
 /// Bits above the least multiple: that a frame holds exactly; that no accumulator can be cut below.
 constexpr int kFrameSpread = 44, kUncutSpread = 35;
 
+/// The part of a tile's steps that may have to be taken apart where gemm_fp4_mostly.cu is faster.
+constexpr float kMostly = 0.5f;
+
 /// The way of a tile whose steps the tensor core may not all sum.
 __device__ inline TileWay slow_way(const Fp4Job &job, const Limits &limits, const SideWorst &a,
                                    const SideWorst &b) {
@@ -93,14 +96,16 @@ __global__ void __launch_bounds__(2 * kTile) classify_kernel(const __grid_consta
   const int64_t row = int64_t(blockIdx.x) % job.tiles_m * kTile,
                 col = int64_t(blockIdx.x) / job.tiles_m * kTile;
   const Limits limits(job.accumulation);
-  bool slow = false;
+  int slow = 0; // steps
   for (int64_t t = threadIdx.x; t < job.steps; t += blockDim.x)
-    slow = slow ||
-           !limits.tensor_core_sums(StepRange::sum(job.a.ranges128[(t * job.a.padded_rows + row) / 128],
-                                                   job.b.ranges128[(t * job.b.padded_rows + col) / 128]));
+    slow += !limits.tensor_core_sums(StepRange::sum(job.a.ranges128[(t * job.a.padded_rows + row) / 128],
+                                                    job.b.ranges128[(t * job.b.padded_rows + col) / 128]));
   __shared__ SideWorst worst[2]; // of A's rows and of B's
+  __shared__ int slow_steps;
   if (threadIdx.x < 2) worst[threadIdx.x] = {127, -128, -1000, -1000};
+  if (threadIdx.x == 0) slow_steps = 0;
   __syncthreads();
+  if (slow != 0) atomicAdd(&slow_steps, slow);
   const bool second = threadIdx.x >= kTile;
   const RowInfo r = second ? job.b.rows[col + threadIdx.x - kTile] : job.a.rows[row + threadIdx.x];
   SideWorst &side = worst[second ? 1 : 0];
@@ -110,14 +115,17 @@ __global__ void __launch_bounds__(2 * kTile) classify_kernel(const __grid_consta
     atomicMax(&side.spread, r.norm - r.lsb);
     atomicMax(&side.reach, r.max - r.lsb);
   }
-  slow = __syncthreads_or(slow) != 0;
   const bool nan = __syncthreads_or(r.nan != 0) != 0;
   if (threadIdx.x != 0) return;
   const RowInfo x{int16_t(worst[0].least), int16_t(worst[0].largest), 0, 0, 0, 0},
       y{int16_t(worst[1].least), int16_t(worst[1].largest), 0, 0, 0, 0};
-  job.ways[blockIdx.x] = nan || !in_range(x, y) ? TileWay::mixed
-                         : slow                 ? slow_way(job, limits, worst[0], worst[1])
-                                                : TileWay::fast;
+  TileWay way = TileWay::fast;
+  if (nan || !in_range(x, y))
+    way = TileWay::mixed;
+  else if (slow_steps != 0)
+    way = slow_way(job, limits, worst[0], worst[1]);
+  if (way == TileWay::framed && slow_steps <= kMostly * float(job.steps)) way = TileWay::mostly;
+  job.ways[blockIdx.x] = way;
 }
 
 struct Counts {
@@ -347,6 +355,7 @@ void gemm_fp4(const UnitRule &rule, const Fp4Operand &a, const Fp4Operand &b, co
   check_launch("classify_kernel");
   if (hopper) {
     gemm_fp4_wgmma(job, processors, stream);
+    gemm_fp4_mostly(job, processors, stream);
     gemm_fp4_framed(job, processors, stream);
   } else {
     launch<false>(job, stream);

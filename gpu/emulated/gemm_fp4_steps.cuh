@@ -11,6 +11,7 @@ namespace nvfp4::cuda {
 enum class TileWay : uint8_t {
   mixed,   ///< fragment by fragment and step by step, product_kernel<true>
   fast,    ///< the tensor core sums every step
+  mostly,  ///< framed, but the tensor core may sum a good part of the steps
   framed,  ///< FP32 pairs in a frame hold every step; nothing is cut as long as accumulators stay small
   guarded, ///< the same pairs, and a guard that finds the outputs that a cut could change
 };
@@ -36,8 +37,10 @@ struct Fp4Job {
   }
 };
 
-/// Fast tiles (gemm_fp4_wgmma.cu) and framed and guarded ones (gemm_fp4_framed.cu) on sm_90's wgmma.
+/// Fast tiles (gemm_fp4_wgmma.cu), mostly fast ones (gemm_fp4_mostly.cu), framed and guarded ones
+/// (gemm_fp4_framed.cu) on sm_90's wgmma.
 void gemm_fp4_wgmma(const Fp4Job &job, int processors, cudaStream_t stream);
+void gemm_fp4_mostly(const Fp4Job &job, int processors, cudaStream_t stream);
 void gemm_fp4_framed(const Fp4Job &job, int processors, cudaStream_t stream);
 
 /// The accumulator plus an exact sum, truncated to 53 bits and then to 24: truncations compose.

@@ -12,7 +12,6 @@ namespace {
 constexpr int kThreads = 512, kStages = 3;
 constexpr int kPiece = 32;               ///< rows and columns of a warp
 constexpr int kPitch = kPartsBytes + 16; ///< of a row in shared memory: eight rows meet eight groups of banks
-constexpr int kPatience = 8; ///< steps after which a tile is left if a third of its outputs were repaired
 
 /// A step of one operand's rows of a tile.
 struct Panel {
@@ -214,13 +213,13 @@ __global__ void __launch_bounds__(kThreads, 1) parts_product_kernel(const __grid
   };
   for (int t = 0; t < kStages - 1; ++t) bring(t);
   float acc[2][4][4] = {};
-  uint32_t repairs = 0; // of this thread
-  bool given_up = false;
+  uint32_t repairs = 0;  // of this thread
+  bool given_up = false; // a third of a warp's outputs had to be repaired: other kernels are faster
   for (int t = 0; t < steps; ++t) {
     asm volatile("cp.async.wait_group %0;" ::"n"(kStages - 2) : "memory");
     // this step has arrived for all, and all have left the stage that is filled next
-    given_up = __syncthreads_or(t % kPatience == 0 && 3 * __reduce_add_sync(0xFFFFFFFF, repairs) >
-                                                          uint32_t(t * kPiece * kPiece)) != 0;
+    given_up =
+        __syncthreads_or(3 * __reduce_add_sync(0xFFFFFFFF, repairs) > uint32_t(t * kPiece * kPiece)) != 0;
     if (given_up) break;
     bring(t + kStages - 1);
     repairs += step_of_warp(stages[t % kStages], row, col, job.limit, acc);

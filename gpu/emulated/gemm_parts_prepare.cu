@@ -9,25 +9,25 @@ namespace {
 
 constexpr int kWarps = 8, kRows = 8;
 
-__device__ inline float add_up_lanes(float x) {
-#pragma unroll
-  for (int step = 16; step > 0; step /= 2) x = fma_up(1.0f, x, __shfl_xor_sync(0xFFFFFFFF, x, step));
-  return x;
+/// The sum over a warp of numbers of at most 4, rounded up.
+__device__ inline float sum_rounded_up(float x) {
+  return __uint2float_ru(__reduce_add_sync(0xFFFFFFFF, __float2uint_ru(x * 0x1p20f))) * 0x1p-20f;
 }
 
 /// The word of a number that BF16 holds.
 __device__ inline uint16_t bf16_of(float x) { return uint16_t(bit_cast<uint32_t>(x) >> 16); }
 
 /// A warp has a step of eight rows, an element a lane.
+template <FormatId id>
 __global__ void __launch_bounds__(32 * kWarps)
-    parts_kernel(Format f, FormatId scale, int scale_block, DeviceOperand x, int64_t padded_rows,
-                 int64_t steps, uint8_t *parts, float *largest, float *least, PartNorms *norms,
-                 int *exponents) {
+    parts_kernel(FormatId scale, int scale_block, DeviceOperand x, int64_t padded_rows, int64_t steps,
+                 uint8_t *parts, float *largest, float *least, PartNorms *norms, int *exponents) {
+  constexpr Format f = format(id);
   const int lane = int(threadIdx.x) % 32;
   const int64_t at = int64_t(blockIdx.x) * kWarps + threadIdx.x / 32, group = at / steps, t = at % steps;
   if (group * kRows >= padded_rows) return;
   PartNorms most{0.0f, 0.0f};
-#pragma unroll 2
+#pragma unroll 4
   for (int i = 0; i < kRows; ++i) {
     const int64_t row = group * kRows + i;
     float value = 0.0f;
@@ -54,7 +54,7 @@ __global__ void __launch_bounds__(32 * kWarps)
     const float top = bit_cast<float>(__reduce_max_sync(0xFFFFFFFF, bit_cast<uint32_t>(field)));
     const bool high = in_high_part(value, top);
     const float share = top == 0.0f ? 0.0f : value * (1.0f / top), square = share * share;
-    const float whole = add_up_lanes(square), low = add_up_lanes(high ? 0.0f : square);
+    const float whole = sum_rounded_up(square), low = sum_rounded_up(high ? 0.0f : square);
     most = {fmaxf(most.whole, whole), fmaxf(most.low, low)};
     uint16_t *const to = reinterpret_cast<uint16_t *>(parts + (row * steps + t) * kPartsBytes) + lane;
     to[0] = high ? bf16_of(value) : 0;
@@ -89,10 +89,20 @@ void prepare_parts(const UnitRule &rule, const DeviceOperand &x, PartsOperand &o
   check(cudaMemsetAsync(out.exponents.as<void>(), 0xC0, size_t(out.padded_rows) * sizeof(int2), stream),
         "exponents of an operand");
   float *const powers = out.powers.as<float>();
-  parts_kernel<<<blocks_for(vectors / kRows, kWarps), 32 * kWarps, 0, stream>>>(
-      format(x.format), rule.scale, rule.scale_block, x, out.padded_rows, out.steps, out.parts.as<uint8_t>(),
-      powers, powers + vectors, out.norms.as<PartNorms>(), out.exponents.as<int>());
-  check_launch("parts_kernel");
+  const auto run = [&](auto kernel) {
+    kernel<<<blocks_for(vectors / kRows, kWarps), 32 * kWarps, 0, stream>>>(
+        rule.scale, rule.scale_block, x, out.padded_rows, out.steps, out.parts.as<uint8_t>(), powers,
+        powers + vectors, out.norms.as<PartNorms>(), out.exponents.as<int>());
+    check_launch("parts_kernel");
+  };
+  switch (x.format) {
+  case FormatId::e4m3: return run(parts_kernel<FormatId::e4m3>);
+  case FormatId::e5m2: return run(parts_kernel<FormatId::e5m2>);
+  case FormatId::e3m2: return run(parts_kernel<FormatId::e3m2>);
+  case FormatId::e2m3: return run(parts_kernel<FormatId::e2m3>);
+  case FormatId::e2m1: return run(parts_kernel<FormatId::e2m1>);
+  default: throw Error(std::string("cuda::prepare_parts: no parts of ") + format(x.format).name);
+  }
 }
 
 } // namespace nvfp4::cuda

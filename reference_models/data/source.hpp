@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where tokens come from: a text file, byte by byte, or a generated task. A batch is a function of (seed,
-// index) and nothing else is state, so a run that resumes at micro-batch i asks for micro-batch i.
+// Where tokens come from: a text file, byte by byte, token files, or a generated task. A batch is a function
+// of (seed, index) and nothing else is state, so a run that resumes at micro-batch i asks for micro-batch i.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -21,7 +21,7 @@ public:
   DataSource &operator=(const DataSource &) = delete;
   virtual ~DataSource() = default;
 
-  /// Tokens are in [0, vocabulary); 256 for bytes.
+  /// Tokens are in [0, vocabulary); 256 for bytes, one more than the largest that is there for token files.
   [[nodiscard]] virtual int vocabulary() const = 0;
   /// Whether a token is a byte of text, so that bits per byte has a meaning.
   [[nodiscard]] virtual bool bytes() const = 0;
@@ -36,17 +36,19 @@ public:
   virtual void validation_batch(int64_t index, int64_t batch, int64_t sequence, std::span<int32_t> tokens,
                                 std::span<float> weights) const = 0;
 
-  /// SHA-256 of the whole text, or of the task's name and parameters, as 64 hexadecimal digits.
+  /// SHA-256 of the whole text, of all tokens as uint32, or of the task's name and parameters, as 64
+  /// hexadecimal digits; with files for validation, of both digests.
   [[nodiscard]] virtual std::string digest() const = 0;
   /// One line for people: what it is and how much of it there is.
   [[nodiscard]] virtual std::string describe() const = 0;
 };
 
-/// Opens what `spec` names: `task:NAME[,parameter=N...]` is a generated task (tasks.hpp lists them), anything
-/// else is the path of a text file (text.hpp; ./task:x is a file). `validation_fraction` of the text's bytes,
-/// the last ones, are held out; tasks do not use it. `sequence` is the number of input tokens that batches
-/// will ask for. An Error says in one line what was expected and what came.
+/// Opens what `spec` names: `task:NAME[,parameter=N...]` is a generated task (tasks.hpp lists them), a name
+/// that ends in .bin or .npy token files (tokens.hpp), anything else the path of a text file (text.hpp;
+/// ./task:x is a file). `validation_fraction` of the tokens, the last ones, are held out, or those of
+/// `validation`, which is of the same kind, stand for them; tasks use neither. `sequence` is the number of
+/// input tokens that batches will ask for. An Error says in one line what was expected and what came.
 [[nodiscard]] std::unique_ptr<DataSource> open_data(const std::string &spec, double validation_fraction,
-                                                    int64_t sequence);
+                                                    int64_t sequence, const std::string &validation = {});
 
 } // namespace nvfp4::models

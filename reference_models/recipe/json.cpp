@@ -132,6 +132,7 @@ Recipe parse_recipe(std::string_view text, const std::string &where) {
 }
 
 Recipe load_recipe(const std::string &name_or_path) {
+  if (name_or_path.starts_with('{')) return parse_recipe(name_or_path, "recipe");
   constexpr std::string_view kMixers = "+mixers=";
   // at the end only: a folder may have such a name
   if (const size_t at = name_or_path.rfind(kMixers);

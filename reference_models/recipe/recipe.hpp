@@ -166,7 +166,8 @@ struct Recipe {
 /// Whether a rule's pattern, in which * stands for any characters, speaks of a role.
 [[nodiscard]] bool matches_role(std::string_view pattern, std::string_view role);
 
-/// A built-in recipe, or a file's where the name has a '/' or ends in ".json"; a run.json gives its run's. "+mixers=bf16" or
+/// A built-in recipe, or a file's where the name has a '/' or ends in ".json"; a run.json gives its run's. What
+/// starts with { is a recipe's JSON itself. "+mixers=bf16" or
 /// "+mixers=f32" behind it sets that field and stays in the recipe's name. Error with one line otherwise.
 [[nodiscard]] Recipe load_recipe(const std::string &name_or_path);
 /// Makes the recipe keep the first and last so many blocks in its linear "bf16", instead of those its rules

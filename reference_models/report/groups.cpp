@@ -10,6 +10,9 @@
 namespace nvfp4::models {
 namespace {
 
+/// Behind the names of recipes whose mixers run in BF16.
+constexpr std::string_view kMixers = "+mixers=bf16";
+
 int rank_of(const std::string &recipe) {
   constexpr std::string_view order[] = {"fp32",         "bf16", "mxfp8",   "nvfp4-plain", "nvfp4",
                                         "mxfp4-sr-rht", "hcp",  "post-qk", "chon"};
@@ -109,16 +112,25 @@ RunGroups sort_runs(const std::vector<RunData> &runs) {
   for (const RunData &run : runs)
     if (!run.diverged) sections[run.model].add(run.setting);
   std::map<std::pair<std::string, std::string>, Names> recipes; // by section and recipe
+  const auto plain = [&](const RunData &run) { return run.model + sections[run.model].suffix(run.setting); };
+  std::map<std::string, bool> all_mixers; // by section: every recipe's mixers run in BF16
+  for (const RunData &run : runs)
+    if (!run.diverged)
+      all_mixers.try_emplace(plain(run), true).first->second &= run.recipe.ends_with(kMixers);
   const auto section = [&](const RunData &run) {
-    return run.model + sections[run.model].suffix(run.setting);
+    const std::string name = plain(run);
+    return all_mixers[name] ? name + ", mixers in BF16" : name;
+  };
+  const auto called = [&](const RunData &run) {
+    return all_mixers[plain(run)] ? run.recipe.substr(0, run.recipe.size() - kMixers.size()) : run.recipe;
   };
   for (const RunData &run : runs)
-    if (!run.diverged) recipes[{section(run), run.recipe}].add(recipe_of(run));
+    if (!run.diverged) recipes[{section(run), called(run)}].add(recipe_of(run));
 
   for (const RunData &run : runs) {
     if (run.diverged) continue;
     const std::string model = section(run),
-                      recipe = run.recipe + recipes[{model, run.recipe}].suffix(recipe_of(run));
+                      recipe = called(run) + recipes[{model, called(run)}].suffix(recipe_of(run));
     auto at = std::find_if(out.groups.begin(), out.groups.end(),
                            [&](const RunGroup &g) { return g.model == model && g.recipe == recipe; });
     if (at == out.groups.end()) at = out.groups.insert(at, {model, recipe, {}});
@@ -133,7 +145,10 @@ RunGroups sort_runs(const std::vector<RunData> &runs) {
     std::stable_sort(g.runs.begin(), g.runs.end(), [](auto *a, auto *b) { return a->seed < b->seed; });
   std::stable_sort(out.groups.begin(), out.groups.end(), [](const RunGroup &a, const RunGroup &b) {
     if (a.model != b.model) return a.model < b.model;
-    const int x = rank_of(a.runs.front()->recipe), y = rank_of(b.runs.front()->recipe);
+    const auto rank = [](const RunGroup &g) {
+      return rank_of(g.recipe.substr(0, g.recipe.find_first_of("+ ")));
+    };
+    const int x = rank(a), y = rank(b);
     return x != y ? x < y : a.recipe < b.recipe;
   });
   for (const auto &[model, names] : sections)

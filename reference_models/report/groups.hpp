@@ -9,7 +9,8 @@ namespace nvfp4::models {
 
 /// Runs that differ only in their seed, each seed once, at the same step. `model` names the section: the
 /// model, and where the runs of a model are not alike what tells them apart, "gla-tiny [steps 400]"; `recipe`
-/// the recipe likewise, by its content and by how far its runs got.
+/// the recipe likewise, by its content and by how far its runs got. Where all recipes of a section have
+/// +mixers=bf16 behind their names the section says so instead, and they are compared as those before it.
 struct RunGroup {
   std::string model, recipe;
   std::vector<const RunData *> runs;

@@ -36,11 +36,12 @@ void judge(Ordering &o, const std::vector<double> &differences, std::string numb
     return;
   }
   const Estimate e = estimate(finite);
-  o.verdict = e.mean > 0 ? Verdict::held : Verdict::not_held;
-  o.weak = !e.excludes_zero();
+  o.verdict = !e.excludes_zero() ? Verdict::not_settled : e.mean > 0 ? Verdict::held : Verdict::not_held;
   o.measured = std::move(numbers) + "; difference " + text_of(e);
+  if (const auto needed = values_to_exclude_zero(e); needed && o.verdict == Verdict::not_settled)
+    o.measured += fmt::format("; about {} would settle it, if it goes on so", *needed);
   if (finite.size() < differences.size())
-    o.measured += fmt::format("; {} not finite", differences.size() - finite.size());
+    o.measured += fmt::format("; {} without a number", differences.size() - finite.size());
 }
 
 double mean_of(const RunGroup &g, const std::function<double(const RunData &)> &value) {
@@ -59,13 +60,9 @@ double ftz(const RunData &run, TensorKind kind) {
 /// 1: lighter tails in linear attention.
 void tails(std::vector<Ordering> &out, const std::vector<RunGroup> &groups,
            const std::vector<std::string> &models) {
-  Ordering o{1,
-             "Per-tensor activation kurtosis is lower in GLA than in softmax attention",
-             "",
-             {},
-             false,
-             "",
-             "Fig. 1: GLA below Qwen2.5, no number known"};
+  Ordering o{1,  "Per-tensor activation kurtosis is lower in GLA than in softmax attention",
+             "", {},
+             "", "Fig. 1: GLA below Qwen2.5, no number known"};
   bool any = false;
   for (const std::string &a : models)
     for (const std::string &b : models) {
@@ -94,7 +91,7 @@ void spikes(std::vector<Ordering> &out, const std::vector<RunGroup> &groups,
             const std::vector<std::string> &models) {
   for (const std::string &model : models) {
     const RunGroup &g = reference_group(groups, model);
-    Ordering o{2,  "16x16 blocks have spikes, whatever the architecture",  model, {}, false,
+    Ordering o{2,  "16x16 blocks have spikes, whatever the architecture",  model, {},
                "", "Fig. 4: in every architecture tested, no number known"};
     double largest = std::nan("");
     std::vector<double> d;
@@ -140,13 +137,8 @@ void flushing(std::vector<Ordering> &out, const std::vector<RunGroup> &groups,
   const auto act = [](const RunData &r) { return ftz(r, TensorKind::activation); };
   const auto weight = [](const RunData &r) { return ftz(r, TensorKind::weight); };
   for (const std::string &model : models) {
-    Ordering o{4,
-               "More activations than weights are flushed to zero",
-               model,
-               {},
-               false,
-               "",
-               "always so, no number known"};
+    Ordering o{
+        4, "More activations than weights are flushed to zero", model, {}, "", "always so, no number known"};
     const RunGroup *const g = find_group(groups, model, "nvfp4") ? find_group(groups, model, "nvfp4")
                                                                  : &reference_group(groups, model);
     std::vector<double> d;
@@ -158,7 +150,7 @@ void flushing(std::vector<Ordering> &out, const std::vector<RunGroup> &groups,
     out.push_back(o);
 
     Ordering lower{
-        4, "CHON flushes fewer activations than NVFP4", model, {}, false, "", "so reported, no number known"};
+        4, "CHON flushes fewer activations than NVFP4", model, {}, "", "so reported, no number known"};
     const RunGroup *const chon = find_group(groups, model, "chon"), *const nvfp4 =
                                                                         find_group(groups, model, "nvfp4");
     std::vector<double> pairs;
@@ -182,17 +174,14 @@ void gates(std::vector<Ordering> &out, const std::vector<RunGroup> &groups,
   for (const std::string &model : models) {
     const RunGroup &g = reference_group(groups, model);
     if (!is_gla(g)) continue;
-    Ordering o{5,
-               "The largest output in GLA is gk_proj's",
-               model,
-               {},
-               false,
-               "",
-               "Fig. 6b: far above other operators; pre-activations from about −120 to 80"};
+    Ordering o{5,     "The largest output in GLA is gk_proj's",
+               model, {},
+               "",    "Fig. 6b: far above other operators; pre-activations from about −120 to 80"};
     std::vector<double> d, gate_mean, other_mean;
     std::string other_op;
     bool outputs = true;
     for (const RunData *run : g.runs) {
+      if (run->gates.empty()) continue;
       outputs &= !run->outputs.empty();
       std::map<std::string, std::vector<double>> by_op; // mean top-1 over layers and late steps
       const int64_t from = late_start(*run);
@@ -245,13 +234,9 @@ void sensitivity(std::vector<Ordering> &out, const std::vector<RunGroup> &groups
     std::sort(order.rbegin(), order.rend());
     const auto add = [&](const char *claim, std::string_view role, bool first, std::string_view score) {
       const std::string op(role);
-      Ordering o{6,
-                 fmt::format(fmt::runtime(claim), op),
-                 model,
-                 {},
-                 false,
-                 "",
-                 fmt::format("Table 3: {} {}", op.starts_with("attn.") ? op.substr(5) : op, score)};
+      Ordering o{6,     fmt::format(fmt::runtime(claim), op),
+                 model, {},
+                 "",    fmt::format("Table 3: {} {}", op.starts_with("attn.") ? op.substr(5) : op, score)};
       std::vector<double> d; // to the nearest rival
       for (const RunData *run : scored) {
         double own = std::nan(""), rival = std::nan("");
@@ -285,7 +270,7 @@ void losses(std::vector<Ordering> &out, const std::vector<RunGroup> &groups,
             const std::vector<std::string> &models) {
   for (const std::string &model : models) {
     const auto compare = [&](const char *claim, const char *low, const char *high, const char *paper) {
-      Ordering o{7, claim, model, {}, false, "", paper};
+      Ordering o{7, claim, model, {}, "", paper};
       const RunGroup *const a = find_group(groups, model, low), *const b = find_group(groups, model, high);
       std::vector<double> d, lows, highs;
       if (a && b)
@@ -322,7 +307,6 @@ std::vector<Ordering> judge_orderings(const std::vector<RunGroup> &groups) {
          "Hot channels drift early and stay late: Jaccard rises",
          model,
          {},
-         false,
          "",
          "Figs. 5 and 8: early is steps 400 to 5,400, late from about 15,000"},
         1, "Jaccard of hot sets of neighbouring records",
@@ -338,26 +322,25 @@ std::vector<Ordering> judge_orderings(const std::vector<RunGroup> &groups) {
     softmax = true;
     const char *const missing = "fewer than 3 records of the attention";
     trend(
-        out, g, {8, "Softmax entropy falls", model, {}, false, "", "Fig. 7, no number known"}, -1,
-        "entropy in nats",
+        out, g, {8, "Softmax entropy falls", model, {}, "", "Fig. 7, no number known"}, -1, "entropy in nats",
         [](const RunData &r) { return layer_mean(r.attention, &AttentionRecord::entropy); }, missing);
     trend(
-        out, g, {8, "The largest logit rises", model, {}, false, "", "Fig. 7: from about 4 to about 10"}, 1,
+        out, g, {8, "The largest logit rises", model, {}, "", "Fig. 7: from about 4 to about 10"}, 1,
         "largest logit",
         [](const RunData &r) { return layer_mean(r.attention, &AttentionRecord::logit_max); }, missing);
     trend(
-        out, g, {8, "The kurtosis of logits rises", model, {}, false, "", "Fig. 7, no number known"}, 1,
+        out, g, {8, "The kurtosis of logits rises", model, {}, "", "Fig. 7, no number known"}, 1,
         "excess kurtosis of logits",
         [](const RunData &r) { return layer_mean(r.attention, &AttentionRecord::logit_kurtosis); }, missing);
   }
   if (!softmax)
     out.push_back({8, "Softmax entropy falls, largest logit and kurtosis rise", "", Verdict::not_measured,
-                   false, "needs a softmax run", "Fig. 7: largest logit from about 4 to about 10"});
+                   "needs a softmax run", "Fig. 7: largest logit from about 4 to about 10"});
   for (const std::string &model : models)
     trend(
         out, reference_group(groups, model),
-        {9, "Rows of W_up and W_gate align", model, {}, false, "", "growing, no number known"}, 1,
-        "mean |cosine|", [](const RunData &r) { return layer_mean(r.swiglu, &SwigluRecord::mean_abs); },
+        {9, "Rows of W_up and W_gate align", model, {}, "", "growing, no number known"}, 1, "mean |cosine|",
+        [](const RunData &r) { return layer_mean(r.swiglu, &SwigluRecord::mean_abs); },
         "fewer than 3 records of SwiGLU");
   return out;
 }

@@ -54,7 +54,7 @@ th{font-weight:600;color:var(--soft);border-bottom:1px solid var(--rule);white-s
 td:first-child{min-width:18ch}.number{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 .held{color:var(--good);font-weight:600;white-space:nowrap}.failed{color:var(--bad);font-weight:600;white-space:nowrap}
 .absent{color:var(--none);white-space:nowrap}
-.weak{display:block;font-weight:400;font-size:12px;color:var(--soft)}
+.open{font-weight:600;white-space:nowrap}
 @media (max-width:639px){main{padding:20px 16px 48px}h1{font-size:22px}
 .wide{display:none}.narrow,.hint{display:block}.hint{font-size:12px;color:var(--soft);margin:12px 0 -8px}}
 )css";

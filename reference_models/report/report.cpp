@@ -43,18 +43,11 @@ std::string headline(const std::vector<RunData> &runs, const std::vector<RunGrou
 }
 
 std::string verdicts(const std::vector<Ordering> &orderings) {
-  int held = 0, failed = 0, absent = 0, held_settled = 0, failed_settled = 0;
-  for (const Ordering &o : orderings) {
-    if (o.verdict == Verdict::not_measured)
-      ++absent;
-    else
-      (o.verdict == Verdict::held ? held : failed) += 1;
-    if (o.verdict == Verdict::held) held_settled += o.weak ? 0 : 1;
-    if (o.verdict == Verdict::not_held) failed_settled += o.weak ? 0 : 1;
-  }
-  return fmt::format("Of {} orderings, {} held ({} of them settled by these seeds), {} did not ({} settled), "
-                     "{} were not measured.",
-                     orderings.size(), held, held_settled, failed, failed_settled, absent);
+  const auto number_of = [&](Verdict v) { return std::ranges::count(orderings, v, &Ordering::verdict); };
+  return fmt::format(
+      "Of {} orderings, {} held, {} did not, {} are not settled by these seeds, {} were not measured.",
+      orderings.size(), number_of(Verdict::held), number_of(Verdict::not_held),
+      number_of(Verdict::not_settled), number_of(Verdict::not_measured));
 }
 
 } // namespace

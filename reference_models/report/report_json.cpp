@@ -59,7 +59,7 @@ std::string report_json(const WrittenReport &made, const std::string &output) {
                     {"claim", x.claim},
                     {"where", x.where},
                     {"verdict", to_string(x.verdict)},
-                    {"settled", x.verdict != Verdict::not_measured && !x.weak},
+                    {"settled", x.verdict == Verdict::held || x.verdict == Verdict::not_held},
                     {"measured", x.measured},
                     {"paper", x.paper}});
   return Json{{"output", output},

@@ -238,12 +238,11 @@ std::string not_finite_section(const std::vector<RunData> &runs) {
 std::string ordering_section(const std::vector<Ordering> &orderings) {
   std::vector<std::vector<std::string>> rows;
   for (const Ordering &o : orderings) {
-    const char *const css = o.verdict == Verdict::held       ? "held"
-                            : o.verdict == Verdict::not_held ? "failed"
-                                                             : "absent";
-    std::string verdict = fmt::format("<span class=\"{}\">{}</span>", css, to_string(o.verdict));
-    if (o.weak && o.verdict != Verdict::not_measured)
-      verdict += "<span class=\"weak\">not settled by these seeds</span>";
+    const char *const css = o.verdict == Verdict::held          ? "held"
+                            : o.verdict == Verdict::not_held    ? "failed"
+                            : o.verdict == Verdict::not_settled ? "open"
+                                                                : "absent";
+    const std::string verdict = fmt::format("<span class=\"{}\">{}</span>", css, to_string(o.verdict));
     rows.push_back({std::to_string(o.number),
                     escape(o.claim) +
                         (o.where.empty() ? "" : "<br/><span class=\"soft\">" + escape(o.where) + "</span>"),

@@ -53,6 +53,24 @@ Estimate estimate(std::span<const double> values) {
   return e;
 }
 
+std::optional<int64_t> values_to_exclude_zero(const Estimate &e) {
+  if (!e.half_width || !(std::fabs(e.mean) > 0) || !std::isfinite(*e.half_width)) return {};
+  const double deviation =
+      *e.half_width * std::sqrt(double(e.n)) / student_t_quantile(0.975, double(e.n - 1));
+  const auto excludes = [&](int64_t n) {
+    return std::fabs(e.mean) > student_t_quantile(0.975, double(n - 1)) * deviation / std::sqrt(double(n));
+  };
+  constexpr int64_t kMost = 1'000'000;
+  int64_t low = e.n, high = kMost; // the half width falls with n
+  if (excludes(low)) return low;
+  if (!excludes(high)) return {};
+  while (high - low > 1) {
+    const int64_t middle = low + (high - low) / 2;
+    (excludes(middle) ? high : low) = middle;
+  }
+  return high;
+}
+
 double student_t_quantile(double p, double degrees) {
   if (p == 0.5) return 0;
   if (p < 0.5) return -student_t_quantile(1 - p, degrees);

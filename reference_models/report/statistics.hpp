@@ -20,6 +20,10 @@ struct Estimate {
 };
 [[nodiscard]] Estimate estimate(std::span<const double> values);
 
+/// How many values with this mean and scatter give an interval that leaves out 0, at least as many as there
+/// are; nothing for fewer than 2 values, for a mean of 0, and above a million.
+[[nodiscard]] std::optional<int64_t> values_to_exclude_zero(const Estimate &e);
+
 /// The quantile of Student's distribution: P(T <= t) = p for 0 < p < 1 and `degrees` >= 1.
 [[nodiscard]] double student_t_quantile(double p, double degrees);
 

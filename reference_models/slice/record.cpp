@@ -75,7 +75,7 @@ RecordReport record_slice(const RecordRequest &r, const std::function<void(int64
                 ", got " + std::to_string(r.step));
   if (io::is_same_file(r.output, o.data))
     throw Error(io::printable(r.output) + ": the slice would replace the data: give another --output");
-  const std::unique_ptr<DataSource> data = open_data(o.data, o.validation, o.sequence);
+  const std::unique_ptr<DataSource> data = open_data(o.data, o.validation, o.sequence, o.validation_data);
   if (data->vocabulary() > config.vocabulary)
     throw Error("the data has tokens up to " + std::to_string(data->vocabulary() - 1) +
                 ", the model's vocabulary is " + std::to_string(config.vocabulary));

@@ -47,7 +47,8 @@ void check_vocabulary(const DataSource &data, const ModelConfig &config) {
   if (data.vocabulary() > config.vocabulary)
     throw Error("the data has tokens up to " + std::to_string(data.vocabulary() - 1) +
                 ", the model's vocabulary is " + std::to_string(config.vocabulary) +
-                ": use a model with a larger one");
+                ": use a model with a larger one, as --set vocabulary=" + std::to_string(data.vocabulary()) +
+                " makes");
 }
 
 std::vector<SensitivityRecord> sensitivity(Model<float> &model, const std::string &device, int threads,

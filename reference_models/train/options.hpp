@@ -38,7 +38,12 @@ inline constexpr auto kTrainFields = std::tuple{
         .marked(kDecides | kNames),
     field("bf16_last", &TrainOptions::bf16_last, "Last blocks in BF16; -1: as the recipe says", at_least(-1))
         .marked(kDecides | kNames),
-    field("data", &TrainOptions::data, "Text file, or task:copy, task:mqar, task:dyck")
+    field("data", &TrainOptions::data,
+          "Text file; token files .bin or .npy, also a list a,b or a pattern; or task:copy, task:mqar, "
+          "task:dyck")
+        .marked(kStep | kNames),
+    field("validation_data", &TrainOptions::validation_data,
+          "Text or token files to validate on, instead of a fraction of --data")
         .marked(kStep | kNames),
     field("out", &TrainOptions::out, "Folder of the run").marked(kGrid),
     field("steps", &TrainOptions::steps, "Optimizer steps", from_to(1, 0x1p40)).marked(kStep),
@@ -70,7 +75,7 @@ inline constexpr auto kTrainFields = std::tuple{
           at_least(0))
         .marked(kStep),
     field("clip", &TrainOptions::clip, "Largest gradient norm; 0: off", at_least(0)).marked(kStep),
-    field("validation", &TrainOptions::validation, "Fraction of the text held out, its end").marked(kStep),
+    field("validation", &TrainOptions::validation, "Fraction of the text or tokens held out, their end").marked(kStep),
     field("eval_every", &TrainOptions::eval_every, "Steps between validations; 0: at the end only",
           at_least(0)),
     field("eval_batches", &TrainOptions::eval_batches, "Micro-batches a validation", at_least(1))

@@ -171,7 +171,8 @@ RunFolder::RunFolder(const std::string &path, const RunDescription &run, bool re
       const std::string different = difference_between(run, stored, path);
       if (!different.empty()) throw Error(io::printable(path) + " holds another run: " + different);
       const TrainOptions before = options_of(stored, path);
-      again_ = run.options.steps != before.steps || run.options.data != before.data;
+      again_ = run.options.steps != before.steps || run.options.data != before.data ||
+               run.options.validation_data != before.validation_data;
       checksums_ = std::make_unique<Checksums>(path);
     } else {
       checksums_ = std::make_unique<Checksums>(path);
@@ -229,7 +230,8 @@ std::vector<float> RunFolder::go_back(int64_t step, const Digests &state) {
   if (step > 0) checksums_->save(step);
   if (again_) {
     Json stored = read_run_json(path_), mine = description(run_);
-    for (const char *key : {"steps", "schedule_steps", "data"}) stored["options"][key] = mine["options"][key];
+    for (const char *key : {"steps", "schedule_steps", "data", "validation_data"})
+      stored["options"][key] = mine["options"][key];
     stored["data"] = mine["data"];
     write_run_json(path_, std::move(stored));
     again_ = false;
@@ -268,10 +270,10 @@ void RunFolder::log(const StepReport &report, const Digests &digests) {
   }
 }
 
-FolderLock::FolderLock(const std::string &path) {
+FolderLock::FolderLock(const std::string &path, bool shared) {
   fd_ = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (fd_ < 0) fail(path, "cannot open");
-  if (::flock(fd_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) { // some file systems have no such locks
+  if (::flock(fd_, (shared ? LOCK_SH : LOCK_EX) | LOCK_NB) != 0 && errno == EWOULDBLOCK) { // some file systems have no such locks
     ::close(fd_);
     throw Error(io::printable(path) +
                 " is being written by another process: wait for it, or choose another folder");

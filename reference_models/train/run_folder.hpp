@@ -85,8 +85,8 @@ private:
 /// Keeps others from a folder while it lives: of an experiment, whose runs have locks of their own.
 class FolderLock {
 public:
-  /// Throws Error where another process has it.
-  explicit FolderLock(const std::string &path);
+  /// Throws Error where another process has it; `shared` ones bear each other.
+  explicit FolderLock(const std::string &path, bool shared = false);
   ~FolderLock();
   FolderLock(const FolderLock &) = delete;
   FolderLock &operator=(const FolderLock &) = delete;

@@ -27,7 +27,7 @@ public:
   Trainer(const TrainOptions &options, const std::function<void(const StepReport &)> &on_step,
           const std::function<bool()> &stop)
       : o_(options), on_step_(on_step), stop_(stop), recipe_(load_recipe(options.recipe)),
-        data_(open_data(options.data, options.validation, options.sequence)) {
+        data_(open_data(options.data, options.validation, options.sequence, options.validation_data)) {
     config_ = find_model(o_.model, o_.size, o_.sizes);
     check_vocabulary(*data_, config_);
     if (o_.bf16_first >= 0 || o_.bf16_last >= 0) keep_in_bf16(recipe_, o_.bf16_first, o_.bf16_last);

@@ -18,7 +18,7 @@ namespace nvfp4::models {
 struct TrainOptions {
   std::string model = "gla", size = "tiny", sizes, recipe = "nvfp4";
   int64_t bf16_first = -1, bf16_last = -1;
-  std::string data = "build/corpus/kjv.txt", out;
+  std::string data = "build/corpus/kjv.txt", validation_data, out;
   int64_t steps = 100;
   uint64_t seed = 1;
   int64_t batch = 4, sequence = 64, accumulation = 1;

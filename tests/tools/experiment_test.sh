@@ -37,6 +37,30 @@ grep -q "4 runs, 0 of them finished before; at most 24 steps to do" err.txt || s
 "$nvfp4" experiment grid.json --json >second.json 2>err.txt || say "again: $(cat err.txt)"
 cmp -s first.json second.json || say "finished runs give another summary"
 
+# side by side and in parts: the same bits and the same summary
+grid jobs 6 '"bf16", "./mine.json"' '' >other.json
+"$nvfp4" experiment other.json --jobs 3 --devices cpu --json >side.json 2>err.txt || say "jobs: $(cat err.txt)"
+cmp -s first.json side.json || say "jobs give another summary: $(diff first.json side.json | head -5)"
+grid parts 6 '"bf16", "./mine.json"' '' >other.json
+"$nvfp4" experiment other.json --shard 2/2 >out.txt 2>err.txt || say "part 2: $(cat err.txt)"
+grep -q "4 runs, 0 of them finished before, 2 of other parts; at most 12 steps to do" err.txt || say "part 2: $(cat err.txt)"
+grep -q "^2 of 4 runs are of other parts and not finished" out.txt || say "part 2: $(cat out.txt)"
+RANK=0 WORLD_SIZE=2 "$nvfp4" experiment other.json --shard env --jobs 2 --json >parts.json 2>err.txt || say "part 1: $(cat err.txt)"
+cmp -s first.json parts.json || say "parts give another summary: $(diff first.json parts.json | head -5)"
+"$nvfp4" experiment other.json --jobs 2 --devices cpu,tpu >out.txt 2>err.txt && say "a device tpu"
+grep -qxF "nvfp4: --devices 'tpu': expected cpu, cuda or cuda:N" err.txt || say "tpu: $(cat err.txt)"
+"$nvfp4" experiment other.json --shard 3/2 >out.txt 2>err.txt && say "part 3 of 2"
+grep -qF "nvfp4: --shard 3/2: expected a part from 1 to 2" err.txt || say "part 3 of 2: $(cat err.txt)"
+# a run that fails in its process says why
+grid failing 6 '"bf16", "./mine.json"' ', "device": "cuda"' >other.json
+"$nvfp4" experiment other.json --jobs 2 >out.txt 2>err.txt && ! grep -q CUDA err.txt && say "no cuda here: $(cat err.txt)"
+last | grep -qE "4 of 4 runs failed; the first: failing/gla-tiny-bf16-1: .*(CUDA|device)" || "$nvfp4" --version | grep -q CUDA || say "why it failed: $(cat err.txt)"
+# a forecast, and nothing but it
+grid forecast 100 '"bf16", {"name": "chon-no-sr", "base": "chon", "change": {"linears": {"nvfp4": {"dgrad": {"a": {"rounding": "rne"}}}}}}' '' >other.json
+"$nvfp4" experiment other.json --forecast-only --jobs 2 >out.txt 2>err.txt || say "forecast: $(cat err.txt)"
+grep -qE "^nvfp4: experiment: forecast [0-9].* for 400 steps, [0-9.]* device-hours, 2 side by side: measured on steps 2 to 4" out.txt || say "forecast: $(cat out.txt err.txt)"
+[ -e forecast ] && say "a forecast left $(find forecast)"
+
 # the same names with other contents
 sed -i 's/"period": 50/"period": 51/' mine.json
 cmp -s mine.json recipe/run.json && say "the recipe was not changed"
@@ -74,6 +98,29 @@ code=$?
 [ $code -eq 143 ] || say "SIGTERM: exit $code: $(cat out.txt)"
 [ -e s/gla-tiny-bf16-1/checkpoint.safetensors ] || say "SIGTERM saved nothing"
 [ -e s/summary.json ] && say "a stopped grid has a summary"
+
+# the same with jobs: children save and end, nobody is left, and the grid goes on
+grid k 200 '"bf16", "nvfp4"' ', "checkpoint_every": 1000' >grid.json
+"$nvfp4" experiment grid.json --jobs 2 >out.txt 2>err.txt &
+pid=$!
+for wait in $(seq 1 3000); do [ -s k/gla-tiny-nvfp4-1/log.jsonl ] && break; sleep 0.01; done
+kill -TERM $pid
+wait $pid
+code=$?
+[ $code -eq 143 ] || say "SIGTERM with jobs: exit $code: $(cat out.txt)"
+[ -e k/gla-tiny-nvfp4-1/checkpoint.safetensors ] || say "SIGTERM with jobs saved nothing"
+"$nvfp4" experiment grid.json --jobs 2 >out.txt 2>err.txt &
+pid=$!
+lines=$(wc -l <k/gla-tiny-nvfp4-1/log.jsonl)
+for wait in $(seq 1 3000); do [ "$(wc -l <k/gla-tiny-nvfp4-1/log.jsonl)" -gt "$lines" ] && break; sleep 0.01; done
+kill -KILL $pid # its children are told by the kernel
+wait $pid 2>/dev/null
+grid k 200 '"bf16", "nvfp4"' ', "checkpoint_every": 1000' >grid.json
+for wait in $(seq 1 500); do flock -n k/gla-tiny-nvfp4-1/log.jsonl true 2>/dev/null && flock -n k/gla-tiny-bf16-1/log.jsonl true 2>/dev/null && break; sleep 0.02; done
+"$nvfp4" experiment grid.json --jobs 2 --json >killed.json 2>err.txt || say "after kill -9: $(cat err.txt)"
+grid whole 200 '"bf16", "nvfp4"' '' >grid.json
+"$nvfp4" experiment grid.json --json >second.json 2>err.txt || say "in one go: $(cat err.txt)"
+cmp -s killed.json second.json || say "stopped and killed jobs give another summary: $(diff killed.json second.json | head -5)"
 
 # reports: other contents apart, a copy left out
 cp -r g/gla-tiny-bf16-2 g/gla-tiny-bf16-3

@@ -147,6 +147,23 @@ bad "bad.json" train ${run/chon/./bad.json} --out x
 bad "unknown" train ${run/chon/./unknown.json} --out x
 bad "heads" train ${run/--model gla/--model ./odd.json} --out x
 bad "missing.txt" train --data missing.txt --out x
+printf 'tokens of a text, two bytes each: more than enough of them for sequences of 8.................................................' >text16.bin
+bad "the data has tokens up to 31074, the model's vocabulary is 256: use a model with a larger one, as --set vocabulary=31075 makes" train --data text16.bin --sequence 8 --validation 0.3 --out x
+bad "text16.bin: holds uint16, but wide.npy uint32: expected one type in all shards" train --data "$(python3 - <<'END'
+import struct
+head = "{'descr': '<u4', 'fortran_order': False, 'shape': (64,), }".ljust(117) + "\n"
+open("wide.npy", "wb").write(b"\x93NUMPY\x01\x00" + struct.pack("<H", 118) + head.encode() + struct.pack("<64I", *range(64)))
+print("wide.npy,text16.bin")
+END
+)" --sequence 8 --out x
+bad "none*.bin: no file has such a name" train --data 'none*.bin' --out x
+bad "short.txt: expected token files for validation" train --data wide.npy --validation-data short.txt --sequence 8 --out x
+"$nvfp4" train --model gla --size tiny --set vocabulary=64 --data wide.npy --validation-data wide.npy --sequence 8 --batch 1 --steps 2 --diagnostics-every 0 --out tokens >/dev/null || say "token files: exit $?"
+"$nvfp4" eval --checkpoint tokens/checkpoint.safetensors --data wide.npy --validation-data wide.npy --sequence 8 --batch 1 --batches 2 >out.txt && ! grep -q "bits per byte" out.txt || say "eval on tokens: $(cat out.txt)"
+mkdir elsewhere && mv wide.npy elsewhere/
+bad "wide.npy: the run's text is not there: give its place now with --data" train --resume --out tokens --steps 3
+bad "wide.npy: the run's validation data are not there: give their place now with --validation-data" train --resume --out tokens --steps 3 --data elsewhere/wide.npy
+"$nvfp4" train --resume --out tokens --steps 3 --data elsewhere/wide.npy --validation-data elsewhere/wide.npy >/dev/null || say "tokens elsewhere: exit $?"
 bad "empty.txt" train --data empty.txt --out x
 bad "short.txt" train --data short.txt --out x
 bad "schedule" train $run --out x --schedule linear

@@ -77,8 +77,15 @@ TrainOptions resumed(const TrainVerb &v, const TrainOptions &own) {
     if (v.has(f.name)) o.*f.member = v.flags.*f.member;
   });
   if (v.has("steps") && !v.has("schedule_steps")) o.schedule_steps = schedule_steps(own);
-  if (!v.has("data") && !o.data.starts_with("task:") && access(o.data.c_str(), R_OK) != 0)
+  const auto there = [](const std::string &data) { // lists and patterns say themselves what is missing
+    return data.empty() || data.starts_with("task:") || data.find_first_of(",*?[:") != std::string::npos ||
+           access(data.c_str(), R_OK) == 0;
+  };
+  if (!v.has("data") && !there(o.data))
     throw Error(io::printable(o.data) + ": the run's text is not there: give its place now with --data");
+  if (!v.has("validation_data") && !there(o.validation_data))
+    throw Error(io::printable(o.validation_data) +
+                ": the run's validation data are not there: give their place now with --validation-data");
   return o;
 }
 
@@ -130,7 +137,7 @@ int run_train(const TrainVerb &v) {
 }
 
 struct EvalOptions {
-  std::string checkpoint, recipe, data, model, size = "tiny", device = "cpu";
+  std::string checkpoint, recipe, data, validation_data, model, size = "tiny", device = "cpu";
   double validation = 0.05;
   int64_t batch = 4, sequence = 64, batches = 64;
   int threads = 0;
@@ -145,7 +152,7 @@ int run_eval(const EvalOptions &o) {
   const Recipe recipe = !o.recipe.empty()            ? load_recipe(o.recipe)
                         : !checkpoint.recipe.empty() ? parse_recipe(checkpoint.recipe, checkpoint.source)
                                                      : load_recipe("bf16");
-  const std::unique_ptr<DataSource> data = open_data(o.data, o.validation, o.sequence);
+  const std::unique_ptr<DataSource> data = open_data(o.data, o.validation, o.sequence, o.validation_data);
   Session session = make_session(o.device, o.threads, config, recipe, o.batch, o.sequence, false);
   load_checkpoint(checkpoint, session.model->parameters(), config, false);
   session.model->parameters_changed();
@@ -200,7 +207,8 @@ void register_eval(CLI::App &app, int &exit_code) {
   verb->add_option("--checkpoint", o->checkpoint,
                    "Written by train or init, or a PyTorch model's safetensors")
       ->required();
-  verb->add_option("--data", o->data, "Text file or task; its held-out part is used")->required();
+  verb->add_option("--data", o->data, "Text file, token files or task; the held-out part is used")
+      ->required();
   verb->add_option("--recipe", o->recipe, "Default: the checkpoint's own");
   verb->add_option("--model", o->model, "Where the checkpoint does not say: family or JSON file");
   verb->add_option("--size", o->size, "Preset")->capture_default_str();
@@ -213,7 +221,9 @@ void register_eval(CLI::App &app, int &exit_code) {
   verb->add_option("--batches", o->batches, "How many")
       ->capture_default_str()
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
-  verb->add_option("--validation", o->validation, "Fraction of the text held out")->capture_default_str();
+  verb->add_option("--validation", o->validation, "Fraction of the data held out")->capture_default_str();
+  verb->add_option("--validation-data", o->validation_data,
+                   "Files to validate on instead of a fraction of --data");
   add_threads(*verb, o->threads);
   verb->add_option("--device", o->device, "cpu or cuda")->capture_default_str();
   verb->add_flag("--json", o->json, "One line of JSON");

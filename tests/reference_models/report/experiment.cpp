@@ -332,7 +332,7 @@ TEST_CASE("options: every field goes to JSON and back") {
   const Json json = options_to_json(o);
   for (const auto &[key, value] : json.items()) CHECK(set_option(back, key, value, ""));
   CHECK(options_to_json(back) == options_to_json(o));
-  CHECK(options_to_json(o).size() == 32);
+  CHECK(options_to_json(o).size() == 33);
   CHECK_FALSE(set_option(back, "nonsense", 1, ""));
   CHECK(first_difference(o, options_to_json(o)).empty());
   back.threads = 3;

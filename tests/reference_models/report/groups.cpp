@@ -215,3 +215,28 @@ TEST_CASE("names that would be equal are numbered", "[groups]") {
   CHECK(g.groups[1].model != g.groups[2].model);
   CHECK(g.groups[2].model.find(", no. 2]") != std::string::npos);
 }
+
+TEST_CASE("recipes that all have their mixers in BF16 are compared under their own names", "[groups]") {
+  Folders f;
+  for (uint64_t seed = 1; seed <= 2; ++seed)
+    for (const char *name : {"chon+mixers=bf16", "bf16+mixers=bf16", "nvfp4+mixers=bf16"}) {
+      Made m(seed, name);
+      m.loss = name[0] == 'b' ? 0 : 0.01 * double(seed);
+      f.add(m);
+    }
+  RunGroups g = sort_runs(f.runs);
+  REQUIRE(g.groups.size() == 3);
+  CHECK(g.groups[0].recipe == "bf16"); // in the order of recipes
+  CHECK(g.groups[1].recipe == "nvfp4");
+  CHECK(g.groups[2].recipe == "chon");
+  CHECK(g.groups[0].model == "gla-tiny, mixers in BF16");
+  CHECK(reference_group(g.groups, "gla-tiny, mixers in BF16").recipe == "bf16");
+  CHECK(g.differences.empty());
+  // beside one whose mixers are FP32 they keep their names, so that nothing is taken for the other
+  f.add(Made(1, "bf16"));
+  g = sort_runs(f.runs);
+  REQUIRE(g.groups.size() == 4);
+  CHECK(g.groups[0].model == "gla-tiny");
+  CHECK(find_group(g.groups, "gla-tiny", "bf16")->runs.size() == 1);
+  CHECK(find_group(g.groups, "gla-tiny", "bf16+mixers=bf16")->runs.size() == 2);
+}

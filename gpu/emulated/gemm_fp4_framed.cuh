@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+// Steps of 16 x 32 outputs of a warp from the four groups that the tensor core gives apart, in frames or
+// under guard. Internal to gemm_fp4_framed.cu and gemm_fp4_mostly.cu; README.md has the proofs.
+#pragma once
+#include "nvfp4/gpu/emulated/gemm_fp4_frame.hpp"
+#include "nvfp4/gpu/emulated/gemm_fp4_tiles.cuh"
+
+namespace nvfp4::cuda::hopper {
+
+constexpr int kPieceN = 32;
+constexpr int kFragments = kPieceN / 8, kOutputs = kPieceN / 2; // of a thread
+
+struct RowFactors {
+  FrameFactors frame;
+  float limit; ///< accumulators below it are not cut by anything
+};
+struct ColumnFactors { ///< FrameFactors of two neighbouring columns
+  float magic[2], guard[2], scale[2];
+};
+struct WarpFactors { ///< of a warp's 16 rows and 32 columns, in shared memory: registers are short
+  RowFactors row[16];
+  ColumnFactors columns[kPieceN / 2];
+};
+
+/// Fills in a warp's factors. `limited`: accumulators of the tile can be cut.
+__device__ inline void set_factors(const Fp4Job &job, int row, int col, bool limited, WarpFactors &f) {
+  const int lane = int(threadIdx.x & 31);
+  int least_lsb = 0x3FFF;
+  __syncwarp();
+  if (lane < kPieceN / 2) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const RowInfo x = job.b.rows[col + 2 * lane + i];
+      const FrameFactors frame = frame_factors(false, x.empty(), x.max, x.norm);
+      f.columns[lane].magic[i] = frame.magic;
+      f.columns[lane].guard[i] = frame.guard;
+      f.columns[lane].scale[i] = frame.scale;
+      if (!x.empty()) least_lsb = min(least_lsb, int(x.lsb));
+    }
+  }
+  least_lsb = __reduce_min_sync(0xFFFFFFFF, least_lsb);
+  if (lane < 16) {
+    const RowInfo x = job.a.rows[row + lane];
+    limited = limited && !x.empty() && least_lsb != 0x3FFF;
+    f.row[lane] = {frame_factors(true, x.empty(), x.max, x.norm),
+                   limited ? power_of_two(x.lsb + least_lsb + 36) : __int_as_float(0x7F800000)};
+  }
+  __syncwarp();
+}
+
+/// A bit, from bit 2 on, for each fragment of 16 x 8 in which the tensor core's own sum would be exact; then
+/// so are FP32 sums of the groups.
+__device__ inline uint32_t summed_fragments(uint32_t range) {
+  const int width = int(range & 255);
+  const int rows = max(__shfl_sync(0xFFFFFFFF, width, 0), __shfl_sync(0xFFFFFFFF, width, 1));
+  return __ballot_sync(0xFFFFFFFF, rows + width <= kSumWidth) & (((1u << kFragments) - 1) << 2);
+}
+
+/// The groups of a thread's output i.
+__device__ inline StepGroups groups_of(const float (&g)[4][kOutputs], int i) {
+  return {g[0][i], g[1][i], g[2][i], g[3][i]};
+}
+
+/// Whether an accumulator has passed its limit.
+__device__ inline bool beyond_limit(const RowFactors *rows, const float (&acc)[kOutputs]) {
+  bool beyond = false;
+#pragma unroll
+  for (int i = 0; i < kOutputs; ++i) beyond |= fabsf(acc[i]) >= rows[i / 2 % 2 * 8].limit;
+  return beyond;
+}
+
+/// A step in which nothing is cut. Whether an accumulator has passed its limit.
+__device__ inline bool framed_steps(const RowFactors *rows, const ColumnFactors *columns, uint32_t summed,
+                                    const float (&g)[4][kOutputs], float (&acc)[kOutputs]) {
+  bool beyond = false;
+#pragma unroll
+  for (int j = 0; j < kFragments; ++j) {
+    if ((summed >> (j + 2) & 1) != 0) {
+#pragma unroll
+      for (int i = 4 * j; i < 4 * j + 4; ++i)
+        acc[i] = add_rz(acc[i], add_rn(add_rn(g[0][i], g[1][i]), add_rn(g[2][i], g[3][i])));
+    } else {
+      const ColumnFactors c = columns[4 * j];
+#pragma unroll
+      for (int i = 4 * j; i < 4 * j + 4; ++i)
+        acc[i] = framed_step(rows[i / 2 % 2 * 8].frame.magic, c.magic[i % 2], acc[i], groups_of(g, i));
+    }
+#pragma unroll
+    for (int i = 4 * j; i < 4 * j + 4; ++i) beyond |= fabsf(acc[i]) >= rows[i / 2 % 2 * 8].limit;
+  }
+  return beyond;
+}
+
+/// A step of one output whose cuts may change it, in FP64.
+[[maybe_unused]] static __device__ __noinline__ float repaired_step(const Fp4Job &job, int64_t row,
+                                                                    int64_t col, int64_t t, float acc,
+                                                                    float g0, float g1, float g2, float g3) {
+  return aligned_sum(job.rule.fraction_bits, alignment_top(job, row, col, t, acc), acc, g0, g1, g2, g3);
+}
+
+/// A step whose terms may be cut. The number of outputs for which FP64 had to do it.
+__device__ inline uint32_t guarded_steps(const Fp4Job &job, int row, int col, int t, const RowFactors *rows,
+                                         const ColumnFactors *columns, const float (&g)[4][kOutputs],
+                                         float (&acc)[kOutputs]) {
+  uint32_t repaired = 0;
+#pragma unroll
+  for (int i = 0; i < kOutputs; ++i) {
+    const FrameFactors &r = rows[i / 2 % 2 * 8].frame;
+    const ColumnFactors &c = columns[i / 4 * 4];
+    float result;
+    if (!cut_step(mul_rn(r.scale, c.scale[i % 2]), acc[i], groups_of(g, i), result)) {
+      float high, low;
+      sum_in_frame(r.magic, c.magic[i % 2], acc[i], groups_of(g, i), high, low);
+      const float guard = guard_of(r.guard, c.guard[i % 2], acc[i]);
+      result = least_end(high, low, guard);
+      if (result != most_end(high, low, guard)) {
+        result = repaired_step(job, row + i / 2 % 2 * 8, col + i / 4 * 8 + i % 2, t, acc[i], g[0][i], g[1][i],
+                               g[2][i], g[3][i]);
+        ++repaired;
+      }
+    }
+    acc[i] = result;
+  }
+  return repaired;
+}
+
+/// A warp's step in the counts.
+[[maybe_unused]] static __device__ __noinline__ void count_guarded(const Fp4Job &job, uint32_t repaired) {
+  atomicAdd(&job.paths->repaired, repaired);
+  if (threadIdx.x % 32 == 0) atomicAdd(&job.paths->guarded, 128ull * kFragments);
+}
+[[maybe_unused]] static __device__ __noinline__ void count_framed(const Fp4Job &job, uint32_t fragments) {
+  if (threadIdx.x % 32 != 0) return;
+  const uint64_t summed = uint64_t(__popc(fragments));
+  atomicAdd(&job.paths->summed, 128 * summed);
+  atomicAdd(&job.paths->framed, 128 * (kFragments - summed));
+}
+
+} // namespace nvfp4::cuda::hopper
