@@ -78,6 +78,27 @@ std::vector<float> dequantize_by_table(const BlockScaled &q, const Rule &rule) {
   return out;
 }
 
+void count_scales(QuantizationError &e, MatrixView<const float> x, const BlockScaled &q, const Rule &rule) {
+  const GlobalScale global{q.global_amax, q.global_encode, q.global_decode};
+  const auto most = uint8_t(format(q.element).max_finite_magnitude());
+  const auto largest_scale = uint8_t(format(q.scale).max_finite_magnitude());
+  for (int64_t r = 0; r < x.rows; ++r)
+    for (int64_t first = 0, b = 0; first < x.cols; first += q.block, ++b) {
+      const uint8_t scale = q.scales[size_t(r * q.scale_cols() + b)];
+      const float limit = std::fabs(decode_element(rule, most, scale, global));
+      const int64_t end = std::min<int64_t>(first + q.block, x.cols);
+      bool nonzero = false;
+      for (int64_t i = first; i < end; ++i) {
+        const float magnitude = std::fabs(x(r, i));
+        nonzero = nonzero || magnitude > 0;
+        e.saturated += magnitude > limit ? 1 : 0;
+      }
+      ++e.blocks;
+      e.scale_underflows += nonzero && limit == 0 ? 1 : 0;
+      e.largest_scales += scale == largest_scale ? 1 : 0;
+    }
+}
+
 std::vector<int64_t> sorted_set(std::span<const int64_t> values) {
   std::vector<int64_t> set(values.begin(), values.end());
   std::sort(set.begin(), set.end());
@@ -210,10 +231,29 @@ QuantizationError quantization_error(MatrixView<const float> x, const Convention
     e.nonzero += nonzero;
     e.flushed += flushed;
   }
+  if (!convention.rule.per_row) count_scales(e, x, q, convention.rule);
   e.ftz = e.nonzero > 0 ? double(e.flushed) / double(e.nonzero) : 0.0;
   e.ftz_all = e.elements > 0 ? double(e.flushed) / double(e.elements) : 0.0;
   e.snr_db = e.signal > 0 ? 10.0 * std::log10(e.signal / e.noise) : kNan; // noise 0: log10(Inf) is Inf
   return e;
+}
+
+MassiveActivations massive_activations(MatrixView<const float> x) {
+  MassiveActivations m;
+  std::vector<double> magnitudes;
+  magnitudes.reserve(size_t(x.rows * x.cols));
+  for (int64_t r = 0; r < x.rows; ++r)
+    for (int64_t c = 0; c < x.cols; ++c) {
+      const double magnitude = std::isnan(x(r, c)) ? 0.0 : std::fabs(double(x(r, c)));
+      magnitudes.push_back(magnitude);
+      if (m.row >= 0 && magnitude <= m.largest) continue;
+      m.largest = magnitude;
+      m.row = r;
+      m.channel = c;
+    }
+  m.median = percentile(magnitudes, 0.5);
+  for (const double magnitude : magnitudes) m.count += magnitude > 100 && magnitude > 1000 * m.median ? 1 : 0;
+  return m;
 }
 
 double jaccard(std::span<const int64_t> a, std::span<const int64_t> b) {

@@ -63,12 +63,26 @@ struct QuantizationError {
   double signal = 0;   ///< sum of x^2
   double noise = 0;    ///< sum of (x - Q(x))^2
   double snr_db = 0;   ///< 10 log10(signal / noise): +Inf where exact, NaN where nothing was there
+  // Of blocks of one row (a tile counts once a row); 0 where rows have global scales of their own.
+  int64_t blocks = 0;
+  int64_t scale_underflows = 0; ///< a scale of 0 over a nonzero element
+  int64_t largest_scales = 0;   ///< scales that are the format's largest: nothing above them is left
+  int64_t saturated = 0;        ///< elements beyond the largest value of their block
 };
 
 /// Round to nearest, blocks along the rows of x; block_rows 1 or 16 as in QuantizeOptions. The tensor is
 /// measured as the main operand of a product: what a residual puts back does not count.
 [[nodiscard]] QuantizationError quantization_error(MatrixView<const float> x, const Convention &convention,
                                                    int block_rows);
+
+/// Massive activations as Sun et al. 2024 ("Massive Activations in Large Language Models") count them: |x|
+/// above 100 and above 1000 times the median |x|. NaN counts as smallest.
+struct MassiveActivations {
+  double largest = 0, median = 0; ///< of |x|; median by nearest rank
+  int64_t count = 0;
+  int64_t row = -1, channel = -1; ///< of the first of the largest; -1 without elements
+};
+[[nodiscard]] MassiveActivations massive_activations(MatrixView<const float> x);
 
 /// |A n B| / |A u B| of the sets of the elements; 1 for two empty sets.
 [[nodiscard]] double jaccard(std::span<const int64_t> a, std::span<const int64_t> b);

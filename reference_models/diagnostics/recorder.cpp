@@ -195,6 +195,10 @@ void Recorder::tensor(int layer, std::string_view op, TensorKind kind, MatrixVie
   j["ftz"] = number(e.ftz);
   j["ftz_all"] = number(e.ftz_all);
   j["snr_db"] = number(e.snr_db);
+  j["blocks"] = e.blocks;
+  j["scale_underflows"] = e.scale_underflows;
+  j["largest_scales"] = e.largest_scales;
+  j["saturated"] = e.saturated;
   if (e.noise == 0) j["exact"] = true;
   add_not_finite(j, x);
   lines_ += j.dump() + "\n";
@@ -220,15 +224,34 @@ void Recorder::output(int layer, std::string_view op, MatrixView<const float> y)
   lines_ += j.dump() + "\n";
 }
 
-void Recorder::attention(int layer, double entropy, double logit_max, double logit_kurtosis) {
+void Recorder::attention(int layer, double entropy, double logit_max, double logit_kurtosis, double sink,
+                         double sink_heads) {
   lines_ += Json{{"step", step_},
                  {"type", "attention"},
                  {"layer", layer},
                  {"entropy", number(entropy)},
                  {"logit_max", number(logit_max)},
-                 {"logit_kurtosis", number(logit_kurtosis)}}
+                 {"logit_kurtosis", number(logit_kurtosis)},
+                 {"sink", number(sink)},
+                 {"sink_heads", number(sink_heads)}}
                 .dump() +
             "\n";
+}
+
+void Recorder::residual(int layer, MatrixView<const float> x) {
+  const MassiveActivations m = massive_activations(x);
+  Json j = {{"step", step_},
+            {"type", "residual"},
+            {"layer", layer},
+            {"largest", number(m.largest)},
+            {"median", number(m.median)},
+            {"massive", m.count},
+            {"row", m.row},
+            {"channel", m.channel}};
+  if (layer >= 0) j["growth"] = number(m.largest / residual_);
+  residual_ = m.largest;
+  add_not_finite(j, x);
+  lines_ += j.dump() + "\n";
 }
 
 void Recorder::gate(int layer, double min, double max, double top1) {

@@ -48,8 +48,14 @@ public:
   /// Largest finite or infinite |x| of an operator's output, (tokens, output features): what decides which
   /// operator has the largest.
   void output(int layer, std::string_view op, MatrixView<const float> y);
-  /// nats, logits q.k / sqrt(d) over the causally valid pairs; see SoftmaxStatistics.
-  void attention(int layer, double entropy, double logit_max, double logit_kurtosis);
+  /// nats, logits q.k / sqrt(d) over the causally valid pairs; see SoftmaxStatistics. sink: mean probability
+  /// of the first token over heads and later queries; sink_heads: the part of the heads where that is above
+  /// 0.3 (Gu et al. 2024, "When Attention Sink Emerges in Language Models"). NaN of one token.
+  void attention(int layer, double entropy, double logit_max, double logit_kurtosis, double sink,
+                 double sink_heads);
+  /// The residual stream after a block, (tokens, width), -1: the embedding. growth: its largest over that of
+  /// the layer before, recorded in this step.
+  void residual(int layer, MatrixView<const float> x);
   /// Pre-activations of a gate (gk_proj's output): smallest, largest, largest magnitude.
   void gate(int layer, double min, double max, double top1);
   void swiglu(int layer, double mean_abs, double p99_abs, double weighted);
@@ -85,6 +91,7 @@ private:
 
   std::string dir_;
   int64_t step_ = 0;
+  double residual_ = 0; ///< largest of the layer before, in this step
   bool open_ = false;
   std::string lines_;
   std::vector<int64_t> steps_;

@@ -19,6 +19,11 @@ std::vector<std::string> mixer_operator_roles(const ModelFamily &family) {
   return roles;
 }
 
+const MixerOperator &mixer_operator(MixerKind mixer, std::string_view role) {
+  return *std::find_if(std::begin(kMixerOperators), std::end(kMixerOperators),
+                       [&](const MixerOperator &o) { return o.mixer == mixer && o.role == role; });
+}
+
 std::string mixer_operator_table() {
   std::string table = "| role | families | number | x | w | y | fprop, dgrad, wgrad contract |\n"
                       "|---|---|---|---|---|---|---|\n";

@@ -13,6 +13,7 @@ struct MixerOperator {
   int number; ///< within a block, which keys stochastic rounding
   /// What x, w and y are, and what fprop, dgrad and wgrad contract, for README.md.
   std::string_view x, w, y, contractions;
+  bool whole = true; ///< one matrix a head and sequence, which taps can show; else one a chunk
 };
 
 inline constexpr MixerOperator kMixerOperators[] = {
@@ -20,10 +21,20 @@ inline constexpr MixerOperator kMixerOperators[] = {
      "scores (T, T), before the scale D^-1/2", "D, keys, queries"},
     {"attn.pv", MixerKind::attention, 1, "P (T, T), the softmax, 0 where masked",
      "v^T of the key head (D, T)", "o of the head (T, D)", "keys, D, queries"},
+    {"attn.qk", MixerKind::gla, 0, "q of a sub-chunk (M, K), decayed from its start, times K^-1/2 in fprop",
+     "k of the chunk's earlier tokens (S, K), decayed to it", "their scores (M, S)", "K, S, M", false},
+    {"attn.av", MixerKind::gla, 2, "scores of a chunk (C, C), 0 after the diagonal", "v^T (V, C)",
+     "what o has of the chunk (C, V), added to that of the state", "keys, V, queries", false},
+    {"attn.state_read", MixerKind::gla, 3, "q (C, K), decayed from the chunk's start, times K^-1/2",
+     "S^T before the chunk (V, K)", "what o has of the state (C, V)", "K, V, queries", false},
+    {"attn.state_update", MixerKind::gla, 4, "k^T (K, C), decayed to the chunk's end", "v^T (V, C)",
+     "what S gains (K, V), added to the decayed S", "tokens, V, K", false},
 };
 
-/// Null where the role is not that of an operator inside a mixer.
+/// The first with the role; null where it is not that of an operator inside a mixer.
 [[nodiscard]] const MixerOperator *mixer_operator_or_null(std::string_view role);
+/// The row of a mixer's operator, which must exist.
+[[nodiscard]] const MixerOperator &mixer_operator(MixerKind mixer, std::string_view role);
 /// Roles of a family's operators, in order; empty: its mixer has none.
 [[nodiscard]] std::vector<std::string> mixer_operator_roles(const ModelFamily &family);
 /// The table that recipe/README.md has, in Markdown.

@@ -11,6 +11,7 @@ struct AttentionMoments {
   double entropy;        ///< sum over rows of -sum p log p, in nats
   double largest;        ///< largest z
   double z1, z2, z3, z4; ///< sums of powers of z over length (length + 1) / 2 logits
+  double first;          ///< sum over all rows but the first of p of the first key
 };
 
 /// A team a head; kt is k turned, `saved` forward's.
@@ -45,6 +46,7 @@ template <class T> struct AttentionMomentSums {
           return double(numerics::exp(d) * factor) * double(d);
         });
         m.largest = double(top);
+        m.first = first + r > 0 ? double(numerics::exp(row[0] * scale - top) * factor) : 0.0;
         const auto z = [=](int64_t j) { return double(row[j] * scale); };
         m.z1 = lane.sum(valid, z);
         m.z2 = lane.sum(valid, [=](int64_t j) { return z(j) * z(j); });
@@ -62,6 +64,7 @@ template <class T> struct AttentionMomentSums {
         sum.z2 += out[r].z2;
         sum.z3 += out[r].z3;
         sum.z4 += out[r].z4;
+        sum.first += out[r].first;
       }
       *total = sum;
     });

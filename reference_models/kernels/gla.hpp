@@ -49,6 +49,12 @@ template <class T> struct GlaChunk {
   }
 };
 
+/// acc + (x exp(b_i - b_j)) y, in two roundings: what a pair of tokens of one sub-chunk adds in one key column.
+template <class T> NVFP4_INLINE T gla_pair(T x, T y, T b_i, T b_j, T acc) {
+  const T e = numerics::exp(b_i - b_j);
+  return numerics::fma(x * e, y, acc);
+}
+
 /// b: sums of gates from the start of each chunk. A team a chunk.
 template <class T> struct GlaDecays {
   GlaShape<T> shape;
@@ -150,8 +156,7 @@ template <class T> struct GlaOutputs {
         },
         [=](int64_t i, int64_t j, int64_t d, T acc) {
           const int64_t other = i / kGlaSub * kGlaSub + j;
-          const T e = numerics::exp(b[i * dk + d] - bt[d * kTurned + other]);
-          return numerics::fma(qc(i, d) * e, kk[d * kTurned + other], acc);
+          return gla_pair(qc(i, d), kk[d * kTurned + other], b[i * dk + d], bt[d * kTurned + other], acc);
         },
         [=](int64_t i, int64_t j, T acc) {
           const int64_t other = i / kGlaSub * kGlaSub + j;

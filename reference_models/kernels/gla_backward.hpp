@@ -88,8 +88,7 @@ template <class T> struct GlaGradients {
           return Range{j, numerics::min((j / kGlaSub + 1) * kGlaSub, n)};
         },
         [=](int64_t j, int64_t d, int64_t i, T acc) {
-          const T e = numerics::exp(b[i * dk + d] - b[j * dk + d]);
-          return numerics::fma(da[i * kGlaChunk + j] * e, qc(i, d), acc);
+          return gla_pair(da[i * kGlaChunk + j], qc(i, d), b[i * dk + d], b[j * dk + d], acc);
         },
         [=](int64_t j, int64_t d, T acc) { dkc(j, d) = dkc(j, d) + acc * scale; });
     for (int64_t s = kGlaSub; s < n; s += kGlaSub) {
@@ -115,8 +114,7 @@ template <class T> struct GlaGradients {
           return Range{i / kGlaSub * kGlaSub, i + 1};
         },
         [=](int64_t i, int64_t d, int64_t j, T acc) {
-          const T e = numerics::exp(b[i * dk + d] - b[j * dk + d]);
-          return numerics::fma(da[i * kGlaChunk + j] * e, kc(j, d), acc);
+          return gla_pair(da[i * kGlaChunk + j], kc(j, d), b[i * dk + d], b[j * dk + d], acc);
         },
         [=](int64_t i, int64_t d, T acc) { dqc(i, d) = dqc(i, d) + acc * scale; });
   }

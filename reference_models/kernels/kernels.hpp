@@ -11,6 +11,7 @@
 #include "nvfp4/reference_models/kernels/elementwise.hpp"
 #include "nvfp4/reference_models/kernels/finite.hpp"
 #include "nvfp4/reference_models/kernels/gla_backward.hpp"
+#include "nvfp4/reference_models/kernels/gla_products.hpp"
 #include "nvfp4/reference_models/kernels/matmul.hpp"
 #include "nvfp4/reference_models/kernels/norm.hpp"
 #include "nvfp4/reference_models/kernels/rope.hpp"
@@ -23,6 +24,8 @@
   X(RmsNormForward) X(RmsNormBackward) X(GatedNormForward) X(GatedNormBackward)                              \
   X(EmbeddingForward) X(EmbeddingBackward) X(CrossEntropy) X(Matmul)                                         \
   X(GlaDecays) X(GlaStates) X(GlaOutputs) X(GlaStateGradients) X(GlaGradients) X(GlaGateGradients)           \
+  X(GlaStateFactors) X(GlaDecayed) X(GlaOwnScores) X(GlaSubFactors) X(GlaStateFactorGradients)               \
+  X(GlaSubFactorGradients) X(GlaOwnQueryGradients)                                                           \
   X(RopeForward) X(RopeBackward) X(AttentionTurn) X(AttentionOutputs) X(AttentionQueryGradients)             \
   X(AttentionKeyGradients) X(AttentionMomentSums) X(MoveHeads) X(AttentionProbabilities)                     \
   X(AttentionScoreGradients)                                                            \

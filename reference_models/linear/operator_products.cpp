@@ -52,11 +52,10 @@ OperatorProducts::OperatorProducts(Backend<float> &backend, OperandEngine *engin
 }
 
 void OperatorProducts::run(const StepContext &step, Product product, std::span<const OperatorMatrices> of,
-                           std::span<float *const> to) const {
+                           std::span<float *const> to, bool adds) const {
   const GemmRecipe &gemm = product == Product::fprop   ? recipe_.fprop
                            : product == Product::dgrad ? recipe_.dgrad
                                                        : recipe_.wgrad;
-  const bool adds = product == Product::wgrad;
   if (gemm.a.format == OperandFormat::f32) {
     for (size_t i = 0; i < of.size(); ++i) {
       const auto [a, b] = sides(product, of[i]);

@@ -27,11 +27,11 @@ public:
   /// engine may be null where the recipe is f32 throughout. id: 16 block + number.
   OperatorProducts(Backend<float> &backend, OperandEngine *engine, LinearRecipe recipe, uint64_t id);
 
-  /// to[i] is overwritten with fprop's y (rows, out) or dgrad's dx (rows, in); wgrad's dw (out, in) is added
-  /// to, as weight gradients are: in f32 the chains go on, otherwise fma(alpha, acc, dw), or with output bf16
-  /// dw + bf16(alpha acc). No two of `to` are the same.
+  /// to[i] is fprop's y (rows, out), dgrad's dx (rows, in) or wgrad's dw (out, in). Where it adds, to what is
+  /// there: in f32 the chains go on, otherwise fma(alpha, acc, y), or with output bf16 y + bf16(alpha acc).
+  /// No two of `to` are the same.
   void run(const StepContext &step, Product product, std::span<const OperatorMatrices> of,
-           std::span<float *const> to) const;
+           std::span<float *const> to, bool adds) const;
 
   [[nodiscard]] const LinearRecipe &recipe() const { return recipe_; }
   [[nodiscard]] uint64_t id() const { return id_; }

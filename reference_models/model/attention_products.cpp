@@ -2,33 +2,11 @@
 // The order of the products of a layer's attention.
 #include "nvfp4/reference_models/model/attention_products.hpp"
 
-#include "nvfp4/reference_models/family/mixer_operators.hpp"
-
-#include <algorithm>
-
 namespace nvfp4::models {
-namespace {
-
-OperatorProducts products_of(const BlockContext<float> &c, const std::string &role) {
-  return {c.backend, c.engine, c.recipe.resolve(role, c.layer, c.config.layers),
-          uint64_t(c.layer) * kLinearsPerBlock + uint64_t(mixer_operator_or_null(role)->number)};
-}
-
-} // namespace
-
-bool has_mixer_rules(const Recipe &recipe, const ModelFamily &family, int64_t layer, int64_t layers) {
-  const std::vector<std::string> roles = mixer_operator_roles(family);
-  return std::any_of(roles.begin(), roles.end(),
-                     [&](const std::string &role) { return recipe.has_mixer_rule(role, layer, layers); });
-}
-
 AttentionProducts::AttentionProducts(const BlockContext<float> &context, const AttentionShape<float> &shape,
                                      Scratch<float> &scratch, size_t slot)
-    : c_(context), s_(shape), scratch_(&scratch), first_(slot), qk_(products_of(context, "attn.qk")),
-      pv_(products_of(context, "attn.pv")) {
-  if (!context.backend.shares_memory())
-    throw Error("attention runs product by product (recipe '" + context.recipe.name +
-                "' with mixer_rules, or taps of products inside it) on the CPU only: use --device cpu");
+    : c_(context), s_(shape), scratch_(&scratch), first_(slot),
+      qk_(make_operator_products(context, "attn.qk")), pv_(make_operator_products(context, "attn.pv")) {
   const int64_t query = s_.heads * s_.length * s_.dim, key = s_.kv_heads * s_.length * s_.dim;
   for (const Slot x : {kQ, kDo, kHeads}) scratch.reserve(first_ + x, query);
   for (const Slot x : {kK, kVt, kDk, kDvt}) scratch.reserve(first_ + x, key);
@@ -75,7 +53,7 @@ void AttentionProducts::run_each(const StepContext &step, const OperatorProducts
                                  const std::vector<OperatorMatrices> &of, float *to, int64_t elements) const {
   std::vector<float *> out;
   for (size_t i = 0; i < of.size(); ++i) out.push_back(to + int64_t(i) * elements);
-  op.run(step, product, of, out);
+  op.run(step, product, of, out, false);
 }
 
 /// The weight gradients of a key head's query heads, added in their order.
@@ -90,7 +68,7 @@ void AttentionProducts::add_by_group(const StepContext &step, const OperatorProd
       one.push_back(of[size_t(kv * s_.group() + member)]);
       out.push_back(to + kv * elements);
     }
-    op.run(step, Product::wgrad, one, out);
+    op.run(step, Product::wgrad, one, out, true);
   }
 }
 
@@ -161,8 +139,8 @@ void AttentionProducts::backward(const StepContext &step, const Inputs &in, cons
                                     grad.v + kv,
                                     {s_.dim, 1, s_.kv_heads * s_.dim}});
     if (!hooks.observer) continue;
-    observe(qk_, "attn.qk", qk, hooks.observer);
-    observe(pv_, "attn.pv", pv, hooks.observer);
+    observe_operator(c_, qk_, "attn.qk", qk, hooks);
+    observe_operator(c_, pv_, "attn.pv", pv, hooks);
   }
 }
 
@@ -170,22 +148,6 @@ void AttentionProducts::show(const MixerHooks<float> &hooks, const char *role, S
                              const float *data, int64_t heads, int64_t rows, int64_t cols) const {
   if (!hooks.matrix) return;
   for (int64_t h = 0; h < heads; ++h) hooks.matrix(c_.layer, role, what, data + h * rows * cols, rows, cols);
-}
-
-void AttentionProducts::observe(const OperatorProducts &op, const char *role,
-                                const std::vector<OperatorMatrices> &of,
-                                const std::function<void(const LinearObservation<float> &)> &observer) const {
-  for (const OperatorMatrices &m : of) {
-    LinearWeight<float> w;
-    w.role = role;
-    w.layer = c_.layer;
-    w.layers = c_.config.layers;
-    w.in = m.in;
-    w.out = m.out;
-    w.weight = m.w;
-    w.id = op.id();
-    observer({&w, w.role, w.layer, m.rows, m.x, m.dy, &op.recipe(), m.stream, m.w_stream});
-  }
 }
 
 } // namespace nvfp4::models

@@ -4,8 +4,7 @@
 // so that memory grows with heads * length^2 and not with the batch.
 #pragma once
 #include "nvfp4/reference_models/kernels/attention_products.hpp"
-#include "nvfp4/reference_models/linear/operator_products.hpp"
-#include "nvfp4/reference_models/model/mixer.hpp"
+#include "nvfp4/reference_models/model/operator_products.hpp"
 
 namespace nvfp4::models {
 
@@ -45,8 +44,6 @@ private:
   void look(const MixerHooks<float> &hooks, const char *module, StepTensor what, const float *squares) const;
   void show(const MixerHooks<float> &hooks, const char *role, StepTensor what, const float *data,
             int64_t heads, int64_t rows, int64_t cols) const;
-  void observe(const OperatorProducts &op, const char *role, const std::vector<OperatorMatrices> &of,
-               const std::function<void(const LinearObservation<float> &)> &observer) const;
 
   BlockContext<float> c_;
   AttentionShape<float> s_;
@@ -54,9 +51,5 @@ private:
   size_t first_;
   OperatorProducts qk_, pv_;
 };
-
-/// Whether the recipe's mixer rules speak of an operator of this block.
-[[nodiscard]] bool has_mixer_rules(const Recipe &recipe, const ModelFamily &family, int64_t layer,
-                                   int64_t layers);
 
 } // namespace nvfp4::models

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // GLA's mixer: projections, gated linear attention per head, RMSNorm and swish gate, output projection.
 // Source: flash-linear-attention, fla/layers/gla.py.
-#include "nvfp4/reference_models/model/mixer.hpp"
+#include "nvfp4/reference_models/model/gla_products.hpp"
 
 namespace nvfp4::models {
 namespace {
 
-enum Slot : size_t { kDStates, kDo, kDq, kDk, kDv, kDg, kDGate, kDLow, kDNormed, kTerms };
+enum Slot : size_t { kDStates, kDo, kDq, kDk, kDv, kDg, kDGate, kDLow, kDNormed, kTerms, kOfProducts };
 
 template <class T> class GlaMixer final : public Mixer<T> {
 public:
@@ -20,12 +20,14 @@ public:
     for (Array<T> *a : {&v_, &gate_, &o_, &normed_}) a->reset(c_.backend, rows * m.value_dim);
     low_.reset(c_.backend, rows * m.gate_rank);
     rstd_.reset(c_.backend, rows * m.heads);
-    if (c_.recipe.mixers == FormatId::bf16) {
+    const bool by_product = has_mixer_rules(c_.recipe, *m.family, c_.layer, m.layers);
+    if (c_.recipe.mixers == FormatId::bf16 && !by_product) {
       bf16_ = c_.backend.make_bf16_gla(bf16_gla_shape(m, c_.batch, c_.length), mixer_unit(c_.recipe));
     } else {
       saved_.reset(c_.backend, shape_.saved());
       scratch.reserve(kDStates, shape_.states());
     }
+    if (by_product) make_products();
     for (const size_t slot : {kDq, kDk, kDg, kDGate})
       scratch.reserve(slot, rows * std::max(m.key_dim, m.value_dim));
     for (const size_t slot : {kDo, kDv, kDNormed, kTerms}) scratch.reserve(slot, rows * m.value_dim);
@@ -43,7 +45,7 @@ public:
     T *const gk[] = {gk_.data()};
     gate_up_->forward(step, low_.data(), rows, gk);
     c_.backend.run(GateForward<T>{rows * m.key_dim, gk_.data(), g_.data(), T(m.gate_normalizer)});
-    mix();
+    mix(step);
     c_.backend.run(GatedNormForward<T>{rows * m.heads, m.value_head(), T(m.norm_epsilon), o_.data(),
                                        norm_weight(), gate_.data(), normed_.data(), rstd_.data()});
     T *const out[] = {y};
@@ -61,7 +63,7 @@ public:
                                         gate_.data(), rstd_.data(), s[kDo], s[kDGate], s[kTerms]});
     c_.backend.run(AccumulateColumns<T>{rows * m.heads, m.value_head(), s[kTerms],
                                         c_.parameters.gradient(path_ + "g_norm_swish_gate.weight")});
-    mix_backward();
+    mix_backward(step);
     c_.backend.run(GateBackward<T>{rows * m.key_dim, s[kDg], gk_.data(), s[kDg], T(m.gate_normalizer)});
     const T *const dgk[] = {s[kDg]};
     gate_up_->backward(step, low_.data(), rows, dgk, s[kDLow]);
@@ -97,16 +99,37 @@ public:
   }
 
 private:
-  void mix() {
+  void make_products() {
+    if constexpr (std::is_same_v<T, float>)
+      products_ = std::make_unique<GlaProducts>(c_, shape_, scratch_, kOfProducts, saved_.data());
+  }
+  void mix(const StepContext &step) {
+    if constexpr (std::is_same_v<T, float>)
+      if (products_ != nullptr) {
+        std::vector<Activation<T>> before; // in the order of computation
+        activations(before);
+        before.resize(before.size() - 2);
+        for (const Activation<T> &a : before) this->hooks.trace(a.name, StepTensor::output, a.shape, a.data);
+        return products_->forward(step, {q_.data(), k_.data(), v_.data(), g_.data()}, o_.data(), this->hooks);
+      }
     if constexpr (std::is_same_v<T, float>)
       if (bf16_ != nullptr) return bf16_->forward(q_.data(), k_.data(), v_.data(), g_.data(), o_.data());
     GlaForward<T>{shape_, q_.data(), k_.data(), v_.data(), g_.data(), o_.data(), saved_.data()}.run_on(
         c_.backend);
   }
-  void mix_backward() {
+  void mix_backward(const StepContext &step) {
     const Scratch<T> &s = scratch_;
-    if constexpr (std::is_same_v<T, float>)
+    if constexpr (std::is_same_v<T, float>) {
+      // in FP32 the bits are the same product by product, and then there are matrices to show
+      if (this->hooks.observer && products_ == nullptr && bf16_ == nullptr) make_products();
+      if (products_ != nullptr) {
+        this->hooks.trace(path_ + "gla", StepTensor::output_grad, {c_.batch, c_.length, c_.config.value_dim},
+                          s[kDo]);
+        return products_->backward(step, {q_.data(), k_.data(), v_.data(), g_.data()},
+                                   {s[kDo], s[kDq], s[kDk], s[kDv], s[kDg]}, this->hooks);
+      }
       if (bf16_ != nullptr) return bf16_->backward(g_.data(), s[kDo], s[kDq], s[kDk], s[kDv], s[kDg]);
+    }
     GlaBackward<T>{shape_, s[kDo], q_.data(), k_.data(),     v_.data(),  s[kDq],
                    s[kDk], s[kDv], s[kDg],    saved_.data(), s[kDStates]}
         .run_on(c_.backend);
@@ -121,7 +144,8 @@ private:
   GlaShape<T> shape_{};
   Array<T> q_, k_, v_, gk_, g_, gate_, low_, o_, normed_, rstd_, saved_;
   const T *x_ = nullptr, *dy_ = nullptr;
-  std::unique_ptr<Bf16Gla> bf16_; ///< in place of shape_ and saved_, where the recipe wants it
+  std::unique_ptr<Bf16Gla> bf16_;         ///< in place of shape_ and saved_, where the recipe wants it
+  std::unique_ptr<GlaProducts> products_; ///< likewise, where it has rules for them
   std::unique_ptr<LinearGroup<T>> input_, gate_up_, output_;
 };
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The mixers by kind: how each is made, and which models its form with BF16 operands fits.
-#include "nvfp4/reference_models/model/attention_products.hpp"
+#include "nvfp4/reference_models/model/operator_products.hpp"
 
 #include "nvfp4/emulator/numerics/elementary.hpp"
 #include "nvfp4/emulator/tensorcore/catalogue.hpp"
@@ -71,10 +71,8 @@ const Unit &mixer_unit(const Recipe &recipe) { return find_unit(recipe.units.at(
 
 void check_mixers(const ModelConfig &config, const Recipe &recipe, int64_t batch, int64_t length,
                   bool double_precision) {
-  if (double_precision)
-    for (int64_t layer = 0; layer < config.layers; ++layer)
-      if (has_mixer_rules(recipe, *config.family, layer, config.layers))
-        throw Error("recipe '" + recipe.name + "' has mixer_rules, which cannot run in double precision");
+  if (double_precision && has_mixer_rules(recipe, config))
+    throw Error("recipe '" + recipe.name + "' has mixer_rules, which cannot run in double precision");
   if (recipe.mixers != FormatId::bf16) return;
   const std::string where = "recipe '" + recipe.name + "' has mixers in bf16: ";
   if (double_precision) throw Error(where + "they cannot run in double precision");

@@ -111,7 +111,7 @@ void check_rule(const Recipe &recipe, const RecipeRule &rule, const std::string 
       if (std::none_of(std::begin(kMixerOperators), std::end(kMixerOperators),
                        [&](const MixerOperator &o) { return same(o.role); }))
         throw Error(path + ".roles: " + io::in_quotes(pattern) +
-                    " matches no operator inside a mixer (attn.qk, attn.pv)");
+                    " matches no operator inside a mixer (attn.qk, attn.pv, attn.av, ...)");
       continue;
     }
     if (std::none_of(linear_roles().begin(), linear_roles().end(), same))

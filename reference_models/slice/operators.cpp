@@ -132,7 +132,7 @@ OperatorMeter::Outputs OperatorMeter::run_in_mixer(const OperatorInput &o, const
                                    : p == Product::dgrad ? o.rows * w.in
                                                          : w.out * w.in);
     float *const to[] = {y.data()};
-    products.run(step, p, {&of, 1}, to);
+    products.run(step, p, {&of, 1}, to, p == Product::wgrad);
     result.values[size_t(p)] = to_host(backend_, y.data(), y.size());
   }
   return result;

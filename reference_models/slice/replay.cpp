@@ -3,8 +3,7 @@
 #include "nvfp4/reference_models/slice/replay.hpp"
 #include "nvfp4/emulator/formats/conversion.hpp"
 #include "nvfp4/golden/io/message.hpp"
-#include "nvfp4/reference_models/family/mixer_operators.hpp"
-#include "nvfp4/reference_models/model/attention_products.hpp"
+#include "nvfp4/reference_models/model/operator_products.hpp"
 
 #include <algorithm>
 #include <bit>
@@ -210,11 +209,8 @@ Comparison compare_recipes(const Slice &slice, const std::vector<ComparedRecipe>
     meter.measure(input, {slice.step.seed, slice.step.step - 1, 0, false});
     ++out.operators;
   };
-  const bool in_mixers = std::any_of(ours.begin(), ours.end(), [&](const Recipe &r) {
-    for (int64_t layer = 0; layer < config.layers; ++layer)
-      if (has_mixer_rules(r, *config.family, layer, config.layers)) return true;
-    return false;
-  });
+  const bool in_mixers =
+      std::any_of(ours.begin(), ours.end(), [&](const Recipe &r) { return has_mixer_rules(r, config); });
   if (in_mixers)
     session.model->observe_operators([&](const LinearObservation<float> &o) {
       meter.measure({*o.weight, o.rows, o.input, o.output_grad, {}, o.stream, o.weight_stream},

@@ -11,12 +11,19 @@
 namespace nvfp4::models {
 namespace {
 
+/// Operators inside a family's mixer that have one matrix a head.
+std::vector<std::string> shown_operators(const ModelFamily &family) {
+  std::vector<std::string> roles = mixer_operator_roles(family);
+  std::erase_if(roles, [&](const std::string &role) { return !mixer_operator(family.mixer, role).whole; });
+  return roles;
+}
+
 [[noreturn]] void unknown(const std::string &name, const ModelConfig &config) {
   std::string roles;
   for (const std::string &role : linear_roles(*config.family))
     roles.append(roles.empty() ? "" : ", ").append(role);
   std::string inside;
-  for (const std::string &role : mixer_operator_roles(*config.family))
+  for (const std::string &role : shown_operators(*config.family))
     inside.append(inside.empty() ? "" : " and ").append(role);
   throw Error(
       "unknown tap " + io::in_quotes(name) +
@@ -56,7 +63,7 @@ std::string Tap::name(const ModelConfig &config) const {
 
 std::vector<Tap> parse_taps(std::span<const std::string> names, const ModelConfig &config) {
   std::vector<std::string> roles = linear_roles(*config.family);
-  for (std::string &role : mixer_operator_roles(*config.family)) roles.push_back(std::move(role));
+  for (std::string &role : shown_operators(*config.family)) roles.push_back(std::move(role));
   std::vector<std::pair<std::array<int64_t, 4>, Tap>> found; // with the place in the step
   for (const std::string &name : names) {
     std::string_view rest = name;

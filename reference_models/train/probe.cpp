@@ -72,6 +72,10 @@ void Probe::after_forward() {
   std::vector<std::vector<float>> inner(size_t(config.layers));
   for (const Activation<float> &a : model_.activations()) {
     const auto [place_layer, role] = module_place(a.name);
+    if (a.name == config.family->modules.embedding || (place_layer >= 0 && role.empty()))
+      recorder_.residual(
+          int(place_layer),
+          HostMatrix(backend_, a.data, model_.batch() * model_.length(), config.hidden).view());
     if (place_layer < 0 || role.empty()) continue;
     const auto layer = int(place_layer);
     const int64_t cols = a.shape.back(), rows = rows_;
@@ -102,11 +106,15 @@ void Probe::after_forward() {
     recorder_.swiglu(int(layer), alignment.mean_abs, alignment.p99_abs, alignment.weighted);
     const std::vector<AttentionMoments> heads = model_.attention_moments(layer);
     if (heads.empty()) continue;
+    double sink = 0, sink_heads = 0;
     double entropy = 0, largest = heads.front().largest, s1 = 0, s2 = 0, s3 = 0, s4 = 0;
     for (const AttentionMoments &h : heads) {
       entropy += h.entropy;
       largest = std::isnan(h.largest) || std::isnan(h.entropy) ? std::numeric_limits<double>::quiet_NaN()
                                                                : std::max(h.largest, largest);
+      const double share = h.first / double(model_.length() - 1);
+      sink += share / double(heads.size());
+      sink_heads += (share > 0.3 ? 1.0 : 0.0) / double(heads.size());
       s1 += h.z1;
       s2 += h.z2;
       s3 += h.z3;
@@ -117,7 +125,7 @@ void Probe::after_forward() {
     const double fourth =
         s4 / n - 4 * mean * s3 / n + 6 * mean * mean * s2 / n - 3 * mean * mean * mean * mean;
     recorder_.attention(int(layer), entropy / (double(heads.size()) * length), largest,
-                        fourth / (variance * variance) - 3);
+                        fourth / (variance * variance) - 3, sink, std::isnan(sink) ? sink : sink_heads);
   }
 }
 

@@ -180,6 +180,49 @@ TEST_CASE("signal to noise: exact tensors, zeros, and the definition") {
     }
 }
 
+TEST_CASE("scales that underflow, scales at the largest, elements beyond their block") {
+  const Convention &te = find_convention("te"), &mx = find_convention("mxfp4");
+  std::vector<float> x(64, 0.0f);
+  x[0] = 1000;                                        // of the block that decides the global scale
+  for (int i = 16; i < 32; ++i) x[size_t(i)] = 1e-9f; // a scale far below 2^-10 of the largest
+  x[40] = 300;
+  const QuantizationError e = quantization_error({x.data(), 2, 32}, te, 1);
+  CHECK(e.blocks == 4);
+  CHECK(e.scale_underflows == 1);
+  CHECK(e.largest_scales == 1);
+  CHECK(e.flushed == 16);
+  // MXFP4 rounds its scale down to a power of two: 7 is beyond 6, 6 is not
+  std::vector<float> y(96, 0.5f);
+  y[3] = 7;
+  y[4] = -7.5f;
+  y[40] = 6;
+  const QuantizationError m = quantization_error({y.data(), 1, 96}, mx, 1);
+  CHECK(m.blocks == 3);
+  CHECK(m.saturated == 2);
+  CHECK(m.scale_underflows == 0);
+  CHECK(m.largest_scales == 0);
+  const std::vector<float> ragged(3 * 20, 1.0f); // a block of four at the end of each row
+  CHECK(quantization_error({ragged.data(), 3, 20}, te, 1).blocks == 6);
+}
+
+TEST_CASE("massive activations: above 100 and above 1000 medians") {
+  std::vector<float> x(200, 0.05f);
+  x[7] = 101;
+  x[150] = -120;
+  x[151] = 99;
+  const MassiveActivations m = massive_activations({x.data(), 10, 20});
+  CHECK(m.largest == 120);
+  CHECK(m.median == Approx(0.05f));
+  CHECK(m.count == 2);
+  CHECK(m.row == 7);
+  CHECK(m.channel == 10);
+  for (float &v : x) v = v == 0.05f ? 0.2f : v; // now 1000 medians are 200
+  CHECK(massive_activations({x.data(), 10, 20}).count == 0);
+  x[0] = std::numeric_limits<float>::quiet_NaN();
+  CHECK(massive_activations({x.data(), 10, 20}).largest == 120);
+  CHECK(massive_activations({x.data(), 0, 20}).row == -1);
+}
+
 TEST_CASE("sets: Jaccard and overlap") {
   const std::vector<int64_t> a = {5, 1, 9, 3}, b = {3, 9, 2, 7}, none;
   CHECK(jaccard(a, b) == Approx(2.0 / 6));

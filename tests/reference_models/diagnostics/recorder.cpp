@@ -63,9 +63,12 @@ void record(Recorder &r, int64_t step) {
   if (step >= 100)
     r.tensor(1, "mlp.down_proj", TensorKind::activation, {x.data(), 16, 64}, {"mxfp4", 1, false});
   r.output(0, "attn.q_proj", {x.data(), 32, 32});
-  r.attention(0, 2.5, 4.25, std::numeric_limits<double>::quiet_NaN());
+  r.attention(0, 2.5, 4.25, std::numeric_limits<double>::quiet_NaN(), 0.25, 0.5);
   r.gate(0, -12.5, 3, 12.5);
   r.swiglu(0, 0.07, 0.2, 0.08);
+  r.residual(-1, {x.data(), 32, 32});
+  const std::vector<float> twice(32 * 32, 80.0f);
+  r.residual(0, {twice.data(), 32, 32});
   r.end_step();
 }
 
@@ -78,7 +81,7 @@ TEST_CASE("recorder: lines hold the measures, tensors hold the channels over the
   r.save();
 
   const auto lines = lines_of(folder);
-  REQUIRE(lines.size() == 6 + 7 + 7);
+  REQUIRE(lines.size() == 8 + 9 + 9);
   const Json &first = lines[0];
   CHECK(first["step"] == 50);
   CHECK(first["type"] == "tensor");
@@ -101,7 +104,16 @@ TEST_CASE("recorder: lines hold the measures, tensors hold the channels over the
   CHECK(lines[2]["top1"] == 40.0);
   CHECK(lines[3]["logit_kurtosis"].is_null()); // NaN
   CHECK(lines[4]["min"] == -12.5);
+  CHECK(lines[3]["sink"] == 0.25);
+  CHECK(lines[3]["sink_heads"] == 0.5);
   CHECK(lines[5]["p99_abs"] == 0.2);
+  CHECK(lines[6]["largest"] == 40.0);
+  CHECK_FALSE(lines[6].contains("growth"));
+  CHECK(lines[7]["layer"] == 0);
+  CHECK(lines[7]["growth"] == 2.0);
+  CHECK(lines[7]["massive"] == 0);
+  CHECK(first["blocks"] == 64);
+  CHECK(first["saturated"] == e.saturated);
 
   const io::TensorFile file = io::read_tensors(folder.file("diagnostics.safetensors"));
   const auto steps = file.elements<int64_t>("steps");

@@ -76,10 +76,14 @@ TEST_CASE("linear layers keep the numbers that key their random words", "[family
 TEST_CASE("no linear layer has the role of an operator inside a mixer", "[family]") {
   for (const MixerOperator &o : kMixerOperators) {
     CHECK(std::find(linear_roles().begin(), linear_roles().end(), o.role) == linear_roles().end());
-    CHECK(mixer_operator_or_null(o.role) == &o);
+    CHECK(mixer_operator_or_null(o.role) != nullptr);
+    CHECK(&mixer_operator(o.mixer, o.role) == &o);
   }
   CHECK(mixer_operator_or_null("attn.q_proj") == nullptr);
   CHECK(mixer_operator_roles(find_family("llama")) == std::vector<std::string>{"attn.qk", "attn.pv"});
+  CHECK(mixer_operator_roles(find_family("gdn")).empty());
+  for (const MixerOperator &a : kMixerOperators) // within a block, of any mixer: one number a role
+    for (const MixerOperator &b : kMixerOperators) CHECK((a.role == b.role) == (a.number == b.number));
 }
 
 TEST_CASE("the rules behind QK are those that stored runs have", "[family]") {

@@ -49,7 +49,7 @@ template <class T> Naive naive(const Attention<T> &a) {
   Naive out{Reals(a.o.size()), {}};
   for (int64_t b = 0; b < sh.batch; ++b)
     for (int64_t h = 0; h < sh.heads; ++h) {
-      AttentionMoments m{0, -INFINITY, 0, 0, 0, 0};
+      AttentionMoments m{0, -INFINITY, 0, 0, 0, 0, 0};
       const int64_t group = h / (sh.heads / sh.kv_heads);
       const auto q = [&](int64_t t, int64_t d) {
         return double(a.q[size_t(((b * sh.length + t) * sh.heads + h) * sh.dim + d)]);
@@ -71,6 +71,7 @@ template <class T> Naive naive(const Attention<T> &a) {
         for (int64_t j = 0; j <= i; ++j) {
           const double x = z[size_t(j)], p = std::exp(x - top) / sum;
           m.entropy -= p > 0 ? p * std::log(p) : 0;
+          if (j == 0 && i > 0) m.first += p;
           m.z1 += x;
           m.z2 += x * x;
           m.z3 += x * x * x;
@@ -123,6 +124,7 @@ TEST_CASE("attention statistics are those of the logits") {
       CHECK(heads[h].z2 == Approx(expected[h].z2).epsilon(1e-5));
       CHECK(heads[h].z3 == Approx(expected[h].z3).margin(1e-4 * n));
       CHECK(heads[h].z4 == Approx(expected[h].z4).epsilon(1e-5));
+      CHECK(heads[h].first == Approx(expected[h].first).margin(1e-5 * n));
     }
   }
 }

@@ -152,7 +152,7 @@ TEST_CASE("what has no meaning is refused with key and place", "[recipe]") {
     return "\"mixer_rules\": [{" + fields + "}], \"rules\"";
   };
   refuses("\"rules\"", rule(R"("roles": ["attn.q_proj"], "use": "bf16")"),
-          "r.json.mixer_rules[0].roles: 'attn.q_proj' matches no operator inside a mixer (attn.qk, attn.pv)");
+          "r.json.mixer_rules[0].roles: 'attn.q_proj' matches no operator inside a mixer (attn.qk, attn.pv, attn.av, ...)");
   refuses("\"rules\"", rule(R"("roles": ["*"], "use": "nvfp4")"),
           "r.json.mixer_rules[0].use: 'nvfp4' has the Hot-Channel Patch, which is for linear layers");
   refuses("\"rules\"", rule(R"("roles": ["*"], "use": "fp5")"), "mixer_rules[0].use: 'fp5' is not among");

@@ -79,7 +79,7 @@ std::string write_run(const Folder &folder, const std::string &family, const std
     if (family == "gla")
       r.gate(0, -8, 3, 8.0 + double(step));
     else
-      r.attention(0, 3 - 0.001 * double(step), 4 + 0.01 * double(step), 1 - 0.001 * double(step));
+      r.attention(0, 3 - 0.001 * double(step), 4 + 0.01 * double(step), 1 - 0.001 * double(step), 0.3, 0.5);
     r.swiglu(0, 0.07 + 0.0001 * double(step), 0.2, 0.08);
     r.end_step();
   }

@@ -12,9 +12,9 @@ TEST_CASE("every operator is measured alone, those inside mixers by the gap itse
   for (const char *name : {"llama", "gla"}) {
     CAPTURE(name);
     ModelConfig config = find_model(name, "tiny");
-    config.layers = 1;
-    const std::unique_ptr<DataSource> data = open_data("task:copy,vocab=200", 0.05, 24);
-    const Session session = make_session("cpu", 1, config, load_recipe("bf16"), 1, 24, false);
+    config.layers = 1; // and two chunks of GLA, so that there is a state to read
+    const std::unique_ptr<DataSource> data = open_data("task:copy,vocab=200", 0.05, 80);
+    const Session session = make_session("cpu", 1, config, load_recipe("bf16"), 1, 80, false);
     initialise(session.model->parameters(), config, 2);
     session.model->parameters_changed();
     const std::vector<SensitivityRecord> records = sensitivity(*session.model, "cpu", 1, *data, 1, {});

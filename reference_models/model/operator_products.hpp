@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+// What mixers that run product by product share: their operators under a block's recipe, and how these are
+// shown.
+#pragma once
+#include "nvfp4/reference_models/linear/operator_products.hpp"
+#include "nvfp4/reference_models/model/mixer.hpp"
+
+namespace nvfp4::models {
+
+/// The products of an operator of the block's mixer. Error where the device has them not.
+[[nodiscard]] OperatorProducts make_operator_products(const BlockContext<float> &context,
+                                                      const std::string &role);
+
+/// Calls hooks.observer, which must not be empty, with each of these matrices.
+void observe_operator(const BlockContext<float> &context, const OperatorProducts &op, const char *role,
+                      std::span<const OperatorMatrices> of, const MixerHooks<float> &hooks);
+
+/// Whether the recipe's mixer rules speak of an operator of this block.
+[[nodiscard]] bool has_mixer_rules(const Recipe &recipe, const ModelFamily &family, int64_t layer,
+                                   int64_t layers);
+/// Of any block.
+[[nodiscard]] bool has_mixer_rules(const Recipe &recipe, const ModelConfig &config);
+
+} // namespace nvfp4::models
