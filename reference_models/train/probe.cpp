@@ -73,9 +73,7 @@ void Probe::after_forward() {
   for (const Activation<float> &a : model_.activations()) {
     const auto [place_layer, role] = module_place(a.name);
     if (a.name == config.family->modules.embedding || (place_layer >= 0 && role.empty()))
-      recorder_.residual(
-          int(place_layer),
-          HostMatrix(backend_, a.data, model_.batch() * model_.length(), config.hidden).view());
+      recorder_.residual(int(place_layer), HostMatrix(backend_, a.data, rows_, config.hidden).view());
     if (place_layer < 0 || role.empty()) continue;
     const auto layer = int(place_layer);
     const int64_t cols = a.shape.back(), rows = rows_;
