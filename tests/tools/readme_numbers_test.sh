@@ -143,6 +143,7 @@ claim gpu/emulated/README.md "@ kinds of operand in 8 shapes, @ outputs over eve
 claim gpu/emulated/README.md "every word (@); @ other units, @; epilogues, @" "$(total $twin '^gemm (4096|8192)' values)" \
   "$(lines $twin '^gemm sm_')" "$(total $twin '^gemm sm_' values)" "$(total $twin '^gemm epilogues' values)"
 claim gpu/emulated/README.md "other units and epilogues: @ outputs" "$(total h200-hard-data.txt '^gemm (mma|tcgen05|sm_|epilogues|from|recorded|4096)' values)"
+claim gpu/emulated/README.md "again with native units and parts, @ outputs" "$(awk '/^#/ {on = /gemm --large --recorded/} on && /^total/ {print $3; exit}' golden/evidence/h200-parts.txt)"
 claim gpu/emulated/README.md "division by 1536: @ comparisons" "$(total $twin '^elements ' values)"
 claim gpu/models/README.md "every kernel in five sizes: @ words" "$(total $twin '^kernels: ' values)"
 claim gpu/models/README.md "two steps, four shapes: @ words" "$(total $twin '^linear: ' values)"
@@ -156,6 +157,7 @@ while IFS=: read -r file _ text; do
     README.md:*"256 outputs" | README.md:*"1,000,000 NVFP4 cases" | emulator/README.md:*"353,593 NVFP4 cases") continue ;;
     reference_models/slice/README.md:*) continue ;;
     golden/diagnosis/README.md:*"2048 instructions") continue ;; # a bound of the search, no count
+    gpu/emulated/README.md:*"128 outputs") continue ;;           # the size of a tile
     gpu/hopper/GLA.md:*"8,961,536 words") grep -q "(8961536 words)" golden/evidence/h200-hopper-gla.txt && continue ;;
   esac
   awk -v file="$file" -v number="$number" '/[a-z]/ {on = $0 == file; next} on && $0 == number {found = 1} END {exit !found}' "$work/claimed" ||
