@@ -37,8 +37,7 @@ bool fits(const Unit &unit, Side side, const RawOperand &o) {
 }
 
 GemmOperand pack(const Unit &unit, Side side, const RawOperand &o) {
-  if (!fits(unit, side, o))
-    throw Error("operand does not fit unit " + unit.name());
+  if (!fits(unit, side, o)) throw Error("operand does not fit unit " + unit.name());
   return make_operand(unit, side, RawCodes{o.rows, o.k, o.codes}, RawScales(o.scales, ScaleLayout::linear));
 }
 
@@ -306,8 +305,26 @@ uint64_t output_word(const Problem &p, const Epilogue &e, FormatId acc_format, u
   return finish(e, acc_format, acc, source, left == nullptr && right == nullptr ? nullptr : &factor);
 }
 
+namespace {
+
+/// What a quantized tensor says of itself, without its codes and scales.
+std::optional<BlockScaled> without_bytes(const std::optional<BlockScaled> &q) {
+  if (!q) return std::nullopt;
+  return BlockScaled{q->convention,    q->element,  q->scale,    q->block,       q->block_rows,
+                     q->rows,          q->k,        q->padded_k, q->axis,        q->source,
+                     q->layout,        {},          {},          q->global_amax, q->global_encode,
+                     q->global_decode, q->row_amax, q->hadamard, q->sign_mask};
+}
+
+} // namespace
+
 SmallComputation cut_out(const Problem &p, const Computation &c, Indices rows, Indices cols) {
-  SmallComputation s{p, c};
+  // not the operands, which may be large
+  SmallComputation s{
+      {p.unit, p.accumulation, {}, {}, p.alpha, p.beta, p.alpha_rule, {}, p.round, p.word, p.threads, p.isa},
+      c};
+  s.problem.a.scaled = without_bytes(p.a.scaled);
+  s.problem.b.scaled = without_bytes(p.b.scaled);
   s.computation.a = std::make_shared<const RawOperand>(cut(*c.a, rows, 0, c.a->k));
   s.computation.b = std::make_shared<const RawOperand>(cut(*c.b, cols, 0, c.b->k));
   const auto pick = [](std::vector<float> &factors, Indices of) {
@@ -320,7 +337,6 @@ SmallComputation cut_out(const Problem &p, const Computation &c, Indices rows, I
   pick(s.computation.epilogue.row_b, cols);
   if (!p.c.empty()) {
     const size_t width = p.unit->rule.acc == FormatId::f64 ? 8 : 4;
-    s.problem.c.clear();
     for (const int64_t i : rows)
       for (const int64_t j : cols) {
         const auto at = p.c.begin() + (i * p.n() + j) * int64_t(width);
@@ -329,8 +345,6 @@ SmallComputation cut_out(const Problem &p, const Computation &c, Indices rows, I
   }
   s.problem.a.raw = *s.computation.a;
   s.problem.b.raw = *s.computation.b;
-  s.problem.a.source.reset();
-  s.problem.b.source.reset();
   return s;
 }
 
