@@ -66,18 +66,24 @@ std::vector<float> initial_values(const ParameterSpec &spec, double std, uint64_
   return out;
 }
 
-template <class T> void initialise(Parameters<T> &parameters, const ModelConfig &config, uint64_t seed) {
+template <class T>
+void initialise(Parameters<T> &parameters, const ModelConfig &config, uint64_t seed,
+                const std::function<void(double)> &progress) {
   uint64_t number = 0;
+  int64_t done = 0;
   for (const ParameterSpec &p : parameters.list()) {
     const std::vector<float> values = initial_values(p, config.init_std, seed, number++);
     const std::vector<T> converted(values.begin(), values.end());
     parameters.backend().upload(parameters.value(p.name), converted.data(), converted.size() * sizeof(T));
+    if (progress) progress(double(done += p.count()) / double(parameters.total()));
   }
 }
 
 template class Parameters<float>;
 template class Parameters<double>;
-template void initialise(Parameters<float> &, const ModelConfig &, uint64_t);
-template void initialise(Parameters<double> &, const ModelConfig &, uint64_t);
+template void initialise(Parameters<float> &, const ModelConfig &, uint64_t,
+                         const std::function<void(double)> &);
+template void initialise(Parameters<double> &, const ModelConfig &, uint64_t,
+                         const std::function<void(double)> &);
 
 } // namespace nvfp4::models

@@ -5,6 +5,7 @@
 #include "nvfp4/reference_models/backend/backend.hpp"
 #include "nvfp4/reference_models/family/config.hpp"
 
+#include <functional>
 #include <map>
 
 namespace nvfp4::models {
@@ -50,7 +51,9 @@ private:
 [[nodiscard]] std::vector<float> initial_values(const ParameterSpec &spec, double std, uint64_t seed,
                                                 uint64_t number);
 
-/// Fills all parameters with their initial values.
-template <class T> void initialise(Parameters<T> &parameters, const ModelConfig &config, uint64_t seed);
+/// Fills all parameters with their initial values. `progress` gets the fraction done, tensor by tensor.
+template <class T>
+void initialise(Parameters<T> &parameters, const ModelConfig &config, uint64_t seed,
+                const std::function<void(double)> &progress = {});
 
 } // namespace nvfp4::models

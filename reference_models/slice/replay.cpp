@@ -112,7 +112,8 @@ void repeat(const OperatorRun &run, const Recipe &recipe, const std::shared_ptr<
   }
 }
 
-RecipeOutcome whole_step(const Slice &slice, const ComparedRecipe &r, const Place &place) {
+RecipeOutcome whole_step(const Slice &slice, const ComparedRecipe &r, const Place &place,
+                         const std::function<void(double)> &progress) {
   const Session session = session_of(slice, r.recipe, place);
   Model<float> &model = *session.model;
   const std::map<std::string, HotChannels> &state = slice.before.state.hot_channels;
@@ -121,7 +122,7 @@ RecipeOutcome whole_step(const Slice &slice, const ComparedRecipe &r, const Plac
   else
     model.set_hot_channels(model.hot_channel_layers(state));
   Optimizer<float> optimizer(model.parameters(), slice.step.adamw);
-  const StepResult result = run_step(model, optimizer, slice.step, {}, false);
+  const StepResult result = run_step(model, optimizer, slice.step, {}, false, progress);
   const StepResult &recorded = slice.result;
   const bool same = std::bit_cast<uint32_t>(result.loss) == std::bit_cast<uint32_t>(recorded.loss) &&
                     result.gradients == recorded.gradients && result.digest == recorded.digest;
@@ -151,7 +152,7 @@ Identity replay_identically(const Slice &slice, const Place &place) {
   session.model->set_hot_channels(slice.before.state.hot_channels);
   Optimizer<float> optimizer(session.model->parameters(), slice.step.adamw);
   Identity out;
-  out.replayed = run_step(*session.model, optimizer, slice.step, taps, gradients);
+  out.replayed = run_step(*session.model, optimizer, slice.step, taps, gradients, place.progress);
   const StepResult &now = out.replayed, &then = slice.result;
   const auto number = [&](const char *name, const std::string &recorded, const std::string &replayed) {
     ++out.values;
@@ -175,6 +176,7 @@ Identity replay_identically(const Slice &slice, const Place &place) {
   number("gradient norm", hex(std::bit_cast<uint64_t>(then.gradient_norm), 16),
          hex(std::bit_cast<uint64_t>(now.gradient_norm), 16));
   number("state after the step", then.digest, now.digest);
+  if (place.progress) place.progress(1.0);
   return out;
 }
 
@@ -190,6 +192,7 @@ Identity replay_identically(const OperatorRuns &runs, const Place &place) {
     } catch (const Error &error) {
       throw Error(run.operands.path + ": " + error.what());
     }
+    if (place.progress) place.progress(double(&run - runs.runs.data() + 1) / double(runs.runs.size()));
   }
   return out;
 }
@@ -208,6 +211,9 @@ Comparison compare_recipes(const Slice &slice, const std::vector<ComparedRecipe>
     if (hot != state.end()) input.hot = hot->second;
     meter.measure(input, {slice.step.seed, slice.step.step - 1, 0, false});
     ++out.operators;
+    if (place.progress) // their number is about ten a block
+      place.progress(
+          std::min(0.5, 0.05 * double(out.operators) / double(config.layers * slice.step.accumulation)));
   };
   const bool in_mixers =
       std::any_of(ours.begin(), ours.end(), [&](const Recipe &r) { return has_mixer_rules(r, config); });
@@ -218,8 +224,15 @@ Comparison compare_recipes(const Slice &slice, const std::vector<ComparedRecipe>
     });
   out.bf16_loss = float(accumulate_gradients(*session.model, slice.step));
   out.operators /= slice.step.accumulation;
-  for (const ComparedRecipe &r : recipes) out.outcomes.push_back(whole_step(slice, r, place));
+  // operators are measured under each recipe, then each makes the step
+  const auto share = [&](double from, double f) {
+    if (place.progress) place.progress((from + f) / double(2 * recipes.size()));
+  };
+  for (size_t i = 0; i < recipes.size(); ++i)
+    out.outcomes.push_back(
+        whole_step(slice, recipes[i], place, [&](double f) { share(double(recipes.size() + i), f); }));
   collect(meter, recipes.size(), by_layer, out);
+  if (place.progress) place.progress(1.0);
   return out;
 }
 
@@ -252,8 +265,10 @@ Comparison compare_recipes(const OperatorFile &file, const std::vector<ComparedR
     input.output_grad = o.output_grad.empty() ? nullptr : dy.data();
     meter.measure(input, {0, 0, 0, false});
     ++out.operators;
+    if (place.progress) place.progress(double(out.operators) / double(file.operators.size()));
   }
   collect(meter, recipes.size(), by_layer, out);
+  if (place.progress) place.progress(1.0);
   return out;
 }
 

@@ -6,12 +6,15 @@
 #include "nvfp4/reference_models/slice/step.hpp"
 #include "nvfp4/reference_models/train/session.hpp"
 
+#include <functional>
+
 namespace nvfp4::models {
 
 struct Place {
   std::string device = "cpu";
-  int threads = 0;             ///< 0: all; changes no bit
-  std::optional<Isa> isa = {}; ///< for the CPU, likewise
+  int threads = 0;                           ///< 0: all; changes no bit
+  std::optional<Isa> isa = {};               ///< for the CPU, likewise
+  std::function<void(double)> progress = {}; ///< gets the fraction done, 1 last; what it throws ends the work
 };
 
 /// A tensor or number that came out otherwise than recorded.

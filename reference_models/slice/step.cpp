@@ -8,12 +8,17 @@
 namespace nvfp4::models {
 
 StepResult run_step(Model<float> &model, Optimizer<float> &optimizer, const SliceStep &s,
-                    std::span<const Tap> taps, bool gradients) {
+                    std::span<const Tap> taps, bool gradients, const std::function<void(double)> &progress) {
   StepResult result;
   TapCollector collector(model, taps);
   StepCallbacks calls;
-  calls.after_forward = [&](int64_t) { collector.after_forward(); };
+  constexpr double kSteps = 0.9; // of the time, forward a third of it
+  calls.after_forward = [&](int64_t micro_batch) {
+    collector.after_forward();
+    if (progress) progress(kSteps * (double(micro_batch) + 1.0 / 3) / double(s.accumulation));
+  };
   calls.before_update = [&] {
+    if (progress) progress(kSteps);
     result.tensors = collector.tensors();
     const Parameters<float> &parameters = model.parameters();
     io::Sha256 digest;

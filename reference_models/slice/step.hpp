@@ -7,9 +7,11 @@
 namespace nvfp4::models {
 
 /// Runs step `s` of a model that holds the state before it, and leaves the state after it. gradients: also
-/// every parameter's gradient, summed over the step, before clipping.
+/// every parameter's gradient, summed over the step, before clipping. `progress` gets the fraction done, a
+/// few times.
 [[nodiscard]] StepResult run_step(Model<float> &model, Optimizer<float> &optimizer, const SliceStep &s,
-                                  std::span<const Tap> taps, bool gradients);
+                                  std::span<const Tap> taps, bool gradients,
+                                  const std::function<void(double)> &progress = {});
 
 /// HCP's channels for layers under a recipe for which `state` has none that fit: chosen on the step's first
 /// micro-batch. Those of `state` that fit are set.

@@ -25,7 +25,7 @@ namespace {
 class Trainer {
 public:
   Trainer(const TrainOptions &options, const std::function<void(const StepReport &)> &on_step,
-          const std::function<bool()> &stop)
+          const std::function<bool()> &stop, const std::function<void(double)> &on_start)
       : o_(options), on_step_(on_step), stop_(stop), recipe_(load_recipe(options.recipe)),
         data_(open_data(options.data, options.validation, options.sequence, options.validation_data)) {
     config_ = find_model(o_.model, o_.size, o_.sizes);
@@ -38,7 +38,7 @@ public:
     folder_ = std::make_unique<RunFolder>(
         o_.out, RunDescription{o_, config_, to_json(recipe_), data_->digest(), data_->describe()}, o_.resume);
     input_ = {1, o_.seed, o_.accumulation, o_.batch, o_.sequence, 0, {}, {}};
-    start();
+    start(on_start);
   }
 
   TrainResult run() {
@@ -87,8 +87,8 @@ private:
     return {digest, state_digest(digest, state_.tokens, model().hot_channels())};
   }
 
-  void start() {
-    initialise(model().parameters(), config_, o_.seed);
+  void start(const std::function<void(double)> &on_start) {
+    initialise(model().parameters(), config_, o_.seed, on_start);
     std::error_code code;
     if (o_.resume && std::filesystem::exists(folder_->checkpoint(), code)) {
       const Checkpoint checkpoint = read_checkpoint(folder_->checkpoint());
@@ -217,9 +217,9 @@ private:
 } // namespace
 
 TrainResult train(const TrainOptions &options, const std::function<void(const StepReport &)> &on_step,
-                  const std::function<bool()> &stop) {
+                  const std::function<bool()> &stop, const std::function<void(double)> &on_start) {
   check_options(options);
-  return Trainer(options, on_step, stop).run();
+  return Trainer(options, on_step, stop, on_start).run();
 }
 
 } // namespace nvfp4::models

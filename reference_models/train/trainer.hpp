@@ -68,8 +68,9 @@ struct TrainResult {
 };
 
 /// Runs or resumes. Throws Error for bad options, data or checkpoints; `on_step` is called after each step.
-/// When stop() is true after a step, a checkpoint is written and the run ends there, to be resumed.
+/// When stop() is true after a step, a checkpoint is written and the run ends there, to be resumed. `on_start` gets the
+/// fraction of initial values made.
 TrainResult train(const TrainOptions &options, const std::function<void(const StepReport &)> &on_step = {},
-                  const std::function<bool()> &stop = {});
+                  const std::function<bool()> &stop = {}, const std::function<void(double)> &on_start = {});
 
 } // namespace nvfp4::models

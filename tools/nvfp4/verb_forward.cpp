@@ -28,7 +28,9 @@ int run_init(const InitOptions &o) {
   check_memory(config, 1, 1, false, 1);
   const std::unique_ptr<Backend<float>> backend = make_cpu_backend(0, asked_isa());
   Parameters<float> parameters(*backend, config, false);
-  initialise(parameters, config, o.seed);
+  Progress progress("init");
+  initialise(parameters, config, o.seed, [&](double f) { progress.show(f); });
+  progress.done();
   save_checkpoint(o.out, parameters, config, "", {}, false);
   fmt::print("{} {}: {} parameters, seed {}, written to {}\n", config.family->name, config.name,
              parameter_count(config), o.seed, o.out);

@@ -291,7 +291,9 @@ int replay_operators(const ReplayOptions &o, const io::TensorFile &file) {
   return all_finite(c) ? kEqual : kNotFinite;
 }
 
-int run_replay(const ReplayOptions &o) {
+int run_replay(ReplayOptions o) {
+  Progress progress("replay");
+  o.place.progress = [&](double f) { f < 1 ? progress.show(f) : progress.clear(); };
   io::TensorFile file = io::read_tensors(o.slice);
   const auto format = file.metadata.find("format");
   if (format == file.metadata.end() || format->second == "pt" || has_operator_runs(file))

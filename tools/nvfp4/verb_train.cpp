@@ -97,6 +97,7 @@ int run_train(const TrainVerb &v) {
     throw Error("the default text " + options.data +
                 " is not there: make it with tools/corpus, or give --data");
   const Interrupt interrupt;
+  Progress initial("initial values");
   TrainProgress progress;
   double seconds = 0;
   int64_t tokens = 0;
@@ -106,9 +107,10 @@ int run_train(const TrainVerb &v) {
         const auto trained = double(options.batch * options.sequence * options.accumulation);
         seconds += trained / r.tokens_per_second;
         tokens += int64_t(trained);
+        initial.done();
         progress.show(r);
       },
-      [] { return Interrupt::signal() != 0; });
+      [] { return Interrupt::signal() != 0; }, [&](double f) { initial.show(f); });
   progress.done();
   const double speed = seconds > 0 ? double(tokens) / seconds : 0;
   if (json) {
