@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Token files: which names mean them, and what they hold. Several are one row of tokens, one behind the
 // other: those of a list in its order, those of a pattern in the order of their names' bytes. Windows of
-// training go over the seams.
+// training go over the seams. Internal.
 //
-// .bin   llm.c: 256 int32 of header, of which the first is 20240520 (version 1, uint16) or 20240801 (version
-// 7,
-//        uint32) and the third the number of tokens. Megatron: where FILE.idx lies beside FILE.bin, with
+// .bin   llm.c: 256 int32 of header, of which the first is 20240520 (version 1, uint16) or 20240801
+//        (version 7, uint32) and the third the number of tokens. Megatron: where FILE.idx lies beside FILE.bin, with
 //        uint16 or int32 tokens, all documents in a row. Else uint16 without a header (nanoGPT), or uint32
 //        where :uint32 stands behind the name.
 // .npy   uint16, uint32, int32 or int64, of any shape in C order.
