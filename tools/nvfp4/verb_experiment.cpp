@@ -116,8 +116,8 @@ std::optional<std::string> forecast(const std::vector<models::ExperimentRun> &ru
     std::mutex mutex;
     std::vector<double> times; // of steps
     std::string failure;
-    const auto measure = [&](int job) {
-      models::TrainOptions t = *kind.first;
+    const auto measure = [&, first = kind.first](int job) {
+      models::TrainOptions t = *first;
       t.schedule_steps = models::schedule_steps(t);
       t.steps = kForecastSteps;
       t.out = (place.path / std::to_string(job)).string();
