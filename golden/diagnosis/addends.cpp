@@ -4,6 +4,7 @@
 
 #include "nvfp4/emulator/formats/codec.hpp"
 #include "nvfp4/emulator/gemm/epilogue.hpp"
+#include "nvfp4/golden/diagnosis/line_range.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -15,16 +16,7 @@ namespace {
 constexpr int64_t kFewest = 8;    ///< outputs of a line that must agree
 constexpr int64_t kChoosing = 64; ///< outputs of a line that choose among words
 
-/// What one line allows its addend to be.
-struct Range {
-  double low = -INFINITY, high = INFINITY;
-  int64_t outputs = 0;
-  [[nodiscard]] bool empty() const { return !(low <= high); }
-  [[nodiscard]] bool is_addend() const { return outputs >= kFewest && !empty() && (low > 0 || high < 0); }
-  void meet(const Range &o) {
-    low = std::max(low, o.low), high = std::min(high, o.high), outputs += o.outputs;
-  }
-};
+bool is_addend(const Range &r) { return r.outputs >= kFewest && !r.empty() && (r.low > 0 || r.high < 0); }
 
 /// The number of the fewest binary digits in [low, high], which does not hold 0.
 float shortest(double low, double high) {
@@ -45,7 +37,9 @@ public:
                                                                         format(p.word).storage_bits},
         skip_(skip), rows_(rows) {
     epilogue_.round = epilogue_.word = FormatId::f32;
-    for (int64_t x = 0; x < lines(); ++x) ranges_.push_back(line(x));
+    for (int64_t x = 0; x < lines(); ++x)
+      ranges_.push_back(
+          line_range(p_, skip_, rows_, x, [&](int64_t i, int64_t j, int64_t at) { return one(i, j, at); }));
   }
 
   [[nodiscard]] int64_t lines() const { return rows_ ? p_.m() : p_.n(); }
@@ -54,7 +48,7 @@ public:
   [[nodiscard]] Indices moved() const {
     Indices v;
     for (int64_t x = 0; x < lines(); ++x)
-      if (range(x).is_addend()) v.push_back(x);
+      if (is_addend(range(x))) v.push_back(x);
     return v;
   }
   enum class Sum : uint8_t {
@@ -92,10 +86,9 @@ public:
   /// Outputs among the first `length` of a line that a form gives; differing ones are marked.
   int64_t count(int64_t x, Form form, int64_t length, std::vector<bool> *explained) const {
     int64_t equal = 0;
-    for (int64_t y = 0; y < std::min(length, others()); ++y) {
-      const int64_t at = place(x, y);
-      if (skip_[size_t(at)]) continue;
-      const float before_it = before(x, y);
+    for_line(p_, skip_, rows_, x, [&](int64_t i, int64_t j, int64_t at) {
+      if ((rows_ ? j : i) >= length) return false;
+      const float before_it = before(i, j, at);
       const float sum =
           form.sum == Sum::fused
               ? std::fma(epilogue_.alpha, accumulator_value(p_.unit->rule.acc, acc_[size_t(at)]), form.addend)
@@ -105,37 +98,28 @@ public:
       const uint64_t word = p_.round == p_.word ? code
                                                 : convert(format(p_.word), format(p_.round), code,
                                                           Rounding::nearest_even, Overflow::ieee);
-      if (word != got_[at]) continue;
-      ++equal;
-      if (explained != nullptr && got_[at] != want_[at]) (*explained)[size_t(at)] = true;
-    }
+      equal += word == got_[at] ? 1 : 0;
+      if (explained != nullptr && word == got_[at] && got_[at] != want_[at]) (*explained)[size_t(at)] = true;
+      return true;
+    });
     return equal;
   }
 
 private:
-  [[nodiscard]] int64_t others() const { return rows_ ? p_.n() : p_.m(); }
-  [[nodiscard]] int64_t place(int64_t x, int64_t y) const { return rows_ ? x * p_.n() + y : y * p_.n() + x; }
   /// The reference before its last rounding.
-  [[nodiscard]] float before(int64_t x, int64_t y) const {
-    const int64_t i = rows_ ? x : y, j = rows_ ? y : x;
-    return bit_cast<float>(
-        uint32_t(output_word(p_, epilogue_, p_.unit->rule.acc, acc_[size_t(i * p_.n() + j)], i, j)));
+  [[nodiscard]] float before(int64_t i, int64_t j, int64_t at) const {
+    return bit_cast<float>(uint32_t(output_word(p_, epilogue_, p_.unit->rule.acc, acc_[size_t(at)], i, j)));
   }
-  [[nodiscard]] Range line(int64_t x) const {
-    Range all;
-    for (int64_t y = 0; y < others() && !all.empty(); ++y) {
-      const int64_t at = place(x, y);
-      if (skip_[size_t(at)]) continue;
-      const double d = value(p_.word, got_[at]), v = double(before(x, y));
-      if (!std::isfinite(d) || !std::isfinite(v)) return {0, -1, 0};
-      const Format f = format(p_.round);
-      const double least = std::ldexp(1.0, 1 - f.bias - f.mantissa_bits);
-      // half a unit of D, and for what was summed half a unit of its own, in FP32 or in D's type
-      const double size = std::fabs(d) + std::fabs(v);
-      const double slack = std::max(std::ldexp(size, -f.mantissa_bits - 1), least) + std::ldexp(size, -24);
-      all.meet({d - v - slack, d - v + slack, 1});
-    }
-    return all;
+  /// The addends that one output allows.
+  [[nodiscard]] Range one(int64_t i, int64_t j, int64_t at) const {
+    const double d = value(p_.word, got_[at]), v = double(before(i, j, at));
+    if (!std::isfinite(d) || !std::isfinite(v)) return {0, -1, 0};
+    const Format f = format(p_.round);
+    const double least = std::ldexp(1.0, 1 - f.bias - f.mantissa_bits);
+    // half a unit of D, and for what was summed half a unit of its own, in FP32 or in D's type
+    const double size = std::fabs(d) + std::fabs(v);
+    const double slack = std::max(std::ldexp(size, -f.mantissa_bits - 1), least) + std::ldexp(size, -24);
+    return {d - v - slack, d - v + slack, 1};
   }
 
   const Problem &p_;
@@ -157,9 +141,7 @@ std::string number(double x) {
 
 std::vector<Fact> addends_of(const Problem &p, const Computation &reference, std::span<const uint64_t> acc,
                              std::span<const uint8_t> got, std::span<const uint8_t> want,
-                             const std::vector<bool> &skip, std::vector<bool> &explained) {
-  explained.assign(size_t(p.m() * p.n()), false);
-  if (reference.epilogue.beta != 0.0f || p.unit->rule.acc == FormatId::f64) return {};
+                             const std::vector<bool> &skip) {
   const Addends by_cols(p, reference, acc, got, want, skip, false),
       by_rows(p, reference, acc, got, want, skip, true);
   const Indices cols = by_cols.moved(), rows = by_rows.moved();
@@ -168,8 +150,9 @@ std::vector<Fact> addends_of(const Problem &p, const Computation &reference, std
   const Indices &moved = by_row ? rows : cols;
   if (2 * int64_t(moved.size()) < of.lines()) return {}; // a few lines agree by chance
   Range joint;
-  for (const int64_t x : moved) joint.meet(of.range(x));
-  const bool one = moved.size() > 1 && joint.is_addend();
+  for (const int64_t x : moved) joint = joint.with(of.range(x));
+  const bool one = moved.size() > 1 && is_addend(joint);
+  std::vector<bool> explained(size_t(p.m() * p.n()));
   Fact f{"addend", "", {}, {}, 0, -1, 0};
   for (const int64_t x : moved) {
     const Addends::Form form = of.best(x);

@@ -7,13 +7,12 @@
 
 namespace nvfp4::diagnosis {
 
-/// At most one fact of kind `addend` over outputs that `skip` does not hold, and in `explained` (as long as
-/// D) the differing outputs that an FP32 addend gives to the bit, added to the scaled accumulator or fused
-/// with its scaling, before the rounding of D. `acc`: (M, N) accumulator words of the reference. Only for
-/// beta = 0, accumulators of 32 and 16 bits, and lines of at least 8 outputs; else nothing.
+/// At most one fact of kind `addend` over outputs that `skip` does not hold, for lines of at least 8 of them;
+/// it counts the differing outputs that FP32 addends give to the bit: added to the scaled accumulator, fused
+/// with its scaling, or added to the rounded output. `acc`: (M, N) accumulator words of the reference, of 32
+/// or 16 bits; beta must be 0.
 [[nodiscard]] std::vector<Fact> addends_of(const Problem &p, const Computation &reference,
                                            std::span<const uint64_t> acc, std::span<const uint8_t> got,
-                                           std::span<const uint8_t> want, const std::vector<bool> &skip,
-                                           std::vector<bool> &explained);
+                                           std::span<const uint8_t> want, const std::vector<bool> &skip);
 
 } // namespace nvfp4::diagnosis

@@ -94,6 +94,7 @@ std::optional<Trial> attempt(const Problem &p, const Computation &reference, con
 struct Verified {
   int64_t open = 0, covered = 0;
   std::vector<bool> missed; ///< not given, not covered
+  Words given;              ///< every word of the computation
 };
 Verified verify(const Problem &p, const Computation &c, std::span<const uint8_t> words,
                 const std::vector<bool> &covered) {
@@ -109,6 +110,7 @@ Verified verify(const Problem &p, const Computation &c, std::span<const uint8_t>
       (covered[start + o] ? v.covered : v.open) += same ? 1 : 0;
       v.missed[start + o] = !same && !covered[start + o];
     }
+    v.given.insert(v.given.end(), some.begin(), some.end());
   }
   return v;
 }
@@ -204,33 +206,32 @@ std::vector<double> ratios_of(FormatId type, const OutputSample &s) {
   return {dr / rr, ratios[ratios.size() / 2]};
 }
 
-/// Factors, or else addends: what is decided on values.
+/// Factors, or else addends, over outputs that are not covered: what is decided on values.
 std::vector<Fact> value_facts(const Problem &p, const Computation &c, std::span<const uint8_t> words,
-                              std::span<const uint8_t> want, const std::vector<bool> &covered,
-                              std::vector<bool> &explained) {
+                              std::span<const uint8_t> want, const std::vector<bool> &covered) {
+  if (p.unit->rule.acc == FormatId::f64 || p.beta != 0.0f) return {};
   const std::vector<uint64_t> acc = accumulators(p, c);
-  const std::vector<Fact> factors = factors_of(p, c, acc, words, want, covered, explained);
-  return factors.empty() ? addends_of(p, c, acc, words, want, covered, explained) : factors;
+  const std::vector<Fact> factors = factors_of(p, c, acc, words, want, covered);
+  return factors.empty() ? addends_of(p, c, acc, words, want, covered) : factors;
 }
 
 int64_t outputs_of_values(const std::vector<Fact> &facts) {
   int64_t n = 0;
-  for (const Fact &f : facts) n += f.kind == "factor" || f.kind == "addend" ? f.outputs : 0;
+  for (const Fact &f : facts) n += is_of_values(f) ? f.outputs : 0;
   return n;
 }
 
-/// What D looks like beside the outputs of a partial explanation.
-void describe_rest(const Problem &p, const Computation &c, std::span<const uint8_t> words, Finding &f) {
-  const Words given = evaluate(p, c, all_of(p.m()), all_of(p.n()));
+/// What D looks like beside the outputs of a partial explanation, which are `given`.
+void describe_rest(const Problem &p, const Computation &c, std::span<const uint8_t> words, const Words &given,
+                   Finding &f) {
   Structure structure = structure_of(p.word, p.m(), p.n(), words, given);
   f.rest = structure.facts;
   const bool plain = c.reduction.arithmetic == Arithmetic::unit && !c.reduction.split() &&
                      !c.reduction.fold_scales && c.reduction.finish == Finish::as_unit &&
                      !c.reduction.start_from_c && !c.epilogue.column_major_d && !c.epilogue.round_acc &&
                      !c.epilogue.round_twice && !c.epilogue.truncate && !c.epilogue.drop_sign;
-  if (structure.left != 0 && plain && p.unit->rule.acc != FormatId::f64 && p.beta == 0.0f) {
-    std::vector<bool> explained;
-    const std::vector<Fact> facts = value_facts(p, c, words, given, structure.covered, explained);
+  if (structure.left != 0 && plain) {
+    const std::vector<Fact> facts = value_facts(p, c, words, given, structure.covered);
     f.rest.insert(f.rest.end(), facts.begin(), facts.end());
   }
   f.rest_accounts = outputs_of_values(f.rest) == structure.left;
@@ -294,7 +295,8 @@ OutputSample make_sample(const Problem &p, std::span<const uint8_t> d, const Wor
 }
 
 bool Trial::apply(const Problem &p, Computation &c) const {
-  return first->apply(p, variants[0], c) && (second == nullptr || (second->apply(p, variants[1], c) && fits(c)));
+  return first->apply(p, variants[0], c) &&
+         (second == nullptr || (second->apply(p, variants[1], c) && fits(c)));
 }
 
 void Trial::describe(const Problem &p, const Computation &c) {
@@ -368,9 +370,8 @@ Report diagnose(const Problem &p, std::span<const uint8_t> words, const Diagnose
     report.covered = 0;
   }
 
-  std::vector<bool> explained;
-  if (p.unit->rule.acc != FormatId::f64 && p.beta == 0.0f && !report.facts_account) {
-    const std::vector<Fact> facts = value_facts(p, reference, words, want, structure.covered, explained);
+  if (!report.facts_account) {
+    const std::vector<Fact> facts = value_facts(p, reference, words, want, structure.covered);
     report.facts.insert(report.facts.end(), facts.begin(), facts.end());
   }
   std::vector<bool> open(structure.covered.size());
@@ -455,7 +456,7 @@ Report diagnose(const Problem &p, std::span<const uint8_t> words, const Diagnose
         const Verified v = verify(p, c, words, structure.covered);
         f.equal = v.open;
         if (f.equal != outputs) f.leaves = place_of(p, v.missed);
-        if (better && f.equal != outputs) describe_rest(p, c, words, f);
+        if (better && f.equal != outputs) describe_rest(p, c, words, v.given, f);
         f.explains_all = f.equal == outputs && v.covered == report.covered;
       }
       f.parting =

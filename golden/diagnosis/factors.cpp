@@ -4,6 +4,7 @@
 
 #include "nvfp4/emulator/formats/codec.hpp"
 #include "nvfp4/emulator/gemm/epilogue.hpp"
+#include "nvfp4/golden/diagnosis/line_range.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -12,19 +13,9 @@
 namespace nvfp4::diagnosis {
 namespace {
 
-struct Interval {
-  double low = -INFINITY, high = INFINITY;
-  int64_t outputs = 0;
-
-  [[nodiscard]] bool empty() const { return !(low <= high); }
-  [[nodiscard]] Interval with(const Interval &o) const {
-    return {std::max(low, o.low), std::min(high, o.high), outputs + o.outputs};
-  }
-};
-
 /// Lines that share an alpha.
 struct Cluster {
-  Interval alpha;
+  Range alpha;
   Indices lines;
 };
 
@@ -83,7 +74,8 @@ public:
     std::vector<Cluster> all;
     const int64_t lines = rows ? p_.m() : p_.n();
     for (int64_t x = 0; x < lines; ++x) {
-      const Interval i = line(rows, x);
+      const Range i =
+          line_range(p_, skip_, rows, x, [&](int64_t r, int64_t c, int64_t at) { return one(r, c, at); });
       if (i.empty() || i.outputs == 0) continue;
       const auto fits =
           std::find_if(all.begin(), all.end(), [&](const Cluster &c) { return !c.alpha.with(i).empty(); });
@@ -146,31 +138,22 @@ public:
     const FormatId acc = p_.unit->rule.acc;
     int64_t equal = 0;
     for (const int64_t x : c.lines)
-      for (int64_t y = 0; y < (rows ? p_.n() : p_.m()); ++y) {
-        const int64_t i = rows ? x : y, j = rows ? y : x, at = i * p_.n() + j;
-        if (skip_[size_t(at)]) continue;
+      for_line(p_, skip_, rows, x, [&](int64_t i, int64_t j, int64_t at) {
         const uint64_t word = form.alpha != 0
                                   ? output_word(p_, e, acc, acc_[size_t(at)], i, j)
                                   : encode(p_.word, float(form.factor) * float(value(p_.word, want_[at])),
                                            Rounding::nearest_even, Overflow::ieee);
-        if (word != got_[at]) continue;
-        ++equal;
-        if (explained != nullptr && got_[at] != want_[at]) (*explained)[size_t(at)] = true;
-      }
+        equal += word == got_[at] ? 1 : 0;
+        if (explained != nullptr && word == got_[at] && got_[at] != want_[at])
+          (*explained)[size_t(at)] = true;
+        return true;
+      });
     return equal;
   }
 
 private:
-  /// The alphas that one line allows.
-  [[nodiscard]] Interval line(bool rows, int64_t x) const {
-    Interval all;
-    for (int64_t y = 0; y < (rows ? p_.n() : p_.m()) && !all.empty(); ++y) {
-      const int64_t i = rows ? x : y, j = rows ? y : x, at = i * p_.n() + j;
-      if (!skip_[size_t(at)]) all = all.with(one(i, j, at));
-    }
-    return all;
-  }
-  [[nodiscard]] Interval one(int64_t i, int64_t j, int64_t at) const {
+  /// The alphas that one output allows.
+  [[nodiscard]] Range one(int64_t i, int64_t j, int64_t at) const {
     const double d = value(p_.word, got_[at]);
     double a = double(accumulator_value(p_.unit->rule.acc, acc_[size_t(at)]));
     const diagnosis::Epilogue &e = reference_.epilogue;
@@ -206,12 +189,10 @@ int64_t lines_of(const std::vector<Cluster> &clusters) {
 
 std::vector<Fact> factors_of(const Problem &p, const Computation &reference, std::span<const uint64_t> acc,
                              std::span<const uint8_t> got, std::span<const uint8_t> want,
-                             const std::vector<bool> &skip, std::vector<bool> &explained) {
+                             const std::vector<bool> &skip) {
   std::vector<Fact> facts;
-  explained.assign(size_t(p.m() * p.n()), false);
-  if (reference.epilogue.beta != 0.0f || p.unit->rule.acc == FormatId::f64 ||
-      reference.epilogue.alpha == 0.0f)
-    return facts;
+  std::vector<bool> explained(size_t(p.m() * p.n()));
+  if (reference.epilogue.alpha == 0.0f) return facts;
   const Factors of(p, reference, acc, got, want, skip);
   const std::vector<Cluster> by_cols = of.clusters(false), by_rows = of.clusters(true);
   const double share_cols = double(lines_of(by_cols)) / double(p.n()),

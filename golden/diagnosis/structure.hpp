@@ -10,16 +10,19 @@
 namespace nvfp4::diagnosis {
 
 struct Fact {
-  std::string kind; ///< for machines: nan, infinity, zero, constant, rows-moved, columns-moved,
-                    ///< outputs-moved, tiles-moved, tiles-alike, tiles-transposed,
-                    ///< factor, addend
-  std::string text;                 ///< one clause: "rows 8 to 15 are zero"
-  Indices rows = {}, cols = {};     ///< where, when that is one rectangle pattern rows x columns; else empty
-  int64_t outputs = 0;              ///< differing outputs that it accounts for
-  int64_t first = -1;               ///< one such output, row-major
-  double factor = 0;                ///< of kind `factor`: D there is this times what is expected
+  std::string kind;             ///< for machines: nan, infinity, zero, constant, rows-moved, columns-moved,
+                                ///< outputs-moved, tiles-moved, tiles-alike, tiles-transposed,
+                                ///< factor, addend
+  std::string text;             ///< one clause: "rows 8 to 15 are zero"
+  Indices rows = {}, cols = {}; ///< where, when that is one rectangle pattern rows x columns; else empty
+  int64_t outputs = 0;          ///< differing outputs that it accounts for
+  int64_t first = -1;           ///< one such output, row-major
+  double factor = 0;            ///< of kind `factor`: D there is this times what is expected
   std::vector<double> addends = {}; ///< of kind `addend`: what is added to each of `rows` or `cols`
 };
+
+/// Whether a fact is decided on values, not on words.
+[[nodiscard]] inline bool is_of_values(const Fact &f) { return f.kind == "factor" || f.kind == "addend"; }
 
 struct Structure {
   std::vector<Fact> facts;

@@ -33,9 +33,6 @@ const Finding *nearest(const Report &r) {
   return best;
 }
 
-/// Facts that are decided on values, not on words.
-bool is_factor(const Fact &f) { return f.kind == "factor" || f.kind == "addend"; }
-
 } // namespace
 
 std::string verdict_of(const Problem &p, const Report &r) {
@@ -45,7 +42,7 @@ std::string verdict_of(const Problem &p, const Report &r) {
            (c.nan_same == 0 ? "" : ", " + std::to_string(c.nan_same) + " of them NaN with the same bits");
   std::string facts;
   for (const Fact &f : r.facts) {
-    if (!is_factor(f)) facts += (facts.empty() ? "" : "; ") + f.text;
+    if (!is_of_values(f)) facts += (facts.empty() ? "" : "; ") + f.text;
   }
   const std::string rest = c.differing == c.total ? "" : ", all other outputs are equal";
   if (r.covered == c.differing) return facts + rest;
@@ -60,7 +57,7 @@ std::string verdict_of(const Problem &p, const Report &r) {
   }
   std::string factors;
   for (const Fact &f : r.facts)
-    if (is_factor(f)) factors += (factors.empty() ? "" : "; ") + f.text;
+    if (is_of_values(f)) factors += (factors.empty() ? "" : "; ") + f.text;
   if (r.by_factor) return before + factors + rest;
   if (!r.likely.empty())
     return before + r.likely[0].title + ": explains all of " + count(r.likely[0].sampled, "sampled output") +
