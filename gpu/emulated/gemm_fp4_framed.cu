@@ -137,14 +137,8 @@ __global__ void __launch_bounds__(kBlock, 1)
 } // namespace
 
 void gemm_fp4_framed(const Fp4Job &job, int processors, cudaStream_t stream) {
-  const int64_t k = job.steps * 64, tiles = job.tiles_m * job.tiles_n * (128 / kTileN);
-  const CUtensorMap map_a = tensor_map({job.a.values, job.a.padded_rows, k, k, 2}, kTileM),
-                    map_b = tensor_map({job.b.values, job.b.padded_rows, k, k, 2}, kTileN);
-  check(cudaFuncSetAttribute(framed_tiles_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedFramed),
-        "shared memory of the FP4 product");
-  framed_tiles_kernel<<<unsigned(std::min<int64_t>(tiles, processors)), kBlock, kSharedFramed, stream>>>(
-      map_a, map_b, job, int(tiles));
-  check_launch("framed_tiles_kernel");
+  launch_tiles<kTileN>(framed_tiles_kernel, "framed_tiles_kernel", kBlock, kSharedFramed, job, processors,
+                       stream);
 }
 
 } // namespace nvfp4::cuda

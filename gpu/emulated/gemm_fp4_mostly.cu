@@ -235,29 +235,15 @@ __global__ void __launch_bounds__(kThreads, 1)
   }
 }
 
-template <int TileN> void launch_mostly(const Fp4Job &job, int processors, cudaStream_t stream) {
-  const int64_t k = job.steps * 64, tiles = job.tiles_m * job.tiles_n * (128 / TileN);
-  const CUtensorMap map_a = tensor_map({job.a.values, job.a.padded_rows, k, k, 2}, kTileM),
-                    map_b = tensor_map({job.b.values, job.b.padded_rows, k, k, 2}, TileN);
-  check(cudaFuncSetAttribute(mostly_fast_kernel<TileN>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                             kSharedMostly<TileN>),
-        "shared memory of the FP4 product");
-  mostly_fast_kernel<TileN>
-      <<<unsigned(std::min<int64_t>(tiles, processors)), kThreads, kSharedMostly<TileN>, stream>>>(
-          map_a, map_b, job, tiles);
-  check_launch("mostly_fast_kernel");
+template <int TileN> void launch(const Fp4Job &job, int processors, cudaStream_t stream) {
+  launch_tiles<TileN>(mostly_fast_kernel<TileN>, "mostly_fast_kernel", kThreads, kSharedMostly<TileN>, job,
+                      processors, stream);
 }
 
 } // namespace
 
 void gemm_fp4_mostly(const Fp4Job &job, int processors, cudaStream_t stream) {
-  // narrow tiles where they make the fullest multiprocessor's share smaller
-  const int64_t tiles = job.tiles_m * job.tiles_n;
-  const auto rounds = [&](int64_t n) { return (n + processors - 1) / processors; };
-  if (rounds(2 * tiles) < 2 * rounds(tiles))
-    launch_mostly<64>(job, processors, stream);
-  else
-    launch_mostly<128>(job, processors, stream);
+  narrow_tiles(job, processors) ? launch<64>(job, processors, stream) : launch<128>(job, processors, stream);
 }
 
 } // namespace nvfp4::cuda

@@ -79,6 +79,28 @@ __device__ void feed_steps(const CUtensorMap *map_a, const CUtensorMap *map_b, c
   }
 }
 
+/// Starts a kernel over the tiles of 128 x TileN of a job, at most a block a multiprocessor; the operands
+/// come through tensor maps.
+template <int TileN, class Count>
+void launch_tiles(void (*kernel)(CUtensorMap, CUtensorMap, Fp4Job, Count), const char *name, int threads,
+                  int shared_bytes, const Fp4Job &job, int processors, cudaStream_t stream) {
+  const int64_t k = job.steps * 64, tiles = job.tiles_m * job.tiles_n * (128 / TileN);
+  const CUtensorMap map_a = tensor_map({job.a.values, job.a.padded_rows, k, k, 2}, kTileM),
+                    map_b = tensor_map({job.b.values, job.b.padded_rows, k, k, 2}, TileN);
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes),
+        "shared memory of the FP4 product");
+  kernel<<<unsigned(std::min<int64_t>(tiles, processors)), threads, size_t(shared_bytes), stream>>>(
+      map_a, map_b, job, Count(tiles));
+  check_launch(name);
+}
+
+/// Whether tiles of 64 columns make the fullest multiprocessor's share smaller than tiles of 128.
+inline bool narrow_tiles(const Fp4Job &job, int processors) {
+  const int64_t tiles = job.tiles_m * job.tiles_n;
+  const auto rounds = [&](int64_t n) { return (n + processors - 1) / processors; };
+  return rounds(2 * tiles) < 2 * rounds(tiles);
+}
+
 /// Writes one warp's 16 rows of accumulators as outputs.
 template <int TileN>
 __device__ inline void write_tile(const Fp4Job &job, const float (&acc)[TileN / 2], float *staging,

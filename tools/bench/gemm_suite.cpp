@@ -44,15 +44,12 @@ constexpr Fp4Class kFp4Classes[] = {{"lognormal 1", golden::Fp4Kind::lognormal1}
                                     {"lognormal 3", golden::Fp4Kind::lognormal3},
                                     {"outliers", golden::Fp4Kind::outliers},
                                     {"raw codes", golden::Fp4Kind::raw}};
-constexpr const char *kDenseClasses[] = {"24 binades", "zeros, NaN, Inf", "full range"}; // kinds 1, ... of dense_operand
+constexpr const char *kDenseClasses[] = {"24 binades", "zeros, NaN, Inf",
+                                         "full range"}; // kinds 1, ... of dense_operand
 constexpr const char *kRecorded = "/operands/gla-27m.safetensors";
 
 bool is_fp4(const UnitRule &rule) {
   return rule.a == FormatId::e2m1 && rule.b == FormatId::e2m1 && rule.scale_block != 0;
-}
-
-bool has_recorded(const UnitRule &rule, const std::string &golden_folder) {
-  return !golden_folder.empty() && rule.scale == FormatId::ue4m3 && rule.scale_block == 16;
 }
 
 /// Normal deviates from a fixed sequence: sums of uniform words (Irwin-Hall), enough for operands.
@@ -150,32 +147,32 @@ std::vector<float> normal_values(int64_t n) {
   return x;
 }
 
-void for_each_data_class(const Unit &unit, int64_t n, const std::string &golden_folder,
-                         const std::function<void(const DataClass &)> &f) {
-  const UnitRule &rule = unit.rule;
-  const auto give = [&](const std::string &name, const golden::HostOperand &a, const golden::HostOperand &b) {
-    const auto make = [&](Side side, const golden::HostOperand &h) {
-      return make_operand(unit, side, RawCodes{h.rows, h.k, h.codes},
-                          RawScales(h.scales, ScaleLayout::linear));
-    };
-    f({name, make(Side::a, a), make(Side::b, b)});
+std::vector<DataClass> data_classes(const Unit &unit, int64_t n, const std::string &golden_folder) {
+  std::vector<DataClass> all;
+  // made(second) gives the codes and scales of A or of B
+  const auto add = [&](const std::string &name, auto made) {
+    all.push_back({name, [&unit, made](Side side) {
+                     const golden::HostOperand h = made(side == Side::b);
+                     return make_operand(unit, side, RawCodes{h.rows, h.k, h.codes},
+                                         RawScales(h.scales, ScaleLayout::linear));
+                   }});
   };
+  const UnitRule &rule = unit.rule;
   if (!is_fp4(rule)) {
     for (size_t i = 0; i < std::size(kDenseClasses); ++i)
-      give(kDenseClasses[i], golden::dense_operand(rule, false, int(i) + 1, n, n, 1),
-           golden::dense_operand(rule, true, int(i) + 1, n, n, 2));
-    return;
+      add(kDenseClasses[i], [&rule, n, kind = int(i) + 1](bool second) {
+        return golden::dense_operand(rule, second, kind, n, n, second ? 2 : 1);
+      });
+    return all;
   }
-  for (const auto &[name, kind] : kFp4Classes)
-    give(name, golden::fp4_operand(rule, kind, n, n, 1), golden::fp4_operand(rule, kind, n, n, 2));
-  if (has_recorded(rule, golden_folder))
+  for (const auto &[name, fp4_kind] : kFp4Classes)
+    add(name, [&rule, n, kind = fp4_kind](bool second) {
+      return golden::fp4_operand(rule, kind, n, n, second ? 2 : 1);
+    });
+  if (!golden_folder.empty() && rule.scale == FormatId::ue4m3 && rule.scale_block == 16)
     for (const golden::RecordedProduct &r : golden::read_products(golden_folder + kRecorded))
-      give("recorded " + r.name, golden::repeated(r.a, n, n), golden::repeated(r.b, n, n));
-}
-
-int data_class_count(const Unit &unit, const std::string &golden_folder) {
-  if (!is_fp4(unit.rule)) return int(std::size(kDenseClasses));
-  return int(std::size(kFp4Classes)) + (has_recorded(unit.rule, golden_folder) ? 3 : 0);
+      add("recorded " + r.name, [r, n](bool second) { return golden::repeated(second ? r.b : r.a, n, n); });
+  return all;
 }
 
 Timing time_gemm(const Unit &unit, const GemmOperand &a, const GemmOperand &b, const Shape &s, int threads,

@@ -36,13 +36,11 @@ struct Operands {
 /// recorded ones of golden/operands only where `golden_folder` is not empty and the unit is an NVFP4 one.
 struct DataClass {
   std::string name; ///< "outliers", "recorded wgrad"
-  GemmOperand a, b;
+  std::function<GemmOperand(Side)> make;
 };
-/// Every class for a product of n x n x n, one after the other: they are made when asked for.
-void for_each_data_class(const Unit &unit, int64_t n, const std::string &golden_folder,
-                         const std::function<void(const DataClass &)> &f);
-/// How many these are.
-[[nodiscard]] int data_class_count(const Unit &unit, const std::string &golden_folder);
+/// Every class for a product of n x n x n.
+[[nodiscard]] std::vector<DataClass> data_classes(const Unit &unit, int64_t n,
+                                                  const std::string &golden_folder);
 
 /// n normal values for SGEMM.
 [[nodiscard]] std::vector<float> normal_values(int64_t n);

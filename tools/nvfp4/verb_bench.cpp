@@ -214,17 +214,24 @@ int run(const Options &o) {
   const std::vector<bench::Shape> shapes = bench::shapes(o.largest);
   const int64_t side = std::min<int64_t>(o.largest, 1024); // of the products of hard data
   const std::string golden = golden_folder();
+  struct Planned {
+    const bench::Work &work;
+    const Unit &unit;
+    std::vector<bench::DataClass> hard;
+  };
+  std::vector<Planned> plan;
   double done = 0, total = 0;
-  for (const std::string &name : o.works)
-    if (name != "quantize")
-      total += double(threads.size()) *
-               double(shapes.size() +
-                      size_t(bench::data_class_count(find_unit(bench::find_work(name).unit), golden)));
-  Progress progress("bench");
   for (const std::string &name : o.works) {
     if (name == "quantize") continue;
     const bench::Work &work = bench::find_work(name);
     const Unit &unit = find_unit(work.unit);
+    plan.push_back({work, unit, bench::data_classes(unit, side, golden)});
+    total += double(threads.size() * (shapes.size() + plan.back().hard.size()));
+  }
+  Progress progress("bench");
+  for (const Planned &planned : plan) {
+    const bench::Work &work = planned.work;
+    const Unit &unit = planned.unit;
     const auto measure = [&](const GemmOperand &a, const GemmOperand &b, const bench::Shape &s) {
       for (size_t i = 0; i < threads.size(); ++i) {
         const bench::Timing t = bench::time_gemm(unit, a, b, s, threads[i], o.repeats);
@@ -249,9 +256,9 @@ int run(const Options &o) {
       const bench::Operands operands = bench::make_operands(unit, s);
       measure(operands.a, operands.b, s);
     }
-    bench::for_each_data_class(unit, side, golden, [&](const bench::DataClass &data) {
-      measure(data.a, data.b, {(std::to_string(side) + " " + data.name).c_str(), side, side, side});
-    });
+    for (const bench::DataClass &data : planned.hard)
+      measure(data.make(Side::a), data.make(Side::b),
+              {(std::to_string(side) + " " + data.name).c_str(), side, side, side});
   }
   result["quantization"] = json::array();
   if (std::find(o.works.begin(), o.works.end(), "quantize") != o.works.end())
