@@ -2,6 +2,7 @@
 // Comparison of tensors, quantized tensors, logs and metadata: every kind of difference is planted and must
 // be found where it was planted, and nothing else.
 #include "tests/catch.hpp"
+#include "tests/temporary_folder.hpp"
 
 #include "nvfp4/emulator/quantize/dequantize.hpp"
 #include "nvfp4/emulator/quantize/quantize.hpp"
@@ -22,10 +23,7 @@ namespace {
 namespace fs = std::filesystem;
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN(), kInf = std::numeric_limits<float>::infinity();
 
-struct Folder {
-  fs::path path = fs::temp_directory_path() / ("nvfp4-comparison-" + std::to_string(::getpid()));
-  Folder() { fs::create_directories(path); }
-  ~Folder() { fs::remove_all(path); }
+struct Folder : nvfp4::test::TemporaryFolder {
   std::string operator/(const char *name) const { return (path / name).string(); }
   std::string text(const char *name, std::string_view content) const {
     std::ofstream(path / name) << content;

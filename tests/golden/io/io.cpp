@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Tensor files: what is written comes back, in both formats, and a failed write leaves things as they were.
 #include "tests/golden/io/support.hpp"
+#include "tests/temporary_folder.hpp"
 
 #include "nvfp4/golden/io/file.hpp"
 #include "nvfp4/golden/io/message.hpp"
@@ -23,15 +24,7 @@ using namespace nvfp4::io;
 
 namespace {
 
-/// A directory of its own for a test, gone afterwards.
-struct Folder {
-  fs::path path;
-  Folder() {
-    std::string name = (fs::temp_directory_path() / "nvfp4-io-XXXXXX").string();
-    if (!::mkdtemp(name.data())) throw nvfp4::Error("cannot create " + name);
-    path = name;
-  }
-  ~Folder() { fs::remove_all(path); }
+struct Folder : nvfp4::test::TemporaryFolder {
   [[nodiscard]] std::string operator/(const char *name) const { return (path / name).string(); }
   [[nodiscard]] size_t files() const { return size_t(std::distance(fs::directory_iterator(path), {})); }
 };

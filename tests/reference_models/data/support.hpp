@@ -2,6 +2,7 @@
 // What the tests of training data share: a batch with its memory, a folder for texts.
 #pragma once
 #include "tests/golden/io/support.hpp"
+#include "tests/temporary_folder.hpp"
 
 #include "nvfp4/golden/io/file.hpp"
 #include "nvfp4/reference_models/data/source.hpp"
@@ -36,17 +37,7 @@ inline Batch validation(const DataSource &data, int64_t index, int64_t batch, in
   return b;
 }
 
-/// A temporary folder.
-struct Folder {
-  std::filesystem::path path;
-  Folder() {
-    std::string name = (std::filesystem::temp_directory_path() / "nvfp4-data-XXXXXX").string();
-    if (!::mkdtemp(name.data())) throw Error("cannot create " + name);
-    path = name;
-  }
-  ~Folder() { std::filesystem::remove_all(path); }
-  Folder(const Folder &) = delete;
-  Folder &operator=(const Folder &) = delete;
+struct Folder : test::TemporaryFolder {
   std::string write(const char *name, std::string_view text) const {
     const std::string file = (path / name).string();
     io::write_file_atomically(file, io::bytes_of(text));

@@ -2,6 +2,7 @@
 // The records on disk: what stands in them, and that a run which is cut off anywhere continues without a
 // trace.
 #include "tests/golden/io/support.hpp"
+#include "tests/temporary_folder.hpp"
 
 #include "nvfp4/golden/io/file.hpp"
 #include "nvfp4/golden/io/message.hpp"
@@ -23,17 +24,7 @@ using Json = nlohmann::json;
 
 namespace {
 
-struct Folder {
-  fs::path path;
-  Folder() {
-    static int count = 0;
-    path = fs::temp_directory_path() /
-           ("nvfp4-recorder-" + std::to_string(::getpid()) + "-" + std::to_string(count++));
-    fs::remove_all(path);
-    fs::create_directories(path);
-  }
-  ~Folder() { fs::remove_all(path); }
-  [[nodiscard]] std::string file(const char *name) const { return (path / name).string(); }
+struct Folder : nvfp4::test::TemporaryFolder {
   [[nodiscard]] std::string text(const char *name) const {
     std::ifstream in(path / name, std::ios::binary);
     return {std::istreambuf_iterator<char>(in), {}};

@@ -2,6 +2,7 @@
 // The grid of runs with a stand-in for training: what is run, kept, resumed, refused and summed up; and the
 // statistics.
 #include "tests/golden/io/support.hpp"
+#include "tests/temporary_folder.hpp"
 
 #include "nvfp4/golden/io/file.hpp"
 #include "nvfp4/reference_models/report/experiment.hpp"
@@ -20,11 +21,7 @@ using Json = nlohmann::ordered_json;
 
 namespace {
 
-struct Folder {
-  fs::path path = fs::temp_directory_path() / ("nvfp4-experiment-" + std::to_string(::getpid()));
-  Folder() { fs::remove_all(path); }
-  ~Folder() { fs::remove_all(path); }
-};
+using Folder = test::TemporaryFolder;
 
 Json grid(const Folder &folder) {
   return {{"models", {{{"model", "gla"}, {"size", "tiny"}}, {{"model", "qwen3"}, {"size", "tiny"}}}},

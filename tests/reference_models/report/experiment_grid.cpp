@@ -2,6 +2,7 @@
 // What a grid can say beyond lists: recipes made from others, a reference, parts for several machines, jobs
 // side by side; and how many pairs would tell two recipes apart.
 #include "tests/golden/io/support.hpp"
+#include "tests/temporary_folder.hpp"
 
 #include "nvfp4/golden/io/file.hpp"
 #include "nvfp4/reference_models/family/config.hpp"
@@ -26,11 +27,7 @@ using Json = nlohmann::ordered_json;
 
 namespace {
 
-struct Folder {
-  fs::path path = fs::temp_directory_path() / ("nvfp4-grid-" + std::to_string(::getpid()));
-  Folder() { fs::remove_all(path); }
-  ~Folder() { fs::remove_all(path); }
-};
+using Folder = test::TemporaryFolder;
 
 Experiment grid(const Folder &folder, const Json &recipes, const Json &more = Json::object()) {
   Json j = {{"models", {{{"model", "gla"}, {"size", "tiny"}}}},

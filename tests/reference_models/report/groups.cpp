@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which runs are averaged: those that are alike in everything that decides bits but the seed, each once.
 #include "tests/golden/io/support.hpp"
+#include "tests/temporary_folder.hpp"
 
 #include "nvfp4/reference_models/family/config.hpp"
 #include "nvfp4/reference_models/recipe/recipe.hpp"
@@ -39,12 +40,9 @@ struct Made {
   }
 };
 
-struct Folders {
-  fs::path path = fs::temp_directory_path() / ("nvfp4-groups-" + std::to_string(::getpid()));
+struct Folders : test::TemporaryFolder {
   int number = 0;
   std::vector<RunData> runs;
-  Folders() { fs::create_directories(path); }
-  ~Folders() { fs::remove_all(path); }
 
   void add(const Made &m) {
     const fs::path dir = path / ("run-" + std::to_string(++number));

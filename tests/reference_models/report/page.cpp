@@ -2,6 +2,7 @@
 // The report of runs made up here: its numbers, its verdicts, its form as a document; and the folders it
 // refuses.
 #include "tests/golden/io/support.hpp"
+#include "tests/temporary_folder.hpp"
 
 #include "nvfp4/golden/io/file.hpp"
 #include "nvfp4/reference_models/report/report.hpp"
@@ -22,14 +23,7 @@ using Json = nlohmann::ordered_json;
 
 namespace {
 
-struct Folder {
-  fs::path path = fs::temp_directory_path() / ("nvfp4-report-" + std::to_string(::getpid()));
-  Folder() {
-    fs::remove_all(path);
-    fs::create_directories(path);
-  }
-  ~Folder() { fs::remove_all(path); }
-};
+using Folder = test::TemporaryFolder;
 
 /// A run whose loss lies `gap` percent above that of BF16 with the same seed.
 std::string write_run(const Folder &folder, const std::string &family, const std::string &recipe,

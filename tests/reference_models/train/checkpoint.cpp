@@ -5,6 +5,7 @@
 #include "nvfp4/reference_models/train/optimizer.hpp"
 #include "nvfp4/reference_models/train/steps.hpp"
 #include "tests/catch.hpp"
+#include "tests/temporary_folder.hpp"
 
 #include <cmath>
 #include <cstring>
@@ -17,13 +18,7 @@ namespace io = nvfp4::io;
 
 namespace {
 
-struct Folder {
-  std::filesystem::path path =
-      std::filesystem::temp_directory_path() / ("nvfp4-train-test-" + std::to_string(getpid()));
-  Folder() { std::filesystem::create_directories(path); }
-  ~Folder() { std::filesystem::remove_all(path); }
-  [[nodiscard]] std::string file(const char *name) const { return (path / name).string(); }
-};
+using Folder = nvfp4::test::TemporaryFolder;
 
 /// Most memory that this process ever held.
 int64_t peak_kilobytes() {
