@@ -10,11 +10,11 @@
 
 namespace nvfp4::models {
 
-extern const ModelFamily kGla, kQwen3, kQwen25, kGdn, kLlama;
+extern const ModelFamily kGla, kQwen3, kQwen25, kGdn, kLlama, kGsa;
 
 namespace {
 
-constexpr const ModelFamily *kFamilies[] = {&kGla, &kQwen3, &kQwen25, &kGdn, &kLlama};
+constexpr const ModelFamily *kFamilies[] = {&kGla, &kQwen3, &kQwen25, &kGdn, &kLlama, &kGsa};
 
 std::vector<std::string> mixer_roles(const ModelFamily &family) {
   std::vector<std::string> roles;
@@ -23,14 +23,14 @@ std::vector<std::string> mixer_roles(const ModelFamily &family) {
   return roles;
 }
 
-/// With the output projection, in which every mixer ends, behind all others of the mixers.
+/// With the output projections, in which mixers end, behind all others of the mixers.
 std::vector<std::string> roles_of_all() {
   std::vector<std::string> roles;
-  for (const ModelFamily *f : kFamilies)
-    for (std::string &role : mixer_roles(*f))
-      if (role != kOutputRole && std::find(roles.begin(), roles.end(), role) == roles.end())
-        roles.push_back(std::move(role));
-  roles.emplace_back(kOutputRole);
+  for (const bool output : {false, true})
+    for (const ModelFamily *f : kFamilies)
+      for (std::string &role : mixer_roles(*f))
+        if ((role == f->output_role()) == output && std::find(roles.begin(), roles.end(), role) == roles.end())
+          roles.push_back(std::move(role));
   for (const SharedLinear &l : kSharedLinears) roles.emplace_back(l.role);
   return roles;
 }
@@ -65,7 +65,8 @@ std::string family_names() {
 
 std::vector<std::string> linear_roles(const ModelFamily &family) {
   std::vector<std::string> roles = mixer_roles(family);
-  for (const SharedLinear &l : kSharedLinears) roles.emplace_back(l.role);
+  for (const SharedLinear &l : kSharedLinears)
+    if (family.has_mlp() || !l.role.starts_with("mlp.")) roles.emplace_back(l.role);
   return roles;
 }
 

@@ -15,6 +15,7 @@
 #include "nvfp4/reference_models/kernels/matmul.hpp"
 #include "nvfp4/reference_models/kernels/norm.hpp"
 #include "nvfp4/reference_models/kernels/rope.hpp"
+#include "nvfp4/reference_models/kernels/slots.hpp"
 #include "nvfp4/reference_models/kernels/vocabulary.hpp"
 
 // clang-format off
@@ -32,5 +33,7 @@
   X(ConvolutionForward) X(ConvolutionSlopes) X(ConvolutionInputs) X(ConvolutionWeights)                      \
   X(L2NormForward) X(L2NormBackward)                                                                         \
   X(DeltaGateForward) X(DeltaGateBackward) X(DeltaProducts) X(DeltaStates) X(DeltaOutputs)                   \
-  X(DeltaStateGradients) X(DeltaGradients)
+  X(DeltaStateGradients) X(DeltaGradients)                                                                   \
+  X(SiluForward) X(SiluBackward) X(SlotGateForward) X(SlotGateBackward) X(SlotSoftmaxForward)                \
+  X(SlotSoftmaxBackward) X(SlotScores) X(PassedGradients)
 // clang-format on
