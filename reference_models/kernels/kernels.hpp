@@ -5,8 +5,8 @@
 #include "nvfp4/reference_models/kernels/attention_products.hpp"
 #include "nvfp4/reference_models/kernels/attention_statistics.hpp"
 #include "nvfp4/reference_models/kernels/convolution.hpp"
-#include "nvfp4/reference_models/kernels/delta_backward.hpp"
 #include "nvfp4/reference_models/kernels/delta_inputs.hpp"
+#include "nvfp4/reference_models/kernels/delta_products.hpp"
 #include "nvfp4/reference_models/kernels/digest.hpp"
 #include "nvfp4/reference_models/kernels/elementwise.hpp"
 #include "nvfp4/reference_models/kernels/finite.hpp"
@@ -35,5 +35,7 @@
   X(DeltaGateForward) X(DeltaGateBackward) X(DeltaProducts) X(DeltaStates) X(DeltaOutputs)                   \
   X(DeltaStateGradients) X(DeltaGradients)                                                                   \
   X(SiluForward) X(SiluBackward) X(SlotGateForward) X(SlotGateBackward) X(SlotSoftmaxForward)                \
-  X(SlotSoftmaxBackward) X(SlotScores) X(PassedGradients)
+  X(SlotSoftmaxBackward) X(SlotScores) X(PassedGradients)                                                    \
+  X(DeltaDecays) X(DeltaStateFactors) X(DeltaScores) X(DeltaSolve) X(DeltaWritten) X(DeltaDecayed)           \
+  X(DeltaSolveBack) X(DeltaFactorGradients)
 // clang-format on

@@ -115,8 +115,7 @@ private:
   }
   /// In FP32 the bits are the same product by product, and then there are matrices to show.
   void show_products() {
-    const bool wanted = this->hooks.observer || this->hooks.matrix;
-    if (wanted && products_ == nullptr && bf16_ == nullptr) make_products();
+    if (this->hooks.wants_operators() && products_ == nullptr && bf16_ == nullptr) make_products();
   }
   void mix(const StepContext &step) {
     show_products();

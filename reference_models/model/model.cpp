@@ -3,6 +3,7 @@
 // inner values.
 #include "nvfp4/reference_models/model/model.hpp"
 #include "nvfp4/emulator/config.hpp"
+#include "nvfp4/reference_models/model/operator_products.hpp"
 
 #include <algorithm>
 #include <stdexcept>
@@ -299,8 +300,11 @@ void Model<T>::observe(LinearGroup<T> &group, const T *input, std::span<const T 
               &group.recipe(i)});
 }
 
-template <class T> void Model<T>::observe_operators(std::function<void(const LinearObservation<T> &)> show) {
-  for (auto &block : blocks_) block->mixer->hooks.observer = show;
+template <class T>
+void Model<T>::observe_operators(std::function<void(const LinearObservation<T> &)> show, bool ruled) {
+  for (int64_t layer = 0; layer < config_.layers; ++layer)
+    if (!ruled || has_mixer_rules(recipe_, *config_.family, layer, config_.layers))
+      blocks_[size_t(layer)]->mixer->hooks.observer = show;
 }
 
 template <class T> void Model<T>::observe_matrices(decltype(MixerHooks<T>::matrix) show) {

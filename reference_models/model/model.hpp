@@ -55,8 +55,9 @@ public:
   /// Called in backward with each linear layer's own dgrad (rows, in), see LinearGroup::show_input_grads.
   std::function<void(const LinearWeight<T> &, const T *input_grad)> input_grad_observer;
   /// Called in backward for every sequence and head with the matrices of each operator inside mixers; weight
-  /// and input are those of one head, gradients of weights null.
-  void observe_operators(std::function<void(const LinearObservation<T> &)> show);
+  /// and input are those of one head, gradients of weights null. ruled: only of blocks for which the recipe
+  /// has mixer rules; the others' mixers run product by product from then on, with the same bits.
+  void observe_operators(std::function<void(const LinearObservation<T> &)> show, bool ruled = false);
   /// Likewise with single matrices, in forward too: see MixerHooks::matrix.
   void observe_matrices(decltype(MixerHooks<T>::matrix) show);
   /// Whether all that linear layers read and made was finite since the last call, x, y and dy: what comes

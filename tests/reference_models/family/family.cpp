@@ -83,7 +83,9 @@ TEST_CASE("no linear layer has the role of an operator inside a mixer", "[family
   }
   CHECK(mixer_operator_or_null("attn.q_proj") == nullptr);
   CHECK(mixer_operator_roles(find_family("llama")) == std::vector<std::string>{"attn.qk", "attn.pv"});
-  CHECK(mixer_operator_roles(find_family("gdn")).empty());
+  CHECK(mixer_operator_roles(find_family("gdn")) ==
+        std::vector<std::string>{"attn.qk", "attn.av", "attn.state_read", "attn.state_update", "attn.kk",
+                                 "attn.state_recall"});
   for (const MixerOperator &a : kMixerOperators) // within a block, of any mixer: one number a role
     for (const MixerOperator &b : kMixerOperators) CHECK((a.role == b.role) == (a.number == b.number));
 }
