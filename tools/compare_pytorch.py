@@ -5,7 +5,7 @@
     nvfp4 forward --checkpoint c.safetensors --recipe fp32 --tokens t.npy --grads --dump d.safetensors
     tools/compare_pytorch.py c.safetensors t.npy d.safetensors
 
-qwen3, qwen2.5 and llama run under Hugging Face transformers on the CPU, in FP64; gsa under flash-linear-attention on the CPU, in
+qwen3, qwen2.5, llama and mamba2 run under Hugging Face transformers on the CPU, in FP64; gsa under flash-linear-attention on the CPU, in
 FP64, by its naive recurrence in place of its kernels; gla and gdn under that library on a GPU, in FP32 (--device cuda; its gdn refuses Hopper with Triton 3.4 to 3.7.0). Largest differences are relative to the
 largest value of each tensor. Exit codes: 0 all below --tolerance, 1 not, 2 bad call or input. Needs torch, transformers,
 safetensors, numpy; for gla, gsa and gdn flash-linear-attention.
@@ -30,8 +30,27 @@ def two_configurations():
     Autotuner.__init__ = start
 
 
+class Wide:
+    """PyTorch for a module whose conversions to FP32 shall be to FP64."""
+    float32 = torch.float64
+
+    def __getattr__(self, name):
+        return getattr(torch, name)
+
+
+def mamba2(config):
+    from transformers import Mamba2Config, Mamba2ForCausalLM
+    from transformers.models.mamba2 import modeling_mamba2
+    modeling_mamba2.torch = Wide()
+    return Mamba2ForCausalLM(Mamba2Config(
+        vocab_size=config["vocabulary"], hidden_size=config["hidden"], num_hidden_layers=config["layers"],
+        num_heads=config["heads"], head_dim=config["value_dim"] // config["heads"], state_size=config["state"], n_groups=1,
+        expand=config["value_dim"] // config["hidden"], conv_kernel=config["convolution"], chunk_size=64,
+        layer_norm_epsilon=config["norm_epsilon"], tie_word_embeddings=config["tie"], use_cache=False))
+
+
 def gated_slot_attention(common, config):
-    """fla's model without its Triton kernels: its naive recurrence, which converts to FP32 and here to FP64, and PyTorch's norms."""
+    """fla's model without its Triton kernels: its naive recurrence and PyTorch's norms."""
     import fla.layers.gsa as layer
     from fla.models import GSAConfig, GSAForCausalLM
     from fla.modules import mlp
@@ -40,11 +59,7 @@ def gated_slot_attention(common, config):
     silu, norm = torch.nn.functional.silu, torch.nn.functional.rms_norm
 
     def recurrence(q, k, v, s, g, initial_state, output_final_state, scale, cu_seqlens):
-        single, torch.Tensor.float = torch.Tensor.float, torch.Tensor.double
-        try:
-            return naive_recurrent_gsa(q, k, v, s, g, scale, initial_state, output_final_state)
-        finally:
-            torch.Tensor.float = single
+        return naive_recurrent_gsa(q, k, v, s, g, scale, initial_state, output_final_state)
 
     def norm_and_linear(x, norm_weight, norm_bias, weight, bias, eps=1e-5):  # the library's default
         return torch.nn.functional.linear(norm(x, x.shape[-1:], norm_weight, eps), weight, bias)
@@ -65,6 +80,8 @@ def build(config):
         "vocab_size": config["vocabulary"], "hidden_size": config["hidden"], "intermediate_size": config["intermediate"],
         "num_hidden_layers": config["layers"], "tie_word_embeddings": config["tie"], "use_cache": False}
     head = config["key_dim"] // config["heads"]
+    if family == "mamba2":
+        return mamba2(config)
     if family in ("qwen3", "qwen2.5", "llama"):
         import transformers
         kind = {"qwen3": "Qwen3", "qwen2.5": "Qwen2", "llama": "Llama"}[family]
@@ -99,7 +116,11 @@ def compare(arguments):
         raise ValueError(f"parameters differ: only in PyTorch {missing}, only in the checkpoint {unexpected}")
     theirs.tie_weights()
     theirs = theirs.to(arguments.device, torch.float64 if arguments.device == "cpu" else torch.float32).train()
+    single = torch.Tensor.float
+    if arguments.device == "cpu":
+        torch.Tensor.float = torch.Tensor.double  # where a model converts to FP32
     logits = theirs(tokens[:, :-1]).logits
+    torch.Tensor.float = single
     loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
     loss.backward()
     pairs = {"logits": (logits, ours["logits"]), "loss": (loss, ours["loss"])}

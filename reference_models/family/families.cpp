@@ -7,14 +7,15 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <tuple>
 
 namespace nvfp4::models {
 
-extern const ModelFamily kGla, kQwen3, kQwen25, kGdn, kLlama, kGsa;
+extern const ModelFamily kGla, kQwen3, kQwen25, kGdn, kLlama, kGsa, kMamba2;
 
 namespace {
 
-constexpr const ModelFamily *kFamilies[] = {&kGla, &kQwen3, &kQwen25, &kGdn, &kLlama, &kGsa};
+constexpr const ModelFamily *kFamilies[] = {&kGla, &kQwen3, &kQwen25, &kGdn, &kLlama, &kGsa, &kMamba2};
 
 std::vector<std::string> mixer_roles(const ModelFamily &family) {
   std::vector<std::string> roles;
@@ -77,13 +78,13 @@ std::span<const std::string> linear_roles() {
 
 const ModelFamily &guess_family(std::span<const std::string> roles) {
   const ModelFamily *best = nullptr;
-  std::pair<int64_t, int64_t> fewest; // roles that it lacks, roles that it has
+  std::tuple<int64_t, bool, int64_t> fewest; // roles that it lacks, no MLP, roles that it has
   for (const ModelFamily *f : kFamilies) {
     const std::vector<std::string> own = linear_roles(*f);
     const auto lacks = std::count_if(roles.begin(), roles.end(), [&](const std::string &role) {
       return std::find(own.begin(), own.end(), role) == own.end();
     });
-    const std::pair<int64_t, int64_t> count(lacks, int64_t(own.size()));
+    const std::tuple<int64_t, bool, int64_t> count(lacks, !f->has_mlp(), int64_t(own.size()));
     if (best != nullptr && count >= fewest) continue;
     best = f;
     fewest = count;

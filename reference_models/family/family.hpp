@@ -118,7 +118,7 @@ struct ModelFamily {
   /// are.
   std::string (*expected)(const ModelConfig &) = nullptr;
   PaperFigures paper = {};
-  /// The family whose rules for its roles behind QK, named as its row names them, are also for this one's: the
+  /// The family whose rules for its roles behind QK, named as its row names them, count for this one's: the
   /// built-in recipes have the text of stored runs, which knows fewer families. Empty: none.
   std::string_view post_qk_as = {};
   std::string_view output = "o_proj"; ///< the linear layer in which the mixer ends
@@ -155,7 +155,7 @@ inline constexpr int kLinearsPerBlock = 16;
 [[nodiscard]] std::vector<std::string> linear_roles(const ModelFamily &family);
 /// Roles of all families, each once: what rules of recipes may name.
 [[nodiscard]] std::span<const std::string> linear_roles();
-/// The family that has most of these roles, and of equals the one with the fewest others.
+/// The family with most of these roles, of equals one with an MLP, and then the one with the fewest others.
 [[nodiscard]] const ModelFamily &guess_family(std::span<const std::string> roles);
 
 /// The table of families that README.md has, in Markdown.

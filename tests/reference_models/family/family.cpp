@@ -57,7 +57,7 @@ TEST_CASE("every family's row is whole", "[family]") {
     for (const Preset &p : f->presets) CHECK_NOTHROW(check(preset(*f, p.size)));
   }
   CHECK(family_or_null("mamba") == nullptr);
-  CHECK_THROWS_WITH(find_family("mamba"), Catch::Contains("expected one of gla, qwen3, qwen2.5, gdn, llama, gsa"));
+  CHECK_THROWS_WITH(find_family("mamba"), Catch::Contains("expected one of gla, qwen3, qwen2.5, gdn, llama, gsa, mamba2"));
 }
 
 TEST_CASE("linear layers keep the numbers that key their random words", "[family]") {
@@ -72,6 +72,7 @@ TEST_CASE("linear layers keep the numbers that key their random words", "[family
   CHECK(numbers("qwen2.5") == numbers("qwen3"));
   CHECK(numbers("llama") == numbers("qwen3"));
   CHECK(numbers("gdn") == "q_proj 0 k_proj 1 v_proj 2 a_proj 4 b_proj 5 g_proj 3 o_proj 6 ");
+  CHECK(numbers("mamba2") == "in_proj 0 out_proj 6 ");
   CHECK(numbers("gsa") == "q_proj 0 k_proj 1 v_proj 2 f_proj 4 o_proj 6 ");
 }
 
@@ -106,6 +107,7 @@ TEST_CASE("recorded operators tell their family by roles that others lack", "[fa
   CHECK(guess(Roles{"attn.gk_proj.0"}) == "gla");
   CHECK(guess(Roles{"mlp.up_proj", "attn.b_proj"}) == "gdn");
   CHECK(guess(Roles{"attn.f_proj"}) == "gsa");
+  CHECK(guess(Roles{"attn.out_proj", "lm_head"}) == "mamba2");
   CHECK(guess(Roles{"attn.g_proj", "attn.a_proj", "attn.q_proj"}) == "gdn");
   CHECK(guess(Roles{"attn.qkv_proj"}) == "qwen3");
   CHECK(guess(Roles{}) == "qwen3");

@@ -283,6 +283,60 @@ void run_slots(Backend<float> &backend, Results &out) {
   }
 }
 
+void run_scan(Backend<float> &backend, Results &out) {
+  Random random(10);
+  for (const int64_t length : {1, 3, 15, 64, 65, 130}) {
+    const ScanShape<float> z{2, length, 3, 20, 70, 3 * 70 + 40};
+    const int64_t tokens = 2 * length, n = tokens * 3, nx = tokens * z.row, ny = n * z.value;
+    const Floats x = random.values<float>(nx), raw = random.values<float>(n, -8, 8),
+                 skip = random.values<float>(3), dy = random.values<float>(ny),
+                 a_log = random.values<float>(3, 0, 2.7), dt_bias = random.values<float>(3, -6, -2),
+                 weight = random.values<float>(z.row * kTaps), bias = random.values<float>(z.row);
+    Floats dt = unset(n), g = unset(n), y = unset(ny), saved = unset(z.saved()), work = unset(z.states()),
+           dx = unset(nx), ddt = unset(n), dg = unset(n), terms = unset(n), convolved = unset(nx),
+           dz = unset(nx);
+    const float *const b = x.data() + 210, *const c = b + 20;
+    const std::string size = " of length " + std::to_string(length);
+    backend.run(
+        ScanGateForward<float>{tokens, 3, raw.data(), a_log.data(), dt_bias.data(), dt.data(), g.data()});
+    ScanForward<float>{z, c, b, x.data(), dt.data(), g.data(), skip.data(), y.data(), saved.data()}.run_on(
+        backend);
+    ScanBackward<float>{z,
+                        dy.data(),
+                        c,
+                        b,
+                        x.data(),
+                        dt.data(),
+                        skip.data(),
+                        dx.data() + 230,
+                        dx.data() + 210,
+                        dx.data(),
+                        ddt.data(),
+                        dg.data(),
+                        terms.data(),
+                        saved.data(),
+                        work.data()}
+        .run_on(backend);
+    out.add("ScanBackward D" + size, terms);
+    backend.run(ScanGateBackward<float>{tokens, 3, ddt.data(), dg.data(), g.data(), raw.data(), a_log.data(),
+                                        dt_bias.data(), ddt.data(), terms.data()});
+    backend.run(ConvolutionForward<float>{tokens, length, z.row, x.data(), weight.data(), convolved.data(),
+                                          bias.data()});
+    backend.run(ConvolutionSlopes<float>{tokens, length, z.row, convolved.data(), x.data(), weight.data(),
+                                         dz.data(), bias.data()});
+    const std::pair<const char *, Floats *> all[] = {{"ScanGateForward dt", &dt},
+                                                     {"ScanGateForward g", &g},
+                                                     {"ScanForward", &y},
+                                                     {"ScanBackward dx", &dx},
+                                                     {"ScanBackward dg", &dg},
+                                                     {"ScanGateBackward", &ddt},
+                                                     {"ScanGateBackward terms", &terms},
+                                                     {"ConvolutionForward with bias", &convolved},
+                                                     {"ConvolutionSlopes with bias", &dz}};
+    for (const auto &[name, values] : all) out.add(name + size, *values);
+  }
+}
+
 /// A matrix product's operands: a (m, k), b (k, n), each possibly stored transposed.
 struct Product {
   int64_t m, n, k;
@@ -348,6 +402,7 @@ TEST_CASE("every instruction set and thread count gives the same words") {
     run_attention(backend, out);
     run_delta(backend, out);
     run_slots(backend, out);
+    run_scan(backend, out);
     run_matmul(backend, out);
     return out;
   };

@@ -166,7 +166,7 @@ TEST_CASE("FP32 gradients of every family are as near to FP64's as README.md say
   };
   const Bound kBounds[] = {
       {"gla", 1e-5, 1e-5}, {"qwen3", 1e-5, 1e-5}, {"qwen2.5", 2e-5, 2e-5}, {"gdn", 2e-5, 4e-5}, {"llama", 1e-5, 1e-5},
-      {"gsa", 1e-5, 2e-4}};
+      {"gsa", 1e-5, 2e-4}, {"mamba2", 1e-5, 1e-5}};
   CHECK(std::size(kBounds) == families().size());
   for (const Bound &bound : kBounds) {
     const ModelConfig c = small_config(find_family(std::string(bound.family)));
@@ -187,6 +187,7 @@ TEST_CASE("presets have the sizes that their names promise", "[model]") {
   CHECK(millions("gla", "gla-340m") == Approx(341.7).margin(0.05));
   CHECK(millions("gla", "gla-1.3b") == Approx(1365.5).margin(0.05));
   CHECK(millions("gsa", "gsa-340m") == Approx(347.4).margin(0.05));
+  CHECK(millions("mamba2", "mamba2-370m") == Approx(368.3).margin(0.05));
   CHECK(millions("qwen3", "qwen3-0.6b") == Approx(596.0).margin(0.1));
   CHECK(millions("qwen3", "qwen3-1.7b") == Approx(1720.6).margin(0.1));
   for (const ModelFamily *family : families()) {
@@ -211,6 +212,10 @@ TEST_CASE("parameters are named as in flash-linear-attention and transformers", 
   CHECK(has("gdn", "model.layers.0.attn.A_log"));
   CHECK(has("gsa", "model.layers.0.attn.f_proj.weight"));
   CHECK(has("gsa", "model.layers.3.attn.g_norm.weight"));
+  for (const char *name : {"embeddings.weight", "layers.0.norm.weight", "layers.7.mixer.in_proj.weight",
+                           "layers.7.mixer.conv1d.bias", "layers.7.mixer.D", "layers.7.mixer.norm.weight",
+                           "layers.7.mixer.out_proj.weight", "norm_f.weight"})
+    CHECK(has("mamba2", std::string("backbone.") + name));
 }
 
 TEST_CASE("impossible models are refused in one line", "[model]") {

@@ -193,7 +193,8 @@ TEST_CASE("which layer takes what", "[recipe]") {
   CHECK(table("chon", "qwen2.5", 1, 4) == "NNbNNNNb");
   CHECK(table("chon", "llama", 1, 4) == "NNbNNNNb"); // by the rules for qwen2.5
   CHECK(table("chon", "gdn", 2, 4) == "NNNbbNbNNNb"); // q k v a b g o
-  CHECK(table("chon", "gsa", 2, 4) == "NNNbbNNNb");   // q k v f o
+  CHECK(table("chon", "gsa", 2, 4) == "NNNbbNNNb");   // q k v f o, by the rule for GLA
+  CHECK(table("chon", "mamba2", 2, 8) == "Nbb");      // in_proj out_proj, and no MLP
 }
 
 TEST_CASE("operators inside mixers take the last mixer rule, and no other", "[recipe]") {

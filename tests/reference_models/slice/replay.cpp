@@ -77,6 +77,7 @@ TEST_CASE("a slice is repeated bit for bit on any number of threads", "[slice]")
                                        {"qwen3", patched},
                                        {"gdn", "nvfp4"},
                                        {"gsa", "chon"},
+                                       {"mamba2", "chon"},
                                        {"llama", "mxfp8"},
                                        {"qwen2.5", "fp32"}}) {
     CAPTURE(family, recipe);

@@ -45,7 +45,7 @@ std::string mixer(const std::string &family) { return family == "qwen3" ? "self_
 } // namespace
 
 TEST_CASE("a healthy step names nothing", "[finite]") {
-  for (const char *family : {"gla", "qwen3", "gdn", "gsa"}) {
+  for (const char *family : {"gla", "qwen3", "gdn", "gsa", "mamba2"}) {
     Run run(family, "chon");
     for (run.input.step = 1; run.input.step <= 2; ++run.input.step) {
       const StepOutcome outcome = run.step();
