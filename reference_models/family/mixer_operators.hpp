@@ -13,7 +13,6 @@ struct MixerOperator {
   int number; ///< within a block, which keys stochastic rounding
   /// What x, w and y are, and what fprop, dgrad and wgrad contract, for README.md.
   std::string_view x, w, y, contractions;
-  bool whole = true; ///< one matrix a head and sequence, which taps can show; else one a chunk
 };
 
 inline constexpr MixerOperator kMixerOperators[] = {
@@ -22,13 +21,25 @@ inline constexpr MixerOperator kMixerOperators[] = {
     {"attn.pv", MixerKind::attention, 1, "P (T, T), the softmax, 0 where masked",
      "v^T of the key head (D, T)", "o of the head (T, D)", "keys, D, queries"},
     {"attn.qk", MixerKind::gla, 0, "q of a sub-chunk (M, K), decayed from its start, times K^-1/2 in fprop",
-     "k of the chunk's earlier tokens (S, K), decayed to it", "their scores (M, S)", "K, S, M", false},
+     "k of the chunk's earlier tokens (S, K), decayed to it", "their scores (M, S)", "K, S, M"},
     {"attn.av", MixerKind::gla, 2, "scores of a chunk (C, C), 0 after the diagonal", "v^T (V, C)",
-     "what o has of the chunk (C, V), added to that of the state", "keys, V, queries", false},
+     "what o has of the chunk (C, V), added to that of the state", "keys, V, queries"},
     {"attn.state_read", MixerKind::gla, 3, "q (C, K), decayed from the chunk's start, times K^-1/2",
-     "S^T before the chunk (V, K)", "what o has of the state (C, V)", "K, V, queries", false},
+     "S^T before the chunk (V, K)", "what o has of the state (C, V)", "K, V, queries"},
     {"attn.state_update", MixerKind::gla, 4, "k^T (K, C), decayed to the chunk's end", "v^T (V, C)",
-     "what S gains (K, V), added to the decayed S", "tokens, V, K", false},
+     "what S gains (K, V), added to the decayed S", "tokens, V, K"},
+    {"attn.qk", MixerKind::delta, 0, "q of a chunk (C, K)", "k of the chunk (C, K)",
+     "scores (C, C), before decays and K^-1/2", "K, keys, queries"},
+    {"attn.av", MixerKind::delta, 2, "scores of a chunk (C, C), 0 after the diagonal", "u^T (V, C)",
+     "what o has of the chunk (C, V), added to that of the state", "tokens, V, queries"},
+    {"attn.state_read", MixerKind::delta, 3, "q (C, K), decayed from the chunk's start, times K^-1/2",
+     "S^T before the chunk (V, K)", "what o has of the state (C, V)", "K, V, queries"},
+    {"attn.state_update", MixerKind::delta, 4, "k^T (K, C), decayed to the chunk's end", "u^T (V, C)",
+     "what S gains (K, V), added to the decayed S", "tokens, V, K"},
+    {"attn.kk", MixerKind::delta, 5, "k of a chunk (C, K)", "k of the chunk (C, K)",
+     "products of keys (C, C), before decays and beta", "K, keys, keys"},
+    {"attn.state_recall", MixerKind::delta, 6, "-k (C, K), decayed from the chunk's start",
+     "S^T before the chunk (V, K)", "what S holds for the keys, negative (C, V), added to v", "K, V, keys"},
 };
 
 /// The first with the role; null where it is not that of an operator inside a mixer.

@@ -60,6 +60,52 @@ template <class T> struct DeltaChunk {
   }
 };
 
+/// Decays of a chunk, d[i][0] = exp(g_0 + ... + g_i), d[i][j + 1] = exp(g_{j + 1} + ... + g_i), 0 for j > i.
+/// `gates`: room for n.
+template <class T, class Team>
+NVFP4_INLINE void delta_decays(const Team &team, int64_t n, View<const T> g, T *gates, T *decays) {
+  constexpr int64_t D = kDeltaDecays;
+  team.each(n, [=](int64_t i) { gates[i] = g(i, 0); });
+  team.each(n + 1, [=](int64_t j) {
+    T sum = T(0);
+    for (int64_t i = 0; i < n; ++i) {
+      sum = i >= j ? sum + gates[i] : T(0);
+      decays[i * D + j] = sum;
+    }
+  });
+  fill(team, n, n + 1, View<T>{decays, D}, [=](int64_t i, int64_t j) {
+    const T e = numerics::exp(decays[i * D + j]);
+    return j <= i + 1 ? e : T(0);
+  });
+}
+
+/// below = -d_ij kk_ij for j < i and a = scale d_ij qk_ij for j <= i, both 0 elsewhere, from the products of
+/// the chunk's rows; each may be in its product's place.
+template <class T, class Team>
+NVFP4_INLINE void delta_scores(const Team &team, int64_t n, View<const T> kk, View<const T> qk,
+                               const T *decays, T scale, View<T> below, View<T> a) {
+  constexpr int64_t D = kDeltaDecays;
+  fill(team, n, n, below, [=](int64_t i, int64_t j) {
+    const T x = -(kk(i, j) * decays[i * D + j + 1]);
+    return j < i ? x : T(0);
+  });
+  fill(team, n, n, a, [=](int64_t i, int64_t j) {
+    const T x = (qk(i, j) * decays[i * D + j + 1]) * scale;
+    return j <= i ? x : T(0);
+  });
+}
+
+/// r (n, width) becomes x with x_i = r_i + sum over j < i of lower_ij x_j, row blocks of 16 in order: what
+/// earlier blocks add is a product, the rest solve().
+template <class T, class Team>
+NVFP4_INLINE void delta_solve(const Team &team, int64_t n, int64_t width, View<const T> lower, View<T> r) {
+  for (int64_t s = 0; s < n; s += kDeltaSub) {
+    const int64_t m = numerics::min(kDeltaSub, n - s);
+    if (s > 0) team.matmul(m, width, s, lower.at(s, 0), r, r.at(s, 0), true);
+    team.solve(m, width, lower.at(s, s), r.at(s, 0));
+  }
+}
+
 /// Of each chunk the decays d, d[i][0] = exp(g_0 + ... + g_i), d[i][j + 1] = exp(g_{j + 1} + ... + g_i), 0
 /// for j > i; below = -d_ij (k_i k_j) for j < i; a = scale d_ij (q_i k_j) for j <= i; both 0 elsewhere. A
 /// team a chunk.
@@ -74,7 +120,7 @@ template <class T> struct DeltaProducts {
   [[nodiscard]] int64_t scratch() const { return shape.key * kTurned + kDeltaChunk; }
 
   template <class Team> NVFP4_INLINE void operator()(const Team &team, int64_t index) const {
-    constexpr int64_t C = kDeltaChunk, D = kDeltaDecays;
+    constexpr int64_t C = kDeltaChunk;
     const auto sh = shape;
     const DeltaChunk<T> at(sh, index / sh.chunk_count(), index % sh.chunk_count());
     const int64_t dk = sh.key, n = at.n;
@@ -82,30 +128,11 @@ template <class T> struct DeltaProducts {
         gc{g + at.gates, sh.heads};
     const View<T> below{saved + at.below, C}, a{saved + at.a, C};
     T *const decays = saved + at.decays, *const kt = team.scratch, *const gates = kt + dk * kTurned;
-    const T scale = sh.scale;
-    team.each(n, [=](int64_t i) { gates[i] = gc(i, 0); });
-    team.each(n + 1, [=](int64_t j) {
-      T sum = T(0);
-      for (int64_t i = 0; i < n; ++i) {
-        sum = i >= j ? sum + gates[i] : T(0);
-        decays[i * D + j] = sum;
-      }
-    });
-    fill(team, n, n + 1, View<T>{decays, D}, [=](int64_t i, int64_t j) {
-      const T e = numerics::exp(decays[i * D + j]);
-      return j <= i + 1 ? e : T(0);
-    });
+    delta_decays<T>(team, n, gc, gates, decays);
     fill(team, n, dk, View<T>{kt, 1, kTurned}, [=](int64_t i, int64_t d) { return kc(i, d); });
     team.matmul(n, n, dk, kc, {kt, kTurned}, below);
     team.matmul(n, n, dk, qc, {kt, kTurned}, a);
-    fill(team, n, n, below, [=](int64_t i, int64_t j) {
-      const T x = -(below(i, j) * decays[i * D + j + 1]);
-      return j < i ? x : T(0);
-    });
-    fill(team, n, n, a, [=](int64_t i, int64_t j) {
-      const T x = (a(i, j) * decays[i * D + j + 1]) * scale;
-      return j <= i ? x : T(0);
-    });
+    delta_scores<T>(team, n, below, a, decays, sh.scale, below, a);
   }
 };
 
@@ -138,11 +165,7 @@ template <class T> struct DeltaStates {
       fill(team, n, width, r, [=](int64_t i, int64_t e) { return vc(i, e); });
       fill(team, n, n, lower, [=](int64_t i, int64_t j) { return below(i, j) * bc(j, 0); });
       team.matmul(n, width, dk, rows, state, r, true);
-      for (int64_t s = 0; s < n; s += kDeltaSub) {
-        const int64_t m = numerics::min(kDeltaSub, n - s);
-        if (s > 0) team.matmul(m, width, s, lower.at(s, 0), r, r.at(s, 0), true);
-        team.solve(m, width, lower.at(s, s), r.at(s, 0));
-      }
+      delta_solve<T>(team, n, width, lower, r);
       team.map(
           n, width,
           [=](int64_t i, int64_t e) {

@@ -9,6 +9,103 @@
 
 namespace nvfp4::models {
 
+/// t (n, width) becomes x with x_j = t_j + sum over i > j of lower_ij x_i, row blocks of 16 from the last.
+template <class T, class Team>
+NVFP4_INLINE void delta_solve_back(const Team &team, int64_t n, int64_t width, View<const T> lower,
+                                   View<T> t) {
+  for (int64_t s = (n - 1) / kDeltaSub * kDeltaSub; s >= 0; s -= kDeltaSub) {
+    const int64_t end = numerics::min(s + kDeltaSub, n);
+    if (end < n)
+      team.matmul(end - s, width, n - end, lower.at(end, s).transposed(), t.at(end, 0), t.at(s, 0), true);
+    team.solve(end - s, width, lower.at(s, s).transposed(), t.at(s, 0), true);
+  }
+}
+
+/// What a chunk's gates carry. dg_t, with s_i = q_i dq_i + k_i dk_i of what token i reads of the state before
+/// the chunk, w_j = k_j dk_j of what token j leaves in the state after it, and P_ij what i reads of j, each
+/// times its gradient: ((exp(g_0 + ... + g_{n-1}) (S, dS) + s_t + ... + s_{n-1}) + w_0 + ... + w_{t-1}) + the
+/// sum over i >= t of the sums over j < t of P_ij, all chains in increasing order.
+template <class T> struct DeltaGateTerms {
+  T *passed, *read, *left, *whole; ///< (n), (n), (n), (1)
+
+  /// passed, from the gradients x of k_i k_j's products times -d_ij and y of q_i k_j's times scale d_ij;
+  /// pairs (n, n) is work.
+  template <class Team>
+  NVFP4_INLINE void pass(const Team &team, int64_t n, View<const T> x, View<const T> below, View<const T> y,
+                         View<const T> a, View<T> pairs) const {
+    T *const to = passed;
+    fill(team, n, n, pairs, [=](int64_t i, int64_t j) { return x(i, j) * below(i, j) + y(i, j) * a(i, j); });
+    team.each(n, [=](int64_t i) { // row i becomes its sums over j < 1, 2, ..., i
+      T sum = T(0);
+      for (int64_t j = 0; j < i; ++j) {
+        sum += pairs(i, j);
+        pairs(i, j) = sum;
+      }
+    });
+    team.each(n, [=](int64_t gate) {
+      T sum = T(0);
+      for (int64_t i = gate; gate > 0 && i < n; ++i) sum += pairs(i, gate - 1);
+      to[gate] = sum;
+    });
+  }
+  /// whole, from the state (key, value), its gradient and the chunk's decay; work: room for `key`.
+  template <class Team>
+  NVFP4_INLINE void carry(const Team &team, int64_t key, int64_t value, View<const T> state, View<const T> ds,
+                          const T *decay, T *work) const {
+    T *const to = whole;
+    team.rows(key, [=](int64_t d, const auto &lane) {
+      const T sum = lane.sum(value, [=](int64_t e) { return state(d, e) * ds(d, e); });
+      lane.one([=] { work[d] = sum; });
+    });
+    team.rows(1, [=](int64_t, const auto &lane) {
+      const T sum = lane.sum(key, [=](int64_t d) { return work[d]; });
+      lane.one([=] { *to = sum * *decay; });
+    });
+  }
+  /// read and left, from gradients of q (dq) and k (recall) through the state before the chunk and of k (dk)
+  /// through the state after it, which get their decays first.
+  template <class Team>
+  NVFP4_INLINE void factors(const Team &team, int64_t n, int64_t key, View<const T> q, View<const T> k,
+                            View<const T> decays, T scale, View<T> dq, View<T> recall, View<T> dk) const {
+    T *const reads = read, *const leaves = left;
+    fill(team, n, key, dq, [=](int64_t i, int64_t d) { return (dq(i, d) * decays(i, 0)) * scale; });
+    fill(team, n, key, recall, [=](int64_t i, int64_t d) { return -(recall(i, d) * decays(i, 0)); });
+    fill(team, n, key, dk, [=](int64_t i, int64_t d) { return dk(i, d) * decays(n - 1, i + 1); });
+    team.rows(n, [=](int64_t i, const auto &lane) {
+      const T reading = lane.sum(key, [=](int64_t d) { return q(i, d) * dq(i, d) + k(i, d) * recall(i, d); }),
+              leaving = lane.sum(key, [=](int64_t d) { return k(i, d) * dk(i, d); });
+      lane.one([=] {
+        reads[i] = reading;
+        leaves[i] = leaving;
+      });
+    });
+  }
+  /// dg (n), from all of them.
+  template <class Team> NVFP4_INLINE void sum(const Team &team, int64_t n, View<T> dg) const {
+    const auto s = *this;
+    team.each(n, [=](int64_t gate) {
+      T sum = *s.whole;
+      for (int64_t i = gate; i < n; ++i) sum += s.read[i];
+      for (int64_t j = 0; j < gate; ++j) sum += s.left[j];
+      dg(gate, 0) = sum + s.passed[gate];
+    });
+  }
+};
+
+/// Gradients of below and a, (n, n), in x and y become those of the products k_i k_j and q_i k_j.
+template <class T, class Team>
+NVFP4_INLINE void delta_score_gradients(const Team &team, int64_t n, View<const T> decays, T scale, View<T> x,
+                                        View<T> y) {
+  fill(team, n, n, x, [=](int64_t i, int64_t j) {
+    const T p = -(x(i, j) * decays(i, j + 1));
+    return j < i ? p : T(0);
+  });
+  fill(team, n, n, y, [=](int64_t i, int64_t j) {
+    const T p = (y(i, j) * decays(i, j + 1)) * scale;
+    return j <= i ? p : T(0);
+  });
+}
+
 /// t, dv = beta t, and dS after each chunk. A team takes some value columns of a stream.
 template <class T> struct DeltaStateGradients {
   DeltaShape<T> shape;
@@ -40,12 +137,7 @@ template <class T> struct DeltaStateGradients {
       fill(team, n, n, lower, [=](int64_t i, int64_t j) { return below(i, j) * bc(i, 0); });
       team.matmul(n, width, dk, rows, ds, t);
       team.matmul(n, width, n, {saved + at.a, 1, C}, doc, t, true);
-      for (int64_t s = (n - 1) / kDeltaSub * kDeltaSub; s >= 0; s -= kDeltaSub) {
-        const int64_t end = numerics::min(s + kDeltaSub, n);
-        if (end < n)
-          team.matmul(end - s, width, n - end, lower.at(end, s).transposed(), t.at(end, 0), t.at(s, 0), true);
-        team.solve(end - s, width, lower.at(s, s).transposed(), t.at(s, 0), true);
-      }
+      delta_solve_back<T>(team, n, width, lower, t);
       team.map(
           n, width,
           [=](int64_t i, int64_t e) {
@@ -68,10 +160,7 @@ template <class T> struct DeltaStateGradients {
   }
 };
 
-/// dq, dk, dbeta, dg. A team a chunk. dg_t, with s_i = q_i dq_i + k_i dk_i of what token i reads of the state
-/// before the chunk, w_j = k_j dk_j of what token j leaves in the state after it, and P_ij what i reads of j,
-/// each times its gradient: ((exp(g_0 + ... + g_{n-1}) (S, dS) + s_t + ... + s_{n-1}) + w_0 + ... + w_{t-1})
-/// + the sum over i >= t of the sums over j < t of P_ij, all chains in increasing order.
+/// dq, dk, dbeta, dg. A team a chunk.
 template <class T> struct DeltaGradients {
   DeltaShape<T> shape;
   const T *grad_o, *q, *k, *beta, *saved, *grads, *grad_v;
@@ -99,9 +188,9 @@ template <class T> struct DeltaGradients {
     const View<T> dqc{grad_q + at.keys, kd}, dkc{grad_k + at.keys, kd}, dbc{grad_beta + at.gates, sh.heads},
         dgc{grad_g + at.gates, sh.heads}, x{team.scratch, C}, y = x.at(C, 0);
     const View<const T> below{saved + at.below, C}, a{saved + at.a, C};
-    T *const passed = team.scratch + 2 * C * C, *const read_terms = passed + C,
-             *const left_terms = passed + 2 * C, *const whole = passed + 3 * C;
-    const View<T> read{whole + 1, dk};
+    T *const spare = team.scratch + 2 * C * C;
+    const DeltaGateTerms<T> terms{spare, spare + C, spare + 2 * C, spare + 3 * C};
+    const View<T> read{terms.whole + 1, dk};
     const View<T> ut{read.data, kTurned}, pairs = ut; // before `read`, one after the other
     const T scale = sh.scale;
     team.rows(n, [=](int64_t i, const auto &lane) {
@@ -116,55 +205,14 @@ template <class T> struct DeltaGradients {
       team.matmul(n, n, part, doc.at(0, e), ut, y, e > 0);
       team.matmul(n, dk, part, ut.transposed(), ds.at(0, e).transposed(), dkc, e > 0);
     }
-    fill(team, n, n, pairs, [=](int64_t i, int64_t j) { return x(i, j) * below(i, j) + y(i, j) * a(i, j); });
-    team.each(n, [=](int64_t i) { // row i becomes its sums over j < 1, 2, ..., i
-      T sum = T(0);
-      for (int64_t j = 0; j < i; ++j) {
-        sum += pairs(i, j);
-        pairs(i, j) = sum;
-      }
-    });
-    team.each(n, [=](int64_t gate) {
-      T sum = T(0);
-      for (int64_t i = gate; gate > 0 && i < n; ++i) sum += pairs(i, gate - 1);
-      passed[gate] = sum;
-    });
-    team.rows(dk, [=](int64_t d, const auto &lane) {
-      const T sum = lane.sum(dv, [=](int64_t e) { return state(d, e) * ds(d, e); });
-      lane.one([=] { read.data[d] = sum; });
-    });
-    team.rows(1, [=](int64_t, const auto &lane) {
-      const T sum = lane.sum(dk, [=](int64_t d) { return read.data[d]; });
-      lane.one([=] { *whole = sum * decays(n - 1, 0); });
-    });
-    fill(team, n, n, x, [=](int64_t i, int64_t j) {
-      const T p = -(x(i, j) * decays(i, j + 1));
-      return j < i ? p : T(0);
-    });
-    fill(team, n, n, y, [=](int64_t i, int64_t j) {
-      const T p = (y(i, j) * decays(i, j + 1)) * scale;
-      return j <= i ? p : T(0);
-    });
+    terms.pass(team, n, x, below, y, a, pairs);
+    terms.carry(team, dk, dv, state, ds, &decays(n - 1, 0), read.data);
+    delta_score_gradients<T>(team, n, decays, scale, x, y);
     // through the state before the chunk
     team.matmul(n, dk, dv, doc, state.transposed(), dqc);
     team.matmul(n, dk, dv, dvc, state.transposed(), read);
-    fill(team, n, dk, dqc, [=](int64_t i, int64_t d) { return (dqc(i, d) * decays(i, 0)) * scale; });
-    fill(team, n, dk, read, [=](int64_t i, int64_t d) { return -(read(i, d) * decays(i, 0)); });
-    fill(team, n, dk, dkc, [=](int64_t i, int64_t d) { return dkc(i, d) * decays(n - 1, i + 1); });
-    team.rows(n, [=](int64_t i, const auto &lane) {
-      const T reads = lane.sum(dk, [=](int64_t d) { return qc(i, d) * dqc(i, d) + kc(i, d) * read(i, d); }),
-              leaves = lane.sum(dk, [=](int64_t d) { return kc(i, d) * dkc(i, d); });
-      lane.one([=] {
-        read_terms[i] = reads;
-        left_terms[i] = leaves;
-      });
-    });
-    team.each(n, [=](int64_t gate) {
-      T sum = *whole;
-      for (int64_t i = gate; i < n; ++i) sum += read_terms[i];
-      for (int64_t j = 0; j < gate; ++j) sum += left_terms[j];
-      dgc(gate, 0) = sum + passed[gate];
-    });
+    terms.factors(team, n, dk, qc, kc, decays, scale, dqc, read, dkc);
+    terms.sum(team, n, dgc);
     team.matmul(n, dk, n, y, kc, dqc, true);
     team.matmul(n, dk, n, x, kc, read, true);
     team.matmul(n, dk, n, y.transposed(), qc, dkc, true);

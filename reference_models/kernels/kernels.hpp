@@ -6,8 +6,8 @@
 #include "nvfp4/reference_models/kernels/attention_statistics.hpp"
 #include "nvfp4/reference_models/kernels/cached_attention.hpp"
 #include "nvfp4/reference_models/kernels/convolution.hpp"
-#include "nvfp4/reference_models/kernels/delta_backward.hpp"
 #include "nvfp4/reference_models/kernels/delta_inputs.hpp"
+#include "nvfp4/reference_models/kernels/delta_products.hpp"
 #include "nvfp4/reference_models/kernels/digest.hpp"
 #include "nvfp4/reference_models/kernels/elementwise.hpp"
 #include "nvfp4/reference_models/kernels/finite.hpp"
@@ -16,6 +16,8 @@
 #include "nvfp4/reference_models/kernels/matmul.hpp"
 #include "nvfp4/reference_models/kernels/norm.hpp"
 #include "nvfp4/reference_models/kernels/rope.hpp"
+#include "nvfp4/reference_models/kernels/scan_backward.hpp"
+#include "nvfp4/reference_models/kernels/slots.hpp"
 #include "nvfp4/reference_models/kernels/vocabulary.hpp"
 
 // clang-format off
@@ -33,5 +35,11 @@
   X(ConvolutionForward) X(ConvolutionSlopes) X(ConvolutionInputs) X(ConvolutionWeights)                      \
   X(L2NormForward) X(L2NormBackward)                                                                         \
   X(DeltaGateForward) X(DeltaGateBackward) X(DeltaProducts) X(DeltaStates) X(DeltaOutputs)                   \
-  X(DeltaStateGradients) X(DeltaGradients)
+  X(DeltaStateGradients) X(DeltaGradients)                                                                   \
+  X(SiluForward) X(SiluBackward) X(SlotGateForward) X(SlotGateBackward) X(SlotSoftmaxForward)                \
+  X(SlotSoftmaxBackward) X(SlotScores) X(PassedGradients)                                                    \
+  X(ScanGateForward) X(ScanGateBackward) X(ScanDecays) X(ScanProducts) X(ScanStates) X(ScanOutputs)          \
+  X(ScanStateGradients) X(ScanGradients)                                                                     \
+  X(DeltaDecays) X(DeltaStateFactors) X(DeltaScores) X(DeltaSolve) X(DeltaWritten) X(DeltaDecayed)           \
+  X(DeltaSolveBack) X(DeltaFactorGradients)
 // clang-format on

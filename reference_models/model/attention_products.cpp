@@ -139,15 +139,14 @@ void AttentionProducts::backward(const StepContext &step, const Inputs &in, cons
                                     grad.v + kv,
                                     {s_.dim, 1, s_.kv_heads * s_.dim}});
     if (!hooks.observer) continue;
-    observe_operator(c_, qk_, "attn.qk", qk, hooks);
-    observe_operator(c_, pv_, "attn.pv", pv, hooks);
+    observe_operator(c_, qk_, "attn.qk", sequence, qk, hooks);
+    observe_operator(c_, pv_, "attn.pv", sequence, pv, hooks);
   }
 }
 
 void AttentionProducts::show(const MixerHooks<float> &hooks, const char *role, StepTensor what,
                              const float *data, int64_t heads, int64_t rows, int64_t cols) const {
-  if (!hooks.matrix) return;
-  for (int64_t h = 0; h < heads; ++h) hooks.matrix(c_.layer, role, what, data + h * rows * cols, rows, cols);
+  show_operator(c_, role, what, {}, data, heads, rows, cols, rows * cols, hooks);
 }
 
 } // namespace nvfp4::models

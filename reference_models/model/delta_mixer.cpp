@@ -2,7 +2,7 @@
 // Gated DeltaNet's mixer: projections, short convolutions with SiLU, L2-normalised q and k, the gated delta
 // rule per head, RMSNorm and swish gate, output projection. Source: flash-linear-attention,
 // fla/layers/gated_deltanet.py.
-#include "nvfp4/reference_models/model/mixer.hpp"
+#include "nvfp4/reference_models/model/delta_products.hpp"
 
 namespace nvfp4::models {
 namespace {
@@ -23,7 +23,8 @@ enum Slot : size_t {
   kDBeta,
   kDa,
   kDb,
-  kDz
+  kDz,
+  kOfProducts
 };
 
 constexpr double kNormEpsilon = 1e-6; // of the L2 norms, fla's
@@ -45,6 +46,7 @@ public:
       a->reset(c_.backend, rows * m.heads);
     saved_.reset(c_.backend, shape_.saved());
     scratch.reserve(kWork, shape_.recurrence());
+    if (has_mixer_rules(c_.recipe, *m.family, c_.layer, m.layers)) make_products();
     for (const size_t slot : {kDq, kDk, kDqIn, kDkIn}) scratch.reserve(slot, rows * m.key_dim);
     for (const size_t slot : {kDNormed, kDo, kDGate, kTerms, kDv, kDvIn})
       scratch.reserve(slot, rows * m.value_dim);
@@ -69,9 +71,7 @@ public:
         L2NormForward<T>{heads, m.key_head(), T(kNormEpsilon), k_conv_.data(), k_.data(), k_rstd_.data()});
     c_.backend.run(DeltaGateForward<T>{rows, m.heads, a_.data(), b_.data(), value("A_log"), value("dt_bias"),
                                        g_.data(), beta_.data()});
-    DeltaForward<T>{shape_,    q_.data(),    k_.data(), v_.data(),
-                    g_.data(), beta_.data(), o_.data(), saved_.data()}
-        .run_on(c_.backend);
+    mix(step);
     c_.backend.run(GatedNormForward<T>{heads, m.value_head(), T(m.norm_epsilon), o_.data(),
                                        value("o_norm.weight"), gate_.data(), normed_.data(), rstd_.data()});
     T *const out[] = {y};
@@ -87,9 +87,7 @@ public:
     c_.backend.run(GatedNormBackward<T>{heads, m.value_head(), s[kDNormed], o_.data(), value("o_norm.weight"),
                                         gate_.data(), rstd_.data(), s[kDo], s[kDGate], s[kTerms]});
     c_.backend.run(AccumulateColumns<T>{heads, m.value_head(), s[kTerms], gradient("o_norm.weight")});
-    DeltaBackward<T>{shape_, s[kDo], q_.data(), k_.data(), v_.data(), g_.data(),     beta_.data(),
-                     s[kDq], s[kDk], s[kDv],    s[kDg],    s[kDBeta], saved_.data(), s[kWork]}
-        .run_on(c_.backend);
+    mix_backward(step);
     c_.backend.run(DeltaGateBackward<T>{rows, m.heads, s[kDg], s[kDBeta], g_.data(), beta_.data(), a_.data(),
                                         value("A_log"), value("dt_bias"), s[kDa], s[kDb], s[kTerms]});
     c_.backend.run(AccumulateColumns<T>{rows, m.heads, s[kDa], gradient("dt_bias")});
@@ -134,6 +132,43 @@ public:
   }
 
 private:
+  void make_products() {
+    if constexpr (std::is_same_v<T, float>)
+      products_ = std::make_unique<DeltaRuleProducts>(c_, shape_, scratch_, kOfProducts, saved_.data());
+  }
+  /// In FP32 the bits are the same product by product, and then there are matrices to show.
+  void show_products() {
+    if (this->hooks.wants_operators() && products_ == nullptr) make_products();
+  }
+  void mix(const StepContext &step) {
+    show_products();
+    if constexpr (std::is_same_v<T, float>)
+      if (products_ != nullptr) {
+        std::vector<Activation<T>> before; // in the order of computation
+        activations(before);
+        before.resize(before.size() - 2);
+        for (const Activation<T> &a : before) this->hooks.trace(a.name, StepTensor::output, a.shape, a.data);
+        return products_->forward(step, {q_.data(), k_.data(), v_.data(), g_.data(), beta_.data()}, o_.data(),
+                                  this->hooks);
+      }
+    DeltaForward<T>{shape_,    q_.data(),    k_.data(), v_.data(),
+                    g_.data(), beta_.data(), o_.data(), saved_.data()}
+        .run_on(c_.backend);
+  }
+  void mix_backward(const StepContext &step) {
+    const Scratch<T> &s = scratch_;
+    show_products();
+    if constexpr (std::is_same_v<T, float>)
+      if (products_ != nullptr) {
+        this->hooks.trace(path_ + "delta", StepTensor::output_grad,
+                          {c_.batch, c_.length, c_.config.value_dim}, s[kDo]);
+        return products_->backward(step, {q_.data(), k_.data(), v_.data(), g_.data(), beta_.data()},
+                                   {s[kDo], s[kDq], s[kDk], s[kDv], s[kDg], s[kDBeta]}, this->hooks);
+      }
+    DeltaBackward<T>{shape_, s[kDo], q_.data(), k_.data(), v_.data(), g_.data(),     beta_.data(),
+                     s[kDq], s[kDk], s[kDv],    s[kDg],    s[kDBeta], saved_.data(), s[kWork]}
+        .run_on(c_.backend);
+  }
   [[nodiscard]] const T *value(const char *name) const { return c_.parameters.value(path_ + name); }
   [[nodiscard]] T *gradient(const char *name) const { return c_.parameters.gradient(path_ + name); }
 
@@ -158,6 +193,7 @@ private:
   Array<T> q_in_, k_in_, v_in_, q_conv_, k_conv_, q_, k_, v_, gate_, a_, b_, g_, beta_, o_, normed_, q_rstd_,
       k_rstd_, rstd_, saved_;
   const T *x_ = nullptr, *dy_ = nullptr;
+  std::unique_ptr<DeltaRuleProducts> products_; ///< in place of the whole kernels, where the recipe has rules
   std::unique_ptr<LinearGroup<T>> input_, output_;
 };
 

@@ -103,7 +103,12 @@ private:
     if constexpr (std::is_same_v<T, float>)
       products_ = std::make_unique<GlaProducts>(c_, shape_, scratch_, kOfProducts, saved_.data());
   }
+  /// In FP32 the bits are the same product by product, and then there are matrices to show.
+  void show_products() {
+    if (this->hooks.wants_operators() && products_ == nullptr && bf16_ == nullptr) make_products();
+  }
   void mix(const StepContext &step) {
+    show_products();
     if constexpr (std::is_same_v<T, float>)
       if (products_ != nullptr) {
         std::vector<Activation<T>> before; // in the order of computation
@@ -120,8 +125,7 @@ private:
   void mix_backward(const StepContext &step) {
     const Scratch<T> &s = scratch_;
     if constexpr (std::is_same_v<T, float>) {
-      // in FP32 the bits are the same product by product, and then there are matrices to show
-      if (this->hooks.observer && products_ == nullptr && bf16_ == nullptr) make_products();
+      show_products();
       if (products_ != nullptr) {
         this->hooks.trace(path_ + "gla", StepTensor::output_grad, {c_.batch, c_.length, c_.config.value_dim},
                           s[kDo]);

@@ -70,8 +70,15 @@ void GlaProducts::look(const MixerHooks<float> &hooks, const char *module, StepT
   hooks.watch->flush();
 }
 
-void GlaProducts::observe(Operator op, const Matrices &of, const MixerHooks<float> &hooks) const {
-  if (hooks.observer) observe_operator(c_, operators_[op], kRoles[op], of, hooks);
+void GlaProducts::observe(Operator op, int64_t sequence, const Matrices &of,
+                          const MixerHooks<float> &hooks) const {
+  if (hooks.observer) observe_operator(c_, operators_[op], kRoles[op], sequence, of, hooks);
+}
+
+void GlaProducts::show(Operator op, OperatorPart part, StepTensor what, const float *data, int64_t rows,
+                       int64_t cols, const MixerHooks<float> &hooks, int64_t stride) const {
+  show_operator(c_, kRoles[op], what, part, data, s_.heads, rows, cols, stride == 0 ? rows * cols : stride,
+                hooks);
 }
 
 void GlaProducts::forward(const StepContext &step, const Inputs &in, float *o,
@@ -83,6 +90,7 @@ void GlaProducts::forward(const StepContext &step, const Inputs &in, float *o,
       const GlaPlace<float> place{s_, sequence, chunk};
       const GlaChunk<float> first = place.at(0);
       const int64_t n = first.n;
+      const OperatorPart part{chunk, -1};
       float *const state = saved_ + first.state;
       if (chunk == 0) // of every head, `states` apart
         for (int64_t h = 0; h < s_.heads; ++h)
@@ -93,12 +101,19 @@ void GlaProducts::forward(const StepContext &step, const Inputs &in, float *o,
       look(hooks, "state", StepTensor::output, at(kSt), dv, dk);
       run(step, kStateRead, Product::fprop, matrices(place, 0, n, dk, dv, at(kReads), at(kSt), nullptr),
           at(kO), n * dv);
+      show(kStateRead, part, StepTensor::input, at(kReads), n, dk, hooks);
+      show(kStateRead, part, StepTensor::weight, at(kSt), dv, dk, hooks);
+      show(kStateRead, part, StepTensor::output, at(kO), n, dv, hooks);
       c_.backend.run(GlaOwnScores<float>{place, in.q, in.k, saved_, at(kA)});
       for (int64_t s = kGlaSub; s < n; s += kGlaSub) {
         const int64_t m = std::min(kGlaSub, n - s);
         c_.backend.run(GlaSubFactors<float>{place, s, true, in.q, in.k, saved_, at(kQueries), at(kKeys)});
         run(step, kQk, Product::fprop,
             matrices(place, s / kGlaSub, m, dk, s, at(kQueries), at(kKeys), nullptr), at(kBlock), m * s);
+        const OperatorPart sub{chunk, s / kGlaSub};
+        show(kQk, sub, StepTensor::input, at(kQueries), m, dk, hooks);
+        show(kQk, sub, StepTensor::weight, at(kKeys), s, dk, hooks);
+        show(kQk, sub, StepTensor::output, at(kBlock), m, s, hooks);
         c_.backend.run(
             MoveHeads<float>{s_.heads, m, s, at(kBlock), {m * s, s, 1}, at(kA) + s * n, {n * n, n, 1}});
       }
@@ -107,12 +122,18 @@ void GlaProducts::forward(const StepContext &step, const Inputs &in, float *o,
           s_.heads, n, n, at(kA), {n * n, n, 1}, saved_ + first.a, {s_.length * kGlaChunk, kGlaChunk, 1}});
       run(step, kAv, Product::fprop, matrices(place, 0, n, n, dv, at(kA), at(kVt), nullptr), at(kO), n * dv,
           true);
+      show(kAv, part, StepTensor::input, at(kA), n, n, hooks);
+      show(kAv, part, StepTensor::weight, at(kVt), dv, n, hooks);
+      show(kAv, part, StepTensor::output, at(kO), n, dv, hooks);
       scatter(at(kO), dv, place, o, false);
       if (chunk + 1 == s_.chunk_count()) continue;
       float *const next = state + dk * dv;
       c_.backend.run(GlaDecayed<float>{place, saved_, state, next, states, true});
       run(step, kStateUpdate, Product::fprop, matrices(place, 0, dk, n, dv, at(kLeaves), at(kVt), nullptr),
           next, states, true);
+      show(kStateUpdate, part, StepTensor::input, at(kLeaves), dk, n, hooks);
+      show(kStateUpdate, part, StepTensor::weight, at(kVt), dv, n, hooks);
+      show(kStateUpdate, part, StepTensor::output, next, dk, dv, hooks, states);
     }
 }
 
@@ -126,6 +147,8 @@ void GlaProducts::backward(const StepContext &step, const Inputs &in, const Grad
       const GlaPlace<float> place{s_, sequence, chunk};
       const GlaChunk<float> first = place.at(0);
       const int64_t n = first.n;
+      const OperatorPart part{chunk, -1};
+      const bool last = chunk + 1 == s_.chunk_count(); // whose update forward does not make
       c_.backend.run(GlaStateFactors<float>{place, in.q, in.k, saved_, at(kReads), at(kLeaves)});
       gather(in.v, dv, place, at(kVt), true);
       gather(grad.o, dv, place, at(kO), false);
@@ -139,12 +162,20 @@ void GlaProducts::backward(const StepContext &step, const Inputs &in, const Grad
                      av = matrices(place, 0, n, n, dv, at(kA), at(kVt), at(kO));
       zero(at(kDvt), s_.heads * n * dv);
       run(step, kStateUpdate, Product::wgrad, update, at(kDvt), n * dv, true);
+      if (!last) show(kStateUpdate, part, StepTensor::weight_grad, at(kDvt), dv, n, hooks);
       run(step, kAv, Product::wgrad, av, at(kDvt), n * dv, true);
+      show(kAv, part, StepTensor::weight_grad, at(kDvt), dv, n, hooks);
       scatter(at(kDvt), dv, place, grad.v, true);
       run(step, kStateRead, Product::dgrad, read, at(kX), n * dk);
       run(step, kStateUpdate, Product::dgrad, update, at(kY), n * dk);
       run(step, kAv, Product::dgrad, av, at(kDa), n * n);
       look(hooks, "av", StepTensor::input_grad, at(kDa), n, n);
+      show(kStateRead, part, StepTensor::output_grad, at(kO), n, dv, hooks);
+      show(kStateRead, part, StepTensor::input_grad, at(kX), n, dk, hooks);
+      if (!last) show(kStateUpdate, part, StepTensor::output_grad, at(kDs), dk, dv, hooks);
+      if (!last) show(kStateUpdate, part, StepTensor::input_grad, at(kY), dk, n, hooks);
+      show(kAv, part, StepTensor::output_grad, at(kO), n, dv, hooks);
+      show(kAv, part, StepTensor::input_grad, at(kDa), n, n, hooks);
       c_.backend.run(
           GlaStateFactorGradients<float>{place, in.q, saved_, at(kX), at(kY), at(kDa), grad.q, grad.k});
       for (int64_t s = kGlaSub; s < n; s += kGlaSub) {
@@ -156,16 +187,21 @@ void GlaProducts::backward(const StepContext &step, const Inputs &in, const Grad
         run(step, kQk, Product::dgrad, qk, at(kX), m * dk);
         zero(at(kY), s_.heads * s * dk);
         run(step, kQk, Product::wgrad, qk, at(kY), s * dk, true);
+        const OperatorPart sub{chunk, s / kGlaSub};
+        show(kQk, sub, StepTensor::output_grad, at(kBlock), m, s, hooks);
+        show(kQk, sub, StepTensor::input_grad, at(kX), m, dk, hooks);
+        show(kQk, sub, StepTensor::weight_grad, at(kY), s, dk, hooks);
         c_.backend.run(GlaSubFactorGradients<float>{place, s, saved_, at(kX), at(kY), grad.q, grad.k});
-        observe(kQk, qk, hooks);
+        observe(kQk, sequence, qk, hooks);
       }
       c_.backend.run(GlaOwnQueryGradients<float>{place, in.k, saved_, at(kDa), grad.q});
-      observe(kAv, av, hooks);
-      observe(kStateRead, read, hooks);
-      observe(kStateUpdate, update, hooks);
+      observe(kAv, sequence, av, hooks);
+      observe(kStateRead, sequence, read, hooks);
+      observe(kStateUpdate, sequence, update, hooks);
       if (chunk == 0) break;
       c_.backend.run(GlaDecayed<float>{place, saved_, at(kDst), at(kDst), dk * dv, false});
       run(step, kStateRead, Product::wgrad, read, at(kDst), dk * dv, true);
+      show(kStateRead, part, StepTensor::weight_grad, at(kDst), dv, dk, hooks);
     }
   }
   c_.backend.run(GlaGateGradients<float>{s_, in.q, in.k, grad.q, grad.k, grad.g});

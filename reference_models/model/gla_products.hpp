@@ -60,7 +60,10 @@ private:
            int64_t stride, bool add = false) const;
   void look(const MixerHooks<float> &hooks, const char *module, StepTensor what, const float *data,
             int64_t rows, int64_t cols) const;
-  void observe(Operator op, const Matrices &of, const MixerHooks<float> &hooks) const;
+  /// Shows what forward read (x, w) or backward got (dy), and what the product made, to who wants to see it.
+  void show(Operator op, OperatorPart part, StepTensor what, const float *data, int64_t rows, int64_t cols,
+            const MixerHooks<float> &hooks, int64_t stride = 0) const;
+  void observe(Operator op, int64_t sequence, const Matrices &of, const MixerHooks<float> &hooks) const;
 
   BlockContext<float> c_;
   GlaShape<float> s_;

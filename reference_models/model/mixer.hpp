@@ -24,7 +24,9 @@ template <class T> struct LinearObservation {
   const T *input;       // (rows, in)
   const T *output_grad; // (rows, out)
   const LinearRecipe *recipe;
-  uint64_t stream = 0, weight_stream = 0; ///< of an operator inside a mixer: linear/operator_products.hpp
+  // of an operator inside a mixer
+  uint64_t stream = 0, weight_stream = 0; ///< linear/operator_products.hpp
+  int64_t sequence = 0;                   ///< of the micro-batch
 };
 
 /// What a block needs of its model.
@@ -54,6 +56,13 @@ template <class T> struct BlockContext {
 void check_mixers(const ModelConfig &config, const Recipe &recipe, int64_t batch, int64_t length,
                   bool double_precision);
 
+/// Where in a sequence a matrix of an operator inside a mixer stands; -1: it is of the whole sequence, or
+/// chunk.
+struct OperatorPart {
+  int64_t chunk = -1, sub_chunk = -1;
+  auto operator<=>(const OperatorPart &) const = default;
+};
+
 /// What a model wants to know of the inside of its mixers.
 template <class T> struct MixerHooks {
   FiniteWatch<T> *watch = nullptr; ///< is shown what quantized products read and make, which would hide NaN
@@ -63,11 +72,13 @@ template <class T> struct MixerHooks {
   /// Called in backward for every head with the matrices of each operator inside the mixer
   /// (family/mixer_operators.hpp).
   std::function<void(const LinearObservation<T> &)> observer = {};
-  /// Called with each such matrix as soon as a product has read or made it, head after head: x, w and y in
-  /// forward, dy, dx and dw in backward.
-  std::function<void(int64_t layer, std::string_view role, StepTensor what, const T *data, int64_t rows,
-                     int64_t cols)>
+  /// Called with each such matrix as soon as a product has read or made it, head after head of a sequence's
+  /// part: x, w and y in forward, dy, dx and dw in backward. What is added to something is shown as the sum.
+  std::function<void(int64_t layer, std::string_view role, StepTensor what, OperatorPart part, const T *data,
+                     int64_t rows, int64_t cols)>
       matrix = {};
+  /// Whether somebody looks at those matrices.
+  [[nodiscard]] bool wants_operators() const { return bool(observer) || bool(matrix); }
 };
 
 template <class T> class Mixer {
@@ -110,5 +121,7 @@ template <class T> std::unique_ptr<Mixer<T>> make_gla(const BlockContext<T> &con
 template <class T>
 std::unique_ptr<Mixer<T>> make_attention(const BlockContext<T> &context, Scratch<T> &scratch);
 template <class T> std::unique_ptr<Mixer<T>> make_delta(const BlockContext<T> &context, Scratch<T> &scratch);
+template <class T> std::unique_ptr<Mixer<T>> make_slots(const BlockContext<T> &context, Scratch<T> &scratch);
+template <class T> std::unique_ptr<Mixer<T>> make_scan(const BlockContext<T> &context, Scratch<T> &scratch);
 
 } // namespace nvfp4::models

@@ -18,7 +18,8 @@ OperatorProducts make_operator_products(const BlockContext<float> &c, const std:
 }
 
 void observe_operator(const BlockContext<float> &c, const OperatorProducts &op, const char *role,
-                      std::span<const OperatorMatrices> of, const MixerHooks<float> &hooks) {
+                      int64_t sequence, std::span<const OperatorMatrices> of,
+                      const MixerHooks<float> &hooks) {
   for (const OperatorMatrices &m : of) {
     LinearWeight<float> w;
     w.role = role;
@@ -28,8 +29,15 @@ void observe_operator(const BlockContext<float> &c, const OperatorProducts &op, 
     w.out = m.out;
     w.weight = m.w;
     w.id = op.id();
-    hooks.observer({&w, w.role, w.layer, m.rows, m.x, m.dy, &op.recipe(), m.stream, m.w_stream});
+    hooks.observer({&w, w.role, w.layer, m.rows, m.x, m.dy, &op.recipe(), m.stream, m.w_stream, sequence});
   }
+}
+
+void show_operator(const BlockContext<float> &c, const char *role, StepTensor what, OperatorPart part,
+                   const float *data, int64_t heads, int64_t rows, int64_t cols, int64_t stride,
+                   const MixerHooks<float> &hooks) {
+  if (!hooks.matrix) return;
+  for (int64_t h = 0; h < heads; ++h) hooks.matrix(c.layer, role, what, part, data + h * stride, rows, cols);
 }
 
 bool has_mixer_rules(const Recipe &recipe, const ModelFamily &family, int64_t layer, int64_t layers) {

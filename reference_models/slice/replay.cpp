@@ -38,7 +38,7 @@ std::vector<Tap> recorded_taps(const Slice &slice, bool &gradients) {
       throw Error(io::message_prefix(slice.before.source, t.name) + "expected F32, got " +
                   std::string(io::info(t.dtype).safetensors));
     if (t.name.starts_with("tap/")) {
-      names.push_back(t.name.substr(4));
+      names.push_back(without_part(std::string_view(t.name).substr(4)));
       continue;
     }
     gradients = true;
@@ -158,6 +158,10 @@ Identity replay_identically(const Slice &slice, const Place &place) {
     ++out.values;
     if (recorded != replayed) out.mismatches.push_back({name, {}, recorded, replayed, 1, 1});
   };
+  for (const io::Tensor &t : then.tensors)
+    if (std::none_of(now.tensors.begin(), now.tensors.end(),
+                     [&](const io::Tensor &r) { return r.name == t.name; }))
+      throw Error(io::message_prefix(slice.before.source, t.name) + "this step makes no such tensor");
   // loss stands between the forward pass and the gradients
   bool backward = false;
   const auto loss = [&] {
@@ -166,7 +170,7 @@ Identity replay_identically(const Slice &slice, const Place &place) {
     backward = true;
   };
   for (const io::Tensor &t : now.tensors) {
-    if (t.name.ends_with("_grad") || t.name.starts_with("grad/")) loss();
+    if (without_part(t.name).ends_with("_grad") || t.name.starts_with("grad/")) loss();
     const auto at = std::find_if(then.tensors.begin(), then.tensors.end(),
                                  [&](const io::Tensor &r) { return r.name == t.name; });
     if (at != then.tensors.end()) compare(*at, t, slice.before.source, out);

@@ -2,7 +2,7 @@
 // A training step from a slice's inputs, with what a slice keeps of it.
 #pragma once
 #include "nvfp4/reference_models/slice/slice.hpp"
-#include "nvfp4/reference_models/slice/taps.hpp"
+#include "nvfp4/reference_models/model/taps.hpp"
 
 namespace nvfp4::models {
 

@@ -4,6 +4,7 @@
 
 #include "nvfp4/golden/io/message.hpp"
 #include "nvfp4/reference_models/fields/json.hpp"
+#include "nvfp4/reference_models/model/taps.hpp"
 #include "nvfp4/reference_models/train/first_not_finite.hpp"
 #include "nvfp4/reference_models/train/session.hpp"
 
@@ -41,10 +42,12 @@ ForwardPass run_forward(const ForwardOptions &o, const io::TensorFile &input) {
     for (const int64_t s : shape) n *= s;
     out.tensors.push_back(io::Tensor::from(name, std::move(shape), to_host(*session.backend, data, n)));
   };
+  std::optional<TapCollector> inside;
+  if (o.operators) inside.emplace(model, operator_taps(config, o.gradients));
   const auto layers = double(config.layers), share = o.gradients ? 1.0 / 3 : 1.0; // of forward, in the time
   model.output_observer = [&](int64_t layer, std::string_view role, const float *output) {
     keep("act/" + linear_path(config, layer, role), {batch, length, config.hidden}, output);
-    if (o.progress && role == "mlp.down_proj") o.progress(share * double(layer + 1) / layers);
+    if (o.progress && role == config.family->last_role()) o.progress(share * double(layer + 1) / layers);
   };
   FiniteTracer tracer(model);
   model.set_tokens(ids.as<int32_t>(input.source));
@@ -57,7 +60,7 @@ ForwardPass run_forward(const ForwardOptions &o, const io::TensorFile &input) {
     model.observer = [&](const LinearObservation<float> &l) {
       keep("output_grad/" + linear_path(config, l.layer, l.role), {batch, length, l.weight->out},
            l.output_grad);
-      if (o.progress && l.role == "mlp.down_proj")
+      if (o.progress && l.role == config.family->last_role())
         o.progress(share + (1 - share) * (1 - double(l.layer) / layers));
     };
     model.input_grad_observer = [&](const LinearWeight<float> &w, const float *data) {
@@ -68,6 +71,13 @@ ForwardPass run_forward(const ForwardOptions &o, const io::TensorFile &input) {
       keep("grad/" + p.name, p.shape, model.parameters().gradient(p.name));
       tracer.look(p.name, StepTensor::weight_grad, p.shape, model.parameters().gradient(p.name));
     }
+  }
+  if (inside) {
+    std::vector<io::Tensor> taps = inside->seen();
+    if (taps.empty())
+      throw Error("recipe '" + o.recipe +
+                  "' runs its mixers whole, with BF16 operands: expected mixers f32 or rules for them");
+    for (io::Tensor &t : taps) out.tensors.push_back(std::move(t));
   }
   out.metadata["model"] = to_json(config);
   out.metadata["recipe"] = to_json(load_recipe(o.recipe));

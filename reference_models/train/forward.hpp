@@ -16,6 +16,7 @@ struct ForwardOptions {
   std::string model = {}, size = "tiny"; ///< where the checkpoint does not say: family or JSON file, preset
   std::string device = "cpu";
   bool gradients = false; ///< also those of the mean loss, of parameters and in linear layers
+  bool operators = false; ///< also the matrices of the operators inside mixers
   int threads = 0;
   uint64_t seed = 1; ///< of stochastic rounding
   std::function<void(double)> progress = {}; ///< gets the fraction done; what it throws ends the work
@@ -29,6 +30,7 @@ struct ForwardPass {
   };
   io::TensorFile tensors; ///< logits, loss, act/MODULE, with gradients grad/PARAMETER and of
                           ///< linear layers output_grad/MODULE, input_grad/MODULE (the layer's own dgrad);
+                          ///< tap/layers.N.ROLE.KIND of operators inside mixers, as in a slice;
                           ///< metadata: model, recipe
   double loss = 0;        ///< nats per token
   std::optional<NotFinite> not_finite = {};             ///< the first tensor on the way that was not finite

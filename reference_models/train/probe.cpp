@@ -60,11 +60,30 @@ Probe::Probe(Model<float> &model, Backend<float> &backend, Recorder &recorder, i
                      HostMatrix(backend_, o.output_grad, std::min(o.rows, rows_), o.weight->out).view(),
                      info_of(o.recipe->dgrad.a, 1));
   };
+  model_.observe_operators(
+      [this](const LinearObservation<float> &o) {
+        if (o.sequence > 0) return;
+        const int64_t in = o.weight->in, out = o.weight->out;
+        stack(o, TensorKind::activation, o.input, o.rows, in, info_of(o.recipe->fprop.a, 1));
+        stack(o, TensorKind::weight, o.weight->weight, out, in, info_of(o.recipe->fprop.b, 1));
+        stack(o, TensorKind::gradient, o.output_grad, o.rows, out, info_of(o.recipe->dgrad.a, 1));
+      },
+      true);
 }
 
 Probe::~Probe() {
   model_.observer = nullptr;
   model_.output_observer = nullptr;
+  model_.observe_operators(nullptr);
+}
+
+void Probe::stack(const LinearObservation<float> &o, TensorKind kind, const float *data, int64_t rows,
+                  int64_t cols, const OperandInfo &info) {
+  Stack &s = stacks_[{o.layer, std::string(o.role), kind}];
+  if (cols < s.cols) return;
+  if (cols > s.cols) s = {cols, {}, info};
+  const HostMatrix matrix(backend_, data, rows, cols);
+  s.values.insert(s.values.end(), matrix.view().data, matrix.view().data + rows * cols);
 }
 
 void Probe::after_forward() {
@@ -94,14 +113,16 @@ void Probe::after_forward() {
     }
   }
   for (int64_t layer = 0; layer < config.layers; ++layer) {
-    const std::string path = "model.layers." + std::to_string(layer) + ".mlp.";
-    const auto weight = [&](const char *name) {
-      return HostMatrix(backend_, model_.parameters().value(path + name + ".weight"), config.intermediate,
-                        config.hidden);
-    };
-    const HostMatrix up = weight("up_proj"), gate = weight("gate_proj");
-    const SwigluAlignment alignment = swiglu_alignment(up.view(), gate.view(), inner[size_t(layer)]);
-    recorder_.swiglu(int(layer), alignment.mean_abs, alignment.p99_abs, alignment.weighted);
+    if (config.family->has_mlp()) {
+      const std::string path = block_path(config, layer) + "mlp.";
+      const auto weight = [&](const char *name) {
+        return HostMatrix(backend_, model_.parameters().value(path + name + ".weight"), config.intermediate,
+                          config.hidden);
+      };
+      const HostMatrix up = weight("up_proj"), gate = weight("gate_proj");
+      const SwigluAlignment alignment = swiglu_alignment(up.view(), gate.view(), inner[size_t(layer)]);
+      recorder_.swiglu(int(layer), alignment.mean_abs, alignment.p99_abs, alignment.weighted);
+    }
     const std::vector<AttentionMoments> heads = model_.attention_moments(layer);
     if (heads.empty()) continue;
     double sink = 0, sink_heads = 0;
@@ -127,6 +148,14 @@ void Probe::after_forward() {
   }
 }
 
-void Probe::finish() { recorder_.end_step(); }
+void Probe::finish() {
+  for (const auto &[key, s] : stacks_) {
+    const auto &[layer, role, kind] = key;
+    recorder_.tensor(int(layer), role, kind, {s.values.data(), int64_t(s.values.size()) / s.cols, s.cols},
+                     s.info);
+  }
+  stacks_.clear();
+  recorder_.end_step();
+}
 
 } // namespace nvfp4::models

@@ -114,6 +114,8 @@ void register_forward(CLI::App &app, int &exit_code) {
   verb->add_option("--tokens", o->tokens, "int32 [B, T + 1]: inputs [:, :-1], targets [:, 1:]")->required();
   verb->add_option("--dump", o->dump, "Output: logits, loss, act/MODULE; with --grads also grad/PARAMETER, output_grad/MODULE, input_grad/MODULE")->required();
   verb->add_flag("--grads", o->gradients, "Also the gradients of the mean loss");
+  verb->add_flag("--operators", o->operators,
+                 "Also tap/layers.N.ROLE.KIND, the matrices of the operators inside mixers");
   verb->add_option("--model", o->model, "Where the checkpoint does not say: family or JSON file");
   verb->add_option("--size", o->size, "Preset")->capture_default_str();
   verb->add_option("--seed", o->seed, "Of stochastic rounding")->capture_default_str();

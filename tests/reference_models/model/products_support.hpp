@@ -61,7 +61,7 @@ struct Step {
     };
     model.tracer = [this](const std::string &module, StepTensor what, const std::vector<int64_t> &shape,
                           const float *data) {
-      if (what != StepTensor::output_grad || !module.ends_with(".gla")) return;
+      if (what != StepTensor::output_grad || !(module.ends_with(".gla") || module.ends_with(".delta"))) return;
       seen[module + ".output_grad"].assign(data, data + shape[0] * shape[1] * shape[2]);
     };
     model.input_grad_observer = [this, batch, length](const LinearWeight<float> &w, const float *data) {

@@ -147,9 +147,14 @@ TEST_CASE("taps are named with or without their layer", "[slice]") {
   for (const char *wrong : {"attn.v_proj.weight", "attn.qk.scores", "attn.qkv.input"})
     CHECK(refusal([&] {
             (void)parse_taps(std::vector<std::string>{wrong}, softmax);
-          }).ends_with("or of attn.qk and attn.pv, which have .weight and .weight_grad too"));
-  CHECK(
-      refusal([&] { (void)parse_taps(std::vector<std::string>{"attn.qk.input"}, c); }).ends_with("lm_head"));
+          }).ends_with("which have .weight and .weight_grad too: attn.qk, attn.pv"));
+  CHECK(refusal([&] {
+          (void)parse_taps(std::vector<std::string>{"attn.pv.input"}, c);
+        }).ends_with("attn.qk, attn.av, attn.state_read, attn.state_update"));
+  CHECK(part_suffix({3, 1}) == ".chunk3.sub1");
+  for (const char *part : {"", ".chunk3", ".chunk12.sub1"})
+    CHECK(without_part(std::string("layers.1.attn.qk.input") + part) == "layers.1.attn.qk.input");
+  CHECK(without_part("attn.qk.chunk.sub1") == "attn.qk.chunk");
 }
 
 } // namespace nvfp4::test

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // A slice holds the trainer's own step, is repeated bit for bit on any number of threads, and shows where a
 // bit differs.
+#include "nvfp4/reference_models/family/mixer_operators.hpp"
 #include "nvfp4/reference_models/linear/linear_layer.hpp"
+#include "nvfp4/reference_models/linear/operator_products.hpp"
+#include "nvfp4/reference_models/train/forward.hpp"
 #include "tests/reference_models/slice/support.hpp"
 
 #include <bit>
@@ -73,6 +76,8 @@ TEST_CASE("a slice is repeated bit for bit on any number of threads", "[slice]")
   for (const auto &[family, recipe] : {std::pair<std::string, std::string>{"gla", "chon"},
                                        {"qwen3", patched},
                                        {"gdn", "nvfp4"},
+                                       {"gsa", "chon"},
+                                       {"mamba2", "chon"},
                                        {"llama", "mxfp8"},
                                        {"qwen2.5", "fp32"}}) {
     CAPTURE(family, recipe);
@@ -102,6 +107,7 @@ TEST_CASE("every input gradient is its layer's dgrad of the recorded output grad
   const SliceFolder folder;
   for (const auto &[family, recipe] : {std::pair<std::string, std::string>{"gla", "chon"},
                                        {"gdn", "nvfp4"},
+                                       {"gsa", "nvfp4"},
                                        {"llama", "mxfp4-sr-rht"},
                                        {"qwen3", "fp32"}}) {
     CAPTURE(family, recipe);
@@ -309,6 +315,166 @@ TEST_CASE("operators inside mixers are measured where a recipe has rules for the
   CHECK(find(0, "attn.pv", Product::fprop).sums.outputs == 4 * 2 * 2 * 4 * 32 * 32); // layers ... rows, width
   const Comparison without = compare_recipes(slice, {{load_recipe("nvfp4")}}, false, {});
   for (const OperatorError &e : without.errors[0]) CHECK(e.role != "attn.pv");
+}
+
+TEST_CASE("taps of chunked operators are what their products read and made", "[slice]") {
+  for (const char *family : {"gdn", "gla"}) {
+    CAPTURE(family);
+    const SliceFolder folder;
+    const std::string file = folder.file("r.json");
+    Recipe recipe = load_recipe("nvfp4");
+    recipe.name = "inside";
+    recipe.mixer_rules.push_back({.roles = {"attn.*"}, .last = 0.5, .use = "nvfp4"});
+    std::ofstream(file) << to_json(recipe);
+    RecordRequest r = small_request(folder, family, file);
+    r.options.sequence = 80; // a chunk and one of 16 tokens
+    const ModelConfig config = find_model(family, "tiny");
+    const std::vector<std::string> roles = mixer_operator_roles(*config.family);
+    for (const std::string &role : roles)
+      for (const char *kind : {"input", "weight", "output", "output_grad", "input_grad", "weight_grad"})
+        r.taps.push_back("layers.2." + role + "." + kind); // by rule
+    r.taps.push_back("layers.0.attn.av.output");           // in FP32
+    r.taps.push_back("layers.0.attn.av.input");
+    r.taps.push_back("layers.0.attn.av.weight");
+    r.taps.push_back("layers.0.attn.state_read.output");
+    record_slice(r);
+    Slice slice = read_slice(r.output);
+    for (const int threads : {1, 2}) {
+      const Identity identity = replay_identically(slice, {"cpu", threads});
+      CHECK(identity.mismatches.empty());
+      CHECK(identity.tensors == int64_t(slice.result.tensors.size()));
+    }
+    const auto has = [&](const std::string &name) {
+      return std::any_of(slice.result.tensors.begin(), slice.result.tensors.end(),
+                         [&](const io::Tensor &t) { return t.name == "tap/layers." + name; });
+    };
+    CHECK(has("2.attn.state_update.input_grad.chunk0"));
+    CHECK_FALSE(has("2.attn.state_update.input_grad.chunk1")); // of the last chunk
+    CHECK(has("2.attn.state_read.weight_grad.chunk1"));
+    CHECK_FALSE(has("2.attn.state_read.weight_grad.chunk0"));
+    CHECK(has("2.attn.qk.output.chunk0") == (std::string(family) == "gdn"));
+    CHECK(has("2.attn.qk.output.chunk0.sub3") == (std::string(family) == "gla"));
+    CHECK_FALSE(has("2.attn.qk.output.chunk1.sub1")); // 16 tokens have no earlier ones
+    const auto tap = [&](const std::string &name) -> const io::Tensor & {
+      return tensor(slice, "tap/layers." + name);
+    };
+    using Shape = std::vector<int64_t>; // sequences * heads, rows, cols
+    const int64_t heads = 2 * config.heads, dk = config.key_head(), dv = config.value_head();
+    CHECK(tap("2.attn.state_read.weight.chunk1").shape == Shape{heads, dv, dk});
+    CHECK(tap("2.attn.av.input.chunk1").shape == Shape{heads, 16, 16});
+    CHECK(tap("2.attn.state_update.output.chunk0").shape == Shape{heads, dk, dv});
+    {
+      const auto a = tap("0.attn.av.input.chunk1").as<float>(),
+                 w = tap("0.attn.av.weight.chunk1").as<float>(),
+                 from = tap("0.attn.state_read.output.chunk1").as<float>(),
+                 made = tap("0.attn.av.output.chunk1").as<float>();
+      int64_t others = 0;
+      for (int64_t h = 0; h < heads; ++h)
+        for (int64_t i = 0; i < 16; ++i)
+          for (int64_t e = 0; e < dv; ++e) {
+            float sum = from[size_t((h * 16 + i) * dv + e)]; // FP32 chains go on
+            for (int64_t j = 0; j < 16; ++j)
+              sum = std::fma(a[size_t((h * 16 + i) * 16 + j)], w[size_t((h * dv + e) * 16 + j)], sum);
+            others +=
+                std::bit_cast<uint32_t>(sum) != std::bit_cast<uint32_t>(made[size_t((h * 16 + i) * dv + e)]);
+          }
+      CHECK(others == 0);
+    }
+    // by rule: the recorded operands through the operator alone give the recorded products
+    const auto backend = make_cpu_backend(1);
+    const auto engine = make_cpu_operand_engine(1);
+    const Recipe bound = recipe.for_family(family);
+    const auto repeats = [&](const std::string &role, Product product, const std::string &made, bool add) {
+      CAPTURE(role, int(product));
+      const MixerOperator &row = mixer_operator(config.family->mixer, role);
+      const OperatorProducts alone(*backend, engine.get(), bound.resolve(role, 2, config.layers),
+                                   uint64_t(2 * kLinearsPerBlock + row.number));
+      const std::string name = "2." + role + ".", part = ".chunk1";
+      const io::Tensor &x = tap(name + "input" + part), &w = tap(name + "weight" + part),
+                       &dy = tap(name + "output_grad" + part), &y = tap(name + made + part);
+      const int64_t rows = x.shape[1], in = x.shape[2], out = w.shape[1], n = y.shape[1] * y.shape[2];
+      for (int64_t h = 0; h < heads; ++h) {
+        const auto stream = uint64_t((h * 2 + 1) * 4);
+        const OperatorMatrices of{rows,
+                                  in,
+                                  out,
+                                  x.as<float>().data() + h * rows * in,
+                                  w.as<float>().data() + h * out * in,
+                                  dy.as<float>().data() + h * rows * out,
+                                  stream,
+                                  stream};
+        std::vector<float> got(static_cast<size_t>(n), 0.0f);
+        float *const to[] = {got.data()};
+        alone.run({r.options.seed, r.step - 1, 0, true}, product, {&of, 1}, to, add);
+        const float *const recorded = y.as<float>().data() + h * n;
+        CHECK(std::equal(got.begin(), got.end(), recorded, [](float a, float b) {
+          return std::bit_cast<uint32_t>(a) == std::bit_cast<uint32_t>(b);
+        }));
+      }
+    };
+    repeats("attn.state_read", Product::fprop, "output", false);
+    repeats("attn.state_read", Product::dgrad, "input_grad", false);
+    repeats("attn.av", Product::dgrad, "input_grad", false);
+    if (std::string(family) == "gdn") {
+      repeats("attn.qk", Product::fprop, "output", false);
+      repeats("attn.kk", Product::fprop, "output", false);
+      repeats("attn.state_recall", Product::dgrad, "input_grad", false);
+    }
+    // a tensor that the step does not make, a name that is none, and a tap without tensors
+    Slice more = slice;
+    more.result.tensors.push_back(
+        io::Tensor::from("tap/layers.2.attn.av.input.chunk7", {1}, std::vector{1.0f}));
+    CHECK(refusal([&] { (void)replay_identically(more, {}); }).find("chunk7") != std::string::npos);
+    RecordRequest wrong = r;
+    wrong.taps = {"attn.av.inputs"};
+    CHECK(refusal([&] { record_slice(wrong); }).find("attn.state_update") != std::string::npos);
+    wrong.taps = {"attn.state_update.input"};
+    wrong.options.sequence = 64;
+    CHECK(refusal([&] { record_slice(wrong); }).find("sequences of 64 tokens") != std::string::npos);
+  }
+}
+
+TEST_CASE("a pass shows the operators inside mixers", "[slice]") {
+  for (const char *family : {"gla", "gdn", "qwen3"}) {
+    CAPTURE(family);
+    const SliceFolder folder;
+    ForwardOptions o;
+    o.checkpoint = small_request(folder, family, "nvfp4").checkpoint;
+    o.recipe = "nvfp4";
+    o.gradients = true;
+    io::TensorFile tokens;
+    std::vector<int32_t> ids(2 * 71);
+    for (size_t i = 0; i < ids.size(); ++i) ids[i] = int32_t(i * i % 97);
+    tokens.tensors.push_back(io::Tensor::from("tokens", {2, 71}, ids));
+    const ForwardPass plain = run_forward(o, tokens);
+    o.operators = true;
+    const ForwardPass pass = run_forward(o, tokens);
+    REQUIRE(pass.tensors.tensors.size() > plain.tensors.tensors.size());
+    for (const io::Tensor &t : plain.tensors.tensors) CHECK(pass.tensors.at(t.name).data == t.data);
+    for (size_t i = plain.tensors.tensors.size(); i < pass.tensors.tensors.size(); ++i)
+      CHECK(pass.tensors.tensors[i].name.starts_with("tap/layers."));
+    const bool softmax = std::string(family) == "qwen3";
+    const std::string mixed =
+        softmax ? "act/model.layers.1.self_attn.attention"
+                : std::string("act/model.layers.1.attn.") + (std::string(family) == "gla" ? "gla" : "delta");
+    const auto whole = pass.tensors.elements<float>(mixed);
+    const io::Tensor &part =
+        pass.tensors.at(softmax ? "tap/layers.1.attn.pv.output" : "tap/layers.1.attn.av.output.chunk1");
+    const int64_t heads = part.shape[0] / 2, rows = part.shape[1], width = part.shape[2], first = 70 - rows;
+    REQUIRE(rows == (softmax ? 70 : 6));
+    int64_t others = 0;
+    for (int64_t s = 0; s < 2; ++s)
+      for (int64_t h = 0; h < heads; ++h)
+        for (int64_t i = 0; i < rows; ++i)
+          for (int64_t e = 0; e < width; ++e)
+            others += std::bit_cast<uint32_t>(
+                          part.as<float>()[size_t((((s * heads + h) * rows) + i) * width + e)]) !=
+                      std::bit_cast<uint32_t>(whole[size_t(((s * 70 + first + i) * heads + h) * width + e)]);
+    CHECK(others == 0);
+    if (!softmax) continue;
+    o.recipe = "nvfp4+mixers=bf16";
+    CHECK(refusal([&] { (void)run_forward(o, tokens); }) != "accepted");
+  }
 }
 
 TEST_CASE("a unit in place of the recipe's", "[slice]") {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Names of taps, and where a model has them.
-#include "nvfp4/reference_models/slice/taps.hpp"
+#include "nvfp4/reference_models/model/taps.hpp"
 #include "nvfp4/golden/io/message.hpp"
 #include "nvfp4/reference_models/family/mixer_operators.hpp"
 
@@ -11,25 +11,20 @@
 namespace nvfp4::models {
 namespace {
 
-/// Operators inside a family's mixer that have one matrix a head.
-std::vector<std::string> shown_operators(const ModelFamily &family) {
-  std::vector<std::string> roles = mixer_operator_roles(family);
-  std::erase_if(roles, [&](const std::string &role) { return !mixer_operator(family.mixer, role).whole; });
-  return roles;
-}
-
 [[noreturn]] void unknown(const std::string &name, const ModelConfig &config) {
   std::string roles;
   for (const std::string &role : linear_roles(*config.family))
     roles.append(roles.empty() ? "" : ", ").append(role);
   std::string inside;
-  for (const std::string &role : shown_operators(*config.family))
-    inside.append(inside.empty() ? "" : " and ").append(role);
+  for (const std::string &role : mixer_operator_roles(*config.family))
+    inside.append(inside.empty() ? "" : ", ").append(role);
   throw Error(
       "unknown tap " + io::in_quotes(name) +
       "; expected ROLE.input, ROLE.output, ROLE.output_grad or ROLE.input_grad, with layers.0. to layers." +
       std::to_string(config.layers - 1) + ". before it for one layer; ROLE is one of " + roles +
-      (inside.empty() ? "" : ", or of " + inside + ", which have .weight and .weight_grad too"));
+      (inside.empty()
+           ? ""
+           : ", or of those inside the mixer, which have .weight and .weight_grad too: " + inside));
 }
 
 /// Takes "layers.N." off the front; -1 where there is none.
@@ -63,16 +58,18 @@ std::string Tap::name(const ModelConfig &config) const {
 
 std::vector<Tap> parse_taps(std::span<const std::string> names, const ModelConfig &config) {
   std::vector<std::string> roles = linear_roles(*config.family);
-  for (std::string &role : shown_operators(*config.family)) roles.push_back(std::move(role));
+  for (std::string &role : mixer_operator_roles(*config.family)) roles.push_back(std::move(role));
   std::vector<std::pair<std::array<int64_t, 4>, Tap>> found; // with the place in the step
   for (const std::string &name : names) {
     std::string_view rest = name;
-    if (rest.starts_with("model.")) rest.remove_prefix(6);
+    for (const std::string_view outer : {"model.", "backbone."})
+      if (rest.starts_with(outer)) rest.remove_prefix(outer.size());
     const int64_t layer = take_layer(rest);
     const size_t dot = rest.rfind('.');
     if (dot == std::string_view::npos) unknown(name, config);
     std::string role(rest.substr(0, dot));
-    if (role.starts_with("self_attn.")) role.erase(0, 5);
+    for (const std::string_view mixer : {"self_attn.", "mixer."})
+      if (role.starts_with(mixer)) role.replace(0, mixer.size(), "attn.");
     const auto kind = find_enum<Tap::Kind>(rest.substr(dot + 1));
     const auto at = std::find(roles.begin(), roles.end(), role);
     const bool head = role == "lm_head", weight = kind == Tap::Kind::weight || kind == Tap::Kind::weight_grad;
@@ -94,6 +91,33 @@ std::vector<Tap> parse_taps(std::span<const std::string> names, const ModelConfi
   return taps;
 }
 
+std::vector<Tap> operator_taps(const ModelConfig &config, bool backward) {
+  std::vector<std::string> names;
+  for (const std::string &role : mixer_operator_roles(*config.family))
+    for (const Tap::Kind kind : enumerators<Tap::Kind>())
+      if (backward || kind < Tap::Kind::output_grad)
+        names.push_back(role + "." + std::string(to_string(kind)));
+  return parse_taps(names, config);
+}
+
+std::string part_suffix(OperatorPart part) {
+  std::string text;
+  if (part.chunk >= 0) text += ".chunk" + std::to_string(part.chunk);
+  if (part.sub_chunk >= 0) text += ".sub" + std::to_string(part.sub_chunk);
+  return text;
+}
+
+std::string without_part(std::string_view name) {
+  for (const std::string_view what : {".sub", ".chunk"}) {
+    const size_t dot = name.rfind('.');
+    if (dot == std::string_view::npos || !name.substr(dot).starts_with(what)) continue;
+    const std::string_view number = name.substr(dot + what.size());
+    if (!number.empty() && number.find_first_not_of("0123456789") == std::string_view::npos)
+      name.remove_suffix(name.size() - dot);
+  }
+  return std::string(name);
+}
+
 TapCollector::TapCollector(Model<float> &model, std::span<const Tap> taps) : model_(model) {
   for (const Tap &tap : taps) kept_.push_back({tap});
   if (kept_.empty()) return;
@@ -106,9 +130,9 @@ TapCollector::TapCollector(Model<float> &model, std::span<const Tap> taps) : mod
   };
   if (std::any_of(kept_.begin(), kept_.end(),
                   [](const Kept &k) { return mixer_operator_or_null(k.tap.role) != nullptr; }))
-    model_.observe_matrices([this](int64_t layer, std::string_view role, StepTensor what, const float *data,
-                                   int64_t rows,
-                                   int64_t cols) { keep(kind_of(what), layer, role, data, rows, cols); });
+    model_.observe_matrices(
+        [this](int64_t layer, std::string_view role, StepTensor what, OperatorPart part, const float *data,
+               int64_t rows, int64_t cols) { keep(kind_of(what), layer, role, data, rows, cols, part); });
   model_.input_grad_observer = [this](const LinearWeight<float> &w, const float *data) {
     keep(Tap::Kind::input_grad, w.layer, w.role, data, model_.batch() * model_.length(), w.in);
   };
@@ -122,13 +146,14 @@ TapCollector::~TapCollector() {
 }
 
 void TapCollector::keep(Tap::Kind kind, int64_t layer, std::string_view role, const float *data, int64_t rows,
-                        int64_t width) {
+                        int64_t width, OperatorPart part) {
   for (Kept &k : kept_) {
     if (k.tap.kind != kind || k.tap.layer != layer || k.tap.role != role) continue;
     const std::vector<float> values = to_host(model_.parameters().backend(), data, rows * width);
-    k.values.insert(k.values.end(), values.begin(), values.end());
-    k.rows = mixer_operator_or_null(role) != nullptr ? rows : model_.length();
-    k.width = width;
+    Matrices &m = k.parts[part];
+    m.values.insert(m.values.end(), values.begin(), values.end());
+    m.rows = mixer_operator_or_null(role) != nullptr ? rows : model_.length();
+    m.width = width;
   }
 }
 
@@ -155,13 +180,23 @@ void TapCollector::after_forward() {
   }
 }
 
-std::vector<io::Tensor> TapCollector::tensors() const {
+std::vector<io::Tensor> TapCollector::tensors(bool all) const {
   std::vector<io::Tensor> out;
   for (const Kept &k : kept_) {
-    if (k.width == 0) throw Error("the model did not show " + k.tap.name(model_.config()));
-    const int64_t rows = int64_t(k.values.size()) / k.width;
-    out.push_back(
-        io::Tensor::from("tap/" + k.tap.name(model_.config()), {rows / k.rows, k.rows, k.width}, k.values));
+    const std::string name = k.tap.name(model_.config());
+    if (k.parts.empty() && all)
+      throw Error("tap " + name + ": the model made no such tensor with sequences of " +
+                  std::to_string(model_.length()) + " tokens under this recipe");
+    const auto add = [&](const auto &entry) {
+      const auto &[part, m] = entry;
+      const int64_t rows = int64_t(m.values.size()) / m.width;
+      out.push_back(
+          io::Tensor::from("tap/" + name + part_suffix(part), {rows / m.rows, m.rows, m.width}, m.values));
+    };
+    if (k.tap.kind >= Tap::Kind::output_grad)
+      std::for_each(k.parts.rbegin(), k.parts.rend(), add);
+    else
+      std::for_each(k.parts.begin(), k.parts.end(), add);
   }
   return out;
 }
