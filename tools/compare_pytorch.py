@@ -5,10 +5,10 @@
     nvfp4 forward --checkpoint c.safetensors --recipe fp32 --tokens t.npy --grads --dump d.safetensors
     tools/compare_pytorch.py c.safetensors t.npy d.safetensors
 
-qwen3, qwen2.5 and llama run under Hugging Face transformers on the CPU, in FP64; gla and gdn under flash-linear-attention on a
-GPU, in FP32 (--device cuda; its gdn refuses Hopper with Triton 3.4 to 3.7.0). Largest differences are relative to the
+qwen3, qwen2.5, llama and mamba2 run under Hugging Face transformers on the CPU, in FP64; gsa under flash-linear-attention on the CPU, in
+FP64, by its naive recurrence in place of its kernels; gla and gdn under that library on a GPU, in FP32 (--device cuda; its gdn refuses Hopper with Triton 3.4 to 3.7.0). Largest differences are relative to the
 largest value of each tensor. Exit codes: 0 all below --tolerance, 1 not, 2 bad call or input. Needs torch, transformers,
-safetensors, numpy; for gla and gdn flash-linear-attention.
+safetensors, numpy; for gla, gsa and gdn flash-linear-attention.
 """
 import argparse
 import json
@@ -30,12 +30,58 @@ def two_configurations():
     Autotuner.__init__ = start
 
 
+class Wide:
+    """PyTorch for a module whose conversions to FP32 shall be to FP64."""
+    float32 = torch.float64
+
+    def __getattr__(self, name):
+        return getattr(torch, name)
+
+
+def mamba2(config):
+    from transformers import Mamba2Config, Mamba2ForCausalLM
+    from transformers.models.mamba2 import modeling_mamba2
+    modeling_mamba2.torch = Wide()
+    return Mamba2ForCausalLM(Mamba2Config(
+        vocab_size=config["vocabulary"], hidden_size=config["hidden"], num_hidden_layers=config["layers"],
+        num_heads=config["heads"], head_dim=config["value_dim"] // config["heads"], state_size=config["state"], n_groups=1,
+        expand=config["value_dim"] // config["hidden"], conv_kernel=config["convolution"], chunk_size=64,
+        layer_norm_epsilon=config["norm_epsilon"], tie_word_embeddings=config["tie"], use_cache=False))
+
+
+def gated_slot_attention(common, config):
+    """fla's model without its Triton kernels: its naive recurrence and PyTorch's norms."""
+    import fla.layers.gsa as layer
+    from fla.models import GSAConfig, GSAForCausalLM
+    from fla.modules import mlp
+    from fla.modules.feature_map import SwishFeatureMap
+    from fla.ops.gsa.naive import naive_recurrent_gsa
+    silu, norm = torch.nn.functional.silu, torch.nn.functional.rms_norm
+
+    def recurrence(q, k, v, s, g, initial_state, output_final_state, scale, cu_seqlens):
+        return naive_recurrent_gsa(q, k, v, s, g, scale, initial_state, output_final_state)
+
+    def norm_and_linear(x, norm_weight, norm_bias, weight, bias, eps=1e-5):  # the library's default
+        return torch.nn.functional.linear(norm(x, x.shape[-1:], norm_weight, eps), weight, bias)
+    layer.chunk_gsa = layer.fused_recurrent_gsa = recurrence
+    layer.rms_norm_linear = norm_and_linear
+    mlp.swiglu = lambda gate, up: silu(gate) * up
+    SwishFeatureMap.forward = lambda self, x: silu(x)
+    heads = config["heads"]
+    return GSAForCausalLM(GSAConfig(
+        **common, num_slots=config["slots"], gate_logit_normalizer=config["gate_normalizer"],
+        exapnd_k=config["key_dim"] / config["hidden"], exapnd_v=config["value_dim"] / config["hidden"],
+        num_kv_heads=heads, fuse_norm=False, fuse_swiglu=False))
+
+
 def build(config):
     """The PyTorch model of a configuration (the checkpoint's metadata entry "model")."""
     family, common = config["family"], {
         "vocab_size": config["vocabulary"], "hidden_size": config["hidden"], "intermediate_size": config["intermediate"],
         "num_hidden_layers": config["layers"], "tie_word_embeddings": config["tie"], "use_cache": False}
     head = config["key_dim"] // config["heads"]
+    if family == "mamba2":
+        return mamba2(config)
     if family in ("qwen3", "qwen2.5", "llama"):
         import transformers
         kind = {"qwen3": "Qwen3", "qwen2.5": "Qwen2", "llama": "Llama"}[family]
@@ -43,13 +89,16 @@ def build(config):
         return getattr(transformers, kind + "ForCausalLM")(getattr(transformers, kind + "Config")(
             **common, num_attention_heads=config["heads"], num_key_value_heads=config["kv_heads"], head_dim=head,
             rms_norm_eps=config["norm_epsilon"], rope_parameters=rope, attn_implementation="eager"))
-    two_configurations()
+    if family != "gsa":
+        two_configurations()
     common |= {"norm_eps": config["norm_epsilon"], "num_heads": config["heads"], "fuse_cross_entropy": False}
     if family == "gla":
         from fla.models import GLAConfig, GLAForCausalLM
         return GLAForCausalLM(GLAConfig(
             **common, attn_mode="chunk", expand_k=config["key_dim"] / config["hidden"],
             expand_v=config["value_dim"] / config["hidden"]))
+    if family == "gsa":
+        return gated_slot_attention(common, config)
     from fla.models import GatedDeltaNetConfig, GatedDeltaNetForCausalLM
     return GatedDeltaNetForCausalLM(GatedDeltaNetConfig(
         **common, head_dim=head, expand_v=config["value_dim"] / config["key_dim"], conv_size=config["convolution"]))
@@ -67,7 +116,11 @@ def compare(arguments):
         raise ValueError(f"parameters differ: only in PyTorch {missing}, only in the checkpoint {unexpected}")
     theirs.tie_weights()
     theirs = theirs.to(arguments.device, torch.float64 if arguments.device == "cpu" else torch.float32).train()
+    single = torch.Tensor.float
+    if arguments.device == "cpu":
+        torch.Tensor.float = torch.Tensor.double  # where a model converts to FP32
     logits = theirs(tokens[:, :-1]).logits
+    torch.Tensor.float = single
     loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
     loss.backward()
     pairs = {"logits": (logits, ours["logits"]), "loss": (loss, ours["loss"])}

@@ -28,7 +28,8 @@ std::string short_number(double v) {
 
 class Values {
 public:
-  Values(int64_t k, int64_t elements) : columns_(size_t(k)) { out_.elements = elements; }
+  /// Without elements there are no columns, however long rows are said to be.
+  Values(int64_t k, int64_t elements) : columns_(elements > 0 ? size_t(k) : 0) { out_.elements = elements; }
 
   void add(std::span<const float> values) {
     const size_t k = columns_.size();
@@ -57,18 +58,19 @@ public:
     const double fourth =
         n > 0 ? sum4_ / n - 4 * m * sum3_ / n + 6 * m * m * sum2_ / n - 3 * m * m * m * m : 0;
     out_.kurtosis = second > 0 ? fourth / (second * second) : std::numeric_limits<double>::quiet_NaN();
-    std::vector<ValueStatistics::Channel> all;
-    for (size_t c = 0; c < columns_.size(); ++c) all.push_back({int64_t(c), columns_[c]});
-    const auto top = all.begin() + ptrdiff_t(std::min<size_t>(3, all.size()));
-    std::partial_sort(all.begin(), top, all.end(), [](const auto &a, const auto &b) {
-      return a.amax != b.amax ? a.amax > b.amax : a.column < b.column;
-    });
-    out_.largest.assign(all.begin(), top);
-    out_.amax = all.empty() ? 0 : all.front().amax;
+    for (size_t c = 0; c < columns_.size(); ++c) {
+      const auto smaller =
+          std::ranges::find_if(out_.largest, [&](const auto &o) { return o.amax < columns_[c]; });
+      if (smaller == out_.largest.end() && out_.largest.size() == kLargest) continue;
+      out_.largest.insert(smaller, {int64_t(c), columns_[c]});
+      if (out_.largest.size() > kLargest) out_.largest.pop_back();
+    }
+    out_.amax = out_.largest.empty() ? 0 : out_.largest.front().amax;
     return out_;
   }
 
 private:
+  static constexpr size_t kLargest = 3;
   ValueStatistics out_;
   std::vector<float> columns_;
   double sum_ = 0, sum2_ = 0, sum3_ = 0, sum4_ = 0;

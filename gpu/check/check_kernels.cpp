@@ -144,6 +144,56 @@ void delta(Side &s, const Sizes &z) {
       .run_on(s);
 }
 
+void slots(Side &s, const Sizes &z) {
+  const SlotShape<float> shape{z.batch, z.length, z.heads, z.key, z.key, z.value};
+  const int64_t rows = z.tokens() * z.heads, n = rows * z.key, m = rows * z.value;
+  s.run(SiluForward<float>{m, s.in(m, 4), s.out(m)});
+  s.run(SiluBackward<float>{m, s.in(m), s.in(m, 4), s.out(m)});
+  const float *const q = s.in(n), *const k = s.in(n), *const v = s.in(m), *const x = s.in(n, 8);
+  float *const g = s.out(n), *const write = s.out(n), *const p = s.out(n),
+               *const saved = s.out(shape.saved()), *const work = s.scratch(shape.work());
+  s.run(SlotGateForward<float>{n, x, g, write, 8.0f});
+  SlotForward<float>{shape, q, k, v, g, write, p, s.out(m), saved}.run_on(s);
+  float *const dg1 = s.out(n), *const dg2 = s.out(n), *const ds1 = s.out(n), *const ds2 = s.out(n);
+  SlotBackward<float>{shape,    s.in(m), q,   k,   v,   write,    p,     s.out(n), s.out(n),
+                      s.out(m), dg1,     dg2, ds1, ds2, s.out(n), saved, work,     s.out(n)}
+      .run_on(s);
+  s.run(SlotGateBackward<float>{n, dg1, dg2, ds1, ds2, g, x, s.out(n), 8.0f});
+}
+
+void scan(Side &s, const Sizes &z) {
+  const int64_t width = z.heads * z.value, row = width + 2 * z.key, rows = z.tokens(), h = rows * z.heads;
+  const ScanShape<float> shape{z.batch, z.length, z.heads, z.key, z.value, row};
+  const float *const x = s.in(rows * row), *const raw = s.in(h, 4), *const a_log = s.in(z.heads),
+                     *const bias = s.in(z.heads), *const skip = s.in(z.heads);
+  float *const dt = s.out(h), *const g = s.out(h), *const saved = s.out(shape.saved()),
+               *const work = s.scratch(shape.states()), *const dx = s.out(rows * row), *const ddt = s.out(h),
+               *const dg = s.out(h);
+  s.run(ScanGateForward<float>{rows, z.heads, raw, a_log, bias, dt, g});
+  ScanForward<float>{shape, x + width + z.key, x + width, x, dt, g, skip, s.out(rows * width), saved}.run_on(
+      s);
+  ScanBackward<float>{shape,
+                      s.in(rows * width),
+                      x + width + z.key,
+                      x + width,
+                      x,
+                      dt,
+                      skip,
+                      dx + width + z.key,
+                      dx + width,
+                      dx,
+                      ddt,
+                      dg,
+                      s.out(h),
+                      saved,
+                      work}
+      .run_on(s);
+  s.run(ScanGateBackward<float>{rows, z.heads, ddt, dg, g, raw, a_log, bias, s.out(h), s.out(h)});
+  const float *const w = s.in(row * kTaps), *const offset = s.in(row);
+  s.run(ConvolutionForward<float>{rows, z.length, row, x, w, s.out(rows * row), offset});
+  s.run(ConvolutionSlopes<float>{rows, z.length, row, s.in(rows * row), x, w, s.out(rows * row), offset});
+}
+
 } // namespace
 
 Tally check_kernels(const std::string &match) {
@@ -156,7 +206,9 @@ Tally check_kernels(const std::string &match) {
            {"FP32 products", products},
            {"gated linear attention", gla},
            {"softmax attention and RoPE", attention},
-           {"gated delta rule and convolution", delta}}) {
+           {"gated delta rule and convolution", delta},
+           {"gated slot attention", slots},
+           {"Mamba-2's scan", scan}}) {
     if (std::string(name).find(match) == std::string::npos) continue;
     Tally t;
     for (const Sizes &z : kSizes) t.add(both_sides([&](Side &s) { work(s, z); }, uint64_t(z.length)));

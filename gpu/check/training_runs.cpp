@@ -10,7 +10,7 @@ using models::StepsOptions;
 
 std::vector<StepsOptions> default_runs(int steps, int others) {
   std::vector<StepsOptions> runs;
-  for (const char *family : {"gla", "qwen3", "gdn", "qwen2.5"})
+  for (const char *family : {"gla", "qwen3", "gdn", "qwen2.5", "gsa", "mamba2"})
     for (const char *recipe : {"fp32", "bf16", "nvfp4", "hcp", "chon"}) {
       StepsOptions o;
       o.model = family;

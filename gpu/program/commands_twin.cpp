@@ -88,7 +88,7 @@ void register_training(CLI::App &app, int &exit_code) {
   training->add_option("--steps", o->steps, "Steps of GLA under each recipe")
       ->capture_default_str()
       ->check(CLI::Range(0, 1000000));
-  training->add_option("--other-steps", o->others, "Steps of qwen3, qwen2.5 and gdn")
+  training->add_option("--other-steps", o->others, "Steps of qwen3, qwen2.5, gdn, gsa and mamba2")
       ->capture_default_str()
       ->check(CLI::Range(0, 1000000));
   training->add_option("--run", o->runs, "Such runs instead: MODEL,SIZE,RECIPE,STEPS,BATCH,LENGTH")

@@ -34,19 +34,24 @@ FiniteScan scan_finite(std::span<const float> values) {
 }
 
 ModulePlace module_place(std::string_view name) {
-  constexpr std::string_view kPrefix = "model.layers.";
   for (const std::string_view part : {".weight", ".bias"})
     if (name.ends_with(part)) name.remove_suffix(part.size());
   ModulePlace place{-1, std::string(name)};
-  if (!name.starts_with(kPrefix)) return place;
-  name.remove_prefix(kPrefix.size());
+  const ModuleNames *modules = nullptr;
+  for (const ModelFamily *f : families())
+    if (name.starts_with(std::string(f->modules.blocks) + ".") &&
+        (modules == nullptr || name.find("." + std::string(f->modules.mixer) + ".") != std::string_view::npos))
+      modules = &f->modules;
+  if (modules == nullptr) return place;
+  name.remove_prefix(modules->blocks.size() + 1);
   const size_t dot = name.find('.');
   const std::string_view number = name.substr(0, dot);
   int64_t layer = -1;
   if (std::from_chars(number.data(), number.data() + number.size(), layer).ec != std::errc()) return place;
   place.layer = layer;
   place.role = dot == std::string_view::npos ? std::string() : std::string(name.substr(dot + 1));
-  if (place.role.starts_with("self_attn.")) place.role.erase(0, 5);
+  if (const std::string mixer = std::string(modules->mixer) + "."; place.role.starts_with(mixer))
+    place.role.replace(0, mixer.size(), "attn.");
   if (place.role == "attn.gk_proj") place.role += ".1"; // the low-rank pair's output has the pair's name
   return place;
 }

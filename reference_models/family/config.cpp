@@ -72,6 +72,10 @@ ModelConfig preset(const ModelFamily &family, std::string_view size) {
     c.value_dim = p.value_dim;
     c.intermediate = p.intermediate;
     c.tie = p.tie;
+    c.gate_normalizer = p.gate_normalizer;
+    c.norm_epsilon = p.norm_epsilon;
+    c.slots = p.slots;
+    c.state = p.state;
     c.qk_norm = family.qk_norm;
     c.qkv_bias = family.qkv_bias;
     return c;

@@ -25,6 +25,8 @@ struct ModelConfig {
   bool qk_norm = true;
   bool qkv_bias = false;
   int64_t convolution = 4;
+  int64_t slots = 64;
+  int64_t state = 128;
   double init_std = 0.02;
 
   [[nodiscard]] int64_t key_head() const { return key_dim / heads; }
@@ -43,16 +45,18 @@ inline constexpr auto kModelFields = std::tuple{
     field("key_dim", &ModelConfig::key_dim, "Queries of all heads; in linear attention also keys", kSizes),
     field("value_dim", &ModelConfig::value_dim, "Values of all heads; as key_dim in softmax attention",
           kSizes),
-    field("intermediate", &ModelConfig::intermediate, "Inner width of SwiGLU", kSizes),
+    field("intermediate", &ModelConfig::intermediate, "Inner width of SwiGLU; Mamba-2 has none", kSizes),
     field("tie", &ModelConfig::tie, "lm_head is the embedding"),
     field("norm_epsilon", &ModelConfig::norm_epsilon, "Of every RMSNorm", between(0, 1)),
     field("gate_rank", &ModelConfig::gate_rank, "Rank of GLA's gk_proj", kSizes),
-    field("gate_normalizer", &ModelConfig::gate_normalizer, "GLA's gate is logsigmoid(gk) over this",
+    field("gate_normalizer", &ModelConfig::gate_normalizer, "GLA's and GSA's gates are logsigmoid over this",
           above(0)),
     field("rope_base", &ModelConfig::rope_base, "Base of rotary embeddings in softmax attention", above(1)),
     field("qk_norm", &ModelConfig::qk_norm, "RMSNorm of q and k per head in softmax attention"),
     field("qkv_bias", &ModelConfig::qkv_bias, "Biases of q, k and v in softmax attention"),
-    field("convolution", &ModelConfig::convolution, "Taps of Gated DeltaNet's short convolutions", kSizes),
+    field("convolution", &ModelConfig::convolution, "Taps of the short convolutions of Gated DeltaNet and Mamba-2", kSizes),
+    field("slots", &ModelConfig::slots, "Slots of a head in gated slot attention", kSizes),
+    field("state", &ModelConfig::state, "Width of B, C and the states in Mamba-2", kSizes),
     field("init_std", &ModelConfig::init_std, "Standard deviation of initial matrices", between(0, 10))};
 
 /// Of the family's presets; Error listing them for another size.
@@ -85,14 +89,17 @@ struct ParameterSpec {
 inline constexpr double kMostParameters = 0x1p40;
 
 /// "model.layers.3.".
+[[nodiscard]] std::string block_path(const ModelConfig &config, int64_t layer);
+/// The same as messages have it where they do not know the model: "model.layers.3.".
 [[nodiscard]] std::string block_path(int64_t layer);
 /// "model.layers.3.attn." or, where the family calls it so, "model.layers.3.self_attn.".
 [[nodiscard]] std::string mixer_path(const ModelConfig &config, int64_t layer);
 /// The module of a linear layer by its role: "model.layers.3.self_attn.q_proj"; "lm_head" for any layer.
 [[nodiscard]] std::string linear_path(const ModelConfig &config, int64_t layer, std::string_view role);
-/// "model.layers.3.attn_norm.weight", and that before the MLP.
+/// "model.layers.3.attn_norm.weight", that before the MLP, where there is one, and the last of all.
 [[nodiscard]] std::string mixer_norm(const ModelConfig &config, int64_t layer);
 [[nodiscard]] std::string mlp_norm(const ModelConfig &config, int64_t layer);
+[[nodiscard]] std::string final_norm(const ModelConfig &config);
 /// "model.embeddings.weight".
 [[nodiscard]] std::string embedding(const ModelConfig &config);
 

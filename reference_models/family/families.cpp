@@ -7,14 +7,15 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <tuple>
 
 namespace nvfp4::models {
 
-extern const ModelFamily kGla, kQwen3, kQwen25, kGdn, kLlama;
+extern const ModelFamily kGla, kQwen3, kQwen25, kGdn, kLlama, kGsa, kMamba2;
 
 namespace {
 
-constexpr const ModelFamily *kFamilies[] = {&kGla, &kQwen3, &kQwen25, &kGdn, &kLlama};
+constexpr const ModelFamily *kFamilies[] = {&kGla, &kQwen3, &kQwen25, &kGdn, &kLlama, &kGsa, &kMamba2};
 
 std::vector<std::string> mixer_roles(const ModelFamily &family) {
   std::vector<std::string> roles;
@@ -23,14 +24,14 @@ std::vector<std::string> mixer_roles(const ModelFamily &family) {
   return roles;
 }
 
-/// With the output projection, in which every mixer ends, behind all others of the mixers.
+/// With the output projections, in which mixers end, behind all others of the mixers.
 std::vector<std::string> roles_of_all() {
   std::vector<std::string> roles;
-  for (const ModelFamily *f : kFamilies)
-    for (std::string &role : mixer_roles(*f))
-      if (role != kOutputRole && std::find(roles.begin(), roles.end(), role) == roles.end())
-        roles.push_back(std::move(role));
-  roles.emplace_back(kOutputRole);
+  for (const bool output : {false, true})
+    for (const ModelFamily *f : kFamilies)
+      for (std::string &role : mixer_roles(*f))
+        if ((role == f->output_role()) == output && std::find(roles.begin(), roles.end(), role) == roles.end())
+          roles.push_back(std::move(role));
   for (const SharedLinear &l : kSharedLinears) roles.emplace_back(l.role);
   return roles;
 }
@@ -65,7 +66,8 @@ std::string family_names() {
 
 std::vector<std::string> linear_roles(const ModelFamily &family) {
   std::vector<std::string> roles = mixer_roles(family);
-  for (const SharedLinear &l : kSharedLinears) roles.emplace_back(l.role);
+  for (const SharedLinear &l : kSharedLinears)
+    if (family.has_mlp() || !l.role.starts_with("mlp.")) roles.emplace_back(l.role);
   return roles;
 }
 
@@ -76,13 +78,13 @@ std::span<const std::string> linear_roles() {
 
 const ModelFamily &guess_family(std::span<const std::string> roles) {
   const ModelFamily *best = nullptr;
-  std::pair<int64_t, int64_t> fewest; // roles that it lacks, roles that it has
+  std::tuple<int64_t, bool, int64_t> fewest; // roles that it lacks, no MLP, roles that it has
   for (const ModelFamily *f : kFamilies) {
     const std::vector<std::string> own = linear_roles(*f);
     const auto lacks = std::count_if(roles.begin(), roles.end(), [&](const std::string &role) {
       return std::find(own.begin(), own.end(), role) == own.end();
     });
-    const std::pair<int64_t, int64_t> count(lacks, int64_t(own.size()));
+    const std::tuple<int64_t, bool, int64_t> count(lacks, !f->has_mlp(), int64_t(own.size()));
     if (best != nullptr && count >= fewest) continue;
     best = f;
     fewest = count;

@@ -20,10 +20,12 @@ enum class MixerKind : uint8_t {
   gla,       ///< gated linear attention
   attention, ///< causal softmax attention over grouped queries
   delta,     ///< the gated delta rule behind short convolutions
+  slots,     ///< gated slot attention
+  scan,      ///< Mamba-2's scan of a state space behind a short convolution
 };
 
 /// How a parameter begins (model/parameters.hpp has the definitions).
-enum class Init : uint8_t { normal, zeros, ones, decay, time_step };
+enum class Init : uint8_t { normal, zeros, ones, decay, scan_decay, time_step };
 
 /// A length in a parameter's shape, as a function of the configuration.
 enum class Dim : uint8_t {
@@ -37,7 +39,10 @@ enum class Dim : uint8_t {
   key_head,   ///< a head of a query
   value_head, ///< a head of a value
   gate_rank,
-  taps, ///< of a short convolution
+  taps,      ///< of a short convolution
+  slots,     ///< of all heads
+  convolved, ///< Mamba-2's x of all heads, B and C
+  scanned,   ///< what Mamba-2 projects to: z, those, and a step a head
 };
 
 struct MixerParameter {
@@ -72,16 +77,21 @@ struct Preset {
   std::string_view size;
   int64_t vocabulary, hidden, layers, heads, kv_heads, key_dim, value_dim, intermediate;
   bool tie; ///< lm_head is the embedding
+  double gate_normalizer = 16, norm_epsilon = 1e-6;
+  int64_t slots = 64, state = 128;
 };
 
 /// What the library that a family comes from calls the modules around the mixer.
 struct ModuleNames {
   std::string_view embedding;                   ///< "model.embeddings"
-  std::string_view mixer_norm, mixer, mlp_norm; ///< within "model.layers.N."
+  std::string_view mixer_norm, mixer, mlp_norm; ///< within "model.layers.N."; mlp_norm empty: there is no MLP
+  std::string_view blocks = "model.layers", final_norm = "model.norm";
 };
 inline constexpr ModuleNames kFlaNames = {"model.embeddings", "attn_norm", "attn", "mlp_norm"};
 inline constexpr ModuleNames kTransformersNames = {"model.embed_tokens", "input_layernorm", "self_attn",
                                                    "post_attention_layernorm"};
+inline constexpr ModuleNames kMambaNames = {
+    "backbone.embeddings", "norm", "mixer", "", "backbone.layers", "backbone.norm_f"};
 
 /// What published notes on "Dissecting Outlier Dynamics in LLM NVFP4 Pretraining" (arXiv 2602.02047) say of
 /// models of this kind, for the report; empty: nothing.
@@ -108,9 +118,17 @@ struct ModelFamily {
   /// are.
   std::string (*expected)(const ModelConfig &) = nullptr;
   PaperFigures paper = {};
+  /// The family whose rules for its roles behind QK, named as its row names them, count for this one's: the
+  /// built-in recipes have the text of stored runs, which knows fewer families. Empty: none.
+  std::string_view post_qk_as = {};
+  std::string_view output = "o_proj"; ///< the linear layer in which the mixer ends
 
   /// The linear layer of the mixer with this module name; null if there is none.
   [[nodiscard]] const MixerParameter *find_linear(std::string_view module) const;
+  [[nodiscard]] bool has_mlp() const { return !modules.mlp_norm.empty(); }
+  [[nodiscard]] std::string output_role() const { return "attn." + std::string(output); }
+  /// That of the linear layer in which a block ends.
+  [[nodiscard]] std::string last_role() const { return has_mlp() ? "mlp.down_proj" : output_role(); }
 };
 
 /// All families, in the order in which they are listed.
@@ -122,9 +140,8 @@ struct ModelFamily {
 /// "gla, qwen3, ...", for messages and help.
 [[nodiscard]] std::string family_names();
 
-/// In which every mixer ends; "attn." stands for the mixer's module in every role.
-inline constexpr std::string_view kOutputRole = "attn.o_proj";
-/// A linear layer of every block outside the mixer, or the head.
+/// A linear layer of every block outside the mixer, where it has an MLP, or the head. "attn." stands for the
+/// mixer's module in every role.
 struct SharedLinear {
   std::string_view role;
   int number;
@@ -138,7 +155,7 @@ inline constexpr int kLinearsPerBlock = 16;
 [[nodiscard]] std::vector<std::string> linear_roles(const ModelFamily &family);
 /// Roles of all families, each once: what rules of recipes may name.
 [[nodiscard]] std::span<const std::string> linear_roles();
-/// The family that has most of these roles, and of equals the one with the fewest others.
+/// The family with most of these roles, of equals one with an MLP, and then the one with the fewest others.
 [[nodiscard]] const ModelFamily &guess_family(std::span<const std::string> roles);
 
 /// The table of families that README.md has, in Markdown.

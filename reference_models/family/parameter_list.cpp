@@ -18,6 +18,9 @@ int64_t length(Dim dim, const ModelConfig &c) {
   case Dim::value_head: return c.value_head();
   case Dim::gate_rank: return c.gate_rank;
   case Dim::taps: return c.convolution;
+  case Dim::slots: return c.heads * c.slots;
+  case Dim::convolved: return c.value_dim + 2 * c.state;
+  case Dim::scanned: return 2 * c.value_dim + 2 * c.state + c.heads;
   }
   return 0;
 }
@@ -30,27 +33,31 @@ int64_t ParameterSpec::count() const {
   return n;
 }
 
+std::string block_path(const ModelConfig &c, int64_t layer) {
+  return std::string(c.family->modules.blocks) + "." + std::to_string(layer) + ".";
+}
 std::string block_path(int64_t layer) { return "model.layers." + std::to_string(layer) + "."; }
 std::string mixer_path(const ModelConfig &c, int64_t layer) {
-  return block_path(layer) + std::string(c.family->modules.mixer) + ".";
+  return block_path(c, layer) + std::string(c.family->modules.mixer) + ".";
 }
 std::string linear_path(const ModelConfig &c, int64_t layer, std::string_view role) {
   if (role == kSharedLinears.back().role) return std::string(role);
   return role.starts_with("attn.") ? mixer_path(c, layer) + std::string(role.substr(5))
-                                   : block_path(layer) + std::string(role);
+                                   : block_path(c, layer) + std::string(role);
 }
 std::string mixer_norm(const ModelConfig &c, int64_t layer) {
-  return block_path(layer) + std::string(c.family->modules.mixer_norm) + ".weight";
+  return block_path(c, layer) + std::string(c.family->modules.mixer_norm) + ".weight";
 }
 std::string mlp_norm(const ModelConfig &c, int64_t layer) {
-  return block_path(layer) + std::string(c.family->modules.mlp_norm) + ".weight";
+  return block_path(c, layer) + std::string(c.family->modules.mlp_norm) + ".weight";
 }
+std::string final_norm(const ModelConfig &c) { return std::string(c.family->modules.final_norm) + ".weight"; }
 std::string embedding(const ModelConfig &c) { return std::string(c.family->modules.embedding) + ".weight"; }
 
 std::vector<ParameterSpec> parameter_list(const ModelConfig &c) {
   std::vector<ParameterSpec> out = {{embedding(c), {c.vocabulary, c.hidden}, Init::normal, true}};
   for (int64_t layer = 0; layer < c.layers; ++layer) {
-    const std::string mlp = block_path(layer) + "mlp.";
+    const std::string mlp = block_path(c, layer) + "mlp.";
     out.push_back({mixer_norm(c, layer), {c.hidden}, Init::ones, false});
     for (const MixerParameter &p : c.family->parameters) {
       if (p.when != nullptr && !(c.*p.when)) continue;
@@ -60,12 +67,13 @@ std::vector<ParameterSpec> parameter_list(const ModelConfig &c) {
       out.push_back({mixer_path(c, layer) + std::string(p.module) + std::string(p.part), std::move(shape),
                      p.init, p.weight_decay});
     }
+    if (!c.family->has_mlp()) continue;
     out.push_back({mlp_norm(c, layer), {c.hidden}, Init::ones, false});
     out.push_back({mlp + "gate_proj.weight", {c.intermediate, c.hidden}, Init::normal, true});
     out.push_back({mlp + "up_proj.weight", {c.intermediate, c.hidden}, Init::normal, true});
     out.push_back({mlp + "down_proj.weight", {c.hidden, c.intermediate}, Init::normal, true});
   }
-  out.push_back({"model.norm.weight", {c.hidden}, Init::ones, false});
+  out.push_back({final_norm(c), {c.hidden}, Init::ones, false});
   if (!c.tie) out.push_back({"lm_head.weight", {c.vocabulary, c.hidden}, Init::normal, true});
   return out;
 }

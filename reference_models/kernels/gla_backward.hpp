@@ -41,18 +41,93 @@ template <class T> struct GlaStateGradients {
   }
 };
 
+inline constexpr int64_t kGlaEarlier = kGlaChunk - kGlaSub; ///< tokens before the last sub-chunk, at most
+
+/// For gradients of gates that are made otherwise.
+struct NothingPassed {
+  template <class... Arguments> NVFP4_INLINE void reads(const Arguments &...) const {}
+  template <class... Arguments> NVFP4_INLINE void leaves(const Arguments &...) const {}
+};
+
+/// dq (n, dk) += what a chunk's own tokens add: scale exp(b_i - b_j) da_ij k_j, from the sub-chunks before
+/// the query's, then from its own. khat, part: scratch (48, dk). passed.reads(team, begin, end, f) is called
+/// where queries begin to end - 1 read f(i, d) of all that is before `begin`.
+template <class Team, class T, class Passed>
+NVFP4_INLINE void gla_own_query_gradients(const Team &team, int64_t n, int64_t dk, T scale, const T *da,
+                                          const T *b, View<const T> kc, View<T> dqc, T *khat, T *part,
+                                          const Passed &passed) {
+  for (int64_t s = kGlaSub; s < n; s += kGlaSub) {
+    const int64_t m = numerics::min(kGlaSub, n - s);
+    const T *const das = da + s * kGlaChunk, *const ref = b + (s - 1) * dk;
+    const auto read = [=](int64_t i, int64_t d) {
+      return (part[i * dk + d] * numerics::exp(b[(s + i) * dk + d] - ref[d])) * scale;
+    };
+    fill(team, s, dk, View<T>{khat, dk},
+         [=](int64_t j, int64_t d) { return kc(j, d) * numerics::exp(ref[d] - b[j * dk + d]); });
+    team.matmul(m, dk, s, {das, kGlaChunk}, {khat, dk}, {part, dk});
+    fill(team, m, dk, dqc.at(s, 0), [=](int64_t i, int64_t d) { return dqc(s + i, d) + read(i, d); });
+    passed.reads(team, s, s + m, read);
+  }
+  team.contract(
+      n, dk,
+      [=](int64_t i) {
+        return Range{i / kGlaSub * kGlaSub, i + 1};
+      },
+      [=](int64_t i, int64_t d, int64_t j, T acc) {
+        return gla_pair(da[i * kGlaChunk + j], kc(j, d), b[i * dk + d], b[j * dk + d], acc);
+      },
+      [=](int64_t i, int64_t d, T acc) { dqc(i, d) = dqc(i, d) + acc * scale; });
+}
+
+/// dk (n, dk) += scale exp(b_i - b_j) da_ij q_i, from the queries of a key's own sub-chunk, then from later
+/// ones. qhat, part: scratch (16, dk), (48, dk). passed.leaves(team, end, f) is called where keys before
+/// `end` leave f(j, d) to all that is at or after it.
+template <class Team, class T, class Passed>
+NVFP4_INLINE void gla_own_key_gradients(const Team &team, int64_t n, int64_t dk, T scale, const T *da,
+                                        const T *b, View<const T> qc, View<T> dkc, T *qhat, T *part,
+                                        const Passed &passed) {
+  team.contract(
+      n, dk,
+      [=](int64_t j) {
+        return Range{j, numerics::min((j / kGlaSub + 1) * kGlaSub, n)};
+      },
+      [=](int64_t j, int64_t d, int64_t i, T acc) {
+        return gla_pair(da[i * kGlaChunk + j], qc(i, d), b[i * dk + d], b[j * dk + d], acc);
+      },
+      [=](int64_t j, int64_t d, T acc) { dkc(j, d) = dkc(j, d) + acc * scale; });
+  for (int64_t s = kGlaSub; s < n; s += kGlaSub) {
+    const int64_t m = numerics::min(kGlaSub, n - s);
+    const T *const das = da + s * kGlaChunk, *const ref = b + (s - 1) * dk;
+    const auto left = [=](int64_t j, int64_t d) {
+      return (part[j * dk + d] * numerics::exp(ref[d] - b[j * dk + d])) * scale;
+    };
+    fill(team, m, dk, View<T>{qhat, dk},
+         [=](int64_t i, int64_t d) { return qc(s + i, d) * numerics::exp(b[(s + i) * dk + d] - ref[d]); });
+    team.matmul(s, dk, m, {das, 1, kGlaChunk}, {qhat, dk}, {part, dk});
+    fill(team, s, dk, dkc, [=](int64_t j, int64_t d) { return dkc(j, d) + left(j, d); });
+    passed.leaves(team, s, left);
+  }
+}
+
 /// dq, dk, dv: through the states before and after the chunk, then between its own tokens. A team a chunk.
 template <class T> struct GlaGradients {
   GlaShape<T> shape;
   const T *grad_o, *q, *k, *v, *saved, *grad_states;
   T *grad_q, *grad_k, *grad_v;
 
-  static constexpr int64_t kEarlier = kGlaChunk - kGlaSub; ///< tokens before the last sub-chunk, at most
-
+  [[nodiscard]] NVFP4_INLINE int64_t own_scratch() const {
+    return kGlaChunk * kGlaChunk + shape.key * (kGlaChunk + kGlaEarlier);
+  }
   [[nodiscard]] int64_t teams() const { return shape.streams() * shape.chunk_count(); }
-  [[nodiscard]] int64_t scratch() const { return kGlaChunk * kGlaChunk + shape.key * (kGlaChunk + kEarlier); }
+  [[nodiscard]] int64_t scratch() const { return own_scratch(); }
 
   template <class Team> NVFP4_INLINE void operator()(const Team &team, int64_t index) const {
+    run(team, index, NothingPassed{});
+  }
+
+  /// The same, telling `passed` also of what goes through the states, over the whole chunk.
+  template <class Team, class Passed>
+  NVFP4_INLINE void run(const Team &team, int64_t index, const Passed &passed) const {
     const auto sh = shape;
     const GlaChunk<T> at(sh, index / sh.chunk_count(), index % sh.chunk_count());
     const int64_t dk = sh.key, dv = sh.value, kd = sh.heads * dk, vd = sh.heads * dv, n = at.n;
@@ -61,10 +136,9 @@ template <class T> struct GlaGradients {
     const View<T> dqc{grad_q + at.keys, kd}, dkc{grad_k + at.keys, kd}, dvc{grad_v + at.values, vd};
     const T *const b = saved + at.b, *const a = saved + at.a, *const state = saved + at.state,
                    *const ds = grad_states + at.gradient, *const last = b + (n - 1) * dk;
-    T *const da = team.scratch;                               // (64, 64)
-    T *const rows = da + kGlaChunk * kGlaChunk;               // (64, dk), later in two:
-    T *const khat = rows, *const qhat = rows + kEarlier * dk; // (48, dk), (16, dk)
-    T *const part = rows + kGlaChunk * dk;                    // (48, dk)
+    T *const da = team.scratch;                 // (64, 64)
+    T *const rows = da + kGlaChunk * kGlaChunk; // (64, dk)
+    T *const part = rows + kGlaChunk * dk;      // (48, dk)
     const T scale = sh.scale;
     // through the states
     fill(team, n, dk, View<T>{rows, dk},
@@ -73,50 +147,18 @@ template <class T> struct GlaGradients {
     team.matmul(n, dk, dv, doc, {state, 1, dv}, {rows, dk});
     fill(team, n, dk, dqc,
          [=](int64_t i, int64_t d) { return (rows[i * dk + d] * numerics::exp(b[i * dk + d])) * scale; });
+    passed.reads(team, 0, n, dqc);
     team.matmul(n, dk, dv, vc, {ds, 1, dv}, {rows, dk});
     fill(team, n, dk, dkc,
          [=](int64_t j, int64_t d) { return rows[j * dk + d] * numerics::exp(last[d] - b[j * dk + d]); });
+    passed.leaves(team, n, dkc);
     // dv_j += A_ij do_i and dA_ij = do_i v_j for j <= i
     for (int64_t s = 0; s < n; s += kGlaSub)
       team.matmul(numerics::min(kGlaSub, n - s), dv, n - s, {a + s * kGlaChunk + s, 1, kGlaChunk},
                   doc.at(s, 0), dvc.at(s, 0), true);
     team.matmul(n, n, dv, doc, vc.transposed(), {da, kGlaChunk});
-    // a sub-chunk's keys with its own queries, then with later ones; its queries the other way round
-    team.contract(
-        n, dk,
-        [=](int64_t j) {
-          return Range{j, numerics::min((j / kGlaSub + 1) * kGlaSub, n)};
-        },
-        [=](int64_t j, int64_t d, int64_t i, T acc) {
-          return gla_pair(da[i * kGlaChunk + j], qc(i, d), b[i * dk + d], b[j * dk + d], acc);
-        },
-        [=](int64_t j, int64_t d, T acc) { dkc(j, d) = dkc(j, d) + acc * scale; });
-    for (int64_t s = kGlaSub; s < n; s += kGlaSub) {
-      const int64_t m = numerics::min(kGlaSub, n - s);
-      const T *const das = da + s * kGlaChunk, *const ref = b + (s - 1) * dk;
-      fill(team, s, dk, View<T>{khat, dk},
-           [=](int64_t j, int64_t d) { return kc(j, d) * numerics::exp(ref[d] - b[j * dk + d]); });
-      fill(team, m, dk, View<T>{qhat, dk},
-           [=](int64_t i, int64_t d) { return qc(s + i, d) * numerics::exp(b[(s + i) * dk + d] - ref[d]); });
-      team.matmul(m, dk, s, {das, kGlaChunk}, {khat, dk}, {part, dk});
-      fill(team, m, dk, dqc.at(s, 0), [=](int64_t i, int64_t d) {
-        const T e = numerics::exp(b[(s + i) * dk + d] - ref[d]);
-        return dqc(s + i, d) + (part[i * dk + d] * e) * scale;
-      });
-      team.matmul(s, dk, m, {das, 1, kGlaChunk}, {qhat, dk}, {part, dk});
-      fill(team, s, dk, dkc, [=](int64_t j, int64_t d) {
-        return dkc(j, d) + (part[j * dk + d] * numerics::exp(ref[d] - b[j * dk + d])) * scale;
-      });
-    }
-    team.contract(
-        n, dk,
-        [=](int64_t i) {
-          return Range{i / kGlaSub * kGlaSub, i + 1};
-        },
-        [=](int64_t i, int64_t d, int64_t j, T acc) {
-          return gla_pair(da[i * kGlaChunk + j], kc(j, d), b[i * dk + d], b[j * dk + d], acc);
-        },
-        [=](int64_t i, int64_t d, T acc) { dqc(i, d) = dqc(i, d) + acc * scale; });
+    gla_own_key_gradients(team, n, dk, scale, da, b, qc, dkc, rows, part, passed);
+    gla_own_query_gradients(team, n, dk, scale, da, b, kc, dqc, rows, part, passed);
   }
 };
 

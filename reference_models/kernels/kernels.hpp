@@ -15,6 +15,8 @@
 #include "nvfp4/reference_models/kernels/matmul.hpp"
 #include "nvfp4/reference_models/kernels/norm.hpp"
 #include "nvfp4/reference_models/kernels/rope.hpp"
+#include "nvfp4/reference_models/kernels/scan_backward.hpp"
+#include "nvfp4/reference_models/kernels/slots.hpp"
 #include "nvfp4/reference_models/kernels/vocabulary.hpp"
 
 // clang-format off
@@ -33,6 +35,10 @@
   X(L2NormForward) X(L2NormBackward)                                                                         \
   X(DeltaGateForward) X(DeltaGateBackward) X(DeltaProducts) X(DeltaStates) X(DeltaOutputs)                   \
   X(DeltaStateGradients) X(DeltaGradients)                                                                   \
+  X(SiluForward) X(SiluBackward) X(SlotGateForward) X(SlotGateBackward) X(SlotSoftmaxForward)                \
+  X(SlotSoftmaxBackward) X(SlotScores) X(PassedGradients)                                                    \
+  X(ScanGateForward) X(ScanGateBackward) X(ScanDecays) X(ScanProducts) X(ScanStates) X(ScanOutputs)          \
+  X(ScanStateGradients) X(ScanGradients)                                                                     \
   X(DeltaDecays) X(DeltaStateFactors) X(DeltaScores) X(DeltaSolve) X(DeltaWritten) X(DeltaDecayed)           \
   X(DeltaSolveBack) X(DeltaFactorGradients)
 // clang-format on

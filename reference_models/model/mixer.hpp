@@ -121,5 +121,7 @@ template <class T> std::unique_ptr<Mixer<T>> make_gla(const BlockContext<T> &con
 template <class T>
 std::unique_ptr<Mixer<T>> make_attention(const BlockContext<T> &context, Scratch<T> &scratch);
 template <class T> std::unique_ptr<Mixer<T>> make_delta(const BlockContext<T> &context, Scratch<T> &scratch);
+template <class T> std::unique_ptr<Mixer<T>> make_slots(const BlockContext<T> &context, Scratch<T> &scratch);
+template <class T> std::unique_ptr<Mixer<T>> make_scan(const BlockContext<T> &context, Scratch<T> &scratch);
 
 } // namespace nvfp4::models

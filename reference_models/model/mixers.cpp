@@ -32,6 +32,8 @@ constexpr MixerRow kMixers[] = {
     {MixerKind::gla, make_gla<float>, make_gla<double>, check_gla},
     {MixerKind::attention, make_attention<float>, make_attention<double>, check_attention},
     {MixerKind::delta, make_delta<float>, make_delta<double>, nullptr},
+    {MixerKind::slots, make_slots<float>, make_slots<double>, nullptr},
+    {MixerKind::scan, make_scan<float>, make_scan<double>, nullptr},
 };
 
 const MixerRow &row_of(const ModelFamily &family) {

@@ -75,31 +75,34 @@ Model<T>::Model(Backend<T> &backend, OperandEngine *engine, const ModelConfig &c
   for (int64_t layer = 0; layer < config.layers; ++layer) {
     auto block = std::make_unique<Block>();
     const BlockContext<T> context{backend, engine, recipe_, config_, *parameters_, layer, batch, length};
-    block->path = block_path(layer);
-    const std::string first = mixer_norm(config, layer), second = mlp_norm(config, layer);
+    block->path = block_path(config, layer);
+    const std::string first = mixer_norm(config, layer);
     block->norm1 = parameters_->value(first);
-    block->norm2 = parameters_->value(second);
     block->norm1_grad = parameters_->gradient(first);
-    block->norm2_grad = parameters_->gradient(second);
-    for (Array<T> *a : {&block->x, &block->normed1, &block->middle, &block->normed2})
-      a->reset(backend, rows * d);
-    for (Array<T> *a : {&block->gate, &block->up, &block->inner}) a->reset(backend, rows * inner);
+    for (Array<T> *a : {&block->x, &block->normed1}) a->reset(backend, rows * d);
     block->rstd1.reset(backend, rows);
-    block->rstd2.reset(backend, rows);
     block->mixer = make_mixer(context, mixer_scratch_);
     block->mixer->hooks.watch = &watch_;
     block->mixer->hooks.trace = [this](const std::string &module, StepTensor what, std::vector<int64_t> shape,
                                        const T *data) {
       if (tracer) tracer(module, what, std::move(shape), data);
     };
-    const auto linear = [&](const SharedLinear &l) {
-      return context.linear(std::string(l.role), block->path + std::string(l.role), l.number);
-    };
-    const auto &[gate, up, down, unused] = kSharedLinears;
-    block->wide = std::make_unique<LinearGroup<T>>(
-        backend, engine, std::vector<LinearWeight<T>>{linear(gate), linear(up)}, recipe_);
-    block->down = std::make_unique<LinearGroup<T>>(backend, engine,
-                                                   std::vector<LinearWeight<T>>{linear(down)}, recipe_);
+    if (config.family->has_mlp()) {
+      const std::string second = mlp_norm(config, layer);
+      block->norm2 = parameters_->value(second);
+      block->norm2_grad = parameters_->gradient(second);
+      for (Array<T> *a : {&block->middle, &block->normed2}) a->reset(backend, rows * d);
+      for (Array<T> *a : {&block->gate, &block->up, &block->inner}) a->reset(backend, rows * inner);
+      block->rstd2.reset(backend, rows);
+      const auto linear = [&](const SharedLinear &l) {
+        return context.linear(std::string(l.role), block->path + std::string(l.role), l.number);
+      };
+      const auto &[gate, up, down, unused] = kSharedLinears;
+      block->wide = std::make_unique<LinearGroup<T>>(
+          backend, engine, std::vector<LinearWeight<T>>{linear(gate), linear(up)}, recipe_);
+      block->down = std::make_unique<LinearGroup<T>>(backend, engine,
+                                                     std::vector<LinearWeight<T>>{linear(down)}, recipe_);
+    }
     blocks_.push_back(std::move(block));
   }
   const BlockContext<T> context{backend,      engine,        recipe_, config_,
@@ -123,7 +126,8 @@ Model<T>::Model(Backend<T> &backend, OperandEngine *engine, const ModelConfig &c
   });
   if (!training) return;
   for (Array<T> *a : {&d_x_, &d_branch_, &terms_}) a->reset(backend, rows * d);
-  for (Array<T> *a : {&d_inner_, &d_gate_, &d_up_}) a->reset(backend, rows * inner);
+  if (config.family->has_mlp())
+    for (Array<T> *a : {&d_inner_, &d_gate_, &d_up_}) a->reset(backend, rows * inner);
 }
 
 template <class T>
@@ -172,12 +176,20 @@ template <class T> void Model<T>::forward(const StepContext &step) {
     backend_.run(RmsNormForward<T>{rows, d, epsilon, b.x.data(), b.norm1, b.normed1.data(), b.rstd1.data()});
     trace(b.path + std::string(names.mixer_norm), StepTensor::output, b.normed1.data(), d);
     b.mixer->forward(step, b.normed1.data(), branch_.data());
-    if (output_observer) output_observer(int64_t(layer), kOutputRole, branch_.data());
+    if (output_observer) output_observer(int64_t(layer), config_.family->output_role(), branch_.data());
     if (tracer) {
       std::vector<Activation<T>> inside;
       b.mixer->activations(inside);
       for (const Activation<T> &a : inside) tracer(a.name, StepTensor::output, a.shape, a.data);
-      trace(mixer_path(config_, int64_t(layer)) + "o_proj", StepTensor::output, branch_.data(), d);
+      trace(linear_path(config_, int64_t(layer), config_.family->output_role()), StepTensor::output,
+            branch_.data(), d);
+    }
+    // the last block's output is needed only here: it may take the place of the branch
+    T *out = layer + 1 < blocks_.size() ? blocks_[layer + 1]->x.data() : branch_.data();
+    if (!config_.family->has_mlp()) {
+      backend_.run(Add<T>{n, b.x.data(), branch_.data(), out});
+      trace(b.path.substr(0, b.path.size() - 1), StepTensor::output, out, d);
+      continue;
     }
     backend_.run(Add<T>{n, b.x.data(), branch_.data(), b.middle.data()});
     trace(b.path + "middle", StepTensor::output, b.middle.data(), d);
@@ -194,14 +206,12 @@ template <class T> void Model<T>::forward(const StepContext &step) {
     b.down->forward(step, b.inner.data(), rows, down);
     if (output_observer) output_observer(int64_t(layer), "mlp.down_proj", branch_.data());
     trace(b.path + "mlp.down_proj", StepTensor::output, branch_.data(), d);
-    // the last block's output is needed only here: it may take the place of the branch
-    T *out = layer + 1 < blocks_.size() ? blocks_[layer + 1]->x.data() : branch_.data();
     backend_.run(Add<T>{n, b.middle.data(), branch_.data(), out});
-    trace("model.layers." + std::to_string(layer), StepTensor::output, out, d);
+    trace(b.path.substr(0, b.path.size() - 1), StepTensor::output, out, d);
   }
-  backend_.run(RmsNormForward<T>{rows, d, epsilon, branch_.data(), parameters_->value("model.norm.weight"),
+  backend_.run(RmsNormForward<T>{rows, d, epsilon, branch_.data(), parameters_->value(final_norm(config_)),
                                  final_norm_.data(), final_rstd_.data()});
-  trace("model.norm", StepTensor::output, final_norm_.data(), d);
+  trace(std::string(names.final_norm), StepTensor::output, final_norm_.data(), d);
   T *const logits[] = {logits_.data()};
   head_->forward(step, final_norm_.data(), rows, logits);
   trace("lm_head", StepTensor::output, logits_.data(), config_.vocabulary);
@@ -224,6 +234,26 @@ template <class T> double Model<T>::loss(double gradient_scale) {
   return loss_sum(gradient_scale / divisor) / divisor;
 }
 
+template <class T> void Model<T>::mlp_backward(const StepContext &step, Block &b) {
+  const int64_t rows = batch_ * length_, d = config_.hidden;
+  const T *const dx[] = {d_x_.data()};
+  b.down->backward(step, b.inner.data(), rows, dx, d_inner_.data());
+  if (observer) observe(*b.down, b.inner.data(), dx);
+  trace_linears(*b.down, dx);
+  trace(b.path + "mlp.down_proj", StepTensor::input_grad, d_inner_.data(), config_.intermediate);
+  backend_.run(SwigluBackward<T>{rows * config_.intermediate, d_inner_.data(), b.gate.data(), b.up.data(),
+                                 d_gate_.data(), d_up_.data()});
+  const T *const wide[] = {d_gate_.data(), d_up_.data()};
+  b.wide->backward(step, b.normed2.data(), rows, wide, d_branch_.data());
+  if (observer) observe(*b.wide, b.normed2.data(), wide);
+  trace_linears(*b.wide, wide);
+  trace(b.path + "mlp.gate_proj and up_proj", StepTensor::input_grad, d_branch_.data(), d);
+  backend_.run(RmsNormBackward<T>{rows, d, d_branch_.data(), b.middle.data(), b.norm2, b.rstd2.data(),
+                                  d_x_.data(), d_x_.data(), terms_.data()});
+  backend_.run(AccumulateColumns<T>{rows, d, terms_.data(), b.norm2_grad});
+  trace(b.path + std::string(config_.family->modules.mlp_norm), StepTensor::input_grad, d_x_.data(), d);
+}
+
 template <class T> void Model<T>::backward(const StepContext &step) {
   const int64_t rows = batch_ * length_, d = config_.hidden;
   const ModuleNames &names = config_.family->modules;
@@ -234,28 +264,13 @@ template <class T> void Model<T>::backward(const StepContext &step) {
   trace("lm_head", StepTensor::input_grad, d_branch_.data(), d);
   // branch_ still holds the last block's output
   backend_.run(RmsNormBackward<T>{rows, d, d_branch_.data(), branch_.data(),
-                                  parameters_->value("model.norm.weight"), final_rstd_.data(), nullptr,
+                                  parameters_->value(final_norm(config_)), final_rstd_.data(), nullptr,
                                   d_x_.data(), terms_.data()});
-  backend_.run(AccumulateColumns<T>{rows, d, terms_.data(), parameters_->gradient("model.norm.weight")});
-  trace("model.norm", StepTensor::input_grad, d_x_.data(), d);
+  backend_.run(AccumulateColumns<T>{rows, d, terms_.data(), parameters_->gradient(final_norm(config_))});
+  trace(std::string(names.final_norm), StepTensor::input_grad, d_x_.data(), d);
   for (size_t layer = blocks_.size(); layer-- > 0;) {
     Block &b = *blocks_[layer];
-    const T *const dx[] = {d_x_.data()};
-    b.down->backward(step, b.inner.data(), rows, dx, d_inner_.data());
-    if (observer) observe(*b.down, b.inner.data(), dx);
-    trace_linears(*b.down, dx);
-    trace(b.path + "mlp.down_proj", StepTensor::input_grad, d_inner_.data(), config_.intermediate);
-    backend_.run(SwigluBackward<T>{rows * config_.intermediate, d_inner_.data(), b.gate.data(), b.up.data(),
-                                   d_gate_.data(), d_up_.data()});
-    const T *const wide[] = {d_gate_.data(), d_up_.data()};
-    b.wide->backward(step, b.normed2.data(), rows, wide, d_branch_.data());
-    if (observer) observe(*b.wide, b.normed2.data(), wide);
-    trace_linears(*b.wide, wide);
-    trace(b.path + "mlp.gate_proj and up_proj", StepTensor::input_grad, d_branch_.data(), d);
-    backend_.run(RmsNormBackward<T>{rows, d, d_branch_.data(), b.middle.data(), b.norm2, b.rstd2.data(),
-                                    d_x_.data(), d_x_.data(), terms_.data()});
-    backend_.run(AccumulateColumns<T>{rows, d, terms_.data(), b.norm2_grad});
-    trace(b.path + std::string(names.mlp_norm), StepTensor::input_grad, d_x_.data(), d);
+    if (config_.family->has_mlp()) mlp_backward(step, b);
     b.mixer->backward(step, b.normed1.data(), d_x_.data(), d_branch_.data());
     if (observer)
       b.mixer->groups(
@@ -317,6 +332,7 @@ template <class T> void Model<T>::trace_linears(LinearGroup<T> &group, std::span
 template <class T> void Model<T>::visit_all(const GroupVisitor &f) {
   for (auto &block : blocks_) {
     block->mixer->groups(f);
+    if (!config_.family->has_mlp()) continue;
     f(*block->wide, nullptr, {});
     f(*block->down, nullptr, {});
   }
@@ -336,17 +352,19 @@ template <class T> std::vector<Activation<T>> Model<T>::activations() const {
   add(std::string(names.embedding), blocks_.front()->x, config_.hidden);
   for (size_t layer = 0; layer < blocks_.size(); ++layer) {
     const Block &b = *blocks_[layer];
-    if (layer > 0) add("model.layers." + std::to_string(layer - 1), b.x, config_.hidden);
+    if (layer > 0)
+      add(blocks_[layer - 1]->path.substr(0, blocks_[layer - 1]->path.size() - 1), b.x, config_.hidden);
     add(b.path + std::string(names.mixer_norm), b.normed1, config_.hidden);
     b.mixer->activations(out);
+    if (!config_.family->has_mlp()) continue;
     add(b.path + "middle", b.middle, config_.hidden);
     add(b.path + std::string(names.mlp_norm), b.normed2, config_.hidden);
     add(b.path + "mlp.gate_proj", b.gate, config_.intermediate);
     add(b.path + "mlp.up_proj", b.up, config_.intermediate);
     add(b.path + "mlp.swiglu", b.inner, config_.intermediate);
   }
-  add("model.layers." + std::to_string(blocks_.size() - 1), branch_, config_.hidden);
-  add("model.norm", final_norm_, config_.hidden);
+  add(blocks_.back()->path.substr(0, blocks_.back()->path.size() - 1), branch_, config_.hidden);
+  add(std::string(names.final_norm), final_norm_, config_.hidden);
   return out;
 }
 

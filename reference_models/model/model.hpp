@@ -48,7 +48,7 @@ public:
   /// Softmax logits of a layer in the last forward pass, by sequence and head; empty for linear attention.
   [[nodiscard]] std::vector<AttentionMoments> attention_moments(int64_t layer);
   /// Called in forward with the outputs (rows, hidden) that no activation keeps: attn.o_proj and
-  /// mlp.down_proj.
+  /// mlp.down_proj, or as the family calls the first.
   std::function<void(int64_t layer, std::string_view role, const T *output)> output_observer;
   /// Called after each block's backward for each of its linear layers, and for the head.
   std::function<void(const LinearObservation<T> &)> observer;
@@ -81,6 +81,8 @@ private:
   using GroupVisitor = std::function<void(LinearGroup<T> &, const T *, std::span<const T *const>)>;
   void observe(LinearGroup<T> &group, const T *input, std::span<const T *const> grads);
   void visit_all(const GroupVisitor &f);
+  /// d_x_ (rows, hidden) from that of the block's output to that of what its MLP was added to.
+  void mlp_backward(const StepContext &step, Block &block);
   void trace(const std::string &module, StepTensor what, const T *data, int64_t width);
   void trace_linears(LinearGroup<T> &group, std::span<const T *const> grads);
 

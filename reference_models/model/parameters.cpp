@@ -55,6 +55,7 @@ std::vector<float> initial_values(const ParameterSpec &spec, double std, uint64_
       break;
     }
     case Init::decay: out[i] = numerics::log(16.0f * uniform(key.bits32(i))); break;
+    case Init::scan_decay: out[i] = numerics::log(1.0f + 15.0f * uniform(key.bits32(i))); break;
     case Init::time_step: {
       const float low = numerics::log(0.001f), high = numerics::log(0.1f);
       const float step = numerics::exp(low + (high - low) * uniform(key.bits32(i)));

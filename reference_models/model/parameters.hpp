@@ -46,8 +46,8 @@ private:
 };
 
 /// The initial values of a parameter: a function of (spec, std, seed, its number in the model). normal: N(0,
-/// std); decay: log of U(0, 16); time_step: the inverse softplus of exp(U(log 0.001, log 0.1)), as
-/// flash-linear-attention initialises Gated DeltaNet.
+/// std); decay: log of U(0, 16), scan_decay: of U(1, 16); time_step: the inverse softplus of exp(U(log 0.001, log 0.1)), as
+/// flash-linear-attention initialises Gated DeltaNet and mamba_ssm Mamba-2.
 [[nodiscard]] std::vector<float> initial_values(const ParameterSpec &spec, double std, uint64_t seed,
                                                 uint64_t number);
 

@@ -62,12 +62,14 @@ std::vector<Tap> parse_taps(std::span<const std::string> names, const ModelConfi
   std::vector<std::pair<std::array<int64_t, 4>, Tap>> found; // with the place in the step
   for (const std::string &name : names) {
     std::string_view rest = name;
-    if (rest.starts_with("model.")) rest.remove_prefix(6);
+    for (const std::string_view outer : {"model.", "backbone."})
+      if (rest.starts_with(outer)) rest.remove_prefix(outer.size());
     const int64_t layer = take_layer(rest);
     const size_t dot = rest.rfind('.');
     if (dot == std::string_view::npos) unknown(name, config);
     std::string role(rest.substr(0, dot));
-    if (role.starts_with("self_attn.")) role.erase(0, 5);
+    for (const std::string_view mixer : {"self_attn.", "mixer."})
+      if (role.starts_with(mixer)) role.replace(0, mixer.size(), "attn.");
     const auto kind = find_enum<Tap::Kind>(rest.substr(dot + 1));
     const auto at = std::find(roles.begin(), roles.end(), role);
     const bool head = role == "lm_head", weight = kind == Tap::Kind::weight || kind == Tap::Kind::weight_grad;

@@ -122,7 +122,7 @@ std::vector<std::string> post_qk_rules() {
   std::vector<std::string> rules;
   std::vector<const ModelFamily *> all;
   for (const ModelFamily *f : families())
-    if (f->like.empty()) all.push_back(f);
+    if (f->like.empty() && f->post_qk_as.empty()) all.push_back(f);
   for (size_t begin = 0, end; begin < all.size(); begin = end) {
     std::vector<std::string_view> names;
     for (end = begin; end < all.size() && std::ranges::equal(all[end]->post_qk, all[begin]->post_qk); ++end)

@@ -18,15 +18,28 @@ int64_t blocks(double amount, int64_t layers) {
                     : int64_t(amount);
 }
 
+/// Whether the rule is for the roles behind QK of the family whose analogue this one is: then it is also for
+/// those of this one.
+bool protects_by_analogy(const RecipeRule &rule, const ModelFamily &family) {
+  if (family.post_qk_as.empty()) return false;
+  const auto named = std::find(rule.families.begin(), rule.families.end(), family.post_qk_as);
+  return named != rule.families.end() &&
+         std::ranges::equal(rule.roles, find_family(family.post_qk_as).post_qk);
+}
+
 bool applies(const RecipeRule &rule, std::string_view role, int64_t layer, int64_t layers,
              const ModelFamily *family) {
   const auto is = [](std::string_view wanted) {
     return [wanted](std::string_view x) { return matches_role(x, wanted); };
   };
-  if (std::none_of(rule.roles.begin(), rule.roles.end(), is(role))) return false;
   const auto counts = [&](const std::string &name) { return name == family->name || name == family->like; };
-  if (!rule.families.empty() && std::none_of(rule.families.begin(), rule.families.end(), counts))
+  if (!rule.families.empty() && std::none_of(rule.families.begin(), rule.families.end(), counts)) {
+    if (!protects_by_analogy(rule, *family) ||
+        std::none_of(family->post_qk.begin(), family->post_qk.end(), is(role)))
+      return false;
+  } else if (std::none_of(rule.roles.begin(), rule.roles.end(), is(role))) {
     return false;
+  }
   if (rule.first <= 0 && rule.last <= 0) return true;
   return layer < layers &&
          (layer < blocks(rule.first, layers) || layer >= layers - blocks(rule.last, layers));

@@ -59,10 +59,9 @@ std::vector<SensitivityRecord> sensitivity(Model<float> &model, const std::strin
   std::vector<std::string> roles = {""}; // the baseline first
   std::map<std::string, int64_t> parameters;
   for (const ParameterSpec &p : model.parameters().list()) {
-    if (!p.name.starts_with("model.layers.") || !p.name.ends_with(".weight") || p.shape.size() != 2) continue;
-    std::string role = p.name.substr(p.name.find('.', 13) + 1);
-    role = role.substr(0, role.size() - 7);
-    if (role.starts_with("self_attn.")) role = role.substr(5);
+    if (!p.name.ends_with(".weight") || p.shape.size() != 2) continue;
+    const auto [layer, role] = module_place(p.name);
+    if (layer < 0) continue;
     if (parameters[role] == 0) roles.push_back(role);
     parameters[role] += p.count();
   }

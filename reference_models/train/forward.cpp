@@ -47,7 +47,7 @@ ForwardPass run_forward(const ForwardOptions &o, const io::TensorFile &input) {
   const auto layers = double(config.layers), share = o.gradients ? 1.0 / 3 : 1.0; // of forward, in the time
   model.output_observer = [&](int64_t layer, std::string_view role, const float *output) {
     keep("act/" + linear_path(config, layer, role), {batch, length, config.hidden}, output);
-    if (o.progress && role == "mlp.down_proj") o.progress(share * double(layer + 1) / layers);
+    if (o.progress && role == config.family->last_role()) o.progress(share * double(layer + 1) / layers);
   };
   FiniteTracer tracer(model);
   model.set_tokens(ids.as<int32_t>(input.source));
@@ -60,7 +60,7 @@ ForwardPass run_forward(const ForwardOptions &o, const io::TensorFile &input) {
     model.observer = [&](const LinearObservation<float> &l) {
       keep("output_grad/" + linear_path(config, l.layer, l.role), {batch, length, l.weight->out},
            l.output_grad);
-      if (o.progress && l.role == "mlp.down_proj")
+      if (o.progress && l.role == config.family->last_role())
         o.progress(share + (1 - share) * (1 - double(l.layer) / layers));
     };
     model.input_grad_observer = [&](const LinearWeight<float> &w, const float *data) {

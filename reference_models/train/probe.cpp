@@ -113,14 +113,16 @@ void Probe::after_forward() {
     }
   }
   for (int64_t layer = 0; layer < config.layers; ++layer) {
-    const std::string path = "model.layers." + std::to_string(layer) + ".mlp.";
-    const auto weight = [&](const char *name) {
-      return HostMatrix(backend_, model_.parameters().value(path + name + ".weight"), config.intermediate,
-                        config.hidden);
-    };
-    const HostMatrix up = weight("up_proj"), gate = weight("gate_proj");
-    const SwigluAlignment alignment = swiglu_alignment(up.view(), gate.view(), inner[size_t(layer)]);
-    recorder_.swiglu(int(layer), alignment.mean_abs, alignment.p99_abs, alignment.weighted);
+    if (config.family->has_mlp()) {
+      const std::string path = block_path(config, layer) + "mlp.";
+      const auto weight = [&](const char *name) {
+        return HostMatrix(backend_, model_.parameters().value(path + name + ".weight"), config.intermediate,
+                          config.hidden);
+      };
+      const HostMatrix up = weight("up_proj"), gate = weight("gate_proj");
+      const SwigluAlignment alignment = swiglu_alignment(up.view(), gate.view(), inner[size_t(layer)]);
+      recorder_.swiglu(int(layer), alignment.mean_abs, alignment.p99_abs, alignment.weighted);
+    }
     const std::vector<AttentionMoments> heads = model_.attention_moments(layer);
     if (heads.empty()) continue;
     double sink = 0, sink_heads = 0;

@@ -39,7 +39,9 @@ void check_memory(const ModelConfig &c, int64_t batch, int64_t length, bool trai
   const double rows = double(batch) * double(length);
   const double parameters = double(parameter_count(c)) * (training ? 4 : 1);
   const double activations =
-      rows * (double(c.layers) * (4 * double(c.hidden) + 3 * double(c.intermediate)) + double(c.vocabulary));
+      rows * (double(c.layers) *
+                  (c.family->has_mlp() ? 4 * double(c.hidden) + 3 * double(c.intermediate) : 2 * double(c.hidden)) +
+              double(c.vocabulary));
   const double tokens = 2 * rows * double(micro_batches); // and their weights
   const double needed = 4 * (parameters + activations + tokens);
   const double there = double(::sysconf(_SC_PHYS_PAGES)) * double(::sysconf(_SC_PAGESIZE));

@@ -37,6 +37,7 @@ void record(const Options &o) {
   double done = 0;
   Progress progress("golden training --record");
   for (const ModelFamily *family : families()) {
+    if (std::string_view(family->name).find(o.match) == std::string_view::npos) continue;
     std::vector<TrainingSlice> slices;
     for (const std::string_view recipe : builtin_recipes()) {
       TrainingSlice slice;
@@ -90,7 +91,7 @@ void register_golden_training(CLI::App &golden, int &exit_code) {
       "training", "Repeat the recorded first steps of each model and recipe; exit code 1 when a bit differs");
   auto o = std::make_shared<Options>();
   verb->add_option("--dir", o->dir, "Golden folder (default: the one of this project)");
-  verb->add_option("--match", o->match, "Only slices whose name has this, e.g. \"gla tiny chon\"");
+  verb->add_option("--match", o->match, "Only slices whose name has this, e.g. \"gla tiny chon\"; with --record, families");
   verb->add_option("--device", o->device, "cpu or cuda")->capture_default_str();
   add_threads(*verb, o->threads);
   verb->add_flag("--record", o->write, "Write the slices instead");

@@ -156,6 +156,23 @@ TEST_CASE("statistics count what the bytes hold", "[checkpoint]") {
   CHECK(r.values->largest.at(0).column == 48);
 }
 
+TEST_CASE("a tensor without elements has no columns, however long its rows are said to be", "[checkpoint]") {
+  Folder folder;
+  folder.tensors("0.safetensors", {{"a.weight", DType::bf16, {0, int64_t(1) << 50}, {}},
+                                   {"b.weight", DType::f32, {int64_t(1) << 50, 0}, {}}});
+  const Checkpoint c = open_checkpoint(folder.path());
+  const Weights weights = find_weights(c);
+  REQUIRE(weights.all.size() == 2);
+  std::vector<Finding> findings;
+  for (const Weight &w : weights.all) {
+    const WeightReport report = inspect_weight(w, findings, 1);
+    REQUIRE(report.values);
+    CHECK(report.values->elements == 0);
+    CHECK(report.values->largest.empty());
+    CHECK(report.values->amax == 0);
+  }
+}
+
 TEST_CASE("against the original: the convention that gives the bytes, or what differs", "[checkpoint]") {
   std::vector<float> x(size_t(kRows * kK));
   for (size_t i = 0; i < x.size(); ++i) x[i] = float(int64_t(mix(i) >> 40) - (1 << 23)) * 0x1p-28f;

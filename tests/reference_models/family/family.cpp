@@ -39,7 +39,7 @@ TEST_CASE("every family's row is whole", "[family]") {
     CHECK(&find_family(f->name) == f);
     REQUIRE_FALSE(f->presets.empty());
     CHECK(f->presets.front().size == "tiny");
-    CHECK(f->find_linear("o_proj") != nullptr);
+    CHECK(f->find_linear(f->output) != nullptr);
     CHECK(f->find_linear("p_proj") == nullptr);
     std::set<int> numbers; // they key stochastic rounding
     for (const MixerParameter &p : f->parameters)
@@ -48,6 +48,7 @@ TEST_CASE("every family's row is whole", "[family]") {
         CHECK(p.linear < kSharedLinears.front().number);
       }
     const std::vector<std::string> roles = linear_roles(*f);
+    CHECK(roles[roles.size() - (f->has_mlp() ? 5 : 2)] == f->output_role());
     for (const std::string_view pattern : f->post_qk)
       CHECK(std::any_of(roles.begin(), roles.end(),
                         [&](const std::string &role) { return matches_role(pattern, role); }));
@@ -56,7 +57,7 @@ TEST_CASE("every family's row is whole", "[family]") {
     for (const Preset &p : f->presets) CHECK_NOTHROW(check(preset(*f, p.size)));
   }
   CHECK(family_or_null("mamba") == nullptr);
-  CHECK_THROWS_WITH(find_family("mamba"), Catch::Contains("expected one of gla, qwen3, qwen2.5, gdn, llama"));
+  CHECK_THROWS_WITH(find_family("mamba"), Catch::Contains("expected one of gla, qwen3, qwen2.5, gdn, llama, gsa, mamba2"));
 }
 
 TEST_CASE("linear layers keep the numbers that key their random words", "[family]") {
@@ -71,6 +72,8 @@ TEST_CASE("linear layers keep the numbers that key their random words", "[family
   CHECK(numbers("qwen2.5") == numbers("qwen3"));
   CHECK(numbers("llama") == numbers("qwen3"));
   CHECK(numbers("gdn") == "q_proj 0 k_proj 1 v_proj 2 a_proj 4 b_proj 5 g_proj 3 o_proj 6 ");
+  CHECK(numbers("mamba2") == "in_proj 0 out_proj 6 ");
+  CHECK(numbers("gsa") == "q_proj 0 k_proj 1 v_proj 2 f_proj 4 o_proj 6 ");
 }
 
 TEST_CASE("no linear layer has the role of an operator inside a mixer", "[family]") {
@@ -103,6 +106,8 @@ TEST_CASE("recorded operators tell their family by roles that others lack", "[fa
   CHECK(guess(Roles{"attn.q_proj", "mlp.up_proj", "lm_head"}) == "qwen3");
   CHECK(guess(Roles{"attn.gk_proj.0"}) == "gla");
   CHECK(guess(Roles{"mlp.up_proj", "attn.b_proj"}) == "gdn");
+  CHECK(guess(Roles{"attn.f_proj"}) == "gsa");
+  CHECK(guess(Roles{"attn.out_proj", "lm_head"}) == "mamba2");
   CHECK(guess(Roles{"attn.g_proj", "attn.a_proj", "attn.q_proj"}) == "gdn");
   CHECK(guess(Roles{"attn.qkv_proj"}) == "qwen3");
   CHECK(guess(Roles{}) == "qwen3");

@@ -249,6 +249,94 @@ void run_delta(Backend<float> &backend, Results &out) {
   }
 }
 
+void run_slots(Backend<float> &backend, Results &out) {
+  Random random(9);
+  for (const int64_t length : {1, 3, 15, 64, 65, 130}) {
+    const SlotShape<float> z{2, length, 3, 20, 17, 33};
+    const int64_t rows = 2 * length * 3, nk = rows * z.key, nv = rows * z.value, ns = rows * z.slots;
+    const Floats q = random.values<float>(nk, -2, 2), k = random.values<float>(nk),
+                 x = random.values<float>(ns, -60, 20), v = random.values<float>(nv),
+                 grad_o = random.values<float>(nv);
+    Floats g = unset(ns), s = unset(ns), p = unset(ns), o = unset(nv), saved = unset(z.saved()),
+           work = unset(z.work());
+    Floats dq = unset(nk), dk = unset(nk), dv = unset(nv), dg1 = unset(ns), dg2 = unset(ns), ds1 = unset(ns),
+           ds2 = unset(ns), dp = unset(ns), unused = unset(ns), dx = unset(ns), y = unset(nk), dy = unset(nk);
+    const std::string size = " of length " + std::to_string(length);
+    backend.run(SiluForward<float>{nk, q.data(), y.data()});
+    backend.run(SiluBackward<float>{nk, k.data(), q.data(), dy.data()});
+    backend.run(SlotGateForward<float>{ns, x.data(), g.data(), s.data(), 8.0f});
+    SlotForward<float>{z, q.data(), k.data(), v.data(), g.data(), s.data(), p.data(), o.data(), saved.data()}
+        .run_on(backend);
+    SlotBackward<float>{z,          grad_o.data(), q.data(),  k.data(),     v.data(),    s.data(),
+                        p.data(),   dq.data(),     dk.data(), dv.data(),    dg1.data(),  dg2.data(),
+                        ds1.data(), ds2.data(),    dp.data(), saved.data(), work.data(), unused.data()}
+        .run_on(backend);
+    backend.run(SlotGateBackward<float>{ns, dg1.data(), dg2.data(), ds1.data(), ds2.data(), g.data(),
+                                        x.data(), dx.data(), 8.0f});
+    const std::pair<const char *, Floats *> all[] = {
+        {"SiluForward", &y},         {"SiluBackward", &dy},       {"SlotGateForward g", &g},
+        {"SlotGateForward s", &s},   {"SlotForward p", &p},       {"SlotForward o", &o},
+        {"SlotBackward dq", &dq},    {"SlotBackward dk", &dk},    {"SlotBackward dv", &dv},
+        {"SlotBackward dg 1", &dg1}, {"SlotBackward dg 2", &dg2}, {"SlotBackward ds 1", &ds1},
+        {"SlotBackward ds 2", &ds2}, {"SlotBackward dp", &dp},    {"SlotGateBackward", &dx}};
+    for (const auto &[name, values] : all) out.add(name + size, *values);
+  }
+}
+
+void run_scan(Backend<float> &backend, Results &out) {
+  Random random(10);
+  for (const int64_t length : {1, 3, 15, 64, 65, 130}) {
+    const ScanShape<float> z{2, length, 3, 20, 70, 3 * 70 + 40};
+    const int64_t tokens = 2 * length, n = tokens * 3, nx = tokens * z.row, ny = n * z.value;
+    const Floats x = random.values<float>(nx), raw = random.values<float>(n, -8, 8),
+                 skip = random.values<float>(3), dy = random.values<float>(ny),
+                 a_log = random.values<float>(3, 0, 2.7), dt_bias = random.values<float>(3, -6, -2),
+                 weight = random.values<float>(z.row * kTaps), bias = random.values<float>(z.row);
+    Floats dt = unset(n), g = unset(n), y = unset(ny), saved = unset(z.saved()), work = unset(z.states()),
+           dx = unset(nx), ddt = unset(n), dg = unset(n), terms = unset(n), convolved = unset(nx),
+           dz = unset(nx);
+    const float *const b = x.data() + 210, *const c = b + 20;
+    const std::string size = " of length " + std::to_string(length);
+    backend.run(
+        ScanGateForward<float>{tokens, 3, raw.data(), a_log.data(), dt_bias.data(), dt.data(), g.data()});
+    ScanForward<float>{z, c, b, x.data(), dt.data(), g.data(), skip.data(), y.data(), saved.data()}.run_on(
+        backend);
+    ScanBackward<float>{z,
+                        dy.data(),
+                        c,
+                        b,
+                        x.data(),
+                        dt.data(),
+                        skip.data(),
+                        dx.data() + 230,
+                        dx.data() + 210,
+                        dx.data(),
+                        ddt.data(),
+                        dg.data(),
+                        terms.data(),
+                        saved.data(),
+                        work.data()}
+        .run_on(backend);
+    out.add("ScanBackward D" + size, terms);
+    backend.run(ScanGateBackward<float>{tokens, 3, ddt.data(), dg.data(), g.data(), raw.data(), a_log.data(),
+                                        dt_bias.data(), ddt.data(), terms.data()});
+    backend.run(ConvolutionForward<float>{tokens, length, z.row, x.data(), weight.data(), convolved.data(),
+                                          bias.data()});
+    backend.run(ConvolutionSlopes<float>{tokens, length, z.row, convolved.data(), x.data(), weight.data(),
+                                         dz.data(), bias.data()});
+    const std::pair<const char *, Floats *> all[] = {{"ScanGateForward dt", &dt},
+                                                     {"ScanGateForward g", &g},
+                                                     {"ScanForward", &y},
+                                                     {"ScanBackward dx", &dx},
+                                                     {"ScanBackward dg", &dg},
+                                                     {"ScanGateBackward", &ddt},
+                                                     {"ScanGateBackward terms", &terms},
+                                                     {"ConvolutionForward with bias", &convolved},
+                                                     {"ConvolutionSlopes with bias", &dz}};
+    for (const auto &[name, values] : all) out.add(name + size, *values);
+  }
+}
+
 /// A matrix product's operands: a (m, k), b (k, n), each possibly stored transposed.
 struct Product {
   int64_t m, n, k;
@@ -313,6 +401,8 @@ TEST_CASE("every instruction set and thread count gives the same words") {
     run_gla(backend, out);
     run_attention(backend, out);
     run_delta(backend, out);
+    run_slots(backend, out);
+    run_scan(backend, out);
     run_matmul(backend, out);
     return out;
   };

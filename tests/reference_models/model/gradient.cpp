@@ -21,6 +21,8 @@ ModelConfig small_config(const ModelFamily &family) {
   c.key_dim = 16;
   c.value_dim = softmax ? 16 : 24;
   c.intermediate = 40;
+  c.slots = 6;
+  c.state = 10;
   c.init_std = 0.3; // larger than in training, so that no gradient is lost in rounding
   return c;
 }
@@ -117,6 +119,7 @@ template <class T> void strengthen_gates(Twin<T> &twin, const ModelConfig &c) {
     for (int64_t i = 0; i < p.count(); i += 2) {
       if (p.name.ends_with("gk_proj.1.bias")) value[i] = T(-7.5 * c.gate_normalizer);
       if (p.name.ends_with("A_log")) value[i] = T(2);
+      if (p.name.ends_with("f_proj.weight")) value[i] = T(-20);
       if (p.name.ends_with("dt_bias")) value[i] = T(1);
     }
   }
@@ -162,7 +165,8 @@ TEST_CASE("FP32 gradients of every family are as near to FP64's as README.md say
     double usual, strong; ///< of 100 tokens, with the gates of initial values and with resets
   };
   const Bound kBounds[] = {
-      {"gla", 1e-5, 1e-5}, {"qwen3", 1e-5, 1e-5}, {"qwen2.5", 2e-5, 2e-5}, {"gdn", 2e-5, 4e-5}, {"llama", 1e-5, 1e-5}};
+      {"gla", 1e-5, 1e-5}, {"qwen3", 1e-5, 1e-5}, {"qwen2.5", 2e-5, 2e-5}, {"gdn", 2e-5, 4e-5}, {"llama", 1e-5, 1e-5},
+      {"gsa", 1e-5, 2e-4}, {"mamba2", 1e-5, 1e-5}};
   CHECK(std::size(kBounds) == families().size());
   for (const Bound &bound : kBounds) {
     const ModelConfig c = small_config(find_family(std::string(bound.family)));
@@ -182,6 +186,8 @@ TEST_CASE("presets have the sizes that their names promise", "[model]") {
   CHECK(millions("gla", "small") == Approx(5.0).margin(0.5));
   CHECK(millions("gla", "gla-340m") == Approx(341.7).margin(0.05));
   CHECK(millions("gla", "gla-1.3b") == Approx(1365.5).margin(0.05));
+  CHECK(millions("gsa", "gsa-340m") == Approx(347.4).margin(0.05));
+  CHECK(millions("mamba2", "mamba2-370m") == Approx(368.3).margin(0.05));
   CHECK(millions("qwen3", "qwen3-0.6b") == Approx(596.0).margin(0.1));
   CHECK(millions("qwen3", "qwen3-1.7b") == Approx(1720.6).margin(0.1));
   for (const ModelFamily *family : families()) {
@@ -204,6 +210,12 @@ TEST_CASE("parameters are named as in flash-linear-attention and transformers", 
   CHECK_FALSE(has("qwen2.5", "model.layers.0.self_attn.q_norm.weight"));
   CHECK(has("qwen2.5", "model.layers.0.self_attn.v_proj.bias"));
   CHECK(has("gdn", "model.layers.0.attn.A_log"));
+  CHECK(has("gsa", "model.layers.0.attn.f_proj.weight"));
+  CHECK(has("gsa", "model.layers.3.attn.g_norm.weight"));
+  for (const char *name : {"embeddings.weight", "layers.0.norm.weight", "layers.7.mixer.in_proj.weight",
+                           "layers.7.mixer.conv1d.bias", "layers.7.mixer.D", "layers.7.mixer.norm.weight",
+                           "layers.7.mixer.out_proj.weight", "norm_f.weight"})
+    CHECK(has("mamba2", std::string("backbone.") + name));
 }
 
 TEST_CASE("impossible models are refused in one line", "[model]") {
@@ -224,5 +236,6 @@ TEST_CASE("impossible models are refused in one line", "[model]") {
   refused(R"({"family":"gla","hidden":"3"})", "'hidden' takes a whole number");
   refused(R"({"family":"gla","heads":3})", "multiple");
   refused(R"({"family":"qwen3","kv_heads":3})", "kv_heads");
+  refused(R"({"family":"gsa","value_dim":64})", "value_dim = 64 to be hidden = 128");
   refused(R"({"family":"gla","layers":0})", "'layers' takes a whole number from 1 to 4096, got 0");
 }

@@ -36,7 +36,7 @@ std::string error_of(const std::string &json) {
 std::string table(const std::string &name, const std::string &family, int64_t layer, int64_t layers) {
   const Recipe r = load_recipe(name).for_family(family);
   std::string out;
-  for (const std::string_view role : linear_roles()) {
+  for (const std::string_view role : linear_roles(find_family(family))) {
     const LinearRecipe l = r.resolve(std::string(role), role == "lm_head" ? layers : layer, layers);
     const char letter = "fbnmx"[size_t(l.fprop.a.format)];
     out += char(l.hcp.enabled ? letter - 'a' + 'A' : letter);
@@ -172,25 +172,30 @@ TEST_CASE("what has no meaning is refused with key and place", "[recipe]") {
 }
 
 TEST_CASE("which layer takes what", "[recipe]") {
-  // q k v g gk.0 gk.1 a b o, gate up down, lm_head; block 0 of 4 and the last one
-  for (const char *family : {"gla", "qwen3", "qwen2.5", "gdn", "llama"}) {
+  // the family's layers of the mixer, gate up down where it has an MLP, lm_head; block 0 of 4 and the last one
+  for (const ModelFamily *f : families()) {
+    const std::string family(f->name);
     CAPTURE(family);
-    CHECK(table("fp32", family, 0, 4) == "fffffffffffff");
-    CHECK(table("bf16", family, 0, 4) == "bbbbbbbbbbbbb");
-    CHECK(table("nvfp4-plain", family, 3, 4) == "nnnnnnnnnnnnb");
-    CHECK(table("nvfp4", family, 0, 4) == "nnnnnnnnnnnnb");
-    CHECK(table("hcp", family, 2, 4) == "NNNNNNNNNNNNb");
-    CHECK(table("mxfp4-sr-rht", family, 0, 4) == "mmmmmmmmmmmmb");
-    CHECK(table("mxfp8", family, 3, 4) == "xxxxxxxxxxxxb");
+    const size_t blocks = linear_roles(*f).size() - 1;
+    const auto all = [&](char block, char head) { return std::string(blocks, block) + head; };
+    CHECK(table("fp32", family, 0, 4) == all('f', 'f'));
+    CHECK(table("bf16", family, 0, 4) == all('b', 'b'));
+    CHECK(table("nvfp4-plain", family, 3, 4) == all('n', 'b'));
+    CHECK(table("nvfp4", family, 0, 4) == all('n', 'b'));
+    CHECK(table("hcp", family, 2, 4) == all('N', 'b'));
+    CHECK(table("mxfp4-sr-rht", family, 0, 4) == all('m', 'b'));
+    CHECK(table("mxfp8", family, 3, 4) == all('x', 'b'));
     for (const char *recipe : {"nvfp4", "hcp", "post-qk", "chon", "mxfp4-sr-rht"})
-      CHECK(table(recipe, family, 3, 4) == "bbbbbbbbbbbbb");
+      CHECK(table(recipe, family, 3, 4) == all('b', 'b'));
   }
-  CHECK(table("post-qk", "gla", 0, 4) == "nnnnbbnnbnnnb");
-  CHECK(table("chon", "gla", 0, 4) == "NNNNbbNNbNNNb");
-  CHECK(table("chon", "qwen3", 1, 4) == "NNbNNNNNNNNNb");
-  CHECK(table("chon", "qwen2.5", 1, 4) == "NNbNNNNNNNNNb");
-  CHECK(table("chon", "llama", 1, 4) == "NNbNNNNNNNNNb"); // by the rules for qwen2.5
-  CHECK(table("chon", "gdn", 2, 4) == "NNNNNNbbbNNNb");
+  CHECK(table("post-qk", "gla", 0, 4) == "nnnnbbbnnnb"); // q k v g gk.0 gk.1 o, gate up down, lm_head
+  CHECK(table("chon", "gla", 0, 4) == "NNNNbbbNNNb");
+  CHECK(table("chon", "qwen3", 1, 4) == "NNbNNNNb"); // q k v o
+  CHECK(table("chon", "qwen2.5", 1, 4) == "NNbNNNNb");
+  CHECK(table("chon", "llama", 1, 4) == "NNbNNNNb"); // by the rules for qwen2.5
+  CHECK(table("chon", "gdn", 2, 4) == "NNNbbNbNNNb"); // q k v a b g o
+  CHECK(table("chon", "gsa", 2, 4) == "NNNbbNNNb");   // q k v f o, by the rule for GLA
+  CHECK(table("chon", "mamba2", 2, 8) == "Nbb");      // in_proj out_proj, and no MLP
 }
 
 TEST_CASE("a recipe names the format of a KV cache", "[recipe]") {

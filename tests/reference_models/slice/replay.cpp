@@ -76,6 +76,8 @@ TEST_CASE("a slice is repeated bit for bit on any number of threads", "[slice]")
   for (const auto &[family, recipe] : {std::pair<std::string, std::string>{"gla", "chon"},
                                        {"qwen3", patched},
                                        {"gdn", "nvfp4"},
+                                       {"gsa", "chon"},
+                                       {"mamba2", "chon"},
                                        {"llama", "mxfp8"},
                                        {"qwen2.5", "fp32"}}) {
     CAPTURE(family, recipe);
@@ -105,6 +107,7 @@ TEST_CASE("every input gradient is its layer's dgrad of the recorded output grad
   const SliceFolder folder;
   for (const auto &[family, recipe] : {std::pair<std::string, std::string>{"gla", "chon"},
                                        {"gdn", "nvfp4"},
+                                       {"gsa", "nvfp4"},
                                        {"llama", "mxfp4-sr-rht"},
                                        {"qwen3", "fp32"}}) {
     CAPTURE(family, recipe);

@@ -193,7 +193,7 @@ TEST_CASE("steps give the same words on any number of threads", "[train]") {
   o.batch = 2;
   o.sequence = 32;
   o.recipe = "chon";
-  o.model = GENERATE(as<std::string>{}, "gla", "qwen3", "gdn");
+  o.model = GENERATE(as<std::string>{}, "gla", "qwen3", "gdn", "gsa", "mamba2");
   o.threads = 1;
   const std::vector<StepRecord> one = run_steps(o);
   o.threads = 3;

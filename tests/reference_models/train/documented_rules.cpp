@@ -41,8 +41,9 @@ TEST_CASE("keys of random words are those of the document", "[rules]") {
 TEST_CASE("layers have the numbers of the document", "[rules]") {
   const std::map<std::string, uint64_t> positions = {
       {"q_proj", 0},    {"k_proj", 1}, {"v_proj", 2}, {"g_proj", 3},     {"gk_proj.0", 4}, {"a_proj", 4},
-      {"gk_proj.1", 5}, {"b_proj", 5}, {"o_proj", 6}, {"gate_proj", 12}, {"up_proj", 13},  {"down_proj", 14}};
-  for (const char *family : {"gla", "qwen3", "qwen2.5", "gdn", "llama"}) {
+      {"gk_proj.1", 5}, {"b_proj", 5}, {"f_proj", 4}, {"in_proj", 0}, {"out_proj", 6}, {"o_proj", 6}, {"gate_proj", 12}, {"up_proj", 13},  {"down_proj", 14}};
+  for (const ModelFamily *f : families()) {
+    const std::string family(f->name);
     CAPTURE(family);
     const ModelConfig config = find_model(family, "tiny");
     const auto backend = make_cpu_backend(1);
@@ -61,7 +62,7 @@ TEST_CASE("layers have the numbers of the document", "[rules]") {
     model.forward({});
     (void)model.loss(1.0);
     model.backward({});
-    CHECK(seen >= 7 * config.layers + 1);
+    CHECK(seen == int64_t(linear_roles(*f).size() - 1) * config.layers + 1);
   }
 }
 
@@ -70,7 +71,10 @@ TEST_CASE("groups are those of the document, in its order", "[rules]") {
                                                        {"qwen3", "q_proj k_proj v_proj"},
                                                        {"qwen2.5", "q_proj k_proj v_proj"},
                                                        {"llama", "q_proj k_proj v_proj"},
-                                                       {"gdn", "q_proj k_proj v_proj g_proj a_proj b_proj"}};
+                                                       {"gdn", "q_proj k_proj v_proj g_proj a_proj b_proj"},
+                                                       {"gsa", "q_proj k_proj v_proj f_proj"},
+                                                       {"mamba2", "in_proj"}};
+  CHECK(of_input.size() == families().size());
   for (const auto &[family, expected] : of_input) {
     CAPTURE(family);
     const auto backend = make_cpu_backend(1);
@@ -88,7 +92,8 @@ TEST_CASE("groups are those of the document, in its order", "[rules]") {
     model.backward({});
     std::set<std::string> seen;
     for (const auto &[input, names] : groups) CHECK(seen.insert(names).second);
-    std::set<std::string> all = {expected, "o_proj", "gate_proj up_proj", "down_proj"};
+    std::set<std::string> all = {expected, std::string(find_family(family).output)};
+    if (find_family(family).has_mlp()) all.insert({"gate_proj up_proj", "down_proj"});
     if (family == "gla") all.insert("gk_proj.1");
     CHECK(seen == all);
   }
@@ -113,11 +118,12 @@ TEST_CASE("the learning rate is that of the document", "[rules]") {
 }
 
 TEST_CASE("what decays is what the document says", "[rules]") {
-  for (const char *family : {"gla", "qwen3", "qwen2.5", "gdn", "llama"})
-    for (const ParameterSpec &p : parameter_list(find_model(family, "tiny"))) {
-      CAPTURE(family, p.name);
+  for (const ModelFamily *f : families())
+    for (const ParameterSpec &p : parameter_list(preset(*f, "tiny"))) {
+      CAPTURE(f->name, p.name);
       const bool linear = p.name.find("_proj") != std::string::npos && p.name.ends_with(".weight");
-      const bool embedding = p.name == "model.embeddings.weight" || p.name == "model.embed_tokens.weight";
+      const bool embedding = p.name == "model.embeddings.weight" || p.name == "model.embed_tokens.weight" ||
+                             p.name == "backbone.embeddings.weight";
       CHECK(p.decay == (linear || embedding || p.name == "lm_head.weight"));
       if (p.name.find("conv") != std::string::npos) CHECK_FALSE(p.decay);
     }

@@ -45,7 +45,7 @@ std::string mixer(const std::string &family) { return family == "qwen3" ? "self_
 } // namespace
 
 TEST_CASE("a healthy step names nothing", "[finite]") {
-  for (const char *family : {"gla", "qwen3", "gdn"}) {
+  for (const char *family : {"gla", "qwen3", "gdn", "gsa", "mamba2"}) {
     Run run(family, "chon");
     for (run.input.step = 1; run.input.step <= 2; ++run.input.step) {
       const StepOutcome outcome = run.step();
@@ -56,7 +56,7 @@ TEST_CASE("a healthy step names nothing", "[finite]") {
 }
 
 TEST_CASE("a NaN in a weight that quantization turns into a number is named", "[finite]") {
-  for (const std::string family : {"gla", "qwen3", "gdn"}) {
+  for (const std::string family : {"gla", "qwen3", "gdn", "gsa"}) {
     CAPTURE(family);
     Run run(family, "nvfp4");
     const std::string name = "model.layers.0." + mixer(family) + "v_proj.weight";

@@ -139,7 +139,8 @@ std::vector<std::tuple<std::string, int>> linear_numbers(const std::string &fami
   std::vector<std::tuple<std::string, int>> out;
   for (const MixerParameter &p : find_family(family).parameters)
     if (p.linear >= 0) out.emplace_back("attn." + std::string(p.module), p.linear);
-  for (const SharedLinear &l : kSharedLinears) out.emplace_back(l.role, l.number);
+  for (const SharedLinear &l : kSharedLinears)
+    if (find_family(family).has_mlp() || !l.role.starts_with("mlp.")) out.emplace_back(l.role, l.number);
   return out;
 }
 
