@@ -6,6 +6,7 @@
 #include "nvfp4/golden/quantized_file.hpp"
 
 #include <algorithm>
+#include <cmath>
 
 namespace nvfp4::golden {
 namespace {
@@ -56,6 +57,40 @@ ConvertedTensor convert_tensor(const Conversion &conversion, const io::Tensor &i
     if (as_values) values[size_t(i)] = value_f32(to.id, code);
   }
   if (as_values) out = io::Tensor::from(in.name, in.shape, values);
+  return {std::move(out), counts};
+}
+
+ConvertedTensor convert_tensor(const NumberConversion &conversion, const io::Tensor &in,
+                               const std::string &source, bool as_values,
+                               const std::function<void(double)> &progress) {
+  check_empty(in, source);
+  const std::optional<FormatId> stored = format_of(in.dtype);
+  if (!stored)
+    throw Error(io::message_prefix(source, in.name) + "expected floating-point numbers to round to " +
+                conversion.to.name + ", got " + std::string(io::info(in.dtype).safetensors));
+  const CodeView words{reinterpret_cast<const uint8_t *>(in.data.data()), int(io::info(in.dtype).bits)};
+  const int64_t count = *io::element_count(in.shape);
+  const size_t width = as_values ? sizeof(double) : size_t(conversion.to.bytes());
+  const io::DType dtype = as_values    ? io::DType::f64
+                          : width == 1 ? io::DType::u8
+                          : width == 2 ? io::DType::u16
+                                       : io::DType::u32;
+  io::Tensor out{in.name, dtype, in.shape, std::vector<std::byte>(size_t(count) * width)};
+  ConversionCounts counts;
+  const bool stochastic = conversion.rounding == NumberRounding::stochastic;
+  for (int64_t i = 0; i < count; ++i) {
+    if (progress && i % (1 << 20) == 0) progress(double(i) / double(count));
+    const double x = value(*stored, words[i]);
+    const uint64_t code = encode_number(conversion.to, x, conversion.rounding, conversion.saturate,
+                                        stochastic ? conversion.key.bits32(uint64_t(i)) : 0);
+    const double y = decode_number(conversion.to, code);
+    counts.nan_in += std::isnan(x);
+    counts.infinity_in += std::isinf(x);
+    counts.nan_out += std::isnan(y);
+    counts.infinity_out += std::isinf(y);
+    const uint64_t word = as_values ? bit_cast<uint64_t>(y) : code;
+    std::memcpy(out.data.data() + size_t(i) * width, &word, width);
+  }
   return {std::move(out), counts};
 }
 

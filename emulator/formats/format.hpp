@@ -13,8 +13,8 @@
 
 namespace nvfp4 {
 
-enum class FormatId : uint8_t { e2m1, e3m2, e2m3, e4m3, e5m2, ue4m3, ue8m0, bf16, f16, tf32, e8m13, f32, f64, ue5m3, e1m2 };
-inline constexpr int kFormatCount = 15;
+enum class FormatId : uint8_t { e2m1, e3m2, e2m3, e4m3, e5m2, ue4m3, ue8m0, bf16, f16, tf32, e8m13, f32, f64, ue5m3, e1m2, int4, int8, ue5m3g };
+inline constexpr int kFormatCount = 18;
 
 /// What the codes with the largest exponent field mean.
 enum class Specials : uint8_t {
@@ -84,11 +84,17 @@ struct Format {
   case tf32: return {tf32, "tf32", 32, 19, 8, 10, 13, 127, Specials::ieee, true};
   case e8m13: return {e8m13, "e8m13", 32, 22, 8, 13, 10, 127, Specials::ieee, true};
   case f32: return {f32, "f32", 32, 32, 8, 23, 0, 127, Specials::ieee, true};
-  // the definition of AMD ALTO and OCP's E5M3 discussion: all ones is NaN, 114688 the largest. Graphcore's (arXiv
-  // 2609.02846) leaves the top exponent unused and ends at 61440
+  // the definition of AMD ALTO and OCP's E5M3 discussion: all ones is NaN, 114688 the largest
   case ue5m3: return {ue5m3, "ue5m3", 8, 8, 5, 3, 0, 15, Specials::nan_only, false};
   // the evenly spaced grid of UFP4 (arXiv 2606.20381) and MixFP4 (2605.31035): 0, 0.5, ... 3.5
   case e1m2: return {e1m2, "e1m2", 4, 4, 1, 2, 0, 0, Specials::finite_only, true};
+  // whole numbers, as of NVINT4 and MXINT4
+  case int4: return {int4, "int4", 4, 4, 0, 3, 0, -2, Specials::finite_only, true, Encoding::twos_complement};
+  // MXINT8's element (OCP MX 1.0, 5.3.4): steps of 2^-6
+  case int8: return {int8, "int8", 8, 8, 0, 7, 0, 0, Specials::finite_only, true, Encoding::twos_complement};
+  // Graphcore's definition (arXiv 2609.02846): the top exponent is unused, 61440 the largest. What its codes would mean
+  // is not said; here they are Inf and NaN, and none is written
+  case ue5m3g: return {ue5m3g, "ue5m3g", 8, 8, 5, 3, 0, 15, Specials::ieee, false};
   case f64: break;
   }
   return {f64, "f64", 64, 64, 11, 52, 0, 1023, Specials::ieee, true};

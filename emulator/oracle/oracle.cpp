@@ -72,6 +72,7 @@ struct Shape {
   bool has_sign = true;
   bool has_zero = true; ///< UE8M0 has no zero and no subnormals: field E is 2^(E-127) throughout
   int word_padding = 0;
+  bool complement = false; ///< negative words are 2^n minus those of their magnitudes (integers)
 
   [[nodiscard]] int magnitude_bits() const { return exponent_bits + mantissa_bits; }
   [[nodiscard]] uint64_t all_ones() const { return (uint64_t{1} << magnitude_bits()) - 1; }
@@ -80,6 +81,7 @@ struct Shape {
     return top == Top::ieee ? infinity() - 1 : top == Top::nan ? all_ones() - 1 : all_ones();
   }
   [[nodiscard]] uint64_t word(bool negative, uint64_t magnitude) const {
+    if (complement && negative) return magnitude == 0 ? 0 : 2 * (all_ones() + 1) - magnitude;
     return (magnitude + (negative && has_sign ? all_ones() + 1 : 0)) << word_padding;
   }
 };
@@ -92,8 +94,11 @@ Shape shape(FormatId id) {
   case FormatId::e2m3: return {2, 3, 1, Top::number};
   case FormatId::e4m3: return {4, 3, 7, Top::nan};
   case FormatId::e5m2: return {5, 2, 15, Top::ieee};
+  case FormatId::int4: return {0, 3, -2, Top::number, true, true, 0, true};
+  case FormatId::int8: return {0, 7, 0, Top::number, true, true, 0, true};
   case FormatId::ue4m3: return {4, 3, 7, Top::nan, false};
   case FormatId::ue5m3: return {5, 3, 15, Top::nan, false};
+  case FormatId::ue5m3g: return {5, 3, 15, Top::ieee, false};
   case FormatId::ue8m0: return {8, 0, 127, Top::nan, false, false};
   case FormatId::bf16: return {8, 7, 127, Top::ieee};
   case FormatId::f16: return {5, 10, 15, Top::ieee};
@@ -134,10 +139,11 @@ struct Number {
 
 Number decode(FormatId id, uint64_t word) {
   const Shape s = shape(id);
-  const uint64_t code = word >> s.word_padding, ones = s.all_ones(), mag = code & ones;
+  const uint64_t code = word >> s.word_padding, ones = s.all_ones();
   Number x;
   x.negative = s.has_sign && (code & (ones + 1)) != 0;
-  if (mag > s.largest()) {
+  const uint64_t mag = s.complement && x.negative ? 2 * (ones + 1) - code % (2 * (ones + 1)) : code & ones;
+  if (mag > s.largest() && !s.complement) { // the lowest integer is one more than the largest
     x.kind = s.top == Top::ieee && mag == s.infinity() ? Number::Kind::infinite : Number::Kind::nan;
     return x;
   }
@@ -191,10 +197,11 @@ uint64_t canonical_nan(FormatId id) {
 
 /// Rounds a finished sum into the accumulator's word: every zero is +0; truncation, too, overflows to Inf.
 uint64_t finish(const UnitRule &rule, const Exact &sum) {
-  const Shape s = shape(rule.output == Output::rz_f32     ? FormatId::f32
+  const bool nearest = rule.output == Output::rne_f16 || rule.output == Output::rne_f32;
+  const Shape s = shape(rule.output == Output::rne_f16    ? FormatId::f16
                         : rule.output == Output::rz_e8m13 ? FormatId::e8m13
-                                                          : FormatId::f16);
-  const auto direction = rule.output == Output::rne_f16 ? Direction::nearest_even : Direction::down;
+                                                          : FormatId::f32);
+  const auto direction = nearest ? Direction::nearest_even : Direction::down;
   const uint64_t rounded = round_magnitude(s, magnitude(sum), direction);
   if (rounded == 0) return 0; // +0 also for a negative sum that is too small
   return s.word(sum.is_negative(), rounded);
@@ -214,13 +221,14 @@ std::optional<uint64_t> special_sum(FormatId acc, std::span<const Number> terms)
 }
 
 /// Fused dot-product-add: every term is cut to a multiple of 2^(e_max - F), the sum is exact. All terms given
-/// here take part in e_max, so the caller leaves out those that must not.
+/// here take part in e_max, so the caller leaves out those that must not. An exact sum cuts nothing.
 uint64_t fused_sum(const UnitRule &rule, std::span<const Number> terms) {
   if (const auto word = special_sum(rule.acc, terms)) return *word;
   int e_max = rule.floor;
   for (const Number &t : terms) e_max = std::max(e_max, t.exponent);
   Exact sum;
-  for (const Number &t : terms) sum = sum + cut_toward_zero(t.value, e_max - rule.fraction_bits);
+  for (const Number &t : terms)
+    sum = sum + (rule.family == Family::exact_sum ? t.value : cut_toward_zero(t.value, e_max - rule.fraction_bits));
   return finish(rule, sum);
 }
 
@@ -411,6 +419,7 @@ uint64_t dot(const UnitRule &rule, Codes a, Codes b, Scales scale_a, Scales scal
     const Scales sx = scale_a.subspan(s, scales), sy = scale_b.subspan(s, scales);
     switch (rule.family) {
     case Family::fdpa:
+    case Family::exact_sum:
     case Family::st_fdpa: c = dense(rule, x, y, sx, sy, c); break;
     case Family::gst_fdpa: c = grouped(rule, x, y, sx, sy, c, accumulation); break;
     case Family::expanded_fp8: c = expanded(rule, x, y, c); break;

@@ -32,7 +32,7 @@ struct AlphaShare {
 /// multiplied by their amax after the GEMM.
 [[nodiscard]] NVFP4_HD inline AlphaShare alpha_share(const Rule &r, float amax, float decode) {
   if (r.global == GlobalRule::none) return {};
-  const float range = 6.0f * r.e4m3_max;
+  const float range = largest_element(r) * r.e4m3_max;
   const bool follows = r.global == GlobalRule::te && amax == amax;
   if (r.per_row) return {1.0f, range, 1.0f / range, follows};
   return {amax, range, decode, follows};

@@ -10,8 +10,6 @@
 namespace nvfp4 {
 
 inline constexpr float kFltMax = 3.402823466e+38f;
-inline constexpr float kSixth = 1.0f / 6.0f; // 0x3E2AAAAB
-
 /// fminf: a NaN loses.
 [[nodiscard]] NVFP4_HD inline float min_number(float a, float b) { return a < b || b != b ? a : b; }
 /// A subnormal becomes a zero of its sign.
@@ -42,9 +40,16 @@ namespace detail {
 [[nodiscard]] NVFP4_HD inline float reciprocal(const Rule &r, float a) {
   return divide(r.flush || r.scaling == Scaling::inverse, 1.0f, a);
 }
+/// Exponent of the largest element: of the power of two not above it.
 [[nodiscard]] NVFP4_HD inline int max_exponent(FormatId element) {
   const Format f = format(element);
-  return decode(f, f.max_finite_magnitude()).exponent;
+  const Decoded d = decode(f, f.max_finite_magnitude());
+  return d.exponent - f.mantissa_bits + msb(d.significand);
+}
+/// What is added to a maximum's word before its exponent field is taken.
+[[nodiscard]] NVFP4_HD inline uint32_t exponent_carry(const Rule &r) {
+  if (r.order == ScaleOrder::exponent_ceil) return 0x7FFFFFu;
+  return r.order == ScaleOrder::exponent_even ? uint32_t{1} << (22 - format(r.element).mantissa_bits) : 0u;
 }
 } // namespace detail
 
@@ -84,7 +89,7 @@ struct GlobalScale {
 /// The second level of a tensor (or row) with that amax. `source` is the type of the tensor: f32, bf16 or
 /// f16.
 [[nodiscard]] NVFP4_HD inline GlobalScale global_from_amax(const Rule &r, float amax, FormatId source) {
-  const float range = 6.0f * r.e4m3_max; // exact
+  const float range = largest_element(r) * r.e4m3_max; // exact
   switch (r.global) {
   case GlobalRule::none: return {amax, 1.0f, 1.0f};
   case GlobalRule::te: {
@@ -130,19 +135,21 @@ namespace detail {
                                                     FormatId source) {
   const bool f = r.flush;
   switch (r.order) {
-  case ScaleOrder::amax_by_encode_sixth: return multiply(f, bmax, multiply(f, g.encode, kSixth));
-  case ScaleOrder::sixth_by_encode: return multiply(f, divide(f, bmax, 6.0f), g.encode);
-  case ScaleOrder::encode_by_amax_k6: return multiply(f, g.encode, multiply(f, bmax, kSixth));
-  case ScaleOrder::sixth_by_decode: return divide(f, divide(f, bmax, 6.0f), g.decode);
-  case ScaleOrder::amax_by_six_decode: return divide(f, bmax, multiply(f, 6.0f, g.decode));
-  case ScaleOrder::source_sixth: return multiply(f, g.encode, round_to(source, divide(f, bmax, 6.0f)));
-  case ScaleOrder::sixth: return divide(f, bmax, 6.0f);
-  case ScaleOrder::amax_by_inverse_max: return multiply(f, bmax, 1.0f / largest(r.element));
+  case ScaleOrder::amax_by_encode_sixth: return multiply(f, bmax, multiply(f, g.encode, inverse_largest(r)));
+  case ScaleOrder::sixth_by_encode: return multiply(f, divide(f, bmax, largest_element(r)), g.encode);
+  case ScaleOrder::encode_by_amax_k6: return multiply(f, g.encode, multiply(f, bmax, inverse_largest(r)));
+  case ScaleOrder::sixth_by_decode: return divide(f, divide(f, bmax, largest_element(r)), g.decode);
+  case ScaleOrder::amax_by_six_decode: return divide(f, bmax, multiply(f, largest_element(r), g.decode));
+  case ScaleOrder::source_sixth: return multiply(f, g.encode, round_to(source, divide(f, bmax, largest_element(r))));
+  case ScaleOrder::sixth: return divide(f, bmax, largest_element(r));
+  case ScaleOrder::amax_by_inverse_max: return multiply(f, bmax, inverse_largest(r));
   case ScaleOrder::exponent_floor:
-  case ScaleOrder::exponent_field: break;
+  case ScaleOrder::exponent_field:
+  case ScaleOrder::exponent_ceil:
+  case ScaleOrder::exponent_even: break;
   }
-  const int field = int(bit_cast<uint32_t>(bmax) >> 23);
-  const bool kept = r.order == ScaleOrder::exponent_field ? bmax != bmax : field == 0xFF;
+  const int field = int((bit_cast<uint32_t>(bmax) + exponent_carry(r)) >> 23);
+  const bool kept = r.order == ScaleOrder::exponent_floor ? field == 0xFF : bmax != bmax;
   return kept ? bmax : power_of_two(field - 127 - max_exponent(r.element));
 }
 
@@ -189,7 +196,8 @@ namespace detail {
   switch (r.scaling) {
   case Scaling::inverse_capped:
     return min_number(divide(r.flush, 1.0f, multiply(r.flush, sf, g.decode)), kFltMax);
-  case Scaling::inverse: return reciprocal(r, multiply(r.flush, sf, g.decode));
+  case Scaling::inverse:
+  case Scaling::inverse_ieee: return reciprocal(r, multiply(r.flush, sf, g.decode));
   case Scaling::inverse_decode: return divide(r.flush, divide(r.flush, 1.0f, g.decode), sf);
   case Scaling::divide: return multiply(r.flush, sf, g.decode);
   case Scaling::divide_encode: return divide(r.flush, sf, g.encode);
@@ -259,7 +267,7 @@ namespace detail {
   const bool negative = x != x && (bit_cast<uint32_t>(x) >> 31) != 0;
   switch (r.nan_code) {
   case NanCode::zero: return uint8_t(with_sign(format(r.element), negative, 0));
-  case NanCode::one_and_half: return uint8_t(with_sign(format(r.element), negative, 3));
+  case NanCode::one_and_half: return uint8_t(encode(r.element, negative ? -1.5f : 1.5f));
   case NanCode::plus_max: break;
   }
   return uint8_t(canonical_nan(format(r.element)));
@@ -295,7 +303,7 @@ namespace detail {
 /// 16 sums of a tile's rows are then added as a tree (i and i + 8, i and i + 4, ...).
 [[nodiscard]] NVFP4_HD inline float add_error(const Rule &r, float sum, uint8_t code, float x,
                                               const BlockScale &scale, float amax) {
-  const float y = ((value_f32(r.element, code) * scale.value) * amax) / (6.0f * r.e4m3_max);
+  const float y = ((value_f32(r.element, code) * scale.value) * amax) / (largest_element(r) * r.e4m3_max);
   const float d = y - x;
   if (r.four_over_six == FourOverSix::mae) return sum + fabsf(d);
   return r.fused_error ? fmaf(d, d, sum) : sum + d * d;
@@ -304,10 +312,10 @@ namespace detail {
 /// The value of an element from those of its code and of its block's scale.
 [[nodiscard]] NVFP4_HD inline float decode_values(const Rule &r, float v, float sf, const GlobalScale &g) {
   switch (r.decoding) {
-  case Decoding::amax_constant: return v * ((sf * g.amax) * (1.0f / (6.0f * r.e4m3_max)));
+  case Decoding::amax_constant: return v * ((sf * g.amax) * (1.0f / (largest_element(r) * r.e4m3_max)));
   case Decoding::scale_decode: return v * (sf * g.decode);
   case Decoding::scale_encode: return v * (sf / g.encode);
-  case Decoding::amax_divide: return ((v * sf) * g.amax) / (6.0f * r.e4m3_max);
+  case Decoding::amax_divide: return ((v * sf) * g.amax) / (largest_element(r) * r.e4m3_max);
   case Decoding::scale_only: break;
   }
   return v * sf;

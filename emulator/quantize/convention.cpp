@@ -22,6 +22,12 @@ constexpr std::string_view kAoMx =
     "OCP MX 1.0 section 6.3, as pytorch/ao mx_formats/mx_tensor.py to_mx FLOOR @36027d82";
 constexpr std::string_view kAoMxRelease =
     "pytorch/ao torchao/prototype/mx_formats/mx_tensor.py to_mx FLOOR on CPU, wheels of the releases";
+constexpr std::string_view kAoMxModes =
+    "pytorch/ao torchao/prototype/mx_formats/mx_tensor.py to_mx CEIL, EVEN on CPU, wheels of the releases";
+constexpr std::string_view kAoMxRceil =
+    "the same file, _to_mx_rceil, with the instruction of sm_100; eagerly ceil(log2) in FP32, which misses powers";
+constexpr std::string_view kAoMxRun = "torchao 0.18 (0.18.0 was run)";
+constexpr std::string_view kIntFp = "arXiv 2510.25602 section 2, symmetric clipping";
 constexpr std::string_view kTeVersions = "TransformerEngine 2.14 to 2.20 (2.20.2's Python reference was run)";
 constexpr std::string_view kAoMxVersions = "torchao main @36027d82; no release from 0.13 to 0.18";
 constexpr std::string_view kAoMxReleases = "torchao 0.13 to 0.18";
@@ -81,6 +87,30 @@ constexpr Rule mx_up(FormatId element) {
           .scale_rounding = ScaleRounding::power_up,
           .scaling = Scaling::exponent,
           .decoding = Decoding::scale_only};
+}
+
+/// The exponent as torchao's releases take it.
+constexpr Rule mx_release(FormatId element, ScaleOrder order = ScaleOrder::exponent_field) {
+  Rule r = mx_floor_rule(element);
+  r.order = order;
+  r.scaling = Scaling::exponent_normal;
+  return r;
+}
+
+/// RCEIL: cvt.rp.satfinite.ue8m0x2 of bmax over the largest element.
+constexpr Rule mx_release_rceil(FormatId element) {
+  Rule r = mx_floor_rule(element);
+  r.order = ScaleOrder::sixth;
+  r.scale_rounding = ScaleRounding::power_up;
+  r.scaling = Scaling::exponent_one;
+  return r;
+}
+
+/// Integers that fill their range symmetrically under the least power of two that does not clip.
+constexpr Rule mx_integer(FormatId element) {
+  Rule r = mx_up(element);
+  r.order = ScaleOrder::sixth;
+  return r;
 }
 
 constexpr Rule mxfp4_flashinfer() {
@@ -218,12 +248,28 @@ constexpr std::array kTable{
                "AMD-AGI/ALTO alto/kernels/fp4/amdfp4 @3cf5912, without the outer scale"},
     Convention{"mxfp4", "mxfp4-floor", mx_floor_rule(e2m1), kNoTiles, ConventionEvidence::upstream_run, kAoMx,
                kAoMxVersions},
-    Convention{"mxfp4-torchao018", "", mx_floor_release_rule(e2m1), kNoTiles, ConventionEvidence::transcribed,
+    Convention{"mxfp4-torchao018", "", mx_release(e2m1), kNoTiles, ConventionEvidence::transcribed,
                kAoMxRelease, kAoMxReleases},
-    Convention{"mxfp8-e4m3-torchao018", "", mx_floor_release_rule(e4m3), kNoTiles,
+    Convention{"mxfp8-e4m3-torchao018", "", mx_release(e4m3), kNoTiles,
                ConventionEvidence::transcribed, kAoMxRelease, kAoMxReleases},
-    Convention{"mxfp8-e5m2-torchao018", "", mx_floor_release_rule(e5m2), kNoTiles,
+    Convention{"mxfp8-e5m2-torchao018", "", mx_release(e5m2), kNoTiles,
                ConventionEvidence::transcribed, kAoMxRelease, kAoMxReleases},
+    Convention{"mxfp6-e2m3-torchao018", "", mx_release(e2m3), kNoTiles, ConventionEvidence::upstream_run,
+               kAoMxRelease, kAoMxRun},
+    Convention{"mxfp6-e3m2-torchao018", "", mx_release(e3m2), kNoTiles, ConventionEvidence::upstream_run,
+               kAoMxRelease, kAoMxRun},
+    Convention{"mxfp4-torchao018-ceil", "", mx_release(e2m1, ScaleOrder::exponent_ceil), kNoTiles,
+               ConventionEvidence::upstream_run, kAoMxModes, kAoMxRun},
+    Convention{"mxfp4-torchao018-even", "", mx_release(e2m1, ScaleOrder::exponent_even), kNoTiles,
+               ConventionEvidence::upstream_run, kAoMxModes, kAoMxRun},
+    Convention{"mxfp4-torchao018-rceil", "", mx_release_rceil(e2m1), kNoTiles,
+               ConventionEvidence::upstream_run, kAoMxRceil, kAoMxRun},
+    Convention{"mxfp8-e4m3-torchao018-ceil", "", mx_release(e4m3, ScaleOrder::exponent_ceil), kNoTiles,
+               ConventionEvidence::upstream_run, kAoMxModes, kAoMxRun},
+    Convention{"mxfp8-e4m3-torchao018-even", "", mx_release(e4m3, ScaleOrder::exponent_even), kNoTiles,
+               ConventionEvidence::upstream_run, kAoMxModes, kAoMxRun},
+    Convention{"mxfp8-e4m3-torchao018-rceil", "", mx_release_rceil(e4m3), kNoTiles,
+               ConventionEvidence::upstream_run, kAoMxRceil, kAoMxRun},
     Convention{"mxfp4-ceil", "", mxfp4_flashinfer(), kNoTiles, ConventionEvidence::transcribed, kFlash},
     Convention{"mxfp8-e4m3", "mxfp8-e4m3-floor", mx_floor_rule(e4m3), kNoTiles,
                ConventionEvidence::upstream_run, kAoMx, kAoMxVersions},
@@ -231,6 +277,26 @@ constexpr std::array kTable{
     Convention{"mxfp8-e5m2", "mxfp8-e5m2-floor", mx_floor_rule(e5m2), kNoTiles,
                ConventionEvidence::upstream_run, kAoMx, kAoMxVersions},
     Convention{"mxfp8-e5m2-ceil", "", mx_up(e5m2), kNoTiles, ConventionEvidence::transcribed, kTeMx},
+    Convention{"mxint8", "mxint8-floor", mx_floor_rule(int8), kNoTiles, ConventionEvidence::transcribed,
+               "OCP MX 1.0 sections 5.3.4 and 6.3; the code for -2 is never written", "of that document"},
+    Convention{"mxint8-ceil", "", mx_integer(int8), kNoTiles, ConventionEvidence::transcribed, kIntFp,
+               "of that paper, whose elements are whole numbers: its scales are 2^-6 of these"},
+    Convention{"mxint4", "mxint4-ceil", mx_integer(int4), kNoTiles, ConventionEvidence::transcribed, kIntFp,
+               "of that paper"},
+    Convention{"nvint4",
+               "fouroversix-nvint4",
+               {.element = int4,
+                .amax_nan = AmaxNan::propagate,
+                .global = GlobalRule::quotient,
+                .order = ScaleOrder::sixth_by_encode,
+                .scale_rounding = ScaleRounding::plain,
+                .scaling = Scaling::inverse_ieee,
+                .zero_multiplier = ZeroMultiplier::zero_scale,
+                .nan_code = NanCode::zero,
+                .decoding = Decoding::amax_divide},
+               kAll,
+               ConventionEvidence::transcribed,
+               "mit-han-lab/fouroversix src/fouroversix/quantize/pytorch/reference.py @dadfad6"},
 };
 
 } // namespace

@@ -35,7 +35,9 @@ const Kernels *choose_kernels(std::optional<Isa> asked) {
 bool steps_cover(const Rule &r, FormatId source) {
   if (r.order == ScaleOrder::source_sixth && source == FormatId::f16) return false;
   if (r.scale != FormatId::ue4m3 && format(r.scale).encoding != Encoding::powers_of_two) return false;
-  if (r.scale_rounding == ScaleRounding::ggml || r.scaling == Scaling::search) return false;
+  if (r.scale_rounding == ScaleRounding::ggml || r.scaling == Scaling::search ||
+      r.scaling == Scaling::inverse_ieee)
+    return false;
   if (r.four_over_six != FourOverSix::off && (r.block != 16 || r.element != FormatId::e2m1)) return false;
   return r.block == 16 || r.block == 32;
 }
@@ -49,7 +51,6 @@ Encode find_encoder(const Kernels &kernels, const Rule &r, ElementRounding round
 }
 
 ScaleSteps make_steps(const Rule &r, const GlobalScale &g, FormatId source) {
-  const float top = value_f32(r.element, format(r.element).max_finite_magnitude());
   return {.order = r.order,
           .rounding = r.scale_rounding,
           .scaling = r.scaling,
@@ -58,12 +59,14 @@ ScaleSteps make_steps(const Rule &r, const GlobalScale &g, FormatId source) {
           .bf16_source = source == FormatId::bf16,
           .to_four = false,
           .max_exponent = detail::max_exponent(r.element),
+          .exponent_carry = int(detail::exponent_carry(r)),
           .encode = g.encode,
           .decode = g.decode,
-          .encode_sixth = detail::multiply(r.flush, g.encode, kSixth),
-          .six_decode = detail::multiply(r.flush, 6.0f, g.decode),
+          .encode_sixth = detail::multiply(r.flush, g.encode, inverse_largest(r)),
+          .six_decode = detail::multiply(r.flush, largest_element(r), g.decode),
           .inverse_decode = detail::divide(r.flush, 1.0f, g.decode),
-          .inverse_top = 1.0f / top};
+          .top = largest_element(r),
+          .inverse_top = inverse_largest(r)};
 }
 
 /// Values of the UE4M3 codes, the scales of four-over-six.
@@ -222,7 +225,7 @@ uint32_t Engine::choose_scales(const Panel &panel, int r, int rows, const Level 
 
 void Engine::error_sums(const Panel &panel, int r, int rows, const Level &level, const float *factors,
                         const uint8_t *scales, float *sums) const {
-  const ErrorRule weigh{level.global.amax, 6.0f * rule_.e4m3_max, rule_.four_over_six == FourOverSix::mse,
+  const ErrorRule weigh{level.global.amax, largest_element(rule_) * rule_.e4m3_max, rule_.four_over_six == FourOverSix::mse,
                         rule_.fused_error};
   alignas(64) float values[kGroup], transposed[16 * kGroup], of_row[kPanelRows][kGroup] = {};
   for (int b = 0; b < kGroup; ++b) values[b] = scale_values()[scales[b]];

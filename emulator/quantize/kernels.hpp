@@ -21,12 +21,14 @@ struct ScaleSteps {
   bool flush;
   bool bf16_source;     ///< ScaleOrder::source_sixth rounds to BF16
   bool to_four;         ///< the wider candidate of four-over-six
-  int max_exponent;     ///< of the element format
+  int max_exponent;     ///< of the largest element
+  int exponent_carry;   ///< what a maximum's word gets before its exponent is taken
   float encode, decode; ///< S, p
   float encode_sixth;   ///< S * K6
   float six_decode;     ///< 6 p
   float inverse_decode; ///< 1 / p
-  float inverse_top;    ///< 1 / largest element
+  float top;            ///< largest element
+  float inverse_top;    ///< 1 / top
 };
 
 /// How an element meets its block's factor. The quotients belong to rules that drop the sign of a zero.

@@ -2,14 +2,14 @@
 // The steps from block maximum to codes as data: one field per step, one enumerator per form found in a
 // public implementation. block_rule.hpp executes it; convention.hpp gives the records their names.
 #pragma once
-#include "nvfp4/emulator/formats/format.hpp"
+#include "nvfp4/emulator/formats/codec.hpp"
 #include "nvfp4/emulator/names.hpp"
 
 namespace nvfp4 {
 
 // The names of the enumerators are the formulas, for messages.
 // Notation: bmax = max |x| of the block, amax = max |x| of the tensor (of the row where row-scaled), M = 448
-// or 256, S = global encode scale, p = global decode scale, SF = decoded block scale. Every operation is one
+// or 256, 6 = the largest element (7 of INT4, 3.5 of E1M2), S = global encode scale, p = global decode scale, SF = decoded block scale. Every operation is one
 // FP32 operation, rounded to nearest even.
 
 /// What a maximum does with NaN elements.
@@ -51,14 +51,17 @@ enum class ScaleOrder : uint8_t {
   amax_by_inverse_max,  ///< bmax * f32(1 / largest element value)
   exponent_floor,       ///< power of two: exponent field of bmax minus that of the largest element value
   exponent_field,       ///< the same, but Inf is 2^128 and has a scale as well
+  exponent_ceil,        ///< that of the power of two not below bmax
+  exponent_even,        ///< that of bmax rounded half up to the element's significand
 };
 [[nodiscard]] constexpr auto names_of(ScaleOrder) {
   return enum_names("scale before rounding", "bmax * (S * K6)", "(bmax / 6) * S", "S * (bmax * K6)",
                     "(bmax / 6) / p", "bmax / (6 * p)", "S * source(bmax / 6)", "bmax / 6",
                     "bmax * (1 / largest element)", "exponent of bmax minus that of the largest element",
-                    "the same with Inf as 2^128");
+                    "the same with Inf as 2^128", "the same of bmax rounded up to a power of two",
+                    "the same of bmax rounded half up to the element's significand");
 }
-static_assert(names_of(ScaleOrder{}).end_with(ScaleOrder::exponent_field));
+static_assert(names_of(ScaleOrder{}).end_with(ScaleOrder::exponent_even));
 
 /// What happens to that value before and while it is rounded to the scale format.
 enum class ScaleRounding : uint8_t {
@@ -85,7 +88,8 @@ static_assert(names_of(ScaleRounding{}).end_with(ScaleRounding::power_exact));
 /// How an element meets its scale.
 enum class Scaling : uint8_t {
   inverse_capped, ///< x * min(1 / (SF * p), FLT_MAX)
-  inverse,        ///< x * (1 / (SF * p))
+  inverse,        ///< x * (1 / (SF * p)), flushing subnormal products and reciprocals
+  inverse_ieee,   ///< x * (1 / (SF * p)) with IEEE operations
   inverse_decode, ///< x * ((1 / p) / SF)
   divide,         ///< x / (SF * p)
   divide_encode,  ///< x / (SF / S)
@@ -95,7 +99,7 @@ enum class Scaling : uint8_t {
   exponent_normal, ///< x / max(2^(code - 127), 2^-126): 2^126 for code 0, a division by Inf for code 0xFF
 };
 [[nodiscard]] constexpr auto names_of(Scaling) {
-  return enum_names("element scaling", "x * min(1 / (SF * p), FLT_MAX)", "x * (1 / (SF * p))",
+  return enum_names("element scaling", "x * min(1 / (SF * p), FLT_MAX)", "x * (1 / (SF * p))", "x * (1 / (SF * p)) in IEEE operations",
                     "x * ((1 / p) / SF)", "x / (SF * p)", "x / (SF / S)", "search of the nearest k * SF / 2",
                     "x * 2^(127 - code)", "x * 2^(127 - code), x for code 0",
                     "x / max(2^(code - 127), 2^-126)");
@@ -129,7 +133,7 @@ static_assert(names_of(NegativeZero{}).end_with(NegativeZero::drop_exact));
 enum class NanCode : uint8_t {
   plus_max,     ///< cvt.rn.satfinite: +6, sign dropped; the format's NaN where there is one
   zero,         ///< 0x0 or 0x8
-  one_and_half, ///< 0x3 or 0xB: what integer rounding makes of the quiet NaN 0x7FC00000
+  one_and_half, ///< 1.5, of E2M1 0x3 or 0xB: what integer rounding makes of the quiet NaN 0x7FC00000
 };
 [[nodiscard]] constexpr auto names_of(NanCode) {
   return enum_names("code of a NaN element", "largest", "0 with its sign", "1.5 with its sign");
@@ -179,6 +183,16 @@ struct Rule {
   bool operator==(const Rule &) const = default;
 };
 
+inline constexpr float kSixth = 1.0f / 6.0f; // 0x3E2AAAAB
+/// The 6 of the formulas: the largest element. E2M1 first, for speed alone.
+[[nodiscard]] NVFP4_HD inline float largest_element(const Rule &r) {
+  return r.element == FormatId::e2m1 ? 6.0f : largest(r.element);
+}
+/// Its reciprocal, rounded: K6.
+[[nodiscard]] NVFP4_HD inline float inverse_largest(const Rule &r) {
+  return r.element == FormatId::e2m1 ? kSixth : 1.0f / largest(r.element);
+}
+
 /// A rule without what only other steps read: rules whose projections are equal give the same codes and
 /// scales.
 [[nodiscard]] NVFP4_HD constexpr Rule quantizing_part(Rule r) {
@@ -197,16 +211,9 @@ struct Rule {
           .order = ScaleOrder::exponent_floor,
           .scale_rounding = ScaleRounding::power_exact,
           .scaling = Scaling::exponent,
-          .nan_code = element == FormatId::e2m1 ? NanCode::one_and_half : NanCode::plus_max,
+          .nan_code = format(element).specials == Specials::finite_only ? NanCode::one_and_half : NanCode::plus_max,
           .decoding = Decoding::scale_only};
 }
 
-/// The same as torchao's releases have it.
-[[nodiscard]] NVFP4_HD constexpr Rule mx_floor_release_rule(FormatId element) {
-  Rule r = mx_floor_rule(element);
-  r.order = ScaleOrder::exponent_field;
-  r.scaling = Scaling::exponent_normal;
-  return r;
-}
 
 } // namespace nvfp4

@@ -29,24 +29,26 @@ template <class V> struct VectorScale {
   F multiply(F a, F b) const { return flush(V::mul(flush(a), flush(b))); }
   F divide(F a, F b) const { return flush(V::div(flush(a), flush(b))); }
 
-  /// Not for exponent_floor and exponent_field.
+  /// Not for the orders that take exponents.
   F unrounded(F bmax) const {
     switch (c.order) {
     case ScaleOrder::amax_by_encode_sixth: return multiply(bmax, all(c.encode_sixth));
-    case ScaleOrder::sixth_by_encode: return multiply(divide(bmax, all(6.0f)), all(c.encode));
-    case ScaleOrder::encode_by_amax_k6: return multiply(all(c.encode), multiply(bmax, all(1.0f / 6.0f)));
-    case ScaleOrder::sixth_by_decode: return divide(divide(bmax, all(6.0f)), all(c.decode));
+    case ScaleOrder::sixth_by_encode: return multiply(divide(bmax, all(c.top)), all(c.encode));
+    case ScaleOrder::encode_by_amax_k6: return multiply(all(c.encode), multiply(bmax, all(c.inverse_top)));
+    case ScaleOrder::sixth_by_decode: return divide(divide(bmax, all(c.top)), all(c.decode));
     case ScaleOrder::amax_by_six_decode: return divide(bmax, all(c.six_decode));
     case ScaleOrder::source_sixth: {
-      const F sixth = divide(bmax, all(6.0f));
+      const F sixth = divide(bmax, all(c.top));
       return multiply(all(c.encode), c.bf16_source ? V::round_bf16(sixth) : sixth);
     }
     case ScaleOrder::amax_by_inverse_max: return multiply(bmax, all(c.inverse_top));
     case ScaleOrder::sixth:
     case ScaleOrder::exponent_floor:
-    case ScaleOrder::exponent_field: break;
+    case ScaleOrder::exponent_field:
+    case ScaleOrder::exponent_ceil:
+    case ScaleOrder::exponent_even: break;
     }
-    return divide(bmax, all(6.0f));
+    return divide(bmax, all(c.top));
   }
 
   /// Nearest even to E4M3, saturating, for s >= 0; gives the value as well. Adding m = 2^(e+20), whose ulp is
@@ -111,7 +113,9 @@ template <class V> struct VectorScale {
     F factor;
     if (c.rounding == ScaleRounding::power_exact) {
       code =
-          V::max(V::sub(V::template shift_right<23>(words), V::broadcast(c.max_exponent)), V::broadcast(0));
+          V::max(V::sub(V::template shift_right<23>(V::add(words, V::broadcast(c.exponent_carry))),
+                        V::broadcast(c.max_exponent)),
+                 V::broadcast(0));
       factor = factor_e8m0(code);
     } else if (c.rounding == ScaleRounding::power_up) {
       code = upward_e8m0(unrounded(bmax));

@@ -47,6 +47,8 @@ constexpr const char *kAmpereAda = "sm_80 sm_86 sm_89";
 constexpr const char *kLikeB200 = "sm_103 sm_110";
 constexpr const char *kLikeRtx50 = "sm_121";
 constexpr const char *kF8f6f4 = "e4m3 e5m2 e3m2 e2m3 e2m1";
+constexpr const char *kExactArch = "exact";
+constexpr const char *kOurs = "this project: emulator/tensorcore/exact_sum.hpp";
 constexpr const char *kMmaSim = "MMA-Sim (arXiv 2511.10909)";
 constexpr const char *kB200Words = "MMA-Sim and sf-tensor/tcgen05; reproduces the latter's B200 words, golden/vectors/published";
 constexpr const char *kMatlab =
@@ -101,7 +103,7 @@ std::vector<Unit> expand() {
           for (const std::string &b : words(row.formats))
             if (a == b ? row.pairs != crossed : row.pairs != same)
               units.push_back(make_unit(row, arch, assumed, *find_format(a), *find_format(b)));
-  const auto number = [](const Unit &u) { return std::stoi(u.arch.substr(3)); };
+  const auto number = [](const Unit &u) { return u.arch == kExactArch ? 1 << 20 : std::stoi(u.arch.substr(3)); };
   std::stable_sort(units.begin(), units.end(), [&](const Unit &x, const Unit &y) { return number(x) < number(y); });
   return units;
 }

@@ -2,7 +2,7 @@
 // Runs units: one instruction, and a dot product as the chain of instructions in increasing K. This text is the
 // definition that every fast path is compared with.
 #pragma once
-#include "nvfp4/emulator/tensorcore/gst_fdpa.hpp"
+#include "nvfp4/emulator/tensorcore/exact_sum.hpp"
 
 #include <cmath>
 
@@ -69,6 +69,10 @@ template <class Hooks = AsUnit>
   switch (rule.family) {
   case Family::gst_fdpa:
     c = gst_fdpa(rule, op.a, op.b, op.scale_a, op.scale_b, c, accumulation, hooks);
+    hooks.step(0, rule.k, c);
+    return c;
+  case Family::exact_sum:
+    c = exact_sum(rule, op.a, op.b, op.scale_a, op.scale_b, c, hooks);
     hooks.step(0, rule.k, c);
     return c;
   case Family::expanded_fp8: return expanded_fp8(rule, op.a, op.b, c, hooks);

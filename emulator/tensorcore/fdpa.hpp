@@ -68,7 +68,7 @@ inline constexpr int kAbsent = -(1 << 20);
 struct AsUnit {
   /// One fused step: `count` terms in K order, the accumulator last, aligned to `top`, F = `fraction_bits`.
   NVFP4_HD constexpr void fused(const SumTerm * /*terms*/, int /*count*/, int /*top*/, int /*fraction_bits*/) {}
-  /// One exact sum (accumulation model `exact`).
+  /// One exact sum (accumulation model `exact`, and exact_sum.hpp).
   NVFP4_HD constexpr void wide() {}
   /// One IEEE operation: addition of two accumulators, or an FP64 fma.
   NVFP4_HD constexpr void addition() {}
@@ -81,7 +81,9 @@ struct AsUnit {
   [[nodiscard]] NVFP4_HD constexpr uint64_t round(Output output, int64_t sum, int lsb) const {
     return round_sum(output, sum, lsb);
   }
-  [[nodiscard]] NVFP4_HD constexpr uint64_t round(const auto &wide_sum) const { return wide_sum.truncate_to_f32(); }
+  [[nodiscard]] NVFP4_HD constexpr uint64_t round(Output output, const auto &wide_sum) const {
+    return wide_sum.to_f32(output == Output::rne_f32 ? Rounding::nearest_even : Rounding::toward_zero);
+  }
 };
 
 /// Widest fused step of any unit, in products.

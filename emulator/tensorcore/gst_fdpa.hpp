@@ -65,7 +65,7 @@ struct ScaledGroup {
   return {top >= 0 && significands != 0, products * significands, sa.exponent + sb.exponent, top};
 }
 
-/// Exact sums of scaled groups and an FP32 accumulator: fixed point with 2^-640 in the lowest place, two's complement.
+/// Exact sums of scaled products and an FP32 accumulator: fixed point with 2^-640 in the lowest place, two's complement.
 /// Wide enough for any UE8M0 scales (|exponent| <= 254) and any FP32 word.
 struct WideSum {
   static constexpr int kLimbs = 16;
@@ -89,8 +89,8 @@ struct WideSum {
     }
   }
 
-  /// The sum truncated toward zero to FP32.
-  [[nodiscard]] NVFP4_HD constexpr uint64_t truncate_to_f32() const {
+  /// The sum rounded to FP32. What overflows is Inf, every zero +0.
+  [[nodiscard]] NVFP4_HD constexpr uint64_t to_f32(Rounding rounding) const {
     const bool negative = (limb[kLimbs - 1] >> 63) != 0;
     uint64_t magnitude[kLimbs] = {};
     uint64_t carry = negative ? 1 : 0;
@@ -101,12 +101,14 @@ struct WideSum {
       if (magnitude[i] != 0) top = i;
     }
     if (top < 0) return 0;
-    // 64 leading bits are enough: truncation to 24 does not look below them
     const int lead = msb(magnitude[top]);
     uint64_t leading = magnitude[top] << (63 - lead);
     if (lead < 63 && top > 0) leading |= magnitude[top - 1] >> (lead + 1);
-    const uint64_t word = encode(format(FormatId::f32), negative, leading, kLowest + 64 * top + lead - 63,
-                                 Rounding::toward_zero, Overflow::infinity);
+    // of what lies below the 64 leading bits, rounding to 24 asks only whether it is 0
+    bool below = lead < 63 && top > 0 && (magnitude[top - 1] << (63 - lead)) != 0;
+    for (int i = 0; i < top - (lead < 63 ? 1 : 0); ++i) below = below || magnitude[i] != 0;
+    const uint64_t word = encode(format(FormatId::f32), negative, leading | uint64_t(below),
+                                 kLowest + 64 * top + lead - 63, rounding, Overflow::infinity);
     return word == 0x80000000 ? 0 : word; // every zero is +0, as in round_sum
   }
 };
@@ -195,7 +197,7 @@ template <class Hooks = AsUnit>
     for (int g = 0; g < s.count; ++g) sum.add(s.groups[g].scaled, s.groups[g].scale_exponent - 8);
     sum.add(z.negative ? -int64_t(z.significand) : int64_t(z.significand), z.significand == 0 ? 0 : z.exponent - 23);
     hooks.wide();
-    return hooks.round(sum);
+    return hooks.round(rule.output, sum);
   }
   if (accumulation == Accumulation::tcgen05_model) return tcgen05_step(rule, s, hooks);
 

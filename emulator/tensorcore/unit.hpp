@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A unit: one tensor-core instruction of one architecture, as the parameters of the algorithm that gives its bits.
-// Plain data, usable on the GPU. The algorithms are in fdpa.hpp and gst_fdpa.hpp, the rows in catalogue.cpp.
+// Plain data, usable on the GPU. The algorithms are in fdpa.hpp, gst_fdpa.hpp and exact_sum.hpp, the rows in catalogue.cpp.
 #pragma once
 #include "nvfp4/emulator/formats/format.hpp"
 #include "nvfp4/emulator/names.hpp"
@@ -14,11 +14,12 @@ enum class Family : uint8_t {
   gst_fdpa,     ///< exact groups of 16 times their scales, then aligned like FDPA terms (mxf4, mxf4nvf4)
   expanded_fp8, ///< FP8 mma.sync where the compiler emits two FP16 HMMAs and one add (sm_90, 100, 103, 110)
   fma,          ///< chain of IEEE fused multiply-adds in increasing K (FP64)
+  exact_sum,    ///< no hardware: products, scales and accumulator summed exactly, one rounding an instruction
 };
 [[nodiscard]] constexpr auto names_of(Family) {
-  return enum_names("family", "fdpa", "st-fdpa", "gst-fdpa", "expanded-fp8", "fma");
+  return enum_names("family", "fdpa", "st-fdpa", "gst-fdpa", "expanded-fp8", "fma", "exact-sum");
 }
-static_assert(names_of(Family{}).end_with(Family::fma));
+static_assert(names_of(Family{}).end_with(Family::exact_sum));
 
 /// Rounding of a finished sum into the accumulator's container.
 enum class Output : uint8_t {
@@ -26,11 +27,12 @@ enum class Output : uint8_t {
   rz_e8m13,  ///< truncate to 13 fraction bits, kept in an FP32 word
   rne_f16,   ///< nearest even to FP16
   rne_f64,   ///< nearest even to FP64
+  rne_f32,   ///< nearest even to FP32
 };
 [[nodiscard]] constexpr auto names_of(Output) {
-  return enum_names("output rounding", "RZ-FP32", "RZ-E8M13", "RNE-FP16", "RNE-FP64");
+  return enum_names("output rounding", "RZ-FP32", "RZ-E8M13", "RNE-FP16", "RNE-FP64", "RNE-FP32");
 }
-static_assert(names_of(Output{}).end_with(Output::rne_f64));
+static_assert(names_of(Output{}).end_with(Output::rne_f32));
 
 /// How the four scaled groups of an FP4 step meet the accumulator. The public models disagree; see emulator/README.md.
 enum class Accumulation : uint8_t {
@@ -50,11 +52,12 @@ enum class Evidence : uint8_t {
   hardware,  ///< reproduced outputs of the real GPU without a mismatch (see golden/)
   published, ///< stated in public work that its authors checked against hardware; not re-checked on data here
   inferred,  ///< assumed equal to a related unit
+  defined,   ///< by this project, for formats that no hardware multiplies; no claim about any
 };
 [[nodiscard]] constexpr auto names_of(Evidence) {
-  return enum_names("evidence", "hardware", "published", "inferred");
+  return enum_names("evidence", "hardware", "published", "inferred", "defined");
 }
-static_assert(names_of(Evidence{}).end_with(Evidence::inferred));
+static_assert(names_of(Evidence{}).end_with(Evidence::defined));
 
 /// The numbers of one unit. K values are in elements.
 struct UnitRule {
@@ -66,7 +69,7 @@ struct UnitRule {
   int16_t link;        ///< products per fused step; k / link steps are chained, each rounded
   int16_t fraction_bits; ///< F: fraction bits kept below the largest exponent when terms are aligned
   int16_t floor;       ///< lower clamp of the largest exponent
-  FormatId scale;      ///< ue4m3 or ue8m0; meaningful only when scale_block != 0
+  FormatId scale;      ///< of block scales; meaningful only when scale_block != 0
   int16_t scale_block; ///< elements per scale, 0 without scales
 
   bool operator==(const UnitRule &) const = default;

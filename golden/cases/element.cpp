@@ -10,18 +10,31 @@ namespace nvfp4::golden::cases {
 
 const ElementFormat &format_of(Element e) {
   static constexpr ElementFormat table[] = {
-      {"e2m1", 4, 2, 1, 1, 0, false, false},   {"e3m2", 8, 3, 2, 3, 0, false, false},
-      {"e2m3", 8, 2, 3, 1, 0, false, false},   {"e4m3", 8, 4, 3, 7, 0, false, true},
-      {"e5m2", 8, 5, 2, 15, 0, true, true},    {"ue4m3", 8, 4, 3, 7, 0, false, true},
-      {"ue8m0", 8, 8, 0, 127, 0, false, true}, {"bf16", 16, 8, 7, 127, 0, true, true},
-      {"f16", 16, 5, 10, 15, 0, true, true},   {"tf32", 32, 8, 10, 127, 13, true, true},
-      {"f32", 32, 8, 23, 127, 0, true, true},  {"f64", 64, 11, 52, 1023, 0, true, true},
+      {"e2m1", 4, 2, 1, 1, 0, false, false},       {"e3m2", 8, 3, 2, 3, 0, false, false},
+      {"e2m3", 8, 2, 3, 1, 0, false, false},       {"e4m3", 8, 4, 3, 7, 0, false, true},
+      {"e5m2", 8, 5, 2, 15, 0, true, true},        {"ue4m3", 8, 4, 3, 7, 0, false, true},
+      {"ue8m0", 8, 8, 0, 127, 0, false, true},     {"bf16", 16, 8, 7, 127, 0, true, true},
+      {"f16", 16, 5, 10, 15, 0, true, true},       {"tf32", 32, 8, 10, 127, 13, true, true},
+      {"f32", 32, 8, 23, 127, 0, true, true},      {"f64", 64, 11, 52, 1023, 0, true, true},
+      {"e1m2", 4, 1, 2, 0, 0, false, false},       {"int4", 4, 0, 3, -2, 0, false, false, true},
+      {"int8", 8, 0, 7, 0, 0, false, false, true}, {"ue5m3", 8, 5, 3, 15, 0, false, true},
+      {"ue5m3g", 8, 5, 3, 15, 0, true, true},
   };
   return table[int(e)];
 }
 
 uint64_t sign_bit(const ElementFormat &f) {
   return uint64_t{1} << (f.exponent_bits + f.mantissa_bits + f.padding);
+}
+
+uint64_t with_sign(const ElementFormat &f, bool negative, uint64_t magnitude) {
+  if (!negative) return magnitude;
+  if (f.complement) return magnitude == 0 ? 0 : 2 * sign_bit(f) - magnitude;
+  return sign_bit(f) | magnitude;
+}
+
+uint64_t negated(const ElementFormat &f, uint64_t code) {
+  return f.complement ? (2 * sign_bit(f) - code) % (2 * sign_bit(f)) : code ^ sign_bit(f);
 }
 
 static uint64_t magnitude_mask(const ElementFormat &f) { return (sign_bit(f) - 1) >> f.padding << f.padding; }
@@ -39,8 +52,8 @@ uint64_t max_finite(const ElementFormat &f) {
 uint64_t inf_or_max(const ElementFormat &f) { return f.has_inf ? infinity(f) : max_finite(f); }
 
 uint64_t nan_or_max(const ElementFormat &f, bool negative, uint64_t payload) {
+  if (!f.has_nan) return with_sign(f, negative, max_finite(f));
   const uint64_t sign = negative ? sign_bit(f) : 0;
-  if (!f.has_nan) return sign | max_finite(f);
   if (!f.has_inf) return sign | magnitude_mask(f);
   const uint64_t mask = ((uint64_t{1} << f.mantissa_bits) - 1) << f.padding;
   const uint64_t bits = (payload << f.padding) & mask;
@@ -48,8 +61,7 @@ uint64_t nan_or_max(const ElementFormat &f, bool negative, uint64_t payload) {
 }
 
 uint64_t compose(const ElementFormat &f, bool negative, int exponent, uint64_t fraction) {
-  const uint64_t sign = negative ? sign_bit(f) : 0;
-  if (exponent > f.max_exponent()) return sign | max_finite(f);
+  if (exponent > f.max_exponent()) return with_sign(f, negative, max_finite(f));
   const uint64_t m = f.mantissa_bits ? fraction >> (64 - f.mantissa_bits) : 0;
   const uint64_t hidden = uint64_t{1} << f.mantissa_bits;
   uint64_t magnitude = 0;
@@ -60,29 +72,33 @@ uint64_t compose(const ElementFormat &f, bool negative, int exponent, uint64_t f
     magnitude = shift > f.mantissa_bits ? 0 : (hidden | m) >> shift;
   }
   magnitude <<= f.padding;
-  return sign | (magnitude > max_finite(f) ? max_finite(f) : magnitude);
+  return with_sign(f, negative, magnitude > max_finite(f) ? max_finite(f) : magnitude);
 }
 
 bool encode_exact(const ElementFormat &f, double value, uint64_t &code) {
-  const uint64_t sign = std::signbit(value) ? sign_bit(f) : 0;
+  const bool negative = std::signbit(value);
   const double v = std::fabs(value);
-  if (v == 0) return code = sign, true;
+  if (v == 0) return code = with_sign(f, negative, 0), true;
   int e = 0;
   const double significand = std::frexp(v, &e) * 2; // in [1, 2)
   --e;
   if (e > f.max_exponent()) return false;
   const uint64_t fraction = uint64_t(std::ldexp(significand - 1, 52)) << 12;
-  code = compose(f, sign != 0, e, fraction);
+  code = compose(f, negative, e, fraction);
   return decode(f, code) == value;
 }
 
 double decode(const ElementFormat &f, uint64_t code) {
-  const uint64_t magnitude = (code & magnitude_mask(f)) >> f.padding;
+  const uint64_t code_magnitude =
+      f.complement && (code & sign_bit(f)) != 0 ? negated(f, code) : code & magnitude_mask(f);
+  const uint64_t magnitude = code_magnitude >> f.padding;
   const bool negative = (code & sign_bit(f)) != 0;
   const uint64_t field = magnitude >> f.mantissa_bits, m = magnitude & ((uint64_t{1} << f.mantissa_bits) - 1);
   const bool top = field == (uint64_t{1} << f.exponent_bits) - 1;
   double v = 0;
-  if (top && f.has_inf)
+  if (f.complement)
+    v = std::ldexp(double(magnitude), f.min_exponent() - f.mantissa_bits);
+  else if (top && f.has_inf)
     v = m ? std::numeric_limits<double>::quiet_NaN() : std::numeric_limits<double>::infinity();
   else if (f.has_nan && !f.has_inf && magnitude == magnitude_mask(f) >> f.padding)
     v = std::numeric_limits<double>::quiet_NaN();

@@ -7,8 +7,8 @@
 
 namespace nvfp4::golden::cases {
 
-enum class Element : uint8_t { e2m1, e3m2, e2m3, e4m3, e5m2, ue4m3, ue8m0, bf16, f16, tf32, f32, f64 };
-inline constexpr int kElements = 12;
+enum class Element : uint8_t { e2m1, e3m2, e2m3, e4m3, e5m2, ue4m3, ue8m0, bf16, f16, tf32, f32, f64, e1m2, int4, int8, ue5m3, ue5m3g };
+inline constexpr int kElements = 17;
 
 /// value = (-1)^s * 1.m * 2^(E - bias), or 0.m * 2^(1 - bias) when the field E is 0.
 struct ElementFormat {
@@ -18,6 +18,7 @@ struct ElementFormat {
   int padding;  ///< low bits of the word below the mantissa (tf32: 13)
   bool has_inf; ///< the largest exponent field means Inf and NaN
   bool has_nan; ///< with has_inf false: the all-ones code alone is NaN
+  bool complement = false; ///< negative codes are two's complements (integers, without an exponent field)
 
   [[nodiscard]] int min_exponent() const { return 1 - bias; }
   /// Exponent of the smallest subnormal.
@@ -47,5 +48,8 @@ struct ElementFormat {
 /// A NaN code with the given sign and payload bits, or the largest finite number when the format has no NaN.
 [[nodiscard]] uint64_t nan_or_max(const ElementFormat &f, bool negative, uint64_t payload);
 [[nodiscard]] uint64_t sign_bit(const ElementFormat &f);
+/// A magnitude's code with a sign, and the code of the negative of a number.
+[[nodiscard]] uint64_t with_sign(const ElementFormat &f, bool negative, uint64_t magnitude);
+[[nodiscard]] uint64_t negated(const ElementFormat &f, uint64_t code);
 
 } // namespace nvfp4::golden::cases

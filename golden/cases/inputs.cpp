@@ -142,24 +142,23 @@ struct Maker {
 
   uint64_t special(const ElementFormat &f) {
     const bool negative = random.one_in(2);
-    const uint64_t sign = negative ? sign_bit(f) : 0;
     switch (random.range(0, 5)) {
     case 0: return nan_or_max(f, negative, random.word());
     case 1:
-    case 2: return sign | inf_or_max(f);
-    case 3: return sign;
-    case 4: return sign | max_finite(f);
-    default: return sign | uint64_t{1} << f.padding; // smallest subnormal
+    case 2: return with_sign(f, negative, inf_or_max(f));
+    case 3: return with_sign(f, negative, 0);
+    case 4: return with_sign(f, negative, max_finite(f));
+    default: return with_sign(f, negative, uint64_t{1} << f.padding); // smallest subnormal
     }
   }
 
   uint64_t element(const ElementFormat &f, int exponent, int jitter, bool negative) {
     if (cls == InputClass::raw) return random.word() & code_mask(f);
     if (cls == InputClass::raw_finite) return finite(f);
-    const uint64_t sign = random.one_in(2) ? sign_bit(f) : 0;
-    if (cls == InputClass::zeros && !random.one_in(6)) return sign;
+    const bool sign = random.one_in(2);
+    if (cls == InputClass::zeros && !random.one_in(6)) return with_sign(f, sign, 0);
     if (cls == InputClass::specials && random.one_in(2 * x.k)) return special(f);
-    const bool minus = cls == InputClass::negative_underflow ? negative : sign != 0;
+    const bool minus = cls == InputClass::negative_underflow ? negative : sign;
     uint64_t code = compose(f, minus, exponent + random.range(-jitter, jitter), random.word());
     if (cls == InputClass::zeros) code = compose(f, minus, 0, 0);
     if (f.padding && random.one_in(4))
@@ -173,7 +172,7 @@ struct Maker {
     for (int i = 0; i < x.m; ++i)
       for (int k = 0; k < x.k; ++k) {
         uint64_t code = element(fa, e.row[size_t(k)], e.jitter, true);
-        if (all_zero) code &= sign_bit(fa);
+        if (all_zero) code = with_sign(fa, (code & sign_bit(fa)) != 0, 0);
         set_element(tile.a, x.a_bits, int64_t(i) * x.k + k, code);
       }
     for (int j = 0; j < x.n; ++j)
@@ -192,7 +191,7 @@ struct Maker {
                     get_element(tile.a, x.a_bits, int64_t(i) * x.k + k));
     for (int j = 0; j < x.n; ++j)
       for (int k = 0; k < half; ++k) {
-        uint64_t code = get_element(tile.b, x.b_bits, int64_t(j) * x.k + k) ^ sign_bit(fb);
+        uint64_t code = negated(fb, get_element(tile.b, x.b_bits, int64_t(j) * x.k + k));
         if (k == odd) code ^= uint64_t{1} << fb.padding;
         set_element(tile.b, x.b_bits, int64_t(j) * x.k + k + half, code);
       }

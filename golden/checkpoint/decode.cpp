@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // From stored bytes to block-scaled tensors and to values. How a value is reconstructed stands with the
 // convention that the container's row names; here bytes are only put in order, and dense scales multiply.
-#include "nvfp4/emulator/formats/codec.hpp"
+#include "nvfp4/emulator/formats/bf16.hpp"
 #include "nvfp4/emulator/quantize/convention.hpp"
 #include "nvfp4/emulator/quantize/dequantize.hpp"
 #include "nvfp4/golden/checkpoint/weight.hpp"
 #include "nvfp4/golden/quantized_file.hpp"
 
 #include <algorithm>
+#include <cstring>
 #include <limits>
 
 namespace nvfp4::checkpoint {
@@ -49,7 +50,12 @@ std::vector<float> dense_values(const Weight &w, int64_t index, int64_t first, i
   for (int64_t r = 0; r < count; ++r) {
     const int64_t row = index * w.rows + first + r;
     float *to = out.data() + r * w.k;
-    if (!w.container) {
+    if (!w.container && w.codes->dtype == io::DType::f32) {
+      std::memcpy(to, bytes_of(*w.codes) + row * w.k * 4, size_t(w.k) * 4);
+    } else if (!w.container && w.codes->dtype == io::DType::bf16) {
+      const uint8_t *words = bytes_of(*w.codes) + row * w.k * 2;
+      for (int64_t i = 0; i < w.k; ++i) to[i] = bf16_value(uint16_t(words[2 * i] | words[2 * i + 1] << 8));
+    } else if (!w.container) {
       for (int64_t i = 0; i < w.k; ++i) to[i] = number(*w.codes, row * w.k + i);
     } else if (q8) { // FP16 d, then `block` INT8: v * d
       const uint8_t *in = bytes_of(*w.codes) + row * (w.k / type->block) * type->bytes;

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// open, fstat, mmap.
+// open, fstat, mmap, madvise.
 #include "nvfp4/golden/checkpoint/mapped_file.hpp"
 #include "nvfp4/golden/io/posix.hpp"
 
+#include <cstdint>
 #include <sys/mman.h>
+#include <unistd.h>
 
 namespace nvfp4::checkpoint {
 
@@ -35,6 +37,12 @@ MappedFile::MappedFile(const std::string &path) {
 
 std::span<const std::byte> MappedFile::bytes() const {
   return {static_cast<const std::byte *>(mapping_->start), mapping_->size};
+}
+
+void MappedFile::forget(std::span<const std::byte> part) noexcept {
+  const auto page = uintptr_t(::sysconf(_SC_PAGESIZE)), start = reinterpret_cast<uintptr_t>(part.data());
+  const uintptr_t first = (start + page - 1) / page * page, last = (start + part.size()) / page * page;
+  if (first < last) (void)::madvise(reinterpret_cast<void *>(first), last - first, MADV_DONTNEED);
 }
 
 } // namespace nvfp4::checkpoint

@@ -17,6 +17,9 @@ public:
   /// An Error names the path: what cannot be opened, is no regular file, or is empty.
   explicit MappedFile(const std::string &path);
   [[nodiscard]] std::span<const std::byte> bytes() const;
+  /// Lets go of the pages within a part of bytes(): they are read from the file again when they are looked
+  /// at again, and until then count for nobody's memory.
+  static void forget(std::span<const std::byte> part) noexcept;
 
 private:
   struct Mapping;

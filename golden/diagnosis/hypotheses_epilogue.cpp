@@ -23,7 +23,7 @@ Global global_of(const std::optional<BlockScaled> &q) {
   if (rule.global == GlobalRule::none || rule.per_row) return {};
   const bool stores_decode = rule.global == GlobalRule::decode;
   return {q->global_decode, stores_decode ? 1.0f / q->global_decode : q->global_encode, q->global_amax,
-          6.0f * rule.e4m3_max, rule.global == GlobalRule::te && q->global_amax == q->global_amax};
+          largest_element(rule) * rule.e4m3_max, rule.global == GlobalRule::te && q->global_amax == q->global_amax};
 }
 
 /// Forms of alpha without, with twice, or with the inverse of the global scales of `sides` (1: A, 2: B).

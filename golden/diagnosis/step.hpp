@@ -47,22 +47,7 @@ struct NearestEven : AsUnit {
     const uint64_t code = encode(f, sum < 0, magnitude, lsb, Rounding::nearest_even, Overflow::infinity);
     return code == with_sign(f, true, 0) ? 0 : code;
   }
-  /// From the truncated word: half an ulp decides.
-  [[nodiscard]] uint64_t round(const WideSum &sum) const {
-    const uint64_t cut = sum.truncate_to_f32();
-    const Decoded d = decode(format(FormatId::f32), cut);
-    if (d.cls == Class::infinity) return cut;
-    const bool negative = (sum.limb[WideSum::kLimbs - 1] >> 63) != 0;
-    const int64_t sign = negative ? -1 : 1;
-    WideSum rest = sum; // |rest| - half an ulp
-    if (d.significand != 0) rest.add(-sign * int64_t(d.significand), d.exponent - 23);
-    rest.add(-sign, d.exponent - 24);
-    bool zero = true;
-    for (const uint64_t limb : rest.limb) zero = zero && limb == 0;
-    const bool below_half = !zero && ((rest.limb[WideSum::kLimbs - 1] >> 63) != 0) != negative;
-    if (below_half || (zero && (cut & 1) == 0)) return cut;
-    return (cut & 0x7FFFFFFF) + 1 + (negative ? 0x80000000 : 0);
-  }
+  [[nodiscard]] uint64_t round(Output, const WideSum &sum) const { return sum.to_f32(Rounding::nearest_even); }
 };
 
 /// Keeps every step of a chain; rounds as `Rounded` does.

@@ -18,7 +18,7 @@ namespace nvfp4::cuda {
 [[nodiscard]] __device__ inline float unrounded_value(const Rule &r, float bmax, const GlobalScale &g,
                                                       FormatId source) {
   if (r.order != ScaleOrder::source_sixth) return detail::unrounded_scale(r, bmax, g, source);
-  float sixth = detail::divide(r.flush, bmax, 6.0f);
+  float sixth = detail::divide(r.flush, bmax, largest_element(r));
   if (source == FormatId::bf16) sixth = bf16_low(bf16_pair(sixth, 0.0f));
   if (source == FormatId::f16) sixth = __half2float(__float2half_rn(sixth));
   return detail::multiply(r.flush, g.encode, sixth);
@@ -33,7 +33,7 @@ namespace nvfp4::cuda {
   uint32_t code = 0;
   float value = 0.0f;
   if (r.scale_rounding == power_exact) {
-    code = uint32_t(max(int(word >> 23) - detail::max_exponent(r.element), 0));
+    code = uint32_t(max(int((word + detail::exponent_carry(r)) >> 23) - detail::max_exponent(r.element), 0));
   } else if (r.scale_rounding == power_up) {
     // the power of two not below: exponent field, plus one where fraction bits are left
     const uint32_t s = bit_cast<uint32_t>(unrounded_value(r, bmax, g, source));

@@ -90,6 +90,19 @@ template <class T> struct SwigluBackward {
   }
 };
 
+/// h = gelu(gate) * up, with GELU's form in tanh (Gemma).
+template <class T> struct GegluForward {
+  int64_t n;
+  const T *gate, *up;
+  T *h;
+
+  [[nodiscard]] int64_t teams() const { return chunks(n); }
+  template <class Team> NVFP4_INLINE void operator()(const Team &team, int64_t index) const {
+    const auto s = *this;
+    each_in_chunk(team, n, index, [=](int64_t i) { s.h[i] = numerics::gelu_tanh(s.gate[i]) * s.up[i]; });
+  }
+};
+
 /// g = logsigmoid(x) / normalizer: the log of GLA's decay.
 template <class T> struct GateForward {
   int64_t n;

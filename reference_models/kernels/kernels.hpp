@@ -4,6 +4,7 @@
 #include "nvfp4/reference_models/kernels/attention_backward.hpp"
 #include "nvfp4/reference_models/kernels/attention_products.hpp"
 #include "nvfp4/reference_models/kernels/attention_statistics.hpp"
+#include "nvfp4/reference_models/kernels/cached_attention.hpp"
 #include "nvfp4/reference_models/kernels/convolution.hpp"
 #include "nvfp4/reference_models/kernels/delta_inputs.hpp"
 #include "nvfp4/reference_models/kernels/delta_products.hpp"
@@ -22,7 +23,7 @@
 // clang-format off
 #define NVFP4_MODEL_KERNELS(X)                                                                               \
   X(Add) X(AddBias) X(AccumulateColumns) X(Scale) X(SquareSums) X(DigestSums) X(NotFiniteChunks) X(AdamW)    \
-  X(SwigluForward) X(SwigluBackward) X(GateForward) X(GateBackward)                                          \
+  X(SwigluForward) X(SwigluBackward) X(GegluForward) X(GateForward) X(GateBackward)                                          \
   X(RmsNormForward) X(RmsNormBackward) X(GatedNormForward) X(GatedNormBackward)                              \
   X(EmbeddingForward) X(EmbeddingBackward) X(CrossEntropy) X(Matmul)                                         \
   X(GlaDecays) X(GlaStates) X(GlaOutputs) X(GlaStateGradients) X(GlaGradients) X(GlaGateGradients)           \
@@ -30,7 +31,7 @@
   X(GlaSubFactorGradients) X(GlaOwnQueryGradients)                                                           \
   X(RopeForward) X(RopeBackward) X(AttentionTurn) X(AttentionOutputs) X(AttentionQueryGradients)             \
   X(AttentionKeyGradients) X(AttentionMomentSums) X(MoveHeads) X(AttentionProbabilities)                     \
-  X(AttentionScoreGradients)                                                            \
+  X(AttentionScoreGradients) X(KvStore) X(CachedAttention)                                                   \
   X(ConvolutionForward) X(ConvolutionSlopes) X(ConvolutionInputs) X(ConvolutionWeights)                      \
   X(L2NormForward) X(L2NormBackward)                                                                         \
   X(DeltaGateForward) X(DeltaGateBackward) X(DeltaProducts) X(DeltaStates) X(DeltaOutputs)                   \

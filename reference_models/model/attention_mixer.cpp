@@ -3,6 +3,7 @@
 // embedding, causal attention over grouped queries, output projection. Source: Hugging Face transformers,
 // models/qwen3 and models/qwen2.
 #include "nvfp4/reference_models/model/attention_products.hpp"
+#include "nvfp4/reference_models/model/kv_cache.hpp"
 #include "nvfp4/reference_models/model/rope_table.hpp"
 
 namespace nvfp4::models {
@@ -22,6 +23,8 @@ public:
     q_rstd_.reset(c_.backend, rows * m.heads);
     k_rstd_.reset(c_.backend, rows * m.kv_heads);
     saved_.reset(c_.backend, shape_.saved());
+    if (c_.recipe.kv_cache.format != OperandFormat::f32)
+      for (Array<T> *a : {&k_cache_, &v_cache_}) a->reset(c_.backend, rows * kv);
     if (has_mixer_rules(c_.recipe, *m.family, c_.layer, m.layers))
       make_products();
     else if (c_.recipe.mixers == FormatId::bf16)
@@ -53,6 +56,7 @@ public:
     }
     c_.backend.run(RopeForward<T>{rope(m.heads), q, q_rotated_.data()});
     c_.backend.run(RopeForward<T>{rope(m.kv_heads), k, k_rotated_.data()});
+    fill_cache();
     mix(step);
     T *const out[] = {y};
     output_->forward(step, o_.data(), rows, out);
@@ -94,6 +98,10 @@ public:
     add("v_proj", v_, kv_width());
     add("q_rotated", q_rotated_, m.key_dim);
     add("k_rotated", k_rotated_, kv_width());
+    if (cached()) {
+      add("k_cache", k_cache_, kv_width());
+      add("v_cache", v_cache_, kv_width());
+    }
     add("attention", o_, m.key_dim);
   }
 
@@ -102,13 +110,28 @@ public:
     const Array<AttentionMoments> rows(c_.backend, heads * c_.length), moments(c_.backend, heads);
     if (bf16_ != nullptr || products_ != nullptr)
       mix_f32(scratch_[kDo]); // for saved_; the logits are those before BF16 or quantization
-    AttentionStatistics<T>{shape_,          q_rotated_.data(), k_rotated_.data(), saved_.data(),
+    AttentionStatistics<T>{shape_,          q_rotated_.data(), keys(),        saved_.data(),
                            scratch_[kWork], rows.data(),       moments.data()}
         .run_on(c_.backend);
     return to_host(c_.backend, moments.data(), moments.size());
   }
 
 private:
+  [[nodiscard]] bool cached() const { return k_cache_.size() > 0; }
+  /// What the products read.
+  [[nodiscard]] const T *keys() const { return cached() ? k_cache_.data() : k_rotated_.data(); }
+  [[nodiscard]] const T *values() const { return cached() ? v_cache_.data() : v_.data(); }
+  void fill_cache() {
+    if constexpr (std::is_same_v<T, float>)
+      if (cached()) {
+        for (const auto &[from, to] : {std::pair{&k_rotated_, &k_cache_}, std::pair{&v_, &v_cache_}}) {
+          read_cached(c_.backend, c_.recipe, c_.batch, c_.length, c_.config.kv_heads, c_.config.key_head(),
+                      from->data(), to->data());
+          this->hooks.watch->add(from->data(), from->size());
+        }
+        this->hooks.watch->flush();
+      }
+  }
   void make_products() {
     if constexpr (std::is_same_v<T, float>)
       products_ = std::make_unique<AttentionProducts>(c_, shape_, scratch_, kOfProducts);
@@ -125,16 +148,14 @@ private:
         activations(before);
         before.pop_back();
         for (const Activation<T> &a : before) this->hooks.trace(a.name, StepTensor::output, a.shape, a.data);
-        return products_->forward(step, {q_rotated_.data(), k_rotated_.data(), v_.data()}, o_.data(),
-                                  this->hooks);
+        return products_->forward(step, {q_rotated_.data(), keys(), values()}, o_.data(), this->hooks);
       }
     if constexpr (std::is_same_v<T, float>)
-      if (bf16_ != nullptr) return bf16_->forward(q_rotated_.data(), k_rotated_.data(), v_.data(), o_.data());
+      if (bf16_ != nullptr) return bf16_->forward(q_rotated_.data(), keys(), values(), o_.data());
     mix_f32(o_.data());
   }
   void mix_f32(T *o) {
-    AttentionForward<T>{shape_, q_rotated_.data(), k_rotated_.data(), v_.data(),
-                        o,      saved_.data(),     scratch_[kWork]}
+    AttentionForward<T>{shape_, q_rotated_.data(), keys(), values(), o, saved_.data(), scratch_[kWork]}
         .run_on(c_.backend);
   }
   void mix_backward(const StepContext &step) {
@@ -144,12 +165,12 @@ private:
       if (products_ != nullptr) {
         this->hooks.trace(path_ + "o_proj", StepTensor::input_grad, {c_.batch, c_.length, c_.config.key_dim},
                           s[kDo]);
-        return products_->backward(step, {q_rotated_.data(), k_rotated_.data(), v_.data()},
+        return products_->backward(step, {q_rotated_.data(), keys(), values()},
                                    {s[kDo], s[kDq], s[kDk], s[kDv]}, this->hooks);
       }
       if (bf16_ != nullptr) return bf16_->backward(s[kDo], s[kDq], s[kDk], s[kDv]);
     }
-    AttentionBackward<T>{shape_, s[kDo], q_rotated_.data(), k_rotated_.data(), v_.data(), s[kDq],
+    AttentionBackward<T>{shape_, s[kDo], q_rotated_.data(), keys(),  values(), s[kDq],
                          s[kDk], s[kDv], saved_.data(),     s[kWork]}
         .run_on(c_.backend);
   }
@@ -177,7 +198,8 @@ private:
   Scratch<T> &scratch_;
   std::string path_;
   AttentionShape<T> shape_{};
-  Array<T> q_, q_rotated_, k_, k_rotated_, v_, o_, q_rstd_, k_rstd_, saved_, cosine_, sine_;
+  Array<T> q_, q_rotated_, k_, k_rotated_, v_, k_cache_, v_cache_, o_, q_rstd_, k_rstd_, saved_, cosine_,
+      sine_;
   const T *x_ = nullptr, *dy_ = nullptr;
   std::unique_ptr<Bf16Attention> bf16_;         ///< in place of the FP32 kernels, where the recipe wants it
   std::unique_ptr<AttentionProducts> products_; ///< likewise, where it has rules for them

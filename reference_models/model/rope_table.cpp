@@ -28,6 +28,19 @@ double logarithm(double x) {
   return exponent * kLn2 + (2.0 * s + 2.0 * s * sum);
 }
 
+float scaled(float frequency, const RopeScaling &s) {
+  const auto factor = float(s.factor);
+  if (s.kind == RopeScaling::Kind::none) return frequency;
+  if (s.kind == RopeScaling::Kind::linear) return frequency / factor;
+  constexpr auto kTurn = float(2 * 3.14159265358979323846);
+  const auto low = float(s.low_frequency_factor), original = float(s.original_positions);
+  const float length = kTurn / frequency; // of a wave, in positions
+  if (length < float(double(s.original_positions) / s.high_frequency_factor)) return frequency;
+  if (length > float(double(s.original_positions) / s.low_frequency_factor)) return frequency / factor;
+  const float share = (original / length - low) / float(s.high_frequency_factor - s.low_frequency_factor);
+  return (1.0f - share) * frequency / factor + share * frequency;
+}
+
 } // namespace
 
 double power_of(double base, double x) {
@@ -40,7 +53,8 @@ double power_of(double base, double x) {
   return sum;
 }
 
-template <class T> RopeTable<T> rope_table(int64_t length, int64_t dim, double base) {
+template <class T>
+RopeTable<T> rope_table(int64_t length, int64_t dim, double base, const RopeScaling &scaling) {
   if (length < 1 || length > 1'000'000 || dim < 2 || dim % 2 != 0 || !(base >= 1.0 && base <= 1e15))
     throw Error("rotary embedding: expected a length from 1 to 1000000, an even head dimension and a base "
                 "from 1 to 1e15; "
@@ -53,7 +67,7 @@ template <class T> RopeTable<T> rope_table(int64_t length, int64_t dim, double b
   table.sine.resize(size_t(length) * half);
   for (size_t i = 0; i < half; ++i) {
     const float fraction = float(2 * i) / float(dim);
-    const float frequency = 1.0f / float(power_of(base, double(fraction)));
+    const float frequency = scaled(1.0f / float(power_of(base, double(fraction))), scaling);
     for (size_t t = 0; t < size_t(length); ++t) {
       const float angle = float(t) * frequency;
       const numerics::SinCos value = numerics::sin_cos(double(angle));
@@ -64,7 +78,7 @@ template <class T> RopeTable<T> rope_table(int64_t length, int64_t dim, double b
   return table;
 }
 
-template RopeTable<float> rope_table<float>(int64_t, int64_t, double);
-template RopeTable<double> rope_table<double>(int64_t, int64_t, double);
+template RopeTable<float> rope_table<float>(int64_t, int64_t, double, const RopeScaling &);
+template RopeTable<double> rope_table<double>(int64_t, int64_t, double, const RopeScaling &);
 
 } // namespace nvfp4::models

@@ -28,7 +28,8 @@ bool fits(OperandFormat format, const Rule &rule) {
   return false;
 }
 
-void check_operand(const OperandRecipe &o, const std::string &path) {
+/// multiplied: by a tensor core.
+void check_operand(const OperandRecipe &o, const std::string &path, bool multiplied = true) {
   if (o.convention.empty()) return;
   const auto fail = [&](const std::string &what) { throw Error(path + ": " + what); };
   const Convention *c = nullptr;
@@ -39,7 +40,8 @@ void check_operand(const OperandRecipe &o, const std::string &path) {
   }
   const std::string name = "convention '" + o.convention + "' ";
   if (!fits(o.format, c->rule)) fail(name + "does not give " + std::string(to_string(o.format)));
-  if (c->rule.per_row) fail(name + "has a scale per row, which a product of the tensor core cannot undo");
+  if (c->rule.per_row && multiplied)
+    fail(name + "has a scale per row, which a product of the tensor core cannot undo");
   if (o.block_rows != 1 && o.block_rows != 16)
     fail("expected block_rows 1 or 16, got " + std::to_string(o.block_rows));
   if (o.block_rows == 16 && !c->can.tiles) fail(name + "has no 16x16 tiles; use block_rows 1");
@@ -95,6 +97,13 @@ void check_hcp(const LinearRecipe &l, const std::string &path) {
     fail("reblock 'whole-blocks' needs choice 'blocks'");
 }
 
+void check_kv_cache(const OperandRecipe &o, const std::string &path) {
+  check_operand(o, path, false);
+  if (o.block_rows != 1 || o.rounding != ElementRounding::nearest || o.hadamard)
+    throw Error(path + ": keys and values are rounded to nearest in blocks of one row, without a rotation; "
+                       "drop block_rows, rounding and hadamard");
+}
+
 void check_rule(const Recipe &recipe, const RecipeRule &rule, const std::string &path, bool in_mixer) {
   if (!recipe.linears.contains(rule.use))
     throw Error(path + ".use: " + io::in_quotes(rule.use) + " is not among this recipe's linears");
@@ -130,6 +139,7 @@ void check_recipe(const Recipe &recipe, const std::string &where) {
     plain.rules.clear();
     check_gemm({.unit = plain.resolve("lm_head", 0, 0).bf16_unit}, where + ".mixers");
   }
+  check_kv_cache(recipe.kv_cache, where + ".kv_cache");
   for (size_t i = 0; i < recipe.rules.size(); ++i)
     check_rule(recipe, recipe.rules[i], where + ".rules[" + std::to_string(i) + "]", false);
   for (size_t i = 0; i < recipe.mixer_rules.size(); ++i)

@@ -100,7 +100,9 @@ Recipe parse_recipe(std::string_view text, const std::string &where) {
                           {"mxfp4", "sm_100:tcgen05.k64.f32.mxf4.ue8m0.block32"},
                           {"mxfp8", "sm_100:tcgen05.k32.f32.mxf8f6f4.{a}.{b}.ue8m0.block32"}}};
   read_fields(kRecipeFields, recipe, json, where + ": ", {"name", "linears", "default"},
-              {"units", "linears", "rules", "mixer_rules"});
+              {"units", "linears", "rules", "mixer_rules", "kv_cache"});
+  if (const auto cache = json.find("kv_cache"); cache != json.end())
+    recipe.kv_cache = read_operand(*cache, where + ".kv_cache");
   if (const auto units = json.find("units"); units != json.end()) {
     if (!units->is_object()) throw Error(where + ".units: expected an object, got " + shown(*units));
     for (const auto &[format, unit] : units->items()) {
@@ -133,15 +135,28 @@ Recipe parse_recipe(std::string_view text, const std::string &where) {
 
 Recipe load_recipe(const std::string &name_or_path) {
   if (name_or_path.starts_with('{')) return parse_recipe(name_or_path, "recipe");
-  constexpr std::string_view kMixers = "+mixers=";
+  constexpr std::string_view kMixers = "+mixers=", kCache = "+kv_cache=";
+  const auto last = [&](std::string_view key) {
+    const size_t at = name_or_path.rfind(key);
+    return at == std::string::npos ? 0 : at + 1;
+  };
+  const bool cache = last(kCache) > last(kMixers);
   // at the end only: a folder may have such a name
-  if (const size_t at = name_or_path.rfind(kMixers);
+  if (const size_t at = std::max(last(kCache), last(kMixers)) - 1;
       at != std::string::npos && name_or_path.find('/', at) == std::string::npos) {
     Recipe recipe = load_recipe(name_or_path.substr(0, at));
-    const std::string value = name_or_path.substr(at + kMixers.size());
-    if (value != "bf16" && value != "f32")
+    const std::string value = name_or_path.substr(at + (cache ? kCache : kMixers).size());
+    if (cache) {
+      const auto format = find_enum<OperandFormat>(value);
+      if (!format)
+        throw Error("recipe " + io::in_quotes(name_or_path) + ": expected +kv_cache= and one of " +
+                    name_list<OperandFormat>());
+      recipe.kv_cache = {.format = *format, .convention = default_convention(*format)};
+    } else if (value != "bf16" && value != "f32") {
       throw Error("recipe " + io::in_quotes(name_or_path) + ": expected +mixers=bf16 or +mixers=f32");
-    recipe.mixers = value == "bf16" ? FormatId::bf16 : FormatId::f32;
+    } else {
+      recipe.mixers = value == "bf16" ? FormatId::bf16 : FormatId::f32;
+    }
     recipe.name += name_or_path.substr(at);
     check_recipe(recipe, "recipe " + io::printable(name_or_path));
     return recipe;
@@ -174,6 +189,7 @@ std::string to_json(const Recipe &recipe) {
   json["default"] = recipe.default_linear;
   json["rules"] = rules;
   if (!mixer_rules.empty()) json["mixer_rules"] = mixer_rules; // younger than many a recipe on disk
+  if (recipe.kv_cache.format != OperandFormat::f32) json["kv_cache"] = write_operand(recipe.kv_cache);
   return json.dump(2) + "\n";
 }
 

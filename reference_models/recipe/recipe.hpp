@@ -147,6 +147,9 @@ struct Recipe {
   /// mixer with at least one runs product by product; its others are f32, or BF16 with FP32 results where
   /// `mixers` says bf16.
   std::vector<RecipeRule> mixer_rules = {};
+  /// What softmax attention reads of its keys and values in eval and forward (model/kv_cache.hpp); f32: what
+  /// it has computed. Models that train refuse any other.
+  OperandRecipe kv_cache = {.format = OperandFormat::f32};
   std::string family = {}; ///< set by for_family(); not part of the JSON
 
   /// The same recipe for models of one family; Error when it is unknown.
@@ -168,7 +171,8 @@ struct Recipe {
 
 /// A built-in recipe, or a file's where the name has a '/' or ends in ".json"; a run.json gives its run's. What
 /// starts with { is a recipe's JSON itself. "+mixers=bf16" or
-/// "+mixers=f32" behind it sets that field and stays in the recipe's name. Error with one line otherwise.
+/// "+mixers=f32" behind it sets that field, "+kv_cache=nvfp4" that one in the format's default convention;
+/// both stay in the recipe's name. Error with one line otherwise.
 [[nodiscard]] Recipe load_recipe(const std::string &name_or_path);
 /// Makes the recipe keep the first and last so many blocks in its linear "bf16", instead of those its rules
 /// say; below 0: as they say. Error where it has no such linear.

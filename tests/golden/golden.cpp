@@ -2,6 +2,7 @@
 // The golden library: text format, manifest, verification that really fails, quantized files.
 #include "nvfp4/emulator/quantize/dequantize.hpp"
 #include "nvfp4/emulator/quantize/quantize.hpp"
+#include "nvfp4/golden/cases/element.hpp"
 #include "nvfp4/golden/io/file.hpp"
 #include "nvfp4/golden/manifest.hpp"
 #include "nvfp4/golden/quantize_case.hpp"
@@ -9,7 +10,9 @@
 #include "nvfp4/golden/verify.hpp"
 #include "tests/catch.hpp"
 
+#include <cmath>
 #include <filesystem>
+#include <optional>
 
 using namespace nvfp4;
 using golden::TextFile;
@@ -153,4 +156,23 @@ TEST_CASE("golden quantizer cases know a given amax and refuse keys that nobody 
   io::write_file_atomically(folder + "/manifest.json", std::as_bytes(std::span(manifest)));
   CHECK_THROWS_WITH(golden::read_manifest(folder), Catch::Contains("unknown key 'note'"));
   std::filesystem::remove_all(folder);
+}
+
+TEST_CASE("inputs of integers and of every other element are what the emulator reads", "[golden]") {
+  for (int e = 0; e < golden::cases::kElements; ++e) {
+    const golden::cases::ElementFormat &f = golden::cases::format_of(golden::cases::Element(e));
+    INFO(f.name);
+    const std::optional<FormatId> id = find_format(f.name);
+    REQUIRE(id);
+    if (f.bits > 16) continue;
+    for (uint64_t code = 0; code < uint64_t{1} << format(*id).code_bits; ++code) {
+      const double v = golden::cases::decode(f, code), want = value(*id, code);
+      REQUIRE((v == want || (v != v && want != want)));
+      uint64_t back = 0;
+      if (!std::isfinite(v) || (f.complement && code == golden::cases::sign_bit(f))) continue; // the lowest is not made
+      REQUIRE(golden::cases::encode_exact(f, v, back));
+      REQUIRE(back == code);
+      if (format(*id).has_sign && v != 0) REQUIRE(golden::cases::decode(f, golden::cases::negated(f, code)) == -v);
+    }
+  }
 }

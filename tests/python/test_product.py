@@ -106,9 +106,45 @@ def test_convert(program, files, cvt):
     assert_bits_equal(nvfp4.convert(x, cvt, values=True), np.load(where / "v.npy"))
 
 
+@pytest.mark.parametrize("rounding", ["rne", "rna", "rz", "rp", "rm", "odd", "sr"])
+def test_convert_to_a_format_of_ones_own(program, files, rounding):
+    x = special(9, 33)
+    where = files(x=x)
+    for to in ("e3m4:nan", "e4m3:fnuz", "e6m9", "fixed12.5"):
+        options = dict(rounding=rounding, saturate=to == "e6m9", seed=7, offset=3)
+        given = ["--to", to, "--rounding", rounding, "--seed", "7", "--offset", "3"] + ["--saturate"] * options["saturate"]
+        program("convert", where / "x.npy", "-o", where / "y.npy", *given)
+        program("convert", where / "x.npy", "-o", where / "v.npy", "--values", *given)
+        assert_bits_equal(nvfp4.convert(x, to=to, **options), np.load(where / "y.npy"))
+        assert_bits_equal(nvfp4.convert(x, to=to, values=True, **options), np.load(where / "v.npy"))
+
+
+@pytest.mark.parametrize("dtype, to", [
+    ("float8_e4m3fnuz", "e4m3:fnuz"), ("float8_e5m2fnuz", "e5m2:fnuz"), ("float8_e4m3b11fnuz", "e4m3:bias=11:fnuz"),
+    ("float8_e3m4", "e3m4"), ("float8_e4m3", "e4m3:ieee"), ("float8_e4m3fn", "e4m3:nan"), ("float8_e5m2", "e5m2"),
+    ("float6_e2m3fn", "e2m3:finite"), ("float6_e3m2fn", "e3m2:finite"), ("float4_e2m1fn", "e2m1:finite"),
+])
+def test_formats_of_ones_own_are_those_of_ml_dtypes(dtype, to):
+    ml = pytest.importorskip("ml_dtypes")
+    rng = np.random.default_rng(3)
+    x = (rng.standard_normal(20000) * np.exp(6 * rng.standard_normal(20000))).astype(np.float32)
+    x = np.concatenate([x, np.array([0.0, -0.0, np.inf, -np.inf, 240, 248, -247.9, 1e-9, -1e-9], np.float32)])
+    with np.errstate(all="ignore"):
+        assert_bits_equal(nvfp4.convert(x, to=to), x.astype(getattr(ml, dtype)).view(np.uint8))
+
+
+def test_convert_refuses(program):
+    x = calm(2, 8)
+    for kwargs, part in [({}, "either cvt"), (dict(cvt=nvfp4.conversions()[0]["conversion"], to="e4m3"), "either cvt"),
+                         (dict(to="e4"), "expected eXmY"), (dict(to="e4m3", rounding="up"), "unknown rounding"),
+                         (dict(to="posit8", rounding="rp"), "rne, rz and sr")]:
+        with pytest.raises(ValueError, match=part):
+            nvfp4.convert(x, **kwargs)
+
+
 def words_for(unit, n, chains, rng):
     """Random words of every operand, NaN and Inf among them."""
-    size = {"e2m1": 4, "f16": 16, "bf16": 16, "tf32": 32, "f32": 32, "f64": 64}
+    size = {"e2m1": 4, "e1m2": 4, "int4": 4, "f16": 16, "bf16": 16, "tf32": 32, "f32": 32, "f64": 64}
     k = unit["k"] * chains
 
     def words(format_name, shape):

@@ -58,6 +58,8 @@ row "sm_100: tcgen05" sm_100:tcgen05
 row "sm_103, 110" "sm_103:|sm_110:"
 row "sm_120 (RTX 50)" sm_120:
 row sm_121 sm_121:
+row exact exact:
+claim README.md "@ exact sums with one rounding" "$(count '^exact:.*defined$' "$work/units")"
 diff <(sort "$work/units") <(sort "$work/in_rows") >/dev/null || say "the rows of README.md's table of architectures do not cover every unit once"
 
 # every preset has its row in README.md, with the evidence that the program states

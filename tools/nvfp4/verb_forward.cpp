@@ -2,9 +2,11 @@
 // nvfp4 init and nvfp4 forward: checkpoints to start from, and every tensor of one pass, to compare with
 // other programs.
 #include "nvfp4/golden/io/file.hpp"
+#include "nvfp4/reference_models/fields/json.hpp"
 #include "nvfp4/reference_models/train/forward.hpp"
 #include "nvfp4/reference_models/train/session.hpp"
 #include "tools/environment.hpp"
+#include "tools/nvfp4/pretrained_options.hpp"
 #include "tools/nvfp4/numbers.hpp"
 #include "tools/nvfp4/terminal.hpp"
 #include "tools/nvfp4/verbs.hpp"
@@ -39,10 +41,37 @@ int run_init(const InitOptions &o) {
 
 struct Forward : ForwardOptions {
   std::string tokens, dump;
+  PretrainedFlags folder = {};
   bool json = false;
 };
 
-int run_forward_verb(const Forward &o) {
+/// A Hugging Face folder instead of a checkpoint of ours.
+int run_folder(const Forward &o) {
+  if (o.gradients) throw Error("--grads: pretrained models run forward alone");
+  Progress progress("forward");
+  pretrained::RunOptions options = of_folder(o.folder, o.checkpoint, o.model, o.device, o.threads);
+  options.seed = o.seed;
+  options.progress = [&](double f) { progress.show(f); };
+  const pretrained::Forward pass = pretrained::run_forward(options, io::read_tensors(o.tokens));
+  progress.done();
+  io::write_tensors(o.dump, pass.tensors);
+  if (o.json) {
+    nlohmann::ordered_json j = {{"loss", pass.loss}, {"tensors", pass.tensors.tensors.size()}, {"output", o.dump}, {"products", pass.products}};
+    if (pass.not_finite) j["not_finite"] = fields_to_json(kNotFiniteFields, *pass.not_finite);
+    fmt::print("{}\n", j.dump());
+  } else {
+    fmt::print("loss {:.6f} nats per token; {} tensors in {}\n", pass.loss, pass.tensors.tensors.size(), o.dump);
+    for (const std::string &line : pass.products) fmt::print("  {}\n", line);
+    if (pass.not_finite) fmt::print("NOT FINITE: {}\n", pass.not_finite->text());
+  }
+  return pass.not_finite ? kNotFinite : kEqual;
+}
+
+int run_forward_verb(const Forward &given) {
+  if (pretrained::is_model_folder(given.checkpoint)) return run_folder(given);
+  Forward o = given;
+  refuse_folder_flags(o.folder);
+  if (!o.folder.recipe.empty()) o.recipe = o.folder.recipe;
   Progress progress("forward");
   ForwardOptions options = o;
   options.progress = [&](double f) { progress.show(f); };
@@ -78,9 +107,10 @@ void register_forward(CLI::App &app, int &exit_code) {
   auto *verb = app.add_subcommand("forward", "Run a checkpoint on given tokens and write every tensor");
   auto o = std::make_shared<Forward>();
   verb->add_option("--checkpoint", o->checkpoint,
-                   "Written by train or init, or a PyTorch model's safetensors")
+                   "Written by train or init, a PyTorch model's safetensors, or a Hugging Face folder")
       ->required();
-  verb->add_option("--recipe", o->recipe, "Built-in name or JSON file")->capture_default_str();
+  verb->add_option("--recipe", o->folder.recipe, "Built-in name or JSON file (default bf16)");
+  add_folder_options(*verb, o->folder);
   verb->add_option("--tokens", o->tokens, "int32 [B, T + 1]: inputs [:, :-1], targets [:, 1:]")->required();
   verb->add_option("--dump", o->dump, "Output: logits, loss, act/MODULE; with --grads also grad/PARAMETER, output_grad/MODULE, input_grad/MODULE")->required();
   verb->add_flag("--grads", o->gradients, "Also the gradients of the mean loss");

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // nvfp4 inspect: what a checkpoint holds, how its weights look, and what is wrong with them.
 #include "nvfp4/golden/checkpoint/inspection.hpp"
+#include "nvfp4/reference_models/pretrained/alike.hpp"
 #include "tools/nvfp4/terminal.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
@@ -16,11 +17,28 @@ using tool::Progress; // not the library's
 struct Options {
   std::string path;
   InspectionOptions inspection;
+  std::string recipe;
   bool json = false, details = false;
 };
 
+/// Do the trainer's weights under a recipe become the bytes that are served?
+int run_alike(const Options &o, const Checkpoint &served) {
+  if (o.inspection.against.empty())
+    throw Error("--recipe compares with a trainer's weights: name them with --against");
+  if (!o.inspection.convention.empty()) throw Error("give --recipe or --convention, not both");
+  const Checkpoint masters = open_checkpoint(o.inspection.against);
+  Progress progress("inspect");
+  const models::pretrained::Alike found = models::pretrained::compare_alike(
+      served, masters, models::load_recipe(o.recipe),
+      {o.inspection.tensor, o.inspection.threads, [&](double part) { progress.show(part); }});
+  progress.done();
+  fmt::print("{}", o.json ? to_json(found) + "\n" : to_text(found));
+  return found.differing > 0 ? kMismatch : kEqual;
+}
+
 int run(const Options &o) {
   const Checkpoint c = open_checkpoint(o.path);
+  if (!o.recipe.empty()) return run_alike(o, c);
   const Weights weights = find_weights(c);
   Progress progress("inspect");
   InspectionOptions options = o.inspection;
@@ -49,6 +67,9 @@ void register_inspect(CLI::App &app, int &exit_code) {
       "The checkpoint before quantization: SNR of each weight, and which convention gives its bytes");
   verb->add_option("--convention", o->inspection.convention,
                    "With --against: the one convention that must give them; exit code 1 if it does not");
+  verb->add_option("--recipe", o->recipe,
+                   "With --against, a trainer's weights: whether this recipe's forward products quantize them to "
+                   "the bytes of PATH, layer by layer, and if not, why; exit code 1 then");
   verb->add_option("--threads", o->inspection.threads, "Threads (default: all)")
       ->check(CLI::NonNegativeNumber);
   verb->add_flag("--details", o->details,

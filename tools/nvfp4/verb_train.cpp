@@ -8,6 +8,7 @@
 #include "tools/nvfp4/field_options.hpp"
 #include "tools/nvfp4/interrupt.hpp"
 #include "tools/nvfp4/numbers.hpp"
+#include "tools/nvfp4/pretrained_options.hpp"
 #include "tools/nvfp4/terminal.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
@@ -141,12 +142,42 @@ int run_train(const TrainVerb &v) {
 struct EvalOptions {
   std::string checkpoint, recipe, data, validation_data, model, size = "tiny", device = "cpu";
   double validation = 0.05;
-  int64_t batch = 4, sequence = 64, batches = 64;
+  int64_t batch = 4, sequence = 64, batches = 64, bos = -1;
+  PretrainedFlags folder = {};
   int threads = 0;
   bool json = false;
 };
 
-int run_eval(const EvalOptions &o) {
+/// A Hugging Face folder instead of a checkpoint of ours.
+int eval_folder(const EvalOptions &o) {
+  Progress progress("eval");
+  pretrained::RunOptions options = of_folder(o.folder, o.checkpoint, o.model, o.device, o.threads);
+  options.progress = [&](double f) { progress.show(f); };
+  const std::unique_ptr<DataSource> data = open_data(o.data, o.validation, o.sequence, o.validation_data);
+  const pretrained::EvalResult r = pretrained::run_eval(options, *data, o.batch, o.sequence, o.batches, o.bos);
+  progress.done();
+  const char *hot = r.hot_channels ? "chosen on the first batch" : "none";
+  if (o.json) {
+    nlohmann::ordered_json j = {{"loss", r.loss},         {"perplexity", std::exp(r.loss)},
+                                {"tokens", r.tokens},     {"recipe", r.recipe},
+                                {"hot_channels", hot},    {"products", r.products}};
+    if (r.not_finite) j["not_finite"] = fields_to_json(kNotFiniteFields, *r.not_finite);
+    fmt::print("{}\n", j.dump());
+  } else {
+    fmt::print("loss {:.5f} nats per token, perplexity {:.4f}, over {} tokens, under {} (hot channels: {})\n",
+               r.loss, std::exp(r.loss), r.tokens, r.recipe, hot);
+    for (const std::string &line : r.products) fmt::print("  {}\n", line);
+    if (r.not_finite) fmt::print("NOT FINITE: {}\n", r.not_finite->text());
+  }
+  return r.not_finite ? kNotFinite : kEqual;
+}
+
+int run_eval(const EvalOptions &given) {
+  if (pretrained::is_model_folder(given.checkpoint)) return eval_folder(given);
+  EvalOptions o = given;
+  refuse_folder_flags(o.folder);
+  if (o.bos >= 0) throw Error("--bos is for Hugging Face folders; --checkpoint is a file");
+  o.recipe = o.folder.recipe;
   const Checkpoint checkpoint = read_checkpoint(o.checkpoint);
   if (!checkpoint.config && o.model.empty())
     throw Error(checkpoint.source + ": does not say which model it is: give --model and --size");
@@ -207,11 +238,14 @@ void register_eval(CLI::App &app, int &exit_code) {
   auto *verb = app.add_subcommand("eval", "Validation loss of a checkpoint");
   auto o = std::make_shared<EvalOptions>();
   verb->add_option("--checkpoint", o->checkpoint,
-                   "Written by train or init, or a PyTorch model's safetensors")
+                   "Written by train or init, a PyTorch model's safetensors, or a Hugging Face folder")
       ->required();
   verb->add_option("--data", o->data, "Text file, token files or task; the held-out part is used")
       ->required();
-  verb->add_option("--recipe", o->recipe, "Default: the checkpoint's own");
+  verb->add_option("--recipe", o->folder.recipe, "Default: the checkpoint's own; of a folder bf16");
+  add_folder_options(*verb, o->folder);
+  verb->add_option("--bos", o->bos, "Of a folder: the first input of every sequence is this token")
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 31));
   verb->add_option("--model", o->model, "Where the checkpoint does not say: family or JSON file");
   verb->add_option("--size", o->size, "Preset")->capture_default_str();
   verb->add_option("--batch", o->batch, "Sequences at a time")

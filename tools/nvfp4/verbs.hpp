@@ -42,6 +42,7 @@ void register_record(CLI::App &app, int &exit_code);
 void register_replay(CLI::App &app, int &exit_code);
 void register_crosscheck(CLI::App &app, int &exit_code);
 void register_forward(CLI::App &app, int &exit_code);
+void register_generate(CLI::App &app, int &exit_code);
 void register_inspect(CLI::App &app, int &exit_code);
 void register_export(CLI::App &app, int &exit_code);
 

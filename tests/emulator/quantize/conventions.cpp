@@ -21,7 +21,7 @@ QuantizeOptions with_amax(float amax) { return {.global_amax = amax}; }
 } // namespace
 
 TEST_CASE("the table finds rows by name and alias, and names them when it cannot", "[quantize]") {
-  CHECK(conventions().size() == 26);
+  CHECK(conventions().size() == 38);
   for (const Convention &c : conventions()) {
     CHECK(&find_convention(c.name) == &c);
     CHECK(!c.source.empty());
@@ -370,4 +370,43 @@ TEST_CASE("MX blocks of E1M2: a row of the format table is all that quantization
         CHECK(value == std::copysign(std::ldexp(steps, exponent - 1), x));
       }
     }
+}
+
+TEST_CASE("integers fill their range symmetrically under the scale of each preset", "[quantize]") {
+  Matrix m = gaussian(24, 96, 9);
+  for (int i = 0; i < 32; ++i) m(3, i) = i % 2 ? -0.0f : 0.0f;
+  m(4, 33) = -700.0f;
+  for (int i = 0; i < 96; ++i) m(5, i) *= std::ldexp(1.0f, i / 8 - 6);
+  m(6, 0) = 7.0f, m(6, 1) = -7.0f, m(6, 2) = 3.5f, m(6, 3) = -2.5f; // halves to even where the scale is 1
+  for (const char *name : {"mxint8", "mxint8-ceil", "mxint4", "nvint4"}) {
+    CAPTURE(name);
+    const bool eight = std::string(name).starts_with("mxint8");
+    const BlockScaled q = quantize_as(m, name, {});
+    const std::vector<float> y = dequantize(q);
+    const double top = eight ? 127 : 7, step = eight ? 64 : 1; // of codes, in a unit
+    const double level = double(q.global_encode);
+    int64_t wrong = 0;
+    for (int64_t r = 0; r < q.rows; ++r)
+      for (int64_t b = 0; b < q.k / q.block; ++b) {
+        double bmax = 0;
+        for (int i = 0; i < q.block; ++i) bmax = std::max(bmax, std::fabs(double(m(r, b * q.block + i))));
+        const double scale = double(value_f32(q.scale, q.scale_code(r, b)));
+        if (std::string(name) == "mxint8") // floor: up to 2 exclusive, clipped to 127 / 64
+          wrong += bmax > 0 && !(bmax / scale >= 1 && bmax / scale < 2);
+        else if (eight || std::string(name) == "mxint4") // the least power of two that clips nothing
+          wrong += bmax > 0 && !(bmax / scale * step <= top * (1 + 1e-7) && bmax / scale * step * 2 > top);
+        for (int i = 0; i < q.block; ++i) {
+          const int64_t k = b * q.block + i;
+          const int raw = int(q.code(r, k)), code = eight ? int(int8_t(raw)) : raw < 8 ? raw : raw - 16;
+          const double units = double(m(r, k)) * level / scale * step;
+          wrong += std::fabs(double(code)) > top; // the lowest code is never written
+          wrong += std::fabs(double(code) - std::clamp(units, -top, top)) > 0.5 + 1e-4;
+          wrong += std::fabs(double(y[size_t(r * q.k + k)]) - code * scale / step / level) > 1e-5 * bmax;
+        }
+      }
+    CHECK(wrong == 0);
+  }
+  const BlockScaled q = quantize_as(m, "mxint4", {}); // the block of row 6 has bmax 7, so scale 1
+  CHECK(q.scale_code(6, 0) == 127);
+  CHECK(nibbles(q).substr(size_t(6 * 96), 4) == "794E"); // 7, -7, 3.5 to 4, -2.5 to -2
 }

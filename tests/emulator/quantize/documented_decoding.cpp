@@ -59,6 +59,10 @@ float small_float(int code, int exponent_bits, int mantissa_bits, int bias) {
 }
 float element(FormatId f, int code) {
   if (f == FormatId::e2m1) return small_float(code, 2, 1, 1);
+  if (f == FormatId::e2m3) return small_float(code, 2, 3, 1);
+  if (f == FormatId::e3m2) return small_float(code, 3, 2, 3);
+  if (f == FormatId::int4) return float(code < 8 ? code : code - 16);
+  if (f == FormatId::int8) return float(int8_t(code)) / 64.0f;
   if (f == FormatId::e4m3) return (code & 0x7F) == 0x7F ? not_a_number() : small_float(code, 4, 3, 7);
   REQUIRE(f == FormatId::e5m2);
   if ((code & 0x7C) == 0x7C) return code & 3 ? not_a_number() : code & 0x80 ? -INFINITY : INFINITY;
@@ -72,9 +76,8 @@ float scale(FormatId f, int code) {
 }
 
 /// One multiplication or division is one rounding.
-float value(Formula formula, float v, float sf, float amax, float s, bool four_over_six) {
-  const float range = four_over_six ? 1536.0f : 2688.0f;
-  const float inverse = bit_cast<float>(four_over_six ? 0x3A2AAAABu : 0x39C30C31u);
+float value(Formula formula, float v, float sf, float amax, float s, float range) {
+  const float inverse = bit_cast<float>(range == 1536.0f ? 0x3A2AAAABu : 0x39C30C31u);
   float a = 0, b = 0;
   switch (formula) {
   case Formula::amax_constant: a = sf * amax, b = a * inverse; return v * b;
@@ -87,8 +90,10 @@ float value(Formula formula, float v, float sf, float amax, float s, bool four_o
   return v * sf;
 }
 
-bool four_over_six(std::string_view name) {
-  return name.starts_with("fouroversix") || name.starts_with("te-4over6");
+/// M times the largest element.
+float range_of(std::string_view name) {
+  if (name == "nvint4") return 7.0f * 448.0f;
+  return name.starts_with("fouroversix") || name.starts_with("te-4over6") ? 1536.0f : 2688.0f;
 }
 
 /// Rows of very different size, zeros, -0, an outlier; ragged.
@@ -121,14 +126,14 @@ TEST_CASE("codes stand for what the document says", "[quantize][rules]") {
       int64_t wrong = 0;
       for (int64_t r = 0; r < q.rows; ++r)
         for (int64_t k = 0; k < q.k; ++k) {
-          const bool nibbles = q.element == FormatId::e2m1;
+          const bool nibbles = q.element == FormatId::e2m1 || q.element == FormatId::int4;
           const int byte =
               q.codes[size_t(r * (nibbles ? q.padded_k / 2 : q.padded_k) + (nibbles ? k / 2 : k))];
           const int code = !nibbles ? byte : k % 2 == 0 ? byte & 15 : byte >> 4;
           const float sf = scale(q.scale, q.scales[size_t(r * (q.padded_k / q.block) + k / q.block)]);
           const float amax = c.name == "row-scaled" ? q.row_amax[size_t(r)] : q.global_amax;
           const auto by = [&](Formula f) {
-            return value(f, element(q.element, code), sf, amax, q.global_encode, four_over_six(c.name));
+            return value(f, element(q.element, code), sf, amax, q.global_encode, range_of(c.name));
           };
           const float want = by(formula), got = y[size_t(r * q.k + k)];
           wrong += want != want ? got == got : bit_cast<uint32_t>(want) != bit_cast<uint32_t>(got);
@@ -151,7 +156,7 @@ TEST_CASE("alpha is what the document says", "[quantize][alpha][rules]") {
     return n == "row-scaled" ? bit_cast<float>(0x39C30C31u) : 1.0f / q.global_encode;
   };
   const auto amax = [](const BlockScaled &q) { return q.convention == "row-scaled" ? 1.0f : q.global_amax; };
-  const auto range = [](const BlockScaled &q) { return four_over_six(q.convention) ? 1536.0f : 2688.0f; };
+  const auto range = [](const BlockScaled &q) { return range_of(q.convention); };
   for (const Convention &one : conventions())
     for (const Convention &other : conventions()) {
       INFO(one.name << " and " << other.name);

@@ -113,7 +113,7 @@ TEST_CASE("quantizing the dequantized tensor gives it back", "[quantize]") {
   const Matrix m = gaussian(64, 256, 26, FormatId::bf16);
   for (const Convention &c : conventions()) {
     if (c.rule.four_over_six != FourOverSix::off) continue; // a block scaled to 4 has no 6 to show its scale
-    if (c.rule.scale_rounding == ScaleRounding::power_up)
+    if (c.rule.scale_rounding == ScaleRounding::power_up || c.rule.order == ScaleOrder::exponent_ceil)
       continue; // a maximum that rounds down to the largest code
     if (c.rule.scale_rounding == ScaleRounding::ggml || c.rule.per_row) continue; // amax itself may move
     CAPTURE(c.name);

@@ -21,9 +21,11 @@ TEST_CASE("unit names are unique and numbers are sound", "[catalogue]") {
     CHECK(names.insert(u.name()).second);
     CHECK(&find_unit(u.name()) == &u);
     CHECK(r.k % r.link == 0);
-    CHECK((r.link <= kMaxLink || r.family == Family::gst_fdpa));
+    CHECK((r.link <= kMaxLink || r.family == Family::gst_fdpa || r.family == Family::exact_sum));
+    CHECK((r.family == Family::exact_sum) == (u.evidence == Evidence::defined));
     CHECK((r.scale_block == 0 || r.k % r.scale_block == 0));
-    CHECK((r.scale_block != 0) == (r.family == Family::st_fdpa || r.family == Family::gst_fdpa));
+    if (r.family != Family::exact_sum) // with scales and without
+      CHECK((r.scale_block != 0) == (r.family == Family::st_fdpa || r.family == Family::gst_fdpa));
     CHECK((r.output == Output::rne_f16) == (r.acc == FormatId::f16));
     CHECK(!u.source.empty());
     CHECK(u.name().find(format(r.acc).name) != std::string::npos);
@@ -58,6 +60,9 @@ TEST_CASE("products and what they multiply are units", "[catalogue]") {
       {"A100:tf32", "sm_80:mma.m16n8k8.f32.tf32"},
       {"V100:fp16", "sm_70:mma.m8n8k4.f32.f16"},
       {"RTX 4090:fp8", "sm_89:mma.m16n8k32.f32.e4m3"},
+      {"exact:nvint4", "exact:dot.k64.f32.int4.ue4m3.block16"},
+      {"exact:mxint8", "exact:dot.k32.f32.int8.ue8m0.block32"},
+      {"exact", "exact:dot.k64.f32.e2m1.ue4m3.block16"},
       {"Jetson Thor:mxfp6-e2m3", "sm_110:tcgen05.k32.f32.mxf8f6f4.e2m3.ue8m0.block32"},
   };
   for (const auto &[name, unit] : expected) {
@@ -69,9 +74,10 @@ TEST_CASE("products and what they multiply are units", "[catalogue]") {
     CHECK(find_product(p.name) == &p); // no two rows are one name
     CHECK(!kinds_of(p.arch).empty());  // so is the architecture in the catalogue
   }
-  for (const UnitKind &kind : unit_kinds()) CHECK(std::any_of(products().begin(), products().end(), [&](const Product &p) {
-    return unit_of_kind(p.arch, kind) != nullptr;
-  }));
+  for (const UnitKind &kind : unit_kinds())
+    CHECK((unit_of_kind("exact", kind) != nullptr || std::any_of(products().begin(), products().end(), [&](const Product &p) {
+             return unit_of_kind(p.arch, kind) != nullptr;
+           })));
   CHECK_THROWS_WITH(find_unit("H100"), Catch::Contains("as in H100:bf16; there are fp8, fp8-e5m2, bf16, fp16, tf32, fp64"));
   CHECK_THROWS_WITH(find_unit("H100:nvfp4"), Catch::Contains("unknown unit 'sm_90:nvfp4'"));
   CHECK_THROWS_WITH(find_unit("H10:bf16"), Catch::Contains("'H100:bf16'"));

@@ -152,7 +152,8 @@ TEST_CASE("what has no meaning is refused with key and place", "[recipe]") {
     return "\"mixer_rules\": [{" + fields + "}], \"rules\"";
   };
   refuses("\"rules\"", rule(R"("roles": ["attn.q_proj"], "use": "bf16")"),
-          "r.json.mixer_rules[0].roles: 'attn.q_proj' matches no operator inside a mixer (attn.qk, attn.pv, attn.av, ...)");
+          "r.json.mixer_rules[0].roles: 'attn.q_proj' matches no operator inside a mixer (attn.qk, attn.pv, "
+          "attn.av, ...)");
   refuses("\"rules\"", rule(R"("roles": ["*"], "use": "nvfp4")"),
           "r.json.mixer_rules[0].use: 'nvfp4' has the Hot-Channel Patch, which is for linear layers");
   refuses("\"rules\"", rule(R"("roles": ["*"], "use": "fp5")"), "mixer_rules[0].use: 'fp5' is not among");
@@ -195,6 +196,31 @@ TEST_CASE("which layer takes what", "[recipe]") {
   CHECK(table("chon", "gdn", 2, 4) == "NNNbbNbNNNb"); // q k v a b g o
   CHECK(table("chon", "gsa", 2, 4) == "NNNbbNNNb");   // q k v f o, by the rule for GLA
   CHECK(table("chon", "mamba2", 2, 8) == "Nbb");      // in_proj out_proj, and no MLP
+}
+
+TEST_CASE("a recipe names the format of a KV cache", "[recipe]") {
+  const Recipe plain = load_recipe("nvfp4"), cached = load_recipe("nvfp4+kv_cache=nvfp4");
+  CHECK(plain.kv_cache.format == OperandFormat::f32);
+  CHECK(to_json(plain).find("kv_cache") == std::string::npos); // younger than many a recipe on disk
+  CHECK(cached.name == "nvfp4+kv_cache=nvfp4");
+  CHECK(cached.kv_cache.convention == "te");
+  CHECK(parse_recipe(to_json(cached), "again") == cached);
+  CHECK(load_recipe("chon+mixers=bf16+kv_cache=mxfp8").kv_cache.convention == "mxfp8-e4m3");
+  CHECK(load_recipe("chon+mixers=bf16+kv_cache=mxfp8").mixers == FormatId::bf16);
+  CHECK(load_recipe("chon+kv_cache=bf16+mixers=bf16").kv_cache.format == OperandFormat::bf16);
+  CHECK_THROWS_WITH(load_recipe("chon+kv_cache=fp8"),
+                    Catch::Contains("+kv_cache= and one of f32, bf16, nvfp4, mxfp4 or mxfp8"));
+  const auto with = [&](const std::string &operand) {
+    return parse_recipe(replaced(to_json(plain), "\"rules\"", "\"kv_cache\": " + operand + ", \"rules\""),
+                        "r");
+  };
+  CHECK(with(R"({"format": "nvfp4", "convention": "row-scaled"})").kv_cache.convention == "row-scaled");
+  for (const char *wrong :
+       {R"({"format": "nvfp4", "block_rows": 16})", R"({"format": "nvfp4", "hadamard": true})",
+        R"({"format": "nvfp4", "rounding": "sr-te"})"})
+    CHECK_THROWS_WITH(with(wrong), Catch::Contains("r.kv_cache: keys and values are rounded to nearest"));
+  CHECK_THROWS_WITH(with(R"({"format": "mxfp4", "convention": "te"})"),
+                    Catch::Contains("r.kv_cache: convention 'te' does not give mxfp4"));
 }
 
 TEST_CASE("operators inside mixers take the last mixer rule, and no other", "[recipe]") {

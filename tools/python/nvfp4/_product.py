@@ -33,18 +33,30 @@ def operand(x: Any, name: str, keep: list[object]) -> tuple[Any, _arrays.Wrap]:
     return array.arg, array.wrap
 
 
-def convert(x: Any, cvt: str, values: bool = False, progress: Progress = None) -> Any:
-    """Numbers through one conversion instruction, element by element.
+def convert(x: Any, cvt: str | None = None, values: bool = False, progress: Progress = None, *, to: str | None = None,
+            rounding: str = "rne", saturate: bool = False, seed: int = 0, offset: int = 0) -> Any:
+    """Numbers through one conversion instruction, or into any small format, element by element.
 
     x: of the type that the conversion reads; uint8 with one code a byte for formats without a dtype. cvt: a name of
     :func:`conversions`. Result: the codes in the format's dtype (of ml_dtypes or torch), uint8 words where there is none; with
     ``values`` float32. ValueError for an unknown conversion or an x of another type.
 
+    With ``to`` instead of cvt: a format of one's own, as the program's ``--to``: a listed name ("e4m3"), "eXmY" with ":bias=N",
+    ":ieee", ":nan", ":finite" or ":fnuz", ":unsigned"; "fixedN.F"; "positN:es=E". rounding: rne, rna, rz, rp, rm, odd or sr
+    (random words of seed and offset, by element); ``saturate``: what overflows becomes the largest number. x of any
+    floating-point type; codes are uint8, uint16 or uint32, values float64.
+
     >>> import numpy as np, nvfp4
     >>> nvfp4.convert(np.array([0.3, 500.0], np.float32), "cvt.rn.satfinite.e4m3x2.f32", values=True)
     array([3.125e-01, 4.480e+02], dtype=float32)
+    >>> nvfp4.convert(np.array([0.3, 500.0], np.float32), to="posit8:es=0", values=True)
+    array([ 0.296875, 64.      ])
     """
     array = _arrays.read(x, "x")
+    if (cvt is None) == (to is None):
+        raise ValueError("convert: expected either cvt, an instruction, or to, a format")
+    if to is not None:
+        return array.wrap(core.convert_to(array.arg, to, rounding, saturate, seed, offset, values, progress)[0])
     return array.wrap(core.convert(array.arg, cvt, values, progress)[0])
 
 

@@ -16,6 +16,16 @@ std::tuple<ArrayResult, std::vector<int64_t>> convert(const ArrayArg &x, const s
   return {give(std::move(tensor)), {n.nan_in, n.infinity_in, n.nan_out, n.infinity_out}};
 }
 
+/// The same into a format of one's own.
+std::tuple<ArrayResult, std::vector<int64_t>> convert_to(const ArrayArg &x, const std::string &to, const std::string &rounding,
+                                                         bool saturate, uint64_t seed, uint64_t offset, bool as_values,
+                                                         const Progress &progress) {
+  const golden::NumberConversion conversion{parse_number_format(to), parse_enum<NumberRounding>(rounding), saturate,
+                                            {seed, offset}};
+  auto [tensor, n] = golden::convert_tensor(conversion, to_tensor("x", x), "", as_values, progress);
+  return {give(std::move(tensor)), {n.nan_in, n.infinity_in, n.nan_out, n.infinity_out}};
+}
+
 ArrayResult mma(const std::string &unit, const std::map<std::string, ArrayArg> &operands,
                 const std::string &accumulation, bool exact, const Progress &progress) {
   io::TensorFile in;
@@ -96,6 +106,7 @@ Product gemm(const OperandArg &a_arg, const OperandArg &b_arg, const std::string
 
 void bind_product(Module &m) {
   m.def<convert>("convert", "x cvt values progress");
+  m.def<convert_to>("convert_to", "x to rounding saturate seed offset values progress");
   m.def<mma>("mma", "unit operands accumulation exact progress");
   m.def<gemm>("gemm",
               "a b unit out alpha beta accumulation exact alpha_rule threads groups row_scales column_scales "
