@@ -79,6 +79,6 @@ TEST_CASE("damaged files of training slices are named with what is wrong", "[gol
   CHECK_THROWS_WITH(parse_training_slices(good.substr(0, good.size() / 2), "f"),
                     Catch::Contains("f: expected JSON"));
   CHECK_THROWS_WITH(read_training_slices("nowhere/training"), Catch::Contains("--dir"));
-  CHECK_THROWS_WITH(read_training_slices(training_folder(), "mamba"),
-                    Catch::Contains("no training slice matches 'mamba'"));
+  CHECK_THROWS_WITH(read_training_slices(training_folder(), "rwkv"),
+                    Catch::Contains("no training slice matches 'rwkv'"));
 }
