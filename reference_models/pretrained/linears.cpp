@@ -114,7 +114,7 @@ LayerPlan Linears::plan(const Engines &e, int64_t layer, const LinearName &name)
 
 Linears::Linears(const Engines &engines, int64_t layer, std::span<const LinearName> names, int64_t first,
                  int64_t count)
-    : e_(engines), layer_(layer), members_(names.size()) {
+    : e_(engines), members_(names.size()) {
   const DecoderConfig &c = e_.files.config();
   std::vector<LinearWeight<float>> of_recipe, alone;
   const auto look = [&](const std::string &tensor, std::span<const float> values,

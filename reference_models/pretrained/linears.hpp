@@ -78,7 +78,6 @@ private:
   void run_stored(Member &m, const float *x, int64_t rows, float *y);
 
   const Engines &e_;
-  int64_t layer_;
   std::vector<Member> members_;
   std::optional<LinearGroup<float>> by_recipe_, weights_alone_;
   std::optional<NotFinite> not_finite_;
