@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <deque>
 #include <limits>
 #include <numeric>
 
@@ -254,6 +255,33 @@ MassiveActivations massive_activations(MatrixView<const float> x) {
   m.median = percentile(magnitudes, 0.5);
   for (const double magnitude : magnitudes) m.count += magnitude > 100 && magnitude > 1000 * m.median ? 1 : 0;
   return m;
+}
+
+Spikes find_spikes(std::span<const double> values) {
+  Spikes out;
+  std::deque<double> window;
+  for (size_t i = 0; i < values.size(); ++i) {
+    const double value = values[i];
+    double deviation = std::numeric_limits<double>::quiet_NaN();
+    if (window.size() >= kSpikeNeeds && std::isfinite(value)) {
+      const auto n = double(window.size());
+      double sum = 0, squares = 0;
+      for (const double x : window) sum += x;
+      const double mean = sum / n;
+      for (const double x : window) squares += (x - mean) * (x - mean);
+      if (squares > 0) {
+        deviation = (value - mean) / std::sqrt(squares / n);
+        ++out.judged;
+        if (std::fabs(deviation) >= kSpikeDeviations) out.at.push_back(i);
+      }
+    }
+    out.deviations.push_back(deviation);
+    if (std::isfinite(value)) window.push_back(value);
+    if (window.size() > kSpikeWindow) window.pop_front();
+  }
+  out.score = out.judged > 0 ? 100 * double(out.at.size()) / double(out.judged)
+                             : std::numeric_limits<double>::quiet_NaN();
+  return out;
 }
 
 double jaccard(std::span<const int64_t> a, std::span<const int64_t> b) {

@@ -84,6 +84,22 @@ struct MassiveActivations {
 };
 [[nodiscard]] MassiveActivations massive_activations(MatrixView<const float> x);
 
+/// Spikes of a series such as the gradient norm over the steps, as the spike score of OLMo 2 (2025, arXiv
+/// 2501.00656) counts them: values at least seven standard deviations away from the mean of the last 1000.
+/// Ours: the window ends before the value, it needs 50 values, its standard deviation is that of all of them
+/// (divided by n), and only finite values are judged or stand in it.
+inline constexpr size_t kSpikeWindow = 1000, kSpikeNeeds = 50;
+inline constexpr double kSpikeDeviations = 7;
+struct Spikes {
+  /// By value: its distance from the window's mean in standard deviations, signed; NaN where it is not judged
+  /// or the window is constant.
+  std::vector<double> deviations;
+  std::vector<size_t> at; ///< indices of the spikes
+  size_t judged = 0;      ///< values with a deviation
+  double score = 0;       ///< 100 spikes / judged; NaN where none was judged
+};
+[[nodiscard]] Spikes find_spikes(std::span<const double> values);
+
 /// |A n B| / |A u B| of the sets of the elements; 1 for two empty sets.
 [[nodiscard]] double jaccard(std::span<const int64_t> a, std::span<const int64_t> b);
 /// |A n B| / k.

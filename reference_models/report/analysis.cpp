@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reductions of records to points and numbers.
 #include "nvfp4/reference_models/report/analysis.hpp"
+#include "nvfp4/reference_models/family/mixer_operators.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -16,7 +17,9 @@ double reduce(const std::vector<double> &values, bool use_median) {
   return use_median ? median(values) : mean(values);
 }
 
-bool counts(const TensorRecord &t, TensorKind kind) { return t.kind == kind && t.layer >= 0; }
+bool counts(const TensorRecord &t, TensorKind kind) {
+  return t.kind == kind && t.layer >= 0 && mixer_operator_or_null(t.op) == nullptr;
+}
 
 std::vector<Point> reduce_by(const std::map<int64_t, std::vector<double>> &values, bool use_median) {
   std::vector<Point> out;
@@ -107,6 +110,45 @@ double late_value(const RunData &run, TensorKind kind, TensorField field, bool u
   for (const TensorRecord &t : run.tensors)
     if (counts(t, kind) && t.step >= from) values.push_back(t.*field);
   return reduce(values, use_median);
+}
+
+std::vector<Point> largest_activation(const RunData &run) {
+  std::map<int64_t, double> largest;
+  for (const ResidualRecord &r : run.residual)
+    if (r.layer >= 0) {
+      double &to = largest.try_emplace(r.step, r.largest).first->second;
+      to = std::isnan(r.largest) || std::isnan(to) ? kNan : std::max(to, r.largest);
+    }
+  std::vector<Point> out;
+  for (const auto &[step, value] : largest) out.push_back({double(step), value});
+  return out;
+}
+
+std::vector<Point> massive_activation_count(const RunData &run) {
+  std::map<int64_t, double> sums;
+  for (const ResidualRecord &r : run.residual)
+    if (r.layer >= 0) sums[r.step] += r.massive;
+  std::vector<Point> out;
+  for (const auto &[step, value] : sums) out.push_back({double(step), value});
+  return out;
+}
+
+std::vector<Point> residual_by_depth(const RunData &run, double ResidualRecord::*field) {
+  std::vector<int64_t> steps;
+  for (const ResidualRecord &r : run.residual)
+    if (steps.empty() || steps.back() != r.step) steps.push_back(r.step);
+  if (steps.empty()) return {};
+  const int64_t from = steps[steps.size() - std::max<size_t>(1, steps.size() / 4)];
+  std::map<int64_t, std::vector<double>> values;
+  for (const ResidualRecord &r : run.residual)
+    if (r.layer >= 0 && r.step >= from) values[r.layer].push_back(r.*field);
+  return reduce_by(values, true);
+}
+
+Spikes gradient_spikes(const RunData &run) {
+  std::vector<double> norms;
+  for (const LogLine &l : run.log) norms.push_back(l.gradient_norm);
+  return find_spikes(norms);
 }
 
 std::vector<Point> mean_over_runs(const std::vector<std::vector<Point>> &lines) {

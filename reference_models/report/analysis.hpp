@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Numbers of runs that a report shows and judges: each is defined here once. "Late" is the last quarter of
-// the recorded steps; operators of the blocks count, those outside (lm_head) do not.
+// the recorded steps; linear layers of the blocks count, lm_head and the operators inside mixers, which are
+// recorded under some recipes only, do not.
 #pragma once
 #include "nvfp4/reference_models/report/groups.hpp"
 #include "nvfp4/reference_models/report/statistics.hpp"
@@ -39,6 +40,15 @@ using TensorField = double TensorRecord::*;
 [[nodiscard]] double late_value(const RunData &run, TensorKind kind, TensorField field, bool use_median);
 /// Mean over runs, point by point where all runs have the same x.
 [[nodiscard]] std::vector<Point> mean_over_runs(const std::vector<std::vector<Point>> &lines);
+
+/// The residual stream after the blocks, over the recorded steps: its largest value of any block, and the
+/// number of massive activations in all of them.
+[[nodiscard]] std::vector<Point> largest_activation(const RunData &run);
+[[nodiscard]] std::vector<Point> massive_activation_count(const RunData &run);
+/// By block, late: the median over the steps of a field of its records.
+[[nodiscard]] std::vector<Point> residual_by_depth(const RunData &run, double ResidualRecord::*field);
+/// Of the gradient norm over the logged steps.
+[[nodiscard]] Spikes gradient_spikes(const RunData &run);
 
 /// The mean over layers of a field of the attention, gate or swiglu records, over the recorded steps.
 template <class Record>

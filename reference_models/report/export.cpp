@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // One list of measures serves CSV and events.
 #include "nvfp4/reference_models/report/export.hpp"
+#include "nvfp4/reference_models/report/analysis.hpp"
 
 #include <array>
 #include <bit>
@@ -35,14 +36,20 @@ std::vector<Measure> measures(const RunData &run) {
     for (const auto &[name, value] :
          {std::pair("_kurtosis", t.kurtosis), std::pair("_block_kurtosis_max", t.block_max),
           std::pair("_block_kurtosis_p99", t.block_p99), std::pair("_top1", t.top1), std::pair("_ftz", t.ftz),
-          std::pair("_snr_db", t.snr_db)})
+          std::pair("_snr_db", t.snr_db), std::pair("_scale_underflows", t.scale_underflows),
+          std::pair("_largest_scales", t.largest_scales), std::pair("_saturated", t.saturated)})
       out.push_back({t.step, t.layer, t.op, kind + name, value});
   }
   for (const OutputRecord &r : run.outputs) out.push_back({r.step, r.layer, r.op, "output_top1", r.top1});
   for (const AttentionRecord &r : run.attention)
     for (const auto &[name, value] : {std::pair("entropy", r.entropy), std::pair("logit_max", r.logit_max),
-                                      std::pair("logit_kurtosis", r.logit_kurtosis)})
+                                      std::pair("logit_kurtosis", r.logit_kurtosis),
+                                      std::pair("sink", r.sink), std::pair("sink_heads", r.sink_heads)})
       out.push_back({r.step, r.layer, "attention", std::string("attention_") + name, value});
+  for (const ResidualRecord &r : run.residual)
+    for (const auto &[name, value] : {std::pair("largest", r.largest), std::pair("median", r.median),
+                                      std::pair("massive", r.massive), std::pair("growth", r.growth)})
+      out.push_back({r.step, r.layer, "residual", std::string("residual_") + name, value});
   for (const GateRecord &r : run.gates)
     for (const auto &[name, value] :
          {std::pair("min", r.min), std::pair("max", r.max), std::pair("top1", r.top1)})
@@ -118,12 +125,17 @@ uint32_t crc32c(std::string_view bytes) {
 }
 
 std::string log_csv(const std::vector<RunData> &runs) {
-  std::string out = "run,step,tokens,loss,learning_rate,gradient_norm,tokens_per_s,validation_loss\n";
-  for (const RunData &run : runs)
-    for (const LogLine &l : run.log)
-      out += fmt::format("{},{},{},{},{},{},{},{}\n", cell(run.folder), l.step, l.tokens, number(l.loss),
+  std::string out = "run,step,tokens,loss,learning_rate,gradient_norm,tokens_per_s,validation_loss,"
+                    "gradient_norm_deviations\n";
+  for (const RunData &run : runs) {
+    const Spikes spikes = gradient_spikes(run);
+    for (size_t i = 0; i < run.log.size(); ++i) {
+      const LogLine &l = run.log[i];
+      out += fmt::format("{},{},{},{},{},{},{},{},{}\n", cell(run.folder), l.step, l.tokens, number(l.loss),
                          number(l.learning_rate), number(l.gradient_norm), number(l.tokens_per_second),
-                         l.validation_loss ? number(*l.validation_loss) : "");
+                         l.validation_loss ? number(*l.validation_loss) : "", number(spikes.deviations[i]));
+    }
+  }
   return out;
 }
 

@@ -96,7 +96,7 @@ std::string make_report(const std::vector<RunData> &runs, const std::string &ver
   if (!notice.empty()) body += "<p class=\"notice\">" + escape(notice) + "</p>\n";
   body += alike_section(sorted) + divergence_section(runs) + not_finite_section(runs) + loss_section(groups) +
           ordering_section(orderings) + paper_section(groups) + kurtosis_section(groups) +
-          channel_section(groups) + flush_section(groups) + attention_section(groups) + gate_section(groups) +
+          channel_section(groups) + flush_section(groups) + outlier_section(groups) + attention_section(groups) + gate_section(groups) +
           swiglu_section(groups) + sensitivity_section(groups) + provenance_section(runs, version);
   return page("NVFP4 training report", body);
 }

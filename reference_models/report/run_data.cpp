@@ -99,6 +99,14 @@ void take_tensor(RunData &run, const Fields &f, int64_t step, int layer) {
   t.quantized = f.flag("quantized");
   t.ftz = f.real("ftz");
   t.snr_db = f.real("snr_db");
+  const auto share = [&](const char *part, double whole) {
+    return f.has(part) && whole > 0 ? double(f.count(part, 0)) / whole : kNan;
+  };
+  const double blocks_of = f.has("blocks") ? double(f.count("blocks", 0)) : 0,
+               elements = f.has("rows") ? double(f.count("rows", 0)) * double(t.channels) : 0;
+  t.scale_underflows = share("scale_underflows", blocks_of);
+  t.largest_scales = share("largest_scales", blocks_of);
+  t.saturated = share("saturated", elements);
   run.tensors.push_back(std::move(t));
 }
 
@@ -116,7 +124,11 @@ void take_diagnostics(RunData &run, const Fields &f) {
   else if (type == "output")
     take_output(run, f, step, layer);
   else if (type == "attention")
-    run.attention.push_back({step, layer, f.real("entropy"), f.real("logit_max"), f.real("logit_kurtosis")});
+    run.attention.push_back({step, layer, f.real("entropy"), f.real("logit_max"), f.real("logit_kurtosis"),
+                             f.optional_real("sink"), f.optional_real("sink_heads")});
+  else if (type == "residual")
+    run.residual.push_back({step, layer, f.real("largest"), f.real("median"), double(f.count("massive", 0)),
+                            f.optional_real("growth")});
   else if (type == "gate")
     run.gates.push_back({step, layer, f.real("min"), f.real("max"), f.real("top1")});
   else if (type == "swiglu")

@@ -31,6 +31,9 @@ struct TensorRecord {
   int64_t hot = 1;                                   ///< how many of them are the hot set
   bool quantized = false;
   double ftz = 0, snr_db = 0;
+  /// Parts of the blocks whose scale is 0 over a nonzero element, or the format's largest, and of the
+  /// elements beyond their block; NaN in records of older releases.
+  double scale_underflows = 0, largest_scales = 0, saturated = 0;
 };
 
 struct OutputRecord {
@@ -43,6 +46,14 @@ struct AttentionRecord {
   int64_t step = 0;
   int layer = 0;
   double entropy = 0, logit_max = 0, logit_kurtosis = 0;
+  double sink = 0, sink_heads = 0; ///< NaN in records of older releases
+};
+/// The residual stream after a block, -1: the embedding.
+struct ResidualRecord {
+  int64_t step = 0;
+  int layer = 0;
+  double largest = 0, median = 0, massive = 0;
+  double growth = 0; ///< over the block before; NaN for the embedding
 };
 struct GateRecord {
   int64_t step = 0;
@@ -89,6 +100,7 @@ struct RunData {
   std::vector<TensorRecord> tensors;
   std::vector<OutputRecord> outputs;
   std::vector<AttentionRecord> attention;
+  std::vector<ResidualRecord> residual;
   std::vector<GateRecord> gates;
   std::vector<SwigluRecord> swiglu;
   std::vector<int64_t> channel_steps;

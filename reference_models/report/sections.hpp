@@ -23,6 +23,8 @@ using Groups = std::vector<RunGroup>;
 [[nodiscard]] std::string kurtosis_section(const Groups &groups);
 [[nodiscard]] std::string channel_section(const Groups &groups);
 [[nodiscard]] std::string flush_section(const Groups &groups);
+/// Measures of outliers that other work uses: residual stream, sinks, gradient spikes, scales at their ends.
+[[nodiscard]] std::string outlier_section(const Groups &groups);
 [[nodiscard]] std::string attention_section(const Groups &groups);
 [[nodiscard]] std::string gate_section(const Groups &groups);
 [[nodiscard]] std::string swiglu_section(const Groups &groups);

@@ -209,9 +209,10 @@ std::string plot_of(const LineChart &chart, const Axis &x, const Axis &y) {
   for (const auto &rule : chart.rules)
     out += line(x.from, y.at(rule.first), x.to, y.at(rule.first), "reference");
   for (const Series &s : chart.series) {
-    out += fmt::format("<path class=\"line k{}{}{}\" d=\"{}\"/>\n", s.color, s.faint ? " faint" : "",
-                       s.dashed ? " dash" : "", path_of(s, x, y));
-    if (s.dots || s.points.size() == 1)
+    if (!s.apart)
+      out += fmt::format("<path class=\"line k{}{}{}\" d=\"{}\"/>\n", s.color, s.faint ? " faint" : "",
+                         s.dashed ? " dash" : "", path_of(s, x, y));
+    if (s.dots || s.apart || s.points.size() == 1)
       for (const Point &p : s.points)
         if (std::isfinite(p.y))
           out += fmt::format("<circle class=\"dot k{}\" cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"2.6\"/>", s.color,

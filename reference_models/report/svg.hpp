@@ -42,6 +42,7 @@ struct Series {
   bool dashed = false;
   bool faint = false; ///< thin and pale: raw data behind a smoothed line
   bool dots = false;  ///< a dot at each point
+  bool apart = false; ///< dots that no line joins
 };
 
 /// A pale area between two lines.

@@ -277,3 +277,41 @@ TEST_CASE("sensitivity: percent of the baseline, for each reference of parameter
   CHECK(sensitivity_score(2.02, 2.0, 50, 100) == Approx(2.0));
   CHECK(sensitivity_score(1.98, 2.0, 100, 100) == Approx(-1.0));
 }
+
+TEST_CASE("spikes are values seven standard deviations away from those before them") {
+  std::vector<double> x;
+  for (int i = 0; i < 200; ++i)
+    x.push_back(1 + 0.01 * (i % 2 ? 1 : -1)); // mean 1, deviation 0.01 over an even window
+  Spikes s = find_spikes(x);
+  CHECK(s.at.empty());
+  CHECK(s.judged == 150);
+  CHECK(s.score == 0);
+  CHECK(std::isnan(s.deviations[49]));
+  CHECK(s.deviations[50] == Approx(-1));
+  x[100] = 1 + 0.0699;
+  CHECK(find_spikes(x).at.empty());
+  x[100] = 1 + 0.0701;
+  s = find_spikes(x);
+  CHECK(s.at == std::vector<size_t>{100});
+  CHECK(s.score == Approx(100.0 / 150));
+  x[100] = 1 - 0.0701; // as far below
+  CHECK(find_spikes(x).at == std::vector<size_t>{100});
+  x[100] = 5; // a spike widens the window of those after it
+  x[101] = 1.1;
+  CHECK(find_spikes(x).at == std::vector<size_t>{100});
+  x[100] = std::numeric_limits<double>::infinity(); // neither judged nor in the window
+  x[101] = 1.08;
+  s = find_spikes(x);
+  CHECK(s.at == std::vector<size_t>{101});
+  CHECK(std::isnan(s.deviations[100]));
+  CHECK(s.judged == 149);
+  // the window holds the last 1000
+  std::vector<double> y(60, 100.0);
+  for (int i = 0; i < 1100; ++i) y.push_back(i % 2);
+  y.push_back(5);
+  CHECK(find_spikes(y).at.back() == y.size() - 1); // 9 deviations of 0.5 without the hundreds
+  y.erase(y.begin() + 60, y.begin() + 560);
+  CHECK((find_spikes(y).at.empty() || find_spikes(y).at.back() != y.size() - 1));
+  CHECK(std::isnan(find_spikes(std::vector<double>(50, 1.0)).score));
+  CHECK(find_spikes(std::vector<double>(80, 1.0)).judged == 0); // a constant has no deviation
+}

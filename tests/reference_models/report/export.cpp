@@ -25,7 +25,10 @@ RunData made() {
   t.kind = TensorKind::weight;
   t.kurtosis = 1.0 / 3;
   t.block_max = t.block_p99 = std::nan("");
+  t.scale_underflows = 0.25;
+  t.saturated = std::nan("");
   run.tensors = {t};
+  run.residual = {{2, 1, 120, 0.5, 3, 1.5}};
   run.gates = {{2, 3, -8, 4, 8}};
   return run;
 }
@@ -66,9 +69,10 @@ TEST_CASE("CRC-32C has the values of RFC 3720", "[export]") {
 }
 
 TEST_CASE("CSV of logs and diagnostics", "[export]") {
-  CHECK(log_csv({made()}) == "run,step,tokens,loss,learning_rate,gradient_norm,tokens_per_s,validation_loss\n"
-                             "\"runs/a, \"\"b\"\"\",1,256,5.5,0.001,1.25,128,\n"
-                             "\"runs/a, \"\"b\"\"\",2,512,nan,0.1,nan,256,5.25\n");
+  CHECK(log_csv({made()}) == "run,step,tokens,loss,learning_rate,gradient_norm,tokens_per_s,validation_loss,"
+                             "gradient_norm_deviations\n"
+                             "\"runs/a, \"\"b\"\"\",1,256,5.5,0.001,1.25,128,,nan\n"
+                             "\"runs/a, \"\"b\"\"\",2,512,nan,0.1,nan,256,5.25,nan\n");
   CHECK(diagnostics_csv({made()}) == "run,step,layer,operator,quantity,value\n"
                                      "\"runs/a, \"\"b\"\"\",2,-1,lm_head,weight_kurtosis,0.3333333333333333\n"
                                      "\"runs/a, \"\"b\"\"\",2,-1,lm_head,weight_block_kurtosis_max,nan\n"
@@ -76,15 +80,23 @@ TEST_CASE("CSV of logs and diagnostics", "[export]") {
                                      "\"runs/a, \"\"b\"\"\",2,-1,lm_head,weight_top1,0\n"
                                      "\"runs/a, \"\"b\"\"\",2,-1,lm_head,weight_ftz,0\n"
                                      "\"runs/a, \"\"b\"\"\",2,-1,lm_head,weight_snr_db,0\n"
+                                     "\"runs/a, \"\"b\"\"\",2,-1,lm_head,weight_scale_underflows,0.25\n"
+                                     "\"runs/a, \"\"b\"\"\",2,-1,lm_head,weight_largest_scales,0\n"
+                                     "\"runs/a, \"\"b\"\"\",2,-1,lm_head,weight_saturated,nan\n"
+                                     "\"runs/a, \"\"b\"\"\",2,1,residual,residual_largest,120\n"
+                                     "\"runs/a, \"\"b\"\"\",2,1,residual,residual_median,0.5\n"
+                                     "\"runs/a, \"\"b\"\"\",2,1,residual,residual_massive,3\n"
+                                     "\"runs/a, \"\"b\"\"\",2,1,residual,residual_growth,1.5\n"
                                      "\"runs/a, \"\"b\"\"\",2,3,gate,gate_min,-8\n"
                                      "\"runs/a, \"\"b\"\"\",2,3,gate,gate_max,4\n"
                                      "\"runs/a, \"\"b\"\"\",2,3,gate,gate_top1,8\n");
-  CHECK(log_csv({}) == "run,step,tokens,loss,learning_rate,gradient_norm,tokens_per_s,validation_loss\n");
+  CHECK(log_csv({}) == "run,step,tokens,loss,learning_rate,gradient_norm,tokens_per_s,validation_loss,"
+                       "gradient_norm_deviations\n");
 }
 
 TEST_CASE("event files: a version, then a record a step and a measure", "[export]") {
   const std::vector<std::string> all = records(event_file(made()));
-  REQUIRE(all.size() == 1 + 2 + 6 + 3);
+  REQUIRE(all.size() == 1 + 2 + 9 + 4 + 3);
   CHECK(all[0] == std::string("\x09\0\0\0\0\0\0\0\0\x10\0\x1A\x0D"
                               "brain.Event:2",
                               26));

@@ -5,6 +5,7 @@
 #include "tests/temporary_folder.hpp"
 
 #include "nvfp4/golden/io/file.hpp"
+#include "nvfp4/reference_models/report/analysis.hpp"
 #include "nvfp4/reference_models/report/report.hpp"
 #include "nvfp4/reference_models/train/options.hpp"
 
@@ -43,10 +44,16 @@ std::string write_run(const Folder &folder, const std::string &family, const std
       {"options", options_to_json(o)},
       {"parameters", 913408}}.dump();
   std::ofstream log(dir + "/log.jsonl");
+  const auto norm = [&](int step) { // one spike, under nvfp4
+    return step == 100 && recipe == "nvfp4" ? 4.0 : 1.0 + 0.1 * (step % 2);
+  };
   for (int step = 1; step <= 120; ++step) {
     const double loss = (2 + 0.1 * double(seed) + 3 * std::exp(-step / 20.0)) * (1 + gap / 100);
-    Json line = {
-        {"step", step}, {"tokens", step * 256}, {"loss", loss}, {"grad_norm", 1.0}, {"tokens_per_s", 9000}};
+    Json line = {{"step", step},
+                 {"tokens", step * 256},
+                 {"loss", loss},
+                 {"grad_norm", norm(step)},
+                 {"tokens_per_s", 9000}};
     if (step == 120) line["val_loss"] = loss * 1.01;
     log << line.dump() << "\n";
   }
@@ -74,6 +81,12 @@ std::string write_run(const Folder &folder, const std::string &family, const std
       r.gate(0, -8, 3, 8.0 + double(step));
     else
       r.attention(0, 3 - 0.001 * double(step), 4 + 0.01 * double(step), 1 - 0.001 * double(step), 0.3, 0.5);
+    std::vector<float> stream(32 * 64, 0.25f);
+    r.residual(-1, {stream.data(), 32, 64});
+    for (int layer = 0; layer < 2; ++layer) { // one massive activation in block 1 of softmax attention
+      stream[70] = float(layer + 1) * (family == "gla" ? 40.0f : 200.0f) + float(step);
+      r.residual(layer, {stream.data(), 32, 64});
+    }
     r.swiglu(0, 0.07 + 0.0001 * double(step), 0.2, 0.08);
     r.end_step();
   }
@@ -206,6 +219,46 @@ TEST_CASE("report: one well-formed page without anything outside it, with the nu
   CHECK(verdict("largest logit rises", "qwen3") == Verdict::held);
   CHECK(verdict("kurtosis of logits rises", "qwen3") == Verdict::not_held); // it falls in these runs
   CHECK(verdict("W_up and W_gate align", "gla") == Verdict::held);
+}
+
+TEST_CASE("report: other work's measures of outliers, in charts as in the table") {
+  const Folder folder;
+  write_study(folder);
+  const std::vector<RunData> runs = read_all(folder);
+  const std::string html = make_report(runs, "1");
+  const std::vector<RunGroup> groups = group_runs(runs);
+  const RunData &soft = *find_group(groups, "qwen3-tiny", "nvfp4")->runs[0],
+                &gla = *find_group(groups, "gla-tiny", "bf16")->runs[0];
+  CHECK(largest_activation(soft).back().y == 520); // 2 * 200 + 120
+  CHECK(largest_activation(gla).back().y == 200);
+  CHECK(massive_activation_count(soft).front().y == 1); // 210 and 410 over a median of 0.25: above 250
+  CHECK(massive_activation_count(soft).back().y == 2);  // 320 and 520
+  CHECK(massive_activation_count(gla).back().y == 0);
+  REQUIRE(residual_by_depth(soft, &ResidualRecord::largest).size() == 2); // of steps 100, 110, 120
+  CHECK(residual_by_depth(soft, &ResidualRecord::largest)[0].y == 310);
+  CHECK(residual_by_depth(soft, &ResidualRecord::growth)[0].y == 310 / 0.25);
+  CHECK(residual_by_depth(soft, &ResidualRecord::growth)[1].y == Approx(510.0 / 310).epsilon(1e-6));
+  CHECK(gradient_spikes(soft).at == std::vector<size_t>{99});
+  CHECK(gradient_spikes(gla).at.empty());
+  CHECK(soft.attention.back().sink == 0.3);
+  for (const TensorRecord &t : soft.tensors) CHECK(t.scale_underflows == 0);
+  // the row of the table, and the same numbers at the ends of the lines, once for each width
+  CHECK(html.find("<td>qwen3-tiny</td><td>nvfp4</td><td class=\"number\">520</td>") != std::string::npos);
+  CHECK(html.find(">3 of 210<") != std::string::npos); // three seeds, 70 steps judged in each
+  CHECK(html.find(">1.43<") != std::string::npos);
+  CHECK(count(html, ">nvfp4 520<") == 2);
+  CHECK(count(html, ">bf16 200<") == 2);
+  CHECK(count(html, ">nvfp4 50<") == 2); // heads with a sink, %
+  CHECK(html.find("Outliers as other work measures them") != std::string::npos);
+  CHECK(count(html, ", spikes%22,100,4%0A") == 6); // a dot a run in the numbers behind the chart
+  CHECK(html.find("e-10<") == std::string::npos);  // an axis of nothing but zeros ends at 1
+  // an older record has none of it
+  const std::string dir = write_run(folder, "gla", "hcp", 9, 0, false);
+  std::ofstream(dir + "/diagnostics.jsonl")
+      << R"({"step":1,"type":"attention","layer":0,"entropy":1,"logit_max":2,"logit_kurtosis":0})"
+      << "\n";
+  CHECK(std::isnan(read_run(dir).attention[0].sink));
+  CHECK(first_fault(make_report({read_run(dir)}, "1")).empty());
 }
 
 TEST_CASE("report: orderings that the runs contradict or cannot settle are said to be so") {
