@@ -4,6 +4,7 @@
 
 #include "nvfp4/emulator/formats/bf16.hpp"
 #include "nvfp4/emulator/numerics/elementary.hpp"
+#include "nvfp4/reference_models/model/kv_cache.hpp"
 #include "nvfp4/reference_models/train/session.hpp"
 
 #include <algorithm>
@@ -41,7 +42,7 @@ KvCache::KvCache(Backend<float> &backend, const DecoderConfig &config, int64_t s
 struct Decoder::Buffers {
   int64_t rows = 0, positions = 0, logits = 0;
   Array<float> x, normed, middle, branch, q, k, v, o, gate, up, inner, rstd, final_norm, logits_data, chunk;
-  Array<float> keys, values; ///< of one layer, where there is no cache
+  Array<float> keys, values, read_k, read_v; ///< of one layer, where there is no cache
   Array<float> cosine, sine, local_cosine, local_sine;
 };
 
@@ -229,6 +230,15 @@ void Decoder::attention(const Place &p, int64_t layer, const std::string &path) 
   backend_->run(RopeForward<float>{rope(c.kv_heads), b.k.data(), b.k.data()});
   tensor(p, path + "q_rotated", b.q, c.query_width());
   tensor(p, path + "k_rotated", b.k, c.kv_width());
+  const Recipe &recipe = options_.serving.recipe;
+  const float *k = b.k.data(), *v = b.v.data();
+  if (recipe.kv_cache.format != OperandFormat::f32) {
+    for (Array<float> *a : {&b.read_k, &b.read_v})
+      if (a->size() < b.k.size()) a->reset(*backend_, b.k.size());
+    read_cached(*backend_, recipe, p.batch, p.length, c.kv_heads, c.head_dim, k, b.read_k.data());
+    read_cached(*backend_, recipe, p.batch, p.length, c.kv_heads, c.head_dim, v, b.read_v.data());
+    k = b.read_k.data(), v = b.read_v.data();
+  }
   KvCache *const cache = p.pass->cache;
   const CachedAttentionShape<float> shape{
       {p.batch, p.length, c.heads, c.kv_heads, c.head_dim, 1.0f / numerics::sqrt(float(c.query_scalar))},
@@ -237,8 +247,8 @@ void Decoder::attention(const Place &p, int64_t layer, const std::string &path) 
       local ? c.window : 0};
   float *const keys = (cache != nullptr ? cache->keys[size_t(layer)] : b.keys).data(),
                *const values = (cache != nullptr ? cache->values[size_t(layer)] : b.values).data();
-  backend_->run(KvStore<float>{shape, b.k.data(), b.v.data(), keys, values,
-                               cache != nullptr ? cache->rounding : options_.kv, 1.0f, 1.0f});
+  backend_->run(KvStore<float>{shape, k, v, keys, values, cache != nullptr ? cache->rounding : options_.kv,
+                               1.0f, 1.0f});
   backend_->run(CachedAttention<float>{shape, b.q.data(), keys, values, b.o.data()});
   tensor(p, path + "attention", b.o, c.query_width());
   float *const out[] = {b.branch.data()};
@@ -324,6 +334,9 @@ std::span<const float> Decoder::forward(const Pass &pass) {
     throw Error("the cache has room for " + std::to_string(pass.cache->capacity) + " tokens of " +
                 std::to_string(pass.cache->batch) + " sequences; got " + std::to_string(past + pass.length) +
                 " of " + std::to_string(pass.batch));
+  if (pass.cache != nullptr && options_.serving.recipe.kv_cache.format != OperandFormat::f32)
+    throw Error("recipe '" + options_.serving.recipe.name +
+                "' has a kv_cache, whose scales are taken over a whole sequence: give --kv, or --recompute");
   if (past + pass.length > config_.positions)
     throw Error("a sequence of " + std::to_string(past + pass.length) +
                 " tokens: the model has max_position_embeddings " + std::to_string(config_.positions));

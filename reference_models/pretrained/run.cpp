@@ -138,8 +138,8 @@ EvalResult run_eval(const RunOptions &o, const DataSource &data, int64_t batch, 
     throw Error("the data has tokens up to " + std::to_string(data.vocabulary() - 1) +
                 ", the model's vocabulary is " + std::to_string(s.decoder->config().vocabulary));
   if (data.bytes() && s.decoder->config().vocabulary != data.vocabulary())
-    throw Error("the data is a text, and a token of this model is no byte: make tokens of it first "
-                "(nvfp4.pretrained in Python) and give the .npy file");
+    throw Error("the data is a text, and a token of this model is no byte: make tokens of it with "
+                "tools/tokens --tokenizer and the folder's tokenizer.json");
   std::vector<int32_t> tokens(size_t(batch * (sequence + 1)));
   std::vector<float> weights(size_t(batch * sequence));
   double sum = 0, weight = 0;

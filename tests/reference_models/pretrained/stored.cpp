@@ -199,3 +199,55 @@ TEST_CASE("a folder that does not say how inputs are quantized is asked", "[pret
                     Catch::Contains("does not give inputs"));
   CHECK(run({.folder = out, .activations = "modelopt"}).contains("lm_head"));
 }
+
+TEST_CASE("FP8 weights with a dense scale run as their values", "[pretrained][stored]") {
+  const TemporaryFolder folder;
+  const Json config = config_of("LlamaForCausalLM", sizes());
+  io::TensorFile fp8 = in_bf16(tensors_of(config)), dense = in_bf16(tensors_of(config));
+  const std::string name = "model.layers.0.mlp.up_proj.weight";
+  for (size_t i = 0; i < fp8.tensors.size(); ++i) {
+    if (fp8.tensors[i].name != name) continue;
+    std::vector<uint8_t> codes;
+    std::vector<uint16_t> words;
+    for (int64_t j = 0; j < 96 * 64; ++j) {
+      codes.push_back(uint8_t(j * 37 % 127 + (j % 3 == 0 ? 128 : 0))); // no NaN
+      words.push_back(bf16_word(value_f32(FormatId::e4m3, codes.back()) * 0.0007f));
+    }
+    fp8.tensors[i] = io::Tensor::from_bits(name, io::DType::f8_e4m3, {96, 64}, codes);
+    dense.tensors[i] = io::Tensor::from_bits(name, io::DType::bf16, {96, 64}, words);
+  }
+  fp8.tensors.push_back(
+      io::Tensor::from("model.layers.0.mlp.up_proj.weight_scale", {}, std::vector<float>{0.0007f}));
+  write_folder(folder.path / "fp8", config, fp8);
+  write_folder(folder.path / "dense", config, dense);
+  const std::string path = (folder.path / "fp8").string();
+  CHECK(same_words(run({.folder = path, .activations = "none"}).at("lm_head"),
+                   run({.folder = (folder.path / "dense").string()}).at("lm_head")));
+  CHECK_THROWS_WITH(run({.folder = path, .activations = "te"}),
+                    Catch::Contains("whose scales no block-scaled product takes: give --activations none"));
+}
+
+TEST_CASE("the text of a model of images is the model of text", "[pretrained]") {
+  const TemporaryFolder folder;
+  const Json config = config_of("Gemma3ForCausalLM", sizes());
+  const io::TensorFile text = tensors_of(config);
+  write_folder(folder.path / "text", config, text);
+  for (const std::string prefix : {"language_model.", "model.language_model."}) {
+    io::TensorFile both = text;
+    for (io::Tensor &t : both.tensors) {
+      const bool head = t.name.starts_with("lm_head");
+      const std::string old = t.name;
+      t.name = prefix == "language_model." ? prefix + old : head ? old : prefix + old.substr(6);
+    }
+    both.tensors.push_back(io::Tensor::from("vision_tower.weight", {3}, std::vector<float>{1, 2, 3}));
+    Json inside = config;
+    inside.erase("architectures");
+    const Json outside = {{"architectures", {"Gemma3ForConditionalGeneration"}},
+                          {"tie_word_embeddings", false},
+                          {"text_config", inside}};
+    const std::filesystem::path to = folder.path / prefix;
+    write_folder(to, outside, both);
+    CHECK(same_words(run({.folder = to.string()}).at("lm_head"),
+                     run({.folder = (folder.path / "text").string()}).at("lm_head")));
+  }
+}

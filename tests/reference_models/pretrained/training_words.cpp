@@ -75,7 +75,7 @@ TEST_CASE("a folder has the words of the training model of its family", "[pretra
       const ModelConfig m = training_config(f, sizes);
       const std::vector<int32_t> tokens = some_tokens(9, batch * (length + 1), int32_t(sizes.vocabulary));
       const std::vector<int32_t> inputs = inputs_of(tokens, batch, length);
-      for (const char *recipe : {"fp32", "bf16", "nvfp4", "nvfp4-plain", "chon", "mxfp8", "mxfp4-sr-rht"}) {
+      for (const char *recipe : {"fp32", "bf16", "nvfp4", "nvfp4-plain", "chon", "mxfp8", "mxfp4-sr-rht", "bf16+kv_cache=nvfp4"}) {
         INFO(f.architecture << " " << recipe << (tie ? " tied" : ""));
         pretrained::Session s = pretrained::open_session({.folder = folder.path.string(), .recipe = recipe});
         StepContext step;

@@ -48,16 +48,18 @@ def forward(
     threads: int = 0,
     device: str = "cpu",
     progress: Progress = None,
+    operators: bool = False,
 ) -> Forward:
     """Runs a checkpoint on given tokens and gives every tensor: ``nvfp4 forward``.
 
     checkpoint: written by train or init, or a PyTorch model's safetensors. tokens: int32 (B, T + 1), inputs [:, :-1], targets
-    [:, 1:]. grads: also the gradients of the mean loss. progress gets the fraction done; what it raises, and Ctrl-C, end the
+    [:, 1:]. grads: also the gradients of the mean loss. operators: also the
+    matrices of the operators inside mixers. progress gets the fraction done; what it raises, and Ctrl-C, end the
     work. ValueError for what does not fit.
     """
     array = _arrays.read(tokens, "tokens")
-    text, (tensors, metadata) = core.forward(os.fspath(checkpoint), array.arg, recipe, model, size, device, grads, threads, seed,
-                                                 progress)
+    text, (tensors, metadata) = core.forward(os.fspath(checkpoint), array.arg, recipe, model, size, device, grads, operators,
+                                                 threads, seed, progress)
     result = json.loads(text)
     del result["output"]
     return Forward({name: to_numpy(t) for name, t in tensors.items()}, dict(metadata), result)

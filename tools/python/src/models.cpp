@@ -36,9 +36,9 @@ std::string train_run(const std::string &options, const StepCall &on_step) {
 std::tuple<std::string, FileResult> forward_pass(const std::string &checkpoint, const ArrayArg &tokens,
                                                  const std::string &recipe, const std::string &model,
                                                  const std::string &size, const std::string &device,
-                                                 bool gradients, int threads, uint64_t seed,
+                                                 bool gradients, bool operators, int threads, uint64_t seed,
                                                  const Progress &progress) {
-  const ForwardOptions o{checkpoint, recipe, model, size, device, gradients, threads, seed, progress};
+  const ForwardOptions o{checkpoint, recipe, model, size, device, gradients, operators, threads, seed, progress};
   ForwardPass pass = run_forward(o, to_file("tokens", tokens));
   return {forward_json(pass, ""), give(std::move(pass.tensors))};
 }
@@ -52,7 +52,7 @@ std::string report(const std::vector<std::string> &folders, const std::string &o
 
 void bind_models(Module &m) {
   m.def<train_run>("train", "options progress");
-  m.def<forward_pass>("forward", "checkpoint tokens recipe model size device grads threads seed progress");
+  m.def<forward_pass>("forward", "checkpoint tokens recipe model size device grads operators threads seed progress");
   m.def<report>("report", "folders output progress");
 }
 
