@@ -154,7 +154,8 @@ bool same_rule(const UnitRule &x, const UnitRule &y) {
   return key(x) == key(y);
 }
 
-/// Units of other arithmetic for operands of these formats, each arithmetic once, `arch` first.
+/// Units of other arithmetic for operands of these formats, each arithmetic once, `arch` first. No kernel runs on
+/// a unit that is ours alone.
 std::vector<const Unit *> distinct_units(FormatId a, FormatId b, FormatId scale, int block,
                                          const std::string &arch, const UnitRule *except) {
   std::vector<const Unit *> units;
@@ -162,7 +163,7 @@ std::vector<const Unit *> distinct_units(FormatId a, FormatId b, FormatId scale,
     for (const Unit &u : catalogue()) {
       const UnitRule &r = u.rule;
       if (r.a != a || r.b != b || r.scale_block != block || (block != 0 && r.scale != scale) ||
-          (u.arch == arch) != own)
+          (u.arch == arch) != own || (u.evidence == Evidence::defined && !own))
         continue;
       if (except != nullptr && same_rule(r, *except)) continue;
       if (std::none_of(units.begin(), units.end(), [&](const Unit *v) { return same_rule(v->rule, r); }))

@@ -339,6 +339,6 @@ TEST_CASE("the grids of the study can be run") {
           CHECK(std::fabs(double(parameter_count(model)) / 27.5e6 - 1) < 0.01);
       }
   }
-  CHECK(grids == 6);
-  CHECK(models == 3);
+  CHECK(grids == 8);
+  CHECK(models == 5);
 }
