@@ -15,8 +15,8 @@ from nvfp4.testing import assert_bits_equal
 
 
 def long_gemm(progress=None):
-    """Some seconds: the oracle."""
-    x = calm(96, 256)
+    """About a second: the oracle."""
+    x = calm(224, 256)
     return nvfp4.gemm(x, x, BF16, exact=True, progress=progress)
 
 
@@ -37,7 +37,7 @@ def test_other_threads_run():
     done.set()
     thread.join()
     during = [t for t in ticks if start < t < start + took]
-    assert took > 0.2 and len(during) > 10
+    assert len(during) > 10, f"{len(during)} ticks in {took} s"
 
 
 def test_calls_from_many_threads_give_the_same_bits():

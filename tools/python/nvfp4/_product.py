@@ -53,11 +53,11 @@ def convert(x: Any, cvt: str | None = None, values: bool = False, progress: Prog
     array([ 0.296875, 64.      ])
     """
     array = _arrays.read(x, "x")
-    if (cvt is None) == (to is None):
-        raise ValueError("convert: expected either cvt, an instruction, or to, a format")
-    if to is not None:
+    if cvt is not None and to is None:
+        return array.wrap(core.convert(array.arg, cvt, values, progress)[0])
+    if to is not None and cvt is None:
         return array.wrap(core.convert_to(array.arg, to, rounding, saturate, seed, offset, values, progress)[0])
-    return array.wrap(core.convert(array.arg, cvt, values, progress)[0])
+    raise ValueError("convert: expected either cvt, an instruction, or to, a format")
 
 
 def mma(
