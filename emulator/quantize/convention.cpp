@@ -27,7 +27,8 @@ constexpr std::string_view kAoMxModes =
 constexpr std::string_view kAoMxRceil =
     "the same file, _to_mx_rceil, with the instruction of sm_100; eagerly ceil(log2) in FP32, which misses powers";
 constexpr std::string_view kAoMxRun = "torchao 0.18 (0.18.0 was run)";
-constexpr std::string_view kIntFp = "arXiv 2510.25602 section 2, symmetric clipping";
+constexpr std::string_view kIntFp = 
+    "formats of arXiv 2510.25602, clipped symmetrically; the power of two not below, for its scales are 1 to 2 times too large";
 constexpr std::string_view kTeVersions = "TransformerEngine 2.14 to 2.20 (2.20.2's Python reference was run)";
 constexpr std::string_view kAoMxVersions = "torchao main @36027d82; no release from 0.13 to 0.18";
 constexpr std::string_view kAoMxReleases = "torchao 0.13 to 0.18";
@@ -280,9 +281,9 @@ constexpr std::array kTable{
     Convention{"mxint8", "mxint8-floor", mx_floor_rule(int8), kNoTiles, ConventionEvidence::transcribed,
                "OCP MX 1.0 sections 5.3.4 and 6.3; the code for -2 is never written", "of that document"},
     Convention{"mxint8-ceil", "", mx_integer(int8), kNoTiles, ConventionEvidence::transcribed, kIntFp,
-               "of that paper, whose elements are whole numbers: its scales are 2^-6 of these"},
+               "of that paper as cited; its elements are whole numbers, so its scales are 2^-6 of these"},
     Convention{"mxint4", "mxint4-ceil", mx_integer(int4), kNoTiles, ConventionEvidence::transcribed, kIntFp,
-               "of that paper"},
+               "of that paper as cited"},
     Convention{"nvint4",
                "fouroversix-nvint4",
                {.element = int4,
