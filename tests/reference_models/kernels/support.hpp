@@ -104,4 +104,20 @@ inline void check_gradients(const std::function<double()> &loss, const std::vect
   }
 }
 
+/// Gradients of gates in FP32 against FP64, of every `every`-th gate: each, and their sum with the gates, which is what a
+/// gradient of A_log is made of, to 1e-5 of the largest and of the sum.
+inline void check_gate_gradients(const std::vector<float> &got, const Reals &want, const std::vector<float> &gates,
+                                 size_t every) {
+  double error = 0, size = 0, sum = 0, sum_got = 0;
+  for (size_t t = 0; t < want.size(); t += every) {
+    error = std::fmax(error, std::fabs(double(got[t]) - want[t]));
+    size = std::fmax(size, std::fabs(want[t]));
+    sum += want[t] * double(gates[t]);
+    sum_got += double(got[t]) * double(gates[t]);
+  }
+  CAPTURE(error / size, sum, sum_got / sum - 1);
+  CHECK(error < 1e-5 * size);
+  CHECK(std::fabs(sum_got - sum) < 1e-5 * std::fabs(sum));
+}
+
 } // namespace nvfp4::test
