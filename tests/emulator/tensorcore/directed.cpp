@@ -157,3 +157,32 @@ TEST_CASE("FP64 passes the first NaN of b, c, a on, made quiet", "[tensorcore][h
   CHECK(fma_f64(na, one, one) == 0x7FF8000000000001);
   CHECK(fma_f64(0x7FF0000000000000, 0, one) == 0xFFF8000000000000);
 }
+
+TEST_CASE("an exact sum sees what lies far below a tie", "[tensorcore]") {
+  const UnitRule &rule = find_unit("exact:mxfp4").rule;
+  // 1 * 1 under scales of 2^-24, half an ulp of C = 1; 1 * 1 or 1 * -1 of the next block under 2^-200
+  const auto sum = [&](uint32_t c, uint8_t far) {
+    uint8_t a[32] = {0x2}, b[32] = {0x2};
+    a[16] = 0x2, b[16] = far;
+    const uint8_t scale_a[2] = {103, 27}, scale_b[2] = {127, 27};
+    return dot(rule, {{a, 4}, {b, 4}, scale_a, scale_b}, 64, c);
+  };
+  CHECK(sum(0x3F800000, 0x0) == 0x3F800000); // to even
+  CHECK(sum(0x3F800001, 0x0) == 0x3F800002);
+  CHECK(sum(0x3F800000, 0x2) == 0x3F800001);
+  CHECK(sum(0x3F800001, 0xA) == 0x3F800001);
+  CHECK(sum(0xBF800000, 0x0) == 0xBF7FFFFF); // -1 + 2^-24 is a number
+}
+
+TEST_CASE("an exact sum of Inf and zero is NaN, of Inf and a number Inf", "[tensorcore]") {
+  const UnitRule &rule = find_unit("exact:fp8-e5m2").rule;
+  const auto sum = [&](uint8_t x, uint8_t y, uint32_t c) {
+    uint8_t a[32] = {x}, b[32] = {y};
+    return dot(rule, {{a, 8}, {b, 8}}, 32, c);
+  };
+  CHECK(sum(0x7C, 0x00, 0) == 0x7FFFFFFF);
+  CHECK(sum(0x00, 0xFC, 0) == 0x7FFFFFFF);
+  CHECK(sum(0x7C, 0xBC, 0) == 0xFF800000); // Inf * -1
+  CHECK(sum(0x7C, 0x3C, 0xFF800000) == 0x7FFFFFFF);
+  CHECK(sum(0x7E, 0x3C, 0) == 0x7FFFFFFF);
+}
