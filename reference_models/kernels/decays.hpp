@@ -24,13 +24,10 @@ NVFP4_INLINE void chunk_decays(const Team &team, int64_t n, View<const T> gates,
   });
 }
 
-/// grad (n, 1) = ((whole + reads_t + ... + reads_{n-1}) + leaves_0 + ... + leaves_{t-1}) + the sum over i >=
-/// t of the sums over j < t of pairs_ij, all chains in increasing order: what all gates of the chunk let
-/// pass, what tokens read of the state before it and leave in the one after it, and what i reads of j (j <
-/// i), each times its gradient. pairs (n, n) is overwritten.
+/// passed (n, 1): the sums over i >= t of the sums over j < t of pairs_ij, in increasing order: what i reads of
+/// j (j < i), times its gradient, that gate t lets pass. pairs (n, n) is overwritten.
 template <class Team, class T>
-NVFP4_INLINE void passed_gates(const Team &team, int64_t n, const T *whole, const T *reads, const T *leaves,
-                               View<T> pairs, View<T> grad) {
+NVFP4_INLINE void passed_pairs(const Team &team, int64_t n, View<T> pairs, View<T> passed) {
   team.each(n, [=](int64_t i) { // row i becomes its sums over j < 1, 2, ..., i
     T sum = T(0);
     for (int64_t j = 0; j < i; ++j) {
@@ -39,11 +36,23 @@ NVFP4_INLINE void passed_gates(const Team &team, int64_t n, const T *whole, cons
     }
   });
   team.each(n, [=](int64_t gate) {
-    T sum = *whole, passed = T(0);
+    T sum = T(0);
+    for (int64_t i = gate; gate > 0 && i < n; ++i) sum += pairs(i, gate - 1);
+    passed(gate, 0) = sum;
+  });
+}
+
+/// grad (n, 1) = ((whole + reads_t + ... + reads_{n-1}) + leaves_0 + ... + leaves_{t-1}) + passed_t, all chains
+/// in increasing order: what all gates of the chunk let pass, what tokens read of the state before it and leave
+/// in the one after it, each times its gradient, and passed_pairs, which may be in grad's place.
+template <class Team, class T>
+NVFP4_INLINE void gate_gradients(const Team &team, int64_t n, const T *whole, const T *reads, const T *leaves,
+                                 View<const T> passed, View<T> grad) {
+  team.each(n, [=](int64_t gate) {
+    T sum = *whole;
     for (int64_t i = gate; i < n; ++i) sum += reads[i];
     for (int64_t j = 0; j < gate; ++j) sum += leaves[j];
-    for (int64_t i = gate; gate > 0 && i < n; ++i) passed += pairs(i, gate - 1);
-    grad(gate, 0) = sum + passed;
+    grad(gate, 0) = sum + passed(gate, 0);
   });
 }
 

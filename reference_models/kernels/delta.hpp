@@ -7,7 +7,7 @@
 // difference, so strong gates lose no accuracy. Only r and the states go through a sequence, and their value
 // columns do not depend on each other; the rest is computed for all chunks at once.
 #pragma once
-#include "nvfp4/reference_models/kernels/team.hpp"
+#include "nvfp4/reference_models/kernels/decays.hpp"
 
 namespace nvfp4::models {
 
@@ -60,23 +60,11 @@ template <class T> struct DeltaChunk {
   }
 };
 
-/// Decays of a chunk, d[i][0] = exp(g_0 + ... + g_i), d[i][j + 1] = exp(g_{j + 1} + ... + g_i), 0 for j > i.
-/// `gates`: room for n.
+/// chunk_decays, from gates that are first put side by side: `gates` has room for n.
 template <class T, class Team>
 NVFP4_INLINE void delta_decays(const Team &team, int64_t n, View<const T> g, T *gates, T *decays) {
-  constexpr int64_t D = kDeltaDecays;
   team.each(n, [=](int64_t i) { gates[i] = g(i, 0); });
-  team.each(n + 1, [=](int64_t j) {
-    T sum = T(0);
-    for (int64_t i = 0; i < n; ++i) {
-      sum = i >= j ? sum + gates[i] : T(0);
-      decays[i * D + j] = sum;
-    }
-  });
-  fill(team, n, n + 1, View<T>{decays, D}, [=](int64_t i, int64_t j) {
-    const T e = numerics::exp(decays[i * D + j]);
-    return j <= i + 1 ? e : T(0);
-  });
+  chunk_decays(team, n, View<const T>{gates, 1}, View<T>{decays, kDeltaDecays});
 }
 
 /// below = -d_ij kk_ij for j < i and a = scale d_ij qk_ij for j <= i, both 0 elsewhere, from the products of

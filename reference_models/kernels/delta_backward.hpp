@@ -33,20 +33,8 @@ template <class T> struct DeltaGateTerms {
   template <class Team>
   NVFP4_INLINE void pass(const Team &team, int64_t n, View<const T> x, View<const T> below, View<const T> y,
                          View<const T> a, View<T> pairs) const {
-    T *const to = passed;
     fill(team, n, n, pairs, [=](int64_t i, int64_t j) { return x(i, j) * below(i, j) + y(i, j) * a(i, j); });
-    team.each(n, [=](int64_t i) { // row i becomes its sums over j < 1, 2, ..., i
-      T sum = T(0);
-      for (int64_t j = 0; j < i; ++j) {
-        sum += pairs(i, j);
-        pairs(i, j) = sum;
-      }
-    });
-    team.each(n, [=](int64_t gate) {
-      T sum = T(0);
-      for (int64_t i = gate; gate > 0 && i < n; ++i) sum += pairs(i, gate - 1);
-      to[gate] = sum;
-    });
+    passed_pairs(team, n, pairs, View<T>{passed, 1});
   }
   /// whole, from the state (key, value), its gradient and the chunk's decay; work: room for `key`.
   template <class Team>
@@ -82,13 +70,7 @@ template <class T> struct DeltaGateTerms {
   }
   /// dg (n), from all of them.
   template <class Team> NVFP4_INLINE void sum(const Team &team, int64_t n, View<T> dg) const {
-    const auto s = *this;
-    team.each(n, [=](int64_t gate) {
-      T sum = *s.whole;
-      for (int64_t i = gate; i < n; ++i) sum += s.read[i];
-      for (int64_t j = 0; j < gate; ++j) sum += s.left[j];
-      dg(gate, 0) = sum + s.passed[gate];
-    });
+    gate_gradients<Team, T>(team, n, whole, read, left, View<T>{passed, 1}, dg);
   }
 };
 

@@ -131,7 +131,8 @@ template <class T> struct ScanGradients {
         const T sum = lane.sum(ds, [=](int64_t d) { return whole_parts[d]; });
         lane.one([=] { *whole = sum * decays(n - 1, 0); });
       });
-      passed_gates(team, n, whole, reads, leaves, pairs, dgc);
+      passed_pairs(team, n, pairs, dgc);
+      gate_gradients<Team, T>(team, n, whole, reads, leaves, dgc, dgc);
     }
     team.matmul(n, ds, n, between, bc, dcc, true);
     team.matmul(n, ds, n, between.transposed(), cc, dbc, true);
