@@ -174,13 +174,8 @@ uint64_t encode_fnuz(const NumberFormat &n, const Decoded &d, NumberRounding rou
   if (!saturate && d.cls == Class::finite) {
     NumberFormat wider = n;
     ++wider.row.exponent_bits;
-    const uint64_t code =
-        encode_row(wider, {d.cls, false, d.significand, d.exponent},
-                   d.negative && rounding == NumberRounding::upward     ? NumberRounding::downward
-                   : d.negative && rounding == NumberRounding::downward ? NumberRounding::upward
-                                                                        : rounding,
-                   true, random);
-    if (code > f.max_finite_magnitude())
+    const uint64_t magnitude = encode_row(wider, d, rounding, true, random) & wider.row.magnitude_mask();
+    if (magnitude > f.max_finite_magnitude())
       return points_inward(rounding, d.negative) ? with_sign(f, d.negative, f.max_finite_magnitude()) : nan;
   }
   const uint64_t code = encode_row(n, d, rounding, true, random);
