@@ -131,7 +131,7 @@ void errors(const ErrorRule &rule, const float *x, const float *factors, const f
 
 constexpr Kernels kTable{amax,        block_amax,     scales,
                          errors,      encoder_avx2,   philox_avx2,
-                         rotate_avx2, transpose_avx2, transpose_bytes_avx2};
+                         rotate_avx2, rotate_columns_avx2, rotated_amax_avx2, rotated_columns_amax_avx2, transpose_avx2, transpose_bytes_avx2};
 
 } // namespace
 

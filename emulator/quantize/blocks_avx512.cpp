@@ -123,7 +123,7 @@ void errors(const ErrorRule &rule, const float *x, const float *factors, const f
 
 constexpr Kernels kTable{amax,          block_amax,       scales,
                          errors,        encoder_avx512,   philox_avx512,
-                         rotate_avx512, transpose_avx512, transpose_bytes_avx512};
+                         rotate_avx512, rotate_columns_avx512, rotated_amax_avx512, rotated_columns_amax_avx512, transpose_avx512, transpose_bytes_avx512};
 
 } // namespace
 
