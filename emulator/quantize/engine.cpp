@@ -111,8 +111,10 @@ Amax Engine::maximum() const {
       for (int64_t item = 0; item < items; ++item) {
         if (progress.stopped()) continue;
         const int64_t line = item / walk.length(), at = item % walk.length();
-        if (down) mine.merge(source.rotated_maximum_down(item * kHadamardSize));
-        else mine.merge(source.rotated_maximum(walk.across ? at : line, walk.across ? line : at, panel));
+        if (down)
+          mine.merge(source.rotated_maximum_down(item * kHadamardSize));
+        else
+          mine.merge(source.rotated_maximum(walk.across ? at : line, walk.across ? line : at, panel));
         progress.finished(omp_get_thread_num());
       }
 #pragma omp critical(nvfp4_quantize_amax)
@@ -216,8 +218,8 @@ uint32_t Engine::choose_scales(const Panel &panel, int r, int rows, const Level 
 
 void Engine::error_sums(const Panel &panel, int r, int rows, const Level &level, const float *factors,
                         const uint8_t *scales, float *sums) const {
-  const ErrorRule weigh{level.global.amax, largest_element(rule_) * rule_.e4m3_max, rule_.four_over_six == FourOverSix::mse,
-                        rule_.fused_error};
+  const ErrorRule weigh{level.global.amax, largest_element(rule_) * rule_.e4m3_max,
+                        rule_.four_over_six == FourOverSix::mse, rule_.fused_error};
   alignas(64) float values[kGroup], transposed[16 * kGroup], of_row[kPanelRows][kGroup] = {};
   for (int b = 0; b < kGroup; ++b) values[b] = scale_values()[scales[b]];
   for (int i = 0; i < rows; ++i) {

@@ -96,7 +96,7 @@ Encode encoder_avx2(FormatId element, Meet meet, ElementRounding rounding);
 void philox_avx2(uint64_t seed, uint64_t offset, const uint64_t *index, int count, uint8_t *bytes);
 uint32_t rotate_avx2(const float *x, int groups, uint16_t signs, float *rotated);
 bool rotate_columns_avx2(const float *x, int64_t stride, int tiles, uint16_t signs, float *to,
-                           int64_t to_stride, int64_t to_tile);
+                         int64_t to_stride, int64_t to_tile);
 uint32_t rotated_amax_avx2(const float *x, int groups, uint16_t signs);
 uint32_t rotated_columns_amax_avx2(const float *x, int64_t stride, int tiles, uint16_t signs);
 void transpose_avx2(const float *x, int64_t stride, float *transposed, int64_t to_stride);

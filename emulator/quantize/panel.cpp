@@ -91,8 +91,10 @@ void PanelSource::turn_tiles(int64_t first_row, int tiles, int i, Panel &panel) 
   if (options_.hadamard &&
       kernels_.rotate_columns(x, x_.stride, tiles, options_.sign_mask, to, kBufferRow, kTile))
     return;
-  for (int t = 0; t < tiles; ++t) kernels_.transpose(x + t * kTileSide, x_.stride, to + t * kTile, kBufferRow);
-  for (int r = 0; options_.hadamard && r < tiles * kTileSide; ++r) rotate(to + r * kBufferRow, 1, to + r * kBufferRow);
+  for (int t = 0; t < tiles; ++t)
+    kernels_.transpose(x + t * kTileSide, x_.stride, to + t * kTile, kBufferRow);
+  for (int r = 0; options_.hadamard && r < tiles * kTileSide; ++r)
+    rotate(to + r * kBufferRow, 1, to + r * kBufferRow);
 }
 
 void PanelSource::rotate(const float *x, int groups, float *rotated) const {
@@ -122,7 +124,8 @@ Amax PanelSource::maximum_of(const float *x, int64_t n) const {
 Amax PanelSource::rotated_maximum(int64_t strip, int64_t index, Panel &panel) const {
   const int64_t first = index * shape_.group;
   if (shape_.strip == 1 && first + shape_.group <= shape_.k) {
-    const uint32_t word = kernels_.rotated_amax(x_.row(strip) + first, shape_.group / kHadamardSize, options_.sign_mask);
+    const uint32_t word =
+        kernels_.rotated_amax(x_.row(strip) + first, shape_.group / kHadamardSize, options_.sign_mask);
     if (word <= kInfinity) return {word, false, true};
   }
   load(strip, index, panel);

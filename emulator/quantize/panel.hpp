@@ -68,7 +68,8 @@ public:
   [[nodiscard]] Amax rotated_maximum_down(int64_t first) const;
   /// Whether all of the input is in rows for rotated_maximum_down().
   [[nodiscard]] bool rotates_down() const {
-    return options_.hadamard && options_.axis == Axis::col && x_.rows % kHadamardSize == 0 && x_.cols % kHadamardSize == 0;
+    return options_.hadamard && options_.axis == Axis::col && x_.rows % kHadamardSize == 0 &&
+           x_.cols % kHadamardSize == 0;
   }
   /// The largest of n floats.
   [[nodiscard]] Amax maximum_of(const float *x, int64_t n) const;

@@ -98,13 +98,14 @@ struct Words {
   static F quarter(F x) { return _mm256_fmadd_ps(x, _mm256_set1_ps(0.25f), _mm256_setzero_ps()); }
 };
 
-/// The eight steps of one row of 16 in FP32, times 4: within vectors each lane is multiplied by +1 or -1 and its
-/// partner is added.
+/// The eight steps of one row of 16 in FP32, times 4: within vectors each lane is multiplied by +1 or -1 and
+/// its partner is added.
 inline void transform(__m256 &a, __m256 &b) {
   const __m256 sum = _mm256_add_ps(a, b);
   b = _mm256_sub_ps(a, b);
   a = sum;
-  const __m256 sign4 = _mm256_setr_ps(1, 1, 1, 1, -1, -1, -1, -1), sign2 = _mm256_setr_ps(1, 1, -1, -1, 1, 1, -1, -1),
+  const __m256 sign4 = _mm256_setr_ps(1, 1, 1, 1, -1, -1, -1, -1),
+               sign2 = _mm256_setr_ps(1, 1, -1, -1, 1, 1, -1, -1),
                sign1 = _mm256_setr_ps(1, -1, 1, -1, 1, -1, 1, -1);
   for (__m256 *const y : {&a, &b}) {
     *y = _mm256_fmadd_ps(*y, sign4, _mm256_permute2f128_ps(*y, *y, 1));
@@ -113,8 +114,8 @@ inline void transform(__m256 &a, __m256 &b) {
   }
 }
 
-/// In FP32, to `rotated` where it is not null; what it gives counts if no inexact flag is up and no word was larger
-/// than kLargestFp32.
+/// In FP32, to `rotated` where it is not null; what it gives counts if no inexact flag is up and no word was
+/// larger than kLargestFp32.
 template <bool store>
 [[gnu::noinline]] Largest rotate_fp32(const float *x, int groups, const Flips &flips, float *rotated) {
   const __m256i flip0 = load_words(reinterpret_cast<const float *>(flips.word)),
@@ -137,8 +138,8 @@ template <bool store>
   return {Words::largest(top), Words::largest(out)};
 }
 
-[[gnu::noinline]] uint32_t rotate_columns(const float *x, int64_t stride, int tiles, uint16_t signs, float *to,
-                                          int64_t to_stride, int64_t to_tile) {
+[[gnu::noinline]] uint32_t rotate_columns(const float *x, int64_t stride, int tiles, uint16_t signs,
+                                          float *to, int64_t to_stride, int64_t to_tile) {
   const Flips flips(signs);
   __m256i top = _mm256_setzero_si256();
   for (int half = 0; half < 2 * tiles; ++half) {
@@ -156,8 +157,8 @@ template <bool store>
 
 } // namespace
 
-bool rotate_columns_avx2(const float *x, int64_t stride, int tiles, uint16_t signs, float *to, int64_t to_stride,
-                         int64_t to_tile) {
+bool rotate_columns_avx2(const float *x, int64_t stride, int tiles, uint16_t signs, float *to,
+                         int64_t to_stride, int64_t to_tile) {
   _mm_setcsr(kDefaultMode);
   return rotate_columns(x, stride, tiles, signs, to, to_stride, to_tile) <= kLargestFp32 &&
          (_mm_getcsr() & kInexact) == 0;
@@ -184,7 +185,8 @@ uint32_t rotate_avx2(const float *x, int groups, uint16_t signs, float *rotated)
   }
   const Flips all(signs);
   _mm_setcsr(kDefaultMode);
-  if (rotate_fp32<true>(x, groups, all, rotated).in <= kLargestFp32 && (_mm_getcsr() & kInexact) == 0) return 0;
+  if (rotate_fp32<true>(x, groups, all, rotated).in <= kLargestFp32 && (_mm_getcsr() & kInexact) == 0)
+    return 0;
   alignas(32) uint32_t flips[16];
   for (int i = 0; i < 16; ++i) flips[i] = (signs >> i & 1u) << 31;
   const __m256i flip0 = _mm256_load_si256(reinterpret_cast<const __m256i *>(flips));

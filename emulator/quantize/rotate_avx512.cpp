@@ -16,8 +16,8 @@
 namespace nvfp4::quant {
 namespace {
 
-// A sum of 16 BF16 numbers is exact in FP64 where its exponent fields differ by at most 41 (8 bits each, 4 for
-// the sum). Rounding the input to BF16 may raise the largest field by one.
+// A sum of 16 BF16 numbers is exact in FP64 where its exponent fields differ by at most 41 (8 bits each, 4
+// for the sum). Rounding the input to BF16 may raise the largest field by one.
 constexpr int kSpreadFp64 = 40;
 constexpr uint32_t kLargestBf16 = 0x7F7F7FFF; ///< the largest word that rounds to a finite BF16
 
@@ -135,8 +135,8 @@ struct Words {
   }
 }
 
-[[gnu::noinline]] uint32_t rotate_columns(const float *x, int64_t stride, int tiles, uint16_t signs, float *to,
-                                          int64_t to_stride, int64_t to_tile) {
+[[gnu::noinline]] uint32_t rotate_columns(const float *x, int64_t stride, int tiles, uint16_t signs,
+                                          float *to, int64_t to_stride, int64_t to_tile) {
   const Flips flips(signs);
   __m512i top = _mm512_setzero_si512();
   for (int t = 0; t < tiles; ++t) {
@@ -202,8 +202,8 @@ void transpose_avx512(const float *x, int64_t stride, float *transposed, int64_t
   transpose_rows(r, transposed, to_stride);
 }
 
-bool rotate_columns_avx512(const float *x, int64_t stride, int tiles, uint16_t signs, float *to, int64_t to_stride,
-                           int64_t to_tile) {
+bool rotate_columns_avx512(const float *x, int64_t stride, int tiles, uint16_t signs, float *to,
+                           int64_t to_stride, int64_t to_tile) {
   _mm_setcsr(kDefaultMode);
   return rotate_columns(x, stride, tiles, signs, to, to_stride, to_tile) <= kLargestFp32 &&
          (_mm_getcsr() & kInexact) == 0;

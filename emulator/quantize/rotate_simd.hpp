@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The Hadamard rotation down the columns of 16 rows, in FP32 over a vector type V. Sums and differences raise the
-// CPU's inexact flag where FP32 does not hold them; then the result is worthless. Included by the files of one
-// instruction set each; private to each of them. Internal.
+// The Hadamard rotation down the columns of 16 rows, in FP32 over a vector type V. Sums and differences raise
+// the CPU's inexact flag where FP32 does not hold them; then the result is worthless. Included by the files
+// of one instruction set each; private to each of them. Internal.
 #pragma once
 #include <cstdint>
 
@@ -22,8 +22,8 @@ struct Flips {
 
 /// The 16 sums of the columns of 16 rows of FP32 words, times 4. top: the largest magnitude that came in.
 template <class V>
-[[gnu::always_inline]] inline void sum_rows(const typename V::W (&row)[16], const Flips &flips, typename V::W &top,
-                                            typename V::F (&y)[16]) {
+[[gnu::always_inline]] inline void sum_rows(const typename V::W (&row)[16], const Flips &flips,
+                                            typename V::W &top, typename V::F (&y)[16]) {
 #pragma GCC unroll 16
   for (int i = 0; i < 16; ++i) {
     top = V::max(top, V::magnitude(row[i]));
@@ -42,7 +42,8 @@ template <class V>
 
 /// Rotates the columns of 16 rows as rotate16 does.
 template <class V>
-[[gnu::always_inline]] inline void rotate_rows(typename V::W (&row)[16], const Flips &flips, typename V::W &top) {
+[[gnu::always_inline]] inline void rotate_rows(typename V::W (&row)[16], const Flips &flips,
+                                               typename V::W &top) {
   typename V::F y[16];
   sum_rows<V>(row, flips, top, y);
 #pragma GCC unroll 16
