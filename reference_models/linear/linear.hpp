@@ -16,6 +16,8 @@
 
 namespace nvfp4::models {
 
+class DataCopies;
+
 /// What a step's random words and HCP's refresh depend on.
 struct StepContext {
   uint64_t seed = 0;       ///< of the run
@@ -83,6 +85,9 @@ public:
   /// From now on hands the global amaxes of x and dy, as they are quantized, to `reduce`, which overwrites
   /// them with those to quantize with. Called where the recipe has amax all-ranks, once a pass at the most.
   void reduce_amaxes(std::function<void(std::span<float>)> reduce);
+  /// From now on takes copies of x from there, and leaves them there; contents: x's number (data_copies.hpp), 0:
+  /// x is nobody else's.
+  void share_data(DataCopies &copies, uint64_t contents);
 
 private:
   struct Impl;
