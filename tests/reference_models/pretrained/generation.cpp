@@ -20,8 +20,7 @@ using pretrained::GenerateOptions;
 pretrained::Generated tokens_of(const pretrained::RunOptions &o, bool cache, double temperature = 0) {
   pretrained::Session s = pretrained::open_session(o, true);
   return pretrained::generate(
-      s, {.prompt = some_tokens(8, 9, 97), .tokens = 8, .temperature = temperature, .cache = cache},
-      KvRounding::none, true);
+      s, {.prompt = some_tokens(8, 9, 97), .tokens = 8, .temperature = temperature, .cache = cache}, true);
 }
 
 bool same(const pretrained::Generated &a, const pretrained::Generated &b) {
@@ -102,9 +101,9 @@ TEST_CASE("generation stops at the end token and refuses what does not fit", "[p
   const auto first = std::find(all.begin(), all.end(), all[2]) - all.begin() + 1;
   CHECK(tokens_of({.folder = (folder.path / "b").string()}, true).tokens.size() == size_t(first));
   pretrained::Session s = pretrained::open_session({.folder = a}, true);
-  CHECK_THROWS_WITH(pretrained::generate(s, {.prompt = {}}, KvRounding::none),
+  CHECK_THROWS_WITH(pretrained::generate(s, {.prompt = {}}),
                     "expected a prompt of at least one token, got none");
-  CHECK_THROWS_WITH(pretrained::generate(s, {.prompt = {1}, .tokens = 513}, KvRounding::none),
+  CHECK_THROWS_WITH(pretrained::generate(s, {.prompt = {1}, .tokens = 513}),
                     "a prompt of 1 and 513 new tokens: the model has max_position_embeddings 512");
 }
 
