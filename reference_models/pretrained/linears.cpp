@@ -226,7 +226,7 @@ void Linears::forget_numbers() {
   for (Member &m : members_) {
     if (m.way == Way::recipe && by_recipe_->recipe(size_t(m.place)).fprop.a.format == OperandFormat::f32)
       continue;
-    m.weight = {};
+    m.weight = std::vector<float>(); // = {} would keep the memory
   }
 }
 
