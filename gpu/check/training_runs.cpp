@@ -11,11 +11,17 @@ using models::StepsOptions;
 std::vector<StepsOptions> default_runs(int steps, int others) {
   std::vector<StepsOptions> runs;
   for (const char *family : {"gla", "qwen3", "gdn", "qwen2.5", "gsa", "mamba2"})
-    for (const char *recipe : {"fp32", "bf16", "nvfp4", "hcp", "chon"}) {
+    for (const char *recipe :
+         {"fp32", "bf16", "nvfp4", "hcp", "chon", "nvfp4+mixer_rules=nvfp4", "mxfp8+mixer_rules=mxfp8"}) {
       StepsOptions o;
       o.model = family;
       o.recipe = recipe;
-      o.steps = o.model == "gla" ? steps : others;
+      const bool inside = o.recipe.find("+mixer_rules=") != std::string::npos;
+      o.steps = o.model == "gla" && !inside ? steps : others;
+      if (inside) { // two chunks, so that states are read
+        o.batch = 2;
+        o.sequence = 80;
+      }
       if (o.steps > 0) runs.push_back(o);
     }
   return runs;

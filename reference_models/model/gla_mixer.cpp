@@ -101,7 +101,8 @@ public:
 private:
   void make_products() {
     if constexpr (std::is_same_v<T, float>)
-      products_ = std::make_unique<GlaProducts>(c_, shape_, scratch_, kOfProducts, saved_.data());
+      products_ = std::make_unique<GlaProducts>(c_, GlaProducts::kGla, GlaProducts::Gates::sums, shape_,
+                                                scratch_, kOfProducts, saved_.data());
   }
   /// In FP32 the bits are the same product by product, and then there are matrices to show.
   void show_products() {

@@ -6,6 +6,8 @@
 #include "nvfp4/emulator/quantize/dequantize.hpp"
 #include "nvfp4/emulator/quantize/quantize.hpp"
 
+#include <algorithm>
+
 namespace nvfp4::models {
 
 void read_cached(Backend<float> &backend, const Recipe &recipe, int64_t batch, int64_t length, int64_t heads,

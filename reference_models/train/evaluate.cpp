@@ -67,8 +67,7 @@ std::vector<SensitivityRecord> sensitivity(Model<float> &model, const std::strin
   }
   int64_t all = 0;
   for (const auto &[role, n] : parameters) all += n;
-  if (device == "cpu") // where products inside mixers run
-    for (std::string &role : mixer_operator_roles(*config.family)) roles.push_back(std::move(role));
+  for (std::string &role : mixer_operator_roles(*config.family)) roles.push_back(std::move(role));
   std::vector<SensitivityRecord> out;
   double baseline = 0;
   for (size_t i = 0; i < roles.size(); ++i) {

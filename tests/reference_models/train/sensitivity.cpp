@@ -9,10 +9,11 @@
 using namespace nvfp4::models;
 
 TEST_CASE("every operator is measured alone, those inside mixers by the gap itself", "[train]") {
-  for (const char *name : {"llama", "gla", "gdn"}) {
+  for (const char *name : {"llama", "gla", "gdn", "gsa", "mamba2"}) {
     CAPTURE(name);
     ModelConfig config = find_model(name, "tiny");
     config.layers = 1; // and two chunks, so that there is a state to read
+    config.init_std = 0.1; // and something to read in it
     const std::unique_ptr<DataSource> data = open_data("task:copy,vocab=200", 0.05, 80);
     const Session session = make_session("cpu", 1, config, load_recipe("bf16"), 1, 80, false);
     initialise(session.model->parameters(), config, 2);
