@@ -9,13 +9,14 @@
 
 namespace nvfp4::models {
 
-/// The last copies that were made for an engine. The caller numbers what data holds: equal numbers say equal words.
+/// The last copies that were made for an engine. The caller numbers what data holds: equal numbers say equal
+/// words.
 class DataCopies {
 public:
   explicit DataCopies(OperandEngine &engine) : engine_(&engine) {}
 
-  /// Where the copy stands that the task, without its `out`, makes of data `contents` (not 0). fill: it is not
-  /// there, and the task has to run before another call of find.
+  /// Where the copy stands that the task, without its `out`, makes of data `contents` (not 0). fill: it is
+  /// not there, and the task has to run before another call of find.
   [[nodiscard]] Operand &find(uint64_t contents, const QuantizeTask &task, bool &fill);
   /// Forgets all, as after a task that failed.
   void clear();

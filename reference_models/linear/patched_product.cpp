@@ -66,13 +66,17 @@ void PatchedProduct::begin(const StepContext &step, const Source &a, const Sourc
 }
 
 QuantizeTask PatchedProduct::task_of_a() const {
-  return {nullptr,      &gemm_.a,     linear_.source, unit_, from_a_.data, from_a_.rows, from_a_.cols,
-          from_a_.axis, key(RandomUse::operand_a, micro_batch_), true};
+  return {nullptr,      &gemm_.a,     linear_.source,
+          unit_,        from_a_.data, from_a_.rows,
+          from_a_.cols, from_a_.axis, key(RandomUse::operand_a, micro_batch_),
+          true};
 }
 
 QuantizeTask PatchedProduct::task_of_b(bool of_data) const {
-  return {nullptr,      &gemm_.b,     linear_.source, unit_, from_b_.data, from_b_.rows, from_b_.cols,
-          from_b_.axis, key(RandomUse::operand_b, of_data ? micro_batch_ : 0), of_data};
+  return {nullptr,      &gemm_.b,     linear_.source,
+          unit_,        from_b_.data, from_b_.rows,
+          from_b_.cols, from_b_.axis, key(RandomUse::operand_b, of_data ? micro_batch_ : 0),
+          of_data};
 }
 
 void PatchedProduct::quantize_a(Stages &stages, Operand &into, bool fill) {
