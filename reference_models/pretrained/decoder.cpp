@@ -5,6 +5,7 @@
 #include "nvfp4/emulator/formats/bf16.hpp"
 #include "nvfp4/emulator/numerics/elementary.hpp"
 #include "nvfp4/reference_models/model/kv_cache.hpp"
+#include "nvfp4/reference_models/model/stored_values.hpp"
 #include "nvfp4/reference_models/train/session.hpp"
 
 #include <algorithm>
@@ -22,6 +23,7 @@ DecoderOptions bound(DecoderOptions o, const DecoderConfig &c) {
     throw Error("recipe '" + r.name +
                 "' has products inside mixers, which pretrained models compute in FP32; use mixers f32 and "
                 "no mixer_rules");
+  check_gate_inputs(r, find_family(r.family), false);
   return o;
 }
 
