@@ -7,6 +7,9 @@
 
 namespace nvfp4::gemm {
 
+/// Exponent of a zero: below every other by more than a scale can add.
+inline constexpr int16_t kZeroExponent = -0x2000;
+
 /// Reads n elements from k on. values: exact FP32; exponents: the decoded exponent (subnormals have the
 /// format's minimum). Zeros, NaN and Inf become value 0 with kZeroExponent.
 void read_elements(FormatId id, CodeView codes, int64_t k, int64_t n, float *values, int16_t *exponents);

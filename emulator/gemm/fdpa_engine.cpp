@@ -10,14 +10,13 @@
 #include "nvfp4/emulator/gemm/fdpa_panel.hpp"
 
 #include <algorithm>
-#include <cstring>
 #include <omp.h>
 
 namespace nvfp4::gemm {
 namespace {
 
 constexpr int64_t kChunk = 256; ///< K of one packed block
-constexpr int64_t kRows = 256, kCols = 64;
+constexpr int64_t kRows = 512, kCols = 128;
 constexpr int64_t kMaxK = int64_t{1} << 28;
 
 struct Block {
@@ -25,29 +24,26 @@ struct Block {
   const FdpaKernels &kernels;
   Sink sink;
   FdpaStep step;
+  bool scaled;
   std::vector<float> values;
   std::vector<int16_t> exponents;
   std::vector<int32_t> scales; // one a step
-  std::vector<uint8_t> a_panel;
-  Buffer<uint8_t> b_tiles;
-  Buffer<float> acc;                // (row panels, tiles, mr, nr)
-  std::vector<float> start, result; // (mr, nr): where chains start, and a tile on its way
+  FdpaPacker rows_of_a;
+  std::vector<FdpaPacker> columns_of_b;
+  Buffer<float> acc; // (row panels, tiles, mr, nr)
 
   Block(const Job &j, const FdpaKernels &k, Sink s)
       : job(j), kernels(k),
-        sink(s), step{j.rule->link, j.rule->fraction_bits, j.rule->family == Family::st_fdpa,
-                      j.rule->output == Output::rz_e8m13},
-        values(size_t(kChunk)), exponents(size_t(kChunk)),
-        scales(step.scaled ? size_t(kChunk / step.link) : 0),
-        a_panel(size_t(kChunk / step.link) * FdpaKernels::step_bytes(k.mr, step)), start(size_t(k.mr * k.nr)),
-        result(start.size()) {}
+        sink(s), step{j.rule->link, j.rule->fraction_bits, j.rule->output == Output::rz_e8m13},
+        scaled(j.rule->family == Family::st_fdpa), values(size_t(kChunk)), exponents(size_t(kChunk)),
+        scales(scaled ? size_t(kChunk / step.link) : 0) {}
 
   /// Elements [k, k + n) of a row, decoded.
   FdpaLine read(const GemmOperand &p, int64_t row, int64_t k, int64_t n) {
     read_elements(p.format, p.row(row), k, n, values.data(), exponents.data());
-    for (int64_t i = 0; step.scaled && i < n; i += step.link)
+    for (int64_t i = 0; scaled && i < n; i += step.link)
       scales[size_t(i / step.link)] = scale_exponent(p, row, k + i);
-    return {values.data(), exponents.data(), scales.data(), size_t(n)};
+    return {values.data(), exponents.data(), scaled ? scales.data() : nullptr, n, p.ranges[size_t(row)].max};
   }
 
   /// The scale exponent of one step, 0 for NaN: such outputs are replaced.
@@ -74,29 +70,22 @@ struct Block {
     const int64_t panels = (t.rows + mr - 1) / mr, tiles = (t.cols + nr - 1) / nr, padded_k = job.a->padded_k;
     const size_t tile_size = size_t(mr * nr);
     acc.reserve(size_t(panels * tiles) * tile_size);
+    columns_of_b.resize(std::max(columns_of_b.size(), size_t(tiles)));
     for (int64_t k = 0; k < padded_k; k += kChunk) {
       const int64_t n = std::min(kChunk, padded_k - k), steps = n / step.link;
-      const size_t tile_bytes = size_t(steps) * FdpaKernels::step_bytes(nr, step);
-      uint8_t *const packed = b_tiles.reserve(size_t(tiles) * tile_bytes);
-      if (t.cols % nr != 0) std::memset(packed + size_t(tiles - 1) * tile_bytes, 0, tile_bytes);
+      for (int64_t tile = 0; tile < tiles; ++tile)
+        columns_of_b[size_t(tile)].shape_columns(kernels, step, steps);
       for (int64_t c = 0; c < t.cols; ++c)
-        pack_column(packed + size_t(c / nr) * tile_bytes, step, nr, int(c % nr),
-                    read(*job.b, t.col + c, k, n));
+        columns_of_b[size_t(c / nr)].pack(int(c % nr), read(*job.b, t.col + c, k, n));
+      rows_of_a.shape_rows(kernels, step, steps);
       for (int64_t p = 0; p < panels; ++p) {
         const int64_t rows = std::min<int64_t>(mr, t.rows - p * mr);
-        if (rows < mr) std::fill(a_panel.begin(), a_panel.end(), uint8_t{0});
-        for (int64_t r = 0; r < rows; ++r)
-          pack_row(a_panel.data(), step, mr, int(r), read(*job.a, t.row + p * mr + r, k, n));
+        for (int64_t r = 0; r < rows; ++r) rows_of_a.pack(int(r), read(*job.a, t.row + p * mr + r, k, n));
         for (int64_t tile = 0; tile < tiles; ++tile) {
-          float *state = acc.data() + size_t(p * tiles + tile) * tile_size;
-          const uint8_t *b = packed + size_t(tile) * tile_bytes;
-          if (k == 0 && job.start.data != nullptr) read_start(t, p, tile);
-          // `in` must outlive a failure, so only the first chunk may write where it belongs
-          const float *const in = k == 0 ? start.data() : state;
-          float *const out = k == 0 ? state : result.data();
-          if (!kernels.tile(a_panel.data(), b, steps, step, false, in, out))
-            (void)kernels.tile(a_panel.data(), b, steps, step, true, in, out);
-          if (k != 0) std::copy(result.begin(), result.end(), state);
+          float *const state = acc.data() + size_t(p * tiles + tile) * tile_size;
+          if (k == 0) read_start(t, p, tile, state);
+          kernels.tile(rows_of_a.panel(), columns_of_b[size_t(tile)].panel(), steps, step,
+                       int(std::min<int64_t>(nr, t.cols - tile * nr)), state, state);
         }
       }
     }
@@ -106,14 +95,14 @@ struct Block {
   }
 
   /// The accumulators that a tile's chains continue.
-  void read_start(const Task &t, int64_t panel, int64_t tile) {
+  void read_start(const Task &t, int64_t panel, int64_t tile, float *to) const {
+    std::fill(to, to + kernels.mr * kernels.nr, 0.0f);
+    if (job.start.data == nullptr) return;
     const int64_t i = panel * kernels.mr, rows = std::min<int64_t>(kernels.mr, t.rows - i);
     const int64_t j = tile * kernels.nr, cols = std::min<int64_t>(kernels.nr, t.cols - j);
-    std::fill(start.begin(), start.end(), 0.0f);
     for (int64_t r = 0; r < rows; ++r)
       for (int64_t c = 0; c < cols; ++c)
-        start[size_t(r * kernels.nr + c)] =
-            bit_cast<float>(uint32_t(job.start_word(t.row + i + r, t.col + j + c)));
+        to[r * kernels.nr + c] = bit_cast<float>(uint32_t(job.start_word(t.row + i + r, t.col + j + c)));
   }
 
   /// Whether all starts of a tile are such that the kernels may continue from them.
@@ -148,11 +137,23 @@ bool covered(const UnitRule &rule) {
          kChunk % rule.k == 0;
 }
 
+/// Whether the CPU has VPOPCNTDQ.
+bool counts_bits() {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  return __builtin_cpu_supports("avx512vpopcntdq") != 0;
+#else
+  return false;
+#endif
+}
+
 } // namespace
 
 const FdpaKernels *fdpa_kernels(Isa isa) {
   switch (isa) {
-  case Isa::avx512: return fdpa_avx512();
+  case Isa::avx512:
+    if (const FdpaKernels *const k = fdpa_avx512_popcount(); k != nullptr && counts_bits()) return k;
+    return fdpa_avx512();
   case Isa::avx2: return fdpa_avx2();
   case Isa::neon:
   case Isa::neon_dot: return fdpa_neon();

@@ -10,39 +10,51 @@
 
 namespace nvfp4::gemm {
 
-/// Exponent of a zero in a panel: two of them, or one and any exponent, stay below every exponent that
-/// matters.
-inline constexpr int16_t kZeroExponent = -0x2000;
-
 /// One fused step of a unit, as the kernels need it.
 struct FdpaStep {
   int link;          ///< products per step: 4, 8, 16 or 32
   int fraction_bits; ///< F
-  bool scaled;       ///< every step adds one scale exponent per row and column; link is 32 then
   bool e8m13;        ///< the result is cut to 13 fraction bits
 };
 
-/// Smallest exponent that terms are aligned to. The engine keeps every product's exponent at or above it.
+/// `lines` rows of A or columns of B over some steps, scaled by a power of two that brings each line's
+/// largest exponent to 2^kScaledMax. fdpa_panel.hpp packs it. A line without elements is 0 everywhere.
+struct FdpaPanel {
+  /// FP64. A: (steps, lines, link), each times kPast. B: (lines / vector, steps, link, vector), the columns
+  /// of a vector as FP64 halves have them (emulator/simd/README.md). A zero is kTiny.
+  const double *values;
+  const double *scales;     ///< (2, lines): what an element was multiplied by, and its inverse; B: as values
+  const uint32_t *signs;    ///< (steps, lines): bit k is the sign of element k
+  const uint8_t *exponents; ///< signed bytes below kTopA and kTopB; A: (steps, lines, link, 4 times); B:
+                            ///< (steps, link, lines)
+};
+
+/// Exponent of the largest element of a line after scaling.
+inline constexpr int kScaledMax = -384;
+/// The exponent bytes of a line's largest element, and of a zero. Sums of two, saturated to a byte, of which
+/// one is a zero's stay below those of elements whose product the kernels may compute.
+inline constexpr int kTopA = 63, kTopB = 64, kZeroByte = -128;
+/// What stands for a zero: its products are neither zero nor as large as the last place of any sum.
+inline constexpr double kTiny = 0x1p-700;
+/// Puts products past their last place, so that none is a whole number of units.
+inline constexpr double kPast = 1 + 0x1p-30;
+
+/// Smallest exponent of a product that the kernels align right.
 inline constexpr int kAlignmentFloor = -100;
 
-/// An A panel holds mr rows, step after step: values as FP32 (mr, link); exponent fields as int16 (mr, link);
-/// with scales their exponents as int32 (mr). A B tile holds nr columns: values (link, nr); exponents (link /
-/// 2, nr, 2); scale exponents (nr).
 struct FdpaKernels {
   int mr, nr;
+  int vector; ///< columns of a vector; nr is four of them
 
-  /// Continues the chain over `steps` steps for one tile, from `in` to `out`, both (mr, nr). Returns false,
-  /// with worthless outputs, when a sum left 32 bits; never with wide = true.
-  bool (*tile)(const uint8_t *a, const uint8_t *b, int64_t steps, const FdpaStep &step, bool wide,
+  /// Continues the chain over `steps` steps for one tile, from `in` to `out`, both (mr, nr), in the first
+  /// `cols` columns, rounded up to a vector. in may be out.
+  void (*tile)(const FdpaPanel &a, const FdpaPanel &b, int64_t steps, const FdpaStep &step, int cols,
                const float *in, float *out);
-
-  [[nodiscard]] static size_t step_bytes(int lines, const FdpaStep &s) {
-    return size_t(lines) * size_t(6 * s.link + (s.scaled ? 4 : 0));
-  }
 };
 
 /// Null when not compiled in.
 const FdpaKernels *fdpa_avx512();
+const FdpaKernels *fdpa_avx512_popcount(); ///< needs VPOPCNTDQ, too
 const FdpaKernels *fdpa_avx2();
 const FdpaKernels *fdpa_neon();
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// FDPA kernels for any 64-bit ARM CPU: 8 rows x 4 columns.
+// FDPA kernels for any 64-bit ARM CPU: 8 rows x 16 columns.
 #include "nvfp4/emulator/gemm/fdpa_kernels.hpp"
 
 #if defined(__aarch64__)
@@ -7,7 +7,7 @@
 #include "nvfp4/emulator/simd/neon.hpp"
 
 namespace nvfp4::gemm {
-const FdpaKernels *fdpa_neon() { return &FdpaSimd<simd::Neon, 8>::kTable; }
+const FdpaKernels *fdpa_neon() { return &FdpaSimd<simd::Neon, 8, 2>::kTable; }
 } // namespace nvfp4::gemm
 #else
 namespace nvfp4::gemm {

@@ -1,43 +1,45 @@
 // SPDX-License-Identifier: Apache-2.0
-// Lays one row or column of an operand into the panels that the FDPA kernels read (fdpa_kernels.hpp).
-// Internal; inline, so not for files of one instruction set.
+// Lays rows and columns of operands into the panels that the FDPA kernels read (fdpa_kernels.hpp). Internal;
+// not for files of one instruction set.
 #pragma once
 #include "nvfp4/emulator/gemm/fdpa_kernels.hpp"
 
-#include <cstring>
+#include <vector>
 
 namespace nvfp4::gemm {
 
-/// n elements along K of a line, a multiple of the step's link, and the exponents of their scales, one a
-/// step.
+/// n elements along K of a line, a multiple of the step's link, as element_reader.hpp has them.
 struct FdpaLine {
   const float *values;
   const int16_t *exponents;
-  const int32_t *scales; ///< null without
-  size_t n;
+  const int32_t *scales; ///< exponents of the steps' scales; null without
+  int64_t n;
+  int max; ///< largest exponent of the whole line, scales included, as in RowRange
 };
 
-/// Row `index` of an A panel of `lines` rows at `at`.
-[[gnu::always_inline]] inline void pack_row(uint8_t *at, const FdpaStep &step, int lines, int index,
-                                            const FdpaLine &from) {
-  const size_t link = size_t(step.link), mr = size_t(lines), r = size_t(index);
-  for (size_t i = 0; i < from.n; i += link, at += FdpaKernels::step_bytes(lines, step)) {
-    std::memcpy(at + 4 * link * r, from.values + i, 4 * link);
-    std::memcpy(at + 4 * link * mr + 2 * link * r, from.exponents + i, 2 * link);
-    if (step.scaled) std::memcpy(at + 6 * link * mr + 4 * r, from.scales + i / link, 4);
-  }
-}
+/// Rows of A or columns of B over some steps, and their memory, which is kept when it is reshaped.
+class FdpaPacker {
+public:
+  /// For `steps` steps of the kernels' mr rows or nr columns. Lines that are not packed give outputs without
+  /// meaning.
+  void shape_rows(const FdpaKernels &kernels, const FdpaStep &step, int64_t steps);
+  void shape_columns(const FdpaKernels &kernels, const FdpaStep &step, int64_t steps);
 
-/// Column `index` of a B tile of `lines` columns at `at`.
-[[gnu::always_inline]] inline void pack_column(uint8_t *at, const FdpaStep &step, int lines, int index,
-                                               const FdpaLine &from) {
-  const size_t link = size_t(step.link), nr = size_t(lines), c = size_t(index);
-  for (size_t i = 0; i < from.n; i += link, at += FdpaKernels::step_bytes(lines, step)) {
-    for (size_t l = 0; l < link; ++l) std::memcpy(at + 4 * (l * nr + c), from.values + i + l, 4);
-    for (size_t l = 0; l < link; l += 2)
-      std::memcpy(at + 4 * link * nr + 2 * l * nr + 4 * c, from.exponents + i + l, 4);
-    if (step.scaled) std::memcpy(at + 6 * link * nr + 4 * c, from.scales + i / link, 4);
+  /// line.n is that of all steps.
+  void pack(int index, const FdpaLine &line);
+
+  [[nodiscard]] FdpaPanel panel() const {
+    return {values_.data(), scales_.data(), signs_.data(), exponents_.data()};
   }
-}
+
+private:
+  void shape(int lines, int vector, int link, int64_t steps);
+
+  int lines_ = 0, link_ = 0, vector_ = 0; ///< vector: columns of a vector; 0: rows of A
+  int64_t steps_ = 0;
+  std::vector<double> values_, scales_;
+  std::vector<uint32_t> signs_;
+  std::vector<uint8_t> exponents_;
+};
 
 } // namespace nvfp4::gemm

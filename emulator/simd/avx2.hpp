@@ -24,11 +24,17 @@ struct Avx2 {
   static D load(const double *x) { return _mm256_loadu_pd(x); }
   static void store(float *to, F x) { _mm256_storeu_ps(to, x); }
   static void store(double *to, D x) { _mm256_storeu_pd(to, x); }
+  static void store(uint8_t *to, I x) { _mm256_storeu_si256(reinterpret_cast<__m256i *>(to), x); }
   static F spread_f(const uint8_t *at) { return as_float(spread_i(at)); }
   static I spread_i(const uint8_t *at) {
     int32_t x;
     __builtin_memcpy(&x, at, 4);
     return _mm256_set1_epi32(x);
+  }
+  static D spread_d(const uint8_t *at) {
+    double x;
+    __builtin_memcpy(&x, at, 8);
+    return _mm256_set1_pd(x);
   }
   static F broadcast(float x) { return _mm256_set1_ps(x); }
   static I broadcast(int x) { return _mm256_set1_epi32(x); }
@@ -43,17 +49,27 @@ struct Avx2 {
   /// The larger of two magnitudes; the first has no sign.
   static F max_magnitude(F a, F b) { return _mm256_max_ps(a, magnitude(b)); }
   static D add(D a, D b) { return _mm256_add_pd(a, b); }
+  static D sub(D a, D b) { return _mm256_sub_pd(a, b); }
   static D mul(D a, D b) { return _mm256_mul_pd(a, b); }
+  static D fma(D a, D b, D c) { return _mm256_fmadd_pd(a, b, c); }
+  static D bit_and(D a, D b) { return _mm256_and_pd(a, b); }
 
   static I add(I a, I b) { return _mm256_add_epi32(a, b); }
   static I sub(I a, I b) { return _mm256_sub_epi32(a, b); }
   static I max(I a, I b) { return _mm256_max_epi32(a, b); }
-  static I min(I a, I b) { return _mm256_min_epi32(a, b); }
-  static I add16(I a, I b) { return _mm256_add_epi16(a, b); }
-  static I max16(I a, I b) { return _mm256_max_epi16(a, b); }
+  static I add_saturated8(I a, I b) { return _mm256_adds_epi8(a, b); }
+  static I max8(I a, I b) { return _mm256_max_epi8(a, b); }
   static I bit_and(I a, I b) { return _mm256_and_si256(a, b); }
-  static I bit_or(I a, I b) { return _mm256_or_si256(a, b); }
   static I bit_xor(I a, I b) { return _mm256_xor_si256(a, b); }
+  /// How many bits of each lane are set.
+  static I count_bits(I x) {
+    const I table =
+        _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4));
+    const I nibble = _mm256_set1_epi8(15);
+    const I low = _mm256_shuffle_epi8(table, _mm256_and_si256(x, nibble));
+    const I high = _mm256_shuffle_epi8(table, _mm256_and_si256(_mm256_srli_epi16(x, 4), nibble));
+    return total(_mm256_maddubs_epi16(_mm256_add_epi8(low, high), _mm256_set1_epi8(1)));
+  }
   template <int n> static I shift_left(I x) { return _mm256_slli_epi32(x, n); }
   template <int n> static I shift_right(I x) { return _mm256_srli_epi32(x, n); }
   template <int n> static I shift_right_signed(I x) { return _mm256_srai_epi32(x, n); }
@@ -64,14 +80,29 @@ struct Avx2 {
   static Mask nonzero(F x) { return as_int(_mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_NEQ_OQ)); }
   static Mask both(Mask a, Mask b) { return _mm256_and_si256(a, b); }
   static I where(Mask m, I a, I b) { return _mm256_blendv_epi8(b, a, m); }
-  static bool any_negative(I x) { return _mm256_movemask_ps(as_float(x)) != 0; }
 
   static F to_float(I x) { return _mm256_cvtepi32_ps(x); }
-  static I to_int_truncated(F x) { return _mm256_cvttps_epi32(x); }
   static D widen_low(F x) { return _mm256_cvtps_pd(_mm256_castps256_ps128(x)); }
   static D widen_high(F x) { return _mm256_cvtps_pd(_mm256_extractf128_ps(x, 1)); }
-  static D widen_low(I x) { return _mm256_cvtepi32_pd(_mm256_castsi256_si128(x)); }
-  static D widen_high(I x) { return _mm256_cvtepi32_pd(_mm256_extracti128_si256(x, 1)); }
+  /// Unsigned bytes, one to a lane.
+  static I widen8(const uint8_t *at) {
+    return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i *>(at)));
+  }
+
+  // Two halves of another kind: of each four lanes the first two, and the other two.
+  static D widen_first(F x) { return widen_low(pairs_apart(x)); }
+  static D widen_second(F x) { return widen_high(pairs_apart(x)); }
+  static F narrow(D first, D second) {
+    return pairs_apart(
+        _mm256_insertf128_ps(_mm256_castps128_ps256(_mm256_cvtpd_ps(first)), _mm256_cvtpd_ps(second), 1));
+  }
+  /// FP64 words of a low and a high word to a lane.
+  static D join_first(I low, I high) { return _mm256_castsi256_pd(_mm256_unpacklo_epi32(low, high)); }
+  static D join_second(I low, I high) { return _mm256_castsi256_pd(_mm256_unpackhi_epi32(low, high)); }
+  static I high_words(D first, D second) {
+    return as_int(_mm256_shuffle_ps(_mm256_castpd_ps(first), _mm256_castpd_ps(second), 0xDD));
+  }
+
   static L extend_low(I x) { return _mm256_cvtepi32_epi64(_mm256_castsi256_si128(x)); }
   static L extend_high(I x) { return _mm256_cvtepi32_epi64(_mm256_extracti128_si256(x, 1)); }
   /// 2^(e + n) and 2^(n - e), the exponents of normal numbers.
@@ -84,12 +115,13 @@ struct Avx2 {
   static constexpr bool kEmbeddedRounding = false;
   static F add_truncated(F a, F b) { return add(a, b); }
   static D add_truncated(D a, D b) { return add(a, b); }
-  static F to_float_truncated(I x) { return to_float(x); }
   static F narrow_truncated(D low, D high) {
     return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm256_cvtpd_ps(low)), _mm256_cvtpd_ps(high), 1);
   }
   static void nearest() { _mm_setcsr(0x1F80); }
   static void toward_zero() { _mm_setcsr(0x7F80); }
+  /// Truncates everything until nearest(), which clears the flags.
+  static void mode_toward_zero() { toward_zero(); }
   static bool inexact() { return (_mm_getcsr() & 0x20) != 0; }
 
   // vpmaddubsw: unsigned bytes times signed bytes, pairs summed in 16 bits, which must hold the whole sum.
@@ -127,6 +159,9 @@ struct Avx2 {
   template <int n> static int32_t word(Bytes x) { return _mm_extract_epi32(x, n); }
 
 private:
+  static F pairs_apart(F x) {
+    return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(x), 0xD8)); // its own inverse
+  }
   static D power_of(L field) { return _mm256_castsi256_pd(_mm256_slli_epi64(field, 52)); }
 };
 

@@ -29,6 +29,7 @@ struct Avx512 {
   static D load(const double *x) { return _mm512_loadu_pd(x); }
   static void store(float *to, F x) { _mm512_storeu_ps(to, x); }
   static void store(double *to, D x) { _mm512_storeu_pd(to, x); }
+  static void store(uint8_t *to, I x) { _mm512_storeu_si512(to, x); }
   static F spread_f(const uint8_t *at) {
     float x;
     __builtin_memcpy(&x, at, 4);
@@ -38,6 +39,11 @@ struct Avx512 {
     int32_t x;
     __builtin_memcpy(&x, at, 4);
     return _mm512_set1_epi32(x);
+  }
+  static D spread_d(const uint8_t *at) {
+    double x;
+    __builtin_memcpy(&x, at, 8);
+    return _mm512_set1_pd(x);
   }
   static F broadcast(float x) { return _mm512_set1_ps(x); }
   static I broadcast(int x) { return _mm512_set1_epi32(x); }
@@ -52,17 +58,26 @@ struct Avx512 {
   /// The larger of two magnitudes.
   static F max_magnitude(F a, F b) { return _mm512_range_ps(a, b, 0b1011); }
   static D add(D a, D b) { return _mm512_add_pd(a, b); }
+  static D sub(D a, D b) { return _mm512_sub_pd(a, b); }
   static D mul(D a, D b) { return _mm512_mul_pd(a, b); }
+  static D fma(D a, D b, D c) { return _mm512_fmadd_pd(a, b, c); }
+  static D bit_and(D a, D b) { return _mm512_and_pd(a, b); }
 
   static I add(I a, I b) { return _mm512_add_epi32(a, b); }
   static I sub(I a, I b) { return _mm512_sub_epi32(a, b); }
   static I max(I a, I b) { return _mm512_max_epi32(a, b); }
-  static I min(I a, I b) { return _mm512_min_epi32(a, b); }
-  static I add16(I a, I b) { return _mm512_add_epi16(a, b); }
-  static I max16(I a, I b) { return _mm512_max_epi16(a, b); }
+  static I add_saturated8(I a, I b) { return _mm512_adds_epi8(a, b); }
+  static I max8(I a, I b) { return _mm512_max_epi8(a, b); }
   static I bit_and(I a, I b) { return _mm512_and_si512(a, b); }
-  static I bit_or(I a, I b) { return _mm512_or_si512(a, b); }
   static I bit_xor(I a, I b) { return _mm512_xor_si512(a, b); }
+  /// How many bits of each lane are set.
+  static I count_bits(I x) {
+    const I table = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4));
+    const I nibble = _mm512_set1_epi8(15), one = _mm512_set1_epi8(1);
+    const I low = _mm512_shuffle_epi8(table, _mm512_and_si512(x, nibble));
+    const I high = _mm512_shuffle_epi8(table, _mm512_and_si512(_mm512_srli_epi16(x, 4), nibble));
+    return _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(_mm512_setzero_si512(), low, one), high, one);
+  }
   template <int n> static I shift_left(I x) { return _mm512_slli_epi32(x, n); }
   template <int n> static I shift_right(I x) { return _mm512_srli_epi32(x, n); }
   template <int n> static I shift_right_signed(I x) { return _mm512_srai_epi32(x, n); }
@@ -71,14 +86,31 @@ struct Avx512 {
   static Mask nonzero(F x) { return _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_NEQ_OQ); }
   static Mask both(Mask a, Mask b) { return Mask(a & b); }
   static I where(Mask m, I a, I b) { return _mm512_mask_mov_epi32(b, m, a); }
-  static bool any_negative(I x) { return _mm512_movepi32_mask(x) != 0; }
 
   static F to_float(I x) { return _mm512_cvtepi32_ps(x); }
-  static I to_int_truncated(F x) { return _mm512_cvttps_epi32(x); }
   static D widen_low(F x) { return _mm512_cvtps_pd(_mm512_castps512_ps256(x)); }
   static D widen_high(F x) { return _mm512_cvtps_pd(_mm512_extractf32x8_ps(x, 1)); }
-  static D widen_low(I x) { return _mm512_cvtepi32_pd(_mm512_castsi512_si256(x)); }
-  static D widen_high(I x) { return _mm512_cvtepi32_pd(_mm512_extracti32x8_epi32(x, 1)); }
+  /// Unsigned bytes, one to a lane.
+  static I widen8(const uint8_t *at) {
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i *>(at)));
+  }
+
+  // Two halves of another kind: of each four lanes the first two, and the other two.
+  static D widen_first(F x) { return widen_low(pairs_apart(x)); }
+  static D widen_second(F x) { return widen_high(pairs_apart(x)); }
+  static F narrow(D first, D second) {
+    const F apart =
+        _mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps(first)), _mm512_cvtpd_ps(second), 1);
+    return _mm512_castpd_ps(
+        _mm512_permutexvar_pd(_mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7), _mm512_castps_pd(apart)));
+  }
+  /// FP64 words of a low and a high word to a lane.
+  static D join_first(I low, I high) { return _mm512_castsi512_pd(_mm512_unpacklo_epi32(low, high)); }
+  static D join_second(I low, I high) { return _mm512_castsi512_pd(_mm512_unpackhi_epi32(low, high)); }
+  static I high_words(D first, D second) {
+    return as_int(_mm512_shuffle_ps(_mm512_castpd_ps(first), _mm512_castpd_ps(second), 0xDD));
+  }
+
   static L extend_low(I x) { return _mm512_cvtepi32_epi64(_mm512_castsi512_si256(x)); }
   static L extend_high(I x) { return _mm512_cvtepi32_epi64(_mm512_extracti32x8_epi32(x, 1)); }
   /// 2^(e + n) and 2^(n - e), the exponents of normal numbers.
@@ -91,13 +123,14 @@ struct Avx512 {
   static constexpr bool kEmbeddedRounding = true;
   static F add_truncated(F a, F b) { return _mm512_add_round_ps(a, b, kTruncate); }
   static D add_truncated(D a, D b) { return _mm512_add_round_pd(a, b, kTruncate); }
-  static F to_float_truncated(I x) { return _mm512_cvt_roundepi32_ps(x, kTruncate); }
   static F narrow_truncated(D low, D high) {
     return _mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvt_roundpd_ps(low, kTruncate)),
                               _mm512_cvt_roundpd_ps(high, kTruncate), 1);
   }
   static void nearest() { _mm_setcsr(0x1F80); }
   static void toward_zero() {}
+  /// Truncates everything until nearest(), which clears the flags.
+  static void mode_toward_zero() { _mm_setcsr(0x7F80); }
   static bool inexact() { return (_mm_getcsr() & 0x20) != 0; }
 
   // vpdpbusd: unsigned bytes times signed bytes, four products to a lane.
@@ -134,9 +167,20 @@ struct Avx512 {
   template <int n> static int32_t word(Bytes x) { return _mm_extract_epi32(x, n); }
 
 private:
+  static F pairs_apart(F x) {
+    return _mm512_castpd_ps(
+        _mm512_permutexvar_pd(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7), _mm512_castps_pd(x)));
+  }
   static constexpr int kTruncate = _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC;
   static D power_of(L field) { return _mm512_castsi512_pd(_mm512_slli_epi64(field, 52)); }
 };
+
+#if defined(__AVX512VPOPCNTDQ__)
+/// The same with VPOPCNTDQ.
+struct Avx512Popcount : Avx512 {
+  static I count_bits(I x) { return _mm512_popcnt_epi32(x); }
+};
+#endif
 
 } // namespace
 } // namespace nvfp4::simd

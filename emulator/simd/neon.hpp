@@ -25,11 +25,17 @@ struct Neon {
   static D load(const double *x) { return vld1q_f64(x); }
   static void store(float *to, F x) { vst1q_f32(to, x); }
   static void store(double *to, D x) { vst1q_f64(to, x); }
+  static void store(uint8_t *to, I x) { vst1q_u8(to, vreinterpretq_u8_s32(x)); }
   static F spread_f(const uint8_t *at) { return as_float(spread_i(at)); }
   static I spread_i(const uint8_t *at) {
     int32_t x;
     __builtin_memcpy(&x, at, 4);
     return vdupq_n_s32(x);
+  }
+  static D spread_d(const uint8_t *at) {
+    double x;
+    __builtin_memcpy(&x, at, 8);
+    return vdupq_n_f64(x);
   }
   static F broadcast(float x) { return vdupq_n_f32(x); }
   static I broadcast(int x) { return vdupq_n_s32(x); }
@@ -44,17 +50,24 @@ struct Neon {
   /// The larger of two magnitudes; the first has no sign.
   static F max_magnitude(F a, F b) { return vmaxq_f32(a, vabsq_f32(b)); }
   static D add(D a, D b) { return vaddq_f64(a, b); }
+  static D sub(D a, D b) { return vsubq_f64(a, b); }
   static D mul(D a, D b) { return vmulq_f64(a, b); }
+  static D fma(D a, D b, D c) { return vfmaq_f64(c, a, b); }
+  static D bit_and(D a, D b) {
+    return vreinterpretq_f64_u64(vandq_u64(vreinterpretq_u64_f64(a), vreinterpretq_u64_f64(b)));
+  }
 
   static I add(I a, I b) { return vaddq_s32(a, b); }
   static I sub(I a, I b) { return vsubq_s32(a, b); }
   static I max(I a, I b) { return vmaxq_s32(a, b); }
-  static I min(I a, I b) { return vminq_s32(a, b); }
-  static I add16(I a, I b) { return vreinterpretq_s32_s16(vaddq_s16(halves(a), halves(b))); }
-  static I max16(I a, I b) { return vreinterpretq_s32_s16(vmaxq_s16(halves(a), halves(b))); }
+  static I add_saturated8(I a, I b) { return vreinterpretq_s32_s8(vqaddq_s8(bytes(a), bytes(b))); }
+  static I max8(I a, I b) { return vreinterpretq_s32_s8(vmaxq_s8(bytes(a), bytes(b))); }
   static I bit_and(I a, I b) { return vandq_s32(a, b); }
-  static I bit_or(I a, I b) { return vorrq_s32(a, b); }
   static I bit_xor(I a, I b) { return veorq_s32(a, b); }
+  /// How many bits of each lane are set.
+  static I count_bits(I x) {
+    return vreinterpretq_s32_u32(vpaddlq_u16(vpaddlq_u8(vcntq_u8(vreinterpretq_u8_s32(x)))));
+  }
   template <int n> static I shift_left(I x) { return vshlq_n_s32(x, n); }
   template <int n> static I shift_right(I x) {
     return vreinterpretq_s32_u32(vshrq_n_u32(vreinterpretq_u32_s32(x), n));
@@ -65,14 +78,29 @@ struct Neon {
   static Mask nonzero(F x) { return vmvnq_u32(vceqzq_f32(x)); }
   static Mask both(Mask a, Mask b) { return vandq_u32(a, b); }
   static I where(Mask m, I a, I b) { return vbslq_s32(m, a, b); }
-  static bool any_negative(I x) { return vminvq_s32(x) < 0; }
 
   static F to_float(I x) { return vcvtq_f32_s32(x); }
-  static I to_int_truncated(F x) { return vcvtq_s32_f32(x); }
   static D widen_low(F x) { return vcvt_f64_f32(vget_low_f32(x)); }
   static D widen_high(F x) { return vcvt_high_f64_f32(x); }
-  static D widen_low(I x) { return vcvtq_f64_s64(vmovl_s32(vget_low_s32(x))); }
-  static D widen_high(I x) { return vcvtq_f64_s64(vmovl_high_s32(x)); }
+  /// Unsigned bytes, one to a lane.
+  static I widen8(const uint8_t *at) {
+    uint32_t x;
+    __builtin_memcpy(&x, at, 4);
+    const uint8x8_t bytes = vreinterpret_u8_u32(vdup_n_u32(x));
+    return vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(vmovl_u8(bytes))));
+  }
+
+  // Two halves of another kind: of each four lanes the first two, and the other two.
+  static D widen_first(F x) { return widen_low(x); }
+  static D widen_second(F x) { return widen_high(x); }
+  static F narrow(D first, D second) { return narrow_truncated(first, second); }
+  /// FP64 words of a low and a high word to a lane.
+  static D join_first(I low, I high) { return vreinterpretq_f64_s32(vzip1q_s32(low, high)); }
+  static D join_second(I low, I high) { return vreinterpretq_f64_s32(vzip2q_s32(low, high)); }
+  static I high_words(D first, D second) {
+    return vuzp2q_s32(vreinterpretq_s32_f64(first), vreinterpretq_s32_f64(second));
+  }
+
   static L extend_low(I x) { return vmovl_s32(vget_low_s32(x)); }
   static L extend_high(I x) { return vmovl_high_s32(x); }
   /// 2^(e + n) and 2^(n - e), the exponents of normal numbers.
@@ -85,7 +113,6 @@ struct Neon {
   static constexpr bool kEmbeddedRounding = false;
   static F add_truncated(F a, F b) { return add(a, b); }
   static D add_truncated(D a, D b) { return add(a, b); }
-  static F to_float_truncated(I x) { return to_float(x); }
   static F narrow_truncated(D low, D high) { return vcvt_high_f32_f64(vcvt_f32_f64(low), high); }
   /// FPCR 0: nearest even, no flushing, no traps. Clears the flags of FPSR.
   static void nearest() { asm volatile("msr fpcr, xzr\n\tmsr fpsr, xzr" ::: "memory"); }
@@ -93,6 +120,8 @@ struct Neon {
     const uint64_t rounding = uint64_t{3} << 22; // FPCR.RMode
     asm volatile("msr fpcr, %0" ::"r"(rounding) : "memory");
   }
+  /// The same: truncates everything until nearest().
+  static void mode_toward_zero() { toward_zero(); }
   static bool inexact() {
     uint64_t flags;
     asm volatile("mrs %0, fpsr" : "=r"(flags)::"memory");
@@ -140,7 +169,6 @@ struct Neon {
   template <int n> static int32_t word(Bytes x) { return vgetq_lane_s32(vreinterpretq_s32_s8(x), n); }
 
 private:
-  static int16x8_t halves(I x) { return vreinterpretq_s16_s32(x); }
   static int8x16_t bytes(I x) { return vreinterpretq_s8_s32(x); }
   static D power_of(L field) { return vreinterpretq_f64_s64(vshlq_n_s64(field, 52)); }
 };

@@ -26,7 +26,7 @@ const UnitRule &rule() {
   return found;
 }
 
-gemm::FdpaStep step() { return {kLink, rule().fraction_bits, false, false}; }
+gemm::FdpaStep step() { return {kLink, rule().fraction_bits, false}; }
 
 } // namespace
 
@@ -49,9 +49,14 @@ void DotOperand::fill(const Bf16View &from, int64_t rows, int64_t k, bool is_lef
   ranges_.resize(size_t(rows));
   values_.resize(size_t(k_));
   exponents_.resize(size_t(k_));
-  const size_t panel_bytes = size_t(k_ / kLink) * gemm::FdpaKernels::step_bytes(lines_, step());
-  panels_.resize(size_t((rows + lines_ - 1) / lines_) * panel_bytes);
-  if (rows % lines_ != 0) std::memset(panels_.data() + panels_.size() - panel_bytes, 0, panel_bytes);
+  const int64_t panels = (rows + lines_ - 1) / lines_;
+  panels_.resize(std::max(panels_.size(), size_t(panels)));
+  for (int64_t p = 0; p < panels; ++p) {
+    if (is_left)
+      panels_[size_t(p)].shape_rows(*with, step(), k_ / kLink);
+    else
+      panels_[size_t(p)].shape_columns(*with, step(), k_ / kLink);
+  }
   for (int64_t r = 0; r < rows; ++r) {
     const uint16_t *const row = codes_.data() + r * k_;
     gemm::read_elements(FormatId::bf16, {reinterpret_cast<const uint8_t *>(row), 16}, 0, k_, values_.data(),
@@ -64,12 +69,8 @@ void DotOperand::fill(const Bf16View &from, int64_t rows, int64_t k, bool is_lef
       range.max = std::max(range.max, exponents_[size_t(i)]);
     }
     ranges_[size_t(r)] = range;
-    uint8_t *const at = panels_.data() + size_t(r / lines_) * panel_bytes;
-    const gemm::FdpaLine line{values_.data(), exponents_.data(), nullptr, size_t(k_)};
-    if (is_left)
-      gemm::pack_row(at, step(), lines_, int(r % lines_), line);
-    else
-      gemm::pack_column(at, step(), lines_, int(r % lines_), line);
+    panels_[size_t(r / lines_)].pack(int(r % lines_),
+                                     {values_.data(), exponents_.data(), nullptr, k_, range.max});
   }
 }
 
@@ -89,8 +90,6 @@ void accumulate(const DotOperand &a, const DotOperand &b, float *d, int64_t stri
   const gemm::FdpaStep step = tensorcore::step();
   const int mr = with->mr, nr = with->nr;
   const int64_t steps = a.k_ / kLink;
-  const size_t a_bytes = size_t(steps) * gemm::FdpaKernels::step_bytes(mr, step),
-               b_bytes = size_t(steps) * gemm::FdpaKernels::step_bytes(nr, step);
   std::vector<float> in(size_t(mr * nr)), out(in.size());
   for (int64_t i = 0; i < a.rows_; i += mr)
     for (int64_t j = 0; j < b.rows_; j += nr) {
@@ -106,11 +105,8 @@ void accumulate(const DotOperand &a, const DotOperand &b, float *d, int64_t stri
           sure = sure && start_vouched(bit_cast<uint32_t>(start));
           in[size_t(r * nr + c)] = start;
         }
-      const uint8_t *const panel = a.panels_.data() + size_t(i / mr) * a_bytes, *const tile =
-                                                                                    b.panels_.data() +
-                                                                                    size_t(j / nr) * b_bytes;
-      if (!with->tile(panel, tile, steps, step, false, in.data(), out.data()))
-        (void)with->tile(panel, tile, steps, step, true, in.data(), out.data());
+      with->tile(a.panels_[size_t(i / mr)].panel(), b.panels_[size_t(j / nr)].panel(), steps, step, int(cols),
+                 in.data(), out.data());
       for (int64_t r = 0; r < rows; ++r)
         for (int64_t c = 0; c < cols; ++c) {
           const float start = in[size_t(r * nr + c)];

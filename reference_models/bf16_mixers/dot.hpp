@@ -4,16 +4,13 @@
 // Here the chain starts from any accumulator, which a GEMM's cannot.
 #pragma once
 #include "nvfp4/emulator/cpu/isa.hpp"
+#include "nvfp4/emulator/gemm/fdpa_panel.hpp"
 #include "nvfp4/emulator/gemm/row_range.hpp"
 #include "nvfp4/emulator/tensorcore/unit.hpp"
 
 #include <cstdint>
 #include <optional>
 #include <vector>
-
-namespace nvfp4::gemm {
-struct FdpaKernels;
-}
 
 namespace nvfp4::models::tensorcore {
 
@@ -50,10 +47,10 @@ private:
   int64_t rows_ = 0, k_ = 0;         ///< k_ is padded
   int lines_ = 0;                    ///< rows of a panel; 0: codes only, for the definition
   std::vector<uint16_t> codes_;      // (rows, k)
-  std::vector<uint8_t> panels_;      // as emulator/gemm/fdpa_kernels.hpp has them
-  std::vector<RowRange> ranges_;     // (rows)
-  std::vector<float> values_;        // (k), one row on its way
-  std::vector<int16_t> exponents_;   // (k)
+  std::vector<gemm::FdpaPacker> panels_;
+  std::vector<RowRange> ranges_;   // (rows)
+  std::vector<float> values_;      // (k), one row on its way
+  std::vector<int16_t> exponents_; // (k)
 };
 
 /// d (a.rows, b.rows), rows `stride` apart, continues each output's chain by K of a and b. The definition is

@@ -123,13 +123,15 @@ std::vector<int32_t> PatchedProduct::select(std::span<const float> scores) const
   return hcp_.choice == HcpRecipe::Choice::blocks ? largest_blocks(scores, k) : largest_channels(scores, k);
 }
 
-/// Puts the channels where the engine reads them.
+/// Puts the channels where the engine reads them, unless they are there: a GPU would finish all it has first.
 void PatchedProduct::adopt() {
   patch_b_valid_ = false;
   const auto n = int64_t(hot_.indices.size());
-  if (n == 0) return;
+  if (n == 0 || on_device_ == hot_.indices) return;
   if (device_channels_.size() < n) device_channels_.reset(*backend_, n);
+  on_device_.clear();
   backend_->upload(device_channels_.data(), hot_.indices.data(), size_t(n) * sizeof(int32_t));
+  on_device_ = hot_.indices;
 }
 
 void PatchedProduct::set_hot_channels(HotChannels state) {

@@ -93,6 +93,7 @@ private:
 
   HotChannels hot_;
   Array<int32_t> device_channels_;
+  std::vector<int32_t> on_device_; ///< what is there
   /// The patched operands, where there is a patch: for `single` one, for `dual` one a side.
   std::array<Operand *, 2> patch_a_{};
   std::array<std::unique_ptr<Operand>, 2> patch_b_;

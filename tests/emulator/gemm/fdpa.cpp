@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // The FDPA engine against the definition: every unit with an FP32 accumulator, element classes from ordinary
 // to raw words, ragged shapes, and sums at the edge of 32 bits.
+#include "nvfp4/emulator/gemm/element_reader.hpp"
+#include "nvfp4/emulator/gemm/fdpa_panel.hpp"
 #include "tests/emulator/gemm/support.hpp"
+
+#include <functional>
 
 using namespace nvfp4;
 using namespace nvfp4::test;
@@ -143,5 +147,130 @@ TEST_CASE("MXFP8 blocks of zeros may have any scale", "[gemm][fdpa]") {
       a.scales.insert(a.scales.end(), {uint8_t(127), uint8_t(r), uint8_t(120)});
     }
     check_product(unit, a, b, "zero block");
+  }
+}
+
+namespace {
+
+/// Dense words for a unit with 16-bit or wider elements, from values.
+Matrix matrix_of(const UnitRule &rule, int64_t rows, int64_t k, const std::function<double()> &next) {
+  const Format f = format(rule.a);
+  const size_t bytes = size_t(f.storage_bits / 8);
+  Matrix m{rows, k, std::vector<uint8_t>(size_t(rows * k) * bytes), {}};
+  for (size_t i = 0; i < m.codes.size(); i += bytes) {
+    const uint64_t word = convert(f, format(FormatId::f64), bit_cast<uint64_t>(next()),
+                                  Rounding::nearest_even, Overflow::satfinite);
+    std::memcpy(&m.codes[i], &word, bytes);
+  }
+  return m;
+}
+
+/// The words of `isa` and of the definition are the same, and the kernels computed every output.
+void check_vouched(const Unit &unit, const Matrix &a, const Matrix &b, const std::vector<uint64_t> &start,
+                   const std::string &what) {
+  const GemmOperand x = make_operand(unit, Side::a, RawCodes{a.rows, a.k, a.codes}),
+                    y = make_operand(unit, Side::b, RawCodes{b.rows, b.k, b.codes});
+  std::vector<uint64_t> want(start.size()), got(start.size());
+  GemmPlan(unit, {.isa = Isa::scalar}).accumulate(x, y, want, start);
+  for (const Isa isa : kVectorIsas) {
+    if (!supported(isa)) continue;
+    INFO(unit.name() << " " << to_string(isa) << " " << what);
+    const GemmReport report = GemmPlan(unit, {.isa = isa}).accumulate(x, y, got, start);
+    CHECK(report.engine == GemmEngine::fdpa_vector);
+    CHECK(report.by_definition == 0);
+    CHECK(first_difference(got, want, b.rows) == "");
+  }
+}
+
+} // namespace
+
+TEST_CASE("kernels cut terms of both signs toward zero and see neither zeros nor phantoms", "[gemm][fdpa]") {
+  Random random{17};
+  const auto sign = [&] { return random.below(2) == 0 ? 1.0 : -1.0; };
+  const auto significand = [&] { return 1 + random.below(1 << 10) * 0x1p-10; };
+  const auto zero_or = [&](int one_in, double x) { return random.below(one_in) == 0 ? sign() * 0.0 : x; };
+  for (const char *name : {"sm_90:wgmma.k16.f32.bf16", "sm_80:mma.m16n8k8.f32.f16",
+                           "sm_90:mma.m16n8k8.f32.tf32", "sm_90:wgmma.k32.f32.e4m3"}) {
+    const Unit &unit = find_unit(name);
+    const bool wide = format(unit.rule.a).exponent_bits == 8; // the exponents of FP32
+    const auto tails = [&] {
+      return zero_or(4, sign() * significand() * std::exp2(-random.below(wide ? 26 : 8)));
+    };
+    const auto ends = [&] {
+      return zero_or(2, sign() * significand() * std::exp2(random.below(3) == 0 ? 39 : -50));
+    };
+    const auto few = [&] { return zero_or(1 + random.below(40), sign() * significand()); };
+    int turn = 0;
+    const auto cancel = [&] {
+      const int i = turn++;
+      return (i / 16 % 2 == 0 ? 1 : -1) * std::exp2(i % 16 % 7);
+    };
+    std::vector<std::pair<const char *, std::function<double()>>> kinds{
+        {"tails", tails}, {"few", few}, {"cancel", cancel}};
+    if (wide) kinds.emplace_back("ends", ends); // 180 binades of products, and sums of zeros only
+    for (const auto &[what, next] : kinds)
+      for (int round = 0; round < 4; ++round) {
+        const int64_t m = 1 + random.below(19), n = 1 + random.below(140), k = 1 + random.below(300);
+        const Matrix a = matrix_of(unit.rule, m, k, next), b = matrix_of(unit.rule, n, k, next);
+        std::vector<uint64_t> start(size_t(m * n));
+        for (uint64_t &w : start)
+          w = bit_cast<uint32_t>(float(random.below(3) == 0
+                                           ? sign() * 0.0
+                                           : sign() * significand() * std::exp2(random.below(190) - 95)));
+        if (unit.rule.output == Output::rz_e8m13)
+          for (uint64_t &w : start) w &= ~uint64_t{0x3FF};
+        check_vouched(unit, a, b, start, what);
+        for (uint64_t &w : start) w = 0;
+        check_vouched(unit, a, b, start, std::string(what) + " from +0");
+      }
+  }
+}
+
+TEST_CASE("rows and columns of zeros leave every start as it is", "[gemm][fdpa]") {
+  const Unit &unit = find_unit("sm_90:wgmma.k16.f32.bf16");
+  Random random{31};
+  const auto zero = [&] { return random.below(2) == 0 ? 0.0 : -0.0; };
+  for (const double size : {-126.0, -50.0, 0.0, 60.0, 127.0}) {
+    const auto number = [&] { return (random.below(2) == 0 ? 1.5 : -1.0) * std::exp2(size); };
+    const Matrix zeros = matrix_of(unit.rule, 9, 40, zero), numbers = matrix_of(unit.rule, 70, 40, number);
+    std::vector<uint64_t> start(9 * 70);
+    for (uint64_t &w : start)
+      w = bit_cast<uint32_t>(float((random.below(2) == 0 ? 1 : -1) * (1 + random.uniform()) *
+                                   std::exp2(random.below(200) - 100)));
+    check_vouched(unit, zeros, numbers, start, "zeros x 2^" + std::to_string(int(size)));
+    check_vouched(unit, numbers, zeros, start, "2^" + std::to_string(int(size)) + " x zeros");
+  }
+}
+
+TEST_CASE("kernels of AVX-512 give the same with and without VPOPCNTDQ", "[gemm][fdpa]") {
+  const gemm::FdpaKernels *const both[] = {gemm::fdpa_avx512(), gemm::fdpa_kernels(Isa::avx512)};
+  if (!supported(Isa::avx512) || both[0] == both[1]) return;
+  Random random{23};
+  for (const int link : {4, 8, 16, 32}) {
+    const gemm::FdpaStep step{link, 25, false};
+    const int64_t steps = 19, n = steps * link;
+    std::vector<float> out[2];
+    for (int w = 0; w < 2; ++w) {
+      random.state = uint64_t(link);
+      gemm::FdpaPacker a, b;
+      a.shape_rows(*both[w], step, steps);
+      b.shape_columns(*both[w], step, steps);
+      std::vector<float> values(static_cast<size_t>(n));
+      std::vector<int16_t> exponents(values.size());
+      for (int line = 0; line < both[w]->mr + both[w]->nr; ++line) {
+        for (size_t i = 0; i < values.size(); ++i) {
+          values[i] = std::ldexp(float(random.below(255) - 127), -6);
+          exponents[i] = values[i] == 0 ? gemm::kZeroExponent : int16_t(std::ilogb(values[i]));
+        }
+        const gemm::FdpaLine packed{values.data(), exponents.data(), nullptr, n, 0};
+        if (line < both[w]->mr)
+          a.pack(line, packed);
+        else
+          b.pack(line - both[w]->mr, packed);
+      }
+      out[w].assign(size_t(both[w]->mr * both[w]->nr), 0.0f);
+      both[w]->tile(a.panel(), b.panel(), steps, step, both[w]->nr, out[w].data(), out[w].data());
+    }
+    CHECK(out[0] == out[1]);
   }
 }

@@ -41,19 +41,34 @@ template <class V> struct OperationTable {
     {"add_truncated", [](const In &in, Out &out) { on_floats(in, out, [](F x, F y, F) { return V::add_truncated(x, y); }); }},
     {"add_truncated wide", [](const In &in, Out &out) { on_floats(in, out, [](F x, F y, F) {
        return V::narrow_truncated(V::add_truncated(V::widen_low(x), V::widen_low(y)), V::add_truncated(V::widen_high(x), V::widen_high(y))); }); }},
-    {"to_int_truncated", [](const In &in, Out &out) { on_floats(in, out, [](F x, F, F) { return V::to_int_truncated(x); }); }},
     {"to_float", [](const In &in, Out &out) { on_ints(in, out, [](I x, I, I) { return V::to_float(x); }); }},
-    {"to_float_truncated", [](const In &in, Out &out) { on_ints(in, out, [](I x, I, I) { return V::to_float_truncated(x); }); }},
     {"where nonzero float", [](const In &in, Out &out) { on_floats(in, out, [](F x, F y, F z) {
        return V::where(V::nonzero(x), V::as_int(y), V::as_int(z)); }); }},
     {"where both", [](const In &in, Out &out) { on_ints(in, out, [](I x, I y, I z) { return V::where(V::both(V::nonzero(x), V::nonzero(y)), z, x); }); }},
     {"add int", [](const In &in, Out &out) { on_ints(in, out, [](I x, I y, I) { return V::add(x, y); }); }},
     {"sub int", [](const In &in, Out &out) { on_ints(in, out, [](I x, I y, I) { return V::sub(x, y); }); }},
     {"max int", [](const In &in, Out &out) { on_ints(in, out, [](I x, I y, I) { return V::max(x, y); }); }},
-    {"min int", [](const In &in, Out &out) { on_ints(in, out, [](I x, I y, I) { return V::min(x, y); }); }},
-    {"add16", [](const In &in, Out &out) { on_ints(in, out, [](I x, I y, I) { return V::add16(x, y); }); }},
-    {"max16", [](const In &in, Out &out) { on_ints(in, out, [](I x, I y, I) { return V::max16(x, y); }); }},
-    {"bits", [](const In &in, Out &out) { on_ints(in, out, [](I x, I y, I z) { return V::bit_or(V::bit_and(x, y), V::bit_xor(y, z)); }); }},
+    {"add_saturated8", [](const In &in, Out &out) { on_ints(in, out, [](I x, I y, I) { return V::add_saturated8(x, y); }); }},
+    {"max8", [](const In &in, Out &out) { on_ints(in, out, [](I x, I y, I) { return V::max8(x, y); }); }},
+    {"count_bits", [](const In &in, Out &out) { on_ints(in, out, [](I x, I, I) { return V::count_bits(x); }); }},
+    {"widen8", [](const In &in, Out &out) { for (int i = 0; i < 16; i += V::lanes) put(out, i, V::widen8(bytes(in.x) + i)); }},
+    {"join", [](const In &in, Out &out) { for (int i = 0; i < 16; i += V::lanes) {
+       alignas(64) double first[V::lanes / 2], second[V::lanes / 2];
+       V::store(first, V::join_first(ints(in.x + i), ints(in.y + i)));
+       V::store(second, V::join_second(ints(in.x + i), ints(in.y + i)));
+       for (int j = 0; j < V::lanes / 2; ++j) {
+         out.wide[i + 4 * (j / 2) + j % 2] = first[j];
+         out.wide[i + 4 * (j / 2) + j % 2 + 2] = second[j];
+       } } }},
+    {"high_words", [](const In &in, Out &out) { on_ints(in, out, [](I x, I y, I z) {
+       return V::bit_xor(V::high_words(V::join_first(x, y), V::join_second(x, y)), z); }); }},
+    {"bit_and wide", [](const In &in, Out &out) { on_ints(in, out, [](I x, I y, I z) {
+       return V::high_words(V::bit_and(V::join_first(z, x), V::join_first(z, y)), V::bit_and(V::join_second(z, x), V::join_second(z, y))); }); }},
+    {"spread_d", [](const In &in, Out &out) { on_ints(in, out, [&](I, I, I) {
+       return V::high_words(V::spread_d(bytes(in.x + 4)), V::spread_d(bytes(in.y + 6))); }); }},
+    {"narrow", [](const In &in, Out &out) { on_floats(in, out, [](F x, F y, F) {
+       return V::narrow(V::sub(V::widen_first(x), V::widen_first(y)), V::sub(V::widen_second(x), V::widen_second(y))); }); }},
+    {"bits", [](const In &in, Out &out) { on_ints(in, out, [](I x, I y, I z) { return V::bit_xor(V::bit_and(x, y), z); }); }},
     {"shift_left", [](const In &in, Out &out) { on_ints(in, out, [](I x, I, I) { return V::template shift_left<23>(x); }); }},
     {"shift_right", [](const In &in, Out &out) { on_ints(in, out, [](I x, I, I) { return V::template shift_right<23>(x); }); }},
     {"shift_right_signed", [](const In &in, Out &out) { on_ints(in, out, [](I x, I, I) { return V::template shift_right_signed<16>(x); }); }},
@@ -95,9 +110,9 @@ template <class V> struct OperationTable {
     {"widen", [](const In &in, Out &out) { for (int i = 0; i < 16; i += V::lanes) {
        const F x = floats(in.x + i), y = floats(in.y + i);
        put(out, i, V::mul(V::widen_low(x), V::widen_low(y)), V::mul(V::widen_high(x), V::widen_high(y))); } }},
-    {"widen int", [](const In &in, Out &out) { for (int i = 0; i < 16; i += V::lanes) {
-       const I x = ints(in.x + i), y = ints(in.y + i);
-       put(out, i, V::add(V::widen_low(x), V::widen_low(y)), V::add(V::widen_high(x), V::widen_high(y))); } }},
+    {"fma wide", [](const In &in, Out &out) { for (int i = 0; i < 16; i += V::lanes) {
+       const F x = floats(in.x + i), y = floats(in.y + i), z = floats(in.z + i);
+       put(out, i, V::fma(V::widen_low(x), V::widen_low(y), V::widen_low(z)), V::fma(V::widen_high(x), V::widen_high(y), V::widen_high(z))); } }},
     {"whole", [](const In &in, Out &out) { for (int i = 0; i < 16; i += V::lanes) {
        const F x = floats(in.x + i);
        put(out, i, V::whole(V::mul(V::widen_low(x), V::broadcast(0.375))), V::whole(V::mul(V::widen_high(x), V::broadcast(0.375)))); } }},
@@ -110,16 +125,10 @@ template <class V> struct OperationTable {
   };
   // clang-format on
 
-  static bool any_negative(const In &in) {
-    bool any = false;
-    for (int i = 0; i < 16; i += V::lanes) any = any || V::any_negative(ints(in.x + i));
-    return any;
-  }
-
   static constexpr SimdOperations table{list,           int(sizeof list / sizeof list[0]),
                                         V::kByteOffset, V::kEmbeddedRounding,
                                         V::nearest,     V::toward_zero,
-                                        V::inexact,     any_negative};
+                                        V::inexact,     V::mode_toward_zero};
 };
 
 } // namespace

@@ -27,7 +27,7 @@ struct SimdOperations {
   void (*nearest)();
   void (*toward_zero)();
   bool (*inexact)();
-  bool (*any_negative)(const SimdInput &); ///< of x
+  void (*mode_toward_zero)();
 };
 
 /// Null when not compiled in.

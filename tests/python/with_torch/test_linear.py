@@ -15,7 +15,7 @@ from bits import assert_same_bits, hard, words
 
 import nvfp4.torch
 from nvfp4 import _nvfp4
-from nvfp4.torch import Linear, step
+from nvfp4.torch import Linear, _ops, step
 
 RECIPES = ["fp32", "bf16", "nvfp4-plain", "nvfp4", "hcp", "mxfp4-sr-rht", "mxfp8"]
 
@@ -182,6 +182,44 @@ def test_hot_channels_are_chosen_kept_and_refreshed(tmp_path):
     with step(0, 0):
         (both(x2) * dy + both(x2 * 2) * dy).sum().backward()
     assert x2.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("write", ["copy_", "data", "load_state_dict"])
+@pytest.mark.parametrize("training", [True, False])
+def test_channels_that_are_written_count_at_once(write, training):
+    """Channels are read into host memory seldom; no way of writing them may leave old ones in use."""
+    x, dy, others = hard(64, 96), hard(64, 80, seed=2), torch.arange(20, 52, 2, dtype=torch.int32)
+    layer, fresh = (make(96, 80, "hcp") for _ in range(2))
+    for each in (layer, fresh):
+        passes(each, x, dy)
+    before = passes(layer.train(training), x, dy, 7)
+    fresh.load_state_dict({**fresh.state_dict(), "hot_channels": others})
+    expected = passes(copy.deepcopy(fresh).train(training), x, dy, 7)
+    if write == "load_state_dict":
+        layer.load_state_dict({**layer.state_dict(), "hot_channels": others})
+    else:
+        with torch.no_grad():
+            (layer.hot_channels.data if write == "data" else layer.hot_channels).copy_(others)
+    for a, b in zip(passes(layer, x, dy, 7), expected, strict=True):
+        assert_same_bits(a, b)
+    assert not torch.equal(words(before[0]), words(expected[0]))
+
+
+def test_a_pass_of_a_model_reads_all_channels_at_once(monkeypatch):
+    model = nvfp4.torch.convert(torch.nn.Sequential(*[torch.nn.Linear(96, 96) for _ in range(4)]), "hcp",
+                                roles=lambda path: "mlp.up_proj", layers=8)
+    looks = []
+    look = _ops._HotChannels._look
+    monkeypatch.setattr(_ops._HotChannels, "_look", lambda self, device: looks.append(device) or look(self, device))
+    x = hard(32, 96)
+    for at in range(3):  # the first chooses
+        with step(1, at):
+            model(x).sum().backward()
+        if at == 0:
+            looks.clear()
+    assert len(looks) == 2
+    model.eval()(x)
+    assert len(looks) == 3
 
 
 def test_state_is_saved_loaded_and_moved(tmp_path):

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Optional
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from nvfp4 import _nvfp4
 from nvfp4.torch import _clock, _ranks
@@ -101,12 +102,45 @@ def _integers(memory: tuple[int, int, object]) -> Tensor:
     return torch.frombuffer((ctypes.c_int32 * (size // 4)).from_address(address), dtype=torch.int32).clone()
 
 
-def _chosen(channels: Optional[Tensor]) -> Tensor:
-    """The hot channels in host memory."""
-    if channels is None:
-        return torch.empty(0, dtype=torch.int32)
-    host = channels.detach().cpu()
-    return host[host >= 0].contiguous()
+class _HotChannels:
+    """What buffers of hot channels hold, in host memory. Reading one from a GPU waits for all that it has to do, so the first
+    that a pass of a model asks for brings all that layers have asked for, and each is read again where it has changed since.
+    (Writing through `.data` or by a collective does not count as a change, but no pass begins without a new look.)
+    """
+
+    def __init__(self) -> None:
+        self.passes = 0  # that have begun
+        self._held: Any = WeakTensorKeyDictionary()  # buffer: (pass, version, channels)
+
+    def __call__(self, buffer: Optional[Tensor]) -> Tensor:
+        """To be read only."""
+        if buffer is None:
+            return torch.empty(0, dtype=torch.int32)
+        if buffer.is_inference():  # without a version
+            return self._chosen(buffer.cpu())
+        looked, version, channels = self._held.get(buffer, (-1, 0, None))
+        if looked != self.passes:
+            self._held[buffer] = (-1, 0, None)
+            self._look(buffer.device)
+            channels = self._held[buffer][2]
+        elif version != buffer._version:
+            channels = self._chosen(buffer.detach().cpu())
+            self._held[buffer] = (self.passes, buffer._version, channels)
+        assert channels is not None
+        return channels
+
+    def _look(self, device: torch.device) -> None:
+        buffers = [each for each in list(self._held.keys()) if each.device == device]
+        host = torch.cat([each.detach() for each in buffers]).cpu().split([each.numel() for each in buffers])
+        for each, values in zip(buffers, host, strict=True):
+            self._held[each] = (self.passes, each._version, self._chosen(values))
+
+    @staticmethod
+    def _chosen(values: Tensor) -> Tensor:
+        return values[values >= 0].contiguous()
+
+
+_hot_channels = _HotChannels()
 
 
 def _reduction(ours: Layer) -> Optional[_ranks.LargestOverRanks]:
@@ -121,6 +155,9 @@ def _stream(t: Tensor) -> Iterator[None]:
         yield
         return
     current, default = torch.cuda.current_stream(t.device), torch.cuda.default_stream(t.device)
+    if current == default:
+        yield
+        return
     default.wait_stream(current)
     yield
     current.wait_stream(default)
@@ -129,11 +166,23 @@ def _stream(t: Tensor) -> Iterator[None]:
 @torch.library.custom_op("nvfp4::tick", mutates_args=("clock",))
 def tick(clock: Tensor, group: str) -> None:
     """A training pass of the clock's model begins."""
+    _hot_channels.passes += 1
     _clock.tick(clock, group)
 
 
 @tick.register_fake
 def _(clock: Tensor, group: str) -> None:
+    return None
+
+
+@torch.library.custom_op("nvfp4::look", mutates_args=("clock",))
+def look(clock: Tensor) -> None:
+    """Another pass begins. The clock stays; it is named so that compilers keep the call."""
+    _hot_channels.passes += 1
+
+
+@look.register_fake
+def _(clock: Tensor) -> None:
     return None
 
 
@@ -173,7 +222,7 @@ def linear(x: Tensor, weight: Tensor, bias: Optional[Tensor], channels: Optional
     b = None if bias is None else _dense(bias)
     rows = x.numel() // x.shape[-1]
     y = torch.empty((*x.shape[:-1], weight.shape[0]), dtype=torch.float32, device=x.device)
-    hot = _chosen(channels)
+    hot = _hot_channels(channels)
     if rows > 0:
         with _stream(dense):
             ours.module.linear_forward(ours.handle, _clock.key(clock), _address(dense), rows, _address(w), _address(b),
@@ -206,7 +255,7 @@ def linear_backward(dy: Tensor, x: Tensor, weight: Tensor, bias: Optional[Tensor
     # dx is written, the others are added to
     dx = gradient(x, wanted[0], torch.empty)
     dw, db = gradient(weight, wanted[1], torch.zeros), gradient(bias, wanted[2], torch.zeros)
-    hot = _chosen(channels)
+    hot = _hot_channels(channels)
     if rows > 0:
         with _stream(grad):
             ours.module.linear_backward(ours.handle, _clock.key(clock), _address(dense), rows, _address(w), _address(hot),
