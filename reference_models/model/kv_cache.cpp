@@ -4,8 +4,6 @@
 
 #include "nvfp4/reference_models/model/stored_values.hpp"
 
-#include <algorithm>
-
 namespace nvfp4::models {
 
 void read_cached(Backend<float> &backend, const Recipe &recipe, int64_t batch, int64_t length, int64_t heads,
