@@ -50,6 +50,38 @@ TEST_CASE("gates read what storing their inputs gives back", "[model]") {
     }
 }
 
+TEST_CASE("GLA's gates and their gradients are of what was stored", "[model]") {
+  const ModelConfig c = gated_model("gla");
+  Recipe recipe = load_recipe("nvfp4+gate_inputs=nvfp4");
+  recipe.linears["f32"] = load_recipe("fp32").linears.at("f32");
+  recipe.mixer_rules.push_back({.use = "f32"}); // the bits of the whole kernels, and their output's gradient
+  Step step(c, recipe, 2, 70);
+  step.run();
+  const std::string path = "model.layers.0.attn.";
+  const auto seen = [&](const char *name) { return step.seen.at(path + name).data(); };
+  const Floats &read = step.seen.at(path + "gate_input");
+  const auto n = int64_t(read.size());
+  Floats g(read.size());
+  step.backend->run(GateForward<float>{n, read.data(), g.data(), float(c.gate_normalizer)});
+  CHECK(same_bits(step.seen.at(path + "gate"), g));
+  const GlaShape<float> shape{
+      2, 70, c.heads, c.key_head(), c.value_head(), 1.0f / numerics::sqrt(float(c.key_head()))};
+  Floats o(step.seen.at(path + "gla").size()), saved(size_t(shape.saved())), states(size_t(shape.states())),
+      dq(read.size()), dk(read.size()), dv(o.size()), dg(read.size());
+  GlaForward<float>{shape, seen("q_proj"), seen("k_proj"), seen("v_proj"), g.data(), o.data(), saved.data()}
+      .run_on(*step.backend);
+  CHECK(same_bits(step.seen.at(path + "gla"), o));
+  GlaBackward<float>{shape,          seen("gla.output_grad"),
+                     seen("q_proj"), seen("k_proj"),
+                     seen("v_proj"), dq.data(),
+                     dk.data(),      dv.data(),
+                     dg.data(),      saved.data(),
+                     states.data()}
+      .run_on(*step.backend);
+  step.backend->run(GateBackward<float>{n, dg.data(), read.data(), dg.data(), float(c.gate_normalizer)});
+  CHECK(same_bits(step.seen.at("0.attn.gk_proj.1.output_grad"), dg));
+}
+
 TEST_CASE("storing in BF16 what is BF16 changes nothing", "[model]") {
   for (const char *family : {"gla", "gdn", "gsa", "mamba2"}) {
     CAPTURE(family);
