@@ -8,6 +8,7 @@
 
 namespace Catch {
 inline auto Contains(const std::string &part) { return Matchers::ContainsSubstring(part); }
+using Matchers::Equals;
 using Matchers::StartsWith;
 } // namespace Catch
 using Catch::Approx;

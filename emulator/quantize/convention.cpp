@@ -107,6 +107,22 @@ constexpr Rule mx_release_rceil(FormatId element) {
   return r;
 }
 
+/// Scales as torchao's EVEN, elements through compressed-tensors' cast.
+constexpr Rule mx_compressed_tensors() {
+  Rule r = mx_floor_rule(e2m1);
+  r.order = ScaleOrder::exponent_even;
+  r.negative_zero = NegativeZero::drop_exact;
+  r.nan_code = NanCode::zero;
+  return r;
+}
+
+/// ggml's scale is the floor of log2 of bmax, its elements the nearest code value by a search.
+constexpr Rule mx_ggml() {
+  Rule r = mx_floor_rule(e2m1);
+  r.scaling = Scaling::search;
+  return r;
+}
+
 /// Integers that fill their range symmetrically under the least power of two that does not clip.
 constexpr Rule mx_integer(FormatId element) {
   Rule r = mx_up(element);
@@ -271,6 +287,14 @@ constexpr std::array kTable{
                ConventionEvidence::upstream_run, kAoMxModes, kAoMxRun},
     Convention{"mxfp8-e4m3-torchao018-rceil", "", mx_release_rceil(e4m3), kNoTiles,
                ConventionEvidence::upstream_run, kAoMxRceil, kAoMxRun},
+    Convention{"mxfp4-compressed-tensors", "", mx_compressed_tensors(), kNoTiles,
+               ConventionEvidence::upstream_run,
+               "vllm-project/compressed-tensors quantization/utils/mxfp_utils.py, compressors/mxfp4 on CPU, wheel of 0.20.1",
+               "compressed-tensors 0.20 (0.20.1 was run); NaN and Inf not compared"},
+    Convention{"mxfp4-ggml", "", mx_ggml(), {.stochastic = false, .tiles = false}, ConventionEvidence::upstream_run,
+               "ggml-org/llama.cpp gguf-py gguf/quants.py MXFP4, ggml-quants.c quantize_row_mxfp4_ref, wheel of gguf 0.19.0",
+               "gguf 0.17 to 0.19 (0.19.0 was run); a bmax within an FP32 rounding below a power of two, which log2f takes "
+               "for that power, one below 2^-125, NaN and Inf not modelled"},
     Convention{"mxfp4-ceil", "", mxfp4_flashinfer(), kNoTiles, ConventionEvidence::transcribed, kFlash},
     Convention{"mxfp8-e4m3", "mxfp8-e4m3-floor", mx_floor_rule(e4m3), kNoTiles,
                ConventionEvidence::upstream_run, kAoMx, kAoMxVersions},

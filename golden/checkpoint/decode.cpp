@@ -37,12 +37,6 @@ void unpack_half_low(const Weight &w, const uint8_t *row, uint8_t *codes, uint8_
     }
 }
 
-float dense_scale(const Weight &w, int64_t index, int64_t row, int64_t col) {
-  const int64_t cols = (w.k + w.tile_cols - 1) / w.tile_cols, rows = (w.rows + w.tile_rows - 1) / w.tile_rows;
-  const int64_t at = (index * rows + row / w.tile_rows) * cols + col / w.tile_cols;
-  return number(*w.scales, w.scales->elements() == 1 ? 0 : at);
-}
-
 std::vector<float> dense_values(const Weight &w, int64_t index, int64_t first, int64_t count) {
   std::vector<float> out(size_t(count * w.k));
   const bool q8 = w.codes->type == "Q8_0";
@@ -77,6 +71,12 @@ std::vector<float> dense_values(const Weight &w, int64_t index, int64_t first, i
 }
 
 } // namespace
+
+float dense_scale(const Weight &w, int64_t index, int64_t row, int64_t col) {
+  const int64_t cols = (w.k + w.tile_cols - 1) / w.tile_cols, rows = (w.rows + w.tile_rows - 1) / w.tile_rows;
+  const int64_t at = (index * rows + row / w.tile_rows) * cols + col / w.tile_cols;
+  return number(*w.scales, w.scales->elements() == 1 ? 0 : at);
+}
 
 float global_word(const Weight &w, int64_t index) {
   if (!w.global) return 1.0f;

@@ -18,12 +18,25 @@ enum class Target : uint8_t {
 }
 static_assert(names_of(Target{}).end_with(Target::hf_bf16));
 
+/// How a matrix of numbers is quantized.
+struct WeightQuantizer {
+  std::string convention;
+  int block_rows = 1;     ///< 16: tiles
+  bool fused_amax = true; ///< the global amax is the largest of the modules that are fused when served
+  /// Numbers are rounded to it first: bf16. Nothing: they are taken as they are stored.
+  std::optional<FormatId> source = {};
+};
+/// By a weight's name; nothing: it stays numbers. Its Errors leave the export.
+using WeightQuantizers = std::function<std::optional<WeightQuantizer>(const std::string &name)>;
+
 struct ExportOptions {
   Target target = Target::modelopt;
   /// Convention that quantizes numbers: the matrices named *proj.weight and experts' w1, w2, w3, or those
   /// that `tensors` names. Empty: nothing is quantized.
   std::string convention;
   std::string tensors; ///< a glob
+  /// Instead of `convention`: a quantizer of each matrix. It may choose among those that `tensors` names.
+  WeightQuantizers quantizers = {};
   /// Refuses where a global scale has to be inverted and values then differ in FP32.
   bool exact = false;
   int threads = 0;

@@ -12,6 +12,7 @@
 #include <bit>
 #include <cmath>
 #include <cstdio>
+#include <cstring>
 #include <fnmatch.h>
 #include <set>
 
@@ -19,8 +20,9 @@ namespace nvfp4::checkpoint {
 namespace {
 
 template <class T> std::vector<std::byte> to_bytes(std::span<const T> values) {
-  const auto b = std::as_bytes(values);
-  return {b.begin(), b.end()};
+  std::vector<std::byte> bytes(values.size_bytes());
+  if (!bytes.empty()) std::memcpy(bytes.data(), values.data(), bytes.size());
+  return bytes;
 }
 
 std::string hex_word(float v) {
@@ -65,11 +67,14 @@ public:
         dequantize_weight(w);
       else if (w.container)
         carry(w);
-      else if (quantizes(w))
-        quantize_weight(w);
+      else if (const std::optional<WeightQuantizer> q = quantizer_of(w))
+        quantize_weight(w, *q);
       else
         copy(w);
     }
+    if (o_.quantizers && report_.quantized == 0)
+      throw Error("the recipe quantizes no weight of " + io::printable(c_.path) +
+                  "; --to hf-bf16 writes BF16");
     if (!o_.tensors.empty() && report_.quantized == 0)
       throw Error("--tensor '" + o_.tensors + "': no matrix of numbers has such a name");
     return std::move(plan_);
@@ -87,7 +92,6 @@ private:
       std::make_shared<std::pair<const Weight *, BlockScaled>>();
   std::string_view family_;
   const Convention *convention_ = nullptr;
-  const Container *made_in_ = nullptr; ///< of what the convention makes
 
   [[noreturn]] void refuse(const std::string &name, const std::string &why) const {
     throw Error(io::message_prefix(c_.path, name) + why);
@@ -104,32 +108,45 @@ private:
 
   void choose_convention() {
     if (o_.target == Target::hf_bf16) {
-      if (!o_.convention.empty() || !o_.tensors.empty())
-        throw Error("--to hf-bf16 writes BF16: it takes no --convention and no --tensor");
+      if (!o_.convention.empty() || !o_.tensors.empty() || o_.quantizers)
+        throw Error("--to hf-bf16 writes BF16: it takes no --convention, no --recipe and no --tensor");
       return;
     }
+    if (o_.quantizers && !o_.convention.empty()) throw Error("give --recipe or --convention, not both");
+    if (o_.quantizers) return;
     const bool quantized = std::any_of(weights_.all.begin(), weights_.all.end(),
                                        [](const Weight &w) { return w.container != nullptr; });
     if (o_.convention.empty() && (quantized || weights_.all.empty())) return;
     convention_ =
         &find_convention(o_.convention.empty() ? row_for(FormatId::e2m1, FormatId::ue4m3, 16)->convention
                                                : std::string_view(o_.convention));
-    const Rule &rule = convention_->rule;
-    made_in_ = rule.per_row ? nullptr : row_for(rule.element, rule.scale, rule.block);
-    if (!made_in_)
-      throw Error("--convention " + std::string(convention_->name) + " makes " +
+    (void)container_for(*convention_);
+  }
+
+  /// The target's row for what a convention makes; refuses one that it does not hold.
+  const Container &container_for(const Convention &convention) const {
+    const Rule &rule = convention.rule;
+    const Container *const to = rule.per_row ? nullptr : row_for(rule.element, rule.scale, rule.block);
+    if (!to)
+      throw Error("convention " + std::string(convention.name) + " makes " +
                   (rule.per_row ? "one global scale a row"
                                 : std::string(format(rule.element).name) + " with " +
                                       format(rule.scale).name + " scales per " + std::to_string(rule.block)) +
                   ", which --to " + std::string(to_string(o_.target)) + " does not hold");
+    return *to;
   }
 
-  bool quantizes(const Weight &w) const {
-    if (!convention_ || !w.decodable || w.codes->shape.size() != 2) return false;
-    if (!o_.tensors.empty()) return fnmatch(o_.tensors.c_str(), w.name.c_str(), 0) == 0;
+  /// What quantizes a weight; nothing: it stays as it is.
+  std::optional<WeightQuantizer> quantizer_of(const Weight &w) const {
+    if (!w.decodable || w.container || w.codes->shape.size() != 2) return std::nullopt;
+    const bool named = o_.tensors.empty() || fnmatch(o_.tensors.c_str(), w.name.c_str(), 0) == 0;
+    if (o_.quantizers) return named ? o_.quantizers(w.name) : std::nullopt;
+    if (!convention_ || !named) return std::nullopt;
+    const WeightQuantizer q{.convention = std::string(convention_->name)};
+    if (!o_.tensors.empty()) return q;
     for (const std::string_view end : {"proj.weight", ".w1.weight", ".w2.weight", ".w3.weight"})
-      if (w.name.ends_with(end)) return true;
-    return false;
+      if (w.name.ends_with(end)) return q;
+    return std::nullopt;
   }
 
   void add(std::string name, std::string type, std::vector<int64_t> shape, std::function<Bytes()> bytes) {
@@ -233,6 +250,9 @@ private:
 
   /// Codes and block scales of a container's row. `make` gives matrix `index`.
   void add_codes(const Weight &w, const Container &to, const std::function<BlockScaled(int64_t)> &make) {
+    if (plan_.container && plan_.container != &to && to.family != "gguf")
+      refuse(w.name, "becomes " + std::string(to.name) + ", others " + std::string(plan_.container->name) +
+                         ": what is written says one format for all; --tensor chooses layers of one");
     plan_.container = &to;
     plan_.all_inputs = plan_.all_inputs && w.input;
     if (to.family == "gguf") {
@@ -286,27 +306,33 @@ private:
     return it != amax_.end() ? it->second : amax_[w.name] = largest_magnitude(w, o_.threads);
   }
 
-  void quantize_weight(const Weight &w) {
-    const Container &to = *made_in_;
+  void quantize_weight(const Weight &w, const WeightQuantizer &how) {
+    const Convention &convention = find_convention(how.convention);
+    const Container &to = container_for(convention);
     if (w.k % to.block != 0)
       refuse(w.name, "rows of " + std::to_string(w.k) + " elements are no whole number of blocks of " +
                          std::to_string(to.block) + "; --tensor chooses what is quantized");
     QuantizeOptions q;
+    q.block_rows = how.block_rows;
     const FormatId stored = *golden::format_of(*w.codes->dtype);
     q.source = stored == FormatId::bf16 || stored == FormatId::f16 ? stored : FormatId::f32;
+    const bool rounds = how.source == FormatId::bf16 && q.source != FormatId::bf16;
+    if (how.source) q.source = *how.source;
     q.threads = o_.threads;
-    if (convention_->rule.global !=
-        GlobalRule::none) { // modules that are fused when they are served share one
-      float amax = amax_of(w);
-      for (const std::string &name : fused_with(w.name))
-        if (const auto it = by_name_.find(name); it != by_name_.end() && quantizes(*it->second))
-          amax = std::max(amax, amax_of(*it->second));
-      q.global_amax = amax;
+    const bool none = convention.rule.global == GlobalRule::none;
+    if (!none) {
+      q.global_amax = amax_of(w);
+      if (rounds) q.global_amax = round_to_bf16(*q.global_amax); // rounding keeps the order
+      for (const std::string &name : how.fused_amax ? fused_with(w.name) : std::vector<std::string>{})
+        if (const auto it = by_name_.find(name); it != by_name_.end() && quantizer_of(*it->second))
+          q.global_amax = std::max(*q.global_amax, amax_of(*it->second));
     }
     // codes and scales of a weight are asked for one after the other
-    const auto make = [&w, q, convention = convention_, last = last_](int64_t) {
+    const auto make = [&w, q, rounds, convention = &convention, last = last_](int64_t) {
       if (last->first != &w) {
-        const std::vector<float> x = values(w, 0, 0, w.rows, q.threads);
+        std::vector<float> x = values(w, 0, 0, w.rows, q.threads);
+        for (float &v : x)
+          if (rounds) v = round_to_bf16(v);
         *last = {&w, quantize({x.data(), w.rows, w.k}, *convention, q)};
       }
       return last->second;
@@ -314,10 +340,8 @@ private:
     ++report_.quantized;
     plan_.converted = true;
     add_codes(w, to, make);
-    const bool none = convention_->rule.global == GlobalRule::none;
     if (to.global.empty() || (none && !to.needs_global)) return;
-    const GlobalScale g =
-        none ? GlobalScale{} : global_from_amax(convention_->rule, *q.global_amax, q.source);
+    const GlobalScale g = none ? GlobalScale{} : global_from_amax(convention.rule, *q.global_amax, q.source);
     const float word = to.global_use == GlobalUse::divides ? g.encode : g.decode;
     const std::vector<int64_t> shape =
         to.family == "modelopt" ? std::vector<int64_t>{} : std::vector<int64_t>{1};

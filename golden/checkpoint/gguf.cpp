@@ -89,6 +89,23 @@ public:
            " bytes that are left can hold");
     return n;
   }
+  /// A value of a scalar type, by its number.
+  double value(uint32_t type) {
+    constexpr const char *what = "a value";
+    switch (type) {
+    case 0: return number<uint8_t>(what);
+    case 1: return number<int8_t>(what);
+    case 2: return number<uint16_t>(what);
+    case 3: return number<int16_t>(what);
+    case 4: return number<uint32_t>(what);
+    case 5: return number<int32_t>(what);
+    case 6: return double(number<float>(what));
+    case 7: return number<uint8_t>(what) != 0;
+    case 10: return double(number<uint64_t>(what));
+    case 11: return double(number<int64_t>(what));
+    default: return number<double>(what);
+    }
+  }
   void skip_value(uint32_t type, int depth) {
     if (type >= std::size(kValueBytes))
       fail("a value has type " + std::to_string(type) + ", expected 0 to 12");
@@ -131,6 +148,8 @@ void read_pairs(Reader &in, GgufFile &file) {
                 ", got " + std::to_string(file.alignment));
     } else if (type == kString) {
       file.strings[key] = in.string("a string");
+    } else if (type < std::size(kValueBytes) && kValueBytes[type] != 0) {
+      file.numbers[key] = in.value(type);
     } else {
       in.skip_value(type, 0);
     }

@@ -25,6 +25,7 @@ struct GgufFile {
   uint64_t pair_count = 0;
   std::span<const std::byte> pairs;           ///< the key-value pairs as they stand
   std::map<std::string, std::string> strings; ///< those of them that are strings
+  std::map<std::string, double> numbers = {}; ///< those that are one number or a truth value
   std::vector<StoredTensor> tensors;
 };
 

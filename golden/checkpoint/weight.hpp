@@ -50,6 +50,9 @@ struct Weights {
 /// The stored scale of the inputs; nothing where there is none.
 [[nodiscard]] std::optional<float> input_word(const Weight &w, int64_t index);
 
+/// The dense scale of an element, for weights that have such.
+[[nodiscard]] float dense_scale(const Weight &w, int64_t index, int64_t row, int64_t col);
+
 /// Rows that decoding `bytes` of FP32 values holds at once: at least 1.
 [[nodiscard]] int64_t rows_at_once(const Weight &w, int64_t bytes = int64_t{64} << 20);
 

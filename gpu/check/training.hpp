@@ -19,7 +19,8 @@ struct TrainingRun {
 /// MODEL,SIZE,RECIPE,STEPS,BATCH,LENGTH as a run; without STEPS where `timed`. Throws Error that says so.
 [[nodiscard]] models::StepsOptions parse_run(const std::string &text, bool timed);
 /// The runs that are compared by default: GLA for `steps` steps, qwen3, gdn, qwen2.5, gsa and mamba2 for
-/// `others`, under fp32, bf16, nvfp4, hcp and chon.
+/// `others`, under fp32, bf16, nvfp4, hcp and chon; all of them for `others` with the products inside mixers
+/// in nvfp4 and in mxfp8.
 [[nodiscard]] std::vector<models::StepsOptions> default_runs(int steps, int others);
 /// Writes a file of training slices, as golden/h200/training has them, for every run of at least 200 steps
 /// that was equal on both devices.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which training runs are compared, how a run is named on the command line, and how equal runs are recorded.
 #include "nvfp4/gpu/check/training.hpp"
+#include "nvfp4/reference_models/golden_training/training_slices.hpp"
 
 #include <cstdlib>
 
@@ -10,7 +11,7 @@ using models::StepsOptions;
 
 std::vector<StepsOptions> default_runs(int steps, int others) {
   std::vector<StepsOptions> runs;
-  for (const char *family : {"gla", "qwen3", "gdn", "qwen2.5", "gsa", "mamba2"})
+  for (const char *family : {"gla", "qwen3", "gdn", "qwen2.5", "gsa", "mamba2"}) {
     for (const char *recipe : {"fp32", "bf16", "nvfp4", "hcp", "chon"}) {
       StepsOptions o;
       o.model = family;
@@ -18,6 +19,9 @@ std::vector<StepsOptions> default_runs(int steps, int others) {
       o.steps = o.model == "gla" ? steps : others;
       if (o.steps > 0) runs.push_back(o);
     }
+    if (others > 0)
+      for (const StepsOptions &o : models::mixer_product_runs(family, others)) runs.push_back(o);
+  }
   return runs;
 }
 

@@ -45,8 +45,9 @@ struct PartNorms {
 /// Whether the sum over both high parts is exact in FP32, and that of all other products where nothing is
 /// cut.
 [[nodiscard]] NVFP4_INLINE bool sums_are_exact(const PartNorms &a, const PartNorms &b, float limit) {
-  return (mul_rn(a.whole, b.whole) <= limit) & (mul_rn(a.whole, b.low) <= 0x1p-4f) &
-         (mul_rn(a.low, b.whole) <= 0x1p-4f);
+  const int whole = mul_rn(a.whole, b.whole) <= limit, low_b = mul_rn(a.whole, b.low) <= 0x1p-4f,
+            low_a = mul_rn(a.low, b.whole) <= 0x1p-4f; // no branches
+  return (whole & low_b & low_a) != 0;
 }
 
 /// high + low + acc truncated, and whether that is the step: nothing is cut below 2^-25 of the greatest

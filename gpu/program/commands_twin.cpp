@@ -88,7 +88,9 @@ void register_training(CLI::App &app, int &exit_code) {
   training->add_option("--steps", o->steps, "Steps of GLA under each recipe")
       ->capture_default_str()
       ->check(CLI::Range(0, 1000000));
-  training->add_option("--other-steps", o->others, "Steps of qwen3, qwen2.5, gdn, gsa and mamba2")
+  training
+      ->add_option("--other-steps", o->others,
+                   "Steps of qwen3, qwen2.5, gdn, gsa, mamba2, and of products inside mixers")
       ->capture_default_str()
       ->check(CLI::Range(0, 1000000));
   training->add_option("--run", o->runs, "Such runs instead: MODEL,SIZE,RECIPE,STEPS,BATCH,LENGTH")

@@ -17,8 +17,8 @@ template <class T> struct GlaPlace {
   }
 };
 
-/// What a chunk reads the state with, (q exp(b)) scale (n, key), and what it leaves of it, exp(b_n - b) k,
-/// transposed (key, n).
+/// What a chunk reads the state with, (q exp(b)) scale (n, key), unless q is null, and what it leaves of it,
+/// exp(b_n - b) k, transposed (key, n).
 template <class T> struct GlaStateFactors {
   GlaPlace<T> place;
   const T *q, *k, *saved;
@@ -32,8 +32,9 @@ template <class T> struct GlaStateFactors {
     const View<const T> qc{q + at.keys, sh.heads * dk}, kc{k + at.keys, sh.heads * dk};
     const T *const b = saved + at.b, *const last = b + (n - 1) * dk;
     const T scale = sh.scale;
-    fill(team, n, dk, View<T>{reads + head * n * dk, dk},
-         [=](int64_t i, int64_t d) { return (qc(i, d) * numerics::exp(b[i * dk + d])) * scale; });
+    if (q != nullptr)
+      fill(team, n, dk, View<T>{reads + head * n * dk, dk},
+           [=](int64_t i, int64_t d) { return (qc(i, d) * numerics::exp(b[i * dk + d])) * scale; });
     fill(team, n, dk, View<T>{leaves + head * n * dk, 1, n},
          [=](int64_t j, int64_t d) { return kc(j, d) * numerics::exp(last[d] - b[j * dk + d]); });
   }
@@ -93,7 +94,7 @@ template <class T> struct GlaOwnScores {
 };
 
 /// Of the sub-chunk that starts at token `first`: its queries (m, key) decayed from its start, times the
-/// scale where `scaled`, and all earlier keys (first, key) decayed to it.
+/// scale where `scaled`, unless q is null, and all earlier keys (first, key) decayed to it.
 template <class T> struct GlaSubFactors {
   GlaPlace<T> place;
   int64_t first;
@@ -110,17 +111,18 @@ template <class T> struct GlaSubFactors {
     const T *const b = saved + at.b, *const ref = b + (s - 1) * dk;
     const T scale = sh.scale;
     const bool with_scale = scaled;
-    fill(team, m, dk, View<T>{queries + head * m * dk, dk}, [=](int64_t i, int64_t d) {
-      const T x = qc(s + i, d) * numerics::exp(b[(s + i) * dk + d] - ref[d]);
-      return with_scale ? x * scale : x;
-    });
+    if (q != nullptr)
+      fill(team, m, dk, View<T>{queries + head * m * dk, dk}, [=](int64_t i, int64_t d) {
+        const T x = qc(s + i, d) * numerics::exp(b[(s + i) * dk + d] - ref[d]);
+        return with_scale ? x * scale : x;
+      });
     fill(team, s, dk, View<T>{keys + head * s * dk, dk},
          [=](int64_t j, int64_t d) { return kc(j, d) * numerics::exp(ref[d] - b[j * dk + d]); });
   }
 };
 
 /// dq and dk through the states, from the gradients of what GlaStateFactors made; then dk of keys with the
-/// queries of their own sub-chunk, from da (n, n).
+/// queries of their own sub-chunk, from da (n, n). One that is null is not made.
 template <class T> struct GlaStateFactorGradients {
   GlaPlace<T> place;
   const T *q, *saved, *reads, *leaves, *da;
@@ -136,8 +138,10 @@ template <class T> struct GlaStateFactorGradients {
     const View<T> dqc{grad_q + at.keys, sh.heads * dk}, dkc{grad_k + at.keys, sh.heads * dk};
     const T *const b = saved + at.b, *const last = b + (n - 1) * dk;
     const T scale = sh.scale;
-    fill(team, n, dk, dqc,
-         [=](int64_t i, int64_t d) { return (dreads(i, d) * numerics::exp(b[i * dk + d])) * scale; });
+    if (grad_q != nullptr)
+      fill(team, n, dk, dqc,
+           [=](int64_t i, int64_t d) { return (dreads(i, d) * numerics::exp(b[i * dk + d])) * scale; });
+    if (grad_k == nullptr) return;
     fill(team, n, dk, dkc,
          [=](int64_t j, int64_t d) { return dleaves(j, d) * numerics::exp(last[d] - b[j * dk + d]); });
     team.contract(
@@ -152,7 +156,7 @@ template <class T> struct GlaStateFactorGradients {
   }
 };
 
-/// Adds to dq and dk the gradients of what GlaSubFactors made.
+/// Adds to dq and dk, unless they are null, the gradients of what GlaSubFactors made.
 template <class T> struct GlaSubFactorGradients {
   GlaPlace<T> place;
   int64_t first;
@@ -168,13 +172,15 @@ template <class T> struct GlaSubFactorGradients {
     const View<T> dqc{grad_q + at.keys, sh.heads * dk}, dkc{grad_k + at.keys, sh.heads * dk};
     const T *const b = saved + at.b, *const ref = b + (s - 1) * dk;
     const T scale = sh.scale;
-    fill(team, m, dk, dqc.at(s, 0), [=](int64_t i, int64_t d) {
-      const T e = numerics::exp(b[(s + i) * dk + d] - ref[d]);
-      return dqc(s + i, d) + (dqueries(i, d) * e) * scale;
-    });
-    fill(team, s, dk, dkc, [=](int64_t j, int64_t d) {
-      return dkc(j, d) + (dkeys(j, d) * numerics::exp(ref[d] - b[j * dk + d])) * scale;
-    });
+    if (grad_q != nullptr)
+      fill(team, m, dk, dqc.at(s, 0), [=](int64_t i, int64_t d) {
+        const T e = numerics::exp(b[(s + i) * dk + d] - ref[d]);
+        return dqc(s + i, d) + (dqueries(i, d) * e) * scale;
+      });
+    if (grad_k != nullptr)
+      fill(team, s, dk, dkc, [=](int64_t j, int64_t d) {
+        return dkc(j, d) + (dkeys(j, d) * numerics::exp(ref[d] - b[j * dk + d])) * scale;
+      });
   }
 };
 

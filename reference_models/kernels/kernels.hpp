@@ -16,8 +16,8 @@
 #include "nvfp4/reference_models/kernels/matmul.hpp"
 #include "nvfp4/reference_models/kernels/norm.hpp"
 #include "nvfp4/reference_models/kernels/rope.hpp"
-#include "nvfp4/reference_models/kernels/scan_backward.hpp"
-#include "nvfp4/reference_models/kernels/slots.hpp"
+#include "nvfp4/reference_models/kernels/scan_products.hpp"
+#include "nvfp4/reference_models/kernels/slot_products.hpp"
 #include "nvfp4/reference_models/kernels/vocabulary.hpp"
 
 // clang-format off
@@ -41,5 +41,7 @@
   X(ScanGateForward) X(ScanGateBackward) X(ScanDecays) X(ScanProducts) X(ScanStates) X(ScanOutputs)          \
   X(ScanStateGradients) X(ScanGradients)                                                                     \
   X(DeltaDecays) X(DeltaStateFactors) X(DeltaScores) X(DeltaSolve) X(DeltaWritten) X(DeltaDecayed)           \
-  X(DeltaSolveBack) X(DeltaFactorGradients)
+  X(DeltaSolveBack) X(DeltaFactorGradients)                                                                  \
+  X(PassedStates) X(PassedReads) X(PassedLeaves) X(PassedPairs)                                              \
+  X(ScanFactors) X(ScanScores) X(ScanSkip) X(ScanDecayed) X(ScanFactorGradients) X(SumHeads)
 // clang-format on

@@ -93,6 +93,33 @@ template <class T> struct ScanGateBackward {
   }
 };
 
+/// What a chunk's tokens leave of B in the state after it, (n, state), and what they write, dt x (n, value).
+template <class T, class Team>
+NVFP4_INLINE void scan_leaves(const Team &team, int64_t n, int64_t state, View<const T> b,
+                              View<const T> decays, View<T> to) {
+  fill(team, n, state, to, [=](int64_t j, int64_t d) { return b(j, d) * decays(n - 1, j + 1); });
+}
+template <class T, class Team>
+NVFP4_INLINE void scan_writes(const Team &team, int64_t n, int64_t value, View<const T> x, View<const T> dt,
+                              View<T> to) {
+  fill(team, n, value, to, [=](int64_t j, int64_t e) { return dt(j, 0) * x(j, e); });
+}
+/// What they read the state before it with (n, state), or the gradient of that, decayed from it.
+template <class T, class Team>
+NVFP4_INLINE void scan_reads(const Team &team, int64_t n, int64_t state, View<const T> c,
+                             View<const T> decays, View<T> to) {
+  fill(team, n, state, to, [=](int64_t i, int64_t d) { return c(i, d) * decays(i, 0); });
+}
+/// C_i B_j times the decay from j to i, 0 for j > i.
+template <class T, class Team>
+NVFP4_INLINE void scan_scores(const Team &team, int64_t n, View<const T> products, View<const T> decays,
+                              View<T> to) {
+  fill(team, n, n, to, [=](int64_t i, int64_t j) {
+    const T value = products(i, j) * decays(i, j + 1);
+    return j <= i ? value : T(0);
+  });
+}
+
 /// The decays of each chunk of a stream. A team a chunk.
 template <class T> struct ScanDecays {
   ScanShape<T> shape;
@@ -148,9 +175,8 @@ template <class T> struct ScanStates {
           xc{x + at.token * sh.row + head * dv + first, sh.row}, dtc{dt + at.gates, sh.heads},
           decays{saved + at.decays, kScanDecays};
       const View<T> state{saved + at.state + first, dv}, next = state.at(width_of_state, 0);
-      fill(team, n, width_of_state, left,
-           [=](int64_t j, int64_t d) { return bc(j, d) * decays(n - 1, j + 1); });
-      fill(team, n, width, u, [=](int64_t j, int64_t e) { return dtc(j, 0) * xc(j, e); });
+      scan_leaves<T>(team, n, width_of_state, bc, decays, left);
+      scan_writes<T>(team, n, width, xc, dtc, u);
       fill(team, width_of_state, width, next,
            [=](int64_t d, int64_t e) { return decays(n - 1, 0) * state(d, e); });
       team.matmul(width_of_state, width, n, left.transposed(), u, next, true);
@@ -178,12 +204,9 @@ template <class T> struct ScanOutputs {
     const View<T> yc{y + at.values, sh.heads * dv}, read{team.scratch, ds},
         u{team.scratch + kScanChunk * ds, dv}, a{team.scratch + kScanChunk * (ds + dv), kScanChunk};
     const T *const through = skip + head;
-    fill(team, n, ds, read, [=](int64_t i, int64_t d) { return cc(i, d) * decays(i, 0); });
-    fill(team, n, dv, u, [=](int64_t j, int64_t e) { return dtc(j, 0) * xc(j, e); });
-    fill(team, n, n, a, [=](int64_t i, int64_t j) {
-      const T value = products(i, j) * decays(i, j + 1);
-      return j <= i ? value : T(0);
-    });
+    scan_reads<T>(team, n, ds, cc, decays, read);
+    scan_writes<T>(team, n, dv, xc, dtc, u);
+    scan_scores<T>(team, n, products, decays, a);
     team.matmul(n, dv, ds, read, {saved + at.state, dv}, yc);
     team.matmul(n, dv, n, a, u, yc, true);
     fill(team, n, dv, yc, [=](int64_t i, int64_t e) { return yc(i, e) + *through * xc(i, e); });

@@ -33,12 +33,48 @@ template <class T> struct ScanStateGradients {
       const View<const T> cc{c + at.token * sh.row, sh.row}, dyc{grad_y + at.values + first, sh.heads * dv},
           decays{saved + at.decays, kScanDecays};
       const View<T> after{grad_states + at.state + first, dv}, before{after.data - ds * dv, dv};
-      fill(team, n, ds, read, [=](int64_t i, int64_t d) { return cc(i, d) * decays(i, 0); });
+      scan_reads<T>(team, n, ds, cc, decays, read);
       fill(team, ds, width, before, [=](int64_t d, int64_t e) { return decays(n - 1, 0) * after(d, e); });
       team.matmul(ds, width, n, read.transposed(), dyc, before, true);
     }
   }
 };
+
+/// From the gradient du of what tokens write: those of dt, dt_i = sum of du_i x_i, and of x (dx may be du),
+/// du_i dt_i + D dy_i; and D's terms, sums of dy_i x_i.
+template <class T, class Team>
+NVFP4_INLINE void scan_input_gradients(const Team &team, int64_t n, int64_t value, View<const T> x,
+                                       View<const T> dt, View<const T> dy, const T *skip, View<const T> du,
+                                       View<T> dx, View<T> grad_dt, View<T> terms) {
+  team.rows(n, [=](int64_t i, const auto &lane) {
+    const T step = lane.sum(value, [=](int64_t e) { return du(i, e) * x(i, e); }),
+            term = lane.sum(value, [=](int64_t e) { return dy(i, e) * x(i, e); });
+    lane.one([=] {
+      grad_dt(i, 0) = step;
+      terms(i, 0) = term;
+    });
+  });
+  fill(team, n, value, dx, [=](int64_t i, int64_t e) { return du(i, e) * dt(i, 0) + *skip * dy(i, e); });
+}
+/// sums[i] = x_i y_i, rows of `width`.
+template <class T, class Team>
+NVFP4_INLINE void scan_row_products(const Team &team, int64_t n, int64_t width, View<const T> x,
+                                    View<const T> y, T *sums) {
+  team.rows(n, [=](int64_t i, const auto &lane) {
+    const T sum = lane.sum(width, [=](int64_t d) { return x(i, d) * y(i, d); });
+    lane.one([=] { sums[i] = sum; });
+  });
+}
+/// *whole = (S, dS) times the chunk's decay, from the sums of its rows, parts (state).
+template <class T, class Team>
+NVFP4_INLINE void scan_whole(const Team &team, int64_t rows, int64_t value, View<const T> state,
+                             View<const T> after, const T *decay, T *parts, T *whole) {
+  scan_row_products<T>(team, rows, value, state, after, parts);
+  team.rows(1, [=](int64_t, const auto &lane) {
+    const T sum = lane.sum(rows, [=](int64_t d) { return parts[d]; });
+    lane.one([=] { *whole = sum * *decay; });
+  });
+}
 
 /// All gradients; those of B and C are sums over heads, in their order, of what goes through the states, and
 /// then of the chunk's own pairs. Of D they are terms (tokens, heads), whose sums over tokens are its own. A
@@ -76,11 +112,8 @@ template <class T> struct ScanGradients {
           dyc{grad_y + at.values, sh.heads * dv}, decays{saved + at.decays, kScanDecays},
           state{saved + at.state, dv}, after{grad_states + at.state, dv};
       const View<T> dxc{grad_x + rows + head * dv, sh.row}, dgc{grad_g + at.gates, sh.heads};
-      T *const grad_step = grad_dt + at.gates, *const terms = skip_terms + at.gates;
-      const T *const through = skip + head;
-      const int64_t heads = sh.heads;
       // of pairs, dy_i u_j times the decay is the gradient of C_i B_j
-      fill(team, n, dv, u, [=](int64_t j, int64_t e) { return dtc(j, 0) * xc(j, e); });
+      scan_writes<T>(team, n, dv, xc, dtc, u);
       team.matmul(n, n, dv, dyc, u.transposed(), pairs);
       team.map(
           n, n,
@@ -95,42 +128,21 @@ template <class T> struct ScanGradients {
             pairs(i, j) = value.third;
           });
       // dx: through the state after the chunk, then later tokens, as u; then D
-      fill(team, n, ds, part, [=](int64_t j, int64_t d) { return bc(j, d) * decays(n - 1, j + 1); });
+      scan_leaves<T>(team, n, ds, bc, decays, part);
       team.matmul(n, dv, ds, part, after, dxc);
       team.matmul(n, dv, n, a.transposed(), dyc, dxc, true);
-      team.rows(n, [=](int64_t i, const auto &lane) {
-        const T step = lane.sum(dv, [=](int64_t e) { return dxc(i, e) * xc(i, e); }),
-                term = lane.sum(dv, [=](int64_t e) { return dyc(i, e) * xc(i, e); });
-        lane.one([=] {
-          grad_step[i * heads] = step;
-          terms[i * heads] = term;
-        });
-      });
-      fill(team, n, dv, dxc,
-           [=](int64_t i, int64_t e) { return dxc(i, e) * dtc(i, 0) + *through * dyc(i, e); });
+      scan_input_gradients<T>(team, n, dv, xc, dtc, dyc, skip + head, dxc, dxc,
+                              {grad_dt + at.gates, sh.heads}, {skip_terms + at.gates, sh.heads});
       // C through the state before the chunk, B through the one after it
       team.matmul(n, ds, dv, dyc, state.transposed(), part);
-      fill(team, n, ds, part, [=](int64_t i, int64_t d) { return part(i, d) * decays(i, 0); });
-      team.rows(n, [=](int64_t i, const auto &lane) {
-        const T sum = lane.sum(ds, [=](int64_t d) { return cc(i, d) * part(i, d); });
-        lane.one([=] { reads[i] = sum; });
-      });
+      scan_reads<T>(team, n, ds, part, decays, part);
+      scan_row_products<T>(team, n, ds, cc, part, reads);
       fill(team, n, ds, dcc, [=](int64_t i, int64_t d) { return dcc(i, d) + part(i, d); });
       team.matmul(n, ds, dv, u, after.transposed(), part);
-      fill(team, n, ds, part, [=](int64_t j, int64_t d) { return part(j, d) * decays(n - 1, j + 1); });
-      team.rows(n, [=](int64_t j, const auto &lane) {
-        const T sum = lane.sum(ds, [=](int64_t d) { return bc(j, d) * part(j, d); });
-        lane.one([=] { leaves[j] = sum; });
-      });
+      scan_leaves<T>(team, n, ds, part, decays, part);
+      scan_row_products<T>(team, n, ds, bc, part, leaves);
       fill(team, n, ds, dbc, [=](int64_t j, int64_t d) { return dbc(j, d) + part(j, d); });
-      team.rows(ds, [=](int64_t d, const auto &lane) {
-        const T sum = lane.sum(dv, [=](int64_t e) { return state(d, e) * after(d, e); });
-        lane.one([=] { whole_parts[d] = sum; });
-      });
-      team.rows(1, [=](int64_t, const auto &lane) {
-        const T sum = lane.sum(ds, [=](int64_t d) { return whole_parts[d]; });
-        lane.one([=] { *whole = sum * decays(n - 1, 0); });
-      });
+      scan_whole<T>(team, ds, dv, state, after, &decays(n - 1, 0), whole_parts, whole);
       passed_pairs(team, n, pairs, dgc);
       gate_gradients<Team, T>(team, n, whole, reads, leaves, dgc, dgc);
     }

@@ -87,6 +87,37 @@ template <class T> struct PassedGates {
   }
 };
 
+/// grad_g (n, dk) = exp(g_0 + ... + g_{n-1}) (S, dS), which all gates of a chunk let pass. terms: room for
+/// dk.
+template <class T, class Team>
+NVFP4_INLINE void passed_states(const Team &team, int64_t n, int64_t dk, int64_t dv, View<const T> state,
+                                View<const T> ds, const T *b, T *terms, View<T> grad_g) {
+  team.rows(dk, [=](int64_t d, const auto &lane) {
+    const T sum = lane.sum(dv, [=](int64_t e) { return state(d, e) * ds(d, e); });
+    lane.one([=] { terms[d] = sum * numerics::exp(b[(n - 1) * dk + d]); });
+  });
+  fill(team, n, dk, grad_g, [=](int64_t, int64_t d) { return terms[d]; });
+}
+
+/// Adds to grad_g (n, dk) what passes it of the pairs i >= t > j of a sub-chunk, i after i, from the
+/// gradients da of their scores.
+template <class T, class Team>
+NVFP4_INLINE void passed_own_pairs(const Team &team, int64_t n, int64_t dk, T scale, View<const T> da,
+                                   const T *b, View<const T> q, View<const T> k, View<T> grad_g) {
+  team.contract(
+      n, dk,
+      [=](int64_t t) {
+        const int64_t begin = t / kGlaSub * kGlaSub;
+        return Range{0, (t - begin) * (numerics::min(begin + kGlaSub, n) - t)};
+      },
+      [=](int64_t t, int64_t d, int64_t pair, T acc) {
+        const int64_t begin = t / kGlaSub * kGlaSub, i = t + pair / (t - begin),
+                      j = begin + pair % (t - begin);
+        return gla_pair(da(i, j) * q(i, d), k(j, d), b[i * dk + d], b[j * dk + d], acc);
+      },
+      [=](int64_t t, int64_t d, T acc) { grad_g(t, d) = grad_g(t, d) + acc * scale; });
+}
+
 /// dq, dk, dv as GlaGradients, and dg_t: exp(g_0 + ... + g_{n-1}) (S, dS), which all gates of the chunk let
 /// pass, and what passes t of reads of S, of what is left in dS, and of pairs of the chunk's tokens. A team a
 /// chunk.
@@ -107,26 +138,9 @@ template <class T> struct PassedGradients {
     const T *const b = x.saved + at.b, *const state = x.saved + at.state, *const da = team.scratch,
                    *const ds = x.grad_states + at.gradient;
     T *const terms = team.scratch + x.own_scratch();
-    const T scale = sh.scale;
-    team.rows(dk, [=](int64_t d, const auto &lane) {
-      const T sum = lane.sum(dv, [=](int64_t e) { return state[d * dv + e] * ds[d * dv + e]; });
-      lane.one([=] { terms[d] = sum * numerics::exp(b[(n - 1) * dk + d]); });
-    });
-    fill(team, n, dk, dgc, [=](int64_t, int64_t d) { return terms[d]; });
+    passed_states<T>(team, n, dk, dv, {state, dv}, {ds, dv}, b, terms, dgc);
     x.run(team, index, PassedGates<T>{dk, qc, kc, dgc, terms});
-    // the pairs i >= t > j of a sub-chunk, i after i; x.run left da
-    team.contract(
-        n, dk,
-        [=](int64_t t) {
-          const int64_t begin = t / kGlaSub * kGlaSub;
-          return Range{0, (t - begin) * (numerics::min(begin + kGlaSub, n) - t)};
-        },
-        [=](int64_t t, int64_t d, int64_t pair, T acc) {
-          const int64_t begin = t / kGlaSub * kGlaSub, i = t + pair / (t - begin),
-                        j = begin + pair % (t - begin);
-          return gla_pair(da[i * kGlaChunk + j] * qc(i, d), kc(j, d), b[i * dk + d], b[j * dk + d], acc);
-        },
-        [=](int64_t t, int64_t d, T acc) { dgc(t, d) = dgc(t, d) + acc * scale; });
+    passed_own_pairs<T>(team, n, dk, sh.scale, {da, kGlaChunk}, b, qc, kc, dgc); // x.run left da
   }
 };
 

@@ -9,9 +9,6 @@
 namespace nvfp4::models {
 
 OperatorProducts make_operator_products(const BlockContext<float> &c, const std::string &role) {
-  if (!c.backend.shares_memory())
-    throw Error("mixers run product by product (recipe '" + c.recipe.name +
-                "' with mixer_rules, or taps of products inside them) on the CPU only: use --device cpu");
   const MixerOperator &row = mixer_operator(c.config.family->mixer, role);
   return {c.backend, c.engine, c.recipe.resolve(role, c.layer, c.config.layers),
           uint64_t(c.layer) * kLinearsPerBlock + uint64_t(row.number)};

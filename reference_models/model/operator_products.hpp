@@ -7,7 +7,7 @@
 
 namespace nvfp4::models {
 
-/// The products of an operator of the block's mixer. Error where the device has them not.
+/// The products of an operator of the block's mixer.
 [[nodiscard]] OperatorProducts make_operator_products(const BlockContext<float> &context,
                                                       const std::string &role);
 

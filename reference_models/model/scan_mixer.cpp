@@ -2,7 +2,8 @@
 // Mamba-2's mixer: one projection to z, x, B, C and dt, short convolution with SiLU of x, B and C, the scan
 // of a state space per head, swish gate of z and RMSNorm, output projection. Source: mamba_ssm,
 // modules/mamba2.py; Hugging Face transformers, models/mamba2.
-#include "nvfp4/reference_models/model/mixer.hpp"
+#include "nvfp4/reference_models/model/scan_products.hpp"
+#include "nvfp4/reference_models/model/stored_values.hpp"
 
 namespace nvfp4::models {
 namespace {
@@ -20,13 +21,15 @@ enum Slot : size_t {
   kDdt,
   kDg,
   kHeadTerms,
-  kDIn
+  kDIn,
+  kOfProducts
 };
 
 template <class T> class ScanMixer final : public Mixer<T> {
 public:
   ScanMixer(const BlockContext<T> &context, Scratch<T> &scratch)
-      : c_(context), scratch_(scratch), path_(mixer_path(context.config, context.layer)) {
+      : c_(context), scratch_(scratch), path_(mixer_path(context.config, context.layer)),
+        gate_in_(context, context.config.heads) {
     const ModelConfig &m = c_.config;
     if (m.convolution != kTaps)
       throw Error("model '" + m.name + "': expected convolution = " + std::to_string(kTaps) + ", got " +
@@ -43,6 +46,7 @@ public:
     rstd_.reset(c_.backend, rows);
     saved_.reset(c_.backend, shape_.saved());
     scratch.reserve(kWork, shape_.states());
+    if (has_mixer_rules(c_.recipe, *m.family, c_.layer, m.layers)) make_products();
     for (const size_t slot : {kDNormed, kTerms, kDh, kDz, kDy}) scratch.reserve(slot, rows * inner_);
     for (const size_t slot : {kDxbc, kDConvolved, kDxbcIn}) scratch.reserve(slot, rows * convolved_);
     for (const size_t slot : {kDdt, kDg, kHeadTerms}) scratch.reserve(slot, rows * m.heads);
@@ -61,10 +65,10 @@ public:
     take(inner_ + convolved_, m.heads, raw_);
     c_.backend.run(ConvolutionForward<T>{rows, c_.length, convolved_, xbc_in_.data(), value("conv1d.weight"),
                                          xbc_.data(), value("conv1d.bias")});
-    c_.backend.run(ScanGateForward<T>{rows, m.heads, raw_.data(), value("A_log"), value("dt_bias"),
+    gate_in_.read(raw_.data());
+    c_.backend.run(ScanGateForward<T>{rows, m.heads, gate_in_.data(), value("A_log"), value("dt_bias"),
                                       dt_.data(), g_.data()});
-    ScanForward<T>{shape_, c(), b(), xbc_.data(), dt_.data(), g_.data(), value("D"), y_.data(), saved_.data()}
-        .run_on(c_.backend);
+    mix(step);
     c_.backend.run(SwigluForward<T>{n, z_.data(), y_.data(), gated_.data()});
     c_.backend.run(RmsNormForward<T>{rows, inner_, T(m.norm_epsilon), gated_.data(), value("norm.weight"),
                                      normed_.data(), rstd_.data()});
@@ -83,14 +87,10 @@ public:
     c_.backend.run(AccumulateColumns<T>{rows, inner_, s[kTerms], gradient("norm.weight")});
     c_.backend.run(SwigluBackward<T>{n, s[kDh], z_.data(), y_.data(), s[kDz], s[kDy]});
     T *const dxbc = s[kDxbc];
-    ScanBackward<T>{shape_,        s[kDy],        c(),        b(),
-                    xbc_.data(),   dt_.data(),    value("D"), dxbc + inner_ + m.state,
-                    dxbc + inner_, dxbc,          s[kDdt],    s[kDg],
-                    s[kHeadTerms], saved_.data(), s[kWork]}
-        .run_on(c_.backend);
+    mix_backward(step, dxbc);
     c_.backend.run(AccumulateColumns<T>{rows, m.heads, s[kHeadTerms], gradient("D")});
-    c_.backend.run(ScanGateBackward<T>{rows, m.heads, s[kDdt], s[kDg], g_.data(), raw_.data(), value("A_log"),
-                                       value("dt_bias"), s[kDdt], s[kHeadTerms]});
+    c_.backend.run(ScanGateBackward<T>{rows, m.heads, s[kDdt], s[kDg], g_.data(), gate_in_.data(),
+                                       value("A_log"), value("dt_bias"), s[kDdt], s[kHeadTerms]});
     c_.backend.run(AccumulateColumns<T>{rows, m.heads, s[kHeadTerms], gradient("A_log")});
     c_.backend.run(AccumulateColumns<T>{rows, m.heads, s[kDdt], gradient("dt_bias")});
     ConvolutionBackward<T>{rows,           c_.length,
@@ -123,6 +123,7 @@ public:
     };
     add("in_proj", in_, projected_);
     add("conv1d", xbc_, convolved_);
+    gate_in_.activation(c_, "gate_input", out);
     add("dt", dt_, m.heads);
     add("gate", g_, m.heads);
     add("scan", y_, inner_);
@@ -130,6 +131,43 @@ public:
   }
 
 private:
+  void make_products() {
+    if constexpr (std::is_same_v<T, float>)
+      products_ = std::make_unique<ScanRuleProducts>(c_, shape_, scratch_, kOfProducts, saved_.data());
+  }
+  /// In FP32 the bits are the same product by product, and then there are matrices to show.
+  void show_products() {
+    if (this->hooks.wants_operators() && products_ == nullptr) make_products();
+  }
+  void mix(const StepContext &step) {
+    show_products();
+    if constexpr (std::is_same_v<T, float>)
+      if (products_ != nullptr) {
+        std::vector<Activation<T>> before; // in the order of computation
+        activations(before);
+        before.resize(before.size() - 2);
+        for (const Activation<T> &a : before) this->hooks.trace(a.name, StepTensor::output, a.shape, a.data);
+        return products_->forward(step, {c(), b(), xbc_.data(), dt_.data(), g_.data(), value("D")}, y_.data(),
+                                  this->hooks);
+      }
+    ScanForward<T>{shape_, c(), b(), xbc_.data(), dt_.data(), g_.data(), value("D"), y_.data(), saved_.data()}
+        .run_on(c_.backend);
+  }
+  /// dxbc: of x, B and C in their rows.
+  void mix_backward(const StepContext &step, T *dxbc) {
+    const Scratch<T> &s = scratch_;
+    T *const db = dxbc + inner_, *const dc = db + c_.config.state;
+    show_products();
+    if constexpr (std::is_same_v<T, float>)
+      if (products_ != nullptr) {
+        this->hooks.trace(path_ + "scan", StepTensor::output_grad, {c_.batch, c_.length, inner_}, s[kDy]);
+        return products_->backward(step, {c(), b(), xbc_.data(), dt_.data(), g_.data(), value("D")},
+                                   {s[kDy], dc, db, dxbc, s[kDdt], s[kDg], s[kHeadTerms]}, this->hooks);
+      }
+    ScanBackward<T>{shape_, s[kDy], c(),     b(),    xbc_.data(),   dt_.data(),    value("D"), dc,
+                    db,     dxbc,   s[kDdt], s[kDg], s[kHeadTerms], saved_.data(), s[kWork]}
+        .run_on(c_.backend);
+  }
   [[nodiscard]] const T *value(const char *name) const { return c_.parameters.value(path_ + name); }
   [[nodiscard]] T *gradient(const char *name) const { return c_.parameters.gradient(path_ + name); }
   [[nodiscard]] const T *b() const { return xbc_.data() + inner_; }
@@ -149,9 +187,11 @@ private:
   Scratch<T> &scratch_;
   std::string path_;
   int64_t inner_ = 0, convolved_ = 0, projected_ = 0; ///< widths of z and y; of x, B and C; of in_proj
+  GateInput<T> gate_in_;
   ScanShape<T> shape_{};
   Array<T> in_, z_, xbc_in_, xbc_, raw_, dt_, g_, y_, gated_, normed_, rstd_, saved_;
   const T *x_ = nullptr, *dy_ = nullptr;
+  std::unique_ptr<ScanRuleProducts> products_; ///< in place of the whole kernels, where the recipe has rules
   std::unique_ptr<LinearGroup<T>> input_, output_;
 };
 

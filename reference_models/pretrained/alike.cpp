@@ -8,7 +8,7 @@
 #include "nvfp4/golden/checkpoint/against.hpp"
 #include "nvfp4/golden/io/message.hpp"
 #include "nvfp4/reference_models/diagnostics/finite.hpp"
-#include "nvfp4/reference_models/family/family.hpp"
+#include "nvfp4/reference_models/pretrained/trained_layers.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -25,15 +25,6 @@ struct Pair {
   const Weight *served, *master;
   ModulePlace place;
 };
-
-/// A layer of a model whose weights have these names; nothing for norms, embeddings and the like.
-std::optional<ModulePlace> linear_place(const std::string &name) {
-  if (!name.ends_with(".weight")) return std::nullopt;
-  const ModulePlace place = module_place(name);
-  const auto &roles = linear_roles();
-  if (std::find(roles.begin(), roles.end(), place.role) == roles.end()) return std::nullopt;
-  return place;
-}
 
 std::vector<Pair> pairs_of(const checkpoint::Weights &served, const checkpoint::Weights &masters,
                            const AlikeOptions &o) {
@@ -185,20 +176,12 @@ Alike compare_alike(const checkpoint::Checkpoint &served, const checkpoint::Chec
   const checkpoint::Weights of_served = checkpoint::find_weights(served),
                             of_masters = checkpoint::find_weights(masters);
   const std::vector<Pair> pairs = pairs_of(of_served, of_masters, options);
-  std::vector<std::string> roles;
-  int64_t layers = 0;
-  for (const Weight &w : of_served.all)
-    if (const auto place = linear_place(w.name)) {
-      roles.push_back(place->role);
-      layers = std::max(layers, place->layer + 1);
-    }
+  const TrainedLayers layers(of_served, recipe);
   Alike out;
-  out.family = guess_family(roles).name;
-  const Recipe bound = recipe.for_family(out.family);
+  out.family = layers.recipe().family;
   for (const Pair &p : pairs) {
-    const int64_t layer = p.place.layer < 0 ? layers : p.place.layer;
     AlikeLine line{.name = p.served->name};
-    compare_pair(line, p, bound.resolve(p.place.role, layer, layers), of_masters, options);
+    compare_pair(line, p, layers.resolve(p.place), of_masters, options);
     out.differing += !line.alike;
     out.lines.push_back(std::move(line));
     if (options.progress) options.progress(double(out.lines.size()) / double(pairs.size()));

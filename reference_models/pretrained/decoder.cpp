@@ -5,6 +5,7 @@
 #include "nvfp4/emulator/formats/bf16.hpp"
 #include "nvfp4/emulator/numerics/elementary.hpp"
 #include "nvfp4/reference_models/model/kv_cache.hpp"
+#include "nvfp4/reference_models/model/stored_values.hpp"
 #include "nvfp4/reference_models/train/session.hpp"
 
 #include <algorithm>
@@ -22,6 +23,10 @@ DecoderOptions bound(DecoderOptions o, const DecoderConfig &c) {
     throw Error("recipe '" + r.name +
                 "' has products inside mixers, which pretrained models compute in FP32; use mixers f32 and "
                 "no mixer_rules");
+  if (o.kv.name != KvFormat{}.name && r.kv_cache.format != OperandFormat::f32)
+    throw Error("recipe '" + r.name + "' has a kv_cache: leave out --kv " + std::string(o.kv.name) +
+                ", or take the recipe without it");
+  check_gate_inputs(r, find_family(r.family), false);
   return o;
 }
 
@@ -31,10 +36,8 @@ Recipe bf16_recipe(const DecoderConfig &c) {
 
 } // namespace
 
-KvCache::KvCache(Backend<float> &backend, const DecoderConfig &config, int64_t sequences, int64_t room,
-                 KvRounding how)
-    : batch(sequences), capacity(room), rounding(how), keys(size_t(config.layers)),
-      values(size_t(config.layers)) {
+KvCache::KvCache(Backend<float> &backend, const DecoderConfig &config, int64_t sequences, int64_t room)
+    : batch(sequences), capacity(room), keys(size_t(config.layers)), values(size_t(config.layers)) {
   for (std::vector<Array<float>> *all : {&keys, &values})
     for (Array<float> &a : *all) a.reset(backend, batch * capacity * config.kv_width());
 }
@@ -61,6 +64,8 @@ Decoder::Decoder(const ModelFiles &files, const DecoderOptions &options)
       }()),
       buffers_(std::make_unique<Buffers>()) {
   (void)products(); // throws for what cannot be computed
+  for (int64_t layer = 0; layer < config_.layers; ++layer)
+    kv_scales_.push_back(options_.kv.scaled() ? files_.kv_scales(layer) : KvScales{});
 }
 
 Decoder::~Decoder() = default;
@@ -121,7 +126,7 @@ const Array<float> &Decoder::vector(const std::string &name, bool plus_one) {
 }
 
 void Decoder::norm(int64_t rows, int64_t cols, const std::string &name, const float *x, float *y) {
-  const Array<float> &weight = vector(name, config_.architecture->one_plus_norm);
+  const Array<float> &weight = vector(name, files_.adds_one_to_norms());
   backend_->run(
       RmsNormForward<float>{rows, cols, float(config_.epsilon), x, weight.data(), y, buffers_->rstd.data()});
 }
@@ -203,6 +208,20 @@ void Decoder::embed(const Place &p) {
   tensor(p, "model.embed_tokens", b.x, config_.hidden);
 }
 
+const float *Decoder::kept(const Place &p, float scale, const Array<float> &x, Array<float> &room) {
+  const DecoderConfig &c = config_;
+  const Recipe &recipe = options_.serving.recipe;
+  const bool by_recipe = recipe.kv_cache.format != OperandFormat::f32;
+  if (!by_recipe && options_.kv.convention.empty()) return x.data();
+  if (room.size() < x.size()) room.reset(*backend_, x.size());
+  if (by_recipe)
+    read_cached(*backend_, recipe, p.batch, p.length, c.kv_heads, c.head_dim, x.data(), room.data());
+  else
+    keep_in_blocks(*backend_, options_.kv, scale, recipe.source, p.rows * c.kv_heads, c.head_dim, x.data(),
+                   room.data());
+  return room.data();
+}
+
 void Decoder::attention(const Place &p, int64_t layer, const std::string &path) {
   Buffers &b = *buffers_;
   const DecoderConfig &c = config_;
@@ -230,15 +249,8 @@ void Decoder::attention(const Place &p, int64_t layer, const std::string &path) 
   backend_->run(RopeForward<float>{rope(c.kv_heads), b.k.data(), b.k.data()});
   tensor(p, path + "q_rotated", b.q, c.query_width());
   tensor(p, path + "k_rotated", b.k, c.kv_width());
-  const Recipe &recipe = options_.serving.recipe;
-  const float *k = b.k.data(), *v = b.v.data();
-  if (recipe.kv_cache.format != OperandFormat::f32) {
-    for (Array<float> *a : {&b.read_k, &b.read_v})
-      if (a->size() < b.k.size()) a->reset(*backend_, b.k.size());
-    read_cached(*backend_, recipe, p.batch, p.length, c.kv_heads, c.head_dim, k, b.read_k.data());
-    read_cached(*backend_, recipe, p.batch, p.length, c.kv_heads, c.head_dim, v, b.read_v.data());
-    k = b.read_k.data(), v = b.read_v.data();
-  }
+  const KvScales &scales = kv_scales_[size_t(layer)];
+  const float *const k = kept(p, scales.k, b.k, b.read_k), *const v = kept(p, scales.v, b.v, b.read_v);
   KvCache *const cache = p.pass->cache;
   const CachedAttentionShape<float> shape{
       {p.batch, p.length, c.heads, c.kv_heads, c.head_dim, 1.0f / numerics::sqrt(float(c.query_scalar))},
@@ -247,8 +259,7 @@ void Decoder::attention(const Place &p, int64_t layer, const std::string &path) 
       local ? c.window : 0};
   float *const keys = (cache != nullptr ? cache->keys[size_t(layer)] : b.keys).data(),
                *const values = (cache != nullptr ? cache->values[size_t(layer)] : b.values).data();
-  backend_->run(KvStore<float>{shape, k, v, keys, values, cache != nullptr ? cache->rounding : options_.kv,
-                               1.0f, 1.0f});
+  backend_->run(KvStore<float>{shape, k, v, keys, values, options_.kv.rounding, scales.k, scales.v});
   backend_->run(CachedAttention<float>{shape, b.q.data(), keys, values, b.o.data()});
   tensor(p, path + "attention", b.o, c.query_width());
   float *const out[] = {b.branch.data()};
@@ -334,9 +345,11 @@ std::span<const float> Decoder::forward(const Pass &pass) {
     throw Error("the cache has room for " + std::to_string(pass.cache->capacity) + " tokens of " +
                 std::to_string(pass.cache->batch) + " sequences; got " + std::to_string(past + pass.length) +
                 " of " + std::to_string(pass.batch));
-  if (pass.cache != nullptr && options_.serving.recipe.kv_cache.format != OperandFormat::f32)
-    throw Error("recipe '" + options_.serving.recipe.name +
-                "' has a kv_cache, whose scales are taken over a whole sequence: give --kv, or --recompute");
+  if (pass.cache != nullptr && !is_token_by_token(options_.serving.recipe.kv_cache))
+    throw Error(
+        "recipe '" + options_.serving.recipe.name +
+        "' has a kv_cache, whose scales are taken over a whole sequence: take the recipe without it and "
+        "--kv, or give --recompute");
   if (past + pass.length > config_.positions)
     throw Error("a sequence of " + std::to_string(past + pass.length) +
                 " tokens: the model has max_position_embeddings " + std::to_string(config_.positions));

@@ -2,7 +2,7 @@
 // A pretrained decoder, forward alone: embedding, blocks, head, layer by layer from the mapped files. What a
 // training family has as well gives that model's words under the same recipe.
 #pragma once
-#include "nvfp4/reference_models/kernels/cached_attention.hpp"
+#include "nvfp4/reference_models/pretrained/kv_format.hpp"
 #include "nvfp4/reference_models/pretrained/linears.hpp"
 
 #include <functional>
@@ -12,25 +12,24 @@ namespace nvfp4::models::pretrained {
 /// Keys and values of `tokens` tokens of each of `batch` sequences, of all layers.
 class KvCache {
 public:
-  /// Room for `capacity` tokens. e4m3 takes the scales that the folder has, else 1.
-  KvCache(Backend<float> &backend, const DecoderConfig &config, int64_t batch, int64_t capacity,
-          KvRounding rounding);
+  /// Room for `capacity` tokens.
+  KvCache(Backend<float> &backend, const DecoderConfig &config, int64_t batch, int64_t capacity);
 
   int64_t batch, capacity, tokens = 0;
-  KvRounding rounding;
   std::vector<Array<float>> keys, values; ///< a layer each; kernels/cached_attention.hpp has the order
 };
 
 struct DecoderOptions {
   ServingOptions serving;
-  KvRounding kv = KvRounding::none; ///< of keys and values before attention reads them
+  KvFormat kv = {}; ///< of keys and values before attention reads them, with a cache and without
   /// Operands stay in memory from one pass to the next (generation); else one layer is there at a time.
   bool keep = false;
 };
 
 class Decoder {
 public:
-  /// `files` must outlive it. Error for recipes with products inside mixers.
+  /// `files` must outlive it. Error for recipes with products inside mixers, for a kv_cache beside `kv`, and
+  /// for scales of the cache that are none.
   Decoder(const ModelFiles &files, const DecoderOptions &options);
   ~Decoder();
   Decoder(const Decoder &) = delete;
@@ -74,6 +73,8 @@ private:
   void embed(const Place &p);
   void block(const Place &p, int64_t layer);
   void attention(const Place &p, int64_t layer, const std::string &path);
+  /// What is kept of keys or values: x itself, or `room` with it in blocks.
+  const float *kept(const Place &p, float scale, const Array<float> &x, Array<float> &room);
   void head(const Place &p);
   const Array<float> &vector(const std::string &name, bool plus_one);
   void reserve(const Place &p);
@@ -87,6 +88,7 @@ private:
   Engines engines_;
   std::unique_ptr<Buffers> buffers_;
   std::map<std::string, Array<float>> vectors_;
+  std::vector<KvScales> kv_scales_; ///< by layer
   std::map<std::string, std::unique_ptr<Linears>> kept_;
   std::map<std::string, std::vector<HotChannels>> hot_;
   std::optional<NotFinite> not_finite_;

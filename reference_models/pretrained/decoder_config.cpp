@@ -151,9 +151,10 @@ void refuse_the_rest(const DecoderConfig &c, const Reader &r) {
 
 } // namespace
 
-bool is_model_folder(const std::string &path) {
+bool is_pretrained(const std::string &path) {
   std::error_code ignored;
-  return std::filesystem::is_directory(path, ignored) || path.ends_with(".index.json");
+  return std::filesystem::is_directory(path, ignored) || path.ends_with(".index.json") ||
+         path.ends_with(".gguf");
 }
 
 DecoderConfig parse_decoder_config(std::string_view json, const std::string &where) {

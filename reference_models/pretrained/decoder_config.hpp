@@ -30,8 +30,8 @@ struct DecoderConfig {
   [[nodiscard]] int64_t kv_width() const { return kv_heads * head_dim; }
 };
 
-/// Whether `path` is a folder with a config.json, or the index of its shards.
-[[nodiscard]] bool is_model_folder(const std::string &path);
+/// Whether `path` names what ModelFiles reads: a folder, the index of its shards, or a .gguf file.
+[[nodiscard]] bool is_pretrained(const std::string &path);
 
 /// From the text of config.json; `where` opens messages. Error for an unknown architecture, keys that are
 /// missing or of another type, sizes that make no model, and what is set but not done here.

@@ -4,6 +4,7 @@
 
 #include "nvfp4/emulator/formats/philox.hpp"
 #include "nvfp4/emulator/numerics/elementary.hpp"
+#include "nvfp4/reference_models/fields/json.hpp"
 
 #include <algorithm>
 
@@ -28,7 +29,13 @@ int32_t choose_token(std::span<const float> logits, double temperature, uint64_t
   return last;
 }
 
-Generated generate(Session &session, const GenerateOptions &o, KvRounding kv, bool keep_logits) {
+std::string to_json(const Generated &made) {
+  nlohmann::ordered_json j = {{"tokens", made.tokens}, {"products", made.products}};
+  if (made.not_finite) j["not_finite"] = fields_to_json(kNotFiniteFields, *made.not_finite);
+  return j.dump();
+}
+
+Generated generate(Session &session, const GenerateOptions &o, bool keep_logits) {
   Decoder &decoder = *session.decoder;
   const DecoderConfig &config = decoder.config();
   if (o.prompt.empty()) throw Error("expected a prompt of at least one token, got none");
@@ -38,8 +45,9 @@ Generated generate(Session &session, const GenerateOptions &o, KvRounding kv, bo
     throw Error("a prompt of " + std::to_string(o.prompt.size()) + " and " + std::to_string(o.tokens) +
                 " new tokens: the model has max_position_embeddings " + std::to_string(config.positions));
   std::optional<KvCache> cache;
-  if (o.cache) cache.emplace(decoder.backend(), config, 1, longest, kv);
+  if (o.cache) cache.emplace(decoder.backend(), config, 1, longest);
   Generated out;
+  out.products = decoder.products();
   std::vector<int32_t> all = o.prompt;
   while (int64_t(out.tokens.size()) < o.tokens) {
     const bool more = o.cache && !out.tokens.empty();

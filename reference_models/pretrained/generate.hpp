@@ -20,13 +20,15 @@ struct GenerateOptions {
 struct Generated {
   std::vector<int32_t> tokens; ///< the new ones; ends with one of DecoderConfig::stop where that came
   std::vector<std::vector<float>> logits = {}; ///< that each was chosen from, where they were asked for
+  std::vector<std::string> products = {};      ///< Decoder::products()
   std::optional<NotFinite> not_finite = {};
 };
+/// One line of JSON.
+[[nodiscard]] std::string to_json(const Generated &made);
 
 /// Stops at NaN or Inf. The first pass chooses hot channels. Error for an empty prompt, and for tokens or
 /// lengths that the model does not have.
-[[nodiscard]] Generated generate(Session &session, const GenerateOptions &options, KvRounding kv,
-                                 bool keep_logits = false);
+[[nodiscard]] Generated generate(Session &session, const GenerateOptions &options, bool keep_logits = false);
 
 /// The token of a row of logits at `position` of its sequence. With a temperature: p_j = exp((l_j - max) / T)
 /// in FP32 with the library's exp, summed in FP64 in the order of ids; the first j whose sum exceeds u times

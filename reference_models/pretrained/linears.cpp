@@ -65,14 +65,25 @@ void Linears::choose(const Engines &e, int64_t layer, const LinearName &name, Me
   m.output = e.options.recipe.resolve(std::string(name.role), layer, c.layers).fprop.output;
   if (!w.container) return;
   const std::string &asked = e.options.activations;
-  if (asked.empty() && e.files.inputs() == InputQuantization::unknown)
+  using Kind = InputQuantization::Kind;
+  const bool fp8 = w.container->scale_shape == checkpoint::ScaleShape::dense;
+  const InputQuantization &says = e.files.inputs();
+  if (asked.empty() && (says.kind == Kind::unknown || (fp8 && says.kind == Kind::some && !says.fp8)))
     throw Error("weight " + w.name + " is " + w.kind() +
-                ", and the folder does not say whether inputs are quantized: give --activations none or a "
-                "convention");
-  const bool none = asked == "none" || (asked.empty() && e.files.inputs() == InputQuantization::none);
+                ", and the folder does not say whether inputs are quantized: give --activations none or " +
+                (fp8 ? "one of " + fp8_inputs_names() : std::string("a convention")));
+  const bool none = asked == "none" || (asked.empty() && says.kind == Kind::none);
   if (none) {
     m.way = Way::weights_alone;
     return;
+  }
+  if (fp8 && w.container->element == FormatId::e4m3) {
+    m.way = Way::fp8;
+    m.fp8_inputs = asked.empty() ? says.fp8 : find_fp8_inputs(asked);
+    if (m.fp8_inputs == nullptr)
+      throw Error("weight " + w.name + " is " + w.kind() + "; --activations " + asked +
+                  ": expected none or one of " + fp8_inputs_names());
+    return Fp8Product::check(w, *m.fp8_inputs);
   }
   if (!w.is_block_scaled() || w.container->global_use == GlobalUse::after)
     throw Error(
@@ -105,6 +116,11 @@ LayerPlan Linears::plan(const Engines &e, int64_t layer, const LinearName &name)
     plan.unit = m.stored.unit->name();
     return plan;
   }
+  if (m.way == Way::fp8) {
+    plan.inputs = m.fp8_inputs->name;
+    plan.unit = Fp8Product::kUnit;
+    return plan;
+  }
   const Recipe &recipe = m.way == Way::recipe ? e.options.recipe : e.bf16;
   const GemmRecipe g = recipe.resolve(std::string(name.role), layer, c.layers).fprop;
   plan.inputs = std::string(to_string(g.a.format)) + (g.a.convention.empty() ? "" : " " + g.a.convention);
@@ -133,9 +149,13 @@ Linears::Linears(const Engines &engines, int64_t layer, std::span<const LinearNa
       look(bias, m.bias, {rows});
     }
     if (m.way == Way::stored) {
-      const Weight &w = e_.files.weight(name);
       m.stored.weight =
-          make_operand(*m.stored.unit, nvfp4::Side::b, checkpoint::block_scaled(w, 0, first, rows));
+          make_operand(*m.stored.unit, nvfp4::Side::b, e_.files.block_scaled(name, first, rows));
+      continue;
+    }
+    if (m.way == Way::fp8) {
+      const Weight &w = e_.files.weight(name);
+      m.fp8.emplace(w, *m.fp8_inputs, first, rows);
       checkpoint::MappedFile::forget(w.codes->bytes);
       continue;
     }
@@ -167,19 +187,27 @@ void Linears::forward(const StepContext &step, const float *x, int64_t rows, std
       if (members_[i].way == way) out.push_back(y[i]);
     if (!out.empty()) group_of(way)->forward(step, x, rows, out);
   }
-  for (size_t i = 0; i < members_.size(); ++i)
-    if (members_[i].way == Way::stored) run_stored(members_[i], x, rows, y[i]);
+  for (size_t i = 0; i < members_.size(); ++i) {
+    Member &m = members_[i];
+    if (m.way == Way::stored) run_stored(m, x, rows, y[i]);
+    if (m.way == Way::fp8)
+      m.fp8->run(source_of(m, x, rows), rows, m.bias, m.output, e_.options.threads, y[i]);
+  }
+}
+
+std::vector<float> Linears::source_of(const Member &m, const float *x, int64_t rows) const {
+  std::vector<float> rounded(x, x + rows * m.in);
+  if (e_.options.recipe.source == FormatId::bf16)
+    for (float &v : rounded) v = round_to_bf16(v);
+  return rounded;
 }
 
 void Linears::run_stored(Member &m, const float *x, int64_t rows, float *y) {
   const Stored &s = m.stored;
-  std::vector<float> rounded(x, x + rows * m.in);
-  const bool bf16 = e_.options.recipe.source == FormatId::bf16;
-  if (bf16)
-    for (float &v : rounded) v = round_to_bf16(v);
+  const std::vector<float> rounded = source_of(m, x, rows);
   QuantizeOptions q;
   q.global_scale = s.word;
-  q.source = bf16 ? FormatId::bf16 : FormatId::f32;
+  q.source = e_.options.recipe.source == FormatId::bf16 ? FormatId::bf16 : FormatId::f32;
   q.threads = e_.options.threads;
   const GemmOperand a =
       make_operand(*s.unit, nvfp4::Side::a, quantize({rounded.data(), rows, m.in}, *s.convention, q));
@@ -198,7 +226,7 @@ void Linears::forget_numbers() {
   for (Member &m : members_) {
     if (m.way == Way::recipe && by_recipe_->recipe(size_t(m.place)).fprop.a.format == OperandFormat::f32)
       continue;
-    m.weight = {};
+    m.weight = std::vector<float>(); // = {} would keep the memory
   }
 }
 

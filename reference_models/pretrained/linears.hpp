@@ -12,9 +12,9 @@ namespace nvfp4::models::pretrained {
 /// How a model is run. The recipe must be bound to the architecture's family.
 struct ServingOptions {
   Recipe recipe;
-  /// How inputs of layers with stored codes are quantized: a convention's name; "none": not at all, the
-  /// weights' values then go through BF16 products; empty: as the folder says, by the container's own
-  /// convention.
+  /// How inputs of layers with stored codes are quantized: a convention's name, for E4M3 weights with dense
+  /// scales one of fp8_inputs(); "none": not at all, the weights' values then go through BF16 products;
+  /// empty: as the folder says, by the container's own convention.
   std::string activations = {};
   int threads = 0;
 };
@@ -57,7 +57,7 @@ public:
   [[nodiscard]] static LayerPlan plan(const Engines &engines, int64_t layer, const LinearName &name);
 
 private:
-  enum class Way : uint8_t { recipe, weights_alone, stored };
+  enum class Way : uint8_t { recipe, weights_alone, stored, fp8 };
   struct Stored {
     const Unit *unit = nullptr;
     const Convention *convention = nullptr; ///< of the inputs
@@ -71,10 +71,14 @@ private:
     int64_t in = 0, out = 0, place = 0; ///< place: within its group
     std::vector<float> weight, bias;
     Stored stored;
+    const Fp8Inputs *fp8_inputs = nullptr;
+    std::optional<Fp8Product> fp8 = {};
     FormatId output = FormatId::bf16;
   };
   static void choose(const Engines &e, int64_t layer, const LinearName &name, Member &m);
   [[nodiscard]] LinearGroup<float> *group_of(Way way);
+  /// x, rounded to BF16 where the recipe's source is.
+  [[nodiscard]] std::vector<float> source_of(const Member &m, const float *x, int64_t rows) const;
   void run_stored(Member &m, const float *x, int64_t rows, float *y);
 
   const Engines &e_;

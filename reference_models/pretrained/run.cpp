@@ -20,13 +20,6 @@ Recipe recipe_of(const RunOptions &o) {
 
 } // namespace
 
-KvRounding find_kv_rounding(const std::string &name) {
-  if (name == "f32") return KvRounding::none;
-  if (name == "bf16") return KvRounding::bf16;
-  if (name == "e4m3") return KvRounding::e4m3;
-  throw Error("--kv " + io::in_quotes(name) + ": expected f32, bf16 or e4m3");
-}
-
 Recipe preset_recipe(const std::string &name, bool rotate, bool patch) {
   const Convention &c = find_convention(name);
   const char *format = c.rule.scale == FormatId::ue4m3                                       ? "nvfp4"
@@ -56,7 +49,7 @@ Session open_session(const RunOptions &o, bool keep) {
   Session s;
   DecoderOptions options;
   options.serving = {recipe_of(o), o.activations, o.threads};
-  options.kv = find_kv_rounding(o.kv);
+  options.kv = find_kv_format(o.kv);
   options.keep = keep;
   s.recipe = options.serving.recipe;
   s.files = std::make_unique<ModelFiles>(o.folder);
@@ -128,6 +121,37 @@ Forward run_forward(const RunOptions &o, const io::TensorFile &input) {
   out.products = s.decoder->products();
   out.not_finite = s.decoder->not_finite();
   return out;
+}
+
+namespace {
+
+std::string line_of(nlohmann::ordered_json j, const std::optional<NotFinite> &not_finite) {
+  if (not_finite) j["not_finite"] = fields_to_json(kNotFiniteFields, *not_finite);
+  return j.dump();
+}
+
+} // namespace
+
+std::string to_json(const Forward &pass, const std::string &output) {
+  return line_of({{"loss", pass.loss},
+                  {"tensors", pass.tensors.tensors.size()},
+                  {"output", output},
+                  {"products", pass.products}},
+                 pass.not_finite);
+}
+
+const char *hot_channels_text(const EvalResult &r) {
+  return r.hot_channels ? "chosen on the first batch" : "none";
+}
+
+std::string to_json(const EvalResult &r) {
+  return line_of({{"loss", r.loss},
+                  {"perplexity", std::exp(r.loss)},
+                  {"tokens", r.tokens},
+                  {"recipe", r.recipe},
+                  {"hot_channels", hot_channels_text(r)},
+                  {"products", r.products}},
+                 r.not_finite);
 }
 
 EvalResult run_eval(const RunOptions &o, const DataSource &data, int64_t batch, int64_t sequence,

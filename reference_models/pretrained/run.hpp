@@ -13,7 +13,7 @@ struct RunOptions {
   std::string preset = {};            ///< instead: preset_recipe() of this convention
   bool rotate = false, patch = false; ///< with a preset
   std::string activations = {};       ///< ServingOptions
-  std::string kv = "f32";             ///< f32, bf16 or e4m3: KvRounding
+  std::string kv = "f32";             ///< find_kv_format()
   int threads = 0;
   uint64_t seed = 1; ///< of stochastic rounding and of generated tokens
   std::function<void(double)> progress = {};
@@ -23,9 +23,6 @@ struct RunOptions {
 /// convention, to nearest; the head in BF16. rotate: along the contraction first; patch: the Hot-Channel
 /// Patch with its defaults. Error for what check_recipe refuses.
 [[nodiscard]] Recipe preset_recipe(const std::string &convention, bool rotate, bool patch);
-
-/// "f32", "bf16" or "e4m3"; Error for another name.
-[[nodiscard]] KvRounding find_kv_rounding(const std::string &name);
 
 /// A model's folder and what runs it.
 struct Session {
@@ -45,6 +42,8 @@ struct Forward {
   std::vector<std::string> products = {}; ///< Decoder::products()
   std::optional<NotFinite> not_finite = {};
 };
+/// One line of JSON; `output`: where the tensors were written.
+[[nodiscard]] std::string to_json(const Forward &pass, const std::string &output);
 /// `input` holds one tensor, int32 tokens (B, T + 1): inputs [:, :-1], targets [:, 1:].
 [[nodiscard]] Forward run_forward(const RunOptions &options, const io::TensorFile &input);
 
@@ -56,6 +55,10 @@ struct EvalResult {
   std::vector<std::string> products = {}; ///< Decoder::products()
   std::optional<NotFinite> not_finite = {};
 };
+/// One line of JSON.
+[[nodiscard]] std::string to_json(const EvalResult &result);
+/// "chosen on the first batch" or "none".
+[[nodiscard]] const char *hot_channels_text(const EvalResult &result);
 /// Validation batches 0 to `batches` - 1 of `data`. bos >= 0: stands for the first input of every sequence.
 [[nodiscard]] EvalResult run_eval(const RunOptions &options, const DataSource &data, int64_t batch,
                                   int64_t sequence, int64_t batches, int64_t bos = -1);

@@ -18,7 +18,8 @@ std::string default_convention(OperandFormat f) {
   case OperandFormat::mxfp4: return "mxfp4";
   case OperandFormat::mxfp8: return "mxfp8-e4m3";
   case OperandFormat::f32:
-  case OperandFormat::bf16: break;
+  case OperandFormat::bf16:
+  case OperandFormat::fp8: break;
   }
   return {};
 }
@@ -100,9 +101,11 @@ Recipe parse_recipe(std::string_view text, const std::string &where) {
                           {"mxfp4", "sm_100:tcgen05.k64.f32.mxf4.ue8m0.block32"},
                           {"mxfp8", "sm_100:tcgen05.k32.f32.mxf8f6f4.{a}.{b}.ue8m0.block32"}}};
   read_fields(kRecipeFields, recipe, json, where + ": ", {"name", "linears", "default"},
-              {"units", "linears", "rules", "mixer_rules", "kv_cache"});
-  if (const auto cache = json.find("kv_cache"); cache != json.end())
-    recipe.kv_cache = read_operand(*cache, where + ".kv_cache");
+              {"units", "linears", "rules", "mixer_rules", "kv_cache", "gate_inputs"});
+  for (const auto &[key, into] : {std::pair<std::string, OperandRecipe *>("kv_cache", &recipe.kv_cache),
+                                  {"gate_inputs", &recipe.gate_inputs}})
+    if (const auto operand = json.find(key); operand != json.end())
+      *into = read_operand(*operand, where + "." + key);
   if (const auto units = json.find("units"); units != json.end()) {
     if (!units->is_object()) throw Error(where + ".units: expected an object, got " + shown(*units));
     for (const auto &[format, unit] : units->items()) {
@@ -133,30 +136,55 @@ Recipe parse_recipe(std::string_view text, const std::string &where) {
   return recipe;
 }
 
+namespace {
+
+/// A field that may stand behind a recipe's name.
+struct Suffix {
+  std::string_view key;
+  std::string (*expected)();                       ///< what may follow
+  bool (*set)(Recipe &, const std::string &value); ///< false: that may not
+};
+
+bool set_operand(OperandRecipe &operand, const std::string &value) {
+  const auto format = find_enum<OperandFormat>(value);
+  if (format) operand = {.format = *format, .convention = default_convention(*format)};
+  return format.has_value();
+}
+
+constexpr Suffix kSuffixes[] = {
+    {"+mixers=", [] { return std::string("+mixers=bf16 or +mixers=f32"); },
+     [](Recipe &r, const std::string &value) {
+       if (value == "bf16") r.mixers = FormatId::bf16;
+       if (value == "f32") r.mixers = FormatId::f32;
+       return value == "bf16" || value == "f32";
+     }},
+    {"+mixer_rules=", [] { return std::string("+mixer_rules= and the name of one of its linears"); },
+     [](Recipe &r, const std::string &value) {
+       r.mixer_rules.push_back({.use = value});
+       return r.linears.contains(value);
+     }},
+    {"+kv_cache=", [] { return "+kv_cache= and one of " + name_list<OperandFormat>(); },
+     [](Recipe &r, const std::string &value) { return set_operand(r.kv_cache, value); }},
+    {"+gate_inputs=", [] { return "+gate_inputs= and one of " + name_list<OperandFormat>(); },
+     [](Recipe &r, const std::string &value) { return set_operand(r.gate_inputs, value); }}};
+
+} // namespace
+
 Recipe load_recipe(const std::string &name_or_path) {
   if (name_or_path.starts_with('{')) return parse_recipe(name_or_path, "recipe");
-  constexpr std::string_view kMixers = "+mixers=", kCache = "+kv_cache=";
-  const auto last = [&](std::string_view key) {
-    const size_t at = name_or_path.rfind(key);
-    return at == std::string::npos ? 0 : at + 1;
-  };
-  const bool cache = last(kCache) > last(kMixers);
-  // at the end only: a folder may have such a name
-  if (const size_t at = std::max(last(kCache), last(kMixers)) - 1;
-      at != std::string::npos && name_or_path.find('/', at) == std::string::npos) {
-    Recipe recipe = load_recipe(name_or_path.substr(0, at));
-    const std::string value = name_or_path.substr(at + (cache ? kCache : kMixers).size());
-    if (cache) {
-      const auto format = find_enum<OperandFormat>(value);
-      if (!format)
-        throw Error("recipe " + io::in_quotes(name_or_path) + ": expected +kv_cache= and one of " +
-                    name_list<OperandFormat>());
-      recipe.kv_cache = {.format = *format, .convention = default_convention(*format)};
-    } else if (value != "bf16" && value != "f32") {
-      throw Error("recipe " + io::in_quotes(name_or_path) + ": expected +mixers=bf16 or +mixers=f32");
-    } else {
-      recipe.mixers = value == "bf16" ? FormatId::bf16 : FormatId::f32;
+  size_t at = std::string::npos;
+  const Suffix *last = nullptr;
+  for (const Suffix &suffix : kSuffixes)
+    if (const size_t found = name_or_path.rfind(suffix.key);
+        found != std::string::npos && (last == nullptr || found > at)) {
+      at = found;
+      last = &suffix;
     }
+  // at the end only: a folder may have such a name
+  if (last != nullptr && name_or_path.find('/', at) == std::string::npos) {
+    Recipe recipe = load_recipe(name_or_path.substr(0, at));
+    if (!last->set(recipe, name_or_path.substr(at + last->key.size())))
+      throw Error("recipe " + io::in_quotes(name_or_path) + ": expected " + last->expected());
     recipe.name += name_or_path.substr(at);
     check_recipe(recipe, "recipe " + io::printable(name_or_path));
     return recipe;
@@ -190,6 +218,8 @@ std::string to_json(const Recipe &recipe) {
   json["rules"] = rules;
   if (!mixer_rules.empty()) json["mixer_rules"] = mixer_rules; // younger than many a recipe on disk
   if (recipe.kv_cache.format != OperandFormat::f32) json["kv_cache"] = write_operand(recipe.kv_cache);
+  if (recipe.gate_inputs.format != OperandFormat::f32)
+    json["gate_inputs"] = write_operand(recipe.gate_inputs);
   return json.dump(2) + "\n";
 }
 

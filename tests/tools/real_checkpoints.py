@@ -119,7 +119,7 @@ def compressed_tensors(sd):
                   "config_groups": {"group_0": json.loads(scheme.model_dump_json())}, "ignore": ["lm_head"]}
         name = "ct-" + preset.lower()
         write_folder(name, out, CONFIG | {"quantization_config": config})
-        inspected(name, "compressed-tensors" if preset == "NVFP4" else None)
+        inspected(name, "compressed-tensors" if preset == "NVFP4" else "mxfp4-compressed-tensors")
 
         def back(tensors, module):
             state = {n: tensors[f"{module}.{n}"] for n in ("weight_packed", "weight_scale", "weight_global_scale") if f"{module}.{n}" in tensors}
@@ -204,7 +204,7 @@ def gguf_files(sd):
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
         writer.close()
-        inspected(path, None)
+        inspected(path, "mxfp4-ggml" if kind == T.MXFP4 else None)
     run("export", at("mxfp4.gguf"), "-o", at("again.gguf"), "--to", "gguf")
     check("export gguf -> gguf: the file byte for byte", open(at("mxfp4.gguf"), "rb").read() == open(at("again.gguf"), "rb").read())
     for source, target, *how in (("modelopt", "nvfp4.gguf"), ("ct-nvfp4", "ct.gguf"), ("ct-mxfp4", "ct-mx.gguf"), ("bf16", "ggml.gguf", "--convention", "ggml")):

@@ -21,7 +21,7 @@ inline void add_folder_options(CLI::App &verb, PretrainedFlags &f) {
   verb.add_option("--activations", f.activations,
                   "Of a folder with quantized weights: convention of their inputs, or none; default: as the "
                   "folder says");
-  verb.add_option("--kv", f.kv, "Of a folder: keys and values in f32 (default), bf16 or e4m3");
+  verb.add_option("--kv", f.kv, "Of a folder: keys and values in f32 (default), bf16, e4m3 or nvfp4");
 }
 
 /// Error where a checkpoint of ours got what only a folder takes.

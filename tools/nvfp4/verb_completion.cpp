@@ -62,8 +62,8 @@ void register_completion(CLI::App &app, int &) {
       app.add_subcommand("completion", "A script that completes verbs, options and names in your shell");
   verb->require_subcommand(1);
   for (const auto &[name, script] : {std::pair{"bash", kBash}, {"zsh", kZsh}, {"fish", kFish}})
-    verb->add_subcommand(name, std::string("The script for ") + name)->callback([script = script] {
-      std::fputs(script, stdout);
+    verb->add_subcommand(name, std::string("The script for ") + name)->callback([text = script] {
+      std::fputs(text, stdout);
     });
   auto o = std::make_shared<Options>();
   CLI::App *words = verb->add_subcommand("words", "What may follow: the scripts ask this");

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // nvfp4 export: a checkpoint in another container.
-#include "nvfp4/golden/checkpoint/export.hpp"
 #include "nvfp4/golden/io/message.hpp"
+#include "nvfp4/reference_models/pretrained/trained_layers.hpp"
 #include "tools/nvfp4/terminal.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
@@ -14,7 +14,7 @@ namespace {
 using namespace checkpoint;
 
 struct Options {
-  std::string source, out, to;
+  std::string source, out, to, recipe;
   ExportOptions how;
   bool json = false;
 };
@@ -23,7 +23,9 @@ int run(Options o) {
   o.how.target = parse_enum<Target>(o.to);
   tool::Progress progress("export");
   o.how.progress = [&](double part) { progress.show(part); };
-  const ExportReport r = export_checkpoint(open_checkpoint(o.source), o.out, o.how);
+  const Checkpoint source = open_checkpoint(o.source);
+  if (!o.recipe.empty()) o.how.quantizers = models::pretrained::recipe_quantizers(source, models::load_recipe(o.recipe));
+  const ExportReport r = export_checkpoint(source, o.out, o.how);
   progress.done();
   if (o.json) {
     fmt::print("{}\n", to_json(r, o.out));
@@ -55,6 +57,9 @@ void register_export(CLI::App &app, int &exit_code) {
   verb->add_option(
       "--convention", o->how.convention,
       "Quantizes numbers by it (default where the source has no quantized weight: the container's own)");
+  verb->add_option("--recipe", o->recipe,
+                   "Instead: quantizes weights as this recipe's forward products do, tiles and layers kept in BF16 "
+                   "included; refused for what no container says (rotation, the Hot-Channel Patch)");
   verb->add_option("--tensor", o->how.tensors,
                    "Which matrices are quantized, by name (default: '*proj.weight', '*.w[123].weight')");
   verb->add_flag("--exact", o->how.exact,

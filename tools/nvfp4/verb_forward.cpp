@@ -2,7 +2,6 @@
 // nvfp4 init and nvfp4 forward: checkpoints to start from, and every tensor of one pass, to compare with
 // other programs.
 #include "nvfp4/golden/io/file.hpp"
-#include "nvfp4/reference_models/fields/json.hpp"
 #include "nvfp4/reference_models/train/forward.hpp"
 #include "nvfp4/reference_models/train/session.hpp"
 #include "tools/environment.hpp"
@@ -56,9 +55,7 @@ int run_folder(const Forward &o) {
   progress.done();
   io::write_tensors(o.dump, pass.tensors);
   if (o.json) {
-    nlohmann::ordered_json j = {{"loss", pass.loss}, {"tensors", pass.tensors.tensors.size()}, {"output", o.dump}, {"products", pass.products}};
-    if (pass.not_finite) j["not_finite"] = fields_to_json(kNotFiniteFields, *pass.not_finite);
-    fmt::print("{}\n", j.dump());
+    fmt::print("{}\n", to_json(pass, o.dump));
   } else {
     fmt::print("loss {:.6f} nats per token; {} tensors in {}\n", pass.loss, pass.tensors.tensors.size(), o.dump);
     for (const std::string &line : pass.products) fmt::print("  {}\n", line);
@@ -68,7 +65,7 @@ int run_folder(const Forward &o) {
 }
 
 int run_forward_verb(const Forward &given) {
-  if (pretrained::is_model_folder(given.checkpoint)) return run_folder(given);
+  if (pretrained::is_pretrained(given.checkpoint)) return run_folder(given);
   Forward o = given;
   refuse_folder_flags(o.folder);
   if (!o.folder.recipe.empty()) o.recipe = o.folder.recipe;
@@ -107,7 +104,7 @@ void register_forward(CLI::App &app, int &exit_code) {
   auto *verb = app.add_subcommand("forward", "Run a checkpoint on given tokens and write every tensor");
   auto o = std::make_shared<Forward>();
   verb->add_option("--checkpoint", o->checkpoint,
-                   "Written by train or init, a PyTorch model's safetensors, or a Hugging Face folder")
+                   "Written by train or init, a PyTorch model's safetensors, a Hugging Face folder, or a .gguf file")
       ->required();
   verb->add_option("--recipe", o->folder.recipe, "Built-in name or JSON file (default bf16)");
   add_folder_options(*verb, o->folder);

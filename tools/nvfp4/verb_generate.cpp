@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// nvfp4 generate: new tokens from a Hugging Face folder, in exact arithmetic.
+// nvfp4 generate: new tokens from a Hugging Face folder or a .gguf file, in exact arithmetic.
 #include "nvfp4/golden/io/file.hpp"
-#include "nvfp4/reference_models/fields/json.hpp"
+#include "nvfp4/golden/io/message.hpp"
 #include "nvfp4/reference_models/pretrained/generate.hpp"
 #include "tools/nvfp4/numbers.hpp"
 #include "tools/nvfp4/pretrained_options.hpp"
@@ -40,9 +40,9 @@ std::vector<int32_t> read_prompt(const std::string &path) {
 }
 
 int run(const Options &o) {
-  if (!pretrained::is_model_folder(o.folder))
+  if (!pretrained::is_pretrained(o.folder))
     throw Error(io::printable(o.folder) +
-                ": expected a Hugging Face folder with config.json and .safetensors files");
+                ": expected a Hugging Face folder with config.json and .safetensors files, or a .gguf file");
   const pretrained::RunOptions options = of_folder(o.flags, o.folder, "", "cpu", o.threads);
   pretrained::GenerateOptions g = o.generate;
   g.prompt = read_prompt(o.tokens);
@@ -51,8 +51,7 @@ int run(const Options &o) {
   int64_t done = 0;
   g.token = [&](int32_t) { progress.show(double(++done) / double(g.tokens)); };
   pretrained::Session session = pretrained::open_session(options, true);
-  const pretrained::Generated made =
-      pretrained::generate(session, g, pretrained::find_kv_rounding(options.kv));
+  const pretrained::Generated made = pretrained::generate(session, g);
   progress.done();
   if (!o.output.empty()) {
     io::TensorFile file;
@@ -60,9 +59,7 @@ int run(const Options &o) {
     io::write_tensors(o.output, file);
   }
   if (o.json) {
-    nlohmann::ordered_json j = {{"tokens", made.tokens}, {"products", session.decoder->products()}};
-    if (made.not_finite) j["not_finite"] = fields_to_json(kNotFiniteFields, *made.not_finite);
-    fmt::print("{}\n", j.dump());
+    fmt::print("{}\n", to_json(made));
   } else {
     fmt::print("{}\n", fmt::join(made.tokens, " "));
     if (made.not_finite) fmt::print("NOT FINITE: {}\n", made.not_finite->text());
@@ -73,9 +70,9 @@ int run(const Options &o) {
 } // namespace
 
 void register_generate(CLI::App &app, int &exit_code) {
-  auto *verb = app.add_subcommand("generate", "New tokens from a Hugging Face folder");
+  auto *verb = app.add_subcommand("generate", "New tokens from a Hugging Face folder or a .gguf file");
   auto o = std::make_shared<Options>();
-  verb->add_option("folder", o->folder, "config.json and .safetensors files: Llama, Qwen2.5, Qwen3, Gemma 3")
+  verb->add_option("folder", o->folder, "config.json and .safetensors files, or a .gguf file: Llama, Qwen2.5, Qwen3, Gemma 3")
       ->required();
   verb->add_option("--tokens", o->tokens, "The prompt: int32 [T] (.npy or .safetensors)")->required();
   verb->add_option("--new", o->generate.tokens, "New tokens at most")

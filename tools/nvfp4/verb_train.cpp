@@ -156,16 +156,11 @@ int eval_folder(const EvalOptions &o) {
   const std::unique_ptr<DataSource> data = open_data(o.data, o.validation, o.sequence, o.validation_data);
   const pretrained::EvalResult r = pretrained::run_eval(options, *data, o.batch, o.sequence, o.batches, o.bos);
   progress.done();
-  const char *hot = r.hot_channels ? "chosen on the first batch" : "none";
   if (o.json) {
-    nlohmann::ordered_json j = {{"loss", r.loss},         {"perplexity", std::exp(r.loss)},
-                                {"tokens", r.tokens},     {"recipe", r.recipe},
-                                {"hot_channels", hot},    {"products", r.products}};
-    if (r.not_finite) j["not_finite"] = fields_to_json(kNotFiniteFields, *r.not_finite);
-    fmt::print("{}\n", j.dump());
+    fmt::print("{}\n", to_json(r));
   } else {
     fmt::print("loss {:.5f} nats per token, perplexity {:.4f}, over {} tokens, under {} (hot channels: {})\n",
-               r.loss, std::exp(r.loss), r.tokens, r.recipe, hot);
+               r.loss, std::exp(r.loss), r.tokens, r.recipe, hot_channels_text(r));
     for (const std::string &line : r.products) fmt::print("  {}\n", line);
     if (r.not_finite) fmt::print("NOT FINITE: {}\n", r.not_finite->text());
   }
@@ -173,7 +168,7 @@ int eval_folder(const EvalOptions &o) {
 }
 
 int run_eval(const EvalOptions &given) {
-  if (pretrained::is_model_folder(given.checkpoint)) return eval_folder(given);
+  if (pretrained::is_pretrained(given.checkpoint)) return eval_folder(given);
   EvalOptions o = given;
   refuse_folder_flags(o.folder);
   if (o.bos >= 0) throw Error("--bos is for Hugging Face folders; --checkpoint is a file");

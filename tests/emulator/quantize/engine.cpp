@@ -153,7 +153,8 @@ TEST_CASE("what the vector path covers", "[quantize][engine]") {
           o.source = source;
           o.isa = isa;
           const FormatId e = c.rule.element;
-          const bool scalar = c.name == "ggml" || c.name == "torchao015" || c.rule.scale == FormatId::ue5m3 ||
+          const bool scalar = c.name == "ggml" || c.name == "mxfp4-ggml" ||
+                              c.name == "mxfp4-compressed-tensors" || c.name == "torchao015" || c.rule.scale == FormatId::ue5m3 ||
                               (e != FormatId::e2m1 && e != FormatId::e4m3 && e != FormatId::e5m2) ||
                               (c.name == "compressed-tensors" && source == FormatId::f16);
           CAPTURE(c.name, int(o.rounding), int(source));

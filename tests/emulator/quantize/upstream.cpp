@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Digests of what the upstream implementations themselves computed for one deterministic tensor, on a CPU:
-// PyTorch 2.15 with the sources named in the table of conventions (torchao 0.18.0 where a name has torchao018), ggml's C functions compiled, and for
+// PyTorch 2.15 with the sources named in the table of conventions (torchao 0.18.0 where a name has torchao018, compressed-tensors 0.20.1 and gguf 0.19.0 for their MXFP4), ggml's C functions compiled, and for
 // TransformerEngine the plain PyTorch transcription in pytorch/ao
 // test/prototype/moe_training/nvfp4_training/nvfp4_reference.py (te213: the same with the older order of
 // operations). fouroversix is its PyTorch backend on data where no scale underflows; of its MAE cases one is
@@ -173,6 +173,18 @@ constexpr Case kCases[] = {
     {"mxfp8-e4m3-torchao018-rceil", FormatId::bf16, 1, false,
      "f05a8a971140fa700ad237b38a41b4d6088d8943e6001f2150beb86bf5413b19",
      "e1ebd849ad6b261962edb44b8f44f1c3cf0b3146088fcc8842571468d7b15039"},
+    {"mxfp4-compressed-tensors", FormatId::f32, 1, false,
+     "866bfad8ccbb32cf06e6b13c1fba18ff34edce74e5233c0f006f8305c35f3c4e",
+     "9c753e0a267da240809fa6107b3ef4544b25ace9d053106eaa827be6da64840a"},
+    {"mxfp4-compressed-tensors", FormatId::bf16, 1, false,
+     "831d8129377b7d533136f1088c4416f54827aaf52684495f63c0a392b71766af",
+     "e90c64754d939646ebdd60ced4fd172dc6e3376a0632b6de5f5a2bc788b442c4"},
+    {"mxfp4-ggml", FormatId::f32, 1, false,
+     "68cfffc2273a101c8529fd7f28bb43aa68dc06331d3e12d82d563d7578f3232b",
+     "f0117aaf775a35f5c269270d01f3df8a7143d72dcfb2d23671cf45a5d8f708fd"},
+    {"mxfp4-ggml", FormatId::bf16, 1, false,
+     "e66f1994f553140a1f9fe90049b4a9c583f379acbd41a350444f07704ac07ffd",
+     "8e046385fe7893d4f00568d12ee072f311b0b8c2c0b7a4ac907fd5064e16e4d6"},
     {"ggml", FormatId::f32, 1, false, "ebf7e8c4d783b8d0a6d4cfb077d161c5dbcfdc674a81b863a5c181790236fd92",
      "d31a26391375ad5121456843c27854a9cc9c6b0cd672081e0e99ebb81476b52d"},
 };
@@ -195,4 +207,22 @@ TEST_CASE("codes and scales equal those of the upstream software", "[quantize]")
     CHECK(digest(q.scales) == c.scales);
     CHECK(digest(q.codes) == c.codes);
   }
+}
+
+// What compressed-tensors 0.20.1 and gguf 0.19.0 gave for one block (codes in the order of k): the tensor above
+// has no -0 and few ties.
+TEST_CASE("zeros and ties of the MXFP4 of compressed-tensors and of ggml", "[quantize]") {
+  Matrix m(1, 32);
+  const float values[] = {24, -0.0f, 0, -0.5f, 0.5f, 1, -1, 3, -3, 5, -5, 7, -7, 10, -10, 14, -14, 20, -20, 1.5f};
+  for (size_t i = 0; i < std::size(values); ++i) m.x[i] = values[i];
+  const auto codes = [&](const char *name) {
+    const BlockScaled q = quantize_as(m, name, {.source = FormatId::f32});
+    std::vector<int> list{q.scale_code(0, 0)};
+    for (int64_t i = 0; i < 20; ++i) list.push_back(q.code(0, i));
+    return list;
+  };
+  CHECK(codes("mxfp4-compressed-tensors") ==
+        std::vector<int>{129, 7, 0, 0, 8, 0, 0, 8, 2, 10, 2, 10, 4, 12, 4, 12, 6, 14, 6, 14, 1});
+  CHECK(codes("mxfp4-ggml") ==
+        std::vector<int>{129, 7, 0, 0, 0, 0, 0, 0, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 1});
 }

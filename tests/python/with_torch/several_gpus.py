@@ -3,11 +3,13 @@
 
     torchrun --nproc-per-node 2 several_gpus.py --model gla --kind fsdp --recipe chon --out run2.json
     python3 several_gpus.py --model gla --recipe chon --micro-batches 2 --out run1.json        # the same batch, one process
+    torchrun ... --recipe bf16,nvfp4 --out 'two-{recipe}.json'                                 # one after the other
     torchrun ... --checkpoint FOLDER --every 10 [--kill 23] ; torchrun ... --checkpoint FOLDER # killed, and gone on
 
 A step's batch is cut into R * micro-batches parts; part p is micro-batch p of the step, whoever computes it. The file has, for
 each step, the FP32 words of all parts' losses and the digest of the hot channels of every rank; the digest of the parameters at
 the end; tokens a second (all ranks, median of the last half of the steps), and what a profiled step spends in collectives.
+On a GPU the weights are drawn there, and PyTorch is asked for deterministic kernels (attention's backward has others).
 `several_gpus.sh` runs the comparisons of a machine's GPUs; test_several.py runs this small, on a CPU.
 """
 
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import hashlib
 import json
 import os
@@ -72,13 +75,15 @@ def digest(tensors) -> str:
 
 
 class Run:
-    def __init__(self, o: argparse.Namespace) -> None:
+    def __init__(self, o: argparse.Namespace, recipe: str) -> None:
         self.o = o
         self.ranks, self.rank = dist.get_world_size(), dist.get_rank()
         self.device = torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else torch.device("cpu")
         torch.manual_seed(1)
-        self.model = {"qwen3": qwen3, "gla": gla}[o.model](o.size).to(self.device)
-        convert(self.model, o.recipe, seed=o.seed)
+        with self.device:
+            self.model = {"qwen3": qwen3, "gla": gla}[o.model](o.size)
+        self.model.to(self.device)
+        convert(self.model, recipe, seed=o.seed)
         self.wrapped: torch.nn.Module = self.model
         if self.ranks > 1 and o.kind == "fsdp":
             for block in self.model.model.layers:
@@ -165,31 +170,9 @@ def collectives(run: Run, step: int) -> dict[str, float]:
             "collectives_ms": round(sum(t for name, t in kernels if "nccl" in name.lower()), 1)}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--model", choices=["qwen3", "gla"], default="qwen3")
-    parser.add_argument("--size", choices=["full", "tiny"], default="full")
-    parser.add_argument("--kind", choices=["ddp", "fsdp"], default="ddp")
-    parser.add_argument("--recipe", default="nvfp4")
-    parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--sequences", type=int, default=8, help="of a step, over all ranks")
-    parser.add_argument("--length", type=int, default=2048)
-    parser.add_argument("--micro-batches", type=int, default=1, help="of each rank in a step")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--checkpoint", help="folder; goes on from what is there")
-    parser.add_argument("--every", type=int, default=10, help="steps between checkpoints")
-    parser.add_argument("--kill", type=int, default=-1, help="the last rank kills itself before this step")
-    parser.add_argument("--profile", action="store_true")
-    parser.add_argument("--out", required=True)
-    o = parser.parse_args()
-    for name, value in (("RANK", "0"), ("WORLD_SIZE", "1"), ("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", "29531")):
-        os.environ.setdefault(name, value)
-    gpu = int(os.environ.get("LOCAL_RANK", "0"))
-    cuda = torch.cuda.device_count() > gpu
-    if cuda:
-        torch.cuda.set_device(gpu)
-    dist.init_process_group("nccl" if cuda else "gloo")
-    run = Run(o)
+def measured(o: argparse.Namespace, recipe: str) -> dict:
+    """Trains under a recipe from step 0, or from the checkpoint's. Everything the file of a run has."""
+    run = Run(o, recipe)
     if o.checkpoint:
         pathlib.Path(o.checkpoint).mkdir(parents=True, exist_ok=True)
         run.load()
@@ -208,16 +191,50 @@ def main() -> None:
             run.save(step + 1)
     agree = all(len(set(each)) == 1 for each in channels)
     median = statistics.median(seconds[len(seconds) // 2:]) if seconds else float("nan")
-    result = {"model": o.model, "size": o.size, "kind": o.kind if run.ranks > 1 else "one", "recipe": o.recipe, "ranks": run.ranks,
+    cuda = run.device.type == "cuda"
+    result = {"model": o.model, "size": o.size, "kind": o.kind if run.ranks > 1 else "one", "recipe": recipe, "ranks": run.ranks,
               "micro_batches": o.micro_batches, "tokens_a_step": o.sequences * o.length, "first": run.first, "steps": o.steps,
               "device": torch.cuda.get_device_name() if cuda else "cpu", "torch": torch.__version__,
               "tokens_per_second": round(o.sequences * o.length / median, 1), "channels_equal_on_all_ranks": agree,
               "parameters": digest(run.model.parameters()), "channels": [each[0] for each in channels], "losses": losses}
     if o.profile and cuda:
         result.update(collectives(run, o.steps))
-    if run.rank == 0:
-        pathlib.Path(o.out).write_text(json.dumps(result, indent=1) + "\n")
-        print(json.dumps({k: v for k, v in result.items() if k not in ("losses", "channels")}), flush=True)
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--model", choices=["qwen3", "gla"], default="qwen3")
+    parser.add_argument("--size", choices=["full", "tiny"], default="full")
+    parser.add_argument("--kind", choices=["ddp", "fsdp"], default="ddp")
+    parser.add_argument("--recipe", default="nvfp4", help="or several, with commas: runs one after the other")
+    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--sequences", type=int, default=8, help="of a step, over all ranks")
+    parser.add_argument("--length", type=int, default=2048)
+    parser.add_argument("--micro-batches", type=int, default=1, help="of each rank in a step")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--checkpoint", help="folder; goes on from what is there")
+    parser.add_argument("--every", type=int, default=10, help="steps between checkpoints")
+    parser.add_argument("--kill", type=int, default=-1, help="the last rank kills itself before this step")
+    parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--out", required=True, help="file; {recipe} in it is the recipe's name")
+    o = parser.parse_args()
+    for name, value in (("RANK", "0"), ("WORLD_SIZE", "1"), ("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", "29531")):
+        os.environ.setdefault(name, value)
+    gpu = int(os.environ.get("LOCAL_RANK", "0"))
+    cuda = torch.cuda.device_count() > gpu
+    if cuda:
+        torch.cuda.set_device(gpu)
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False
+    dist.init_process_group("nccl" if cuda else "gloo")
+    for recipe in o.recipe.split(","):
+        result = measured(o, recipe)
+        gc.collect()
+        if dist.get_rank() == 0:
+            pathlib.Path(o.out.format(recipe=recipe)).write_text(json.dumps(result, indent=1) + "\n")
+            print(json.dumps({k: v for k, v in result.items() if k not in ("losses", "channels")}), flush=True)
     dist.destroy_process_group()
 
 

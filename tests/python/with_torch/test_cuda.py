@@ -181,7 +181,12 @@ def test_models_of_flash_linear_attention_train_50_steps(kind, layers, recipe):
     assert len(converted(model)) == 3 * layers + 1
     ran = set()
     hooks = [m.register_forward_hook(lambda *_, path=path: ran.add(path)) for path, m in converted(model).items()]
-    losses = train(model)
+    try:
+        losses = train(model)
+    except RuntimeError as error:
+        if "produces incorrect results" in str(error):  # fla's own refusal, of some versions of Triton on some GPUs
+            pytest.skip(str(error))
+        raise
     for hook in hooks:
         hook.remove()
     assert ran == set(converted(model))  # no kernel reads a weight past its module

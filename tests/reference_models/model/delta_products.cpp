@@ -22,10 +22,6 @@ struct Head {
   Floats o, dq, dk_, dv_, dg, dbeta;
 };
 
-Floats rows_of(const Floats &x, int64_t first, int64_t n, int64_t width) {
-  return Floats(x.begin() + first * width, x.begin() + (first + n) * width);
-}
-
 /// The delta rule of a head by hand; `key` is of (number, product, use, chunk).
 template <class Key, class Linear> void by_hand(Head &h, const Linear &linear, const Key &key) {
   using enum Axis;
@@ -34,7 +30,6 @@ template <class Key, class Linear> void by_hand(Head &h, const Linear &linear, c
   const LinearRecipe qk = linear("attn.qk"), kk = linear("attn.kk"), av = linear("attn.av"),
                      read = linear("attn.state_read"), update = linear("attn.state_update"),
                      recall = linear("attn.state_recall");
-  const auto zeros = [](int64_t n) { return Floats(size_t(n), 0.0f); };
   const auto fprop = [&](const LinearRecipe &l, int number, int64_t c, const Floats &x, int64_t m,
                          const Floats &w, int64_t out, const Floats &added = {}) {
     return product(l.fprop, x, m, row, key(number, 0, 0, c), w, out, row, key(number, 0, 1, c), added);
@@ -63,14 +58,7 @@ template <class Key, class Linear> void by_hand(Head &h, const Linear &linear, c
     x.k = rows_of(h.k, x.first, n, dk);
     x.beta = rows_of(h.beta, x.first, n, 1);
     x.grad = rows_of(h.grad_o, x.first, n, dv);
-    x.d = zeros(n * (n + 1));
-    for (int64_t j = 0; j <= n; ++j) { // column 0 from the chunk's start, j + 1 from after token j
-      float sum = 0;
-      for (int64_t i = 0; i < n; ++i) {
-        if (i >= j) sum = sum + h.g[size_t(x.first + i)];
-        if (j <= i + 1) x.d[size_t(i * (n + 1) + j)] = numerics::exp(i >= j ? sum : 0.0f);
-      }
-    }
+    x.d = decays_by_hand(rows_of(h.g, x.first, n, 1), n);
     const auto d = [&](int64_t i, int64_t j) { return x.d[size_t(i * (n + 1) + j)]; };
     x.leaves = zeros(n * dk);
     for (int64_t i = 0; i < n; ++i)
@@ -154,18 +142,9 @@ template <class Key, class Linear> void by_hand(Head &h, const Linear &linear, c
           dbelow[size_t(i * n + j)] =
               std::fma(dr[size_t(i * dv + e)], x.ut[size_t(e * n + j)], dbelow[size_t(i * n + j)]);
     // what passes the gates: pairs, the state, and what tokens read of it and leave in it
-    Floats passed = zeros(n), sums = zeros(n * n), whole_terms;
-    for (int64_t i = 0; i < n; ++i) {
-      float sum = 0;
-      for (int64_t j = 0; j < i; ++j) {
-        const auto at = size_t(i * n + j);
-        sum = sum + (dbelow[at] * x.below[at] + da[at] * x.a[at]);
-        sums[at] = sum;
-      }
-    }
-    for (int64_t gate = 1; gate < n; ++gate)
-      for (int64_t i = gate; i < n; ++i)
-        passed[size_t(gate)] = passed[size_t(gate)] + sums[size_t(i * n + gate - 1)];
+    Floats pairs = zeros(n * n), whole_terms;
+    for (size_t at = 0; at < pairs.size(); ++at) pairs[at] = dbelow[at] * x.below[at] + da[at] * x.a[at];
+    const Floats passed = passed_by_hand(pairs, n);
     for (int64_t e = 0; e < dk; ++e) {
       Floats terms;
       for (int64_t c = 0; c < dv; ++c) terms.push_back(x.state[size_t(e * dv + c)] * ds[size_t(e * dv + c)]);
@@ -247,10 +226,7 @@ void compare(const Recipe &recipe, int64_t batch, int64_t length) {
       by_hand(
           head, [&](const char *role) { return bound.resolve(role, 0, c.layers); },
           [&](int number, int product, int use, int64_t chunk) {
-            const auto stream = uint64_t(((s * c.heads + h) * chunks + chunk) * 4);
-            return RandomKey{splitmix64(kStep.seed) + ((1 + stream) << 40) + 16 * uint64_t(number) +
-                                 4 * uint64_t(product) + uint64_t(use),
-                             (uint64_t(kStep.step) << 24) + uint64_t(kStep.micro_batch)};
+            return operator_key_by_hand(number, product, use, ((s * c.heads + h) * chunks + chunk) * 4);
           });
       const auto put = [&](const Floats &from, int64_t width, Floats &to) {
         for (int64_t t = 0; t < length; ++t)
@@ -294,8 +270,8 @@ void compare(const Recipe &recipe, int64_t batch, int64_t length) {
   Floats da(dg.size()), db(dg.size()), terms(dg.size());
   backend.run(DeltaGateBackward<float>{rows, c.heads, dg.data(), dbeta.data(),
                                        step.seen.at(path + "gate").data(), step.seen.at(path + "beta").data(),
-                                       step.seen.at(path + "a_proj").data(), value("A_log"), value("dt_bias"),
-                                       da.data(), db.data(), terms.data()});
+                                       gate_input(step, path, step.seen.at(path + "a_proj")).data(),
+                                       value("A_log"), value("dt_bias"), da.data(), db.data(), terms.data()});
   CHECK(same_bits(step.seen.at("0.attn.a_proj.output_grad"), da));
   CHECK(same_bits(step.seen.at("0.attn.b_proj.output_grad"), db));
 }
@@ -317,47 +293,20 @@ TEST_CASE("products inside Gated DeltaNet are quantize and gemm composed by hand
   Recipe rest = with_mixer_rules("nvfp4", "nvfp4", {"attn.kk", "attn.qk"});
   for (auto &[name, linear] : rest.linears) linear.wgrad.output = FormatId::bf16;
   compare(rest, 1, 80);
+  compare(load_recipe("nvfp4+mixer_rules=nvfp4+gate_inputs=nvfp4"), 1, 80);
 }
 
 TEST_CASE("FP32 products inside Gated DeltaNet have the bits of its kernels", "[model]") {
-  for (const int64_t length : {9, 64, 70, 150})
-    for (const char *role : {"attn.av", "*"}) {
-      CAPTURE(length, role);
-      Recipe by_product = load_recipe("nvfp4");
-      by_product.linears["f32"] = load_recipe("fp32").linears.at("f32");
-      by_product.mixer_rules.push_back({.roles = {role}, .use = "f32"});
-      Step whole(delta_model(), load_recipe("nvfp4"), 2, length), parts(delta_model(), by_product, 2, length);
-      whole.run();
-      parts.run();
-      CHECK(parts.loss == whole.loss);
-      CHECK(parts.digest() == whole.digest());
-      Step watched(delta_model(), load_recipe("nvfp4"), 2, length); // who looks changes no bit
-      std::map<std::string, int64_t> shown;
-      watched.model.observe_operators(
-          [&](const LinearObservation<float> &o) { ++shown[std::string(o.role)]; });
-      watched.run();
-      CHECK(watched.digest() == whole.digest());
-      const int64_t chunks = (length + 63) / 64, heads = 2 * 2 * 4; // of all layers and sequences
-      for (const std::string &inside : mixer_operator_roles(find_family("gdn")))
-        CHECK(shown[inside] == heads * chunks);
-    }
+  check_fp32_products(delta_model(),
+                      [](const std::string &, int64_t length) { return 4 * ((length + 63) / 64); });
 }
 
 TEST_CASE("products inside Gated DeltaNet do not depend on threads or instruction set", "[model]") {
-  const Recipe recipe = with_mixer_rules("nvfp4", "nvfp4", {"*"});
-  const auto digest = [&](int threads, std::optional<Isa> isa = {}) {
-    Step step(delta_model(), recipe, 1, 90, threads, isa);
-    step.run();
-    return step.digest();
-  };
-  const uint64_t expected = digest(1);
-  CHECK(digest(3) == expected);
-  for (const Isa isa : kIsas)
-    if (supported(isa)) CHECK(digest(2, isa) == expected);
+  check_same_everywhere(delta_model());
 }
 
 TEST_CASE("gradients through products inside mixers approach the exact ones as formats widen", "[model]") {
-  for (const char *family : {"gdn", "gla"}) {
+  for (const char *family : {"gdn", "gla", "gsa", "mamba2"}) {
     CAPTURE(family);
     ModelConfig config = small_model(family);
     config.kv_heads = config.heads;

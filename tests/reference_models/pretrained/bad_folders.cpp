@@ -83,7 +83,7 @@ TEST_CASE("a folder that does not fit is refused in one line", "[pretrained]") {
       }),
       "expected numbers or a known container, got I32");
   const TemporaryFolder folder;
-  has(message(folder.path), "got one without config.json");
+  has(message(folder.path), "got a folder without config.json");
   write_text(folder.path / "config.json", "{\"architectures\": [");
   has(message(folder.path), "config.json: ");
   write_text(folder.path / "config.json", config_of("LlamaForCausalLM", {}).dump());
@@ -104,7 +104,7 @@ TEST_CASE("tokens and lengths that do not fit are refused", "[pretrained]") {
   CHECK_THROWS_WITH(run({-1}), "token -1 at [0, 0]: expected 0 to 96");
   CHECK_THROWS_WITH(run({0, 1, 2, 3, 4, 5, 6, 7, 8}),
                     "a sequence of 9 tokens: the model has max_position_embeddings 8");
-  pretrained::KvCache cache(s.decoder->backend(), s.decoder->config(), 1, 2, KvRounding::none);
+  pretrained::KvCache cache(s.decoder->backend(), s.decoder->config(), 1, 2);
   const int32_t three[] = {1, 2, 3};
   CHECK_THROWS_AS(s.decoder->forward({.tokens = three, .length = 3, .cache = &cache}), Error);
 }

@@ -4,6 +4,8 @@
 #include "tests/catch.hpp"
 #include "tests/reference_models/pretrained/support.hpp"
 
+#include "nvfp4/reference_models/pretrained/generate.hpp"
+
 #include <bit>
 #include <cmath>
 
@@ -132,13 +134,12 @@ TEST_CASE("a decoder with a cache has the words of one without", "[pretrained]")
     write_folder(folder.path, config, tensors_of(config));
     const std::vector<int32_t> tokens = some_tokens(4, 24, 97);
     for (const char *recipe : {"bf16", "fp32"})
-      for (const char *kv : {"f32", "bf16"}) {
+      for (const char *kv : {"f32", "bf16", "e4m3", "nvfp4"}) {
         INFO(architecture << " " << recipe << " " << kv);
         const pretrained::RunOptions options{.folder = folder.path.string(), .recipe = recipe, .kv = kv};
         pretrained::Session cached = pretrained::open_session(options, true),
                             plain = pretrained::open_session(options);
-        pretrained::KvCache cache(cached.decoder->backend(), cached.decoder->config(), 1, 24,
-                                  kv == std::string("f32") ? KvRounding::none : KvRounding::bf16);
+        pretrained::KvCache cache(cached.decoder->backend(), cached.decoder->config(), 1, 24);
         for (int64_t n = 13; n <= 24; ++n) {
           const int64_t first = n == 13 ? 0 : n - 1;
           const auto some = std::span(tokens).subspan(size_t(first), size_t(n - first));
@@ -153,4 +154,101 @@ TEST_CASE("a decoder with a cache has the words of one without", "[pretrained]")
         }
       }
   }
+}
+
+TEST_CASE("a cache in NVFP4 holds blocks of a head's vector under the given scale", "[pretrained][kv]") {
+  const auto backend = make_cpu_backend(1);
+  const int64_t rows = 37, dim = 40; // the last block of a row is half full
+  std::vector<float> x = hard_values(21, rows, dim, 3.0f), got(x.size());
+  x[5] = 1e30f, x[6] = -1e30f;
+  std::fill_n(x.begin() + 3 * dim, dim, 0.0f);
+  for (const float p : {1.0f, 0.0371f, 2.5f}) {
+    pretrained::keep_in_blocks(*backend, pretrained::find_kv_format("nvfp4"), p, FormatId::bf16, rows, dim,
+                               x.data(), got.data());
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t first = 0; first < dim; first += 16) {
+        float amax = 0;
+        const int64_t end = std::min(dim, first + 16);
+        for (int64_t i = first; i < end; ++i) amax = std::max(amax, std::fabs(round_to_bf16(x[r * dim + i])));
+        const float wanted = std::clamp(amax / (6.0f * p), 0x1p-9f, 448.0f),
+                    sf = value_f32(FormatId::e4m3, encode(FormatId::e4m3, wanted, Rounding::nearest_even,
+                                                          Overflow::satfinite));
+        for (int64_t i = first; i < end; ++i) {
+          const float v = round_to_bf16(x[r * dim + i]) / (sf * p);
+          const float q = value_f32(FormatId::e2m1,
+                                    encode(FormatId::e2m1, v, Rounding::nearest_even, Overflow::satfinite));
+          INFO("row " << r << " element " << i << " scale " << p);
+          CHECK(got[r * dim + i] == q * (sf * p));
+        }
+      }
+  }
+}
+
+TEST_CASE("a cache takes the folder's scales, and generation has the words of forward", "[pretrained][kv]") {
+  const TemporaryFolder folder;
+  const Json config = config_of("Qwen3ForCausalLM", {.head_dim = 24});
+  const io::TensorFile plain = tensors_of(config);
+  const auto write = [&](const std::string &name, const std::string &suffix_k, const std::string &suffix_v,
+                         float k, float v) {
+    io::TensorFile file = plain;
+    for (int64_t layer = 0; layer < 3; ++layer) {
+      const std::string b = "model.layers." + std::to_string(layer) + ".self_attn.";
+      file.tensors.push_back(io::Tensor::from(b + suffix_k, {}, std::vector<float>{k}));
+      file.tensors.push_back(io::Tensor::from(b + suffix_v, {}, std::vector<float>{v}));
+    }
+    write_folder(folder.path / name, config, file);
+    return (folder.path / name).string();
+  };
+  write_folder(folder.path / "plain", config, plain);
+  const std::string none = (folder.path / "plain").string(),
+                    modelopt = write("a", "k_proj.k_scale", "v_proj.v_scale", 0.013f, 0.0021f),
+                    compressed = write("b", "k_scale", "v_scale", 0.013f, 0.0021f),
+                    ones = write("c", "k_scale", "v_scale", 1, 1),
+                    nothing = write("d", "k_scale", "v_scale", 0, 1);
+  const auto logits = [&](const std::string &path, const std::string &kv, bool cache) {
+    pretrained::Session s = pretrained::open_session({.folder = path, .kv = kv}, true);
+    return pretrained::generate(s, {.prompt = some_tokens(8, 9, 97), .tokens = 6, .cache = cache}, true)
+        .logits;
+  };
+  for (const char *kv : {"e4m3", "nvfp4"}) {
+    INFO(kv);
+    const auto own = logits(modelopt, kv, true);
+    CHECK(own == logits(modelopt, kv, false));
+    CHECK(own == logits(compressed, kv, true));
+    CHECK(own != logits(none, kv, true));
+    CHECK(logits(ones, kv, true) == logits(none, kv, true));
+    CHECK(logits(none, kv, true) != logits(none, "bf16", true));
+    CHECK_THROWS_WITH(logits(nothing, kv, true),
+                      Catch::Contains("model.layers.0.self_attn.k_scale: expected a scale above 0"));
+    // the last prompt position of `forward` is what the first token was chosen from
+    io::TensorFile tokens;
+    std::vector<int32_t> ids = some_tokens(8, 9, 97);
+    ids.push_back(0);
+    tokens.tensors.push_back(io::Tensor::from("tokens", {1, 10}, ids));
+    const pretrained::Forward pass = pretrained::run_forward({.folder = modelopt, .kv = kv}, tokens);
+    const io::Tensor &all = *std::find_if(pass.tensors.tensors.begin(), pass.tensors.tensors.end(),
+                                          [](const io::Tensor &t) { return t.name == "logits"; });
+    CHECK(same_words(all.as<float>().last(97), own.front()));
+  }
+  CHECK(logits(modelopt, "bf16", true) == logits(none, "bf16", true)); // not scaled
+}
+
+TEST_CASE("a recipe's kv_cache goes behind a cache where its scales are a token's own", "[pretrained][kv]") {
+  const TemporaryFolder folder;
+  const Json config = config_of("LlamaForCausalLM", {.head_dim = 32});
+  write_folder(folder.path, config, tensors_of(config));
+  const auto logits = [&](const std::string &recipe, const std::string &kv, bool cache) {
+    pretrained::Session s =
+        pretrained::open_session({.folder = folder.path.string(), .recipe = recipe, .kv = kv}, true);
+    return pretrained::generate(s, {.prompt = some_tokens(8, 9, 97), .tokens = 6, .cache = cache}, true)
+        .logits;
+  };
+  for (const char *recipe : {"bf16+kv_cache=mxfp8", "bf16+kv_cache=mxfp4", "bf16+kv_cache=bf16"}) {
+    INFO(recipe);
+    CHECK(logits(recipe, "f32", true) == logits(recipe, "f32", false));
+    CHECK(logits(recipe, "f32", true) != logits("bf16", "f32", true));
+  }
+  CHECK_THROWS_WITH(logits("bf16+kv_cache=nvfp4", "f32", true),
+                    Catch::Contains("taken over a whole sequence"));
+  CHECK_THROWS_WITH(logits("bf16+kv_cache=mxfp8", "nvfp4", false), Catch::Contains("leave out --kv nvfp4"));
 }

@@ -9,7 +9,9 @@
 
 #include <nlohmann/json.hpp>
 
+#include <cstring>
 #include <fstream>
+#include <map>
 
 namespace nvfp4::test {
 
@@ -126,6 +128,25 @@ inline void write_folder(const std::filesystem::path &folder, const Json &config
   std::filesystem::create_directories(folder);
   write_text(folder / "config.json", config.dump(1));
   io::write_tensors((folder / "model.safetensors").string(), tensors);
+}
+
+inline bool equal_words(std::span<const float> a, std::span<const float> b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * 4) == 0;
+}
+
+/// Every tensor of a pass over 2 x 19 tokens of a vocabulary of 97.
+using Seen = std::map<std::string, std::vector<float>>;
+inline Seen seen_by(const models::pretrained::RunOptions &options,
+                    std::vector<std::string> *products = nullptr) {
+  models::pretrained::Session s = models::pretrained::open_session(options);
+  Seen seen;
+  s.decoder->show = [&](const std::string &module, std::vector<int64_t> shape, const float *data) {
+    seen[module] = {data, data + shape[0] * shape[1] * shape[2]};
+  };
+  const std::vector<int32_t> tokens = some_tokens(6, 2 * 19, 97);
+  (void)s.decoder->forward({.tokens = tokens, .batch = 2, .length = 19});
+  if (products != nullptr) *products = s.decoder->products();
+  return seen;
 }
 
 } // namespace nvfp4::test

@@ -13,10 +13,10 @@
 namespace nvfp4::test {
 namespace {
 
-io::Tensor &tensor(Slice &slice, const std::string &name) {
+io::Tensor &tensor(Slice &slice, std::string_view name) {
   for (io::Tensor &t : slice.result.tensors)
     if (t.name == name) return t;
-  throw Error("the slice has no " + name);
+  throw Error("the slice has no " + std::string(name));
 }
 
 } // namespace
@@ -318,7 +318,7 @@ TEST_CASE("operators inside mixers are measured where a recipe has rules for the
 }
 
 TEST_CASE("taps of chunked operators are what their products read and made", "[slice]") {
-  for (const char *family : {"gdn", "gla"}) {
+  for (const std::string family : {"gdn", "gla", "gsa", "mamba2"}) {
     CAPTURE(family);
     const SliceFolder folder;
     const std::string file = folder.file("r.json");
@@ -352,14 +352,18 @@ TEST_CASE("taps of chunked operators are what their products read and made", "[s
     CHECK_FALSE(has("2.attn.state_update.input_grad.chunk1")); // of the last chunk
     CHECK(has("2.attn.state_read.weight_grad.chunk1"));
     CHECK_FALSE(has("2.attn.state_read.weight_grad.chunk0"));
-    CHECK(has("2.attn.qk.output.chunk0") == (std::string(family) == "gdn"));
-    CHECK(has("2.attn.qk.output.chunk0.sub3") == (std::string(family) == "gla"));
+    CHECK(has("2.attn.qk.output.chunk0") == (family != "gla"));
+    CHECK(has("2.attn.qk.output.chunk0.sub3") == (family == "gla"));
+    CHECK(has("2.attn.slot_scores.weight_grad.chunk0.sub3") == (family == "gsa"));
     CHECK_FALSE(has("2.attn.qk.output.chunk1.sub1")); // 16 tokens have no earlier ones
     const auto tap = [&](const std::string &name) -> const io::Tensor & {
       return tensor(slice, "tap/layers." + name);
     };
     using Shape = std::vector<int64_t>; // sequences * heads, rows, cols
-    const int64_t heads = 2 * config.heads, dk = config.key_head(), dv = config.value_head();
+    const int64_t heads = 2 * config.heads, dv = config.value_head(),
+                  dk = family == "gsa"      ? config.slots
+                       : family == "mamba2" ? config.state
+                                            : config.key_head();
     CHECK(tap("2.attn.state_read.weight.chunk1").shape == Shape{heads, dv, dk});
     CHECK(tap("2.attn.av.input.chunk1").shape == Shape{heads, 16, 16});
     CHECK(tap("2.attn.state_update.output.chunk0").shape == Shape{heads, dk, dv});
@@ -415,7 +419,12 @@ TEST_CASE("taps of chunked operators are what their products read and made", "[s
     repeats("attn.state_read", Product::fprop, "output", false);
     repeats("attn.state_read", Product::dgrad, "input_grad", false);
     repeats("attn.av", Product::dgrad, "input_grad", false);
-    if (std::string(family) == "gdn") {
+    if (family == "gsa") {
+      repeats("attn.qk", Product::fprop, "output", false);
+      repeats("attn.state_read_keys", Product::fprop, "output", false);
+      repeats("attn.state_read_keys", Product::dgrad, "input_grad", false);
+    }
+    if (family == "gdn") {
       repeats("attn.qk", Product::fprop, "output", false);
       repeats("attn.kk", Product::fprop, "output", false);
       repeats("attn.state_recall", Product::dgrad, "input_grad", false);
@@ -435,7 +444,10 @@ TEST_CASE("taps of chunked operators are what their products read and made", "[s
 }
 
 TEST_CASE("a pass shows the operators inside mixers", "[slice]") {
-  for (const char *family : {"gla", "gdn", "qwen3"}) {
+  for (const auto &[family, mixed] : {std::pair{"gla", "attn.gla"},
+                                      {"gdn", "attn.delta"},
+                                      {"gsa", "attn.gsa"},
+                                      {"qwen3", "self_attn.attention"}}) {
     CAPTURE(family);
     const SliceFolder folder;
     ForwardOptions o;
@@ -454,10 +466,7 @@ TEST_CASE("a pass shows the operators inside mixers", "[slice]") {
     for (size_t i = plain.tensors.tensors.size(); i < pass.tensors.tensors.size(); ++i)
       CHECK(pass.tensors.tensors[i].name.starts_with("tap/layers."));
     const bool softmax = std::string(family) == "qwen3";
-    const std::string mixed =
-        softmax ? "act/model.layers.1.self_attn.attention"
-                : std::string("act/model.layers.1.attn.") + (std::string(family) == "gla" ? "gla" : "delta");
-    const auto whole = pass.tensors.elements<float>(mixed);
+    const auto whole = pass.tensors.elements<float>(std::string("act/model.layers.1.") + mixed);
     const io::Tensor &part =
         pass.tensors.at(softmax ? "tap/layers.1.attn.pv.output" : "tap/layers.1.attn.av.output.chunk1");
     const int64_t heads = part.shape[0] / 2, rows = part.shape[1], width = part.shape[2], first = 70 - rows;

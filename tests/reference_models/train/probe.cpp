@@ -23,6 +23,11 @@ TEST_CASE("operators inside mixers are measured in blocks with rules for them", 
              {"attn.qk", "attn.kk", "attn.av", "attn.state_read", "attn.state_update", "attn.state_recall"},
              64},
         Case{"gla", {"attn.qk", "attn.av", "attn.state_read", "attn.state_update"}, 64},
+        Case{"gsa",
+             {"attn.qk", "attn.slot_scores", "attn.state_read_keys", "attn.state_update_keys",
+              "attn.slot_weights", "attn.av", "attn.state_read", "attn.state_update"},
+             64},
+        Case{"mamba2", {"attn.qk", "attn.av", "attn.state_read", "attn.state_update"}, 64},
         Case{"qwen3", {"attn.qk", "attn.pv"}, 80}}) {
     CAPTURE(c.family);
     const nvfp4::test::TemporaryFolder folder;

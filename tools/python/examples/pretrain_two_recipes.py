@@ -14,6 +14,7 @@ import os
 
 import torch
 import torch.distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 from transformers import Qwen3Config, Qwen3ForCausalLM
@@ -35,9 +36,10 @@ def train(recipe, text, options, device, rank, ranks):
     nvfp4.torch.convert(model, recipe, seed=1)  # before it is wrapped
     wrapped = model
     if ranks > 1 and options.shard:
+        mesh = init_device_mesh(device.type, (ranks,))
         for block in model.model.layers:
-            fully_shard(block)
-        fully_shard(model)
+            fully_shard(block, mesh=mesh)
+        fully_shard(model, mesh=mesh)
     elif ranks > 1:
         wrapped = DistributedDataParallel(model)
     optimizer = torch.optim.AdamW(wrapped.parameters(), lr=1e-3)

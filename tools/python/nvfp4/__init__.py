@@ -11,12 +11,13 @@ from . import checkpoints, golden, testing
 from ._check import CheckResult, check, check_quantized, compare
 from ._models import Forward, forward, report, train
 from ._nvfp4 import version as __version__
+from ._pretrained import Generated, evaluate, generate
 from ._product import Report, convert, gemm, mma
 from ._quantized import QuantizedTensor, quantize
 from ._tables import conventions, conversions, recipes, units
 
 __all__ = [
-    "CheckResult", "Forward", "QuantizedTensor", "Report", "__version__", "check", "check_quantized", "checkpoints", "compare",
-    "conventions", "conversions", "convert", "forward", "gemm", "golden", "mma", "quantize", "recipes", "report", "testing",
+    "CheckResult", "Forward", "Generated", "QuantizedTensor", "Report", "__version__", "check", "check_quantized", "checkpoints", "compare",
+    "conventions", "conversions", "convert", "evaluate", "forward", "gemm", "generate", "golden", "mma", "quantize", "recipes", "report", "testing",
     "train", "units",
 ]  # fmt: skip

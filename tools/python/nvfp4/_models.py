@@ -9,6 +9,7 @@ from typing import Any, Callable, NamedTuple, Optional, Sequence, Union
 
 from . import _arrays
 from ._arrays import Progress, core, to_numpy
+from ._pretrained import how, token_ids
 
 Path = Union[str, os.PathLike[str]]
 #: gets step, steps, loss, tokens per second
@@ -40,7 +41,7 @@ class Forward(NamedTuple):
 def forward(
     checkpoint: Path,
     tokens: Any,
-    recipe: str = "bf16",
+    recipe: str = "",
     grads: bool = False,
     model: str = "",
     size: str = "tiny",
@@ -49,17 +50,36 @@ def forward(
     device: str = "cpu",
     progress: Progress = None,
     operators: bool = False,
+    preset: str = "",
+    rotate: bool = False,
+    patch: bool = False,
+    activations: str = "",
+    kv: str = "",
 ) -> Forward:
     """Runs a checkpoint on given tokens and gives every tensor: ``nvfp4 forward``.
 
-    checkpoint: written by train or init, or a PyTorch model's safetensors. tokens: int32 (B, T + 1), inputs [:, :-1], targets
-    [:, 1:]. grads: also the gradients of the mean loss. operators: also the
-    matrices of the operators inside mixers. progress gets the fraction done; what it raises, and Ctrl-C, end the
-    work. ValueError for what does not fit.
+    checkpoint: written by train or init, a PyTorch model's safetensors, or a Hugging Face folder. tokens: int32 (B, T + 1), inputs
+    [:, :-1], targets [:, 1:]; of a folder also a text (one sequence). recipe: default bf16. grads: also the gradients of the mean
+    loss. operators: also the matrices of the operators inside mixers. preset, rotate, patch, activations and kv are generate()'s,
+    for folders, which run forward alone, on the CPU. progress gets the fraction done; what it raises, and Ctrl-C, end the work.
+    ValueError for what does not fit.
     """
-    array = _arrays.read(tokens, "tokens")
-    text, (tensors, metadata) = core.forward(os.fspath(checkpoint), array.arg, recipe, model, size, device, grads, operators,
-                                                 threads, seed, progress)
+    path = os.fspath(checkpoint)
+    if core.is_pretrained(path):
+        for name, given in {"grads": grads, "operators": operators, "model": bool(model), "device": device != "cpu"}.items():
+            if given:
+                raise ValueError(f"{name}: a Hugging Face folder says what it is, and runs forward alone, on the CPU; leave it out")
+        ids = token_ids(tokens, path)
+        array = _arrays.read(ids[None] if isinstance(tokens, str) else ids, "tokens")
+        options = how(recipe, preset, rotate, patch, activations, kv or "f32", threads, seed)
+        text, (tensors, metadata) = core.folder_forward(path, array.arg, options, progress)
+    else:
+        for name, given in {"preset": preset, "rotate": rotate, "patch": patch, "activations": activations, "kv": kv}.items():
+            if given:
+                raise ValueError(f"{name} is for Hugging Face folders; the checkpoint is a file")
+        array = _arrays.read(tokens, "tokens")
+        text, (tensors, metadata) = core.forward(path, array.arg, recipe or "bf16", model, size, device, grads, operators, threads, seed,
+                                                 progress)
     result = json.loads(text)
     del result["output"]
     return Forward({name: to_numpy(t) for name, t in tensors.items()}, dict(metadata), result)

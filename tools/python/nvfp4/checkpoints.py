@@ -150,6 +150,13 @@ class Checkpoint(Mapping[str, Weight]):
         other = "" if against is None else os.fspath(against)
         return Inspection(*core.checkpoint_inspect(self._core, tensor, other, convention, threads, details, progress))
 
+    def alike(self, masters: Path, recipe: str, tensor: str = "", threads: int = 0, progress: Progress = None) -> dict[str, Any]:
+        """Whether a trainer's weights become these bytes under a recipe, layer by layer, and why not: ``nvfp4 inspect --recipe``.
+
+        masters: the trainer's checkpoint. Result: what ``--json`` prints; ``differing`` is the number of layers that are not alike.
+        """
+        return dict(json.loads(core.checkpoint_alike(self._core, os.fspath(masters), recipe, tensor, threads, progress)))
+
     def export(
         self,
         output: Path,
@@ -159,14 +166,15 @@ class Checkpoint(Mapping[str, Weight]):
         exact: bool = False,
         threads: int = 0,
         progress: Progress = None,
+        recipe: str = "",
     ) -> dict[str, Any]:
         """Writes it in another container: ``nvfp4 export``; codes and block scales are not touched.
 
         output: a folder to be made, or a .gguf file. to: ``modelopt``, ``compressed-tensors``, ``gguf`` or ``hf-bf16``. convention:
-        quantizes numbers, those of the matrices that the glob ``tensor`` names. exact: ValueError where a reconstructed value would
-        change. Result: what ``--json`` prints.
+        quantizes numbers, those of the matrices that the glob ``tensor`` names; recipe: instead, as its forward products do. exact:
+        ValueError where a reconstructed value would change. Result: what ``--json`` prints.
         """
-        return dict(json.loads(core.checkpoint_export(self._core, os.fspath(output), to, convention, tensor, exact, threads, progress)))
+        return dict(json.loads(core.checkpoint_export(self._core, os.fspath(output), to, convention, recipe, tensor, exact, threads, progress)))
 
     def __repr__(self) -> str:
         return f"Checkpoint({self.path}: {self.description})"

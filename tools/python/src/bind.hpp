@@ -11,10 +11,11 @@ void bind_product(Module &m);  ///< convert, mma, gemm
 void bind_check(Module &m);   ///< check, check_quantized, compare
 void bind_checkpoints(Module &m);
 void bind_models(Module &m); ///< train, forward, report
+void bind_pretrained(Module &m); ///< Hugging Face folders: forward, evaluate, generate
 void bind_linear(Module &m); ///< layers of nvfp4.torch
 void bind_device(Module &m); ///< of the CUDA module: quantization and products in a GPU's memory
 
 inline constexpr void (*binders[])(Module &) = {bind_tables,      bind_quantize, bind_product, bind_check,
-                                                bind_checkpoints, bind_models,   bind_linear};
+                                                bind_checkpoints, bind_models,   bind_pretrained, bind_linear};
 
 } // namespace nvfp4::python

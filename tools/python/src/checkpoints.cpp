@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Checkpoints as people hold them: opened once, looked at tensor by tensor, inspected, exported.
-#include "nvfp4/golden/checkpoint/export.hpp"
 #include "nvfp4/golden/checkpoint/inspection.hpp"
 #include "nvfp4/golden/io/message.hpp"
+#include "nvfp4/reference_models/pretrained/alike.hpp"
+#include "nvfp4/reference_models/pretrained/trained_layers.hpp"
 #include "tools/python/src/arguments.hpp"
 
 #include <algorithm>
@@ -120,10 +121,19 @@ std::tuple<int64_t, std::string, std::string> inspect(const Held &c, const std::
 }
 
 std::string export_to(const Held &c, const std::string &output, const std::string &to,
-                      const std::string &convention, const std::string &names, bool exact, int threads,
-                      const Progress &progress) {
-  const ExportOptions options{parse_enum<Target>(to), convention, names, exact, threads, progress};
+                      const std::string &convention, const std::string &recipe, const std::string &names,
+                      bool exact, int threads, const Progress &progress) {
+  ExportOptions options{parse_enum<Target>(to), convention, names, {}, exact, threads, progress};
+  if (!recipe.empty())
+    options.quantizers = models::pretrained::recipe_quantizers(c->checkpoint, models::load_recipe(recipe));
   return to_json(export_checkpoint(c->checkpoint, output, options), output);
+}
+
+/// JSON of inspect --recipe.
+std::string alike(const Held &c, const std::string &masters, const std::string &recipe, const std::string &tensor,
+                  int threads, const Progress &progress) {
+  return to_json(models::pretrained::compare_alike(c->checkpoint, open_checkpoint(masters),
+                                                   models::load_recipe(recipe), {tensor, threads, progress}));
 }
 
 } // namespace
@@ -137,7 +147,8 @@ void bind_checkpoints(Module &m) {
   m.def<quantized>("checkpoint_quantized", "checkpoint name index");
   m.def<values>("checkpoint_values", "checkpoint name index first count threads");
   m.def<inspect>("checkpoint_inspect", "checkpoint tensor against convention threads details progress");
-  m.def<export_to>("checkpoint_export", "checkpoint output to convention tensor exact threads progress");
+  m.def<alike>("checkpoint_alike", "checkpoint masters recipe tensor threads progress");
+  m.def<export_to>("checkpoint_export", "checkpoint output to convention recipe tensor exact threads progress");
 }
 
 } // namespace nvfp4::python

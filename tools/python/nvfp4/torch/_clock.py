@@ -46,9 +46,11 @@ class Clock:
         _clocks.add(self)
 
     def before_forward(self, module: torch.nn.Module, _args: Any) -> None:
-        """A forward pre-hook of the owner: a training pass begins."""
+        """A forward pre-hook of the owner: a pass begins, of training or another."""
         if module.training and torch.is_grad_enabled():
             torch.ops.nvfp4.tick(self.tensor, self.group)
+        else:
+            torch.ops.nvfp4.look(self.tensor)
 
     def is_of(self, module: torch.nn.Module) -> bool:
         return self._owner() is module

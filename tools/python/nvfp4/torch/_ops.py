@@ -5,6 +5,7 @@ it is (_clock.py), `spec` is a layer's place and recipe as JSON, channels are -1
 No `from __future__ import annotations` here: torch.library reads the annotations.
 """
 
+import collections
 import contextlib
 import ctypes
 import functools
@@ -15,6 +16,8 @@ from typing import Any, NamedTuple, Optional
 
 import torch
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from nvfp4 import _nvfp4
 from nvfp4.torch import _clock, _ranks
@@ -101,12 +104,77 @@ def _integers(memory: tuple[int, int, object]) -> Tensor:
     return torch.frombuffer((ctypes.c_int32 * (size // 4)).from_address(address), dtype=torch.int32).clone()
 
 
-def _chosen(channels: Optional[Tensor]) -> Tensor:
-    """The hot channels in host memory."""
-    if channels is None:
-        return torch.empty(0, dtype=torch.int32)
-    host = channels.detach().cpu()
-    return host[host >= 0].contiguous()
+class _HotChannels:
+    """What buffers of hot channels hold, in host memory. Reading one from a GPU waits for all that it has to do, so the first
+    that a pass of a model asks for brings all that layers have asked for, and each is read again where it has changed since.
+    (Writing through `.data` or by a collective does not count as a change, but no pass begins without a new look.)
+    """
+
+    def __init__(self) -> None:
+        self.passes = 0  # that have begun
+        self._held: Any = WeakTensorKeyDictionary()  # buffer: (pass, version, channels)
+
+    def __call__(self, buffer: Optional[Tensor]) -> Tensor:
+        """To be read only."""
+        if buffer is None:
+            return torch.empty(0, dtype=torch.int32)
+        if buffer.is_inference():  # without a version
+            return self._chosen(buffer.cpu())
+        looked, version, channels = self._held.get(buffer, (-1, 0, None))
+        if looked != self.passes:
+            self._held[buffer] = (-1, 0, None)
+            self._look(buffer.device)
+            channels = self._held[buffer][2]
+        elif version != buffer._version:
+            channels = self._chosen(buffer.detach().cpu())
+            self._held[buffer] = (self.passes, buffer._version, channels)
+        assert channels is not None
+        return channels
+
+    def _look(self, device: torch.device) -> None:
+        buffers = [each for each in list(self._held.keys()) if each.device == device]
+        host = torch.cat([each.detach() for each in buffers]).cpu().split([each.numel() for each in buffers])
+        for each, values in zip(buffers, host, strict=True):
+            self._held[each] = (self.passes, each._version, self._chosen(values))
+
+    @staticmethod
+    def _chosen(values: Tensor) -> Tensor:
+        return values[values >= 0].contiguous()
+
+
+_hot_channels = _HotChannels()
+
+
+class _Contents:
+    """Numbers what tensors hold, so that q, k and v quantize their input once: equal numbers for the same memory that nothing
+    has written between two calls of a training pass. What autograd has saved may not be written but for what versions tell, so
+    these are trusted there, and nowhere else.
+    """
+
+    def __init__(self) -> None:
+        self.training = False
+        self._last = 0
+        self._known: collections.deque[tuple[Any, StorageWeakRef, int]] = collections.deque(maxlen=2)
+
+    def begin(self, training: bool) -> None:
+        self.training = training
+        self._known.clear()
+
+    def __call__(self, t: Tensor, shares: bool) -> int:
+        """0: not known."""
+        if not (self.training and shares) or t.is_inference():
+            return 0
+        storage = t.untyped_storage()
+        key = (storage._cdata, t.storage_offset(), t.shape, t.stride(), t.dtype, t._version)
+        for known, memory, number in self._known:
+            if known == key and not memory.expired():
+                return number
+        self._last += 1
+        self._known.append((key, StorageWeakRef(storage), self._last))
+        return self._last
+
+
+_contents = _Contents()
 
 
 def _reduction(ours: Layer) -> Optional[_ranks.LargestOverRanks]:
@@ -121,19 +189,39 @@ def _stream(t: Tensor) -> Iterator[None]:
         yield
         return
     current, default = torch.cuda.current_stream(t.device), torch.cuda.default_stream(t.device)
+    if current == default:
+        yield
+        return
     default.wait_stream(current)
     yield
     current.wait_stream(default)
 
 
+def _begin_pass(training: bool) -> None:
+    _hot_channels.passes += 1
+    _contents.begin(training)
+
+
 @torch.library.custom_op("nvfp4::tick", mutates_args=("clock",))
 def tick(clock: Tensor, group: str) -> None:
     """A training pass of the clock's model begins."""
+    _begin_pass(training=True)
     _clock.tick(clock, group)
 
 
 @tick.register_fake
 def _(clock: Tensor, group: str) -> None:
+    return None
+
+
+@torch.library.custom_op("nvfp4::look", mutates_args=("clock",))
+def look(clock: Tensor) -> None:
+    """Another pass begins. The clock stays; it is named so that compilers keep the call."""
+    _begin_pass(training=False)
+
+
+@look.register_fake
+def _(clock: Tensor) -> None:
     return None
 
 
@@ -166,18 +254,19 @@ def _(data: Tensor, weight: Tensor, channels: Tensor, scores: Tensor, clock: Ten
 
 @torch.library.custom_op("nvfp4::linear", mutates_args=())
 def linear(x: Tensor, weight: Tensor, bias: Optional[Tensor], channels: Optional[Tensor], dgrad_channels: Optional[Tensor],
-           dgrad_scores: Optional[Tensor], clock: Tensor, chooses: bool, spec: str) -> tuple[Tensor, Tensor]:
-    """y (..., out) of x (..., in), in x's dtype, and the clock as it was read."""
+           dgrad_scores: Optional[Tensor], clock: Tensor, chooses: bool, shares: bool, spec: str) -> tuple[Tensor, Tensor]:
+    """y (..., out) of x (..., in), in x's dtype, and the clock as it was read. chooses: hot channels, where it is time; shares:
+    x is saved for a backward pass, and no compiled graph, which may use its memory for something else unseen, has it."""
     ours = _layer_of(spec, weight)
     dense, w = _dense(x), _dense(weight)
     b = None if bias is None else _dense(bias)
     rows = x.numel() // x.shape[-1]
     y = torch.empty((*x.shape[:-1], weight.shape[0]), dtype=torch.float32, device=x.device)
-    hot = _chosen(channels)
+    hot = _hot_channels(channels)
     if rows > 0:
         with _stream(dense):
-            ours.module.linear_forward(ours.handle, _clock.key(clock), _address(dense), rows, _address(w), _address(b),
-                                  _address(hot), hot.numel(), _address(y), _reduction(ours))
+            ours.module.linear_forward(ours.handle, _clock.key(clock), _address(dense), rows, _contents(x, shares), _address(w),
+                                       _address(b), _address(hot), hot.numel(), _address(y), _reduction(ours))
     out = _narrow(y, x.dtype)
     if observer is not None:
         observer(spec, "forward", {"input": x, "weight": weight, "bias": bias, "output": out, "hot_channels": hot,
@@ -187,13 +276,13 @@ def linear(x: Tensor, weight: Tensor, bias: Optional[Tensor], channels: Optional
 
 @linear.register_fake
 def _(x: Tensor, weight: Tensor, bias: Optional[Tensor], channels: Optional[Tensor], dgrad_channels: Optional[Tensor],
-      dgrad_scores: Optional[Tensor], clock: Tensor, chooses: bool, spec: str) -> tuple[Tensor, Tensor]:
+      dgrad_scores: Optional[Tensor], clock: Tensor, chooses: bool, shares: bool, spec: str) -> tuple[Tensor, Tensor]:
     return x.new_empty((*x.shape[:-1], weight.shape[0])), torch.empty_like(clock)
 
 
 @torch.library.custom_op("nvfp4::linear_backward", mutates_args=())
 def linear_backward(dy: Tensor, x: Tensor, weight: Tensor, bias: Optional[Tensor], channels: Optional[Tensor], clock: Tensor,
-                    wanted: list[bool], spec: str) -> tuple[Tensor, Tensor, Tensor]:
+                    wanted: list[bool], shares: bool, spec: str) -> tuple[Tensor, Tensor, Tensor]:
     """dx, dW and db in their tensors' dtypes; of size 0 where they are not wanted."""
     ours = _layer_of(spec, weight)
     grad, dense, w = _dense(dy), _dense(x), _dense(weight)
@@ -206,11 +295,12 @@ def linear_backward(dy: Tensor, x: Tensor, weight: Tensor, bias: Optional[Tensor
     # dx is written, the others are added to
     dx = gradient(x, wanted[0], torch.empty)
     dw, db = gradient(weight, wanted[1], torch.zeros), gradient(bias, wanted[2], torch.zeros)
-    hot = _chosen(channels)
+    hot = _hot_channels(channels)
     if rows > 0:
         with _stream(grad):
-            ours.module.linear_backward(ours.handle, _clock.key(clock), _address(dense), rows, _address(w), _address(hot),
-                                   hot.numel(), _address(grad), _address(dx), _address(dw), _address(db), _reduction(ours))
+            ours.module.linear_backward(ours.handle, _clock.key(clock), _address(dense), rows, _contents(x, shares), _address(w),
+                                        _address(hot), hot.numel(), _address(grad), _address(dx), _address(dw), _address(db),
+                                        _reduction(ours))
     out = (_narrow(dx, x.dtype), _narrow(dw, weight.dtype),
            _narrow(db, weight.dtype if bias is None else bias.dtype))
     if observer is not None:
@@ -221,7 +311,7 @@ def linear_backward(dy: Tensor, x: Tensor, weight: Tensor, bias: Optional[Tensor
 
 @linear_backward.register_fake
 def _(dy: Tensor, x: Tensor, weight: Tensor, bias: Optional[Tensor], channels: Optional[Tensor], clock: Tensor,
-      wanted: list[bool], spec: str) -> tuple[Tensor, Tensor, Tensor]:
+      wanted: list[bool], shares: bool, spec: str) -> tuple[Tensor, Tensor, Tensor]:
     def like(of: Optional[Tensor], needed: bool) -> Tensor:
         if of is None:
             return weight.new_empty((0,))
@@ -231,11 +321,11 @@ def _(dy: Tensor, x: Tensor, weight: Tensor, bias: Optional[Tensor], channels: O
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    x, weight, bias, _channels, dgrad_channels, dgrad_scores, _now, chooses, spec = inputs
+    x, weight, bias, _channels, dgrad_channels, dgrad_scores, _now, chooses, shares, spec = inputs
     ctx.save_for_backward(x, weight, bias, output[1])
     # not saved tensors: a layer that is called twice chooses, and so writes them, between two backward passes
     ctx.dgrad_channels, ctx.dgrad_scores = dgrad_channels, dgrad_scores
-    ctx.chooses, ctx.spec = chooses, spec
+    ctx.chooses, ctx.shares, ctx.spec = chooses, shares, spec
     ctx.mark_non_differentiable(output[1])
 
 
@@ -244,8 +334,8 @@ def _backward(ctx: Any, dy: Tensor, _: Tensor) -> tuple[Optional[Tensor], ...]:
     wanted = list(ctx.needs_input_grad[:3])
     if wanted[0] and ctx.chooses and ctx.dgrad_channels is not None:
         choose_channels(dy, weight.detach(), ctx.dgrad_channels, ctx.dgrad_scores, clock, "dgrad", ctx.spec)
-    grads = linear_backward(dy, x, weight, bias, ctx.dgrad_channels, clock, wanted, ctx.spec)
-    return (*(g if needed else None for g, needed in zip(grads, wanted, strict=True)), *[None] * 6)
+    grads = linear_backward(dy, x, weight, bias, ctx.dgrad_channels, clock, wanted, ctx.shares, ctx.spec)
+    return (*(g if needed else None for g, needed in zip(grads, wanted, strict=True)), *[None] * 7)
 
 
 linear.register_autograd(_backward, setup_context=_save)
