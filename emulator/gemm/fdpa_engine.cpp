@@ -8,6 +8,7 @@
 #include "nvfp4/emulator/gemm/engine.hpp"
 #include "nvfp4/emulator/gemm/fdpa_conditions.hpp"
 #include "nvfp4/emulator/gemm/fdpa_panel.hpp"
+#include "nvfp4/emulator/gemm/fdpa_specials.hpp"
 
 #include <algorithm>
 #include <omp.h>
@@ -30,7 +31,8 @@ struct Block {
   std::vector<int32_t> scales; // one a step
   FdpaPacker rows_of_a;
   std::vector<FdpaPacker> columns_of_b;
-  Buffer<float> acc; // (row panels, tiles, mr, nr)
+  FdpaSpecials special_a, special_b; // of a task's rows and columns
+  Buffer<float> acc;                 // (row panels, tiles, mr, nr)
 
   Block(const Job &j, const FdpaKernels &k, Sink s)
       : job(j), kernels(k),
@@ -58,11 +60,15 @@ struct Block {
            start_vouched(uint32_t(job.start_word(i, j)));
   }
 
+  /// Outputs that the kernels cannot vouch for.
   void repair(float *tile, int64_t i, int64_t j, int64_t rows, int64_t cols) const {
     for (int64_t r = 0; r < rows; ++r)
       for (int64_t c = 0; c < cols; ++c)
-        if (!sure(i + r, j + c))
-          tile[r * kernels.nr + c] = bit_cast<float>(reference_output(job, i + r, j + c));
+        if (!sure(i + r, j + c)) {
+          const std::optional<uint32_t> special = special_output(job, special_a, i + r, special_b, j + c);
+          tile[r * kernels.nr + c] =
+              bit_cast<float>(special ? *special : reference_output(job, i + r, j + c));
+        }
   }
 
   void run(const Task &t) {
@@ -89,6 +95,8 @@ struct Block {
         }
       }
     }
+    special_a.find(*job.rule, *job.a, t.row, t.rows);
+    special_b.find(*job.rule, *job.b, t.col, t.cols);
     for (int64_t p = 0; p < panels; ++p)
       for (int64_t tile = 0; tile < tiles; ++tile)
         finish(t, p, tile, acc.data() + size_t(p * tiles + tile) * tile_size);

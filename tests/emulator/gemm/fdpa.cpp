@@ -6,6 +6,7 @@
 #include "tests/emulator/gemm/support.hpp"
 
 #include <functional>
+#include <limits>
 
 using namespace nvfp4;
 using namespace nvfp4::test;
@@ -239,6 +240,58 @@ TEST_CASE("rows and columns of zeros leave every start as it is", "[gemm][fdpa]"
                                    std::exp2(random.below(200) - 100)));
     check_vouched(unit, zeros, numbers, start, "zeros x 2^" + std::to_string(int(size)));
     check_vouched(unit, numbers, zeros, start, "2^" + std::to_string(int(size)) + " x zeros");
+  }
+}
+
+TEST_CASE("rows with NaN and Inf need no definition", "[gemm][fdpa]") {
+  Random random{41};
+  constexpr double kInf = std::numeric_limits<double>::infinity();
+  for (const char *name :
+       {"sm_90:wgmma.k16.f32.bf16", "sm_80:mma.m16n8k8.f32.f16", "sm_90:wgmma.k32.f32.e5m2"}) {
+    const Unit &unit = find_unit(name);
+    const Format f = format(unit.rule.a);
+    const uint64_t infinity = f.infinity_magnitude();
+    for (int round = 0; round < 12; ++round) {
+      const int64_t m = 1 + random.below(19), n = 1 + random.below(140), k = 1 + random.below(300);
+      const auto next = [&] {
+        return random.below(6) == 0 ? (random.below(2) == 0 ? 0.0 : -0.0) : random.normal();
+      };
+      Matrix a = matrix_of(unit.rule, m, k, next), b = matrix_of(unit.rule, n, k, next);
+      const int one_in = std::array{20, 200, 2000}[size_t(round % 3)], nan_in = round % 2 == 0 ? 1 << 30 : 3;
+      const size_t bytes = size_t(f.storage_bits / 8);
+      for (Matrix *const x : {&a, &b})
+        for (size_t i = 0; i < x->codes.size(); i += bytes)
+          if (random.below(one_in) == 0) {
+            const uint64_t word =
+                with_sign(f, random.below(2) == 0, infinity + (random.below(nan_in) == 0 ? 1 : 0));
+            std::memcpy(&x->codes[i], &word, bytes);
+          }
+      check_vouched(unit, a, b, std::vector<uint64_t>(size_t(m * n)), "Inf 1 in " + std::to_string(one_in));
+    }
+  }
+  // what overflows by itself, and chains that continue Inf or NaN, stay the definition's
+  const Unit &unit = find_unit("sm_90:wgmma.k16.f32.bf16");
+  const auto huge = [&] {
+    return (random.below(2) == 0 ? 1.0 : -1.0) * (random.below(9) == 0 ? kInf : 0x1p120);
+  };
+  for (int round = 0; round < 20; ++round) {
+    Matrix a = matrix_of(unit.rule, 9, 40, huge), b = matrix_of(unit.rule, 20, 40, huge);
+    for (Matrix *const x : {&a, &b})
+      for (size_t i = 0; i < x->codes.size(); i += 2) // satfinite made the largest number of Inf
+        if (x->codes[i] == 0x7F && (x->codes[i + 1] & 0x7F) == 0x7F) x->codes[i] = 0x80;
+    check_product(unit, a, b, "huge");
+    std::vector<uint64_t> start(9 * 20), want(start.size()), got(start.size());
+    for (uint64_t &w : start)
+      w = std::array{0x7F800000u, 0xFF800000u, 0x7FC00000u, 0x3F800000u}[size_t(random.below(4))];
+    Matrix c = matrix_of(unit.rule, 9, 40, [&] { return random.normal(); }), d = b;
+    const GemmOperand x = make_operand(unit, Side::a, RawCodes{c.rows, c.k, c.codes}),
+                      y = make_operand(unit, Side::b, RawCodes{d.rows, d.k, d.codes});
+    GemmPlan(unit, {.isa = Isa::scalar}).accumulate(x, y, want, start);
+    for (const Isa isa : kVectorIsas) {
+      if (!supported(isa)) continue;
+      (void)GemmPlan(unit, {.isa = isa}).accumulate(x, y, got, start);
+      CHECK(first_difference(got, want, 20) == "");
+    }
   }
 }
 
