@@ -283,7 +283,11 @@ TEST_CASE("rows with NaN and Inf need no definition", "[gemm][fdpa]") {
     std::vector<uint64_t> start(9 * 20), want(start.size()), got(start.size());
     for (uint64_t &w : start)
       w = std::array{0x7F800000u, 0xFF800000u, 0x7FC00000u, 0x3F800000u}[size_t(random.below(4))];
-    Matrix c = matrix_of(unit.rule, 9, 40, [&] { return random.normal(); }), d = b;
+    const Matrix c = matrix_of(unit.rule, 9, 40, [&] { return random.normal(); });
+    Matrix d = matrix_of(unit.rule, 20, 40, [&] { return random.normal(); });
+    for (size_t i = 0; i < d.codes.size(); i += 2)
+      if (random.below(30) == 0)
+        d.codes[i] = 0x80, d.codes[i + 1] = random.below(2) == 0 ? 0x7F : 0xFF; // Inf
     const GemmOperand x = make_operand(unit, Side::a, RawCodes{c.rows, c.k, c.codes}),
                       y = make_operand(unit, Side::b, RawCodes{d.rows, d.k, d.codes});
     GemmPlan(unit, {.isa = Isa::scalar}).accumulate(x, y, want, start);
