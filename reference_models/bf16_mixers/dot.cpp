@@ -34,6 +34,12 @@ bool has_dot_bits(const UnitRule &u) { return step_of(u) == step_of(rule()); }
 
 DotOperand::DotOperand(std::optional<Isa> isa) : kernels_(gemm::fdpa_kernels(choose_isa(isa))) {}
 
+DotOperand::DotOperand(const DotOperand &) = default;
+DotOperand::DotOperand(DotOperand &&) noexcept = default;
+DotOperand &DotOperand::operator=(const DotOperand &) = default;
+DotOperand &DotOperand::operator=(DotOperand &&) noexcept = default;
+DotOperand::~DotOperand() = default;
+
 void DotOperand::fill(const Bf16View &from, int64_t rows, int64_t k, bool is_left) {
   const gemm::FdpaKernels *const with = kernels_;
   rows_ = rows;

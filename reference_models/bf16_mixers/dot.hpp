@@ -4,13 +4,17 @@
 // Here the chain starts from any accumulator, which a GEMM's cannot.
 #pragma once
 #include "nvfp4/emulator/cpu/isa.hpp"
-#include "nvfp4/emulator/gemm/fdpa_panel.hpp"
 #include "nvfp4/emulator/gemm/row_range.hpp"
 #include "nvfp4/emulator/tensorcore/unit.hpp"
 
 #include <cstdint>
 #include <optional>
 #include <vector>
+
+namespace nvfp4::gemm {
+struct FdpaKernels;
+class FdpaPacker;
+} // namespace nvfp4::gemm
 
 namespace nvfp4::models::tensorcore {
 
@@ -36,6 +40,11 @@ class DotOperand {
 public:
   /// isa: of both operands of a product, instead of the best that the CPU has.
   explicit DotOperand(std::optional<Isa> isa = {});
+  DotOperand(const DotOperand &);
+  DotOperand(DotOperand &&) noexcept;
+  DotOperand &operator=(const DotOperand &);
+  DotOperand &operator=(DotOperand &&) noexcept;
+  ~DotOperand();
   void left(const Bf16View &from, int64_t rows, int64_t k) { fill(from, rows, k, true); }
   void right(const Bf16View &from, int64_t rows, int64_t k) { fill(from, rows, k, false); }
 
