@@ -358,11 +358,11 @@ TEST_CASE("a grouped product is its groups' products, one below the other", "[ge
 
 TEST_CASE("the result says which engine ran and what it left to the definition", "[gemm][report]") {
   Random random{66};
-  const auto run = [&](const char *name, Data data, Isa isa, bool nan_row = false) {
+  const auto run = [&](const char *name, Data data, Isa isa, uint8_t in_row_0 = 0) {
     const Unit &unit = find_unit(name);
     Matrix a = random_matrix(unit.rule, Side::a, 32, 4 * unit.rule.k, data, random);
     const Matrix b = random_matrix(unit.rule, Side::b, 32, 4 * unit.rule.k, data, random);
-    if (nan_row) std::fill_n(a.codes.begin(), 4, uint8_t{0xFF}); // BF16 NaN in row 0
+    if (in_row_0 != 0) std::fill_n(a.codes.begin(), 4, in_row_0); // 0x7F: the largest BF16; 0xFF: NaN
     return multiply(unit, operand(unit, Side::a, a), operand(unit, Side::b, b), {.isa = isa}).report;
   };
   const char *const bf16 = "sm_90:wgmma.k16.f32.bf16", *const fp4 = kUnits[0];
@@ -372,10 +372,11 @@ TEST_CASE("the result says which engine ran and what it left to the definition",
   for (const Isa isa : kVectorIsas) {
     if (!supported(isa)) continue;
     const GemmReport quick = run(fp4, Data::friendly, isa), dense = run(bf16, Data::friendly, isa),
-                     nan = run(bf16, Data::friendly, isa, true);
+                     far = run(bf16, Data::friendly, isa, 0x7F), nan = run(bf16, Data::friendly, isa, 0xFF);
     CHECK((quick.engine == GemmEngine::fp4_vector && quick.isa == isa && quick.by_definition == 0));
     CHECK((dense.engine == GemmEngine::fdpa_vector && dense.isa == isa && dense.by_definition == 0));
-    CHECK((nan.engine == GemmEngine::fdpa_vector && nan.by_definition == 32)); // the row with NaN
+    CHECK((far.engine == GemmEngine::fdpa_vector && far.by_definition == 32)); // the row of the largest
+    CHECK((nan.engine == GemmEngine::fdpa_vector && nan.by_definition == 0));
     CHECK(run("sm_90:wgmma.k16.f16.f16", Data::friendly, isa).engine == GemmEngine::definition);
     CHECK(run("sm_90:mma.m16n8k32.f32.e4m3", Data::friendly, isa).engine == GemmEngine::definition);
   }
