@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What mixers share that run product by product, chunk after chunk: the matrices of one chunk of all heads of
 // a sequence, dense one head after the other, their products under the recipe's operators, and how these are
-// shown. Internal.
+// shown.
 #pragma once
 #include "nvfp4/reference_models/kernels/attention_products.hpp"
 #include "nvfp4/reference_models/model/operator_products.hpp"

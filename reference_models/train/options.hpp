@@ -30,7 +30,8 @@ inline constexpr auto kTrainFields = std::tuple{
         .as("--set")
         .marked(kDecides | kNames),
     field("recipe", &TrainOptions::recipe,
-          ", or a JSON file; +mixers=bf16 behind it: GLA and attention as on tensor cores")
+          ", or a JSON file; behind it +mixers=bf16 (GLA and attention as on tensor cores), +mixer_rules=, "
+          "+kv_cache=, +gate_inputs=")
         .of(recipe_names)
         .marked(kDecides | kGrid | kNames),
     field("bf16_first", &TrainOptions::bf16_first, "First blocks in BF16; -1: as the recipe says",
