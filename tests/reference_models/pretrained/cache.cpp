@@ -204,7 +204,7 @@ TEST_CASE("a cache takes the folder's scales, and generation has the words of fo
                     modelopt = write("a", "k_proj.k_scale", "v_proj.v_scale", 0.013f, 0.0021f),
                     compressed = write("b", "k_scale", "v_scale", 0.013f, 0.0021f),
                     ones = write("c", "k_scale", "v_scale", 1, 1),
-                    nothing = write("d", "k_scale", "v_scale", 0, 1);
+                    nothing = write("d", "k_scale", "v_scale", 0, 1), keys = write("e", "k_scale", "v_scale", 0.013f, 1);
   const auto logits = [&](const std::string &path, const std::string &kv, bool cache) {
     pretrained::Session s = pretrained::open_session({.folder = path, .kv = kv}, true);
     return pretrained::generate(s, {.prompt = some_tokens(8, 9, 97), .tokens = 6, .cache = cache}, true)
@@ -216,6 +216,7 @@ TEST_CASE("a cache takes the folder's scales, and generation has the words of fo
     CHECK(own == logits(modelopt, kv, false));
     CHECK(own == logits(compressed, kv, true));
     CHECK(own != logits(none, kv, true));
+    CHECK(own != logits(keys, kv, true)); // v has a scale of its own
     CHECK(logits(ones, kv, true) == logits(none, kv, true));
     CHECK(logits(none, kv, true) != logits(none, "bf16", true));
     CHECK_THROWS_WITH(logits(nothing, kv, true),
