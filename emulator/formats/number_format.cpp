@@ -50,13 +50,13 @@ template <class Each> void for_each_option(std::string_view name, std::string_vi
 }
 
 NumberFormat parse_float(std::string_view name, std::string_view text) {
-  const std::optional<int> exponent = take_number(text);
-  const std::optional<int> fraction = take(text, "m") ? take_number(text) : std::nullopt;
-  if (!exponent || !fraction || *exponent < 0 || *exponent > 10 || *fraction < 0 || *fraction > 30)
+  const int exponent = take_number(text).value_or(-1);
+  const int fraction = take(text, "m") ? take_number(text).value_or(-1) : -1;
+  if (exponent < 0 || exponent > 10 || fraction < 0 || fraction > 30)
     refuse(name, "expected eXmY with X from 0 to 10 and Y from 0 to 30");
   NumberFormat f{.name = std::string(name)};
   std::optional<int> given_bias;
-  Specials specials = *exponent < 2 ? Specials::finite_only : Specials::ieee;
+  Specials specials = exponent < 2 ? Specials::finite_only : Specials::ieee;
   bool has_sign = true;
   for_each_option(name, text, [&](std::string_view word, std::optional<int> value) {
     if (word == "bias" && value)
@@ -77,21 +77,21 @@ NumberFormat parse_float(std::string_view name, std::string_view text) {
       return false;
     return true;
   });
-  const int usual = *exponent == 0 ? 0 : (1 << (*exponent - 1)) - (f.kind == Kind::fnuz ? 0 : 1);
+  const int usual = exponent == 0 ? 0 : (1 << (exponent - 1)) - (f.kind == Kind::fnuz ? 0 : 1);
   const int bias = given_bias.value_or(usual);
-  f.bits = *exponent + *fraction + (has_sign ? 1 : 0);
+  f.bits = exponent + fraction + (has_sign ? 1 : 0);
   if (f.bits < 2 || f.bits > 32) refuse(name, "expected 2 to 32 bits, got " + std::to_string(f.bits));
-  if (specials == Specials::ieee && *exponent < 2)
+  if (specials == Specials::ieee && exponent < 2)
     refuse(name, "Inf and NaN of IEEE 754 need two bits of exponent");
   if (f.kind == Kind::fnuz && !has_sign)
     refuse(name, "the NaN of fnuz is the code of -0, which an unsigned format lacks");
   // every value must be a number of FP64, and FP64's subnormals are left alone
-  const int top = (1 << *exponent) - 1 - bias;
-  if (bias > 1000 || bias < -1000 || top > 1000 || 1 - bias - *fraction < -1000)
+  const int top = (1 << exponent) - 1 - bias;
+  if (bias > 1000 || bias < -1000 || top > 1000 || 1 - bias - fraction < -1000)
     refuse(name,
            "expected a bias that leaves all exponents between -1000 and 1000, got " + std::to_string(bias));
-  f.row = {FormatId::f64,     "", int8_t(f.bytes() * 8), int8_t(f.bits), int8_t(*exponent),
-           int8_t(*fraction), 0,  int16_t(bias),         specials,       has_sign};
+  f.row = {FormatId::f64,     "", int8_t(f.bytes() * 8), int8_t(f.bits), int8_t(exponent),
+           int8_t(fraction), 0,  int16_t(bias),         specials,       has_sign};
   return f;
 }
 

@@ -129,9 +129,18 @@ void errors(const ErrorRule &rule, const float *x, const float *factors, const f
                                                  _mm256_loadu_ps(values + half)));
 }
 
-constexpr Kernels kTable{amax,        block_amax,     scales,
-                         errors,      encoder_avx2,   philox_avx2,
-                         rotate_avx2, transpose_avx2, transpose_bytes_avx2};
+constexpr Kernels kTable{amax,
+                         block_amax,
+                         scales,
+                         errors,
+                         encoder_avx2,
+                         philox_avx2,
+                         rotate_avx2,
+                         rotate_columns_avx2,
+                         rotated_amax_avx2,
+                         rotated_columns_amax_avx2,
+                         transpose_avx2,
+                         transpose_bytes_avx2};
 
 } // namespace
 

@@ -121,9 +121,18 @@ void errors(const ErrorRule &rule, const float *x, const float *factors, const f
   _mm512_storeu_ps(sums, error_sums<V16>(rule, x, _mm512_loadu_ps(factors), _mm512_loadu_ps(values)));
 }
 
-constexpr Kernels kTable{amax,          block_amax,       scales,
-                         errors,        encoder_avx512,   philox_avx512,
-                         rotate_avx512, transpose_avx512, transpose_bytes_avx512};
+constexpr Kernels kTable{amax,
+                         block_amax,
+                         scales,
+                         errors,
+                         encoder_avx512,
+                         philox_avx512,
+                         rotate_avx512,
+                         rotate_columns_avx512,
+                         rotated_amax_avx512,
+                         rotated_columns_amax_avx512,
+                         transpose_avx512,
+                         transpose_bytes_avx512};
 
 } // namespace
 

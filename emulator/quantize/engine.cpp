@@ -94,24 +94,13 @@ Engine::Level Engine::level(const GlobalScale &g) const {
   return {g, make_steps(rule_, g, options_.source), positive(g.encode) && positive(g.decode) && weighable};
 }
 
-Amax Engine::maximum_of(const float *x, int64_t n) const {
-  Amax all;
-  const uint32_t word = kernels_->amax(x, n);
-  if (word <= kInfinity) {
-    all.word = word;
-    all.number = n > 0;
-  } else {
-    for (int64_t i = 0; i < n; ++i) all.add(x[i]);
-  }
-  return all;
-}
-
 Amax Engine::maximum() const {
   Amax all;
   if (options_.hadamard) {
     const PanelSource source(x_, rule_, options_, *kernels_);
     const PanelWalk walk = source.walk();
-    const int64_t items = walk.lines() * walk.length();
+    const bool down = source.rotates_down();
+    const int64_t items = down ? x_.rows / kHadamardSize : walk.lines() * walk.length();
     LoopProgress progress(&options_.progress, items, 0.0, kMaximumShare);
 #pragma omp parallel num_threads(threads_)
     {
@@ -121,8 +110,11 @@ Amax Engine::maximum() const {
 #pragma omp for schedule(static) nowait
       for (int64_t item = 0; item < items; ++item) {
         if (progress.stopped()) continue;
-        source.load(walk, item / walk.length(), item % walk.length(), panel);
-        for (int r = 0; r < panel.rows; ++r) mine.merge(maximum_of(panel.x[r], panel.width));
+        const int64_t line = item / walk.length(), at = item % walk.length();
+        if (down)
+          mine.merge(source.rotated_maximum_down(item * kHadamardSize));
+        else
+          mine.merge(source.rotated_maximum(walk.across ? at : line, walk.across ? line : at, panel));
         progress.finished(omp_get_thread_num());
       }
 #pragma omp critical(nvfp4_quantize_amax)
@@ -131,6 +123,7 @@ Amax Engine::maximum() const {
     progress.finish();
     return all;
   }
+  const PanelSource plain(x_, rule_, options_, *kernels_);
   const bool dense = x_.stride == x_.cols;
   const int64_t rows = dense ? 1 : x_.rows, length = dense ? x_.rows * x_.cols : x_.cols;
   const int64_t chunks = (length + kChunk - 1) / kChunk;
@@ -142,7 +135,7 @@ Amax Engine::maximum() const {
     for (int64_t item = 0; item < rows * chunks; ++item) {
       if (progress.stopped()) continue;
       const int64_t first = item % chunks * kChunk;
-      mine.merge(maximum_of(x_.row(item / chunks) + first, std::min(kChunk, length - first)));
+      mine.merge(plain.maximum_of(x_.row(item / chunks) + first, std::min(kChunk, length - first)));
       progress.finished(omp_get_thread_num());
     }
 #pragma omp critical(nvfp4_quantize_amax)
@@ -194,7 +187,7 @@ void Engine::row_levels(const PanelSource &source, int64_t strip, Panel &panel, 
   Amax maxima[kPanelRows];
   for (int64_t p = 0; p < source.shape().panels(); ++p) {
     source.load(strip, p, panel);
-    for (int r = 0; r < panel.rows; ++r) maxima[r].merge(maximum_of(panel.x[r], panel.width));
+    for (int r = 0; r < panel.rows; ++r) maxima[r].merge(source.maximum_of(panel.x[r], panel.width));
   }
   const int64_t first = strip * source.shape().strip;
   for (int r = 0; r < std::min<int64_t>(source.shape().strip, out.rows - first); ++r) {
@@ -225,8 +218,8 @@ uint32_t Engine::choose_scales(const Panel &panel, int r, int rows, const Level 
 
 void Engine::error_sums(const Panel &panel, int r, int rows, const Level &level, const float *factors,
                         const uint8_t *scales, float *sums) const {
-  const ErrorRule weigh{level.global.amax, largest_element(rule_) * rule_.e4m3_max, rule_.four_over_six == FourOverSix::mse,
-                        rule_.fused_error};
+  const ErrorRule weigh{level.global.amax, largest_element(rule_) * rule_.e4m3_max,
+                        rule_.four_over_six == FourOverSix::mse, rule_.fused_error};
   alignas(64) float values[kGroup], transposed[16 * kGroup], of_row[kPanelRows][kGroup] = {};
   for (int b = 0; b < kGroup; ++b) values[b] = scale_values()[scales[b]];
   for (int i = 0; i < rows; ++i) {

@@ -28,7 +28,6 @@ private:
     bool usable;
   };
   [[nodiscard]] Level level(const GlobalScale &global) const;
-  [[nodiscard]] Amax maximum_of(const float *x, int64_t n) const;
   void row_levels(const PanelSource &source, int64_t strip, Panel &panel, Level *levels,
                   BlockScaled &out) const;
   /// Scale codes and factors for the maxima of r and the rows below it that share them; blocks to redo.

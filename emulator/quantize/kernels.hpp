@@ -65,6 +65,14 @@ struct Kernels {
   /// rotate16 on `groups` groups of 16 (at most 32), out of place or in place. Returns a bit for each group
   /// that it left as it was, for the definition.
   uint32_t (*rotate)(const float *x, int groups, uint16_t signs, float *rotated);
+  /// rotate16 down the columns of `tiles` tiles of 16 x 16 that stand side by side, each written transposed:
+  /// tile t to to + t * to_tile. Returns false, with worthless results, where FP32 does not hold the sums.
+  bool (*rotate_columns)(const float *x, int64_t stride, int tiles, uint16_t signs, float *to,
+                         int64_t to_stride, int64_t to_tile);
+  /// The largest word, without its sign, of what rotate and rotate_columns would give; above kInfinity where
+  /// FP32 does not hold the sums.
+  uint32_t (*rotated_amax)(const float *x, int groups, uint16_t signs);
+  uint32_t (*rotated_columns_amax)(const float *x, int64_t stride, int tiles, uint16_t signs);
   /// A 16 x 16 tile; strides in elements.
   void (*transpose)(const float *x, int64_t stride, float *transposed, int64_t to_stride);
   void (*transpose_bytes)(const uint8_t *x, int64_t stride, uint8_t *transposed, int64_t to_stride);
@@ -78,11 +86,19 @@ const Kernels *kernels_avx2();
 Encode encoder_avx512(FormatId element, Meet meet, ElementRounding rounding);
 void philox_avx512(uint64_t seed, uint64_t offset, const uint64_t *index, int count, uint8_t *bytes);
 uint32_t rotate_avx512(const float *x, int groups, uint16_t signs, float *rotated);
+bool rotate_columns_avx512(const float *x, int64_t stride, int tiles, uint16_t signs, float *to,
+                           int64_t to_stride, int64_t to_tile);
+uint32_t rotated_amax_avx512(const float *x, int groups, uint16_t signs);
+uint32_t rotated_columns_amax_avx512(const float *x, int64_t stride, int tiles, uint16_t signs);
 void transpose_avx512(const float *x, int64_t stride, float *transposed, int64_t to_stride);
 void transpose_bytes_avx512(const uint8_t *x, int64_t stride, uint8_t *transposed, int64_t to_stride);
 Encode encoder_avx2(FormatId element, Meet meet, ElementRounding rounding);
 void philox_avx2(uint64_t seed, uint64_t offset, const uint64_t *index, int count, uint8_t *bytes);
 uint32_t rotate_avx2(const float *x, int groups, uint16_t signs, float *rotated);
+bool rotate_columns_avx2(const float *x, int64_t stride, int tiles, uint16_t signs, float *to,
+                         int64_t to_stride, int64_t to_tile);
+uint32_t rotated_amax_avx2(const float *x, int groups, uint16_t signs);
+uint32_t rotated_columns_amax_avx2(const float *x, int64_t stride, int tiles, uint16_t signs);
 void transpose_avx2(const float *x, int64_t stride, float *transposed, int64_t to_stride);
 void transpose_bytes_avx2(const uint8_t *x, int64_t stride, uint8_t *transposed, int64_t to_stride);
 

@@ -28,6 +28,7 @@ PanelSource::PanelSource(MatrixView<const float> x, const Rule &rule, const Quan
   shape_.group = kGroup * rule.block;
   shape_.strip = transposed || options.block_rows > 1 ? kPanelRows : 1;
   shape_.flat = shape_.strip == 1 && x.stride == x.cols && x.cols % rule.block == 0 && !rule.per_row;
+  if (transposed && !rule.per_row) strips_ = kStrips; // strips that are visited one after the other
   if (shape_.flat) {
     shape_.k *= shape_.rows;
     shape_.rows = 1;
@@ -58,16 +59,42 @@ void PanelSource::load_row(int r, Panel &panel) const {
 }
 
 void PanelSource::load_transposed(Panel &panel) const {
-  const int whole = panel.rows == kTileSide ? panel.width / kTileSide * kTileSide : 0;
-  for (int i = 0; i < whole; i += kTileSide)
-    kernels_.transpose(x_.row(panel.first + i) + panel.first_row, x_.stride, panel.buffer + i, kBufferRow);
-  for (int r = 0; r < panel.rows; ++r) {
+  const int64_t strip = panel.first_row / kTileSide, first = strip / strips_ * strips_ * kTileSide;
+  if (panel.held_row != first || panel.held_first != panel.first) hold_strips(first, panel);
+  float *const held = panel.buffer + (panel.first_row - first) * kBufferRow;
+  for (int r = 0; r < panel.rows; ++r) panel.x[r] = held + r * kBufferRow;
+}
+
+/// The buffer's row r is output row first_row + r.
+void PanelSource::hold_strips(int64_t first_row, Panel &panel) const {
+  panel.held_row = first_row;
+  panel.held_first = panel.first;
+  const int rows = int(std::min<int64_t>(strips_ * kTileSide, shape_.rows - first_row));
+  const int tiles = rows / kTileSide, turned = panel.width / kTileSide * kTileSide;
+  for (int i = 0; i < turned; i += kTileSide) turn_tiles(first_row, tiles, i, panel);
+  for (int r = 0; r < rows; ++r) {
     float *const to = panel.buffer + r * kBufferRow;
-    panel.x[r] = to;
-    for (int i = whole; i < panel.width; ++i) to[i] = x_(panel.first + i, panel.first_row + r);
+    const int done = r < tiles * kTileSide ? turned : 0;
+    for (int i = done; i < panel.width; ++i) to[i] = x_(panel.first + i, first_row + r);
     std::fill(to + panel.width, to + shape_.group, 0.0f);
-    if (options_.hadamard) rotate(to, panel.width / kHadamardSize, to);
+    if (options_.hadamard) rotate(to + done, (panel.width - done) / kHadamardSize, to + done);
   }
+}
+
+/// Elements i to i + 16 along k of the first `tiles` strips.
+void PanelSource::turn_tiles(int64_t first_row, int tiles, int i, Panel &panel) const {
+  constexpr int64_t kTile = kTileSide * kBufferRow;
+  const float *const x = x_.row(panel.first + i) + first_row;
+  float *const to = panel.buffer + i;
+  for (int j = kTileSide; j < 2 * kTileSide && i + j < panel.width; ++j) // each row is in a page of its own
+    for (int t = 0; t < tiles; ++t) __builtin_prefetch(x + j * x_.stride + t * kTileSide);
+  if (options_.hadamard &&
+      kernels_.rotate_columns(x, x_.stride, tiles, options_.sign_mask, to, kBufferRow, kTile))
+    return;
+  for (int t = 0; t < tiles; ++t)
+    kernels_.transpose(x + t * kTileSide, x_.stride, to + t * kTile, kBufferRow);
+  for (int r = 0; options_.hadamard && r < tiles * kTileSide; ++r)
+    rotate(to + r * kBufferRow, 1, to + r * kBufferRow);
 }
 
 void PanelSource::rotate(const float *x, int groups, float *rotated) const {
@@ -82,12 +109,54 @@ void PanelSource::rotate(const float *x, int groups, float *rotated) const {
   }
 }
 
-void PanelSource::load_random(Panel &panel) const {
-  if (options_.axis == Axis::col) {
-    for (int i = 0; i < panel.width; i += kTileSide) random_transposed(i, panel);
-    for (int r = 0; r < panel.rows; ++r) panel.random[r] = panel.noise + r * kRandomRow;
-    return;
+Amax PanelSource::maximum_of(const float *x, int64_t n) const {
+  Amax all;
+  const uint32_t word = kernels_.amax(x, n);
+  if (word <= kInfinity) {
+    all.word = word;
+    all.number = n > 0;
+  } else {
+    for (int64_t i = 0; i < n; ++i) all.add(x[i]);
   }
+  return all;
+}
+
+Amax PanelSource::rotated_maximum(int64_t strip, int64_t index, Panel &panel) const {
+  const int64_t first = index * shape_.group;
+  if (shape_.strip == 1 && first + shape_.group <= shape_.k) {
+    const uint32_t word =
+        kernels_.rotated_amax(x_.row(strip) + first, shape_.group / kHadamardSize, options_.sign_mask);
+    if (word <= kInfinity) return {word, false, true};
+  }
+  load(strip, index, panel);
+  Amax all;
+  for (int r = 0; r < panel.rows; ++r) all.merge(maximum_of(panel.x[r], panel.width));
+  return all;
+}
+
+Amax PanelSource::rotated_maximum_down(int64_t first) const {
+  constexpr int kTiles = 4;
+  Amax all;
+  for (int64_t c = 0; c < x_.cols; c += kTiles * kTileSide) {
+    const int tiles = int(std::min<int64_t>(kTiles, (x_.cols - c) / kTileSide));
+    const float *const x = x_.row(first) + c;
+    const uint32_t word = kernels_.rotated_columns_amax(x, x_.stride, tiles, options_.sign_mask);
+    if (word <= kInfinity) {
+      all.merge({word, false, true});
+      continue;
+    }
+    for (int t = 0; t < tiles; ++t) {
+      alignas(64) float turned[kTileSide * kTileSide];
+      kernels_.transpose(x + t * kTileSide, x_.stride, turned, kTileSide);
+      rotate(turned, kTileSide, turned);
+      all.merge(maximum_of(turned, kTileSide * kTileSide));
+    }
+  }
+  return all;
+}
+
+void PanelSource::load_random(Panel &panel) const {
+  if (options_.axis == Axis::col) return random_columns(panel);
   for (int r = 0; r < panel.rows; ++r) random_row(r, panel);
 }
 
@@ -102,6 +171,23 @@ void PanelSource::random_row(int r, Panel &panel) const {
   uint8_t *const to = panel.noise + r * kRandomRow;
   kernels_.philox(options_.key.seed, options_.key.offset, index, count, to);
   panel.random[r] = to + skip * bytes;
+}
+
+void PanelSource::random_columns(Panel &panel) const {
+  for (int r = 0; r < panel.rows; ++r) panel.random[r] = panel.noise + r * kRandomRow;
+  const auto [elements, bytes] = random_unit(options_);
+  if (bytes != 1 || shape_.rows % elements != 0) {
+    for (int i = 0; i < panel.width; i += kTileSide) random_transposed(i, panel);
+    return;
+  }
+  // every 16 rows are one Philox block
+  uint64_t index[kMaxGroupWidth];
+  alignas(64) uint8_t drawn[kMaxGroupWidth * kTileSide];
+  for (int i = 0; i < shape_.group; ++i)
+    index[i] = uint64_t((panel.first + i) * shape_.rows + panel.first_row) / unsigned(elements);
+  kernels_.philox(options_.key.seed, options_.key.offset, index, shape_.group, drawn);
+  for (int i = 0; i < shape_.group; i += kTileSide)
+    kernels_.transpose_bytes(drawn + i * kTileSide, kTileSide, panel.noise + i, kRandomRow);
 }
 
 /// 16 elements along k, 16 rows: the rows are what lies together in the random sequence.

@@ -10,6 +10,7 @@ namespace nvfp4::quant {
 inline constexpr int kPanelRows = 16;
 inline constexpr int kMaxGroupWidth = kGroup * 32; // elements of 16 blocks
 inline constexpr int kBufferRow = kMaxGroupWidth + 16;
+inline constexpr int kStrips = 4; // of columns that are read at once: whole lines of every row
 inline constexpr int kRandomRow = 4 * kMaxGroupWidth + 256;
 
 struct Panel {
@@ -20,7 +21,8 @@ struct Panel {
   const float *x[kPanelRows];
   const uint8_t *random[kPanelRows]; ///< as Encode reads them
 
-  alignas(64) float buffer[kPanelRows * kBufferRow];
+  alignas(64) float buffer[kStrips * kPanelRows * kBufferRow];
+  int64_t held_row = -1, held_first = -1; ///< the strips of columns in it: the first row, the element along k
   alignas(64) uint8_t noise[kPanelRows * kRandomRow];
 };
 
@@ -60,13 +62,27 @@ public:
   void load(const PanelWalk &walk, int64_t line, int64_t at, Panel &panel) const {
     load(walk.across ? at : line, walk.across ? line : at, panel);
   }
+  /// The largest of the rotated panel that load() would give, without the panel where that can be.
+  [[nodiscard]] Amax rotated_maximum(int64_t strip, int64_t index, Panel &panel) const;
+  /// The same of the values that rows [first, first + 16) of the input give down its columns.
+  [[nodiscard]] Amax rotated_maximum_down(int64_t first) const;
+  /// Whether all of the input is in rows for rotated_maximum_down().
+  [[nodiscard]] bool rotates_down() const {
+    return options_.hadamard && options_.axis == Axis::col && x_.rows % kHadamardSize == 0 &&
+           x_.cols % kHadamardSize == 0;
+  }
+  /// The largest of n floats.
+  [[nodiscard]] Amax maximum_of(const float *x, int64_t n) const;
   /// The random bits of a panel that was loaded.
   void load_random(Panel &panel) const;
 
 private:
   void load_row(int r, Panel &panel) const;
   void load_transposed(Panel &panel) const;
+  void hold_strips(int64_t first_row, Panel &panel) const;
+  void turn_tiles(int64_t first_row, int tiles, int i, Panel &panel) const;
   void random_row(int r, Panel &panel) const;
+  void random_columns(Panel &panel) const;
   void random_transposed(int i, Panel &panel) const;
   void rotate(const float *x, int groups, float *rotated) const;
 
@@ -74,6 +90,7 @@ private:
   const QuantizeOptions &options_;
   const Kernels &kernels_;
   PanelShape shape_;
+  int strips_ = 1; ///< of columns that are read at once
 };
 
 } // namespace nvfp4::quant

@@ -4,6 +4,7 @@
 #include "nvfp4/emulator/quantize/kernels.hpp"
 
 #if defined(__AVX2__) && defined(__FMA__)
+#include "nvfp4/emulator/quantize/rotate_simd.hpp"
 #include "nvfp4/emulator/quantize/transpose_bytes_simd.hpp"
 
 #include <immintrin.h>
@@ -72,9 +73,120 @@ void transpose8(const float *x, int64_t stride, float *to, int64_t to_stride) {
   }
 }
 
+struct Words {
+  static constexpr int lanes = 8;
+  using F = __m256;
+  using W = __m256i;
+  static W zero() { return _mm256_setzero_si256(); }
+  static W load(const float *x) { return load_words(x); }
+  static W as_word(F x) { return _mm256_castps_si256(x); }
+  static uint32_t largest(W x) {
+    alignas(32) uint32_t word[8];
+    _mm256_store_si256(reinterpret_cast<__m256i *>(word), x);
+    uint32_t top = 0;
+    for (const uint32_t w : word) top = w > top ? w : top;
+    return top;
+  }
+  static W max(W a, W b) { return _mm256_max_epu32(a, b); }
+  static W magnitude(W x) { return _mm256_and_si256(x, _mm256_set1_epi32(0x7FFFFFFF)); }
+  static W round_bf16(W x) { return quant::round_bf16(x); }
+  static W round_bf16(F x) { return quant::round_bf16(_mm256_castps_si256(x)); }
+  static W flip(W x, uint32_t sign) { return _mm256_xor_si256(x, _mm256_set1_epi32(int(sign))); }
+  static F as_float(W x) { return _mm256_castsi256_ps(x); }
+  static F add(F a, F b) { return _mm256_add_ps(a, b); }
+  static F sub(F a, F b) { return _mm256_sub_ps(a, b); }
+  static F quarter(F x) { return _mm256_fmadd_ps(x, _mm256_set1_ps(0.25f), _mm256_setzero_ps()); }
+};
+
+/// The eight steps of one row of 16 in FP32, times 4: within vectors each lane is multiplied by +1 or -1 and
+/// its partner is added.
+inline void transform(__m256 &a, __m256 &b) {
+  const __m256 sum = _mm256_add_ps(a, b);
+  b = _mm256_sub_ps(a, b);
+  a = sum;
+  const __m256 sign4 = _mm256_setr_ps(1, 1, 1, 1, -1, -1, -1, -1),
+               sign2 = _mm256_setr_ps(1, 1, -1, -1, 1, 1, -1, -1),
+               sign1 = _mm256_setr_ps(1, -1, 1, -1, 1, -1, 1, -1);
+  for (__m256 *const y : {&a, &b}) {
+    *y = _mm256_fmadd_ps(*y, sign4, _mm256_permute2f128_ps(*y, *y, 1));
+    *y = _mm256_fmadd_ps(*y, sign2, _mm256_permute_ps(*y, 0x4E));
+    *y = _mm256_fmadd_ps(*y, sign1, _mm256_permute_ps(*y, 0xB1));
+  }
+}
+
+/// In FP32, to `rotated` where it is not null; what it gives counts if no inexact flag is up and no word was
+/// larger than kLargestFp32.
+template <bool store>
+[[gnu::noinline]] Largest rotate_fp32(const float *x, int groups, const Flips &flips, float *rotated) {
+  const __m256i flip0 = load_words(reinterpret_cast<const float *>(flips.word)),
+                flip1 = load_words(reinterpret_cast<const float *>(flips.word + 8));
+  __m256i top = Words::zero(), out = top;
+  for (int g = 0; g < groups; ++g) {
+    const __m256i a = load_words(x + 16 * g), b = load_words(x + 16 * g + 8);
+    top = Words::max(top, Words::max(Words::magnitude(a), Words::magnitude(b)));
+    __m256 y = Words::as_float(_mm256_xor_si256(round_bf16(a), flip0)),
+           z = Words::as_float(_mm256_xor_si256(round_bf16(b), flip1));
+    transform(y, z);
+    const __m256i first = Words::as_word(Words::quarter(y)), second = Words::as_word(Words::quarter(z));
+    if (store) {
+      _mm256_storeu_si256(reinterpret_cast<__m256i *>(rotated + 16 * g), round_bf16(first));
+      _mm256_storeu_si256(reinterpret_cast<__m256i *>(rotated + 16 * g + 8), round_bf16(second));
+    } else {
+      out = Words::max(out, Words::max(Words::magnitude(first), Words::magnitude(second)));
+    }
+  }
+  return {Words::largest(top), Words::largest(out)};
+}
+
+[[gnu::noinline]] uint32_t rotate_columns(const float *x, int64_t stride, int tiles, uint16_t signs,
+                                          float *to, int64_t to_stride, int64_t to_tile) {
+  const Flips flips(signs);
+  __m256i top = _mm256_setzero_si256();
+  for (int half = 0; half < 2 * tiles; ++half) {
+    __m256i row[16];
+    for (int i = 0; i < 16; ++i) row[i] = load_words(x + i * stride + 8 * half);
+    rotate_rows<Words>(row, flips, top);
+    alignas(32) float rotated[16 * 8];
+    for (int i = 0; i < 16; ++i) _mm256_store_si256(reinterpret_cast<__m256i *>(rotated + 8 * i), row[i]);
+    float *const at = to + half / 2 * to_tile + half % 2 * 8 * to_stride;
+    transpose8(rotated, 8, at, to_stride);
+    transpose8(rotated + 64, 8, at + 8, to_stride);
+  }
+  return Words::largest(top);
+}
+
 } // namespace
 
+bool rotate_columns_avx2(const float *x, int64_t stride, int tiles, uint16_t signs, float *to,
+                         int64_t to_stride, int64_t to_tile) {
+  _mm_setcsr(kDefaultMode);
+  return rotate_columns(x, stride, tiles, signs, to, to_stride, to_tile) <= kLargestFp32 &&
+         (_mm_getcsr() & kInexact) == 0;
+}
+
+uint32_t rotated_amax_avx2(const float *x, int groups, uint16_t signs) {
+  const Flips flips(signs);
+  _mm_setcsr(kDefaultMode);
+  const Largest found = rotate_fp32<false>(x, groups, flips, nullptr);
+  return counted(found, _mm_getcsr());
+}
+
+uint32_t rotated_columns_amax_avx2(const float *x, int64_t stride, int tiles, uint16_t signs) {
+  _mm_setcsr(kDefaultMode);
+  const Largest found = largest_down<Words>(x, stride, tiles, signs);
+  return counted(found, _mm_getcsr());
+}
+
 uint32_t rotate_avx2(const float *x, int groups, uint16_t signs, float *rotated) {
+  alignas(32) float kept[32 * 16];
+  if (x == rotated) { // a second attempt needs what was there
+    __builtin_memcpy(kept, x, size_t(groups) * 64);
+    x = kept;
+  }
+  const Flips all(signs);
+  _mm_setcsr(kDefaultMode);
+  if (rotate_fp32<true>(x, groups, all, rotated).in <= kLargestFp32 && (_mm_getcsr() & kInexact) == 0)
+    return 0;
   alignas(32) uint32_t flips[16];
   for (int i = 0; i < 16; ++i) flips[i] = (signs >> i & 1u) << 31;
   const __m256i flip0 = _mm256_load_si256(reinterpret_cast<const __m256i *>(flips));

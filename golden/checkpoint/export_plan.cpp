@@ -12,6 +12,7 @@
 #include <bit>
 #include <cmath>
 #include <cstdio>
+#include <cstring>
 #include <fnmatch.h>
 #include <set>
 
@@ -19,8 +20,9 @@ namespace nvfp4::checkpoint {
 namespace {
 
 template <class T> std::vector<std::byte> to_bytes(std::span<const T> values) {
-  const auto b = std::as_bytes(values);
-  return {b.begin(), b.end()};
+  std::vector<std::byte> bytes(values.size_bytes());
+  if (!bytes.empty()) std::memcpy(bytes.data(), values.data(), bytes.size());
+  return bytes;
 }
 
 std::string hex_word(float v) {

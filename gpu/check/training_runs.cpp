@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which training runs are compared, how a run is named on the command line, and how equal runs are recorded.
 #include "nvfp4/gpu/check/training.hpp"
+#include "nvfp4/reference_models/golden_training/training_slices.hpp"
 
 #include <cstdlib>
 
@@ -10,20 +11,17 @@ using models::StepsOptions;
 
 std::vector<StepsOptions> default_runs(int steps, int others) {
   std::vector<StepsOptions> runs;
-  for (const char *family : {"gla", "qwen3", "gdn", "qwen2.5", "gsa", "mamba2"})
-    for (const char *recipe :
-         {"fp32", "bf16", "nvfp4", "hcp", "chon", "nvfp4+mixer_rules=nvfp4", "mxfp8+mixer_rules=mxfp8"}) {
+  for (const char *family : {"gla", "qwen3", "gdn", "qwen2.5", "gsa", "mamba2"}) {
+    for (const char *recipe : {"fp32", "bf16", "nvfp4", "hcp", "chon"}) {
       StepsOptions o;
       o.model = family;
       o.recipe = recipe;
-      const bool inside = o.recipe.find("+mixer_rules=") != std::string::npos;
-      o.steps = o.model == "gla" && !inside ? steps : others;
-      if (inside) { // two chunks, so that states are read
-        o.batch = 2;
-        o.sequence = 80;
-      }
+      o.steps = o.model == "gla" ? steps : others;
       if (o.steps > 0) runs.push_back(o);
     }
+    if (others > 0)
+      for (const StepsOptions &o : models::mixer_product_runs(family, others)) runs.push_back(o);
+  }
   return runs;
 }
 

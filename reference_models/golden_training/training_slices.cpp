@@ -52,6 +52,20 @@ TrainingSlice read_slice(const Json &json, const StepsOptions &shared, const std
 
 std::string TrainingSlice::name() const { return options.model + " " + options.size + " " + options.recipe; }
 
+std::vector<StepsOptions> mixer_product_runs(std::string_view family, int64_t steps) {
+  std::vector<StepsOptions> runs;
+  for (const char *recipe : {"nvfp4+mixer_rules=nvfp4", "mxfp8+mixer_rules=mxfp8"}) {
+    StepsOptions o;
+    o.model = family;
+    o.recipe = recipe;
+    o.steps = steps;
+    o.batch = 2;
+    o.sequence = 80;
+    runs.push_back(o);
+  }
+  return runs;
+}
+
 std::vector<TrainingSlice> parse_training_slices(std::string_view text, const std::string &source) {
   const std::string where = io::printable(source) + ": ";
   const Fields file(parse_json(text, where), where);

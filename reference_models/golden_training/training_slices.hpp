@@ -14,6 +14,10 @@ struct TrainingSlice {
   [[nodiscard]] std::string name() const; ///< "gla tiny chon"
 };
 
+/// The runs whose steps show the products inside a family's mixer, in nvfp4 and in mxfp8, on sequences of a
+/// chunk and a part of one: in golden/mixers/training and in comparisons of devices.
+[[nodiscard]] std::vector<StepsOptions> mixer_product_runs(std::string_view family, int64_t steps);
+
 /// The slices of one file's JSON. Throws Error, which names `source`, for another format or version, unknown
 /// or missing options, and words that are none.
 [[nodiscard]] std::vector<TrainingSlice> parse_training_slices(std::string_view json,

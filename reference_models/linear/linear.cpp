@@ -2,6 +2,8 @@
 // The order of work in a group of linear layers: quantize, choose and patch hot channels, multiply, add up.
 #include "nvfp4/reference_models/linear/linear.hpp"
 
+#include "nvfp4/reference_models/linear/data_copies.hpp"
+
 #include "nvfp4/emulator/quantize/convention.hpp"
 #include "nvfp4/reference_models/linear/patched_product.hpp"
 
@@ -28,6 +30,8 @@ template <class T> struct LinearGroup<T>::Impl {
   FiniteWatch<T> *watch = nullptr;
   std::function<void(std::span<float>)> reduce;
   std::function<void(const LinearWeight<T> &, const T *)> show;
+  DataCopies *copies = nullptr; // of the caller's, and x's number there; 0: x is not shared
+  uint64_t contents = 0;
 
   Impl(Backend<T> &b, OperandEngine *e, std::vector<LinearWeight<T>> m, const Recipe &recipe)
       : backend(b), engine(e), members(std::move(m)), terms(members.size()) {
@@ -112,6 +116,12 @@ template <class T> struct LinearGroup<T>::Impl {
     return i;
   }
 
+  /// Where a copy of x goes; fill: it is not there.
+  Operand &copy_of_x(const QuantizeTask &task, size_t &used, bool &fill) {
+    fill = true;
+    return contents == 0 ? engine->temporary(used++) : copies->find(contents, task, fill);
+  }
+
   bool on_engine_wgrad(size_t i) const {
     return members[i].weight_grad != nullptr && !is_f32(recipes[i].wgrad);
   }
@@ -168,7 +178,9 @@ template <class T> struct LinearGroup<T>::Impl {
         const LinearWeight<T> &w = members[i];
         const size_t own = owner(i, &LinearRecipe::fprop, &GemmRecipe::a);
         p.begin(step, {x, rows, w.in, Axis::row}, {w.weight, w.out, w.in, Axis::row});
-        p.quantize_a(stages, own == i ? engine->temporary(used++) : products[own].fprop.a(), own == i);
+        bool fill = false;
+        Operand &of_x = own == i ? copy_of_x(p.task_of_a(), used, fill) : products[own].fprop.a();
+        p.quantize_a(stages, of_x, fill);
         p.quantize_b(stages);
       }
       quantize(stages.quantize);
@@ -200,7 +212,9 @@ template <class T> struct LinearGroup<T>::Impl {
         PatchedProduct &p = products[i].wgrad;
         p.begin(step, {dy[i], rows, w.out, Axis::col}, {x, rows, w.in, Axis::col});
         p.quantize_a(stages, engine->temporary(used++), true);
-        p.quantize_shared_b(stages, own == i ? engine->temporary(used++) : products[own].wgrad.b(), own == i);
+        bool fill = false;
+        Operand &of_x = own == i ? copy_of_x(p.task_of_shared_b(), used, fill) : products[own].wgrad.b();
+        p.quantize_shared_b(stages, of_x, fill);
       }
       quantize(stages.quantize);
       for (size_t i = 0; i < members.size(); ++i)
@@ -271,6 +285,11 @@ std::vector<int32_t> LinearGroup<T>::select(size_t member, Product product,
 
 template <class T> void LinearGroup<T>::reduce_amaxes(std::function<void(std::span<float>)> reduce) {
   impl_->reduce = std::move(reduce);
+}
+
+template <class T> void LinearGroup<T>::share_data(DataCopies &copies, uint64_t contents) {
+  impl_->copies = &copies;
+  impl_->contents = contents;
 }
 
 template <class T>

@@ -16,6 +16,8 @@
 
 namespace nvfp4::models {
 
+class DataCopies;
+
 /// What a step's random words and HCP's refresh depend on.
 struct StepContext {
   uint64_t seed = 0;       ///< of the run
@@ -57,9 +59,9 @@ public:
   /// From now on shows x, y and dy of each pass to `watch`, which must outlive the group: quantization would
   /// make numbers of NaN and Inf.
   void watch(FiniteWatch<T> *watch);
-  /// From now on shows each member's dgrad (rows, in) while backward makes dx of them: as the recipe rounds it,
-  /// before it is added to those of earlier members. Where it is f32 there is no such term: then the sum with
-  /// theirs, which its chains go on with.
+  /// From now on shows each member's dgrad (rows, in) while backward makes dx of them: as the recipe rounds
+  /// it, before it is added to those of earlier members. Where it is f32 there is no such term: then the sum
+  /// with theirs, which its chains go on with.
   void show_input_grads(std::function<void(const LinearWeight<T> &, const T *)> show);
 
   [[nodiscard]] std::span<const LinearWeight<T>> members() const;
@@ -83,6 +85,9 @@ public:
   /// From now on hands the global amaxes of x and dy, as they are quantized, to `reduce`, which overwrites
   /// them with those to quantize with. Called where the recipe has amax all-ranks, once a pass at the most.
   void reduce_amaxes(std::function<void(std::span<float>)> reduce);
+  /// From now on takes copies of x from there, and leaves them there; contents: x's number (data_copies.hpp),
+  /// 0: x is nobody else's.
+  void share_data(DataCopies &copies, uint64_t contents);
 
 private:
   struct Impl;

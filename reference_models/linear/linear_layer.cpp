@@ -2,6 +2,8 @@
 // A group of one member whose memory changes with each call.
 #include "nvfp4/reference_models/linear/linear_layer.hpp"
 
+#include <exception>
+
 namespace nvfp4::models {
 namespace {
 
@@ -16,7 +18,10 @@ std::vector<LinearWeight<float>> member(const LayerPlace &p) {
 
 LinearLayer::LinearLayer(std::shared_ptr<LayerDevice> device, const LayerPlace &place, const Recipe &recipe)
     : device_(std::move(device)), place_(place),
-      group_(*device_->backend, device_->engine.get(), member(place), recipe) {}
+      group_(*device_->backend, device_->engine.get(), member(place), recipe) {
+  const std::lock_guard lock(device_->turn);
+  if (device_->engine && !device_->copies) device_->copies.emplace(*device_->engine);
+}
 
 int64_t LinearLayer::channels(Product product) const {
   const HcpRecipe &h = recipe().hcp;
@@ -30,7 +35,7 @@ bool LinearLayer::choice_is_due(int64_t step) const { return models::choice_is_d
 class LinearLayer::Call {
 public:
   Call(LinearLayer &layer, const LayerInput &input, const LayerGradients &gradients, const Reduce &reduce)
-      : lock_(layer.device_->turn), group_(layer.group_) {
+      : lock_(layer.device_->turn), device_(*layer.device_), group_(layer.group_) {
     LinearWeight<float> memory;
     memory.weight = input.weight;
     memory.bias = input.bias;
@@ -38,13 +43,19 @@ public:
     memory.bias_grad = gradients.bias;
     group_.set_memory(0, memory);
     group_.reduce_amaxes(reduce);
+    if (device_.copies) group_.share_data(*device_.copies, reduce ? 0 : input.contents);
   }
-  ~Call() { group_.reduce_amaxes({}); }
+  ~Call() {
+    group_.reduce_amaxes({});
+    if (device_.copies && std::uncaught_exceptions() > failures_) device_.copies->clear();
+  }
   Call(const Call &) = delete;
   Call &operator=(const Call &) = delete;
 
 private:
   std::lock_guard<std::mutex> lock_;
+  LayerDevice &device_;
+  int failures_ = std::uncaught_exceptions();
   LinearGroup<float> &group_;
 };
 

@@ -2,6 +2,7 @@
 // One linear layer for callers that own its tensors, such as a PyTorch module: memory comes with each call,
 // nothing is kept between calls, and data may be spread over ranks. The arithmetic is linear.hpp's.
 #pragma once
+#include "nvfp4/reference_models/linear/data_copies.hpp"
 #include "nvfp4/reference_models/linear/linear.hpp"
 
 #include <mutex>
@@ -13,6 +14,7 @@ struct LayerDevice {
   std::unique_ptr<Backend<float>> backend;
   std::unique_ptr<OperandEngine> engine;
   std::mutex turn = {};
+  std::optional<DataCopies> copies = {}; ///< made by the first layer
 };
 
 /// What a recipe and a random key speak of. `id` is the layer's number in its model: 16 block + position.
@@ -30,6 +32,9 @@ struct LayerInput {
   const float *weight = nullptr;          // (out, in)
   const float *bias = nullptr;            // (out), or null
   std::span<const int32_t> channels = {}; ///< the hot ones of this product, in host memory; empty: no patch
+  /// A number of what x holds: calls on one device with equal ones have the same words in x, and what one
+  /// quantized the next takes, but where `reduce` is given. 0: not known.
+  uint64_t contents = 0;
 };
 /// null: not wanted. Weight and bias gradients are added to, as micro-batches add to theirs.
 struct LayerGradients {

@@ -65,11 +65,25 @@ void PatchedProduct::begin(const StepContext &step, const Source &a, const Sourc
   from_b_ = b;
 }
 
+QuantizeTask PatchedProduct::task_of_a() const {
+  return {nullptr,      &gemm_.a,     linear_.source,
+          unit_,        from_a_.data, from_a_.rows,
+          from_a_.cols, from_a_.axis, key(RandomUse::operand_a, micro_batch_),
+          true};
+}
+
+QuantizeTask PatchedProduct::task_of_b(bool of_data) const {
+  return {nullptr,      &gemm_.b,     linear_.source,
+          unit_,        from_b_.data, from_b_.rows,
+          from_b_.cols, from_b_.axis, key(RandomUse::operand_b, of_data ? micro_batch_ : 0),
+          of_data};
+}
+
 void PatchedProduct::quantize_a(Stages &stages, Operand &into, bool fill) {
   a_ = &into;
-  if (fill)
-    stages.quantize.push_back({a_, &gemm_.a, linear_.source, unit_, from_a_.data, from_a_.rows, from_a_.cols,
-                               from_a_.axis, key(RandomUse::operand_a, micro_batch_), true});
+  if (!fill) return;
+  stages.quantize.push_back(task_of_a());
+  stages.quantize.back().out = a_;
 }
 
 void PatchedProduct::quantize_b(Stages &stages) {
@@ -84,9 +98,9 @@ void PatchedProduct::quantize_shared_b(Stages &stages, Operand &into, bool fill)
 
 void PatchedProduct::quantize_into_b(Stages &stages, Operand &into, bool fill, bool of_data) {
   b_ = &into;
-  if (fill)
-    stages.quantize.push_back({b_, &gemm_.b, linear_.source, unit_, from_b_.data, from_b_.rows, from_b_.cols,
-                               from_b_.axis, key(RandomUse::operand_b, of_data ? micro_batch_ : 0), of_data});
+  if (!fill) return;
+  stages.quantize.push_back(task_of_b(of_data));
+  stages.quantize.back().out = b_;
 }
 
 void PatchedProduct::weights_changed() { weight_valid_ = patch_b_valid_ = false; }

@@ -42,6 +42,9 @@ public:
   void begin(const StepContext &step, const Source &a, const Source &b);
   /// `into` becomes operand a; fill: by a task in stages, otherwise another product's task fills it.
   void quantize_a(Stages &stages, Operand &into, bool fill);
+  /// The tasks that fill operand a, and operand b where it is shared, but for their `out`.
+  [[nodiscard]] QuantizeTask task_of_a() const;
+  [[nodiscard]] QuantizeTask task_of_shared_b() const { return task_of_b(true); }
   /// Operand b from the weight, kept until weights_changed().
   void quantize_b(Stages &stages);
   void quantize_shared_b(Stages &stages, Operand &into, bool fill);
@@ -68,6 +71,7 @@ public:
 private:
   [[nodiscard]] bool patching() const { return hcp_on_ && !hot_.indices.empty(); }
   void quantize_into_b(Stages &stages, Operand &into, bool fill, bool of_data);
+  [[nodiscard]] QuantizeTask task_of_b(bool of_data) const;
   void adopt();
   [[nodiscard]] RandomKey key(RandomUse use, int64_t micro_batch) const;
   PatchTask patch_task(Operand &out, const Operand &main, const Source &from,

@@ -3,6 +3,7 @@
 // rule per head, RMSNorm and swish gate, output projection. Source: flash-linear-attention,
 // fla/layers/gated_deltanet.py.
 #include "nvfp4/reference_models/model/delta_products.hpp"
+#include "nvfp4/reference_models/model/stored_values.hpp"
 
 namespace nvfp4::models {
 namespace {
@@ -32,7 +33,8 @@ constexpr double kNormEpsilon = 1e-6; // of the L2 norms, fla's
 template <class T> class DeltaMixer final : public Mixer<T> {
 public:
   DeltaMixer(const BlockContext<T> &context, Scratch<T> &scratch)
-      : c_(context), scratch_(scratch), path_(mixer_path(context.config, context.layer)) {
+      : c_(context), scratch_(scratch), path_(mixer_path(context.config, context.layer)),
+        a_in_(context, context.config.heads), b_in_(context, context.config.heads) {
     const ModelConfig &m = c_.config;
     if (m.convolution != kTaps)
       throw Error("model '" + m.name + "': expected convolution = " + std::to_string(kTaps) + ", got " +
@@ -69,8 +71,10 @@ public:
         L2NormForward<T>{heads, m.key_head(), T(kNormEpsilon), q_conv_.data(), q_.data(), q_rstd_.data()});
     c_.backend.run(
         L2NormForward<T>{heads, m.key_head(), T(kNormEpsilon), k_conv_.data(), k_.data(), k_rstd_.data()});
-    c_.backend.run(DeltaGateForward<T>{rows, m.heads, a_.data(), b_.data(), value("A_log"), value("dt_bias"),
-                                       g_.data(), beta_.data()});
+    a_in_.read(a_.data());
+    b_in_.read(b_.data());
+    c_.backend.run(DeltaGateForward<T>{rows, m.heads, a_in_.data(), b_in_.data(), value("A_log"),
+                                       value("dt_bias"), g_.data(), beta_.data()});
     mix(step);
     c_.backend.run(GatedNormForward<T>{heads, m.value_head(), T(m.norm_epsilon), o_.data(),
                                        value("o_norm.weight"), gate_.data(), normed_.data(), rstd_.data()});
@@ -88,8 +92,9 @@ public:
                                         gate_.data(), rstd_.data(), s[kDo], s[kDGate], s[kTerms]});
     c_.backend.run(AccumulateColumns<T>{heads, m.value_head(), s[kTerms], gradient("o_norm.weight")});
     mix_backward(step);
-    c_.backend.run(DeltaGateBackward<T>{rows, m.heads, s[kDg], s[kDBeta], g_.data(), beta_.data(), a_.data(),
-                                        value("A_log"), value("dt_bias"), s[kDa], s[kDb], s[kTerms]});
+    c_.backend.run(DeltaGateBackward<T>{rows, m.heads, s[kDg], s[kDBeta], g_.data(), beta_.data(),
+                                        a_in_.data(), value("A_log"), value("dt_bias"), s[kDa], s[kDb],
+                                        s[kTerms]});
     c_.backend.run(AccumulateColumns<T>{rows, m.heads, s[kDa], gradient("dt_bias")});
     c_.backend.run(AccumulateColumns<T>{rows, m.heads, s[kTerms], gradient("A_log")});
     c_.backend.run(L2NormBackward<T>{heads, m.key_head(), s[kDq], q_.data(), q_rstd_.data(), s[kDq]});
@@ -125,6 +130,8 @@ public:
     add("q_norm", q_, m.key_dim);
     add("k_norm", k_, m.key_dim);
     add("v_conv1d", v_, m.value_dim);
+    a_in_.activation(c_, "gate_input", out);
+    b_in_.activation(c_, "beta_input", out);
     add("gate", g_, m.heads);
     add("beta", beta_, m.heads);
     add("delta", o_, m.value_dim);
@@ -189,6 +196,7 @@ private:
   BlockContext<T> c_;
   Scratch<T> &scratch_;
   std::string path_;
+  GateInput<T> a_in_, b_in_;
   DeltaShape<T> shape_{};
   Array<T> q_in_, k_in_, v_in_, q_conv_, k_conv_, q_, k_, v_, gate_, a_, b_, g_, beta_, o_, normed_, q_rstd_,
       k_rstd_, rstd_, saved_;

@@ -2,6 +2,7 @@
 // GLA's mixer: projections, gated linear attention per head, RMSNorm and swish gate, output projection.
 // Source: flash-linear-attention, fla/layers/gla.py.
 #include "nvfp4/reference_models/model/gla_products.hpp"
+#include "nvfp4/reference_models/model/stored_values.hpp"
 
 namespace nvfp4::models {
 namespace {
@@ -11,7 +12,8 @@ enum Slot : size_t { kDStates, kDo, kDq, kDk, kDv, kDg, kDGate, kDLow, kDNormed,
 template <class T> class GlaMixer final : public Mixer<T> {
 public:
   GlaMixer(const BlockContext<T> &context, Scratch<T> &scratch)
-      : c_(context), scratch_(scratch), path_(mixer_path(context.config, context.layer)) {
+      : c_(context), scratch_(scratch), path_(mixer_path(context.config, context.layer)),
+        gate_in_(context, context.config.key_dim) {
     const ModelConfig &m = c_.config;
     const int64_t rows = c_.rows();
     shape_ = {c_.batch,     c_.length,      m.heads,
@@ -44,7 +46,8 @@ public:
     input_->forward(step, x, rows, projected);
     T *const gk[] = {gk_.data()};
     gate_up_->forward(step, low_.data(), rows, gk);
-    c_.backend.run(GateForward<T>{rows * m.key_dim, gk_.data(), g_.data(), T(m.gate_normalizer)});
+    gate_in_.read(gk_.data());
+    c_.backend.run(GateForward<T>{rows * m.key_dim, gate_in_.data(), g_.data(), T(m.gate_normalizer)});
     mix(step);
     c_.backend.run(GatedNormForward<T>{rows * m.heads, m.value_head(), T(m.norm_epsilon), o_.data(),
                                        norm_weight(), gate_.data(), normed_.data(), rstd_.data()});
@@ -64,7 +67,7 @@ public:
     c_.backend.run(AccumulateColumns<T>{rows * m.heads, m.value_head(), s[kTerms],
                                         c_.parameters.gradient(path_ + "g_norm_swish_gate.weight")});
     mix_backward(step);
-    c_.backend.run(GateBackward<T>{rows * m.key_dim, s[kDg], gk_.data(), s[kDg], T(m.gate_normalizer)});
+    c_.backend.run(GateBackward<T>{rows * m.key_dim, s[kDg], gate_in_.data(), s[kDg], T(m.gate_normalizer)});
     const T *const dgk[] = {s[kDg]};
     gate_up_->backward(step, low_.data(), rows, dgk, s[kDLow]);
     const T *const projected[] = {s[kDq], s[kDk], s[kDv], s[kDGate], s[kDLow]};
@@ -93,6 +96,7 @@ public:
     add("g_proj", gate_, m.value_dim);
     add("gk_proj.0", low_, m.gate_rank);
     add("gk_proj", gk_, m.key_dim);
+    gate_in_.activation(c_, "gate_input", out);
     add("gate", g_, m.key_dim);
     add("gla", o_, m.value_dim);
     add("g_norm_swish_gate", normed_, m.value_dim);
@@ -146,6 +150,7 @@ private:
   BlockContext<T> c_;
   Scratch<T> &scratch_;
   std::string path_;
+  GateInput<T> gate_in_;
   GlaShape<T> shape_{};
   Array<T> q_, k_, v_, gk_, g_, gate_, low_, o_, normed_, rstd_, saved_;
   const T *x_ = nullptr, *dy_ = nullptr;

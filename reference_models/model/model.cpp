@@ -5,6 +5,7 @@
 #include "nvfp4/emulator/config.hpp"
 #include "nvfp4/reference_models/model/kv_cache.hpp"
 #include "nvfp4/reference_models/model/operator_products.hpp"
+#include "nvfp4/reference_models/model/stored_values.hpp"
 
 #include <algorithm>
 #include <stdexcept>
@@ -70,6 +71,7 @@ Model<T>::Model(Backend<T> &backend, OperandEngine *engine, const ModelConfig &c
                 std::to_string(length));
   check_mixers(config, recipe_, batch, length, std::is_same_v<T, double>);
   check_kv_cache(recipe_, *config.family, training, std::is_same_v<T, double>);
+  check_gate_inputs(recipe_, *config.family, std::is_same_v<T, double>);
   parameters_ = std::make_unique<Parameters<T>>(backend, config, training);
   const int64_t rows = batch * length, d = config.hidden, inner = config.intermediate;
   for (int64_t layer = 0; layer < config.layers; ++layer) {

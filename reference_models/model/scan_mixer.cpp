@@ -3,6 +3,7 @@
 // of a state space per head, swish gate of z and RMSNorm, output projection. Source: mamba_ssm,
 // modules/mamba2.py; Hugging Face transformers, models/mamba2.
 #include "nvfp4/reference_models/model/scan_products.hpp"
+#include "nvfp4/reference_models/model/stored_values.hpp"
 
 namespace nvfp4::models {
 namespace {
@@ -27,7 +28,8 @@ enum Slot : size_t {
 template <class T> class ScanMixer final : public Mixer<T> {
 public:
   ScanMixer(const BlockContext<T> &context, Scratch<T> &scratch)
-      : c_(context), scratch_(scratch), path_(mixer_path(context.config, context.layer)) {
+      : c_(context), scratch_(scratch), path_(mixer_path(context.config, context.layer)),
+        gate_in_(context, context.config.heads) {
     const ModelConfig &m = c_.config;
     if (m.convolution != kTaps)
       throw Error("model '" + m.name + "': expected convolution = " + std::to_string(kTaps) + ", got " +
@@ -63,7 +65,8 @@ public:
     take(inner_ + convolved_, m.heads, raw_);
     c_.backend.run(ConvolutionForward<T>{rows, c_.length, convolved_, xbc_in_.data(), value("conv1d.weight"),
                                          xbc_.data(), value("conv1d.bias")});
-    c_.backend.run(ScanGateForward<T>{rows, m.heads, raw_.data(), value("A_log"), value("dt_bias"),
+    gate_in_.read(raw_.data());
+    c_.backend.run(ScanGateForward<T>{rows, m.heads, gate_in_.data(), value("A_log"), value("dt_bias"),
                                       dt_.data(), g_.data()});
     mix(step);
     c_.backend.run(SwigluForward<T>{n, z_.data(), y_.data(), gated_.data()});
@@ -86,8 +89,8 @@ public:
     T *const dxbc = s[kDxbc];
     mix_backward(step, dxbc);
     c_.backend.run(AccumulateColumns<T>{rows, m.heads, s[kHeadTerms], gradient("D")});
-    c_.backend.run(ScanGateBackward<T>{rows, m.heads, s[kDdt], s[kDg], g_.data(), raw_.data(), value("A_log"),
-                                       value("dt_bias"), s[kDdt], s[kHeadTerms]});
+    c_.backend.run(ScanGateBackward<T>{rows, m.heads, s[kDdt], s[kDg], g_.data(), gate_in_.data(),
+                                       value("A_log"), value("dt_bias"), s[kDdt], s[kHeadTerms]});
     c_.backend.run(AccumulateColumns<T>{rows, m.heads, s[kHeadTerms], gradient("A_log")});
     c_.backend.run(AccumulateColumns<T>{rows, m.heads, s[kDdt], gradient("dt_bias")});
     ConvolutionBackward<T>{rows,           c_.length,
@@ -120,6 +123,7 @@ public:
     };
     add("in_proj", in_, projected_);
     add("conv1d", xbc_, convolved_);
+    gate_in_.activation(c_, "gate_input", out);
     add("dt", dt_, m.heads);
     add("gate", g_, m.heads);
     add("scan", y_, inner_);
@@ -183,6 +187,7 @@ private:
   Scratch<T> &scratch_;
   std::string path_;
   int64_t inner_ = 0, convolved_ = 0, projected_ = 0; ///< widths of z and y; of x, B and C; of in_proj
+  GateInput<T> gate_in_;
   ScanShape<T> shape_{};
   Array<T> in_, z_, xbc_in_, xbc_, raw_, dt_, g_, y_, gated_, normed_, rstd_, saved_;
   const T *x_ = nullptr, *dy_ = nullptr;

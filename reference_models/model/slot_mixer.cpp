@@ -4,6 +4,7 @@
 // flash-linear-attention, fla/layers/gsa.py.
 #include "nvfp4/reference_models/model/gla_products.hpp"
 #include "nvfp4/reference_models/model/slot_key_products.hpp"
+#include "nvfp4/reference_models/model/stored_values.hpp"
 
 namespace nvfp4::models {
 namespace {
@@ -33,7 +34,8 @@ constexpr double kOutputEpsilon = 1e-5;
 template <class T> class SlotMixer final : public Mixer<T> {
 public:
   SlotMixer(const BlockContext<T> &context, Scratch<T> &scratch)
-      : c_(context), scratch_(scratch), path_(mixer_path(context.config, context.layer)) {
+      : c_(context), scratch_(scratch), path_(mixer_path(context.config, context.layer)),
+        gate_in_(context, context.config.heads * context.config.slots) {
     const ModelConfig &m = c_.config;
     const int64_t rows = c_.rows(), slots = m.heads * m.slots;
     shape_ = {c_.batch, c_.length, m.heads, m.slots, m.key_head(), m.value_head()};
@@ -59,7 +61,9 @@ public:
     c_.backend.run(SiluForward<T>{keys, q_in_.data(), q_.data()});
     c_.backend.run(SiluForward<T>{keys, k_in_.data(), k_.data()});
     c_.backend.run(SiluForward<T>{values, v_in_.data(), v_.data()});
-    c_.backend.run(SlotGateForward<T>{f_.size(), f_.data(), g_.data(), s_.data(), T(m.gate_normalizer)});
+    gate_in_.read(f_.data());
+    c_.backend.run(
+        SlotGateForward<T>{f_.size(), gate_in_.data(), g_.data(), s_.data(), T(m.gate_normalizer)});
     mix(step);
     c_.backend.run(SiluForward<T>{values, o_.data(), active_.data()});
     c_.backend.run(RmsNormForward<T>{rows, m.value_dim, T(kOutputEpsilon), active_.data(), norm_weight(),
@@ -80,8 +84,8 @@ public:
         AccumulateColumns<T>{rows, m.value_dim, s[kTerms], c_.parameters.gradient(path_ + "g_norm.weight")});
     c_.backend.run(SiluBackward<T>{values, s[kDo], o_.data(), s[kDo]});
     mix_backward(step);
-    c_.backend.run(SlotGateBackward<T>{f_.size(), s[kDg1], s[kDg2], s[kDs1], s[kDs2], g_.data(), f_.data(),
-                                       s[kDg1], T(m.gate_normalizer)});
+    c_.backend.run(SlotGateBackward<T>{f_.size(), s[kDg1], s[kDg2], s[kDs1], s[kDs2], g_.data(),
+                                       gate_in_.data(), s[kDg1], T(m.gate_normalizer)});
     c_.backend.run(SiluBackward<T>{keys, s[kDq], q_in_.data(), s[kDq]});
     c_.backend.run(SiluBackward<T>{keys, s[kDk], k_in_.data(), s[kDk]});
     c_.backend.run(SiluBackward<T>{values, s[kDv], v_in_.data(), s[kDv]});
@@ -108,6 +112,7 @@ public:
     add("k_proj", k_in_, m.key_dim);
     add("v_proj", v_in_, m.value_dim);
     add("f_proj", f_, m.heads * m.slots);
+    gate_in_.activation(c_, "gate_input", out);
     add("gate", g_, m.heads * m.slots);
     add("write", s_, m.heads * m.slots);
     add("slots", p_, m.heads * m.slots);
@@ -174,6 +179,7 @@ private:
   BlockContext<T> c_;
   Scratch<T> &scratch_;
   std::string path_;
+  GateInput<T> gate_in_;
   SlotShape<T> shape_{};
   Array<T> q_in_, k_in_, v_in_, f_, q_, k_, v_, g_, s_, p_, o_, active_, normed_, rstd_, saved_;
   const T *x_ = nullptr, *dy_ = nullptr;

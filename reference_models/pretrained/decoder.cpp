@@ -5,6 +5,7 @@
 #include "nvfp4/emulator/formats/bf16.hpp"
 #include "nvfp4/emulator/numerics/elementary.hpp"
 #include "nvfp4/reference_models/model/kv_cache.hpp"
+#include "nvfp4/reference_models/model/stored_values.hpp"
 #include "nvfp4/reference_models/train/session.hpp"
 
 #include <algorithm>
@@ -25,6 +26,7 @@ DecoderOptions bound(DecoderOptions o, const DecoderConfig &c) {
   if (o.kv.name != KvFormat{}.name && r.kv_cache.format != OperandFormat::f32)
     throw Error("recipe '" + r.name + "' has a kv_cache: leave out --kv " + std::string(o.kv.name) +
                 ", or take the recipe without it");
+  check_gate_inputs(r, find_family(r.family), false);
   return o;
 }
 

@@ -23,13 +23,18 @@ bool fits(OperandFormat format, const Rule &rule) {
     return (rule.element == FormatId::e4m3 || rule.element == FormatId::e5m2) &&
            rule.scale == FormatId::ue8m0;
   case OperandFormat::f32:
-  case OperandFormat::bf16: break;
+  case OperandFormat::bf16:
+  case OperandFormat::fp8: break;
   }
   return false;
 }
 
 /// multiplied: by a tensor core.
 void check_operand(const OperandRecipe &o, const std::string &path, bool multiplied = true) {
+  if (o.format == OperandFormat::fp8 && multiplied)
+    throw Error(path +
+                ".format: fp8 has one scale a tensor and is for kv_cache and gate_inputs; a product of FP8 "
+                "is mxfp8");
   if (o.convention.empty()) return;
   const auto fail = [&](const std::string &what) { throw Error(path + ": " + what); };
   const Convention *c = nullptr;
@@ -97,11 +102,12 @@ void check_hcp(const LinearRecipe &l, const std::string &path) {
     fail("reblock 'whole-blocks' needs choice 'blocks'");
 }
 
-void check_kv_cache(const OperandRecipe &o, const std::string &path) {
+void check_stored(const OperandRecipe &o, const std::string &path) {
   check_operand(o, path, false);
   if (o.block_rows != 1 || o.rounding != ElementRounding::nearest || o.hadamard)
-    throw Error(path + ": keys and values are rounded to nearest in blocks of one row, without a rotation; "
-                       "drop block_rows, rounding and hadamard");
+    throw Error(path +
+                ": what is stored is rounded to nearest in blocks of one row, without a rotation; drop "
+                "block_rows, rounding and hadamard");
 }
 
 void check_rule(const Recipe &recipe, const RecipeRule &rule, const std::string &path, bool in_mixer) {
@@ -139,7 +145,8 @@ void check_recipe(const Recipe &recipe, const std::string &where) {
     plain.rules.clear();
     check_gemm({.unit = plain.resolve("lm_head", 0, 0).bf16_unit}, where + ".mixers");
   }
-  check_kv_cache(recipe.kv_cache, where + ".kv_cache");
+  check_stored(recipe.kv_cache, where + ".kv_cache");
+  check_stored(recipe.gate_inputs, where + ".gate_inputs");
   for (size_t i = 0; i < recipe.rules.size(); ++i)
     check_rule(recipe, recipe.rules[i], where + ".rules[" + std::to_string(i) + "]", false);
   for (size_t i = 0; i < recipe.mixer_rules.size(); ++i)

@@ -18,7 +18,8 @@ std::string default_convention(OperandFormat f) {
   case OperandFormat::mxfp4: return "mxfp4";
   case OperandFormat::mxfp8: return "mxfp8-e4m3";
   case OperandFormat::f32:
-  case OperandFormat::bf16: break;
+  case OperandFormat::bf16:
+  case OperandFormat::fp8: break;
   }
   return {};
 }
@@ -100,9 +101,11 @@ Recipe parse_recipe(std::string_view text, const std::string &where) {
                           {"mxfp4", "sm_100:tcgen05.k64.f32.mxf4.ue8m0.block32"},
                           {"mxfp8", "sm_100:tcgen05.k32.f32.mxf8f6f4.{a}.{b}.ue8m0.block32"}}};
   read_fields(kRecipeFields, recipe, json, where + ": ", {"name", "linears", "default"},
-              {"units", "linears", "rules", "mixer_rules", "kv_cache"});
-  if (const auto cache = json.find("kv_cache"); cache != json.end())
-    recipe.kv_cache = read_operand(*cache, where + ".kv_cache");
+              {"units", "linears", "rules", "mixer_rules", "kv_cache", "gate_inputs"});
+  for (const auto &[key, into] : {std::pair<std::string, OperandRecipe *>("kv_cache", &recipe.kv_cache),
+                                  {"gate_inputs", &recipe.gate_inputs}})
+    if (const auto operand = json.find(key); operand != json.end())
+      *into = read_operand(*operand, where + "." + key);
   if (const auto units = json.find("units"); units != json.end()) {
     if (!units->is_object()) throw Error(where + ".units: expected an object, got " + shown(*units));
     for (const auto &[format, unit] : units->items()) {
@@ -161,7 +164,9 @@ constexpr Suffix kSuffixes[] = {
        return r.linears.contains(value);
      }},
     {"+kv_cache=", [] { return "+kv_cache= and one of " + name_list<OperandFormat>(); },
-     [](Recipe &r, const std::string &value) { return set_operand(r.kv_cache, value); }}};
+     [](Recipe &r, const std::string &value) { return set_operand(r.kv_cache, value); }},
+    {"+gate_inputs=", [] { return "+gate_inputs= and one of " + name_list<OperandFormat>(); },
+     [](Recipe &r, const std::string &value) { return set_operand(r.gate_inputs, value); }}};
 
 } // namespace
 
@@ -213,6 +218,8 @@ std::string to_json(const Recipe &recipe) {
   json["rules"] = rules;
   if (!mixer_rules.empty()) json["mixer_rules"] = mixer_rules; // younger than many a recipe on disk
   if (recipe.kv_cache.format != OperandFormat::f32) json["kv_cache"] = write_operand(recipe.kv_cache);
+  if (recipe.gate_inputs.format != OperandFormat::f32)
+    json["gate_inputs"] = write_operand(recipe.gate_inputs);
   return json.dump(2) + "\n";
 }
 

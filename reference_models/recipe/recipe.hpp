@@ -22,12 +22,13 @@ enum class AmaxScope : uint8_t { rank, all_ranks };
 [[nodiscard]] constexpr auto names_of(AmaxScope) { return enum_names("amax", "rank", "all-ranks"); }
 static_assert(names_of(AmaxScope{}).end_with(AmaxScope::all_ranks));
 
-/// What an operand's elements are. f32 operands are multiplied by the backend's own kernel, both or none.
-enum class OperandFormat : uint8_t { f32, bf16, nvfp4, mxfp4, mxfp8 };
+/// What an operand's elements are. f32 operands are multiplied by the backend's own kernel, both or none;
+/// fp8, E4M3 with one scale a tensor, is for what is stored only (model/stored_values.hpp).
+enum class OperandFormat : uint8_t { f32, bf16, nvfp4, mxfp4, mxfp8, fp8 };
 [[nodiscard]] constexpr auto names_of(OperandFormat) {
-  return enum_names("operand format", "f32", "bf16", "nvfp4", "mxfp4", "mxfp8");
+  return enum_names("operand format", "f32", "bf16", "nvfp4", "mxfp4", "mxfp8", "fp8");
 }
-static_assert(names_of(OperandFormat{}).end_with(OperandFormat::mxfp8));
+static_assert(names_of(OperandFormat{}).end_with(OperandFormat::fp8));
 
 /// One operand of one product. The fields after `format` have a meaning for block-scaled formats only.
 struct OperandRecipe {
@@ -150,6 +151,9 @@ struct Recipe {
   /// What softmax attention reads of its keys and values in eval and forward (model/kv_cache.hpp); f32: what
   /// it has computed. Models that train refuse any other.
   OperandRecipe kv_cache = {.format = OperandFormat::f32};
+  /// What the functions that make decays (and write strengths) read of what their projections made, with
+  /// gradients as if it were that (model/stored_values.hpp); f32: that itself.
+  OperandRecipe gate_inputs = {.format = OperandFormat::f32};
   std::string family = {}; ///< set by for_family(); not part of the JSON
 
   /// The same recipe for models of one family; Error when it is unknown.
@@ -169,10 +173,11 @@ struct Recipe {
 /// Whether a rule's pattern, in which * stands for any characters, speaks of a role.
 [[nodiscard]] bool matches_role(std::string_view pattern, std::string_view role);
 
-/// A built-in recipe, or a file's where the name has a '/' or ends in ".json"; a run.json gives its run's. What
-/// starts with { is a recipe's JSON itself. "+mixers=bf16" or
-/// "+mixers=f32" behind it sets that field, "+kv_cache=nvfp4" that one in the format's default convention;
-/// both stay in the recipe's name. Error with one line otherwise.
+/// A built-in recipe, or a file's where the name has a '/' or ends in ".json"; a run.json gives its run's.
+/// What starts with { is a recipe's JSON itself. "+mixers=bf16" or "+mixers=f32" behind it sets that field,
+/// "+kv_cache=nvfp4" and "+gate_inputs=nvfp4" those in the format's default convention, "+mixer_rules=LINEAR"
+/// adds the rule that all products inside mixers use that one of its linears; all stay in the recipe's name.
+/// Error with one line otherwise.
 [[nodiscard]] Recipe load_recipe(const std::string &name_or_path);
 /// Makes the recipe keep the first and last so many blocks in its linear "bf16", instead of those its rules
 /// say; below 0: as they say. Error where it has no such linear.

@@ -51,6 +51,8 @@ void check_vocabulary(const DataSource &data, const ModelConfig &config) {
                 " makes");
 }
 
+constexpr const char *kGateInputs = "gate_inputs"; // a field of recipes, no operator's role
+
 std::vector<SensitivityRecord> sensitivity(Model<float> &model, const std::string &device, int threads,
                                            const DataSource &data, int64_t batches,
                                            const std::function<void(double)> &progress) {
@@ -68,12 +70,15 @@ std::vector<SensitivityRecord> sensitivity(Model<float> &model, const std::strin
   int64_t all = 0;
   for (const auto &[role, n] : parameters) all += n;
   for (std::string &role : mixer_operator_roles(*config.family)) roles.push_back(std::move(role));
+  if (config.family->mixer != MixerKind::attention) roles.emplace_back(kGateInputs);
   std::vector<SensitivityRecord> out;
   double baseline = 0;
   for (size_t i = 0; i < roles.size(); ++i) {
     Recipe recipe = bf16;
     recipe.name = "bf16 with " + roles[i] + " in nvfp4";
-    if (!roles[i].empty()) {
+    if (roles[i] == kGateInputs) {
+      recipe.gate_inputs = nvfp4.linears.at(nvfp4.default_linear).fprop.a;
+    } else if (!roles[i].empty()) {
       recipe.units = nvfp4.units;
       recipe.linears["one"] = nvfp4.linears.at(nvfp4.default_linear);
       RecipeRule rule;

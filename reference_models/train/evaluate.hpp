@@ -23,8 +23,9 @@ struct Evaluation {
 /// Throws Error where the data has tokens that the model has not.
 void check_vocabulary(const DataSource &data, const ModelConfig &config);
 
-/// For each role of linear layer: validation loss with that role in NVFP4 (as recipe `nvfp4` has it, in every
-/// block) and everything else in BF16, from the same parameters. One-shot: nothing is trained.
+/// For each role of linear layer, each operator inside the mixer and the inputs of its gates: validation loss
+/// with that one in NVFP4 (as recipe `nvfp4` has it, in every block) and everything else in BF16, from the
+/// same parameters. One-shot: nothing is trained.
 [[nodiscard]] std::vector<SensitivityRecord> sensitivity(Model<float> &model, const std::string &device,
                                                          int threads, const DataSource &data, int64_t batches,
                                                          const std::function<void(double)> &progress = {});

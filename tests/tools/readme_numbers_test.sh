@@ -107,6 +107,7 @@ claim emulator/README.md "there are ${words[$fp4]} words of a B200 (@ of random 
   "$drawn_fp4" $((drawn - drawn_fp4))
 claim golden/README.md "has the first @ steps of each family under every built-in recipe, \`h200/training/gla-RECIPE.json\` @ steps" \
   "$(steps golden/training/*.json)" "$(steps golden/h200/training/*.json)"
+claim golden/README.md "\`mixers/training/FAMILY.json\` @ steps of each" "$(steps golden/mixers/training/*.json)"
 claim gpu/models/README.md "\`golden/h200/training\` holds ${words[$(ls golden/h200/training | wc -l)]} of the @-step runs" "$(steps golden/h200/training/*.json)"
 
 # ---- evidence: sums over what the runs printed

@@ -12,6 +12,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <filesystem>
 #include <memory>
 
@@ -24,11 +25,23 @@ struct Options {
   std::string dir, match, device = "cpu";
   int64_t steps = 20;
   int threads = 0;
-  bool write = false, json = false;
+  bool write = false, mixers = false, json = false;
 };
 
 std::string folder_of(const Options &o) {
   return (o.dir.empty() ? golden::find_golden_folder(asked_golden_folder()) : o.dir) + "/training";
+}
+
+std::vector<StepsOptions> runs_of(const std::string &family, const Options &o) {
+  if (o.mixers) return mixer_product_runs(family, o.steps);
+  std::vector<StepsOptions> runs;
+  for (const std::string_view recipe : builtin_recipes()) {
+    runs.emplace_back();
+    runs.back().model = family;
+    runs.back().recipe = recipe;
+    runs.back().steps = o.steps;
+  }
+  return runs;
 }
 
 void record(const Options &o) {
@@ -37,21 +50,19 @@ void record(const Options &o) {
   double done = 0;
   Progress progress("golden training --record");
   for (const ModelFamily *family : families()) {
-    if (std::string_view(family->name).find(o.match) == std::string_view::npos) continue;
+    const std::string name(family->name);
+    if (name.find(o.match) == std::string::npos) continue;
+    const std::vector<StepsOptions> runs = runs_of(name, o);
     std::vector<TrainingSlice> slices;
-    for (const std::string_view recipe : builtin_recipes()) {
-      TrainingSlice slice;
-      slice.options.model = family->name;
-      slice.options.recipe = recipe;
-      slice.options.steps = o.steps;
+    for (const StepsOptions &run : runs) {
+      TrainingSlice slice{run, {}};
       slice.options.threads = o.threads;
       slice.steps = run_steps(slice.options);
       slices.push_back(std::move(slice));
-      progress.show(++done / double(families().size() * builtin_recipes().size()));
+      progress.show(++done / double(families().size() * runs.size()));
     }
     const std::string text = training_slices_json(slices);
-    io::write_file_atomically(folder + "/" + std::string(family->name) + ".json",
-                              std::as_bytes(std::span(text)));
+    io::write_file_atomically(folder + "/" + name + ".json", std::as_bytes(std::span(text)));
   }
 }
 
@@ -59,6 +70,8 @@ int verify(const Options &o) {
   const std::vector<TrainingSlice> slices = read_training_slices(folder_of(o), o.match);
   int64_t wrong = 0, steps = 0;
   double done = 0;
+  size_t width = 28;
+  for (const TrainingSlice &slice : slices) width = std::max(width, slice.name().size());
   Progress progress("golden training");
   for (const TrainingSlice &slice : slices) {
     progress.show(done++ / double(slices.size()));
@@ -66,14 +79,14 @@ int verify(const Options &o) {
     progress.clear();
     // only now: without the device there is no table
     if (!o.json && &slice == &slices.front())
-      fmt::print("{:<28} {:>6}  {}\n", "training slice", "steps", "equal");
+      fmt::print("{:<{}} {:>6}  {}\n", "training slice", width, "steps", "equal");
     steps += int64_t(got.steps.size());
     if (!got.identical()) ++wrong;
     if (o.json) continue;
     if (got.identical())
-      fmt::print("{:<28} {:>6}  yes\n", slice.name(), got.steps.size());
+      fmt::print("{:<{}} {:>6}  yes\n", slice.name(), width, got.steps.size());
     else
-      fmt::print("{:<28} {:>6}  NO: step {}: {}, recorded {}\n", slice.name(), got.steps.size(),
+      fmt::print("{:<{}} {:>6}  NO: step {}: {}, recorded {}\n", slice.name(), width, got.steps.size(),
                  got.equal + 1, step_text(got.steps[got.equal]), step_text(slice.steps[got.equal]));
   }
   if (o.json) {
@@ -91,10 +104,13 @@ void register_golden_training(CLI::App &golden, int &exit_code) {
       "training", "Repeat the recorded first steps of each model and recipe; exit code 1 when a bit differs");
   auto o = std::make_shared<Options>();
   verb->add_option("--dir", o->dir, "Golden folder (default: the one of this project)");
-  verb->add_option("--match", o->match, "Only slices whose name has this, e.g. \"gla tiny chon\"; with --record, families");
+  verb->add_option("--match", o->match,
+                   "Only slices whose name has this, e.g. \"gla tiny chon\"; with --record, families");
   verb->add_option("--device", o->device, "cpu or cuda")->capture_default_str();
   add_threads(*verb, o->threads);
   verb->add_flag("--record", o->write, "Write the slices instead");
+  verb->add_flag("--mixers", o->mixers,
+                 "With --record: runs with products inside mixers instead, as golden/mixers has them");
   verb->add_option("--steps", o->steps, "With --record")->capture_default_str()->check(CLI::Range(1, 100000));
   verb->add_flag("--json", o->json, "One line of JSON");
   verb->footer("Example: nvfp4 golden training --match chon");

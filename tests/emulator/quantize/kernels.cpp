@@ -239,6 +239,72 @@ TEST_CASE("rotation of groups, or their refusal", "[quantize][kernels]") {
   }
 }
 
+TEST_CASE("rotation down columns, in place, and its maxima", "[quantize][kernels]") {
+  std::mt19937 engine(79);
+  const auto word = [&] { return uint32_t(engine()); };
+  for (const auto &[name, kernels] : all_kernels()) {
+    int64_t different = 0, wrong_maximum = 0, moved = 0;
+    int sure = 0, unsure = 0, needless = 0;
+    for (int trial = 0; trial < 6000; ++trial) {
+      const int tiles = 1 + trial % 4, columns = 16 * tiles, stride = columns + int(word() % 40);
+      const unsigned spread = std::array{1u, 8u, 12u, 13u, 14u, 24u, 60u}[size_t(trial % 7)];
+      const unsigned base = trial % 5 == 0 ? 247 - spread : trial % 5 == 1 ? 0 : 40 + word() % 100;
+      std::vector<float> x(size_t(16 * stride));
+      for (float &v : x) {
+        v = bit_cast<float>((word() & 0x80000000u) | (base + word() % (spread + 1)) << 23 |
+                            (word() & 0x7FFFFFu));
+        if (word() % 8 == 0) v = bit_cast<float>(word() & 0x80000000u);
+        if (trial % 3 == 0) v = std::ldexp(float(int(word() % 511) - 255), trial % 7);
+      }
+      if (trial % 11 == 0) x[word() % unsigned(columns)] = bit_cast<float>(kInfinity + word() % 3);
+      const uint16_t signs = uint16_t(word());
+      // the rotated columns as rows, and their maximum
+      std::vector<float> want(size_t(16 * columns));
+      uint32_t largest = 0;
+      for (int c = 0; c < columns; ++c) {
+        float column[16];
+        for (int i = 0; i < 16; ++i) column[i] = x[size_t(i * stride + c)];
+        rotate16(column, signs);
+        std::copy_n(column, 16, want.begin() + 16 * c);
+        for (const float v : column) largest = std::max(largest, bit_cast<uint32_t>(v) & 0x7FFFFFFF);
+      }
+      constexpr int kRow = 24;
+      std::vector<float> got(size_t(columns * kRow));
+      const bool held = kernels->rotate_columns(x.data(), stride, tiles, signs, got.data(), kRow, 16 * kRow);
+      (held ? sure : unsure) += 1;
+      needless += !held && trial % 3 == 0 && trial % 11 != 0;
+      for (int c = 0; held && c < columns; ++c)
+        different += std::memcmp(&got[size_t(c * kRow)], &want[size_t(16 * c)], 64) != 0;
+      const uint32_t down = kernels->rotated_columns_amax(x.data(), stride, tiles, signs);
+      wrong_maximum += held != (down <= kInfinity) || (held && down != largest);
+      // the same groups along rows
+      std::vector<float> rows(want.size()), in_place;
+      for (int c = 0; c < columns; ++c)
+        for (int i = 0; i < 16; ++i) rows[size_t(16 * c + i)] = x[size_t(i * stride + c)];
+      for (int g = 0; g < columns; g += 32) {
+        const int groups = std::min(32, columns - g);
+        const uint32_t along = kernels->rotated_amax(&rows[size_t(16 * g)], groups, signs);
+        uint32_t part = 0;
+        for (int i = 16 * g; i < 16 * (g + groups); ++i)
+          part = std::max(part, bit_cast<uint32_t>(want[size_t(i)]) & 0x7FFFFFFF);
+        wrong_maximum += along <= kInfinity ? along != part : trial % 3 == 0 && trial % 11 != 0;
+        in_place.assign(rows.begin() + 16 * g, rows.begin() + 16 * (g + groups));
+        std::vector<float> elsewhere(in_place.size());
+        const uint32_t left = kernels->rotate(in_place.data(), groups, signs, elsewhere.data());
+        moved += kernels->rotate(in_place.data(), groups, signs, in_place.data()) != left ||
+                 std::memcmp(in_place.data(), elsewhere.data(), 4 * elsewhere.size()) != 0;
+      }
+    }
+    CAPTURE(name, sure, unsure);
+    CHECK(different == 0);
+    CHECK(wrong_maximum == 0);
+    CHECK(moved == 0);
+    CHECK(needless == 0);
+    CHECK(sure > 1000);
+    CHECK(unsure > 1000);
+  }
+}
+
 TEST_CASE("rotation where the last bit of the sum decides", "[quantize][kernels]") {
   // Terms whose sum lies half-way between two BF16 numbers (and, with `half`, between two FP32 numbers), but
   // for pairs that cancel to the last bit of their own: what an inexact sum loses shows in the result.

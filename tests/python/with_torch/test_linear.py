@@ -222,6 +222,83 @@ def test_a_pass_of_a_model_reads_all_channels_at_once(monkeypatch):
     assert len(looks) == 3
 
 
+class Siblings(torch.nn.Module):
+    """Four layers of one input, the third of another recipe's format; between the last two, what `between` does."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = torch.nn.ModuleList(torch.nn.Linear(96, 80) for _ in range(4))
+        self.between = lambda x: x
+
+    def forward(self, x):
+        x = x * 1.0  # memory of the model's own
+        a, b, c = (layer(x) for layer in self.layers[:3])
+        return a + b + c + self.layers[3](self.between(x))
+
+
+def siblings(recipe="nvfp4"):
+    torch.manual_seed(0)
+    roles = {"layers.2": "attn.o_proj", "layers.*": "attn.q_proj"}
+    return nvfp4.torch.convert(Siblings(), recipe, roles=roles, layers=8)
+
+
+@pytest.mark.parametrize("recipe", ["nvfp4", "chon", "mxfp4-sr-rht", "mxfp8"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("between", ["nothing", "written", "another of that shape"])
+def test_layers_that_share_their_input_have_the_words_of_layers_that_do_not(recipe, dtype, between, monkeypatch):
+    shared, alone = siblings(recipe).to(dtype), siblings(recipe).to(dtype)
+    change = {"nothing": lambda x: x, "written": lambda x: x.add_(1.0), "another of that shape": lambda x: x.detach() + 1.0}[between]
+    if between == "written":  # then autograd refuses a backward pass
+        change = lambda x: x.add_(1.0)  # noqa: E731
+    numbers = []
+    number = _ops._Contents.__call__
+
+    def counted(self, t, shares):
+        numbers.append(number(self, t, shares))
+        return numbers[-1]
+
+    results = []
+    for model in (shared, alone):
+        monkeypatch.setattr(_ops._Contents, "__call__", counted if model is shared else lambda self, t, shares: 0)
+        model.between = change
+        x = hard(64, 96).to(dtype)
+        with step(5, 3):
+            y = model(x)
+            if between == "written":
+                with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+                    y.sum().backward()
+                results.append([y])
+                continue
+            y.backward(hard(64, 80, seed=2).to(dtype))
+        results.append([y, *(p.grad for p in model.parameters())])
+    for a, b in zip(*results, strict=True):
+        assert_same_bits(a, b)
+    assert 0 not in numbers
+    forward = numbers[:4]
+    assert forward[:3] == [forward[0]] * 3 and (forward[3] == forward[0]) == (between == "nothing")
+
+
+def test_data_are_not_shared_where_memory_may_be_written_unseen():
+    model, x = siblings(), hard(64, 96)
+    seen = []
+    number = _ops._Contents.__call__
+    patch = pytest.MonkeyPatch()
+    patch.setattr(_ops._Contents, "__call__", lambda self, t, shares: seen.append(number(self, t, shares)) or seen[-1])
+    with torch.no_grad():
+        model(x)
+    model.eval()(x)
+    model.train().requires_grad_(False)(x)
+    model.requires_grad_(True)
+    torch.compile(model, backend="aot_eager")(x).sum().backward()
+    assert seen and set(seen) == {0}
+    data = x.numpy()  # whose writes nobody counts: each pass looks anew
+    layer = make(96, 80, "nvfp4")
+    before = layer(x).detach()
+    data[:] += 1
+    assert not torch.equal(words(layer(x)), words(before))
+    patch.undo()
+
+
 def test_state_is_saved_loaded_and_moved(tmp_path):
     layer, x, dy = make(96, 80, "hcp"), hard(64, 96), hard(64, 80, seed=2)
     passes(layer, x, dy)
@@ -277,11 +354,12 @@ def test_operators_follow_the_rules_of_torch_library(recipe):
     x = hard(8, 48).requires_grad_()
     clock = layer._clock.tensor
     torch.library.opcheck(torch.ops.nvfp4.linear.default, (x, layer.weight, layer.bias, layer.hot_channels, None, None, clock,
-                                                           False, layer._spec))
+                                                           False, False, layer._spec))
     torch.library.opcheck(torch.ops.nvfp4.linear_backward.default,
                           (hard(8, 32, seed=2), x.detach(), layer.weight.detach(), layer.bias.detach(), None, clock,
-                           [True, True, True], layer._spec))
+                           [True, True, True], False, layer._spec))
     torch.library.opcheck(torch.ops.nvfp4.tick.default, (clock.clone(), "alone"))
+    torch.library.opcheck(torch.ops.nvfp4.look.default, (clock.clone(),))
     if recipe == "hcp":
         torch.library.opcheck(torch.ops.nvfp4.choose_channels.default,
                               (x.detach(), layer.weight.detach(), layer.hot_channels.clone(), layer.hot_scores.clone(), clock,

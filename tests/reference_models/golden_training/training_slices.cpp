@@ -41,6 +41,25 @@ TEST_CASE("every recorded file is read and written word for word", "[golden_trai
   CHECK(read_training_slices(training_folder(), "tiny chon").size() == families().size());
 }
 
+TEST_CASE("products inside mixers have recorded files of their own", "[golden_training]") {
+  const std::string folder = training_folder() + "/../mixers/training";
+  for (const ModelFamily *family : families()) {
+    const std::string path = folder + "/" + std::string(family->name) + ".json", text = read_text(path);
+    CAPTURE(path);
+    const std::vector<TrainingSlice> slices = parse_training_slices(text, path);
+    CHECK(training_slices_json(slices) == text);
+    const std::vector<StepsOptions> runs = mixer_product_runs(family->name, 5);
+    REQUIRE(slices.size() == runs.size());
+    for (size_t i = 0; i < slices.size(); ++i) {
+      CHECK(slices[i].options.model == runs[i].model);
+      CHECK(slices[i].options.recipe == runs[i].recipe);
+      CHECK(slices[i].options.batch == runs[i].batch);
+      CHECK(slices[i].options.sequence == runs[i].sequence);
+      CHECK(slices[i].steps.size() == size_t(runs[i].steps));
+    }
+  }
+}
+
 TEST_CASE("a repetition finds the first step that differs", "[golden_training]") {
   std::vector<TrainingSlice> slices = read_training_slices(training_folder(), "gla tiny nvfp4-plain");
   REQUIRE(slices.size() == 1);

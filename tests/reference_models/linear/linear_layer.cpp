@@ -96,6 +96,119 @@ TEST_CASE("a layer without memory of its own has the bits of a group", "[linear]
   }
 }
 
+namespace {
+/// y, dx and dW of four layers of one input, the second of other formats and with stochastic rounding of x,
+/// one after the other as a framework calls them. number(i) says what x holds.
+std::vector<Floats> siblings(Recipe first, Recipe second, const std::function<uint64_t(int)> &number,
+                             const std::shared_ptr<LayerDevice> &device) {
+  constexpr int64_t rows = 40, in = 96, out = 32;
+  const StepContext step{.seed = 5, .step = 3};
+  std::vector<Floats> results;
+  std::vector<Group> groups;
+  std::vector<LinearLayer> layers;
+  for (int i = 0; i < 4; ++i) {
+    const Recipe &recipe = i == 1 ? second : first;
+    groups.emplace_back(recipe, rows, in, std::vector<int64_t>{out}, uint64_t(3 + i));
+    if (i > 0) groups[size_t(i)].x = groups[0].x;
+    layers.emplace_back(device, LayerPlace{"attn.q_proj", 0, 4, uint64_t(7 + i), in, out}, recipe);
+  }
+  harden(groups[0].x, in);
+  for (Group &g : groups) g.x = groups[0].x;
+  for (int i = 0; i < 4; ++i) {
+    const Group &g = groups[size_t(i)];
+    results.emplace_back(rows * out);
+    layers[size_t(i)].forward(
+        step, {.x = g.x.data(), .rows = rows, .weight = g.weights[0].data(), .contents = number(i)},
+        results.back().data());
+  }
+  for (int i = 4; i-- > 0;) {
+    const Group &g = groups[size_t(i)];
+    Floats dx(rows * in), dw(out * in);
+    layers[size_t(i)].backward(
+        step, {.x = g.x.data(), .rows = rows, .weight = g.weights[0].data(), .contents = number(i)},
+        g.dy[0].data(), {.x = dx.data(), .weight = dw.data()});
+    results.push_back(dx);
+    results.push_back(dw);
+  }
+  return results;
+}
+} // namespace
+
+TEST_CASE("layers that are told to share their input have the bits of those that are not",
+          "[linear][layer]") {
+  for (const char *name : {"bf16", "nvfp4", "mxfp4-sr-rht", "mxfp8"})
+    for (const bool random : {false, true}) {
+      CAPTURE(name, random);
+      Recipe first = load_recipe(name), second = load_recipe("nvfp4");
+      first.rules.clear();
+      second.rules.clear();
+      if (random)
+        for (Recipe *r : {&first, &second})
+          for (auto &[use, l] : r->linears)
+            for (OperandRecipe *o : {&l.fprop.a, &l.wgrad.b})
+              if (!o->convention.empty())
+                o->rounding =
+                    o->format == OperandFormat::mxfp8 ? ElementRounding::sr_exact : ElementRounding::sr_te;
+      const auto plain = siblings(
+          first, second, [](int) { return 0; }, cpu_device());
+      const auto shared = siblings(
+          first, second, [](int) { return 9; }, cpu_device());
+      const auto apart = siblings(
+          first, second, [](int i) { return uint64_t(1 + i); }, cpu_device());
+      REQUIRE(plain.size() == 12);
+      for (size_t i = 0; i < plain.size(); ++i) {
+        CAPTURE(i);
+        CHECK(same_bits(shared[i], plain[i]));
+        CHECK(same_bits(apart[i], plain[i]));
+      }
+    }
+}
+
+TEST_CASE("what layers share is quantized once, and again where anything differs", "[linear][layer]") {
+  const std::unique_ptr<OperandEngine> engine = make_cpu_operand_engine(1);
+  DataCopies copies(*engine);
+  const Unit &unit = find_unit("sm_100:tcgen05.k64.f32.mxf4nvf4.ue4m3.block16"),
+             &other = find_unit("sm_120:mma.m16n8k64.f32.mxf4nvf4.ue4m3.block16");
+  OperandRecipe recipe{.format = OperandFormat::nvfp4, .convention = "te"};
+  const QuantizeTask task{nullptr, &recipe, FormatId::bf16, &unit, nullptr, 32, 64, Axis::row, {1, 2}, true};
+  const auto fills = [&](uint64_t contents, const QuantizeTask &t) {
+    bool fill = false;
+    (void)copies.find(contents, t, fill);
+    return fill;
+  };
+  CHECK(fills(1, task));
+  CHECK_FALSE(fills(1, task));
+  bool fill = true;
+  Operand &same = copies.find(1, task, fill);
+  CHECK(&same == &copies.find(1, task, fill));
+  QuantizeTask changed = task;
+  changed.key = {1, 3};
+  CHECK_FALSE(fills(1, changed)); // nearest: no words are drawn
+  OperandRecipe stochastic = recipe;
+  stochastic.rounding = ElementRounding::sr_te;
+  changed.recipe = &stochastic;
+  CHECK(fills(1, changed));
+  changed.key = {1, 4};
+  CHECK(fills(1, changed));
+  copies.clear();
+  CHECK(fills(1, task));
+  CHECK(fills(2, task));
+  const auto differs = [&](auto &&change) {
+    QuantizeTask t = task;
+    change(t);
+    copies.clear();
+    return fills(1, task) && fills(1, t);
+  };
+  CHECK(differs([](QuantizeTask &t) { t.source = FormatId::f32; }));
+  CHECK(differs([&](QuantizeTask &t) { t.unit = &other; }));
+  CHECK(differs([](QuantizeTask &t) { t.rows = 31; }));
+  CHECK(differs([](QuantizeTask &t) { t.cols = 80; }));
+  CHECK(differs([](QuantizeTask &t) { t.axis = Axis::col; }));
+  OperandRecipe rotated = recipe;
+  rotated.hadamard = true;
+  CHECK(differs([&](QuantizeTask &t) { t.recipe = &rotated; }));
+}
+
 TEST_CASE("a gradient that is not wanted does not change another", "[linear]") {
   const Recipe recipe = uniform_recipe("nvfp4", "nvfp4");
   Group all(recipe, 32, 64, {48, 32}), some(recipe, 32, 64, {48, 32});

@@ -270,8 +270,8 @@ void compare(const Recipe &recipe, int64_t batch, int64_t length) {
   Floats da(dg.size()), db(dg.size()), terms(dg.size());
   backend.run(DeltaGateBackward<float>{rows, c.heads, dg.data(), dbeta.data(),
                                        step.seen.at(path + "gate").data(), step.seen.at(path + "beta").data(),
-                                       step.seen.at(path + "a_proj").data(), value("A_log"), value("dt_bias"),
-                                       da.data(), db.data(), terms.data()});
+                                       gate_input(step, path, step.seen.at(path + "a_proj")).data(),
+                                       value("A_log"), value("dt_bias"), da.data(), db.data(), terms.data()});
   CHECK(same_bits(step.seen.at("0.attn.a_proj.output_grad"), da));
   CHECK(same_bits(step.seen.at("0.attn.b_proj.output_grad"), db));
 }
@@ -293,6 +293,7 @@ TEST_CASE("products inside Gated DeltaNet are quantize and gemm composed by hand
   Recipe rest = with_mixer_rules("nvfp4", "nvfp4", {"attn.kk", "attn.qk"});
   for (auto &[name, linear] : rest.linears) linear.wgrad.output = FormatId::bf16;
   compare(rest, 1, 80);
+  compare(load_recipe("nvfp4+mixer_rules=nvfp4+gate_inputs=nvfp4"), 1, 80);
 }
 
 TEST_CASE("FP32 products inside Gated DeltaNet have the bits of its kernels", "[model]") {

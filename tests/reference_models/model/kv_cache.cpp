@@ -2,6 +2,7 @@
 // Keys and values as a cache gives them back: head by head quantize and dequantize, read by every form of
 // attention, and refused where they have no meaning.
 #include "nvfp4/emulator/quantize/dequantize.hpp"
+#include "nvfp4/reference_models/model/stored_values.hpp"
 #include "tests/reference_models/model/products_support.hpp"
 
 namespace nvfp4::test {
@@ -48,6 +49,15 @@ float to_e4m3(float x) {
   return std::ldexp(std::nearbyint(std::ldexp(x, 3 - exponent)), exponent - 3);
 }
 
+/// E4M3 with one scale, written out.
+Floats fp8_by_hand(Floats x) {
+  float amax = 0;
+  for (const float v : x) amax = std::max(amax, std::fabs(v));
+  const float scale = amax / 448 == 0 ? 1.0f : amax / 448;
+  for (float &v : x) v = std::copysign(std::min(to_e4m3(std::fabs(v / scale)), 448.0f), v) * scale;
+  return x;
+}
+
 /// E2M1 codes times E4M3 scale times the te convention's global factor, amax / (6 * 448), written out.
 Floats te_by_hand(const Floats &x, int64_t rows, int64_t cols) {
   float amax = 0;
@@ -81,7 +91,7 @@ TEST_CASE("a KV cache gives each head's quantized keys and values", "[model]") {
     for (const OperandRecipe &operand :
          {OperandRecipe{OperandFormat::nvfp4, "te"}, OperandRecipe{OperandFormat::nvfp4, "row-scaled"},
           OperandRecipe{OperandFormat::mxfp4, "mxfp4"}, OperandRecipe{OperandFormat::mxfp8, "mxfp8-e4m3"},
-          OperandRecipe{OperandFormat::bf16}}) {
+          OperandRecipe{OperandFormat::bf16}, OperandRecipe{OperandFormat::fp8}}) {
       CAPTURE(family, operand.convention);
       const ModelConfig c = small_model(family, 160); // 40 a head: a block is not whole
       const int64_t batch = 2, length = 21, dim = c.key_head();
@@ -93,7 +103,9 @@ TEST_CASE("a KV cache gives each head's quantized keys and values", "[model]") {
           for (int64_t s = 0; s < batch; ++s)
             for (int64_t h = 0; h < c.kv_heads; ++h) {
               Floats x = in_bf16(head_of(pass.seen.at(path + from), s, length, c.kv_heads, h, dim));
-              if (!operand.convention.empty())
+              if (operand.format == OperandFormat::fp8)
+                x = fp8_by_hand(x);
+              else if (!operand.convention.empty())
                 x = dequantize(quantize({x.data(), length, dim}, find_convention(operand.convention),
                                         {.source = FormatId::bf16}));
               CHECK(same_bits(head_of(pass.seen.at(path + to), s, length, c.kv_heads, h, dim), x));
@@ -129,6 +141,27 @@ TEST_CASE("a cached head in NVFP4 is what the format's definition says", "[model
                  wanted = te_by_hand(x, 20, 32);
     for (size_t i = 0; i < x.size(); ++i) CHECK(got[i] == Approx(wanted[i]).epsilon(1e-5).margin(1e-7));
   }
+}
+
+TEST_CASE("what is stored in FP8 with one scale keeps zeros, signs and the largest value", "[model]") {
+  const auto backend = make_cpu_backend(1);
+  const float largest = 3e38f, tiny = 1e-45f, nan = std::numeric_limits<float>::quiet_NaN();
+  const auto stored = [&](const Floats &x) {
+    Floats y(x.size());
+    read_stored(*backend, {OperandFormat::fp8}, FormatId::f32, 1, 1, 1, int64_t(x.size()), x.data(),
+                y.data());
+    return y;
+  };
+  for (const Floats &x : {Floats{0, -0.0f}, Floats{largest, -largest, 1e30f, 1}, Floats{tiny, -tiny, 0},
+                          Floats{1000, 1000.0f / 28, 1000.0f / 448 / 1024, -1e-3f, 37.25f},
+                          Floats{-7, 7.0f / 448 * 20.5f, 7.0f / 448 * 21.5f, 0.3f}}) {
+    const Floats y = stored(x);
+    CHECK(same_bits(y, fp8_by_hand(x)));
+    CHECK(std::signbit(y[1]) == std::signbit(x[1]));
+  }
+  CHECK(stored({largest, 1})[0] == largest / 448 * 448);
+  const Floats some = stored({2, nan, -1});
+  CHECK((some[0] == 2 && std::isnan(some[1]) && some[2] == -1));
 }
 
 TEST_CASE("what a cache gives of a token depends on later ones only through a global scale", "[model]") {

@@ -8,6 +8,7 @@
 #include "nvfp4/reference_models/model/model.hpp"
 #include "tests/reference_models/linear/support.hpp"
 
+#include <algorithm>
 #include <map>
 
 namespace nvfp4::test {
@@ -115,6 +116,12 @@ inline float warp_sum(const Floats &x) {
   for (int step = 16; step > 0; step /= 2)
     for (int l = 0; l < step; ++l) p[l] = p[l] + p[l + step];
   return p[0];
+}
+
+/// What the gates of block 0 read, which is `raw` where the recipe stores nothing.
+inline const Floats &gate_input(const Step &step, const std::string &path, const Floats &raw) {
+  const auto at = step.seen.find(path + "gate_input");
+  return at == step.seen.end() ? raw : at->second;
 }
 
 inline Floats zeros(int64_t n) { return Floats(size_t(n), 0.0f); }

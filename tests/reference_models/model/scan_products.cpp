@@ -172,10 +172,10 @@ void compare(const Recipe &recipe, int64_t batch, int64_t length) {
   const Recipe bound = recipe.for_family("mamba2");
   const int64_t N = c.state, V = c.value_head(), inner = c.value_dim, width = inner + 2 * N,
                 chunks = (length + 63) / 64, rows = batch * length, projected = inner + width + c.heads;
-  const std::string path = "model.layers.0.attn.", seen_path = mixer_path(c, 0);
+  const std::string path = mixer_path(c, 0);
   Model<float> &model = step.model;
-  const auto value = [&](const char *name) { return model.parameters().value(seen_path + name); };
-  const Floats &xbc = step.seen.at(seen_path + "conv1d");
+  const auto value = [&](const char *name) { return model.parameters().value(path + name); };
+  const Floats &xbc = step.seen.at(path + "conv1d");
   Floats y(size_t(rows * inner)), dxbc(xbc.size()), ddt(size_t(rows * c.heads)), dg(ddt.size()),
       terms(ddt.size());
   const auto columns = [&](const Floats &from, int64_t s, int64_t stride, int64_t first, int64_t n) {
@@ -195,9 +195,9 @@ void compare(const Recipe &recipe, int64_t batch, int64_t length) {
                       {},     {}, {}};
     for (int64_t h = 0; h < c.heads; ++h)
       sequence.heads.push_back({columns(xbc, s, width, h * V, V),
-                                columns(step.seen.at(seen_path + "dt"), s, c.heads, h, 1),
-                                columns(step.seen.at(seen_path + "gate"), s, c.heads, h, 1),
-                                columns(step.seen.at(seen_path + "scan.output_grad"), s, inner, h * V, V),
+                                columns(step.seen.at(path + "dt"), s, c.heads, h, 1),
+                                columns(step.seen.at(path + "gate"), s, c.heads, h, 1),
+                                columns(step.seen.at(path + "scan.output_grad"), s, inner, h * V, V),
                                 value("D")[h],
                                 {},
                                 {},
@@ -220,9 +220,9 @@ void compare(const Recipe &recipe, int64_t batch, int64_t length) {
       put(head.terms, s, c.heads, h, terms);
     }
   }
-  CHECK(same_bits(step.seen.at(seen_path + "scan"), y));
+  CHECK(same_bits(step.seen.at(path + "scan"), y));
   Backend<float> &backend = *step.backend;
-  const Floats &made = step.seen.at(seen_path + "in_proj");
+  const Floats &made = step.seen.at(path + "in_proj");
   Floats before, raw;
   for (int64_t s = 0; s < batch; ++s) {
     const Floats some = columns(made, s, projected, inner, width),
@@ -244,8 +244,8 @@ void compare(const Recipe &recipe, int64_t batch, int64_t length) {
                              value("conv1d.bias")}
       .run_on(backend);
   backend.run(ScanGateBackward<float>{rows, c.heads, ddt.data(), dg.data(),
-                                      step.seen.at(seen_path + "gate").data(), raw.data(), value("A_log"),
-                                      value("dt_bias"), draw.data(), spare.data()});
+                                      step.seen.at(path + "gate").data(), gate_input(step, path, raw).data(),
+                                      value("A_log"), value("dt_bias"), draw.data(), spare.data()});
   const Floats &grad = step.seen.at("0.attn.in_proj.output_grad");
   Floats got_in, got_raw;
   for (int64_t s = 0; s < batch; ++s) {
@@ -258,7 +258,7 @@ void compare(const Recipe &recipe, int64_t batch, int64_t length) {
   CHECK(same_bits(got_raw, draw));
   Floats dskip(size_t(c.heads));
   backend.run(AccumulateColumns<float>{rows, c.heads, terms.data(), dskip.data()});
-  const float *const skip_grad = model.parameters().gradient(seen_path + "D");
+  const float *const skip_grad = model.parameters().gradient(path + "D");
   CHECK(same_bits(Floats(skip_grad, skip_grad + c.heads), dskip));
 }
 
@@ -279,6 +279,7 @@ TEST_CASE("products inside Mamba-2 are quantize and gemm composed by hand", "[mo
   Recipe rest = with_mixer_rules("nvfp4", "nvfp4", {"attn.qk", "attn.av"});
   for (auto &[name, linear] : rest.linears) linear.wgrad.output = FormatId::bf16;
   compare(rest, 1, 80);
+  compare(load_recipe("nvfp4+mixer_rules=nvfp4+gate_inputs=fp8"), 1, 80);
 }
 
 TEST_CASE("FP32 products inside Mamba-2 have the bits of its kernels", "[model]") {

@@ -411,7 +411,7 @@ void compare(const Recipe &recipe, int64_t batch, int64_t length) {
   Floats df(p.size());
   backend.run(SlotGateBackward<float>{int64_t(p.size()), dg_1.data(), dg_2.data(), ds_1.data(), ds_2.data(),
                                       step.seen.at(path + "gate").data(),
-                                      step.seen.at(path + "f_proj").data(), df.data(),
+                                      gate_input(step, path, step.seen.at(path + "f_proj")).data(), df.data(),
                                       float(c.gate_normalizer)});
   CHECK(same_bits(step.seen.at("0.attn.f_proj.output_grad"), df));
 }
@@ -434,6 +434,7 @@ TEST_CASE("products inside gated slot attention are quantize and gemm composed b
   Recipe rest = with_mixer_rules("nvfp4", "nvfp4", {"attn.slot_*", "attn.qk"});
   for (auto &[name, linear] : rest.linears) linear.wgrad.output = FormatId::bf16;
   compare(rest, 1, 80);
+  compare(load_recipe("nvfp4+mixer_rules=nvfp4+gate_inputs=mxfp8"), 1, 80);
 }
 
 TEST_CASE("FP32 products inside gated slot attention have the bits of its kernels", "[model]") {

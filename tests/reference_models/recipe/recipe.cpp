@@ -172,7 +172,8 @@ TEST_CASE("what has no meaning is refused with key and place", "[recipe]") {
 }
 
 TEST_CASE("which layer takes what", "[recipe]") {
-  // the family's layers of the mixer, gate up down where it has an MLP, lm_head; block 0 of 4 and the last one
+  // the family's layers of the mixer, gate up down where it has an MLP, lm_head; block 0 of 4 and the last
+  // one
   for (const ModelFamily *f : families()) {
     const std::string family(f->name);
     CAPTURE(family);
@@ -192,10 +193,37 @@ TEST_CASE("which layer takes what", "[recipe]") {
   CHECK(table("chon", "gla", 0, 4) == "NNNNbbbNNNb");
   CHECK(table("chon", "qwen3", 1, 4) == "NNbNNNNb"); // q k v o
   CHECK(table("chon", "qwen2.5", 1, 4) == "NNbNNNNb");
-  CHECK(table("chon", "llama", 1, 4) == "NNbNNNNb"); // by the rules for qwen2.5
+  CHECK(table("chon", "llama", 1, 4) == "NNbNNNNb");  // by the rules for qwen2.5
   CHECK(table("chon", "gdn", 2, 4) == "NNNbbNbNNNb"); // q k v a b g o
   CHECK(table("chon", "gsa", 2, 4) == "NNNbbNNNb");   // q k v f o, by the rule for GLA
   CHECK(table("chon", "mamba2", 2, 8) == "Nbb");      // in_proj out_proj, and no MLP
+}
+
+TEST_CASE("a recipe names what gates read and what all products inside mixers use", "[recipe]") {
+  const Recipe plain = load_recipe("nvfp4"), both = load_recipe("nvfp4+mixer_rules=nvfp4+gate_inputs=mxfp8");
+  CHECK(to_json(plain).find("gate_inputs") == std::string::npos);
+  CHECK(both.gate_inputs.convention == "mxfp8-e4m3");
+  CHECK(both.mixer_rules == std::vector<RecipeRule>{{.use = "nvfp4"}});
+  CHECK(both.kv_cache.format == OperandFormat::f32);
+  CHECK(parse_recipe(to_json(both), "again") == both);
+  const Recipe other = load_recipe("nvfp4+gate_inputs=fp8+mixer_rules=bf16").for_family("gsa");
+  CHECK(other.resolve("attn.slot_scores", 0, 4).fprop.a.format == OperandFormat::bf16);
+  CHECK(other.gate_inputs == OperandRecipe{.format = OperandFormat::fp8});
+  CHECK_THROWS_WITH(load_recipe("nvfp4+mixer_rules=nvfp5"),
+                    Catch::Contains("expected +mixer_rules= and the name of one of its linears"));
+  CHECK_THROWS_WITH(load_recipe("hcp+mixer_rules=" + load_recipe("hcp").default_linear),
+                    Catch::Contains("Hot-Channel Patch"));
+  const auto with = [&](const std::string &fields) {
+    return parse_recipe(replaced(to_json(plain), "\"rules\"", fields + ", \"rules\""), "r");
+  };
+  CHECK(with(R"("gate_inputs": {"format": "nvfp4", "convention": "row-scaled"})").gate_inputs.convention ==
+        "row-scaled");
+  CHECK_THROWS_WITH(with(R"("gate_inputs": {"format": "nvfp4", "rounding": "sr-te"})"),
+                    Catch::Contains("r.gate_inputs: what is stored is rounded to nearest"));
+  Recipe product = plain;
+  product.linears.at("nvfp4").fprop.a = {.format = OperandFormat::fp8};
+  CHECK_THROWS_WITH(check_recipe(product, "r"),
+                    Catch::Contains("r.linears.nvfp4.fprop.a.format: fp8 has one scale a tensor"));
 }
 
 TEST_CASE("a recipe names the format of a KV cache", "[recipe]") {
@@ -208,8 +236,9 @@ TEST_CASE("a recipe names the format of a KV cache", "[recipe]") {
   CHECK(load_recipe("chon+mixers=bf16+kv_cache=mxfp8").kv_cache.convention == "mxfp8-e4m3");
   CHECK(load_recipe("chon+mixers=bf16+kv_cache=mxfp8").mixers == FormatId::bf16);
   CHECK(load_recipe("chon+kv_cache=bf16+mixers=bf16").kv_cache.format == OperandFormat::bf16);
-  CHECK_THROWS_WITH(load_recipe("chon+kv_cache=fp8"),
-                    Catch::Contains("+kv_cache= and one of f32, bf16, nvfp4, mxfp4 or mxfp8"));
+  CHECK(load_recipe("chon+kv_cache=fp8").kv_cache == OperandRecipe{.format = OperandFormat::fp8});
+  CHECK_THROWS_WITH(load_recipe("chon+kv_cache=fp4"),
+                    Catch::Contains("+kv_cache= and one of f32, bf16, nvfp4, mxfp4, mxfp8 or fp8"));
   const auto with = [&](const std::string &operand) {
     return parse_recipe(replaced(to_json(plain), "\"rules\"", "\"kv_cache\": " + operand + ", \"rules\""),
                         "r");
@@ -218,7 +247,7 @@ TEST_CASE("a recipe names the format of a KV cache", "[recipe]") {
   for (const char *wrong :
        {R"({"format": "nvfp4", "block_rows": 16})", R"({"format": "nvfp4", "hadamard": true})",
         R"({"format": "nvfp4", "rounding": "sr-te"})"})
-    CHECK_THROWS_WITH(with(wrong), Catch::Contains("r.kv_cache: keys and values are rounded to nearest"));
+    CHECK_THROWS_WITH(with(wrong), Catch::Contains("r.kv_cache: what is stored is rounded to nearest"));
   CHECK_THROWS_WITH(with(R"({"format": "mxfp4", "convention": "te"})"),
                     Catch::Contains("r.kv_cache: convention 'te' does not give mxfp4"));
 }

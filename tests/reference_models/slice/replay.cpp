@@ -13,10 +13,10 @@
 namespace nvfp4::test {
 namespace {
 
-io::Tensor &tensor(Slice &slice, const std::string &name) {
+io::Tensor &tensor(Slice &slice, std::string_view name) {
   for (io::Tensor &t : slice.result.tensors)
     if (t.name == name) return t;
-  throw Error("the slice has no " + name);
+  throw Error("the slice has no " + std::string(name));
 }
 
 } // namespace

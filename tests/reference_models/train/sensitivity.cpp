@@ -20,11 +20,13 @@ TEST_CASE("every operator is measured alone, those inside mixers by the gap itse
     session.model->parameters_changed();
     const std::vector<SensitivityRecord> records = sensitivity(*session.model, "cpu", 1, *data, 1, {});
     const std::vector<std::string> inside = mixer_operator_roles(*config.family);
-    CHECK(records.size() == linear_roles(*config.family).size() - 1 + inside.size());
+    const bool gates = std::string(name) != "llama";
+    CHECK(records.size() == linear_roles(*config.family).size() - 1 + inside.size() + size_t(gates));
+    CHECK((records.back().op == "gate_inputs") == gates);
     for (const SensitivityRecord &r : records) {
       CAPTURE(r.op);
       CHECK(r.loss != r.baseline);
-      CHECK((r.parameters == 0) == (mixer_operator_or_null(r.op) != nullptr));
+      CHECK((r.parameters == 0) == (mixer_operator_or_null(r.op) != nullptr || r.op == "gate_inputs"));
       if (r.parameters == 0) CHECK(r.score == Approx(100 * (r.loss - r.baseline) / r.baseline));
     }
   }

@@ -91,21 +91,22 @@ Memory linear_select(const Layer &layer, const std::string &product, Address sco
   return give(layer->select(parse_enum<Product>(product), scores.view<float>(channels)));
 }
 
-void linear_forward(const Layer &layer, const Step &step, Address x, int64_t rows, Address weight,
-                    Address bias, Address channels, int64_t count, Address y, const Reduce &reduce) {
+void linear_forward(const Layer &layer, const Step &step, Address x, int64_t rows, uint64_t contents,
+                    Address weight, Address bias, Address channels, int64_t count, Address y,
+                    const Reduce &reduce) {
   layer->forward(context(step),
                  {memory<const float>(x), rows, memory<const float>(weight), memory<const float>(bias),
-                  channels.view<int32_t>(count)},
+                  channels.view<int32_t>(count), contents},
                  memory<float>(y), reduce);
 }
 
-void linear_backward(const Layer &layer, const Step &step, Address x, int64_t rows, Address weight,
-                     Address channels, int64_t count, Address dy, Address dx, Address dw, Address db,
-                     const Reduce &reduce) {
-  layer->backward(
-      context(step),
-      {memory<const float>(x), rows, memory<const float>(weight), nullptr, channels.view<int32_t>(count)},
-      memory<const float>(dy), {memory<float>(dx), memory<float>(dw), memory<float>(db)}, reduce);
+void linear_backward(const Layer &layer, const Step &step, Address x, int64_t rows, uint64_t contents,
+                     Address weight, Address channels, int64_t count, Address dy, Address dx, Address dw,
+                     Address db, const Reduce &reduce) {
+  layer->backward(context(step),
+                  {memory<const float>(x), rows, memory<const float>(weight), nullptr,
+                   channels.view<int32_t>(count), contents},
+                  memory<const float>(dy), {memory<float>(dx), memory<float>(dw), memory<float>(db)}, reduce);
 }
 
 /// The name, and the text of a recipe that another process reads: a built-in one's name, else JSON.
@@ -154,8 +155,9 @@ void bind_linear(Module &m) {
   m.def<linear_choice_is_due>("linear_choice_is_due", "layer step");
   m.def<linear_scores>("linear_scores", "layer step product data rows weight reduce");
   m.def<linear_select>("linear_select", "layer product scores channels");
-  m.def<linear_forward>("linear_forward", "layer step x rows weight bias channels count y reduce");
-  m.def<linear_backward>("linear_backward", "layer step x rows weight channels count dy dx dw db reduce");
+  m.def<linear_forward>("linear_forward", "layer step x rows contents weight bias channels count y reduce");
+  m.def<linear_backward>("linear_backward",
+                         "layer step x rows contents weight channels count dy dx dw db reduce");
   m.def<linear_recipe>("linear_recipe", "recipe family");
   m.def<linear_recipe_json>("linear_recipe_json", "recipe");
   m.def<linear_replay>("linear_replay", "path threads");

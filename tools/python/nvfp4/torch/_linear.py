@@ -64,8 +64,9 @@ class Linear(torch.nn.Linear):
         if self.training and self.hot_channels is not None:
             _ops.choose_channels(x.detach(), weight.detach(), self.hot_channels, self.hot_scores, self._clock.tensor, "fprop",
                                  self._spec)
+        shares = torch.is_grad_enabled() and not torch.compiler.is_compiling() and (x.requires_grad or weight.requires_grad)
         y: Tensor = _ops.linear(x, weight, bias, self.hot_channels, self.hot_channels_dgrad, self.hot_scores_dgrad,
-                                self._clock.tensor, self.training, self._spec)[0]
+                                self._clock.tensor, self.training, shares, self._spec)[0]
         return y
 
     def _check(self, x: Tensor) -> None:

@@ -5,6 +5,7 @@ it is (_clock.py), `spec` is a layer's place and recipe as JSON, channels are -1
 No `from __future__ import annotations` here: torch.library reads the annotations.
 """
 
+import collections
 import contextlib
 import ctypes
 import functools
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple, Optional
 
 import torch
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from nvfp4 import _nvfp4
@@ -143,6 +145,38 @@ class _HotChannels:
 _hot_channels = _HotChannels()
 
 
+class _Contents:
+    """Numbers what tensors hold, so that q, k and v quantize their input once: equal numbers for the same memory that nothing
+    has written between two calls of a training pass. What autograd has saved may not be written but for what versions tell, so
+    these are trusted there, and nowhere else.
+    """
+
+    def __init__(self) -> None:
+        self.training = False
+        self._last = 0
+        self._known: collections.deque[tuple[Any, StorageWeakRef, int]] = collections.deque(maxlen=2)
+
+    def begin(self, training: bool) -> None:
+        self.training = training
+        self._known.clear()
+
+    def __call__(self, t: Tensor, shares: bool) -> int:
+        """0: not known."""
+        if not (self.training and shares) or t.is_inference():
+            return 0
+        storage = t.untyped_storage()
+        key = (storage._cdata, t.storage_offset(), t.shape, t.stride(), t.dtype, t._version)
+        for known, memory, number in self._known:
+            if known == key and not memory.expired():
+                return number
+        self._last += 1
+        self._known.append((key, StorageWeakRef(storage), self._last))
+        return self._last
+
+
+_contents = _Contents()
+
+
 def _reduction(ours: Layer) -> Optional[_ranks.LargestOverRanks]:
     group = _ranks.find(ours.group) if ours.reduces else None
     return None if group is None else _ranks.LargestOverRanks(group)
@@ -163,10 +197,15 @@ def _stream(t: Tensor) -> Iterator[None]:
     current.wait_stream(default)
 
 
+def _begin_pass(training: bool) -> None:
+    _hot_channels.passes += 1
+    _contents.begin(training)
+
+
 @torch.library.custom_op("nvfp4::tick", mutates_args=("clock",))
 def tick(clock: Tensor, group: str) -> None:
     """A training pass of the clock's model begins."""
-    _hot_channels.passes += 1
+    _begin_pass(training=True)
     _clock.tick(clock, group)
 
 
@@ -178,7 +217,7 @@ def _(clock: Tensor, group: str) -> None:
 @torch.library.custom_op("nvfp4::look", mutates_args=("clock",))
 def look(clock: Tensor) -> None:
     """Another pass begins. The clock stays; it is named so that compilers keep the call."""
-    _hot_channels.passes += 1
+    _begin_pass(training=False)
 
 
 @look.register_fake
@@ -215,8 +254,9 @@ def _(data: Tensor, weight: Tensor, channels: Tensor, scores: Tensor, clock: Ten
 
 @torch.library.custom_op("nvfp4::linear", mutates_args=())
 def linear(x: Tensor, weight: Tensor, bias: Optional[Tensor], channels: Optional[Tensor], dgrad_channels: Optional[Tensor],
-           dgrad_scores: Optional[Tensor], clock: Tensor, chooses: bool, spec: str) -> tuple[Tensor, Tensor]:
-    """y (..., out) of x (..., in), in x's dtype, and the clock as it was read."""
+           dgrad_scores: Optional[Tensor], clock: Tensor, chooses: bool, shares: bool, spec: str) -> tuple[Tensor, Tensor]:
+    """y (..., out) of x (..., in), in x's dtype, and the clock as it was read. chooses: hot channels, where it is time; shares:
+    x is saved for a backward pass, and no compiled graph, which may use its memory for something else unseen, has it."""
     ours = _layer_of(spec, weight)
     dense, w = _dense(x), _dense(weight)
     b = None if bias is None else _dense(bias)
@@ -225,8 +265,8 @@ def linear(x: Tensor, weight: Tensor, bias: Optional[Tensor], channels: Optional
     hot = _hot_channels(channels)
     if rows > 0:
         with _stream(dense):
-            ours.module.linear_forward(ours.handle, _clock.key(clock), _address(dense), rows, _address(w), _address(b),
-                                  _address(hot), hot.numel(), _address(y), _reduction(ours))
+            ours.module.linear_forward(ours.handle, _clock.key(clock), _address(dense), rows, _contents(x, shares), _address(w),
+                                       _address(b), _address(hot), hot.numel(), _address(y), _reduction(ours))
     out = _narrow(y, x.dtype)
     if observer is not None:
         observer(spec, "forward", {"input": x, "weight": weight, "bias": bias, "output": out, "hot_channels": hot,
@@ -236,13 +276,13 @@ def linear(x: Tensor, weight: Tensor, bias: Optional[Tensor], channels: Optional
 
 @linear.register_fake
 def _(x: Tensor, weight: Tensor, bias: Optional[Tensor], channels: Optional[Tensor], dgrad_channels: Optional[Tensor],
-      dgrad_scores: Optional[Tensor], clock: Tensor, chooses: bool, spec: str) -> tuple[Tensor, Tensor]:
+      dgrad_scores: Optional[Tensor], clock: Tensor, chooses: bool, shares: bool, spec: str) -> tuple[Tensor, Tensor]:
     return x.new_empty((*x.shape[:-1], weight.shape[0])), torch.empty_like(clock)
 
 
 @torch.library.custom_op("nvfp4::linear_backward", mutates_args=())
 def linear_backward(dy: Tensor, x: Tensor, weight: Tensor, bias: Optional[Tensor], channels: Optional[Tensor], clock: Tensor,
-                    wanted: list[bool], spec: str) -> tuple[Tensor, Tensor, Tensor]:
+                    wanted: list[bool], shares: bool, spec: str) -> tuple[Tensor, Tensor, Tensor]:
     """dx, dW and db in their tensors' dtypes; of size 0 where they are not wanted."""
     ours = _layer_of(spec, weight)
     grad, dense, w = _dense(dy), _dense(x), _dense(weight)
@@ -258,8 +298,9 @@ def linear_backward(dy: Tensor, x: Tensor, weight: Tensor, bias: Optional[Tensor
     hot = _hot_channels(channels)
     if rows > 0:
         with _stream(grad):
-            ours.module.linear_backward(ours.handle, _clock.key(clock), _address(dense), rows, _address(w), _address(hot),
-                                   hot.numel(), _address(grad), _address(dx), _address(dw), _address(db), _reduction(ours))
+            ours.module.linear_backward(ours.handle, _clock.key(clock), _address(dense), rows, _contents(x, shares), _address(w),
+                                        _address(hot), hot.numel(), _address(grad), _address(dx), _address(dw), _address(db),
+                                        _reduction(ours))
     out = (_narrow(dx, x.dtype), _narrow(dw, weight.dtype),
            _narrow(db, weight.dtype if bias is None else bias.dtype))
     if observer is not None:
@@ -270,7 +311,7 @@ def linear_backward(dy: Tensor, x: Tensor, weight: Tensor, bias: Optional[Tensor
 
 @linear_backward.register_fake
 def _(dy: Tensor, x: Tensor, weight: Tensor, bias: Optional[Tensor], channels: Optional[Tensor], clock: Tensor,
-      wanted: list[bool], spec: str) -> tuple[Tensor, Tensor, Tensor]:
+      wanted: list[bool], shares: bool, spec: str) -> tuple[Tensor, Tensor, Tensor]:
     def like(of: Optional[Tensor], needed: bool) -> Tensor:
         if of is None:
             return weight.new_empty((0,))
@@ -280,11 +321,11 @@ def _(dy: Tensor, x: Tensor, weight: Tensor, bias: Optional[Tensor], channels: O
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    x, weight, bias, _channels, dgrad_channels, dgrad_scores, _now, chooses, spec = inputs
+    x, weight, bias, _channels, dgrad_channels, dgrad_scores, _now, chooses, shares, spec = inputs
     ctx.save_for_backward(x, weight, bias, output[1])
     # not saved tensors: a layer that is called twice chooses, and so writes them, between two backward passes
     ctx.dgrad_channels, ctx.dgrad_scores = dgrad_channels, dgrad_scores
-    ctx.chooses, ctx.spec = chooses, spec
+    ctx.chooses, ctx.shares, ctx.spec = chooses, shares, spec
     ctx.mark_non_differentiable(output[1])
 
 
@@ -293,8 +334,8 @@ def _backward(ctx: Any, dy: Tensor, _: Tensor) -> tuple[Optional[Tensor], ...]:
     wanted = list(ctx.needs_input_grad[:3])
     if wanted[0] and ctx.chooses and ctx.dgrad_channels is not None:
         choose_channels(dy, weight.detach(), ctx.dgrad_channels, ctx.dgrad_scores, clock, "dgrad", ctx.spec)
-    grads = linear_backward(dy, x, weight, bias, ctx.dgrad_channels, clock, wanted, ctx.spec)
-    return (*(g if needed else None for g, needed in zip(grads, wanted, strict=True)), *[None] * 6)
+    grads = linear_backward(dy, x, weight, bias, ctx.dgrad_channels, clock, wanted, ctx.shares, ctx.spec)
+    return (*(g if needed else None for g, needed in zip(grads, wanted, strict=True)), *[None] * 7)
 
 
 linear.register_autograd(_backward, setup_context=_save)
