@@ -251,5 +251,8 @@ TEST_CASE("a recipe's kv_cache goes behind a cache where its scales are a token'
   }
   CHECK_THROWS_WITH(logits("bf16+kv_cache=nvfp4", "f32", true),
                     Catch::Contains("taken over a whole sequence"));
+  CHECK_THROWS_WITH(logits("bf16+kv_cache=fp8", "f32", true), Catch::Contains("taken over a whole sequence"));
+  CHECK(logits("bf16+kv_cache=fp8", "f32", false) != logits("bf16", "f32", false));
+  CHECK_THROWS_WITH(logits("bf16+gate_inputs=nvfp4", "f32", false), Catch::Contains("has gate_inputs in nvfp4"));
   CHECK_THROWS_WITH(logits("bf16+kv_cache=mxfp8", "nvfp4", false), Catch::Contains("leave out --kv nvfp4"));
 }
