@@ -6,6 +6,7 @@
 #include "nvfp4/emulator/numerics/elementary.hpp"
 #include "nvfp4/reference_models/model/kv_cache.hpp"
 #include "nvfp4/reference_models/model/stored_values.hpp"
+#include "nvfp4/reference_models/model/stored_values.hpp"
 #include "nvfp4/reference_models/train/session.hpp"
 
 #include <algorithm>
@@ -23,6 +24,7 @@ DecoderOptions bound(DecoderOptions o, const DecoderConfig &c) {
     throw Error("recipe '" + r.name +
                 "' has products inside mixers, which pretrained models compute in FP32; use mixers f32 and "
                 "no mixer_rules");
+  check_gate_inputs(r, find_family(r.family), false);
   if (o.kv.name != KvFormat{}.name && r.kv_cache.format != OperandFormat::f32)
     throw Error("recipe '" + r.name + "' has a kv_cache: leave out --kv " + std::string(o.kv.name) +
                 ", or take the recipe without it");

@@ -44,6 +44,7 @@ void keep_in_blocks(Backend<float> &backend, const KvFormat &format, float scale
 }
 
 bool is_token_by_token(const OperandRecipe &kv_cache) {
+  if (kv_cache.format == OperandFormat::fp8) return false; // one scale for all tokens of a head
   if (kv_cache.convention.empty()) return true;
   const Rule &rule = find_convention(kv_cache.convention).rule;
   return rule.per_row || rule.global == GlobalRule::none;

@@ -29,6 +29,11 @@ SETTINGS = [["--recipe", "bf16"], ["--preset", "te"], ["--preset", "te", "--patc
             ["--preset", "compressed-tensors"], ["--preset", "torchao"], ["--preset", "mxfp8-e4m3"]]
 SETTINGS += [["--preset", p] for p in ("fouroversix", "mxfp4-ceil", "ggml")]
 
+# what an option does: its setting, and the one without it
+COMPARISONS = [("--preset te --patch", "--preset te"), ("--preset te-4over6", "--preset te"), ("--preset te --rotate", "--preset te"),
+               ("--preset te-4over6 --patch", "--preset te-4over6"), ("--preset mxfp4 --rotate", "--preset mxfp4"),
+               ("--preset mxfp4-ceil", "--preset mxfp4")]
+
 # 97.5 % points of Student's t with n - 1 degrees of freedom
 STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 12: 2.201, 16: 2.131, 24: 2.069, 32: 2.040}
 
@@ -123,12 +128,11 @@ def measure(o, window, ids, setting):
     return json.loads(done.stdout)["loss"]
 
 
-def summarize(name, own, base):
-    """A setting's means over its windows; the difference is paired with the first setting's losses."""
-    mean = sum(own.values()) / len(own)
+def paired(own, base):
+    """Mean difference over the windows and its interval, as text."""
     differences = np.array([own[w] - base[w] for w in own])
     spread = differences.std(ddof=1) / math.sqrt(len(own)) * STUDENT[len(own)]
-    print(f"{name:32} loss {mean:.5f}  perplexity {math.exp(mean):9.4f}  {differences.mean():+.5f} +- {spread:.5f}", flush=True)
+    return f"{differences.mean():+.5f} +- {spread:.5f}"
 
 
 def main():
@@ -159,7 +163,10 @@ def main():
             if o.log:
                 with open(o.log, "a") as file:
                     file.write(json.dumps(line) + "\n")
-        summarize(name, own, losses[" ".join(SETTINGS[0])])
+        mean = sum(own.values()) / len(own)
+        print(f"{name:32} loss {mean:.5f}  perplexity {math.exp(mean):9.4f}  {paired(own, losses[' '.join(SETTINGS[0])])}", flush=True)
+    for name, without in COMPARISONS:
+        print(f"{name:32} against {without:24} {paired(losses[name], losses[without])}", flush=True)
 
 
 if __name__ == "__main__":

@@ -74,6 +74,10 @@ expect 2 'does not hold' export model -o no --to modelopt --recipe mxfp8
 expect 2 'no --recipe' export model -o no --to hf-bf16 --recipe nvfp4
 [ ! -e no ] || say "a refused export left a folder"
 
+# a GGUF file that is no model of llama.cpp's converter
+expect 0 . export model -o m.gguf --to gguf --convention mxfp4
+expect 2 "general.architecture is ''; expected one of llama, qwen2, qwen3, gemma3" generate m.gguf --tokens p.npy
+
 # what does not fit
 expect 2 'expected one tensor of int32 tokens' generate model --tokens c.safetensors
 expect 2 'of shape \[T\]' generate model --tokens rows.npy

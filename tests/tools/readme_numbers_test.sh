@@ -111,6 +111,9 @@ claim golden/README.md "\`mixers/training/FAMILY.json\` @ steps of each" "$(step
 claim gpu/models/README.md "\`golden/h200/training\` holds ${words[$(ls golden/h200/training | wc -l)]} of the @-step runs" "$(steps golden/h200/training/*.json)"
 
 # ---- evidence: sums over what the runs printed
+peak() { awk -v what="$1" 'index($0, what) == 1 {for (i = 1; i < NF; i++) if ($(i + 1) == "MB") print $i}' golden/evidence/pretrained-memory.txt | sort -n | tail -n 1; }
+claim reference_models/pretrained/README.md "at most [@ MB](../../golden/evidence/pretrained-memory.txt) in \`forward\`, @ MB in \`generate\` under \`te\` and @ MB under \`bf16\`" \
+  "$(peak forward)" "$(peak 'generate --preset te')" "$(peak 'generate --recipe bf16')"
 # total FILE PATTERN WORD: the numbers behind WORD in lines that match
 total() { awk -v pattern="$2" -v word="$3" '$0 ~ pattern && /mismatches 0/ {for (i = 1; i < NF; i++) if ($i == word) n += $(i + 1)} END {printf "%.0f\n", n}' "golden/evidence/$1"; }
 lines() { count "$2" "golden/evidence/$1"; }

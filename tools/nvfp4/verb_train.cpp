@@ -233,7 +233,7 @@ void register_eval(CLI::App &app, int &exit_code) {
   auto *verb = app.add_subcommand("eval", "Validation loss of a checkpoint");
   auto o = std::make_shared<EvalOptions>();
   verb->add_option("--checkpoint", o->checkpoint,
-                   "Written by train or init, a PyTorch model's safetensors, or a Hugging Face folder")
+                   "Written by train or init, a PyTorch model's safetensors, a Hugging Face folder, or a .gguf file")
       ->required();
   verb->add_option("--data", o->data, "Text file, token files or task; the held-out part is used")
       ->required();

@@ -5,6 +5,7 @@
 
 #include "nvfp4/golden/checkpoint/export.hpp"
 #include "nvfp4/reference_models/pretrained/alike.hpp"
+#include "nvfp4/reference_models/pretrained/trained_layers.hpp"
 
 using namespace nvfp4;
 using namespace nvfp4::models;
@@ -118,4 +119,52 @@ TEST_CASE("trainer and server are compared layer by layer", "[pretrained][alike]
     CHECK_THROWS_WITH(compare(te, (folder.path / "fewer").string(), "nvfp4-plain"),
                       "the trainer's weights have no tensor model.layers.1.mlp.up_proj.weight");
   }
+}
+
+TEST_CASE("an export by a recipe has the recipe's bytes", "[pretrained][alike]") {
+  const TemporaryFolder folder;
+  const Json config = config_of("LlamaForCausalLM", {.hidden = 64, .layers = 6, .intermediate = 96});
+  write_folder(folder.path / "masters", config, tensors_of(config)); // numbers that BF16 does not hold
+  const std::string masters = (folder.path / "masters").string();
+  int count = 0;
+  const auto write = [&](checkpoint::Target target, const Recipe &recipe) {
+    const checkpoint::Checkpoint source = checkpoint::open_checkpoint(masters);
+    checkpoint::ExportOptions o;
+    o.target = target;
+    o.quantizers = pretrained::recipe_quantizers(source, recipe);
+    const std::string to = (folder.path / std::to_string(count++)).string();
+    (void)checkpoint::export_checkpoint(source, to, o);
+    return to;
+  };
+  using enum checkpoint::Target;
+  for (const char *recipe : {"nvfp4-plain", "nvfp4"})
+    for (const checkpoint::Target target : {modelopt, compressed_tensors}) {
+      const std::string served = write(target, load_recipe(recipe));
+      const Alike a = compare(served, masters, recipe);
+      INFO(recipe << pretrained::to_text(a));
+      CHECK(a.lines.size() == 43);
+      // a divisor that is not the convention's own word is all that may differ
+      CHECK(a.differing == 0);
+      for (const auto &l : a.lines) CHECK(l.codes + l.scales == 0);
+    }
+  CHECK(compare(write(compressed_tensors, load_recipe("mxfp4-sr-rht")), masters, "mxfp4-sr-rht").differing == 0);
+
+  const auto of = [](const Json &one, const Json &other) {
+    const Json bf16 = {{"a", "bf16"}, {"b", "bf16"}};
+    const auto linear = [&](const Json &operand) {
+      return Json{{"fprop", {{"a", operand}, {"b", operand}}}, {"dgrad", bf16}, {"wgrad", bf16}};
+    };
+    return parse_recipe(Json{{"name", "made"},
+                             {"linears", {{"one", linear(one)}, {"other", linear(other)}}},
+                             {"default", "one"},
+                             {"rules", {{{"roles", {"mlp.down_proj"}}, {"use", "other"}}}}}
+                            .dump(),
+                        "made");
+  };
+  CHECK_THROWS_WITH(write(modelopt, of({{"format", "nvfp4"}, {"hadamard", true}}, "nvfp4")),
+                    Catch::Contains("a server would not rotate its inputs"));
+  CHECK_THROWS_WITH(write(compressed_tensors, of("nvfp4", "mxfp4")), Catch::Contains("one format for all"));
+  CHECK_THROWS_WITH(write(modelopt, of("mxfp4", "mxfp4")), Catch::Contains("does not hold"));
+  CHECK_THROWS_WITH(write(modelopt, load_recipe("hcp")), Catch::Contains("no container holds"));
+  CHECK_THROWS_WITH(write(modelopt, load_recipe("bf16")), Catch::Contains("quantizes no weight"));
 }

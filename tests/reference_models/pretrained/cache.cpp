@@ -204,7 +204,7 @@ TEST_CASE("a cache takes the folder's scales, and generation has the words of fo
                     modelopt = write("a", "k_proj.k_scale", "v_proj.v_scale", 0.013f, 0.0021f),
                     compressed = write("b", "k_scale", "v_scale", 0.013f, 0.0021f),
                     ones = write("c", "k_scale", "v_scale", 1, 1),
-                    nothing = write("d", "k_scale", "v_scale", 0, 1);
+                    nothing = write("d", "k_scale", "v_scale", 0, 1), keys = write("e", "k_scale", "v_scale", 0.013f, 1);
   const auto logits = [&](const std::string &path, const std::string &kv, bool cache) {
     pretrained::Session s = pretrained::open_session({.folder = path, .kv = kv}, true);
     return pretrained::generate(s, {.prompt = some_tokens(8, 9, 97), .tokens = 6, .cache = cache}, true)
@@ -216,6 +216,7 @@ TEST_CASE("a cache takes the folder's scales, and generation has the words of fo
     CHECK(own == logits(modelopt, kv, false));
     CHECK(own == logits(compressed, kv, true));
     CHECK(own != logits(none, kv, true));
+    CHECK(own != logits(keys, kv, true)); // v has a scale of its own
     CHECK(logits(ones, kv, true) == logits(none, kv, true));
     CHECK(logits(none, kv, true) != logits(none, "bf16", true));
     CHECK_THROWS_WITH(logits(nothing, kv, true),
@@ -250,5 +251,8 @@ TEST_CASE("a recipe's kv_cache goes behind a cache where its scales are a token'
   }
   CHECK_THROWS_WITH(logits("bf16+kv_cache=nvfp4", "f32", true),
                     Catch::Contains("taken over a whole sequence"));
+  CHECK_THROWS_WITH(logits("bf16+kv_cache=fp8", "f32", true), Catch::Contains("taken over a whole sequence"));
+  CHECK(logits("bf16+kv_cache=fp8", "f32", false) != logits("bf16", "f32", false));
+  CHECK_THROWS_WITH(logits("bf16+gate_inputs=nvfp4", "f32", false), Catch::Contains("has gate_inputs in nvfp4"));
   CHECK_THROWS_WITH(logits("bf16+kv_cache=mxfp8", "nvfp4", false), Catch::Contains("leave out --kv nvfp4"));
 }

@@ -74,8 +74,8 @@ def forward(
         options = how(recipe, preset, rotate, patch, activations, kv or "f32", threads, seed)
         text, (tensors, metadata) = core.folder_forward(path, array.arg, options, progress)
     else:
-        for name, given in {"preset": preset, "rotate": rotate, "patch": patch, "activations": activations, "kv": kv}.items():
-            if given:
+        for name, folder_only in {"preset": preset, "rotate": rotate, "patch": patch, "activations": activations, "kv": kv}.items():
+            if folder_only:
                 raise ValueError(f"{name} is for Hugging Face folders; the checkpoint is a file")
         array = _arrays.read(tokens, "tokens")
         text, (tensors, metadata) = core.forward(path, array.arg, recipe or "bf16", model, size, device, grads, operators, threads, seed,
