@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Copies of data that one layer quantized and the next would quantize again: layers that callers run one by
-// one, as q, k and v, have the same input. Internal to the linear layers.
+// one, as q, k and v, have the same input. A LayerDevice has them.
 #pragma once
 #include "nvfp4/reference_models/linear/operand_engine.hpp"
 
