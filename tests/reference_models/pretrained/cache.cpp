@@ -169,16 +169,17 @@ TEST_CASE("a cache in NVFP4 holds blocks of a head's vector under the given scal
       for (int64_t first = 0; first < dim; first += 16) {
         float amax = 0;
         const int64_t end = std::min(dim, first + 16);
-        for (int64_t i = first; i < end; ++i) amax = std::max(amax, std::fabs(round_to_bf16(x[r * dim + i])));
+        for (int64_t i = first; i < end; ++i)
+          amax = std::max(amax, std::fabs(round_to_bf16(x[size_t(r * dim + i)])));
         const float wanted = std::clamp(amax / (6.0f * p), 0x1p-9f, 448.0f),
                     sf = value_f32(FormatId::e4m3, encode(FormatId::e4m3, wanted, Rounding::nearest_even,
                                                           Overflow::satfinite));
         for (int64_t i = first; i < end; ++i) {
-          const float v = round_to_bf16(x[r * dim + i]) / (sf * p);
+          const float v = round_to_bf16(x[size_t(r * dim + i)]) / (sf * p);
           const float q = value_f32(FormatId::e2m1,
                                     encode(FormatId::e2m1, v, Rounding::nearest_even, Overflow::satfinite));
           INFO("row " << r << " element " << i << " scale " << p);
-          CHECK(got[r * dim + i] == q * (sf * p));
+          CHECK(got[size_t(r * dim + i)] == q * (sf * p));
         }
       }
   }
@@ -204,7 +205,8 @@ TEST_CASE("a cache takes the folder's scales, and generation has the words of fo
                     modelopt = write("a", "k_proj.k_scale", "v_proj.v_scale", 0.013f, 0.0021f),
                     compressed = write("b", "k_scale", "v_scale", 0.013f, 0.0021f),
                     ones = write("c", "k_scale", "v_scale", 1, 1),
-                    nothing = write("d", "k_scale", "v_scale", 0, 1), keys = write("e", "k_scale", "v_scale", 0.013f, 1);
+                    nothing = write("d", "k_scale", "v_scale", 0, 1),
+                    keys = write("e", "k_scale", "v_scale", 0.013f, 1);
   const auto logits = [&](const std::string &path, const std::string &kv, bool cache) {
     pretrained::Session s = pretrained::open_session({.folder = path, .kv = kv}, true);
     return pretrained::generate(s, {.prompt = some_tokens(8, 9, 97), .tokens = 6, .cache = cache}, true)
@@ -253,6 +255,7 @@ TEST_CASE("a recipe's kv_cache goes behind a cache where its scales are a token'
                     Catch::Contains("taken over a whole sequence"));
   CHECK_THROWS_WITH(logits("bf16+kv_cache=fp8", "f32", true), Catch::Contains("taken over a whole sequence"));
   CHECK(logits("bf16+kv_cache=fp8", "f32", false) != logits("bf16", "f32", false));
-  CHECK_THROWS_WITH(logits("bf16+gate_inputs=nvfp4", "f32", false), Catch::Contains("has gate_inputs in nvfp4"));
+  CHECK_THROWS_WITH(logits("bf16+gate_inputs=nvfp4", "f32", false),
+                    Catch::Contains("has gate_inputs in nvfp4"));
   CHECK_THROWS_WITH(logits("bf16+kv_cache=mxfp8", "nvfp4", false), Catch::Contains("leave out --kv nvfp4"));
 }
