@@ -27,7 +27,14 @@ NAMES = {"attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "
 SETTINGS = [["--recipe", "bf16"], ["--preset", "te"], ["--preset", "te", "--patch"], ["--preset", "te-4over6"], ["--preset", "te", "--rotate"],
             ["--preset", "mxfp4"], ["--preset", "mxfp4", "--rotate"], ["--preset", "te-4over6", "--patch"], ["--preset", "modelopt"],
             ["--preset", "compressed-tensors"], ["--preset", "torchao"], ["--preset", "mxfp8-e4m3"]]
-SETTINGS += [["--preset", p] for p in ("fouroversix", "mxfp4-ceil", "ggml")]
+
+
+def settings(program):
+    """Those above, then every preset of FP4 that is not among them."""
+    conventions = subprocess.run([program, "info", "--conventions", "--json"], capture_output=True, text=True, check=True).stdout
+    names = [c["convention"] for c in json.loads(conventions) if c["element"] == "e2m1"]
+    return SETTINGS + [["--preset", n] for n in names if ["--preset", n] not in SETTINGS]
+
 
 # what an option does: its setting, and the one without it
 COMPARISONS = [("--preset te --patch", "--preset te"), ("--preset te-4over6", "--preset te"), ("--preset te --rotate", "--preset te"),
@@ -153,7 +160,7 @@ def main():
     pieces = list(windows(tokenizer, text, o.windows, o.sequence))
     for start, ids in pieces:
         print(f"{o.sequence} tokens behind <bos>, from character {start}: {tokenizer.decode(ids[:12].tolist())!r}", flush=True)
-    for setting in SETTINGS:
+    for setting in settings(o.program):
         name = " ".join(setting)
         own = losses.setdefault(name, {})
         for window in [w for w in range(o.windows) if w not in own]:
