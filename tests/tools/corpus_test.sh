@@ -43,7 +43,9 @@ head -c 1000 folder/kjv.txt >cut.txt
 "$corpus" cut.txt >out.txt 2>err.txt || say "over a broken file: exit $?: $(cat err.txt)"
 cmp -s cut.txt folder/kjv.txt || say "a broken file was not replaced"
 
-mkdir fake && sed "s/^  expected=[04]/  expected=5/" "$corpus" >fake/corpus && cp "$(dirname "$corpus")/setup.sh" fake/
+# the text that the script expects of the version that is here is another
+here=$(dpkg-query -W -f '${Version}' bible-kjv-text)
+mkdir fake && sed -e "s/^  expected=[04]/  expected=5/" -e "s/bible-kjv-text 4.38\"/bible-kjv-text $here\"/" "$corpus" >fake/corpus && cp "$(dirname "$corpus")/setup.sh" fake/
 chmod +x fake/corpus
 corpus=$work/fake/corpus refused "gives a text with SHA-256" wrong.txt
 [ ! -e wrong.txt ] || say "a text with another digest was left behind"
@@ -55,11 +57,11 @@ refused "there is no text 'french': expected kjv or english" --text french
 refused "there is no text ''" --text
 
 # another version of a package: its text is written, and one line says so
-mkdir other && sed -e 's/^  expected=[05]/  expected=6/' -e 's/bible-kjv-text 4.38"/bible-kjv-text 4.37"/' fake/corpus >other/corpus
+mkdir other && sed -e 's/^  expected=[05]/  expected=6/' -e "s/bible-kjv-text $here\"/bible-kjv-text 4.37\"/" fake/corpus >other/corpus
 cp fake/setup.sh other/ && chmod +x other/corpus
 other/corpus other.txt >out.txt 2>err.txt || say "another version: exit $?: $(cat err.txt)"
 cmp -s other.txt folder/kjv.txt || say "another version: another text"
-[ "$(wc -l <err.txt)" -eq 1 ] && grep -qF "bible-kjv-text 4.38 instead of bible-kjv-text 4.37; SHA-256 $(sha256sum <other.txt | cut -d ' ' -f 1) instead of 6" err.txt ||
+[ "$(wc -l <err.txt)" -eq 1 ] && grep -qF "bible-kjv-text $here instead of bible-kjv-text 4.37; SHA-256 $(sha256sum <other.txt | cut -d ' ' -f 1) instead of 6" err.txt ||
   say "another version: $(cat err.txt)"
 
 if dpkg-query -W -f '${Status}\n' dict-gcide dict-foldoc jargon-text dict-devil 2>/dev/null | grep -cx 'install ok installed' | grep -qx 4; then
