@@ -209,6 +209,29 @@ TEST_CASE("what layers share is quantized once, and again where anything differs
   CHECK(differs([&](QuantizeTask &t) { t.recipe = &rotated; }));
 }
 
+TEST_CASE("a layer takes the channels of each call", "[linear][layer]") {
+  Recipe recipe = load_recipe("hcp");
+  recipe.rules.clear();
+  constexpr int64_t rows = 32, in = 128, out = 48;
+  Group g(recipe, rows, in, {out}, 3);
+  harden(g.x, in);
+  LinearLayer layer = layer_like(g, recipe);
+  std::vector<int32_t> first(size_t(layer.channels(Product::fprop))), second = first;
+  for (size_t i = 0; i < first.size(); ++i) first[i] = int32_t(2 * i), second[i] = int32_t(2 * i + 1);
+  const auto y_of = [&](LinearLayer &l, const std::vector<int32_t> &channels) {
+    Floats y(rows * out);
+    l.forward({}, {.x = g.x.data(), .rows = rows, .weight = g.weights[0].data(), .channels = channels},
+              y.data());
+    return y;
+  };
+  const Floats before = y_of(layer, first);
+  for (const auto &channels : {second, first, {}, second}) {
+    LinearLayer fresh = layer_like(g, recipe);
+    CHECK(same_bits(y_of(layer, channels), y_of(fresh, channels)));
+  }
+  CHECK_FALSE(same_bits(y_of(layer, second), before));
+}
+
 TEST_CASE("a gradient that is not wanted does not change another", "[linear]") {
   const Recipe recipe = uniform_recipe("nvfp4", "nvfp4");
   Group all(recipe, 32, 64, {48, 32}), some(recipe, 32, 64, {48, 32});
