@@ -131,8 +131,21 @@ def measure(o, window, ids, setting):
     np.save(path, ids)
     command = [o.program, "eval", "--checkpoint", str(o.folder), "--data", path, "--validation-data", path, "--batch", "1", "--sequence",
                str(o.sequence), "--batches", "1", "--bos", "2", "--json", *setting]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(done.stderr.strip().splitlines()[-1])
     return json.loads(done.stdout)["loss"]
+
+
+def complete(o, own, pieces, setting):
+    """Measures the windows that are missing in `own`, and notes each in the log."""
+    for window in [w for w in range(o.windows) if w not in own]:
+        begin = time.time()
+        own[window] = measure(o, window, pieces[window][1], setting)
+        line = {"window": window, "setting": " ".join(setting), "loss": own[window], "seconds": round(time.time() - begin, 1)}
+        if o.log:
+            with open(o.log, "a") as file:
+                file.write(json.dumps(line) + "\n")
 
 
 def paired(own, base):
@@ -163,13 +176,11 @@ def main():
     for setting in settings(o.program):
         name = " ".join(setting)
         own = losses.setdefault(name, {})
-        for window in [w for w in range(o.windows) if w not in own]:
-            begin = time.time()
-            own[window] = measure(o, window, pieces[window][1], setting)
-            line = {"window": window, "setting": name, "loss": own[window], "seconds": round(time.time() - begin, 1)}
-            if o.log:
-                with open(o.log, "a") as file:
-                    file.write(json.dumps(line) + "\n")
+        try:
+            complete(o, own, pieces, setting)
+        except RuntimeError as refusal:
+            print(f"{name:32} {refusal}", flush=True)
+            continue
         mean = sum(own.values()) / len(own)
         print(f"{name:32} loss {mean:.5f}  perplexity {math.exp(mean):9.4f}  {paired(own, losses[' '.join(SETTINGS[0])])}", flush=True)
     for name, without in COMPARISONS:
