@@ -183,14 +183,12 @@ uint32_t rotate_avx2(const float *x, int groups, uint16_t signs, float *rotated)
     __builtin_memcpy(kept, x, size_t(groups) * 64);
     x = kept;
   }
-  const Flips all(signs);
+  const Flips flips(signs);
   _mm_setcsr(kDefaultMode);
-  if (rotate_fp32<true>(x, groups, all, rotated).in <= kLargestFp32 && (_mm_getcsr() & kInexact) == 0)
+  if (rotate_fp32<true>(x, groups, flips, rotated).in <= kLargestFp32 && (_mm_getcsr() & kInexact) == 0)
     return 0;
-  alignas(32) uint32_t flips[16];
-  for (int i = 0; i < 16; ++i) flips[i] = (signs >> i & 1u) << 31;
-  const __m256i flip0 = _mm256_load_si256(reinterpret_cast<const __m256i *>(flips));
-  const __m256i flip1 = _mm256_load_si256(reinterpret_cast<const __m256i *>(flips + 8));
+  const __m256i flip0 = _mm256_load_si256(reinterpret_cast<const __m256i *>(flips.word));
+  const __m256i flip1 = _mm256_load_si256(reinterpret_cast<const __m256i *>(flips.word + 8));
   uint32_t left = 0;
   for (int g = 0; g < groups; ++g, x += 16, rotated += 16) {
     const __m256i a = load_words(x), b = load_words(x + 8);

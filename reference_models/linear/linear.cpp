@@ -2,9 +2,8 @@
 // The order of work in a group of linear layers: quantize, choose and patch hot channels, multiply, add up.
 #include "nvfp4/reference_models/linear/linear.hpp"
 
-#include "nvfp4/reference_models/linear/data_copies.hpp"
-
 #include "nvfp4/emulator/quantize/convention.hpp"
+#include "nvfp4/reference_models/linear/data_copies.hpp"
 #include "nvfp4/reference_models/linear/patched_product.hpp"
 
 #include <algorithm>

@@ -144,10 +144,7 @@ private:
     show_products();
     if constexpr (std::is_same_v<T, float>)
       if (products_ != nullptr) {
-        std::vector<Activation<T>> before; // in the order of computation
-        activations(before);
-        before.pop_back();
-        for (const Activation<T> &a : before) this->hooks.trace(a.name, StepTensor::output, a.shape, a.data);
+        this->trace_activations(1);
         return products_->forward(step, {q_rotated_.data(), keys(), values()}, o_.data(), this->hooks);
       }
     if constexpr (std::is_same_v<T, float>)

@@ -116,10 +116,7 @@ private:
     show_products();
     if constexpr (std::is_same_v<T, float>)
       if (products_ != nullptr) {
-        std::vector<Activation<T>> before; // in the order of computation
-        activations(before);
-        before.resize(before.size() - 2);
-        for (const Activation<T> &a : before) this->hooks.trace(a.name, StepTensor::output, a.shape, a.data);
+        this->trace_activations(2);
         return products_->forward(step, {q_.data(), k_.data(), v_.data(), g_.data()}, o_.data(), this->hooks);
       }
     if constexpr (std::is_same_v<T, float>)

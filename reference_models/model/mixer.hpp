@@ -97,6 +97,15 @@ public:
   /// Logits of the last forward pass, by sequence and head; empty where there is no softmax.
   [[nodiscard]] virtual std::vector<AttentionMoments> attention_moments() { return {}; }
   MixerHooks<T> hooks;
+
+protected:
+  /// Traces the activations but for the last `behind`, which products inside the mixer are still to make.
+  void trace_activations(size_t behind) const {
+    std::vector<Activation<T>> all; // in the order of computation
+    activations(all);
+    for (size_t i = 0; i + behind < all.size(); ++i)
+      hooks.trace(all[i].name, StepTensor::output, all[i].shape, all[i].data);
+  }
 };
 
 /// Scratch that all layers share: used within one call only. Sized by the largest request.

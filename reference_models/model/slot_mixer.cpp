@@ -137,18 +137,11 @@ private:
     show_products();
     if constexpr (std::is_same_v<T, float>)
       if (keys_ != nullptr) {
-        std::vector<Activation<T>> before; // in the order of computation
-        activations(before);
-        before.resize(before.size() - 2); // the last of them after the first pass
-        const Activation<T> slots = before.back();
-        before.pop_back();
-        const auto trace = [&](const Activation<T> &a) {
-          this->hooks.trace(a.name, StepTensor::output, a.shape, a.data);
-        };
-        for (const Activation<T> &a : before) trace(a);
+        this->trace_activations(3);
         keys_->forward(step, {q_.data(), k_.data(), g_.data(), s_.data()}, p_.data(), this->hooks);
         c_.backend.run(SlotSoftmaxForward<T>{c_.rows() * c_.config.heads, c_.config.slots, p_.data()});
-        trace(slots);
+        this->hooks.trace(path_ + "slots", StepTensor::output,
+                          {c_.batch, c_.length, c_.config.heads * c_.config.slots}, p_.data());
         return values_->forward(step, {p_.data(), s_.data(), v_.data(), g_.data()}, o_.data(), this->hooks);
       }
     SlotForward<T>{shape_,    q_.data(), k_.data(), v_.data(),    g_.data(),
