@@ -3,7 +3,8 @@
 
 Where the time of a converted flash-linear-attention GLA of 340M goes on a GPU: the linear layers' part of a training step, by CUDA
 events around each of nvfp4.torch's operators (choice of channels, forward, backward, and the conversions of dtypes in them), after
-two steps that warm up. One line of JSON. Beside it stands `nvfp4-gpu profile gla,340m,RECIPE,8,2048`, the C++ trainer's. --kernels:
+two steps that warm up. One line of JSON, which also has the time of a step without events, and until the host had given its work.
+Beside it stands `nvfp4-gpu profile gla,gla-340m,RECIPE,8,2048`, the C++ trainer's. --kernels:
 the kernels that take longest within the operators, and how busy the GPU is, from PyTorch's profiler.
 """
 
@@ -89,20 +90,28 @@ def main() -> None:
         optimizer.zero_grad()
         return loss
 
+    def several() -> tuple[torch.Tensor, float, float]:
+        """The last loss, and milliseconds a step until the host has given the work, and until it is done."""
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        for _ in range(o.steps):
+            loss = one()
+        given = time.perf_counter() - start
+        torch.cuda.synchronize()
+        return loss, 1e3 * given / o.steps, 1e3 * (time.perf_counter() - start) / o.steps
+
     one(), one()
+    _, host_ms, whole_ms = several()
     timed = {name: Timed(name) for name in OPERATORS}
     for name, t in timed.items():
         setattr(_ops, name, t)
-    torch.cuda.synchronize()
-    start = time.perf_counter()
-    for _ in range(o.steps):
-        loss = one()
-    torch.cuda.synchronize()
-    seconds = (time.perf_counter() - start) / o.steps
+    loss, _, step_ms = several()
     parts = {name: round(sum(a.elapsed_time(b) for a, b in t.events) / o.steps, 2) for name, t in timed.items()}
-    print(json.dumps({"recipe": o.recipe, "tokens": o.batch * o.length, "dtype": o.dtype, "autocast": o.autocast, "layers": len(converted(model)),
-                      "step_ms": round(1e3 * seconds, 1), "linear_ms": round(sum(parts.values()), 1), **parts,
-                      "loss": round(loss.item(), 4), "memory_gib": round(torch.cuda.max_memory_allocated() / 2**30, 1)}), flush=True)
+    print(json.dumps({"recipe": o.recipe, "tokens": o.batch * o.length, "dtype": o.dtype, "autocast": o.autocast,
+                      "layers": len(converted(model)),
+                      "step_ms": round(step_ms, 1), "linear_ms": round(sum(parts.values()), 1), **parts,
+                      "loss": round(loss.item(), 4), "without_events_ms": round(whole_ms, 1), "of_it_host_ms": round(host_ms, 1),
+                      "memory_gib": round(torch.cuda.max_memory_allocated() / 2**30, 1)}), flush=True)
     if not o.kernels:
         return
     from torch.profiler import ProfilerActivity, profile
