@@ -3,6 +3,7 @@
 #include "nvfp4/reference_models/linear/patched_product.hpp"
 
 #include "nvfp4/reference_models/linear/linear.hpp"
+#include "nvfp4/reference_models/linear/product_recipe.hpp"
 
 #include <algorithm>
 
@@ -11,10 +12,6 @@ namespace {
 
 using Kernel = HcpRecipe::Kernel;
 using Side = HcpRecipe::Side;
-
-const GemmRecipe &gemm_of(const LinearRecipe &l, Product product) {
-  return product == Product::fprop ? l.fprop : product == Product::dgrad ? l.dgrad : l.wgrad;
-}
 
 /// Segments of operand a behind (or beside) its main columns; operand b has the other one at the same place.
 std::vector<Segment> segments_of_a(Side side) {

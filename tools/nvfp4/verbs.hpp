@@ -36,6 +36,7 @@ void register_train(CLI::App &app, int &exit_code);
 void register_eval(CLI::App &app, int &exit_code);
 void register_init(CLI::App &app, int &exit_code);
 void register_experiment(CLI::App &app, int &exit_code);
+void register_lab(CLI::App &app, int &exit_code);
 void register_report(CLI::App &app, int &exit_code);
 void register_log(CLI::App &app, int &exit_code);
 void register_record(CLI::App &app, int &exit_code);
