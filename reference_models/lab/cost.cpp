@@ -33,6 +33,7 @@ double bits_of(const OperandRecipe &first, const OperandRecipe &second) {
 double rotation_of(const OperandRecipe &o) { return o.hadamard ? std::log2(double(kHadamardSize)) + 1 : 0; }
 
 double random_bits_of(const OperandRecipe &o) {
+  if (o.scale_correction == ScaleCorrection::eden) return 32.0 / 16; // a word a block
   switch (o.rounding) {
   case ElementRounding::nearest: return 0;
   case ElementRounding::sr_carry8:

@@ -73,6 +73,13 @@ Plan make_plan(const LabOptions &o) {
     throw Error("--rates: expected multiples of the learning rate, numbers above 0, such as 1,4");
   Plan plan;
   plan.recipes = lab_recipes(o.recipes);
+  std::erase_if(plan.recipes, [&](const std::string &name) {
+    bool cpu_only = false;
+    for (const auto &[linear, l] : load_recipe(name).linears) cpu_only = cpu_only || needs_cpu(l);
+    if (cpu_only && o.device != "cpu" && o.recipes != "all")
+      throw Error("--recipes " + recipe_label(name) + ": its operands (decoded, scale_correction) are made on the CPU only; use --device cpu");
+    return cpu_only && o.device != "cpu";
+  });
   Experiment e;
   TrainOptions &t = e.base;
   ExperimentModel model;
@@ -258,8 +265,10 @@ std::vector<LabRow> rows_of(const Plan &plan, const Measures &m, const Experimen
 
 std::vector<std::string> lab_recipes(const std::string &option) {
   std::vector<std::string> out;
-  if (option == "all") {
+  if (option == "all" || option == "builtin") {
     for (const std::string_view name : builtin_recipes()) out.emplace_back(name);
+    for (const RecipeVariation &v : recipe_variations())
+      if (option == "all" && v.on_hardware) out.emplace_back(v.name);
   } else {
     for (size_t at = 0; at <= option.size();) {
       const size_t comma = std::min(option.find(',', at), option.size());

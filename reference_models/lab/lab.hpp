@@ -32,7 +32,7 @@ inline constexpr auto kLabFields = std::tuple{
     field("data", &LabOptions::data,
           "Text, token files or task; default: build/corpus/kjv.txt, or what the run was trained on")
         .marked(kLabDecides),
-    field("recipes", &LabOptions::recipes, "all (the built-in ones), or names and JSON files with commas between")
+    field("recipes", &LabOptions::recipes, "all (the built-in ones and their variations on tensor cores), builtin, or names and JSON files with commas between")
         .marked(kLabDecides),
     field("seeds", &LabOptions::seeds, "Runs of each recipe, and batches that are measured", from_to(1, 1000)).marked(kLabDecides),
     field("steps", &LabOptions::steps, "Steps of a run", from_to(4, 0x1p40)).marked(kLabDecides),

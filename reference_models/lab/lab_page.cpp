@@ -50,7 +50,7 @@ std::string ranking(const LabResult &r) {
 std::string buys(const LabResult &r) {
   BarChart gaps{.title = "Gap of the validation loss", .x_label = "percent of " + r.reference + ", 95 % interval", .digits = 2};
   BarChart products{.title = "Error of the three products", .x_label = "relative L2 of one draw, real operands"};
-  BarChart gradients{.title = "The whole gradient against FP32's", .x_label = "relative L2: bias stays, deviation averages away"};
+  BarChart gradients{.title = "The whole gradient against FP32's", .x_label = "relative L2, bias and deviation"};
   static constexpr const char *kProducts[] = {"fprop", "dgrad", "wgrad"};
   for (const LabRow &row : r.rows) {
     if (row.recipe != r.reference && row.gap.n > 0)

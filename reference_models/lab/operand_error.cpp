@@ -2,7 +2,7 @@
 // One operand at a time, by the library's quantization and its statistics.
 #include "nvfp4/reference_models/lab/operand_error.hpp"
 
-#include "nvfp4/emulator/quantize/dequantize.hpp"
+#include "nvfp4/reference_models/linear/cpu_operand.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -58,14 +58,9 @@ OperandError operand_error(const OperandRecipe &recipe, FormatId source, MatrixV
   for (int64_t r = 0; r < x.rows; ++r)
     for (int64_t c = 0; c < x.cols; ++c) values[size_t(r * x.cols + c)] = round_to(source, x(r, c));
   const MatrixView<const float> view(values.data(), rows, x.cols);
-  const BlockScaled q = quantize(view, find_convention(recipe.convention),
-                                 {.axis = axis,
-                                  .block_rows = recipe.block_rows,
-                                  .rounding = recipe.rounding,
-                                  .key = key,
-                                  .hadamard = recipe.hadamard,
-                                  .source = source,
-                                  .threads = threads});
+  BlockScaled q;
+  cpu::Workspace workspace;
+  cpu::quantize_blocks(q, {nullptr, &recipe, source, nullptr, values.data(), rows, x.cols, axis, key}, workspace, threads);
   return of_statistics(total(quantize_statistics(view, q, threads)));
 }
 

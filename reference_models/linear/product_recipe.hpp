@@ -10,9 +10,20 @@ namespace nvfp4::models {
   return p == Product::fprop ? l.fprop : p == Product::dgrad ? l.dgrad : l.wgrad;
 }
 
-/// Whether an operand of it is rounded stochastically: without, every draw is the same.
+/// Whether random words decide an operand of it: without, every draw is the same.
 [[nodiscard]] inline bool is_stochastic(const GemmRecipe &g) {
-  return g.a.rounding != ElementRounding::nearest || g.b.rounding != ElementRounding::nearest;
+  const auto draws = [](const OperandRecipe &o) {
+    return o.rounding != ElementRounding::nearest || o.scale_correction != ScaleCorrection::none;
+  };
+  return draws(g.a) || draws(g.b);
+}
+
+/// Whether an operand is made in a way that only the CPU's engine has.
+[[nodiscard]] inline bool needs_cpu(const LinearRecipe &l) {
+  for (const GemmRecipe *g : {&l.fprop, &l.dgrad, &l.wgrad})
+    for (const OperandRecipe *o : {&g->a, &g->b})
+      if (o->decoded || o->scale_correction != ScaleCorrection::none) return true;
+  return false;
 }
 
 } // namespace nvfp4::models

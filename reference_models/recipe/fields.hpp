@@ -13,12 +13,19 @@ inline constexpr unsigned kOptional = 1;
 inline constexpr auto kOperandFields = std::tuple{
     field("format", &OperandRecipe::format, ": what the elements are"),
     field("convention", &OperandRecipe::convention,
-          "Quantization convention (`nvfp4 info --conventions`); default `te`, `mxfp4` or `mxfp8-e4m3` by "
+          "Quantization convention (`nvfp4 info --conventions`); default `te`, `mxfp4`, `mxfp8-e4m3` or `nvint4` by "
           "format"),
     field("block_rows", &OperandRecipe::block_rows, "Rows of a block: 1, or 16 for tiles"),
     field("rounding", &OperandRecipe::rounding, ": of elements"),
     field("hadamard", &OperandRecipe::hadamard,
-          "Rotate groups of 16 along the contraction; both operands or none")};
+          "Rotate groups of 16 along the contraction; both operands or none"),
+    field("decoded", &OperandRecipe::decoded,
+          "W of dgrad and x of wgrad: quantized from what fprop's copy decodes to, not from the tensor")
+        .marked(kOptional),
+    field("scale_correction", &OperandRecipe::scale_correction,
+          ": of nvfp4 in blocks of one row to nearest: groups of 128 get their length along the tensor back, by a factor on their "
+          "scales that is rounded stochastically")
+        .marked(kOptional)};
 
 /// Besides the operands `a` and `b`.
 inline constexpr auto kGemmFields = std::tuple{

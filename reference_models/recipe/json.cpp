@@ -17,6 +17,7 @@ std::string default_convention(OperandFormat f) {
   case OperandFormat::nvfp4: return "te";
   case OperandFormat::mxfp4: return "mxfp4";
   case OperandFormat::mxfp8: return "mxfp8-e4m3";
+  case OperandFormat::block_scaled: return "nvint4";
   case OperandFormat::f32:
   case OperandFormat::bf16:
   case OperandFormat::fp8: break;
@@ -77,7 +78,7 @@ RecipeRule read_rule(const Json &json, const std::string &path) {
 }
 
 Json write_operand(const OperandRecipe &o) {
-  return o.convention.empty() ? Json{{"format", to_string(o.format)}} : fields_to_json(kOperandFields, o);
+  return o.convention.empty() ? Json{{"format", to_string(o.format)}} : fields_to_json(kOperandFields, o, kOptional);
 }
 
 Json write_gemm(const GemmRecipe &g) {
@@ -190,6 +191,14 @@ Recipe load_recipe(const std::string &name_or_path) {
     return recipe;
   }
   const bool path = name_or_path.find('/') != std::string::npos || name_or_path.ends_with(".json");
+  for (const RecipeVariation &v : recipe_variations()) {
+    if (path || v.name != name_or_path) continue;
+    Json json = Json::parse(to_json(load_recipe(std::string(v.base))));
+    json.merge_patch(Json::parse(v.change));
+    json["name"] = v.name;
+    json["description"] = v.description;
+    return parse_recipe(json.dump(), "recipe " + name_or_path);
+  }
   if (!path) return parse_recipe(builtin_recipe_json(name_or_path), "recipe " + name_or_path);
   const std::vector<std::byte> bytes = io::read_file(name_or_path);
   const std::string_view text(reinterpret_cast<const char *>(bytes.data()), bytes.size());

@@ -23,12 +23,24 @@ enum class AmaxScope : uint8_t { rank, all_ranks };
 static_assert(names_of(AmaxScope{}).end_with(AmaxScope::all_ranks));
 
 /// What an operand's elements are. f32 operands are multiplied by the backend's own kernel, both or none;
-/// fp8, E4M3 with one scale a tensor, is for what is stored only (model/stored_values.hpp).
-enum class OperandFormat : uint8_t { f32, bf16, nvfp4, mxfp4, mxfp8, fp8 };
+/// fp8, E4M3 with one scale a tensor, is for what is stored only (model/stored_values.hpp). block_scaled: of any convention
+/// with one scale a block, multiplied by the exact unit of its elements and scales, which is ours and no hardware's.
+enum class OperandFormat : uint8_t { f32, bf16, nvfp4, mxfp4, mxfp8, fp8, block_scaled };
 [[nodiscard]] constexpr auto names_of(OperandFormat) {
-  return enum_names("operand format", "f32", "bf16", "nvfp4", "mxfp4", "mxfp8", "fp8");
+  return enum_names("operand format", "f32", "bf16", "nvfp4", "mxfp4", "mxfp8", "fp8", "block-scaled");
 }
-static_assert(names_of(OperandFormat{}).end_with(OperandFormat::fp8));
+static_assert(names_of(OperandFormat{}).end_with(OperandFormat::block_scaled));
+
+/// What happens to block scales once the elements have their codes.
+enum class ScaleCorrection : uint8_t {
+  none,
+  /// With x the operand and y what it decodes to, each scale of a group of 8 blocks along the contraction is multiplied by
+  /// c = sum x^2 / sum x y, so that the group is as long along x as x, and rounded stochastically. c is 1 where it is no
+  /// positive number. As MS-EDEN (Quartet II), which is unbiased over random rotations; here their signs are fixed.
+  eden,
+};
+[[nodiscard]] constexpr auto names_of(ScaleCorrection) { return enum_names("scale correction", "none", "eden"); }
+static_assert(names_of(ScaleCorrection{}).end_with(ScaleCorrection::eden));
 
 /// One operand of one product. The fields after `format` have a meaning for block-scaled formats only.
 struct OperandRecipe {
@@ -37,6 +49,13 @@ struct OperandRecipe {
   int block_rows = 1;          ///< 16: tiles, so that both orientations have the same values
   ElementRounding rounding = ElementRounding::nearest;
   bool hadamard = false; ///< rotate groups of 16 along the contraction; both operands or none
+  /// Quantized from what fprop's copy of the tensor decodes to, rounded to the source type, not from the tensor: W of dgrad
+  /// and x of wgrad, as a system does that keeps the quantized copy alone.
+  bool decoded = false;
+  ScaleCorrection scale_correction = ScaleCorrection::none;
+  // Of fprop's copy where `decoded`; resolve() fills them in.
+  std::string first_convention = {};
+  int first_block_rows = 1;
 
   bool operator==(const OperandRecipe &) const = default;
 };
@@ -165,6 +184,14 @@ struct Recipe {
   [[nodiscard]] bool has_mixer_rule(const std::string &role, int64_t layer, int64_t layers) const;
   bool operator==(const Recipe &) const = default;
 };
+
+/// Variations of built-in recipes by name (variations.cpp), which load_recipe knows too.
+struct RecipeVariation {
+  std::string_view name, base, description;
+  std::string_view change;  ///< JSON merge patch (RFC 7386) on the base's to_json()
+  bool on_hardware = true;  ///< all its products are those of tensor cores
+};
+[[nodiscard]] std::span<const RecipeVariation> recipe_variations();
 
 /// Names of the built-in recipes, and the JSON of one.
 [[nodiscard]] std::span<const std::string_view> builtin_recipes();

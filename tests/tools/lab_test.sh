@@ -12,7 +12,8 @@ good lab $few --steps 4 --out all
 grep -q "^nvfp4: lab: about [0-9]* min: " err.txt || say "not said how long it takes: $(head -1 err.txt)"
 grep -E "needs |has no number" out.txt | grep -v "^not measured  MXINT4.*crossing/mx has no number" && say "claims without a measure"
 [ "$(grep -cE '^(held|not held|not settled|not measured) ' out.txt)" -ge 20 ] || say "claims: $(cat out.txt)"
-for recipe in $("$nvfp4" recipe list | cut -d' ' -f1 | grep -v '^recipe'); do grep -qE "^[0-9]+ +$recipe " out.txt || say "no row of $recipe"; done
+[ "$(grep -cE '^[0-9]+ ' out.txt)" -eq 15 ] || say "$(grep -cE '^[0-9]+ ' out.txt) recipes"
+for recipe in fp32 bf16 nvfp4-plain nvfp4 hcp post-qk chon mxfp4-sr-rht mxfp8 nvfp4-w1x16 nvfp4-decoded nvfp4-decoded-sr nvfp4-sr-x nvfp4-eden nvfp4-4over6; do grep -qE "^[0-9]+ +$recipe " out.txt || say "no row of $recipe"; done
 grep -qE "<(script|link|img)|https?://" all/lab.html && say "the page loads something"
 for heading in Ranking "What each buys" "What each costs" "Where each breaks" "Published claims" "Formats on this model" "Formats by crest factor"; do
   grep -q "<h2>$heading" all/lab.html || say "no section $heading"
@@ -57,6 +58,7 @@ bad "'nvfp4' is there twice" lab --data text.txt --recipes nvfp4,nvfp4 --out bad
 bad "names and files with commas between" lab --data text.txt --recipes nvfp4,,chon --out bad
 bad "size 'huge' of gla is unknown" lab --data text.txt --model gla,huge --out bad
 bad "expected for --seeds a whole number from 1 to 1000, got 0" lab --data text.txt --seeds 0 --out bad
+bad "nvfp4-eden: its operands (decoded, scale_correction) are made on the CPU only" lab --data text.txt --recipes nvfp4,nvfp4-eden --device cuda --out bad
 bad "--rates" lab --data text.txt --rates 0 --out bad
 bad "no.txt" lab --data no.txt --out bad
 bad "expected FAMILY,SIZE, a JSON file or the folder of a run" lab --data text.txt --model . --out bad
