@@ -19,6 +19,8 @@ bool fits(OperandFormat format, const Rule &rule) {
     return rule.element == FormatId::e2m1 && rule.scale == FormatId::ue4m3 && rule.block == 16;
   case OperandFormat::mxfp4:
     return rule.element == FormatId::e2m1 && rule.scale == FormatId::ue8m0 && rule.block == 32;
+  case OperandFormat::nvint4:
+    return rule.element == FormatId::int4 && rule.scale == FormatId::ue4m3 && rule.block == 16;
   case OperandFormat::mxfp8:
     return (rule.element == FormatId::e4m3 || rule.element == FormatId::e5m2) &&
            rule.scale == FormatId::ue8m0;
@@ -129,7 +131,8 @@ void check_rule(const Recipe &recipe, const RecipeRule &rule, const std::string 
                     " matches no operator inside a mixer (attn.qk, attn.pv, attn.av, ...)");
       continue;
     }
-    if (std::none_of(linear_roles().begin(), linear_roles().end(), same))
+    if (std::none_of(linear_roles().begin(), linear_roles().end(), same) &&
+        std::none_of(std::begin(kImageRoles), std::end(kImageRoles), same))
       throw Error(path + ".roles: " + io::in_quotes(pattern) +
                   " matches no linear layer (attn.q_proj, mlp.down_proj, lm_head, ...)");
   }

@@ -13,7 +13,7 @@ inline constexpr unsigned kOptional = 1;
 inline constexpr auto kOperandFields = std::tuple{
     field("format", &OperandRecipe::format, ": what the elements are"),
     field("convention", &OperandRecipe::convention,
-          "Quantization convention (`nvfp4 info --conventions`); default `te`, `mxfp4` or `mxfp8-e4m3` by "
+          "Quantization convention (`nvfp4 info --conventions`); default `te`, `mxfp4`, `mxfp8-e4m3` or `nvint4` by "
           "format"),
     field("block_rows", &OperandRecipe::block_rows, "Rows of a block: 1, or 16 for tiles"),
     field("rounding", &OperandRecipe::rounding, ": of elements"),
@@ -26,6 +26,13 @@ inline constexpr auto kGemmFields = std::tuple{
         .marked(kOptional),
     field("output", &GemmRecipe::output,
           ": what the result is rounded to; of wgrad before it is added to the FP32 gradient, default f32")};
+
+/// Besides the products and `hcp`.
+inline constexpr auto kLinearFields = std::tuple{
+    field("weights", &LinearRecipe::weights,
+          ": what weights are made before all three products: int4-tensor is 15 levels with one scale a tensor, in "
+          "convolutional networks (`nvfp4 cnn`)")
+        .marked(kOptional)};
 
 inline constexpr auto kHcpFields = std::tuple{
     field("enabled", &HcpRecipe::enabled, "True where `hcp` stands"),
@@ -69,6 +76,9 @@ inline constexpr auto kRecipeFields = std::tuple{
     field("mixers", &Recipe::mixers, ": operands of GLA's recurrence and of softmax attention (see the end)"),
     field("amax", &Recipe::amax,
           ": over whose x and dy a global amax is taken where ranks share the data (`nvfp4.torch`)")
+        .marked(kOptional),
+    field("soft_clip", &Recipe::soft_clip,
+          "b: after a step every weight is b tanh(weight / b), in convolutional networks; 0: as it is", from_to(0, 1e6))
         .marked(kOptional),
     field("default", &Recipe::default_linear, "The linear of layers that no rule matches")};
 

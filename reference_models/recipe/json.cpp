@@ -12,11 +12,14 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+constexpr std::string_view kNvint4Unit = "exact:dot.k64.f32.int4.ue4m3.block16";
+
 std::string default_convention(OperandFormat f) {
   switch (f) {
   case OperandFormat::nvfp4: return "te";
   case OperandFormat::mxfp4: return "mxfp4";
   case OperandFormat::mxfp8: return "mxfp8-e4m3";
+  case OperandFormat::nvint4: return "nvint4";
   case OperandFormat::f32:
   case OperandFormat::bf16:
   case OperandFormat::fp8: break;
@@ -57,7 +60,7 @@ HcpRecipe read_hcp(const Json &json, const std::string &path) {
 
 LinearRecipe read_linear(const Json &json, const std::string &path) {
   LinearRecipe l;
-  read_fields(std::tuple{}, l, json, path + ": ", {"fprop", "dgrad", "wgrad"},
+  read_fields(kLinearFields, l, json, path + ": ", {"fprop", "dgrad", "wgrad"},
               {"fprop", "dgrad", "wgrad", "hcp"});
   l.fprop = read_gemm(json["fprop"], path + ".fprop", FormatId::bf16);
   l.dgrad = read_gemm(json["dgrad"], path + ".dgrad", FormatId::bf16);
@@ -99,7 +102,8 @@ Recipe parse_recipe(std::string_view text, const std::string &where) {
   Recipe recipe{.units = {{"bf16", "sm_90:wgmma.k16.f32.bf16"},
                           {"nvfp4", "sm_100:tcgen05.k64.f32.mxf4nvf4.ue4m3.block16"},
                           {"mxfp4", "sm_100:tcgen05.k64.f32.mxf4.ue8m0.block32"},
-                          {"mxfp8", "sm_100:tcgen05.k32.f32.mxf8f6f4.{a}.{b}.ue8m0.block32"}}};
+                          {"mxfp8", "sm_100:tcgen05.k32.f32.mxf8f6f4.{a}.{b}.ue8m0.block32"},
+                          {"nvint4", std::string(kNvint4Unit)}}};
   read_fields(kRecipeFields, recipe, json, where + ": ", {"name", "linears", "default"},
               {"units", "linears", "rules", "mixer_rules", "kv_cache", "gate_inputs"});
   for (const auto &[key, into] : {std::pair<std::string, OperandRecipe *>("kv_cache", &recipe.kv_cache),
@@ -112,7 +116,7 @@ Recipe parse_recipe(std::string_view text, const std::string &where) {
       const auto at = recipe.units.find(format);
       if (at == recipe.units.end())
         throw Error(where + ".units: unknown key " + io::in_quotes(format) +
-                    "; expected bf16, mxfp4, mxfp8, nvfp4");
+                    "; expected bf16, mxfp4, mxfp8, nvfp4, nvint4");
       if (!take_value(at->second, unit))
         throw Error(where + ".units: '" + format + "' takes a text, got " + shown(unit));
     }
@@ -205,6 +209,7 @@ std::string to_json(const Recipe &recipe) {
   for (const auto &[name, l] : recipe.linears) {
     Json &j = linears[name];
     j = {{"fprop", write_gemm(l.fprop)}, {"dgrad", write_gemm(l.dgrad)}, {"wgrad", write_gemm(l.wgrad)}};
+    j.update(fields_to_json(kLinearFields, l, kOptional));
     if (l.hcp != HcpRecipe{}) j["hcp"] = write_hcp(l.hcp);
   }
   for (const RecipeRule &rule : recipe.rules) rules.push_back(fields_to_json(kRuleFields, rule, kOptional));
@@ -213,6 +218,8 @@ std::string to_json(const Recipe &recipe) {
   Json json = fields_to_json(kRecipeFields, recipe, kOptional);
   json.erase("default"); // behind the linears, as in every file so far
   json["units"] = recipe.units;
+  if (const auto at = recipe.units.find("nvint4"); at != recipe.units.end() && at->second == kNvint4Unit)
+    json["units"].erase("nvint4"); // younger than many a recipe on disk
   json["linears"] = linears;
   json["default"] = recipe.default_linear;
   json["rules"] = rules;

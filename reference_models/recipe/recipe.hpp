@@ -24,11 +24,17 @@ static_assert(names_of(AmaxScope{}).end_with(AmaxScope::all_ranks));
 
 /// What an operand's elements are. f32 operands are multiplied by the backend's own kernel, both or none;
 /// fp8, E4M3 with one scale a tensor, is for what is stored only (model/stored_values.hpp).
-enum class OperandFormat : uint8_t { f32, bf16, nvfp4, mxfp4, mxfp8, fp8 };
+enum class OperandFormat : uint8_t { f32, bf16, nvfp4, mxfp4, mxfp8, fp8, nvint4 };
 [[nodiscard]] constexpr auto names_of(OperandFormat) {
-  return enum_names("operand format", "f32", "bf16", "nvfp4", "mxfp4", "mxfp8", "fp8");
+  return enum_names("operand format", "f32", "bf16", "nvfp4", "mxfp4", "mxfp8", "fp8", "nvint4");
 }
-static_assert(names_of(OperandFormat{}).end_with(OperandFormat::fp8));
+static_assert(names_of(OperandFormat{}).end_with(OperandFormat::nvint4));
+
+/// What a layer's weight is made before its products (images/weight_levels.hpp): itself, or 15 levels with one scale a
+/// tensor. Convolutional networks only.
+enum class WeightLevels : uint8_t { none, int4_tensor };
+[[nodiscard]] constexpr auto names_of(WeightLevels) { return enum_names("weights", "none", "int4-tensor"); }
+static_assert(names_of(WeightLevels{}).end_with(WeightLevels::int4_tensor));
 
 /// One operand of one product. The fields after `format` have a meaning for block-scaled formats only.
 struct OperandRecipe {
@@ -108,6 +114,7 @@ static_assert(names_of(HcpRecipe::Reblock{}).end_with(HcpRecipe::Reblock::whole_
 struct LinearRecipe {
   GemmRecipe fprop = {}, dgrad = {}, wgrad = {.output = FormatId::f32};
   HcpRecipe hcp = {};
+  WeightLevels weights = WeightLevels::none;
   // The rest is the same for all layers of a recipe; resolve() fills it in.
   FormatId source =
       FormatId::bf16; ///< x, weight and dy are rounded to it first, as TransformerEngine's tensors are
@@ -139,7 +146,8 @@ struct Recipe {
   /// unit of BF16 products (backend/bf16_mixers.hpp).
   FormatId mixers = FormatId::f32;
   AmaxScope amax = AmaxScope::rank;
-  /// Unit by operand format (bf16, nvfp4, mxfp4, mxfp8); {a} and {b} stand for the element formats.
+  double soft_clip = 0; ///< b: after a step every weight is b tanh(weight / b); 0: as it is. Convolutional networks only
+  /// Unit by operand format (bf16, nvfp4, mxfp4, mxfp8, nvint4); {a} and {b} stand for the element formats.
   std::map<std::string, std::string> units = {};
   std::map<std::string, LinearRecipe> linears = {}; ///< by name; what rules speak of
   std::string default_linear = {};
@@ -161,6 +169,8 @@ struct Recipe {
   /// What `role` of block `layer` of `layers` uses; lm_head has layer = layers. Error when the recipe has
   /// rules for families and was not bound to one.
   [[nodiscard]] LinearRecipe resolve(const std::string &role, int64_t layer, int64_t layers) const;
+  /// Whether it says anything that only a convolutional network follows.
+  [[nodiscard]] bool has_weight_rules() const;
   /// Whether a mixer rule speaks of this operator. Error likewise.
   [[nodiscard]] bool has_mixer_rule(const std::string &role, int64_t layer, int64_t layers) const;
   bool operator==(const Recipe &) const = default;
@@ -169,6 +179,9 @@ struct Recipe {
 /// Names of the built-in recipes, and the JSON of one.
 [[nodiscard]] std::span<const std::string_view> builtin_recipes();
 [[nodiscard]] std::string_view builtin_recipe_json(std::string_view name);
+
+/// Roles in convolutional networks (images/) besides lm_head, as which their last layer counts.
+inline constexpr std::string_view kImageRoles[] = {"conv", "fc"};
 
 /// Whether a rule's pattern, in which * stands for any characters, speaks of a role.
 [[nodiscard]] bool matches_role(std::string_view pattern, std::string_view role);
