@@ -80,22 +80,23 @@ TEST_CASE("exact sums in doubles have the words of the definition", "[gemm][exac
 }
 
 TEST_CASE("a sum longer than a double is rounded once", "[gemm][exact]") {
-  // 256 steps of 2^26 make 2^34, whose last bit is 2^11; then 2^10, a tie, and 2^-18 beside it, which breaks it
+  // 256 steps of 64 (-8 * 2^8)^2 make 2^36, whose last bit is 2^13 in FP32 and 2^-16 in a double; then 2^12, a tie, and
+  // 2^-18 beside it, which breaks it
   const Unit &unit = find_unit(kUnits[2]);
   for (const bool less : {false, true}) {
     const int64_t k = 257 * 64;
     Codes a(2, k), b(2, k);
     for (Codes *x : {&a, &b}) {
-      for (int64_t i = 0; i < 256 * 64; ++i) x->set(0, i, 4);
+      for (int64_t i = 0; i < 256 * 64; ++i) x->set(0, i, 8);
       for (int64_t block = 0; block < 256 * 4; ++block) x->scale(0, block, 0x78); // 2^8
       x->set(0, 256 * 64, 1);
-      x->scale(0, 256 * 4, 0x60); // 2^5
+      x->scale(0, 256 * 4, 0x68); // 2^6
       x->scale(0, 256 * 4 + 1, 0x01); // 2^-9
       x->set(0, 256 * 64 + 16, 1);
     }
     if (less) a.set(0, 256 * 64 + 16, 0xF); // -1
     const Words want = run(unit, a, b, Isa::scalar);
-    CHECK(bit_cast<float>(uint32_t(want.words[0])) == (less ? 0x1p34f : 0x1p34f + 0x1p11f));
+    CHECK(bit_cast<float>(uint32_t(want.words[0])) == (less ? 0x1p36f : 0x1p36f + 0x1p13f));
     for (const Isa isa : kVectorIsas)
       if (supported(isa)) CHECK(run(unit, a, b, isa).words == want.words);
   }

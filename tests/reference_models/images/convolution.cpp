@@ -43,6 +43,7 @@ struct Layer {
 struct Results {
   Floats y, dx, dw, dbias;
   std::vector<int32_t> hot;
+  Floats scores = {}; ///< of all columns of patches
 };
 
 Results by_parts(Layer l, const Recipe &recipe, const StepContext &step, int threads = 1, std::optional<Isa> isa = {}) {
@@ -52,7 +53,7 @@ Results by_parts(Layer l, const Recipe &recipe, const StepContext &step, int thr
   Results r{Floats(size_t(l.images * l.s.out_pixels() * l.s.outputs)), Floats(l.x.size()), {}, {}, {}};
   c.forward(step, l.x.data(), l.images, r.y.data());
   c.backward(step, l.x.data(), l.images, l.dy.data(), r.dx.data());
-  r.dw = l.dw, r.dbias = l.dbias, r.hot = c.hot_channels().indices;
+  r.dw = l.dw, r.dbias = l.dbias, r.hot = c.hot_channels().indices, r.scores = c.hot_channels().scores;
   return r;
 }
 
@@ -78,7 +79,7 @@ Results written_out(Layer l, const Recipe &recipe, const StepContext &step) {
   forward.forward(step, of_x.data(), rows, y);
   const float *const dy[] = {l.dy.data()};
   forward.backward(step, of_x.data(), rows, dy, nullptr);
-  r.dw = l.dw, r.dbias = l.dbias, r.hot = forward.hot_channels(0).indices;
+  r.dw = l.dw, r.dbias = l.dbias, r.hot = forward.hot_channels(0).indices, r.scores = forward.hot_channels(0).scores;
 
   Floats turned; // (tap, output, channel)
   for (int64_t t = 0; t < l.s.taps(); ++t)
@@ -109,6 +110,7 @@ void check_equal(const Results &a, const Results &b) {
   CHECK(same_words(a.dw, b.dw));
   CHECK(same_words(a.dbias, b.dbias));
   CHECK(a.hot == b.hot);
+  CHECK(same_words(a.scores, b.scores));
 }
 
 std::vector<std::string> all_recipes() {
