@@ -50,11 +50,14 @@ PatchedProduct::PatchedProduct(Backend<float> &backend, OperandEngine &engine, c
 }
 
 RandomKey PatchedProduct::key(RandomUse use, int64_t micro_batch) const {
-  return random_key(seed_, layer_, product_, use, step_, micro_batch);
+  RandomKey key = random_key(seed_, layer_, product_, use, step_, micro_batch);
+  key.seed += part_ << 40;
+  return key;
 }
 
 void PatchedProduct::begin(const StepContext &step, const Source &a, const Source &b) {
   seed_ = step.seed;
+  part_ = step.part;
   step_ = step.step;
   micro_batch_ = step.micro_batch;
   training_ = step.training;

@@ -150,7 +150,8 @@ void check_rule(const Recipe &recipe, const RecipeRule &rule, const std::string 
                     " matches no operator inside a mixer (attn.qk, attn.pv, attn.av, ...)");
       continue;
     }
-    if (std::none_of(linear_roles().begin(), linear_roles().end(), same))
+    if (std::none_of(linear_roles().begin(), linear_roles().end(), same) &&
+        std::none_of(std::begin(kImageRoles), std::end(kImageRoles), same))
       throw Error(path + ".roles: " + io::in_quotes(pattern) +
                   " matches no linear layer (attn.q_proj, mlp.down_proj, lm_head, ...)");
   }

@@ -34,6 +34,13 @@ inline constexpr auto kGemmFields = std::tuple{
     field("output", &GemmRecipe::output,
           ": what the result is rounded to; of wgrad before it is added to the FP32 gradient, default f32")};
 
+/// Besides the products and `hcp`.
+inline constexpr auto kLinearFields = std::tuple{
+    field("weights", &LinearRecipe::weights,
+          ": what weights are made before all three products: int4-tensor is 15 levels with one scale a tensor, in "
+          "convolutional networks (`nvfp4 cnn`)")
+        .marked(kOptional)};
+
 inline constexpr auto kHcpFields = std::tuple{
     field("enabled", &HcpRecipe::enabled, "True where `hcp` stands"),
     field("k", &HcpRecipe::k, "Hot channels; instead of `fraction`", at_least(0)).marked(kOptional),
@@ -76,6 +83,9 @@ inline constexpr auto kRecipeFields = std::tuple{
     field("mixers", &Recipe::mixers, ": operands of GLA's recurrence and of softmax attention (see the end)"),
     field("amax", &Recipe::amax,
           ": over whose x and dy a global amax is taken where ranks share the data (`nvfp4.torch`)")
+        .marked(kOptional),
+    field("soft_clip", &Recipe::soft_clip,
+          "b: after a step every weight is b tanh(weight / b), in convolutional networks; 0: as it is", from_to(0, 1e6))
         .marked(kOptional),
     field("default", &Recipe::default_linear, "The linear of layers that no rule matches")};
 

@@ -58,7 +58,7 @@ HcpRecipe read_hcp(const Json &json, const std::string &path) {
 
 LinearRecipe read_linear(const Json &json, const std::string &path) {
   LinearRecipe l;
-  read_fields(std::tuple{}, l, json, path + ": ", {"fprop", "dgrad", "wgrad"},
+  read_fields(kLinearFields, l, json, path + ": ", {"fprop", "dgrad", "wgrad"},
               {"fprop", "dgrad", "wgrad", "hcp"});
   l.fprop = read_gemm(json["fprop"], path + ".fprop", FormatId::bf16);
   l.dgrad = read_gemm(json["dgrad"], path + ".dgrad", FormatId::bf16);
@@ -214,6 +214,7 @@ std::string to_json(const Recipe &recipe) {
   for (const auto &[name, l] : recipe.linears) {
     Json &j = linears[name];
     j = {{"fprop", write_gemm(l.fprop)}, {"dgrad", write_gemm(l.dgrad)}, {"wgrad", write_gemm(l.wgrad)}};
+    j.update(fields_to_json(kLinearFields, l, kOptional));
     if (l.hcp != HcpRecipe{}) j["hcp"] = write_hcp(l.hcp);
   }
   for (const RecipeRule &rule : recipe.rules) rules.push_back(fields_to_json(kRuleFields, rule, kOptional));

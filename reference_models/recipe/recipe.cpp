@@ -126,7 +126,16 @@ bool LinearRecipe::all_f32() const {
   return f32(fprop) && f32(dgrad) && f32(wgrad);
 }
 
+bool Recipe::has_weight_rules() const {
+  return soft_clip != 0 || std::any_of(linears.begin(), linears.end(), [](const auto &linear) {
+           return linear.second.weights != WeightLevels::none;
+         });
+}
+
 Recipe Recipe::for_family(const std::string &model_family) const {
+  if (has_weight_rules())
+    throw Error("recipe '" + name + "' changes weights (soft_clip, weights), which language models do not follow: use "
+                "nvfp4 cnn, or drop both");
   Recipe bound = *this;
   bound.family = find_family(model_family).name;
   return bound;

@@ -42,6 +42,12 @@ enum class ScaleCorrection : uint8_t {
 [[nodiscard]] constexpr auto names_of(ScaleCorrection) { return enum_names("scale correction", "none", "eden"); }
 static_assert(names_of(ScaleCorrection{}).end_with(ScaleCorrection::eden));
 
+/// What a layer's weight is made before its products (images/weight_levels.hpp): itself, or 15 levels with one scale a
+/// tensor. Convolutional networks only.
+enum class WeightLevels : uint8_t { none, int4_tensor };
+[[nodiscard]] constexpr auto names_of(WeightLevels) { return enum_names("weights", "none", "int4-tensor"); }
+static_assert(names_of(WeightLevels{}).end_with(WeightLevels::int4_tensor));
+
 /// One operand of one product. The fields after `format` have a meaning for block-scaled formats only.
 struct OperandRecipe {
   OperandFormat format = OperandFormat::bf16;
@@ -127,6 +133,7 @@ static_assert(names_of(HcpRecipe::Reblock{}).end_with(HcpRecipe::Reblock::whole_
 struct LinearRecipe {
   GemmRecipe fprop = {}, dgrad = {}, wgrad = {.output = FormatId::f32};
   HcpRecipe hcp = {};
+  WeightLevels weights = WeightLevels::none;
   // The rest is the same for all layers of a recipe; resolve() fills it in.
   FormatId source =
       FormatId::bf16; ///< x, weight and dy are rounded to it first, as TransformerEngine's tensors are
@@ -158,6 +165,7 @@ struct Recipe {
   /// unit of BF16 products (backend/bf16_mixers.hpp).
   FormatId mixers = FormatId::f32;
   AmaxScope amax = AmaxScope::rank;
+  double soft_clip = 0; ///< b: after a step every weight is b tanh(weight / b); 0: as it is. Convolutional networks only
   /// Unit by operand format (bf16, nvfp4, mxfp4, mxfp8); {a} and {b} stand for the element formats.
   std::map<std::string, std::string> units = {};
   std::map<std::string, LinearRecipe> linears = {}; ///< by name; what rules speak of
@@ -180,6 +188,8 @@ struct Recipe {
   /// What `role` of block `layer` of `layers` uses; lm_head has layer = layers. Error when the recipe has
   /// rules for families and was not bound to one.
   [[nodiscard]] LinearRecipe resolve(const std::string &role, int64_t layer, int64_t layers) const;
+  /// Whether it says anything that only a convolutional network follows.
+  [[nodiscard]] bool has_weight_rules() const;
   /// Whether a mixer rule speaks of this operator. Error likewise.
   [[nodiscard]] bool has_mixer_rule(const std::string &role, int64_t layer, int64_t layers) const;
   bool operator==(const Recipe &) const = default;
@@ -196,6 +206,9 @@ struct RecipeVariation {
 /// Names of the built-in recipes, and the JSON of one.
 [[nodiscard]] std::span<const std::string_view> builtin_recipes();
 [[nodiscard]] std::string_view builtin_recipe_json(std::string_view name);
+
+/// Roles in convolutional networks (images/) besides lm_head, as which their last layer counts.
+inline constexpr std::string_view kImageRoles[] = {"conv", "fc"};
 
 /// Whether a rule's pattern, in which * stands for any characters, speaks of a role.
 [[nodiscard]] bool matches_role(std::string_view pattern, std::string_view role);

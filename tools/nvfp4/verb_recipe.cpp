@@ -2,9 +2,10 @@
 // nvfp4 recipe list | show | check: the built-in training recipes, and whether a file is one.
 #include "nvfp4/golden/io/message.hpp"
 #include "nvfp4/reference_models/family/family.hpp"
-#include "nvfp4/reference_models/recipe/recipe.hpp"
+#include "nvfp4/reference_models/images/recipes.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
+#include <algorithm>
 #include <fmt/core.h>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -40,7 +41,9 @@ int list(const Options &o) {
 }
 
 int show(const Options &o) {
-  const Recipe r = models::load_recipe(o.name);
+  const auto of_images = models::image_recipes();
+  const bool images = std::find(of_images.begin(), of_images.end(), o.name) != of_images.end();
+  const Recipe r = images ? models::load_image_recipe(o.name) : models::load_recipe(o.name);
   // a built-in one as it was written, which is short; whatever else with every field
   for (const std::string_view name : models::builtin_recipes())
     if (!o.full && name == o.name) {

@@ -35,6 +35,7 @@ void register_check(CLI::App &app, int &exit_code);
 void register_train(CLI::App &app, int &exit_code);
 void register_eval(CLI::App &app, int &exit_code);
 void register_init(CLI::App &app, int &exit_code);
+void register_cnn(CLI::App &app, int &exit_code);
 void register_experiment(CLI::App &app, int &exit_code);
 void register_lab(CLI::App &app, int &exit_code);
 void register_report(CLI::App &app, int &exit_code);
