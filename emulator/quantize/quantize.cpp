@@ -15,7 +15,7 @@ namespace {
 
 using quant::kTile;
 
-void refuse(const Convention &c, const char *what) {
+void refuse(const Convention &c, const std::string &what) {
   throw Error("convention '" + std::string(c.name) + "' cannot be quantized with " + what);
 }
 
@@ -31,14 +31,14 @@ void check_options(MatrixView<const float> x, const Convention &c, const Quantiz
   if (o.threads < 0) throw Error("quantize: threads must not be negative");
   const bool stochastic = o.rounding != ElementRounding::nearest;
   if (stochastic && r.four_over_six != FourOverSix::off)
-    refuse(c, "stochastic rounding: the choice between 4 and 6 would be made on random errors");
+    refuse(c, "stochastic rounding: the choice between two candidates would be made on random errors");
   if (stochastic && !c.can.stochastic) refuse(c, "stochastic rounding: the implementation has none");
   if (o.rounding == ElementRounding::sr_te && r.element != FormatId::e2m1)
     refuse(c, "sr_te, which rounds to E2M1 only; use sr_carry8 or sr_exact");
   if (o.hadamard && !c.can.hadamard) refuse(c, "a Hadamard rotation: the implementation excludes it");
   if (o.block_rows == kTile && !c.can.tiles)
     refuse(c, r.per_row ? "16x16 tiles: a tile has no row scale of its own"
-                        : "16x16 tiles: its blocks are 1x32");
+                        : "16x16 tiles: its blocks are 1x" + std::to_string(r.block));
   if (o.block_rows == kTile && o.hadamard)
     refuse(c, "16x16 tiles and a Hadamard rotation: tiles serve both axes, a rotation one");
   const int64_t k = o.axis == Axis::row ? x.cols : x.rows;
@@ -47,7 +47,7 @@ void check_options(MatrixView<const float> x, const Convention &c, const Quantiz
   if (o.global_amax && o.global_scale) throw Error("quantize: give global_amax or global_scale, not both");
   if (o.global_amax && (r.per_row || r.global == GlobalRule::none))
     refuse(c, "a given global_amax: it has no scale per tensor");
-  if (o.global_scale && (r.per_row || (r.global != GlobalRule::caller && r.global != GlobalRule::decode &&
+  if (o.global_scale && (r.per_row || (r.global != GlobalRule::caller && !stores_decode(r) &&
                                        r.global != GlobalRule::compressed_tensors)))
     refuse(c, "a given global_scale: it stores none; give global_amax where it has one");
 }
@@ -124,7 +124,7 @@ public:
       const int rows = int(std::min<int64_t>(out.block_rows, out.rows - first));
       const quant::Strip strip{rule_, options_, rule_.per_row ? per_row[size_t(first)] : global,
                                out,   first,    rows};
-      for (int64_t b = 0; b < out.scale_cols(); ++b) {
+      for (int64_t b = 0; b < out.blocks(); ++b) {
         const float *at[kTile];
         for (int r = 0; r < rows; ++r) at[r] = x.row(first + r) + b * rule_.block;
         strip.quantize_block(b, at);

@@ -9,7 +9,7 @@
 namespace nvfp4::quant {
 
 inline constexpr int kTile = 16;
-inline constexpr int kMaxBlock = 32;
+inline constexpr int kMaxBlock = 64;
 
 /// Calls add(i, j), sum i += sum j, for the 16 sums of a tile's rows as a tree; the total is sum 0.
 template <class Add> void add_rows_as_tree(Add add) {
@@ -40,7 +40,7 @@ struct Strip {
       for (int i = 0; i < width; ++i) {
         const uint32_t bits =
             options.rounding == ElementRounding::nearest ? 0 : random(first_row + r, first + i);
-        codes[r][i] = encode_element(rule, values[r][i], scale, options.rounding, bits);
+        codes[r][i] = encode_element(rule, values[r][i], element_scale(rule, scale, i), options.rounding, bits);
         if (rule.four_over_six != FourOverSix::off)
           sums[r] = add_error(rule, sums[r], codes[r][i], values[r][i], scale, global.amax);
       }
@@ -61,21 +61,21 @@ struct Strip {
       }
     const float bmax = amax.value(rule.amax_nan);
     uint8_t codes[kTile][kMaxBlock] = {};
-    BlockScale scale = block_scale(rule, bmax, global, options.source);
+    BlockScale scale = with_exponents(rule, block_scale(rule, bmax, global, options.source), values[0], width);
     const float error = encode(values, first, width, scale, codes);
     if (rule.four_over_six != FourOverSix::off) {
-      uint8_t wider[kTile][kMaxBlock] = {};
-      const BlockScale four = block_scale(rule, bmax, global, options.source, true);
-      if (encode(values, first, width, four, wider) < error) {
-        scale = four;
-        std::copy_n(&wider[0][0], kTile * kMaxBlock, &codes[0][0]);
+      uint8_t others[kTile][kMaxBlock] = {};
+      const BlockScale second = block_scale(rule, bmax, global, options.source, true);
+      if (encode(values, first, width, second, others) < error) {
+        scale = second;
+        std::copy_n(&others[0][0], kTile * kMaxBlock, &codes[0][0]);
       }
     }
     for (int r = 0; r < rows; ++r) store(first_row + r, b, scale.code, codes[r]);
   }
 
-  void store(int64_t r, int64_t b, uint8_t scale, const uint8_t (&codes)[kMaxBlock]) const {
-    out.scales[size_t(r * out.scale_cols() + b)] = scale;
+  void store(int64_t r, int64_t b, uint32_t scale, const uint8_t (&codes)[kMaxBlock]) const {
+    out.set_scale(r, b, scale);
     const bool nibbles = format(rule.element).storage_bits == 4;
     uint8_t *const to = out.codes.data() + r * out.row_bytes() + b * rule.block / (nibbles ? 2 : 1);
     if (nibbles)

@@ -62,8 +62,8 @@ Tile empty_tile(const MmaKind &x) {
   t.a.resize(size_t(a_bytes(x)));
   t.b.resize(size_t(b_bytes(x)));
   t.c.resize(size_t(c_bytes(x)));
-  t.scale_a.resize(size_t(x.m * scales_per_row(x)));
-  t.scale_b.resize(size_t(x.n * scales_per_row(x)));
+  t.scale_a.resize(size_t(x.m * scales_per_row(x) * scale_bytes(x)));
+  t.scale_b.resize(size_t(x.n * scales_per_row(x) * scale_bytes(x)));
   return t;
 }
 
@@ -216,8 +216,13 @@ struct Maker {
   }
 
   void scales() {
-    for (uint8_t &s : tile.scale_a) s = scale();
-    for (uint8_t &s : tile.scale_b) s = scale();
+    for (std::vector<uint8_t> *side : {&tile.scale_a, &tile.scale_b})
+      for (size_t i = 0; i < side->size(); ++i) {
+        const bool code = i % size_t(scale_bytes(x)) == 0; // above it exponents of a bit, any of them
+        uint8_t s = code ? scale() : uint8_t(random.word());
+        if (fa.flagged_unit != 0 && random.one_in(2)) s |= 0x80;
+        (*side)[i] = s;
+      }
   }
 
   /// C from the exact-enough sum and the largest product's exponent.
@@ -270,9 +275,16 @@ struct Maker {
     const ElementFormat &fs = format_of(x.scale);
     std::vector<long double> v(size_t(rows) * size_t(x.k));
     for (size_t i = 0; i < v.size(); ++i) {
-      v[i] = decode(f, get_element(codes, f.bits, int64_t(i)));
-      if (x.scale_block)
-        v[i] *= decode(fs, scales[i / size_t(x.scale_block)] & code_mask(fs) & ~sign_bit(fs));
+      const uint64_t code = get_element(codes, f.bits, int64_t(i));
+      v[i] = decode(f, code);
+      if (!x.scale_block) continue;
+      const size_t at = i / size_t(x.scale_block) * size_t(scale_bytes(x)), place = i % size_t(x.scale_block);
+      const uint8_t low = scales[at];
+      if (f.flagged_unit != 0 && (low & 0x80) != 0)
+        v[i] = decode(format_of(f.flagged), code) * static_cast<long double>(f.flagged_unit);
+      v[i] *= decode(fs, low & code_mask(fs) & ~sign_bit(fs));
+      if (scale_bytes(x) == 4) // HiFloat4: an exponent for each 8 elements, then one for each 4
+        v[i] *= (1 + (scales[at + 1] >> place / 8 & 1)) * (1 + (scales[at + 2 + place / 32] >> place / 4 % 8 & 1));
     }
     return v;
   }

@@ -8,7 +8,9 @@
 namespace nvfp4::cuda {
 namespace {
 
-constexpr int kTile = 16, kMaxBlock = 32;
+constexpr int kTile = 16;
+/// Elements of a block of one row; those of tiles are shorter.
+constexpr int kMaxBlock = 64;
 
 /// The maximum of a matrix; grid.y strides over rows, or the matrix is dense and one long row. Four at a time
 /// where alignment allows.
@@ -108,7 +110,8 @@ __device__ float encode_block(const TileJob &t, const GlobalScale &global, int64
     read_block(t, first_row + r, first, width, x);
     for (int i = 0; i < width; ++i) {
       codes[r][i] =
-          encode_element(rule, x[i], scale, t.job.rounding, random_bits(t.job, first_row + r, first + i));
+          encode_element(rule, x[i], element_scale(rule, scale, i), t.job.rounding,
+                         random_bits(t.job, first_row + r, first + i));
       if (rule.four_over_six != FourOverSix::off)
         sums[r] = add_error(rule, sums[r], codes[r][i], x[i], scale, global.amax);
     }
@@ -122,7 +125,7 @@ __device__ float encode_block(const TileJob &t, const GlobalScale &global, int64
 template <int strip> __device__ void define_block(const TileJob &t, int64_t index) {
   const QuantizeJob &job = t.job;
   const Rule &rule = job.rule;
-  const int64_t columns = job.scale_cols();
+  const int64_t columns = job.blocks();
   const int64_t first_row = index / columns * strip, b = index % columns, first = b * rule.block;
   const int rows = int(min(int64_t(strip), job.rows - first_row)),
             width = int(min(int64_t(rule.block), job.k - first));
@@ -140,19 +143,25 @@ template <int strip> __device__ void define_block(const TileJob &t, int64_t inde
   }
   uint8_t codes[strip][kMaxBlock] = {};
   BlockScale scale = block_scale(rule, bmax, global, job.source);
+  if (format(rule.scale).extra == ScaleExtra::exponents) { // rules without tiles
+    float x[kMaxBlock];
+    read_block(t, first_row, first, width, x);
+    scale = with_exponents(rule, scale, x, width);
+  }
   const float error = encode_block<strip>(t, global, first_row, rows, first, width, scale, codes);
   if (rule.four_over_six != FourOverSix::off) {
-    uint8_t wider[strip][kMaxBlock] = {};
-    const BlockScale four = block_scale(rule, bmax, global, job.source, true);
-    if (encode_block<strip>(t, global, first_row, rows, first, width, four, wider) < error) {
-      scale = four;
+    uint8_t others[strip][kMaxBlock] = {};
+    const BlockScale second = block_scale(rule, bmax, global, job.source, true);
+    if (encode_block<strip>(t, global, first_row, rows, first, width, second, others) < error) {
+      scale = second;
       for (int r = 0; r < strip; ++r)
-        for (int i = 0; i < kMaxBlock; ++i) codes[r][i] = wider[r][i];
+        for (int i = 0; i < kMaxBlock; ++i) codes[r][i] = others[r][i];
     }
   }
   const bool nibbles = format(rule.element).storage_bits == 4;
   for (int r = 0; r < rows; ++r) {
-    job.scales[job.scale_at(first_row + r, b)] = scale.code;
+    for (int i = 0, bytes = scale_bytes(rule.scale); i < bytes; ++i)
+      job.scales[job.scale_at(first_row + r, b * bytes + i)] = scale_byte(scale.code, i);
     uint8_t *const to = job.codes + ((first_row + r) * job.padded_k + first) / (nibbles ? 2 : 1);
     if (nibbles)
       for (int i = 0; i < rule.block; i += 2) to[i / 2] = uint8_t(codes[r][i] | codes[r][i + 1] << 4);
@@ -298,16 +307,17 @@ void quantize(const float *x, int64_t rows, int64_t cols, int64_t stride, const 
   // without a second level, and where no factor reads its place (1), the maximum is only reported, and the
   // fast kernels find it on their way
   const bool level_read = rule.scaling != Scaling::exponent && rule.scaling != Scaling::exponent_one &&
-                          rule.scaling != Scaling::exponent_normal && rule.scaling != Scaling::search;
+                          rule.scaling != Scaling::exponent_normal && rule.scaling != Scaling::search &&
+                          rule.scaling != Scaling::bf16_reciprocal && rule.scaling != Scaling::divide_bf16_reciprocal;
   const bool reported_only = rule.global == GlobalRule::none && !level_read && !rule.per_row && !empty;
   if (!reported_only) write_globals(from == GlobalFrom::maxima);
 
-  const int64_t scale_bytes =
+  const int64_t scale_size =
       tiled ? scale_size_128x4(info.rows, info.scale_cols()) : info.rows * info.scale_cols();
   out.codes.reserve(info.rows * info.row_bytes());
-  out.scales.reserve(scale_bytes);
-  if (tiled && scale_bytes > 0)
-    check(cudaMemsetAsync(out.scales.as<void>(), 0, size_t(scale_bytes), stream), "clearing scales");
+  out.scales.reserve(scale_size);
+  if (tiled && scale_size > 0)
+    check(cudaMemsetAsync(out.scales.as<void>(), 0, size_t(scale_size), stream), "clearing scales");
   if (empty) return;
   job.globals = out.globals.as<GlobalScale>();
   job.codes = out.codes.as<uint8_t>();
@@ -319,7 +329,7 @@ void quantize(const float *x, int64_t rows, int64_t cols, int64_t stride, const 
   }
   const bool as_it_is = !t.turned && !t.rotates && !t.rounds;
   if (!as_it_is || !quantize_fast(job, stream)) {
-    const int64_t blocks = (info.rows + info.block_rows - 1) / info.block_rows * info.scale_cols();
+    const int64_t blocks = (info.rows + info.block_rows - 1) / info.block_rows * info.blocks();
     if (tiles_cover(t) && blocks < int64_t{1} << 32) {
       out.left.reserve((blocks + 1) * int64_t(sizeof(uint32_t)));
       job.left = out.left.as<uint32_t>();

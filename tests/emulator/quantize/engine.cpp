@@ -155,7 +155,7 @@ TEST_CASE("what the vector path covers", "[quantize][engine]") {
           o.isa = isa;
           const FormatId e = c.rule.element;
           const bool scalar = c.name == "ggml" || c.name == "mxfp4-ggml" ||
-                              c.name == "mxfp4-compressed-tensors" || c.name == "torchao015" || c.rule.scale == FormatId::ue5m3 ||
+                              c.name == "mxfp4-compressed-tensors" || c.name == "torchao015" || c.name == "alto-nvfp4" || c.rule.scale == FormatId::ue5m3 ||
                               (e != FormatId::e2m1 && e != FormatId::e4m3 && e != FormatId::e5m2) ||
                               (c.name == "compressed-tensors" && source == FormatId::f16);
           CAPTURE(c.name, int(o.rounding), int(source));
@@ -188,7 +188,7 @@ TEST_CASE("given maxima and scales of any size", "[quantize][engine]") {
     const GlobalRule g = c.rule.global;
     if (c.rule.per_row || g == GlobalRule::none) continue;
     const bool scale =
-        g == GlobalRule::caller || g == GlobalRule::decode || g == GlobalRule::compressed_tensors;
+        g == GlobalRule::caller || stores_decode(c.rule) || g == GlobalRule::compressed_tensors;
     for (const float value : values)
       for (const Fill fill :
            {Fill::gaussian, Fill::any_bits, Fill::wide_blocks, Fill::subnormal, Fill::tiny, Fill::huge}) {
