@@ -83,6 +83,9 @@ void take_codes(BlockScaled &q, const io::Tensor &t, const ImportOptions &o) {
 
 /// The words of the scales in the order given, one byte each.
 std::vector<uint8_t> scale_words(const BlockScaled &q, const io::Tensor &t) {
+  if (scale_bytes(q.scale) != 1 && t.dtype != io::DType::u8)
+    wrong(t, "block scales of convention '" + q.convention + "' are words of " + std::to_string(scale_bytes(q.scale)) +
+                 " bytes: expected them as U8, the low byte first, got " + type_of(t));
   const bool same = t.dtype == io::DType::f8_e8m0
                         ? q.scale == FormatId::ue8m0
                         : t.dtype == io::DType::f8_e4m3 && (q.scale == FormatId::ue4m3 || q.scale == FormatId::ue4m3f);
@@ -175,7 +178,7 @@ GlobalMeaning needed(const Rule &r) {
 
 void take_global(BlockScaled &q, const Rule &r, const io::Tensor *t, const ImportOptions &o) {
   const std::string convention = "convention '" + q.convention + "'";
-  if (r.global == GlobalRule::none) {
+  if (!has_level(r)) {
     if (t != nullptr) wrong(*t, convention + " has no global scale; leave it out");
     return;
   }

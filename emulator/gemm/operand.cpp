@@ -126,7 +126,8 @@ void GemmOperand::take_facts(const BlockScaled &q) {
   sign_mask = q.hadamard ? q.sign_mask : uint16_t{0};
   global = global_factor(q);
   parts.clear();
-  row_factors = q.row_amax;
+  const bool own = q.convention.empty() || has_row_factors(find_convention(q.convention).rule);
+  row_factors = own ? q.row_amax : std::vector<float>{};
 }
 
 void GemmOperand::set_parts(std::vector<RowsFactor> factors) {

@@ -281,7 +281,7 @@ using Codes = std::span<const uint64_t>;
 using Scales = std::span<const uint8_t>;
 
 /// Bytes of a scale, and scale b of a row of them, the low byte first.
-size_t bytes_of(FormatId scale) { return scale == FormatId::hif4s ? 4 : 1; }
+size_t bytes_of(FormatId scale) { return scale == FormatId::hif4s || scale == FormatId::f32 ? 4 : 1; }
 uint64_t word_of(FormatId scale, Scales scales, size_t b) {
   uint64_t word = 0;
   for (size_t i = bytes_of(scale); i-- > 0;) word = word << 8 | scales[b * bytes_of(scale) + i];

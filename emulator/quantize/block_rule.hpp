@@ -105,6 +105,10 @@ struct GlobalScale {
     return {amax, usable, detail::reciprocal(r, usable)};
   }
   case GlobalRule::decode: return {amax, 1.0f, amax / range};
+  case GlobalRule::part_sixth: {
+    const float p = (amax / r.e4m3_max) / largest_element(r);
+    return {amax, 1.0f, p == 0.0f ? 1.0f : p};
+  }
   case GlobalRule::decode_floored: {
     const float p = min_number(amax, kFltMax) / range;
     return {amax, 1.0f, p < 1e-30f ? 1e-30f : p};
@@ -116,6 +120,11 @@ struct GlobalScale {
   const float s = round_to(source, round_to(source, 1.0f / clamped) * range);
   const float usable = s == s && s <= kFltMax ? s : 1.0f;
   return {amax, usable, 1.0f / usable};
+}
+
+/// The second level of a tensor, or of a row that has one; 1 where its scales hold it.
+[[nodiscard]] NVFP4_HD inline GlobalScale level_from_amax(const Rule &r, float amax, FormatId source) {
+  return r.outer_block != 0 ? GlobalScale{amax, 1.0f, 1.0f} : global_from_amax(r, amax, source);
 }
 
 /// The second level from the word that the convention stores: p where the rule is `decode`, else S. The other
@@ -149,6 +158,7 @@ namespace detail {
   case ScaleOrder::decode_by_sixth: return divide(f, divide(f, bmax, g.decode), largest_element(r));
   case ScaleOrder::source_sixth: return multiply(f, g.encode, round_to(source, divide(f, bmax, largest_element(r))));
   case ScaleOrder::sixth: return divide(f, bmax, largest_element(r));
+  case ScaleOrder::amax_sixth: return divide(f, g.amax, largest_element(r));
   case ScaleOrder::amax_by_inverse_max: return multiply(f, bmax, inverse_largest(r));
   case ScaleOrder::bf16_inverse_top: {
     const float top = 4.0f * largest_element(r);
@@ -177,9 +187,10 @@ namespace detail {
   return uint8_t((word >> 20) - ((127u - 7u) << 3) + ((word >> 19) & 1));
 }
 
-[[nodiscard]] NVFP4_HD inline uint8_t round_scale(const Rule &r, float s) {
+/// The word of a scale, without what its format has above the code.
+[[nodiscard]] NVFP4_HD inline uint32_t round_scale(const Rule &r, float s, const GlobalScale &g) {
   using enum ScaleRounding;
-  const auto nearest = [&](float x) { return uint8_t(encode(r.scale, x)); };
+  const auto nearest = [&](float x) { return uint32_t(encode(r.scale, x)); };
   const auto clamp = [&](float x, float low) {
     const float high = largest(r.scale);
     return x < low ? low : x > high ? high : x;
@@ -192,20 +203,25 @@ namespace detail {
   case clamp_finite: return nearest(s != s ? smallest(r.scale) : clamp(s, smallest(r.scale)));
   case clamp_tiny: return nearest(clamp(s == 0.0f ? 1.0f : s, smallest(r.scale)));
   case eighth_if_zero: {
-    const uint8_t code = nearest(s);
+    const uint32_t code = nearest(s);
     return code == 0 ? nearest(0.125f) : code;
   }
   case ggml: return encode_ggml_scale(s);
-  case power_up: return uint8_t(encode(r.scale, s, Rounding::upward));
+  case as_it_is: return bit_cast<uint32_t>(s < r.least_scale ? r.least_scale : s);
+  case e4m3_by_decode: {
+    const uint8_t code = uint8_t(encode(FormatId::ue4m3, s == 0.0f ? smallest(FormatId::ue4m3) : s));
+    return bit_cast<uint32_t>(g.decode * value_f32(FormatId::ue4m3, code));
+  }
+  case power_up: return uint32_t(encode(r.scale, s, Rounding::upward));
   case power_exact: break;
   }
-  return uint8_t(encode(r.scale, s, Rounding::toward_zero, Overflow::ieee));
+  return uint32_t(encode(r.scale, s, Rounding::toward_zero, Overflow::ieee));
 }
 
 /// x times a factor, or over it.
 [[nodiscard]] NVFP4_HD inline float meet(const Rule &r, float x, float factor) {
   const bool divides = r.scaling == Scaling::divide || r.scaling == Scaling::divide_encode ||
-                       r.scaling == Scaling::divide_bf16_reciprocal;
+                       r.scaling == Scaling::divide_scale || r.scaling == Scaling::divide_bf16_reciprocal;
   return divides ? divide(r.flush, x, factor) : multiply(r.flush, x, factor);
 }
 
@@ -227,6 +243,8 @@ namespace detail {
     if (code == 0) return power_of_two(126);
     if (code == 0xFF) return 0.0f; // 1 / Inf; Inf * 0 and Inf / Inf are NaN alike
     break;
+  case Scaling::inverse_scale: return reciprocal(r, sf);
+  case Scaling::divide_scale: return sf;
   case Scaling::bf16_reciprocal: return round_to_bf16(1.0f / sf);
   case Scaling::divide_bf16_reciprocal: return 1.0f / round_to_bf16(1.0f / sf);
   case Scaling::exponent: break;
@@ -264,7 +282,7 @@ namespace detail {
   }
   const Format f = format(r.scale);
   const uint32_t flag = second && f.extra == ScaleExtra::flag ? uint32_t{1} << f.field_bits() : 0;
-  return scale_of_code(r, flag | detail::round_scale(r, s), bmax, g);
+  return scale_of_code(r, flag | detail::round_scale(r, s, g), bmax, g);
 }
 
 /// A block's scale as its element i meets it.

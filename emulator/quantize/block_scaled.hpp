@@ -24,7 +24,7 @@ struct BlockScaled {
   FormatId element = FormatId::e2m1;
   FormatId scale = FormatId::ue4m3;
   int block = 16;     ///< elements along k that share a scale
-  int block_rows = 1; ///< rows that share a scale: 1, or 16 for tiles; each row has its own copy of the scale
+  int block_rows = 1; ///< rows that share a scale: 1, or 16 (128) for tiles; each row has its own copy of the scale
   int64_t rows = 0;
   int64_t k = 0;        ///< logical length of a row
   int64_t padded_k = 0; ///< multiple of `block`; the codes of the padding are 0

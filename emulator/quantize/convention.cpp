@@ -40,6 +40,7 @@ constexpr std::string_view kFos =
 constexpr std::string_view kFosPython = "mit-han-lab/fouroversix src/fouroversix/quantize/pytorch/reference.py @dadfad6";
 constexpr std::string_view kHif4 =
     "HiFloat4 (arXiv 2602.11287) as ddddwee1/HiFloat4 hif4_gpu/{HiF4_NVFP4_v14f16.py,quant_cy/base} @999cc07";
+constexpr std::string_view kVllmFp8 = "vllm-project/vllm csrc/quantization/fp8/common.cu, dynamic scales";
 constexpr std::string_view kIf4Words = "of that commit; there a value that rounds to 8 is packed as -0, and sums of errors have "
                                        "another order, so ties between the two fall otherwise (1 block of 32768)";
 constexpr std::string_view kHif4Words =
@@ -166,6 +167,21 @@ constexpr Rule if4_rule(FourOverSix error) {
           .four_over_six = error,
           .second_scale = SecondScale::same,
           .decoding = Decoding::amax_divide};
+}
+
+/// E4M3 under FP32 scales of blocks, of rows or of the tensor, repeated by blocks of 128.
+constexpr Rule fp8(ScaleOrder order, bool per_row, Scaling scaling, float least_scale) {
+  return {.element = e4m3,
+          .scale = f32,
+          .block = 128,
+          .global = GlobalRule::none,
+          .per_row = per_row,
+          .order = order,
+          .scale_rounding = ScaleRounding::as_it_is,
+          .least_scale = least_scale,
+          .scaling = scaling,
+          .zero_multiplier = scaling == Scaling::inverse_scale ? ZeroMultiplier::zero_scale : ZeroMultiplier::never,
+          .decoding = Decoding::scale_only};
 }
 
 constexpr Rule mxfp4_flashinfer() {
@@ -386,6 +402,30 @@ constexpr std::array kTable{
                ConventionEvidence::transcribed,
                "MixFP4, arXiv 2605.31035, from its abstract: NVFP4's scales, two candidates a block, the lesser squared error",
                "ours where the abstract is silent: te's steps, E1M2 as 0, 1, ... 7, its scale bmax / 7"},
+    Convention{"tetrajet-v2",
+               "",
+               {.scale = f32,
+                .global = GlobalRule::part_sixth,
+                .outer_block = 128,
+                .order = ScaleOrder::decode_by_sixth,
+                .scale_rounding = ScaleRounding::e4m3_by_decode,
+                .scaling = Scaling::inverse_scale,
+                .zero_multiplier = ZeroMultiplier::zero_scale,
+                .decoding = Decoding::scale_only},
+               kPlain,
+               ConventionEvidence::transcribed,
+               "thu-ml/TetraJet-v2-NVFP4Training kernels/csrc/quant_fp4.cu @ca5953f, to nearest",
+               "of that commit as cited; its approximate divisions taken as correctly rounded, NaN not modelled, its generator "
+               "and rotation not here"},
+    Convention{"fp8-tensor", "", fp8(ScaleOrder::amax_sixth, false, Scaling::inverse_scale, 0.0f), kNoTiles,
+               ConventionEvidence::transcribed, kVllmFp8, "of one scale for a tensor; NaN stays NaN"},
+    Convention{"fp8-token", "fp8-channel",
+               fp8(ScaleOrder::amax_sixth, true, Scaling::divide_scale, 1.0f / (448.0f * 512.0f)), kNoTiles,
+               ConventionEvidence::transcribed, kVllmFp8, "of one scale for a row: a token, or a channel of a weight"},
+    Convention{"fp8-1x128", "fp8-128x128", fp8(ScaleOrder::sixth, false, Scaling::divide_scale, 1e-10f / 448.0f), kAll,
+               ConventionEvidence::transcribed,
+               "deepseek-ai/DeepSeek-V3 inference/kernel.py act_quant, with vLLM's least amax of 1e-10",
+               "1x128, or tiles of 128x128 for weights; NaN stays NaN"},
     Convention{"hif4", "hif4-away", hif4(Ties::away), kNoTiles, ConventionEvidence::upstream_run, kHif4, kHif4Words},
     Convention{"hif4-rne", "", hif4(Ties::even), kNoTiles, ConventionEvidence::transcribed, kHif4,
                "the choice of ties that a comment of that code leaves open; none of its versions makes it"},

@@ -38,6 +38,8 @@ bool steps_cover(const Rule &r, FormatId source) {
   if (r.scale_rounding == ScaleRounding::ggml || r.scaling == Scaling::search ||
       r.scaling == Scaling::inverse_ieee || r.scaling == Scaling::bf16_reciprocal ||
       r.scaling == Scaling::divide_bf16_reciprocal || r.order == ScaleOrder::bf16_inverse_top ||
+      r.order == ScaleOrder::amax_sixth || r.outer_block != 0 ||
+      r.scaling == Scaling::inverse_scale || r.scaling == Scaling::divide_scale ||
       r.ties != Ties::even)
     return false;
   if (r.four_over_six != FourOverSix::off &&

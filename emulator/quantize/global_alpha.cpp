@@ -7,7 +7,7 @@ namespace {
 
 /// Whether there is no second level at all.
 bool neutral(const GlobalFactor &f) {
-  return f.convention == nullptr ? f.decode == 1.0f : f.convention->rule.global == GlobalRule::none;
+  return f.convention == nullptr ? f.decode == 1.0f : !has_level(f.convention->rule);
 }
 
 AlphaShare share(const GlobalFactor &f, AlphaRule rule) {

@@ -17,7 +17,7 @@ namespace nvfp4 {
 
 struct QuantizeOptions {
   Axis axis = Axis::row;
-  int block_rows = 1; ///< 1, or 16 for 16x16 tiles; the last tile may be ragged
+  int block_rows = 1; ///< 1, or 16 for 16x16 tiles (128 where blocks are 1x128); the last tile may be ragged
   ElementRounding rounding = ElementRounding::nearest;
   /// Random bits of element (r, c) of the input are those of index r * cols + c, for either axis.
   RandomKey key = {};

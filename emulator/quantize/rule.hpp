@@ -31,13 +31,14 @@ enum class GlobalRule : uint8_t {
   quotient, ///< S = 6M / amax unguarded, p = 1 / S; amax = 0: all codes and scales stay 0
   caller,   ///< S comes from the caller; from an amax it is 6M / amax, 1 where that is not finite or is 0
   decode,   ///< p = amax / 6M; S unused
+  part_sixth,     ///< p = (amax / 448) / 6, 1 where that is 0, amax over `outer_block` elements of a row
   decode_floored, ///< p = max(min(amax, FLT_MAX) / 6M, 1e-30); S unused
   compressed_tensors ///< S = (1 / max(amax, tiny)) * 6M, each step in the source type; NaN and Inf -> 1; p =
                      ///< 1 / S
 };
 [[nodiscard]] constexpr auto names_of(GlobalRule) {
   return enum_names("global scale", "none", "S = min(6M / amax, FLT_MAX)", "S = 6M / amax",
-                    "S from the caller", "p = amax / 6M", "p = amax / 6M, at least 1e-30", "S = (1 / amax) * 6M");
+                    "S from the caller", "p = amax / 6M", "p = (amax / M) / 6 of a part of a row", "p = amax / 6M, at least 1e-30", "S = (1 / amax) * 6M");
 }
 static_assert(names_of(GlobalRule{}).end_with(GlobalRule::compressed_tensors));
 
@@ -51,6 +52,7 @@ enum class ScaleOrder : uint8_t {
   decode_by_sixth,      ///< (bmax / p) / 6
   source_sixth,         ///< S * t, t = bmax / 6 rounded to the source type
   sixth,                ///< bmax / 6
+  amax_sixth,           ///< amax / 6, of the tensor or the row: one scale for all of it, repeated by blocks
   amax_by_inverse_max,  ///< bmax * f32(1 / largest element value)
   exponent_floor,       ///< power of two: exponent field of bmax minus that of the largest element value
   exponent_field,       ///< the same, but Inf is 2^128 and has a scale as well
@@ -60,7 +62,7 @@ enum class ScaleOrder : uint8_t {
 };
 [[nodiscard]] constexpr auto names_of(ScaleOrder) {
   return enum_names("scale before rounding", "bmax * (S * K6)", "(bmax / 6) * S", "S * (bmax * K6)",
-                    "(bmax / 6) / p", "bmax / (6 * p)", "(bmax / p) / 6", "S * source(bmax / 6)", "bmax / 6",
+                    "(bmax / 6) / p", "bmax / (6 * p)", "(bmax / p) / 6", "S * source(bmax / 6)", "bmax / 6", "amax / 6",
                     "bmax * (1 / largest element)", "exponent of bmax minus that of the largest element",
                     "the same with Inf as 2^128", "the same of bmax rounded up to a power of two",
                     "the same of bmax rounded half up to the element's significand",
@@ -79,6 +81,8 @@ enum class ScaleRounding : uint8_t {
   eighth_if_zero, ///< to at most the largest scale, nearest even; a zero code becomes 0.125; NaN stays NaN
   ggml,     ///< UE4M3 only: round half up on bit 19, [248, Inf] -> 448, subnormals floor(512 s + 0.5) up to 7
   power_up, ///< the power of two not below, Inf -> the largest, NaN stays (cvt.rp.satfinite.ue8m0x2)
+  as_it_is, ///< FP32 scales: at least `least_scale`, not rounded
+  e4m3_by_decode, ///< FP32 scales: E4M3 of it, 2^-9 for 0, times p, one product
   power_exact, ///< already a power of two; below the smallest -> code 0, not finite -> NaN
 };
 [[nodiscard]] constexpr auto names_of(ScaleRounding) {
@@ -86,7 +90,8 @@ enum class ScaleRounding : uint8_t {
                     "saturating, NaN stays", "clamped from the smallest normal scale up",
                     "clamped from the smallest scale up, NaN to it",
                     "clamped from the smallest scale up, 0 to 1", "0.125 where the code is 0",
-                    "ggml: half up, 248 to 448", "power of two not below", "power of two as it is");
+                    "ggml: half up, 248 to 448", "power of two not below", "as it is, in FP32", "E4M3 times p, in FP32",
+                    "power of two as it is");
 }
 static_assert(names_of(ScaleRounding{}).end_with(ScaleRounding::power_exact));
 
@@ -102,6 +107,8 @@ enum class Scaling : uint8_t {
   exponent,       ///< x * 2^(127 - code), 2^127 for code 0, NaN for code 0xFF
   exponent_one,   ///< the same, but 1 for code 0
   exponent_normal, ///< x / max(2^(code - 127), 2^-126): 2^126 for code 0, a division by Inf for code 0xFF
+  inverse_scale,          ///< x * (1 / SF)
+  divide_scale,           ///< x / SF
   bf16_reciprocal,        ///< x * bf16(1 / SF)
   divide_bf16_reciprocal, ///< x / (1 / bf16(1 / SF))
 };
@@ -109,7 +116,7 @@ enum class Scaling : uint8_t {
   return enum_names("element scaling", "x * min(1 / (SF * p), FLT_MAX)", "x * (1 / (SF * p))", "x * (1 / (SF * p)) in IEEE operations",
                     "x * ((1 / p) / SF)", "x / (SF * p)", "x / (SF / S)", "search of the nearest k * SF / 2",
                     "x * 2^(127 - code)", "x * 2^(127 - code), x for code 0",
-                    "x / max(2^(code - 127), 2^-126)", "x * bf16(1 / SF)", "x / (1 / bf16(1 / SF))");
+                    "x / max(2^(code - 127), 2^-126)", "x * (1 / SF)", "x / SF", "x * bf16(1 / SF)", "x / (1 / bf16(1 / SF))");
 }
 static_assert(names_of(Scaling{}).end_with(Scaling::divide_bf16_reciprocal));
 
@@ -197,8 +204,10 @@ struct Rule {
   AmaxNan amax_nan = AmaxNan::ignore;
   GlobalRule global = GlobalRule::te;
   bool per_row = false; ///< one amax, S and p per row instead of per tensor
+  int16_t outer_block = 0; ///< elements of a row that have a p of their own, which their scales hold; 0: none have
   ScaleOrder order = ScaleOrder::amax_by_encode_sixth;
   ScaleRounding scale_rounding = ScaleRounding::cap_flt_max;
+  float least_scale = 0.0f; ///< of scales that are not rounded
   Scaling scaling = Scaling::inverse_capped;
   ZeroMultiplier zero_multiplier = ZeroMultiplier::never;
   NegativeZero negative_zero = NegativeZero::keep;
@@ -212,6 +221,15 @@ struct Rule {
 
   bool operator==(const Rule &) const = default;
 };
+
+/// Whether a row's second level is a factor of its own: of others the scales hold it.
+[[nodiscard]] NVFP4_HD constexpr bool has_row_factors(const Rule &r) {
+  return r.per_row && r.global != GlobalRule::none;
+}
+/// Whether a tensor has a second level beside its scales.
+[[nodiscard]] NVFP4_HD constexpr bool has_level(const Rule &r) {
+  return r.global != GlobalRule::none && r.outer_block == 0;
+}
 
 /// Whether p is the word of the second level, not S.
 [[nodiscard]] NVFP4_HD constexpr bool stores_decode(const Rule &r) {
@@ -238,6 +256,7 @@ inline constexpr float kSixth = 1.0f / 6.0f; // 0x3E2AAAAB
 /// scales.
 [[nodiscard]] NVFP4_HD constexpr Rule quantizing_part(Rule r) {
   r.decoding = {};
+  if (r.scale_rounding != ScaleRounding::as_it_is) r.least_scale = 0.0f;
   if (r.four_over_six == FourOverSix::off) {
     r.fused_error = false;
     r.second_scale = {};

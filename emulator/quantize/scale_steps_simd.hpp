@@ -48,6 +48,7 @@ template <class V> struct VectorScale {
     case ScaleOrder::exponent_field:
     case ScaleOrder::exponent_ceil:
     case ScaleOrder::exponent_even:
+    case ScaleOrder::amax_sixth:
     case ScaleOrder::bf16_inverse_top: break; // not covered
     }
     return divide(bmax, all(c.top));

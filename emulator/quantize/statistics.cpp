@@ -108,7 +108,7 @@ std::vector<QuantizeStatistics> quantize_statistics(MatrixView<const float> x, c
                 std::to_string(x.cols) + "], its quantized copy has " + std::to_string(q.rows) + " rows of " +
                 std::to_string(q.k));
   const Rule &rule = find_convention(q.convention).rule;
-  if (rule.per_row && int64_t(q.row_amax.size()) != q.rows)
+  if (has_row_factors(rule) && int64_t(q.row_amax.size()) != q.rows)
     throw Error("quantize_statistics: the quantized copy lacks the amax of its rows");
   threads = threads > 0 ? threads : omp_get_max_threads();
   LoopProgress loop(&progress, (q.rows + q.block_rows - 1) / q.block_rows);

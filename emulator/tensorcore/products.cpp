@@ -77,6 +77,8 @@ constexpr auto kKinds = std::to_array<UnitKind>({
     {"if4", if4, 16, ue4m3f},
     {"mixfp4", mixfp4, 16, ue4m3f},
     {"hif4", s1p2, 64, hif4s},
+    {"tetrajet-v2", e2m1, 16, f32},
+    {"fp8-1x128", e4m3, 128, f32},
     {"fp8", e4m3},
     {"fp8-e5m2", e5m2},
     {"bf16", bf16},

@@ -197,9 +197,13 @@ struct Maker {
       }
   }
 
-  uint8_t scale() {
+  static void put_word(std::vector<uint8_t> &to, size_t at, uint64_t word) {
+    for (size_t byte = 0; byte < 4; ++byte) to[at + byte] = uint8_t(word >> (8 * byte));
+  }
+
+  uint64_t scale() {
     const ElementFormat &f = format_of(x.scale);
-    if (scale_class == ScaleClass::raw) return uint8_t(random.word());
+    if (scale_class == ScaleClass::raw) return random.word();
     int exponent = random.range(-1, 1);
     if (scale_class == ScaleClass::lognormal) { // sum of six dice: close to normal with sigma 4.8
       exponent = 0;
@@ -212,14 +216,19 @@ struct Maker {
       exponent += (fc.bottom() - std::max(fc.bottom(), lowest_product())) / 2;
     if (x.scale == Element::ue8m0 && cls == InputClass::overflow)
       exponent += std::max(0, fc.max_exponent() - highest_product() - 3) / 2;
-    return uint8_t(compose(f, false, std::max(exponent, f.bottom()), random.word()));
+    return compose(f, false, std::max(exponent, f.bottom()), random.word());
   }
 
   void scales() {
     for (std::vector<uint8_t> *side : {&tile.scale_a, &tile.scale_b})
       for (size_t i = 0; i < side->size(); ++i) {
+        if (x.scale == Element::f32) {
+          put_word(*side, i, scale());
+          i += 3;
+          continue;
+        }
         const bool code = i % size_t(scale_bytes(x)) == 0; // above it exponents of a bit, any of them
-        uint8_t s = code ? scale() : uint8_t(random.word());
+        uint8_t s = uint8_t(code ? scale() : random.word());
         if (fa.flagged_unit != 0 && random.one_in(2)) s |= 0x80;
         (*side)[i] = s;
       }
@@ -282,6 +291,12 @@ struct Maker {
       const uint8_t low = scales[at];
       if (f.flagged_unit != 0 && (low & 0x80) != 0)
         v[i] = decode(format_of(f.flagged), code) * static_cast<long double>(f.flagged_unit);
+      if (x.scale == Element::f32) {
+        uint64_t word = 0;
+        for (size_t byte = 4; byte-- > 0;) word = word << 8 | scales[at + byte];
+        v[i] *= decode(fs, word);
+        continue;
+      }
       v[i] *= decode(fs, low & code_mask(fs) & ~sign_bit(fs));
       if (scale_bytes(x) == 4) // HiFloat4: an exponent for each 8 elements, then one for each 4
         v[i] *= (1 + (scales[at + 1] >> place / 8 & 1)) * (1 + (scales[at + 2 + place / 32] >> place / 4 % 8 & 1));

@@ -215,7 +215,7 @@ int64_t hot_channel_count(int64_t channels) { return std::max<int64_t>(1, channe
 QuantizationError quantization_error(MatrixView<const float> x, const Convention &convention,
                                      int block_rows) {
   const BlockScaled q = quantize(x, convention, {.block_rows = block_rows});
-  const std::vector<float> back = q.element == FormatId::e2m1 && !convention.rule.per_row
+  const std::vector<float> back = q.element == FormatId::e2m1 && scale_bytes(q.scale) == 1 && !convention.rule.per_row
                                       ? dequantize_by_table(q, convention.rule)
                                       : dequantize(q);
   QuantizationError e;

@@ -14,6 +14,7 @@ using namespace nvfp4;
 namespace {
 
 std::string unit_for(const Convention &c) {
+  if (c.rule.scale == FormatId::f32) return c.rule.element == FormatId::e2m1 ? "exact:tetrajet-v2" : "exact:fp8-1x128";
   if (c.rule.element == FormatId::int4 || c.rule.element == FormatId::int8 || c.rule.scale == FormatId::ue5m3 ||
       format(c.rule.scale).extra != ScaleExtra::none) {
     const bool eight = c.rule.element == FormatId::int8;

@@ -349,3 +349,78 @@ TEST_CASE("exact units of HiFloat4, IF4 and MixFP4 sum what dequantize gives", "
     CHECK(flags != 0);
   }
 }
+
+TEST_CASE("FP8 under FP32 scales of blocks, tiles, rows and the tensor", "[quantize][blocks]") {
+  Matrix m = hard(150, 200, 61);
+  m(3, 77) = std::nanf("");
+  for (int64_t c = 0; c < 200; ++c) m(9, c) = c % 2 == 0 ? 0.0f : -0.0f;
+  const auto most = [&](int64_t r0, int64_t r1, int64_t c0, int64_t c1) {
+    float a = 0;
+    for (int64_t r = r0; r < std::min<int64_t>(r1, 150); ++r)
+      for (int64_t c = c0; c < std::min<int64_t>(c1, 200); ++c)
+        if (m(r, c) == m(r, c)) a = std::max(a, std::fabs(m(r, c)));
+    return a;
+  };
+  struct Kind {
+    const char *name;
+    int rows; ///< of a tile
+  };
+  for (const Kind &kind : {Kind{"fp8-1x128", 1}, Kind{"fp8-1x128", 128}, Kind{"fp8-token", 1}, Kind{"fp8-tensor", 1}}) {
+    CAPTURE(kind.name, kind.rows);
+    const std::string name = kind.name;
+    const BlockScaled q = quantize_as(m, name, {.block_rows = kind.rows});
+    const std::vector<float> y = dequantize(q);
+    int64_t wrong = 0, nan = 0;
+    for (int64_t r = 0; r < 150; ++r)
+      for (int64_t c = 0; c < 200; ++c) {
+        const int64_t r0 = r / kind.rows * kind.rows, c0 = c / 128 * 128;
+        const float amax = name == "fp8-1x128"   ? most(r0, r0 + kind.rows, c0, c0 + 128)
+                           : name == "fp8-token" ? most(r, r + 1, 0, 200)
+                                                 : most(0, 150, 0, 200);
+        const float least = name == "fp8-1x128" ? 1e-10f / 448.0f : name == "fp8-token" ? 1.0f / (448.0f * 512.0f) : 0.0f;
+        const float s = std::max(amax / 448.0f, least);
+        const float x = m(r, c), t = name == "fp8-tensor" ? x * (1.0f / s) : x / s;
+        const uint64_t code = x != x ? 0x7F
+                                     : oracle::convert(FormatId::e4m3, FormatId::f32, bit_cast<uint32_t>(t),
+                                                       oracle::Rounding::rn, true);
+        wrong += q.scale_code(r, c / 128) != bit_cast<uint32_t>(s) || q.code(r, c) != code;
+        const float back = y[size_t(r * 200 + c)];
+        nan += back != back;
+        wrong += x == x && back != value_f32(FormatId::e4m3, code) * s;
+      }
+    CHECK(wrong == 0);
+    CHECK(nan == 1);
+  }
+  CHECK_THROWS_AS(quantize_as(m, "fp8-1x128", {.block_rows = 16}), Error);
+  CHECK_THROWS_AS(quantize_as(m, "fp8-token", {.block_rows = 128}), Error);
+  const Matrix zeros(2, 128);
+  for (const char *name : {"fp8-1x128", "fp8-token", "fp8-tensor"})
+    for (const uint8_t code : quantize_as(zeros, name).codes) CHECK(code == 0);
+  // the product knows of no factor beside the scales
+  const BlockScaled token = quantize_as(gaussian(3, 128, 62), "fp8-token");
+  CHECK(make_operand(find_unit("exact:fp8-1x128"), Side::a, token).row_factors.empty());
+}
+
+TEST_CASE("TetraJet-v2: an FP32 scale of 128 times an E4M3 scale of 16", "[quantize][blocks]") {
+  const Matrix m = hard(64, 300, 63);
+  const BlockScaled q = quantize_as(m, "tetrajet-v2");
+  const std::vector<float> y = dequantize(q);
+  int64_t wrong = 0, tiny = 0;
+  for (int64_t r = 0; r < 64; ++r)
+    for (int64_t b = 0; b < q.blocks(); ++b) {
+      float part = 0, bmax = 0;
+      for (int64_t c = b / 8 * 128; c < std::min<int64_t>(300, b / 8 * 128 + 128); ++c) part = std::max(part, std::fabs(m(r, c)));
+      for (int64_t c = b * 16; c < std::min<int64_t>(300, b * 16 + 16); ++c) bmax = std::max(bmax, std::fabs(m(r, c)));
+      const float outer = part == 0 ? 1.0f : (part / 448.0f) / 6.0f, raw = (bmax / outer) / 6.0f;
+      const float inner = raw == 0 ? 0x1p-9f : e4(raw), p = outer * inner;
+      tiny += inner < 0x1p-6f;
+      wrong += q.scale_code(r, b) != bit_cast<uint32_t>(p);
+      for (int64_t c = b * 16; c < std::min<int64_t>(300, b * 16 + 16); ++c) {
+        const float v = nearest(m(r, c) * (p == 0 ? 0.0f : 1.0f / p), kE2m1);
+        wrong += value_f32(FormatId::e2m1, q.code(r, c)) != v || y[size_t(r * 300 + c)] != v * p;
+      }
+    }
+  CHECK(wrong == 0);
+  CHECK(tiny > 20);
+  CHECK(q.global_decode == 1.0f);
+}

@@ -81,6 +81,8 @@ float scale(FormatId f, const uint8_t *at, int place) {
     const int shift = (at[1] >> place / 8 & 1) + (at[2 + place / 32] >> place / 4 % 8 & 1);
     return std::ldexp(1.0f + 0.25f * float(code & 3), (code >> 2) - 48 + shift);
   }
+  if (f == FormatId::f32)
+    return bit_cast<float>(uint32_t(at[0]) | uint32_t(at[1]) << 8 | uint32_t(at[2]) << 16 | uint32_t(at[3]) << 24);
   if (f == FormatId::ue4m3 || f == FormatId::ue4m3f) return (code & 0x7F) == 0x7F ? not_a_number() : small_float(code & 0x7F, 4, 3, 7);
   if (f == FormatId::ue5m3) return code == 0xFF ? not_a_number() : small_float(code, 5, 3, 15);
   REQUIRE(f == FormatId::ue8m0);
@@ -144,7 +146,7 @@ TEST_CASE("codes stand for what the document says", "[quantize][rules]") {
           const int byte =
               q.codes[size_t(r * (nibbles ? q.padded_k / 2 : q.padded_k) + (nibbles ? k / 2 : k))];
           const int code = !nibbles ? byte : k % 2 == 0 ? byte & 15 : byte >> 4;
-          const int64_t width = q.scale == FormatId::hif4s ? 4 : 1;
+          const int64_t width = q.scale == FormatId::hif4s || q.scale == FormatId::f32 ? 4 : 1;
           const uint8_t *const at = &q.scales[size_t((r * (q.padded_k / q.block) + k / q.block) * width)];
           const float sf = scale(q.scale, at, int(k % q.block));
           const float amax = c.name == "row-scaled" ? q.row_amax[size_t(r)] : q.global_amax;
@@ -163,12 +165,13 @@ TEST_CASE("codes stand for what the document says", "[quantize][rules]") {
 
 TEST_CASE("alpha is what the document says", "[quantize][alpha][rules]") {
   const auto like_te = [](std::string_view n) {
-    return n.starts_with("te") || n == "row-scaled" || n == "mixfp4" || n == "torchao018-kernels";
+    return (n.starts_with("te") && n != "tetrajet-v2") || n == "row-scaled" || n == "mixfp4" || n == "torchao018-kernels";
   };
   const auto decode = [](const BlockScaled &q) {
     const std::string &n = q.convention;
     if (n == "torchao" || n == "torchao015" || n == "modelopt" || n == "alto-nvfp4") return q.global_amax / 2688.0f;
-    if (n == "ggml" || n == "amd-fp4" || n.starts_with("mx") || n.starts_with("hif4")) return 1.0f;
+    if (n == "ggml" || n == "amd-fp4" || n.starts_with("mx") || n.starts_with("hif4") || n.starts_with("fp8") ||
+        n == "tetrajet-v2") return 1.0f;
     return n == "row-scaled" ? bit_cast<float>(0x39C30C31u) : 1.0f / q.global_encode;
   };
   const auto amax = [](const BlockScaled &q) { return q.convention == "row-scaled" ? 1.0f : q.global_amax; };
