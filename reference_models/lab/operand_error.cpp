@@ -68,7 +68,7 @@ OperandError rule_error(const Rule &rule, MatrixView<const float> x) {
   Amax amax;
   for (int64_t r = 0; r < x.rows; ++r)
     for (int64_t c = 0; c < x.cols; ++c) amax.add(x(r, c));
-  const GlobalScale global = global_from_amax(rule, amax.value(rule.amax_nan), FormatId::f32);
+  const GlobalScale global = level_from_amax(rule, amax.value(rule.amax_nan), FormatId::f32);
   const uint64_t top = format(rule.element).max_finite_magnitude();
   OperandError error;
   for (int64_t r = 0; r < x.rows; ++r)
@@ -76,11 +76,12 @@ OperandError rule_error(const Rule &rule, MatrixView<const float> x) {
       const int64_t last = std::min<int64_t>(x.cols, first + rule.block);
       Amax block;
       for (int64_t c = first; c < last; ++c) block.add(x(r, c));
-      const BlockScale scale = block_scale(rule, block.value(rule.amax_nan), global, FormatId::f32);
+      const BlockScale scale = with_exponents(rule, block_scale(rule, block.value(rule.amax_nan), global, FormatId::f32),
+                                              x.row(r) + first, int(last - first));
       for (int64_t c = first; c < last; ++c) {
         const float v = x(r, c);
-        const uint8_t code = encode_element(rule, v, scale);
-        const float y = decode_element(rule, code, scale.code, global);
+        const uint8_t code = encode_element(rule, v, element_scale(rule, scale, int(c - first)));
+        const float y = decode_element(rule, code, scale.code, int(c - first), global);
         error.elements += 1;
         if (!std::isfinite(v) || !std::isfinite(y)) continue;
         error.signal += double(v) * double(v);

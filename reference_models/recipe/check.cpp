@@ -22,7 +22,8 @@ bool fits(OperandFormat format, const Rule &rule) {
   case OperandFormat::mxfp8:
     return (rule.element == FormatId::e4m3 || rule.element == FormatId::e5m2) &&
            rule.scale == FormatId::ue8m0;
-  case OperandFormat::block_scaled: return rule.scale != FormatId::f32;
+  case OperandFormat::block_scaled:
+    return rule.scale != FormatId::f32 && rule.decoding != Decoding::bf16_reciprocal; // neither has a product here
   case OperandFormat::f32:
   case OperandFormat::bf16:
   case OperandFormat::fp8: break;
@@ -150,8 +151,7 @@ void check_rule(const Recipe &recipe, const RecipeRule &rule, const std::string 
                     " matches no operator inside a mixer (attn.qk, attn.pv, attn.av, ...)");
       continue;
     }
-    if (std::none_of(linear_roles().begin(), linear_roles().end(), same) &&
-        std::none_of(std::begin(kImageRoles), std::end(kImageRoles), same))
+    if (std::none_of(linear_roles().begin(), linear_roles().end(), same))
       throw Error(path + ".roles: " + io::in_quotes(pattern) +
                   " matches no linear layer (attn.q_proj, mlp.down_proj, lm_head, ...)");
   }
