@@ -36,8 +36,8 @@ void OperandError::write(Measures &to, const std::string &name) const {
   to.add(name + "/saturated", saturated / elements);
 }
 
-OperandError operand_error(const OperandRecipe &recipe, FormatId source, MatrixView<const float> x, Axis axis, RandomKey key,
-                           int threads) {
+OperandError operand_error(const OperandRecipe &recipe, FormatId source, MatrixView<const float> x, Axis axis,
+                           RandomKey key, int threads) {
   OperandError error;
   if (recipe.convention.empty()) {
     for (int64_t r = 0; r < x.rows; ++r)
@@ -51,7 +51,8 @@ OperandError operand_error(const OperandRecipe &recipe, FormatId source, MatrixV
       }
     return error;
   }
-  // as linear layers do: rounded to the source, padded with rows of zeros to whole groups of a rotation along them
+  // as linear layers do: rounded to the source, padded with rows of zeros to whole groups of a rotation along
+  // them
   int64_t rows = x.rows;
   if (recipe.hadamard && axis == Axis::col) rows = (rows + kHadamardSize - 1) / kHadamardSize * kHadamardSize;
   std::vector<float> values(size_t(rows * x.cols), 0.0f);
@@ -60,7 +61,8 @@ OperandError operand_error(const OperandRecipe &recipe, FormatId source, MatrixV
   const MatrixView<const float> view(values.data(), rows, x.cols);
   BlockScaled q;
   cpu::Workspace workspace;
-  cpu::quantize_blocks(q, {nullptr, &recipe, source, nullptr, values.data(), rows, x.cols, axis, key}, workspace, threads);
+  cpu::quantize_blocks(q, {nullptr, &recipe, source, nullptr, values.data(), rows, x.cols, axis, key},
+                       workspace, threads);
   return of_statistics(total(quantize_statistics(view, q, threads)));
 }
 
@@ -86,7 +88,8 @@ OperandError rule_error(const Rule &rule, MatrixView<const float> x) {
         error.signal += double(v) * double(v);
         error.noise += (double(y) - double(v)) * (double(y) - double(v));
         error.flushed += v != 0.0f && y == 0.0f ? 1 : 0;
-        error.saturated += (code & format(rule.element).magnitude_mask()) == top && std::fabs(v) > std::fabs(y) ? 1 : 0;
+        error.saturated +=
+            (code & format(rule.element).magnitude_mask()) == top && std::fabs(v) > std::fabs(y) ? 1 : 0;
       }
     }
   return error;
