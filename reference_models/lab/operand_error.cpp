@@ -82,7 +82,7 @@ OperandError rule_error(const Rule &rule, MatrixView<const float> x) {
       for (int64_t c = first; c < last; ++c) {
         const float v = x(r, c);
         const uint8_t code = encode_element(rule, v, scale);
-        const float y = decode_element(rule, code, scale.code, global);
+        const float y = decode_element(rule, code, scale.code, int(c - first), global);
         error.elements += 1;
         if (!std::isfinite(v) || !std::isfinite(y)) continue;
         error.signal += double(v) * double(v);

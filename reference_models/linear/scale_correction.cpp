@@ -40,7 +40,7 @@ void correct_scales(BlockScaled &q, MatrixView<const float> x, RandomKey key) {
         const double v = double(row[size_t(i)]);
         squares += v * v;
         along +=
-            v * double(decode_element(rule, uint8_t(q.code(r, i)), q.scale_code(r, i / q.block), global));
+            v * double(decode_element(rule, uint8_t(q.code(r, i)), q.scale_code(r, i / q.block), int(i % q.block), global));
       }
       const double ratio = squares / along;
       const float factor = ratio > 0 && std::isfinite(ratio) ? float(ratio) : 1.0f;
