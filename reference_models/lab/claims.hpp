@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What has been published about 4-bit formats and recipes, as rows of data, each judged on what the lab measured. Nothing is
-// tuned until it agrees.
+// What has been published about 4-bit formats and recipes, as rows of data, each judged on what the lab
+// measured. Nothing is tuned until it agrees.
 #pragma once
 #include "nvfp4/reference_models/lab/measures.hpp"
 #include "nvfp4/reference_models/report/orderings.hpp"
@@ -23,8 +23,8 @@ struct JudgedClaim {
   Verdict verdict = Verdict::not_measured;
   std::string measured = {}; ///< the numbers, or what was missing
 };
-/// An ordering is held or not held where the 95 % interval of the paired difference leaves out 0, and a range where the mean
-/// lies in it, or the interval outside; else not settled.
+/// An ordering is held or not held where the 95 % interval of the paired difference leaves out 0, and a range
+/// where the mean lies in it, or the interval outside; else not settled.
 [[nodiscard]] JudgedClaim judge(const Claim &claim, const Measures &measures);
 [[nodiscard]] std::vector<JudgedClaim> judge_claims(const Measures &measures);
 

@@ -63,8 +63,12 @@ RecipeCost recipe_cost(const Recipe &recipe, const std::vector<LabOperator> &ope
     xs += x;
     ws += w;
     dys += dy;
-    for (const auto &[operand, elements] :
-         {std::pair(&l.fprop.a, x), {&l.fprop.b, w}, {&l.dgrad.a, dy}, {&l.dgrad.b, w}, {&l.wgrad.a, dy}, {&l.wgrad.b, x}}) {
+    for (const auto &[operand, elements] : {std::pair(&l.fprop.a, x),
+                                            {&l.fprop.b, w},
+                                            {&l.dgrad.a, dy},
+                                            {&l.dgrad.b, w},
+                                            {&l.wgrad.a, dy},
+                                            {&l.wgrad.b, x}}) {
       if (!is_block_scaled(*operand)) continue;
       copies += elements;
       c.rotations += elements * rotation_of(*operand);

@@ -63,7 +63,7 @@ struct Plan {
   std::vector<std::string> recipes, labels;
   std::vector<Experiment> grids; ///< by learning rate
   std::string reference;
-  std::string own_checkpoint;    ///< of the run that --model names; empty: the reference's first run
+  std::string own_checkpoint; ///< of the run that --model names; empty: the reference's first run
   ModelConfig config;
 };
 
@@ -77,7 +77,8 @@ Plan make_plan(const LabOptions &o) {
     bool cpu_only = false;
     for (const auto &[linear, l] : load_recipe(name).linears) cpu_only = cpu_only || needs_cpu(l);
     if (cpu_only && o.device != "cpu" && o.recipes != "all")
-      throw Error("--recipes " + recipe_label(name) + ": its operands (decoded, scale_correction) are made on the CPU only; use --device cpu");
+      throw Error("--recipes " + recipe_label(name) +
+                  ": its operands (decoded, scale_correction) are made on the CPU only; use --device cpu");
     return cpu_only && o.device != "cpu";
   });
   Experiment e;
@@ -85,11 +86,13 @@ Plan make_plan(const LabOptions &o) {
   ExperimentModel model;
   if (fs::is_directory(o.model)) {
     if (!fs::exists(o.model + "/run.json"))
-      throw Error("--model " + io::in_quotes(o.model) + ": expected FAMILY,SIZE, a JSON file or the folder of a run; it has no run.json");
+      throw Error("--model " + io::in_quotes(o.model) +
+                  ": expected FAMILY,SIZE, a JSON file or the folder of a run; it has no run.json");
     t = read_options(o.model);
     model = {o.model + "/run.json", t.size};
     plan.own_checkpoint = o.model + "/checkpoint.safetensors";
-    if (!fs::exists(plan.own_checkpoint)) throw Error(io::printable(o.model) + ": expected a run with a checkpoint.safetensors");
+    if (!fs::exists(plan.own_checkpoint))
+      throw Error(io::printable(o.model) + ": expected a run with a checkpoint.safetensors");
     t.sizes.clear();
     t.resume = false;
     t.bf16_first = t.bf16_last = -1;
@@ -139,17 +142,20 @@ void claim_folder(const LabOptions &o) {
     check_seal(json, where, advice);
     for (const auto &[key, value] : mine.items()) {
       bool decides = key == "rates";
-      each_field(kLabFields, [&](const auto &f) { decides = decides || (key == f.name && (f.marks & kLabDecides) != 0); });
+      each_field(kLabFields, [&, &name = key](const auto &f) {
+        decides = decides || (name == f.name && (f.marks & kLabDecides) != 0);
+      });
       if (decides && json["options"].value(key, Json()) != value)
-        throw Error(io::printable(o.out) + " holds a lab with other options (" + key + ": " + shown(value) + " here, " +
-                    shown(json["options"].value(key, Json())) + " there)" + advice);
+        throw Error(io::printable(o.out) + " holds a lab with other options (" + key + ": " + shown(value) +
+                    " here, " + shown(json["options"].value(key, Json())) + " there)" + advice);
     }
     return;
   }
   write_text(path, sealed({{"version", 1}, {"options", mine}}).dump(1) + "\n");
 }
 
-/// Seconds that the lab will take: training by the time of a few steps of each recipe, measuring by the same steps.
+/// Seconds that the lab will take: training by the time of a few steps of each recipe, measuring by the same
+/// steps.
 std::string forecast(const LabOptions &o, const Plan &plan, const TrainFunction &train) {
   const std::string folder = o.out + "/.forecast-" + std::to_string(::getpid());
   double step = 0;
@@ -167,12 +173,15 @@ std::string forecast(const LabOptions &o, const Plan &plan, const TrainFunction 
     step += times[times.size() / 2];
   }
   const double training = step * double(o.steps * o.seeds * int64_t(o.rates.size()));
-  // a draw of the products and one of the gradient take about the time of 2.5 steps; the formats about 15 s a seed
+  // a draw of the products and one of the gradient take about the time of 2.5 steps; the formats about 15 s a
+  // seed
   const double measuring = step * 2.5 * double(o.draws * o.seeds) + 15.0 * double(o.seeds);
-  return fmt::format("about {:.0f} min: {:.1f} min of training, {} recipes x {} seeds x {} steps{}, and {:.1f} min of measuring; "
+  return fmt::format("about {:.0f} min: {:.1f} min of training, {} recipes x {} seeds x {} steps{}, and "
+                     "{:.1f} min of measuring; "
                      "by the time of steps 2 to 4 of each recipe",
-                     std::ceil((training + measuring) / 60), training / 60, plan.recipes.size(), o.seeds, o.steps,
-                     o.rates.size() > 1 ? fmt::format(" x {} learning rates", o.rates.size()) : "", measuring / 60);
+                     std::ceil((training + measuring) / 60), training / 60, plan.recipes.size(), o.seeds,
+                     o.steps, o.rates.size() > 1 ? fmt::format(" x {} learning rates", o.rates.size()) : "",
+                     measuring / 60);
 }
 
 /// One part: measured, or read where it was before. False: stopped.
@@ -182,8 +191,10 @@ struct Part {
   Measure measure;
 };
 
-/// loss/RECIPE and gap/RECIPE by seed; rate/FACTOR/RECIPE by seed where there are several rates; apart/RECIPE.
-void note_losses(Measures &to, const Plan &plan, const std::vector<ExperimentSummary> &grids, const LabOptions &o) {
+/// loss/RECIPE and gap/RECIPE by seed; rate/FACTOR/RECIPE by seed where there are several rates;
+/// apart/RECIPE.
+void note_losses(Measures &to, const Plan &plan, const std::vector<ExperimentSummary> &grids,
+                 const LabOptions &o) {
   for (size_t g = 0; g < grids.size(); ++g)
     for (const std::string &label : plan.labels)
       for (const uint64_t seed : plan.grids[g].seeds) {
@@ -232,7 +243,8 @@ std::string weakest_operator(const Measures &m, const std::string &label, Produc
   return worst;
 }
 
-std::vector<LabRow> rows_of(const Plan &plan, const Measures &m, const ExperimentSummary &grid, const std::vector<RunData> &runs) {
+std::vector<LabRow> rows_of(const Plan &plan, const Measures &m, const ExperimentSummary &grid,
+                            const std::vector<RunData> &runs) {
   std::vector<LabRow> rows;
   const auto of = [&](const std::string &label) {
     std::vector<const RunData *> out;
@@ -246,9 +258,10 @@ std::vector<LabRow> rows_of(const Plan &plan, const Measures &m, const Experimen
       if (recipe_label(r.options.recipe) != label || (r.failure.empty() && r.result.diverged == 0)) continue;
       row.diverged.push_back(r.options.seed);
       if (!row.broke.empty()) continue;
-      row.broke = !r.failure.empty() ? r.failure
-                                     : fmt::format("step {}{}", r.result.diverged,
-                                                   r.result.not_finite ? ": " + r.result.not_finite->text() : "");
+      row.broke = !r.failure.empty()
+                      ? r.failure
+                      : fmt::format("step {}{}", r.result.diverged,
+                                    r.result.not_finite ? ": " + r.result.not_finite->text() : "");
     }
     if (label != plan.reference) row.apart = apart_from(of(label), of(plan.reference));
     for (const Product p : enumerators<Product>()) row.weakest[size_t(p)] = weakest_operator(m, label, p);
@@ -272,20 +285,24 @@ std::vector<std::string> lab_recipes(const std::string &option) {
   } else {
     for (size_t at = 0; at <= option.size();) {
       const size_t comma = std::min(option.find(',', at), option.size());
-      if (comma == at) throw Error("--recipes: expected all, or names and files with commas between, got " + io::in_quotes(option));
+      if (comma == at)
+        throw Error("--recipes: expected all, or names and files with commas between, got " +
+                    io::in_quotes(option));
       out.push_back(option.substr(at, comma - at));
       at = comma + 1;
     }
   }
   for (size_t i = 0; i < out.size(); ++i)
     for (size_t j = 0; j < i; ++j)
-      if (recipe_label(out[i]) == recipe_label(out[j])) throw Error("--recipes: " + io::in_quotes(recipe_label(out[i])) + " is there twice");
+      if (recipe_label(out[i]) == recipe_label(out[j]))
+        throw Error("--recipes: " + io::in_quotes(recipe_label(out[i])) + " is there twice");
   // gaps are taken to BF16
   if (std::ranges::find(out, "bf16", recipe_label) == out.end()) out.insert(out.begin(), "bf16");
   return out;
 }
 
-LabResult run_lab(const LabOptions &o, const TrainFunction &train, const LabCallbacks &callbacks, const std::string &version) {
+LabResult run_lab(const LabOptions &o, const TrainFunction &train, const LabCallbacks &callbacks,
+                  const std::string &version) {
   const Plan plan = make_plan(o);
   LabResult result{.options = o, .reference = plan.reference};
   const auto stopped = [&] { return callbacks.stop && callbacks.stop(); };
@@ -298,7 +315,8 @@ LabResult run_lab(const LabOptions &o, const TrainFunction &train, const LabCall
   first.size = plan.grids.front().models.front().size;
   const RunDescription about = describe_run(first);
   result.data = about.data;
-  result.model = fmt::format("{}-{}, {} parameters", plan.config.family->name, plan.config.name, parameter_count(plan.config));
+  result.model = fmt::format("{}-{}, {} parameters", plan.config.family->name, plan.config.name,
+                             parameter_count(plan.config));
   fs::create_directories(o.out + "/parts");
   const FolderLock lock(o.out);
   claim_folder(o);
@@ -306,7 +324,8 @@ LabResult run_lab(const LabOptions &o, const TrainFunction &train, const LabCall
   std::vector<ExperimentSummary> grids;
   std::optional<std::string> told;
   for (size_t g = 0; g < plan.grids.size(); ++g) {
-    const std::string stage = "runs" + (g == 0 ? std::string() : fmt::format(" at {:g} times the learning rate", o.rates[g]));
+    const std::string stage =
+        "runs" + (g == 0 ? std::string() : fmt::format(" at {:g} times the learning rate", o.rates[g]));
     double done = 0, all = 1;
     const auto check = [&](const std::vector<ExperimentRun> &runs) {
       all = 0;
@@ -315,7 +334,8 @@ LabResult run_lab(const LabOptions &o, const TrainFunction &train, const LabCall
       return !stopped();
     };
     grids.push_back(run_experiment(
-        plan.grids[g], train, [&](size_t, size_t, const TrainOptions &, const StepReport &) { show(stage, ++done / all); },
+        plan.grids[g], train,
+        [&](size_t, size_t, const TrainOptions &, const StepReport &) { show(stage, ++done / all); },
         [](const TrainOptions &t) { return describe_run(t); }, check));
     if (grids.back().interrupted || stopped()) {
       result.interrupted = true;
@@ -327,10 +347,13 @@ LabResult run_lab(const LabOptions &o, const TrainFunction &train, const LabCall
   note_losses(result.measures, plan, grids, o);
 
   TrainedModel trained{.config = plan.config};
-  trained.checkpoint = !plan.own_checkpoint.empty()
-                           ? plan.own_checkpoint
-                           : run_folder(plan.grids.front(), plan.grids.front().models.front(), plan.reference, 1) + "/checkpoint.safetensors";
-  const std::unique_ptr<DataSource> data = open_data(first.data, first.validation, o.sequence, first.validation_data);
+  trained.checkpoint =
+      !plan.own_checkpoint.empty()
+          ? plan.own_checkpoint
+          : run_folder(plan.grids.front(), plan.grids.front().models.front(), plan.reference, 1) +
+                "/checkpoint.safetensors";
+  const std::unique_ptr<DataSource> data =
+      open_data(first.data, first.validation, o.sequence, first.validation_data);
   const int64_t behind = read_checkpoint(trained.checkpoint).state.step;
   for (int64_t b = 0; b < o.seeds; ++b) {
     StepInput input;
@@ -342,7 +365,8 @@ LabResult run_lab(const LabOptions &o, const TrainFunction &train, const LabCall
   }
   std::vector<std::vector<LabOperator>> operators; // by batch, recorded when a part first asks
   const auto recorded = [&](size_t batch) -> const std::vector<LabOperator> & {
-    while (operators.size() <= batch) operators.push_back(record_operators(trained, operators.size(), o.device, o.threads));
+    while (operators.size() <= batch)
+      operators.push_back(record_operators(trained, operators.size(), o.device, o.threads));
     return operators[batch];
   };
   std::optional<LabDevice> device;
@@ -350,15 +374,19 @@ LabResult run_lab(const LabOptions &o, const TrainFunction &train, const LabCall
   const auto meter = [&](size_t batch) -> ProductMeter & {
     if (!device) device = make_lab_device(o.device, o.threads);
     (void)recorded(size_t(o.seeds) - 1); // all, since meters point at them
-    while (meters.size() <= batch) meters.push_back(std::make_unique<ProductMeter>(*device, operators[meters.size()]));
+    while (meters.size() <= batch)
+      meters.push_back(std::make_unique<ProductMeter>(*device, operators[meters.size()]));
     return *meters[batch];
   };
 
   std::vector<Part> parts;
   parts.push_back({"sweeps", [&](const auto &progress) { return sweep(int(o.seeds), o.threads, progress); }});
-  parts.push_back({"crest", [&](const auto &progress) { return crest_sweep(int(o.seeds), o.threads, progress); }});
+  parts.push_back(
+      {"crest", [&](const auto &progress) { return crest_sweep(int(o.seeds), o.threads, progress); }});
   parts.push_back({"figures", [&](const auto &progress) {
-                     return gaussian_figures(int(std::min<int64_t>(o.seeds, 3)), int(std::min<int64_t>(o.draws, 4)), o.device, o.threads, progress);
+                     return gaussian_figures(int(std::min<int64_t>(o.seeds, 3)),
+                                             int(std::min<int64_t>(o.draws, 4)), o.device, o.threads,
+                                             progress);
                    }});
   parts.push_back({"presets", [&](const auto &progress) {
                      Measures m;
@@ -371,7 +399,8 @@ LabResult run_lab(const LabOptions &o, const TrainFunction &train, const LabCall
   for (size_t i = 0; i < plan.recipes.size(); ++i) {
     const std::string &label = plan.labels[i];
     parts.push_back({"recipe-" + label, [&, i](const auto &progress) {
-                       const Recipe recipe = load_recipe(plan.recipes[i]).for_family(std::string(plan.config.family->name));
+                       const Recipe recipe =
+                           load_recipe(plan.recipes[i]).for_family(std::string(plan.config.family->name));
                        Measures m;
                        write_cost(m, label, recipe_cost(recipe, recorded(0)));
                        for (size_t b = 0; b < size_t(o.seeds); ++b) {
@@ -409,12 +438,14 @@ LabResult run_lab(const LabOptions &o, const TrainFunction &train, const LabCall
 namespace {
 
 Json estimate_json(const Estimate &e) {
-  return {{"n", e.n}, {"mean", e.mean}, {"half_width_95", e.half_width ? Json(*e.half_width) : Json(nullptr)}};
+  return {
+      {"n", e.n}, {"mean", e.mean}, {"half_width_95", e.half_width ? Json(*e.half_width) : Json(nullptr)}};
 }
 
 std::string interval(const Estimate &e, int decimals) {
   if (e.n == 0 || !std::isfinite(e.mean)) return "-";
-  return fmt::format("{:+.{}f}", e.mean, decimals) + (e.half_width ? fmt::format(" +- {:.{}f}", *e.half_width, decimals) : "");
+  return fmt::format("{:+.{}f}", e.mean, decimals) +
+         (e.half_width ? fmt::format(" +- {:.{}f}", *e.half_width, decimals) : "");
 }
 
 } // namespace
@@ -428,7 +459,8 @@ std::string lab_json(const LabResult &r) {
               {"diverged_seeds", row.diverged},
               {"broke", row.broke},
               {"apart_from_step", row.apart}};
-    for (const Product p : enumerators<Product>()) j["weakest"][std::string(to_string(p))] = row.weakest[size_t(p)];
+    for (const Product p : enumerators<Product>())
+      j["weakest"][std::string(to_string(p))] = row.weakest[size_t(p)];
     recipes.push_back(std::move(j));
   }
   for (const JudgedClaim &c : r.claims)
@@ -437,40 +469,52 @@ std::string lab_json(const LabResult &r) {
                       {"measured", c.measured},
                       {"published", c.claim->published},
                       {"source", c.claim->source}});
-  return Json{{"version", 1},       {"options", options_json(r.options)}, {"model", r.model},
-              {"data", r.data},     {"reference", r.reference},           {"recipes", recipes},
-              {"claims", claims},   {"measures", measures_json(r.measures)}}
+  return Json{{"version", 1},
+              {"options", options_json(r.options)},
+              {"model", r.model},
+              {"data", r.data},
+              {"reference", r.reference},
+              {"recipes", recipes},
+              {"claims", claims},
+              {"measures", measures_json(r.measures)}}
              .dump(1) +
          "\n";
 }
 
 std::string lab_table(const LabResult &r) {
   const Measures &m = r.measures;
-  std::string text = fmt::format("{:<4} {:<22} {:>18} {:>7} {:>7} {:>7} {:>9} {:>8} {:>6} {:>6}  {}\n", "", "recipe",
-                                 "gap to " + r.reference + ", %", "fprop", "dgrad", "wgrad", "grad bias", "cosine", "bits x",
-                                 "time", "where it breaks");
+  std::string text = fmt::format("{:<4} {:<22} {:>18} {:>7} {:>7} {:>7} {:>9} {:>8} {:>6} {:>6}  {}\n", "",
+                                 "recipe", "gap to " + r.reference + ", %", "fprop", "dgrad", "wgrad",
+                                 "grad bias", "cosine", "bits x", "time", "where it breaks");
   int place = 0;
   for (const LabRow &row : r.rows) {
     const auto number = [&](const std::string &name, int decimals) {
       const double v = m.mean(name);
       return std::isfinite(v) ? fmt::format("{:.{}f}", v, decimals) : std::string("-");
     };
-    const auto product = [&](const char *p) { return number("product/" + row.recipe + "/" + p + "/error", 3); };
+    const auto product = [&](const char *p) {
+      return number("product/" + row.recipe + "/" + p + "/error", 3);
+    };
     std::string breaks = !row.broke.empty() ? "DIVERGED " + row.broke
                          : row.apart > 0    ? fmt::format("apart from step {}", row.apart)
                                             : "";
-    if (row.broke.empty() && !row.weakest[2].empty()) breaks += (breaks.empty() ? "" : "; ") + ("wgrad of " + row.weakest[2]);
-    text += fmt::format("{:<4} {:<22} {:>18} {:>7} {:>7} {:>7} {:>9} {:>8} {:>6} {:>6}  {}\n", ++place, row.recipe,
-                        row.recipe == r.reference ? "reference" : interval(row.gap, 3), product("fprop"), product("dgrad"),
-                        product("wgrad"), number("gradient/" + row.recipe + "/bias", 3),
-                        number("gradient/" + row.recipe + "/cosine", 4), number("cost/" + row.recipe + "/bits.x", 2),
-                        number("cost/" + row.recipe + "/tensor_time", 2), breaks);
+    if (row.broke.empty() && !row.weakest[2].empty())
+      breaks += (breaks.empty() ? "" : "; ") + ("wgrad of " + row.weakest[2]);
+    text += fmt::format(
+        "{:<4} {:<22} {:>18} {:>7} {:>7} {:>7} {:>9} {:>8} {:>6} {:>6}  {}\n", ++place, row.recipe,
+        row.recipe == r.reference ? "reference" : interval(row.gap, 3), product("fprop"), product("dgrad"),
+        product("wgrad"), number("gradient/" + row.recipe + "/bias", 3),
+        number("gradient/" + row.recipe + "/cosine", 4), number("cost/" + row.recipe + "/bits.x", 2),
+        number("cost/" + row.recipe + "/tensor_time", 2), breaks);
   }
-  text += "gap: validation loss, paired by seed, +- 95 %. fprop, dgrad, wgrad: relative error of one draw on real operands. grad "
-          "bias and\ncosine: of the whole gradient against fp32's. bits: of all copies of activations an element. time: of tensor "
+  text += "gap: validation loss, paired by seed, +- 95 %. fprop, dgrad, wgrad: relative error of one draw on "
+          "real operands. grad "
+          "bias and\ncosine: of the whole gradient against fp32's. bits: of all copies of activations an "
+          "element. time: of tensor "
           "cores, BF16 is 1.\n\n";
   for (const JudgedClaim &c : r.claims)
-    text += fmt::format("{:<13} {}: {} (published: {})\n", to_string(c.verdict), c.claim->text, c.measured, c.claim->published);
+    text += fmt::format("{:<13} {}: {} (published: {})\n", to_string(c.verdict), c.claim->text, c.measured,
+                        c.claim->published);
   return text;
 }
 

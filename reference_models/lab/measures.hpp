@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the lab measured: numbers by name, each with one value per draw of the data (a batch, a seed), so that differences
-// pair and have intervals. README.md lists the names.
+// What the lab measured: numbers by name, each with one value per draw of the data (a batch, a seed), so that
+// differences pair and have intervals. README.md lists the names.
 #pragma once
 #include "nvfp4/reference_models/report/statistics.hpp"
 

@@ -27,8 +27,9 @@ struct OnDevice {
   Array<float> x, weight, dy;
   OperatorInput input;
 
-  OnDevice(Backend<float> &backend, const LabOperator &o) : x(backend, int64_t(o.x.size())),
-        weight(backend, int64_t(o.weight.size())), dy(backend, int64_t(o.dy.size())) {
+  OnDevice(Backend<float> &backend, const LabOperator &o)
+      : x(backend, int64_t(o.x.size())), weight(backend, int64_t(o.weight.size())),
+        dy(backend, int64_t(o.dy.size())) {
     const auto upload = [&](const Array<float> &to, const std::vector<float> &from) {
       backend.upload(to.data(), from.data(), from.size() * sizeof(float));
     };
@@ -49,7 +50,8 @@ struct OnDevice {
   }
 };
 
-Session session_of(const TrainedModel &m, const Recipe &recipe, const StepInput &batch, const std::string &device, int threads) {
+Session session_of(const TrainedModel &m, const Recipe &recipe, const StepInput &batch,
+                   const std::string &device, int threads) {
   Session session = make_session(device, threads, m.config, recipe, batch.batch, batch.sequence, true);
   load_checkpoint(read_checkpoint(m.checkpoint), session.model->parameters(), m.config, false);
   session.model->parameters_changed();
@@ -69,7 +71,8 @@ std::vector<float> gradients_of(const Session &session) {
 
 } // namespace
 
-std::vector<LabOperator> record_operators(const TrainedModel &m, size_t batch, const std::string &device, int threads) {
+std::vector<LabOperator> record_operators(const TrainedModel &m, size_t batch, const std::string &device,
+                                          int threads) {
   const StepInput &input = m.batches.at(batch);
   const Session session = session_of(m, load_recipe("bf16"), input, device, threads);
   std::vector<LabOperator> out;
@@ -85,7 +88,15 @@ std::vector<LabOperator> record_operators(const TrainedModel &m, size_t batch, c
 }
 
 LabOperator gaussian_operator(int64_t rows, int64_t in, int64_t out, uint64_t seed) {
-  return {"attn.q_proj", 0, 100, 0, rows, in, out, bf16_gaussian(rows * in, seed, 0), bf16_gaussian(out * in, seed, 1),
+  return {"attn.q_proj",
+          0,
+          100,
+          0,
+          rows,
+          in,
+          out,
+          bf16_gaussian(rows * in, seed, 0),
+          bf16_gaussian(out * in, seed, 1),
           bf16_gaussian(rows * out, seed, 2)};
 }
 
@@ -94,7 +105,8 @@ LabDevice make_lab_device(const std::string &device, int threads) {
   return {std::move(parts.backend), std::move(parts.engine)};
 }
 
-ProductMeter::ProductMeter(LabDevice &device, const std::vector<LabOperator> &operators) : device_(device), operators_(operators) {
+ProductMeter::ProductMeter(LabDevice &device, const std::vector<LabOperator> &operators)
+    : device_(device), operators_(operators) {
   for (const LabOperator &o : operators_)
     exact_.push_back(exact_products(*device_.backend, OnDevice(*device_.backend, o).input));
 }
@@ -112,8 +124,8 @@ void ProductMeter::measure(Measures &to, const std::string &prefix, const Recipe
       all.emplace_back(exact_[i][size_t(p)]);
     }
     for (int d = 0; d < std::ranges::max(counts); ++d) {
-      const OperatorOutputs y =
-          run_operator(*device_.backend, *device_.engine, on.input, recipe, {kFirstSeed + uint64_t(d), 0, 0, false});
+      const OperatorOutputs y = run_operator(*device_.backend, *device_.engine, on.input, recipe,
+                                             {kFirstSeed + uint64_t(d), 0, 0, false});
       for (size_t p = 0; p < 3; ++p)
         if (d < counts[p]) all[p].add(y.values[p]);
     }
@@ -149,7 +161,8 @@ Measures gaussian_figures(int seeds, int draws, const std::string &device, int t
        }},
       {"1x16", [](LinearRecipe &l) { l.dgrad.b.block_rows = 1; }},
       {"unrotated", [](LinearRecipe &l) { l.wgrad.a.hadamard = l.wgrad.b.hadamard = false; }}};
-  // as published: how large amax is, and so where block scales stand between powers of two, follows from the sizes
+  // as published: how large amax is, and so where block scales stand between powers of two, follows from the
+  // sizes
   constexpr int64_t kRows = 1024, kIn = 2048, kOut = 1408;
   Measures out;
   LabDevice parts = make_lab_device(device, threads);
@@ -168,8 +181,8 @@ Measures gaussian_figures(int seeds, int draws, const std::string &device, int t
   return out;
 }
 
-void measure_operands(Measures &to, const std::string &name, const Recipe &recipe, const std::vector<LabOperator> &operators,
-                      int threads) {
+void measure_operands(Measures &to, const std::string &name, const Recipe &recipe,
+                      const std::vector<LabOperator> &operators, int threads) {
   struct Side {
     const char *name;
     Product product;
@@ -221,7 +234,8 @@ void measure_presets(Measures &to, const std::vector<LabOperator> &operators, in
           before = &o;
           if (again) continue;
           const int64_t cols = o.*kind.cols;
-          all.add(operand_error(operand, FormatId::bf16, {data.data(), std::min(kPresetRows, int64_t(data.size()) / cols), cols},
+          all.add(operand_error(operand, FormatId::bf16,
+                                {data.data(), std::min(kPresetRows, int64_t(data.size()) / cols), cols},
                                 Axis::row, {}, threads));
         }
         all.write(to, "preset/" + std::string(c.name) + (hadamard ? "+hadamard" : "") + "/" + kind.name);
@@ -229,8 +243,8 @@ void measure_presets(Measures &to, const std::vector<LabOperator> &operators, in
     }
 }
 
-void measure_gradient(Measures &to, const std::string &label, const Recipe &recipe, const TrainedModel &m, size_t batch,
-                      int draws, const std::string &device, int threads) {
+void measure_gradient(Measures &to, const std::string &label, const Recipe &recipe, const TrainedModel &m,
+                      size_t batch, int draws, const std::string &device, int threads) {
   SliceStep step;
   static_cast<StepInput &>(step) = m.batches.at(batch);
   const Session exact = session_of(m, load_recipe("fp32"), step, device, threads);

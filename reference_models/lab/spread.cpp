@@ -20,9 +20,7 @@ void Spread::add(const Spread &o) {
 }
 
 double Spread::error() const { return std::sqrt(squares / reference); }
-double Spread::bias() const {
-  return std::sqrt(std::max(0.0, of_mean - left) / reference);
-}
+double Spread::bias() const { return std::sqrt(std::max(0.0, of_mean - left) / reference); }
 double Spread::of_average(int64_t count) const {
   return std::sqrt(std::max(0.0, of_mean - left + variance / double(count)) / reference);
 }
@@ -31,7 +29,8 @@ double Spread::gain() const { return along / reference; }
 
 void Draws::add(std::span<const float> draw) {
   if (draw.size() != exact_.size())
-    throw Error("expected a draw of " + std::to_string(exact_.size()) + " elements, got " + std::to_string(draw.size()));
+    throw Error("expected a draw of " + std::to_string(exact_.size()) + " elements, got " +
+                std::to_string(draw.size()));
   for (size_t i = 0; i < exact_.size(); ++i) {
     const double d = double(draw[i]) - exact_[i];
     sums_[i] += d;

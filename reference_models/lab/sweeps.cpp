@@ -46,7 +46,8 @@ std::vector<float> outliers(int64_t rows, int64_t cols, uint64_t seed) {
 
 /// Every element has a scale of its own, e^g.
 std::vector<float> heavy(int64_t rows, int64_t cols, uint64_t seed) {
-  std::vector<float> x = gaussian_values(rows * cols, seed, 0), scales = gaussian_values(rows * cols, seed, 1);
+  std::vector<float> x = gaussian_values(rows * cols, seed, 0),
+                     scales = gaussian_values(rows * cols, seed, 1);
   for (size_t i = 0; i < x.size(); ++i) x[i] *= numerics::exp(scales[i]);
   round_all(x);
   return x;
@@ -58,23 +59,22 @@ constexpr std::array kDistributions{
     Distribution{"outliers", "N(0, 1), one element in 256 times 30", outliers},
     Distribution{"heavy", "N(0, 1) times a log-normal scale of each element, sigma 1", heavy}};
 
-constexpr std::array kCrestPairs{CrestPair{"mx", "mxint4", "mxfp4-ceil"}, CrestPair{"mx-floor", "mxint4", "mxfp4"},
-                                 CrestPair{"nv", "nvint4", "te"}};
+constexpr std::array kCrestPairs{CrestPair{"mx", "mxint4", "mxfp4-ceil"},
+                                 CrestPair{"mx-floor", "mxint4", "mxfp4"}, CrestPair{"nv", "nvint4", "te"}};
 
 /// A rule that no convention has: a convention's with something changed.
 struct RuleRow {
   std::string_view name, base;
   void (*change)(Rule &);
 };
-constexpr std::array kRules{
-    RuleRow{"ue5m3-16", "amd-fp4", [](Rule &) {}},
-    RuleRow{"ue5m3-32", "amd-fp4", [](Rule &r) { r.block = 32; }},
-    RuleRow{"te-32", "te", [](Rule &r) { r.block = 32; }},
-    RuleRow{"te-e1m2", "te", [](Rule &r) { r.element = FormatId::e1m2; }}};
+constexpr std::array kRules{RuleRow{"ue5m3-16", "amd-fp4", [](Rule &) {}},
+                            RuleRow{"ue5m3-32", "amd-fp4", [](Rule &r) { r.block = 32; }},
+                            RuleRow{"te-32", "te", [](Rule &r) { r.block = 32; }},
+                            RuleRow{"te-e1m2", "te", [](Rule &r) { r.element = FormatId::e1m2; }}};
 
-constexpr int64_t kRows = 128, kCols = 1024; ///< of a sweep's tensor
-constexpr int64_t kBlocks = int64_t{1} << 14;  ///< of a crest sweep, a draw
-constexpr int64_t kLeast = 50;                 ///< blocks that a bin needs
+constexpr int64_t kRows = 128, kCols = 1024;  ///< of a sweep's tensor
+constexpr int64_t kBlocks = int64_t{1} << 14; ///< of a crest sweep, a draw
+constexpr int64_t kLeast = 50;                ///< blocks that a bin needs
 constexpr int kBins = 60;
 
 /// Blocks of one convention by crest factor.
@@ -86,8 +86,8 @@ struct Bins {
 
 Bins crest_bins(const Convention &convention, uint64_t seed, int threads) {
   const int64_t block = convention.rule.block;
-  // blocks have scales of their own, 2^u with u in [0, 1): without, a block's crest factor and where its maximum stands
-  // between powers of two would be one thing
+  // blocks have scales of their own, 2^u with u in [0, 1): without, a block's crest factor and where its
+  // maximum stands between powers of two would be one thing
   std::vector<float> x = gaussian_values(kBlocks * block, seed, 0);
   const RandomKey key{seed, 3};
   for (int64_t r = 0; r < kBlocks; ++r) {
@@ -96,7 +96,8 @@ Bins crest_bins(const Convention &convention, uint64_t seed, int threads) {
   }
   round_all(x);
   const MatrixView<const float> view(x.data(), kBlocks, block);
-  const std::vector<float> y = dequantize(quantize(view, convention, {.threads = threads}), {.threads = threads});
+  const std::vector<float> y =
+      dequantize(quantize(view, convention, {.threads = threads}), {.threads = threads});
   Bins bins;
   for (int64_t r = 0; r < kBlocks; ++r) {
     double signal = 0, noise = 0, largest = 0;

@@ -35,11 +35,14 @@ int lab(const Options &o) {
       .stop = stop};
   const models::LabResult result = models::run_lab(
       o.lab,
-      [&](const models::TrainOptions &t, const std::function<void(const models::StepReport &)> &step) { return models::train(t, step, stop); },
+      [&](const models::TrainOptions &t, const std::function<void(const models::StepReport &)> &step) {
+        return models::train(t, step, stop);
+      },
       callbacks, NVFP4_VERSION_STRING);
   line.reset();
   if (result.interrupted || stop()) {
-    fmt::print("stopped; the same call goes on: nvfp4 lab --out {} and the options given before\n", o.lab.out);
+    fmt::print("stopped; the same call goes on: nvfp4 lab --out {} and the options given before\n",
+               o.lab.out);
     return Interrupt::exit_code();
   }
   fmt::print("{}", o.json ? models::lab_json(result) : models::lab_table(result));
@@ -50,15 +53,18 @@ int lab(const Options &o) {
 } // namespace
 
 void register_lab(CLI::App &app, int &exit_code) {
-  CLI::App *verb = app.add_subcommand("lab", "Recipes and formats side by side: losses, errors, biases, costs, published claims");
+  CLI::App *verb = app.add_subcommand(
+      "lab", "Recipes and formats side by side: losses, errors, biases, costs, published claims");
   auto o = std::make_shared<Options>();
   add_fields(*verb, models::kLabFields, o->lab, models::kEveryField, [](const auto &, CLI::Option *) {});
-  verb->add_option("--rates", o->lab.rates, "Multiples of the learning rate, all of which are run; the first counts for gaps")
+  verb->add_option("--rates", o->lab.rates,
+                   "Multiples of the learning rate, all of which are run; the first counts for gaps")
       ->delimiter(',')
       ->capture_default_str();
   verb->add_flag("--json", o->json, "Machine-readable output: what lab.json has");
-  verb->footer("Says how long it takes before it starts. Stopped or killed, the same call goes on.\n"
-               "Example: nvfp4 lab --model gla,tiny --data kjv.txt --recipes nvfp4,chon,mxfp4-sr-rht --out lab");
+  verb->footer(
+      "Says how long it takes before it starts. Stopped or killed, the same call goes on.\n"
+      "Example: nvfp4 lab --model gla,tiny --data kjv.txt --recipes nvfp4,chon,mxfp4-sr-rht --out lab");
   verb->callback([o, &exit_code] { exit_code = lab(*o); });
 }
 

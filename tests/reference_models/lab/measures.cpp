@@ -27,7 +27,11 @@ Measures measures(std::initializer_list<std::pair<const char *, std::vector<doub
 } // namespace
 
 TEST_CASE("measures: draws pair by their place, and what is no number is left out of pairs and means") {
-  const Measures m = measures({{"a", {1, 2, kNan, 4}}, {"b", {3, kNan, 5, 5}}, {"p/x/error", {1}}, {"p/yy/error", {1}}, {"p/x/bias", {1}}});
+  const Measures m = measures({{"a", {1, 2, kNan, 4}},
+                               {"b", {3, kNan, 5, 5}},
+                               {"p/x/error", {1}},
+                               {"p/yy/error", {1}},
+                               {"p/x/bias", {1}}});
   CHECK(m.mean("a") == Approx(7.0 / 3));
   CHECK(m.estimate("a").n == 3);
   CHECK(m.difference("b", "a").n == 2);
@@ -85,7 +89,8 @@ TEST_CASE("draws: two draws say as much of the bias as many do, on average") {
   for (int t = 0; t < kTensors; ++t) {
     Draws two(std::vector<double>{10.0});
     for (int d = 0; d < 2; ++d) {
-      const std::vector<float> y = {(key.bits8(uint64_t(2 * t + d)) & 1) != 0 ? 13.0f : 9.0f}; // mean 11, deviation 2
+      const std::vector<float> y = {(key.bits8(uint64_t(2 * t + d)) & 1) != 0 ? 13.0f
+                                                                              : 9.0f}; // mean 11, deviation 2
       two.add(y);
     }
     const Spread s = two.spread();

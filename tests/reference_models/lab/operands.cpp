@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Errors of operands against the library's statistics and definition, crossings, costs, and the published errors of products.
+// Errors of operands against the library's statistics and definition, crossings, costs, and the published
+// errors of products.
 #include "tests/catch.hpp"
 
 #include "nvfp4/reference_models/lab/claims.hpp"
@@ -24,16 +25,22 @@ std::vector<float> hard(int64_t rows, int64_t cols) {
   return x;
 }
 
-QuantizeStatistics statistics(const OperandRecipe &o, const std::vector<float> &x, int64_t rows, int64_t cols, Axis axis) {
+QuantizeStatistics statistics(const OperandRecipe &o, const std::vector<float> &x, int64_t rows, int64_t cols,
+                              Axis axis) {
   const MatrixView<const float> view(x.data(), rows, cols);
   const BlockScaled q = quantize(view, find_convention(o.convention),
-                                 {.axis = axis, .block_rows = o.block_rows, .rounding = o.rounding, .key = {3, 4}, .hadamard = o.hadamard});
+                                 {.axis = axis,
+                                  .block_rows = o.block_rows,
+                                  .rounding = o.rounding,
+                                  .key = {3, 4},
+                                  .hadamard = o.hadamard});
   return total(quantize_statistics(view, q));
 }
 
 } // namespace
 
-TEST_CASE("an operand's error is that of its quantization, whatever its axis, blocks, rounding and rotation") {
+TEST_CASE(
+    "an operand's error is that of its quantization, whatever its axis, blocks, rounding and rotation") {
   constexpr int64_t rows = 37, cols = 83;
   const std::vector<float> x = hard(rows, cols);
   const OperandRecipe cases[] = {{.convention = "te"},
@@ -65,11 +72,18 @@ TEST_CASE("an operand's error is that of its quantization, whatever its axis, bl
 }
 
 TEST_CASE("operands of BF16 have the error of that rounding, of FP32 none; what is not finite is left out") {
-  std::vector<float> x = {1.0f, 1.001f, -3.14159f, std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN(), 3.4e38f};
+  std::vector<float> x = {1.0f,
+                          1.001f,
+                          -3.14159f,
+                          std::numeric_limits<float>::infinity(),
+                          std::numeric_limits<float>::quiet_NaN(),
+                          3.4e38f};
   const MatrixView<const float> view(x.data(), 2, 3);
-  const OperandError bf16 = operand_error({.format = OperandFormat::bf16}, FormatId::bf16, view, Axis::row, {}, 1);
+  const OperandError bf16 =
+      operand_error({.format = OperandFormat::bf16}, FormatId::bf16, view, Axis::row, {}, 1);
   double noise = 0;
-  for (int i = 0; i < 3; ++i) noise += std::pow(double(round_to_bf16(x[size_t(i)])) - double(x[size_t(i)]), 2);
+  for (int i = 0; i < 3; ++i)
+    noise += std::pow(double(round_to_bf16(x[size_t(i)])) - double(x[size_t(i)]), 2);
   CHECK(bf16.noise == noise);
   CHECK(bf16.elements == 6);
   CHECK(operand_error({.format = OperandFormat::f32}, FormatId::bf16, view, Axis::row, {}, 1).noise == 0);
@@ -114,12 +128,14 @@ TEST_CASE("every distribution is the same words each time, and BF16's") {
 
 TEST_CASE("the published errors of Gaussian products come out under TransformerEngine's arithmetic") {
   const Measures m = gaussian_figures(2, 3, "cpu", 0, {});
-  // NVIDIA's recipe: wgrad 0.1670 a draw, dgrad's floor with 16x16 weights 0.1111 to 0.1113; to nearest 0.1342 to 0.1347
+  // NVIDIA's recipe: wgrad 0.1670 a draw, dgrad's floor with 16x16 weights 0.1111 to 0.1113; to nearest
+  // 0.1342 to 0.1347
   CHECK(m.mean("figure/nearest/wgrad/error") == Approx(0.13445).margin(0.00025));
   CHECK(m.mean("figure/nvfp4/wgrad/error") == Approx(0.1670).margin(0.00025));
   CHECK(m.mean("figure/nvfp4/dgrad.w/error") == Approx(0.1112).margin(0.0002));
   CHECK(m.mean("figure/1x16/dgrad.w/error") == Approx(0.0951).margin(0.0002));
-  // elements beyond 6 saturate, so dy is not quite unbiased: what averaging leaves lies above the floor, as 0.11294 does
+  // elements beyond 6 saturate, so dy is not quite unbiased: what averaging leaves lies above the floor, as
+  // 0.11294 does
   CHECK(m.mean("figure/nvfp4/dgrad/bias") > m.mean("figure/nvfp4/dgrad.w/error") + 0.0002);
   CHECK(m.mean("figure/nvfp4/dgrad/mean64") == Approx(0.11294).margin(0.0003));
   CHECK(m.mean("figure/nearest/wgrad/deviation") == 0);
@@ -136,8 +152,9 @@ TEST_CASE("the published errors of Gaussian products come out under TransformerE
 
 TEST_CASE("cost: bits of copies, instructions of equal time, rotations and random bits") {
   const std::vector<LabOperator> one = {gaussian_operator(32, 128, 64, 1)};
-  const RecipeCost bf16 = recipe_cost(load_recipe("bf16"), one), nvfp4 = recipe_cost(load_recipe("nvfp4"), one),
-                   hcp = recipe_cost(load_recipe("hcp"), one), mxfp8 = recipe_cost(load_recipe("mxfp8"), one),
+  const RecipeCost bf16 = recipe_cost(load_recipe("bf16"), one),
+                   nvfp4 = recipe_cost(load_recipe("nvfp4"), one), hcp = recipe_cost(load_recipe("hcp"), one),
+                   mxfp8 = recipe_cost(load_recipe("mxfp8"), one),
                    fp32 = recipe_cost(load_recipe("fp32"), one);
   CHECK(bf16.x == 16);
   CHECK(bf16.weight == 16);
@@ -167,7 +184,8 @@ TEST_CASE("products of a recipe: bias of what is to nearest stays, that of stoch
   meter.measure(m, "plain", load_recipe("nvfp4-plain"), 8);
   meter.measure(m, "bf16", load_recipe("bf16"), 8);
   Recipe both = load_recipe("nvfp4-plain"); // both operands of wgrad stochastic: no floor is left
-  for (OperandRecipe *o : {&both.linears.at("nvfp4").wgrad.a, &both.linears.at("nvfp4").wgrad.b}) o->rounding = ElementRounding::sr_exact;
+  for (OperandRecipe *o : {&both.linears.at("nvfp4").wgrad.a, &both.linears.at("nvfp4").wgrad.b})
+    o->rounding = ElementRounding::sr_exact;
   meter.measure(m, "both", both, 8);
   CHECK(m.mean("plain/wgrad/bias") == Approx(m.mean("plain/wgrad/error")));
   CHECK(m.mean("plain/wgrad/error") == Approx(0.134).margin(0.01));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Switches of recipes: operands quantized from fprop's decoded copy, corrected scales, and formats without hardware, each
-// against the same steps composed by hand.
+// Switches of recipes: operands quantized from fprop's decoded copy, corrected scales, and formats without
+// hardware, each against the same steps composed by hand.
 #include "nvfp4/reference_models/linear/scale_correction.hpp"
 #include "tests/reference_models/linear/support.hpp"
 
@@ -16,9 +16,14 @@ Recipe switched(const std::string &name) {
 }
 
 /// What an operand decodes to, rotated back, in the tensor's orientation.
-Floats decoded(const OperandRecipe &o, const Floats &x, int64_t rows, int64_t cols, Axis axis, RandomKey key) {
+Floats decoded(const OperandRecipe &o, const Floats &x, int64_t rows, int64_t cols, Axis axis,
+               RandomKey key) {
   const BlockScaled q = quantize({x.data(), rows, cols}, find_convention(o.convention),
-                                 {.axis = axis, .block_rows = o.block_rows, .rounding = o.rounding, .key = key, .hadamard = o.hadamard,
+                                 {.axis = axis,
+                                  .block_rows = o.block_rows,
+                                  .rounding = o.rounding,
+                                  .key = key,
+                                  .hadamard = o.hadamard,
                                   .source = FormatId::bf16});
   return dequantize(q);
 }
@@ -34,7 +39,8 @@ double relative(const Floats &a, const Floats &b) {
 
 } // namespace
 
-TEST_CASE("decoded: W of dgrad and x of wgrad are quantized from what fprop's copies decode to", "[switches]") {
+TEST_CASE("decoded: W of dgrad and x of wgrad are quantized from what fprop's copies decode to",
+          "[switches]") {
   constexpr int64_t rows = 48, in = 80, out = 64;
   const StepContext step{3, 1, 0, false};
   Recipe decoded_recipe = switched("nvfp4-decoded"), plain = decoded_recipe;
@@ -42,14 +48,16 @@ TEST_CASE("decoded: W of dgrad and x of wgrad are quantized from what fprop's co
   l.dgrad.b.decoded = l.wgrad.b.decoded = false;
   REQUIRE(decoded_recipe.linears.at(plain.default_linear).dgrad.b.decoded);
 
-  Group mine(decoded_recipe, rows, in, {out}), from_tensor(plain, rows, in, {out}), by_hand(plain, rows, in, {out});
+  Group mine(decoded_recipe, rows, in, {out}), from_tensor(plain, rows, in, {out}),
+      by_hand(plain, rows, in, {out});
   for (Group *g : {&mine, &from_tensor}) {
     g->forward(step);
     g->backward(step);
   }
   // the same layer without the switch, whose weight and input are the decoded copies
   by_hand.forward(step);
-  const Floats weight = in_bf16(decoded({.convention = "te"}, in_bf16(mine.weights[0]), out, in, Axis::row, {}));
+  const Floats weight =
+      in_bf16(decoded({.convention = "te"}, in_bf16(mine.weights[0]), out, in, Axis::row, {}));
   std::ranges::copy(weight, by_hand.weights[0].begin()); // the layer has its address
   by_hand.x = in_bf16(decoded({.convention = "te"}, in_bf16(mine.x), rows, in, Axis::row, {}));
   by_hand.layers->weights_changed();
@@ -83,7 +91,7 @@ TEST_CASE("corrected scales give groups their length back, in the mean without a
   constexpr int64_t rows = 24, k = 304; // two groups of 128 and one of 48
   Floats x = in_bf16(normal(rows * k, 1, 5));
   for (int64_t i = 0; i < 32; ++i) x[size_t(i)] = 0.0f; // blocks of zeros
-  x[size_t(2 * k + 7)] = 900.0f;                       // a block at the largest scale
+  x[size_t(2 * k + 7)] = 900.0f;                        // a block at the largest scale
   const Convention &te = find_convention("te");
   for (const bool hadamard : {false, true})
     for (const Axis axis : {Axis::row, Axis::col}) {
@@ -109,7 +117,8 @@ TEST_CASE("corrected scales give groups their length back, in the mean without a
         for (size_t b = 0; b < mean.size(); ++b) {
           mean[b] += double(value_f32(q.scale, q.scales[b])) / kDraws;
           moved += q.scales[b] != plain.scales[b];
-          CHECK(std::abs(int(q.scales[b]) - int(plain.scales[b])) <= 1); // errors of FP4 move a scale by less than a step of it
+          CHECK(std::abs(int(q.scales[b]) - int(plain.scales[b])) <=
+                1); // errors of FP4 move a scale by less than a step of it
         }
         BlockScaled again = plain;
         correct_scales(again, view, {uint64_t(d), 3});
@@ -120,10 +129,11 @@ TEST_CASE("corrected scales give groups their length back, in the mean without a
       BlockScaled read = plain;
       const Floats y = dequantize(read, {.undo_hadamard = false});
       for (int64_t row = 3; row < plain.rows; ++row) { // not the row with the outlier
-        if (hadamard) break;                          // values after a rotation are compared below, through products
+        if (hadamard) break; // values after a rotation are compared below, through products
         double squares = 0, along = 0;
         for (int64_t i = 0; i < 128; ++i) {
-          const double v = x[size_t(row * k + i)], w = axis == Axis::row ? y[size_t(row * k + i)] : y[size_t(i * plain.rows + row)];
+          const double v = x[size_t(row * k + i)],
+                       w = axis == Axis::row ? y[size_t(row * k + i)] : y[size_t(i * plain.rows + row)];
           squares += v * v;
           along += v * w;
         }
@@ -136,7 +146,8 @@ TEST_CASE("corrected scales give groups their length back, in the mean without a
     }
 }
 
-TEST_CASE("block-scaled operands: NVINT4, MXINT8 and UE5M3 products are exact sums of decoded values", "[switches]") {
+TEST_CASE("block-scaled operands: NVINT4, MXINT8 and UE5M3 products are exact sums of decoded values",
+          "[switches]") {
   constexpr int64_t rows = 20, in = 96, out = 32;
   const StepContext step{3, 1, 0, false};
   for (const char *name : {"nvint4-hadamard", "mxint8", "ue5m3"}) {
@@ -147,7 +158,8 @@ TEST_CASE("block-scaled operands: NVINT4, MXINT8 and UE5M3 products are exact su
     const OperandRecipe &a = g.layers->recipe(0).fprop.a, &b = g.layers->recipe(0).fprop.b;
     CHECK(std::string_view(g.layers->recipe(0).fprop.unit).starts_with("exact:dot."));
     // a rotation of both operands leaves products as they are, so decoded and rotated back they give them
-    const Floats x = decoded(a, in_bf16(g.x), rows, in, Axis::row, {}), w = decoded(b, in_bf16(g.weights[0]), out, in, Axis::row, {});
+    const Floats x = decoded(a, in_bf16(g.x), rows, in, Axis::row, {}),
+                 w = decoded(b, in_bf16(g.weights[0]), out, in, Axis::row, {});
     Floats want(size_t(rows * out));
     for (int64_t i = 0; i < rows; ++i)
       for (int64_t j = 0; j < out; ++j) {
@@ -162,7 +174,8 @@ TEST_CASE("block-scaled operands: NVINT4, MXINT8 and UE5M3 products are exact su
   }
 }
 
-TEST_CASE("variations round-trip, differ from their bases, and what has no meaning is refused", "[switches]") {
+TEST_CASE("variations round-trip, differ from their bases, and what has no meaning is refused",
+          "[switches]") {
   const auto refused = [](Recipe r, const char *expected) {
     std::string what = "accepted";
     try {
@@ -182,13 +195,15 @@ TEST_CASE("variations round-trip, differ from their bases, and what has no meani
     CHECK_FALSE(r.linears == load_recipe(std::string(v.base)).linears);
     bool exact = false;
     for (const auto &[name, l] : r.linears)
-      for (const GemmRecipe *g : {&l.fprop, &l.dgrad, &l.wgrad}) exact |= g->a.format == OperandFormat::block_scaled;
+      for (const GemmRecipe *g : {&l.fprop, &l.dgrad, &l.wgrad})
+        exact |= g->a.format == OperandFormat::block_scaled;
     CHECK(exact == !v.on_hardware);
   }
   Recipe r = load_recipe("nvfp4-decoded");
   LinearRecipe &l = r.linears.at("nvfp4");
   l.fprop.a.rounding = ElementRounding::sr_carry8;
-  refused(r, "r.linears.nvfp4.wgrad.b: decoded needs a block-scaled format here and in fprop, there to nearest");
+  refused(r,
+          "r.linears.nvfp4.wgrad.b: decoded needs a block-scaled format here and in fprop, there to nearest");
   r = load_recipe("nvfp4-decoded");
   r.linears.at("nvfp4").dgrad.a.decoded = true;
   refused(r, "r.linears.nvfp4.dgrad.a: decoded is for W of dgrad (b) and x of wgrad (b)");
