@@ -10,6 +10,8 @@
 #include "nvfp4/gpu/device/device.hpp"
 #include "nvfp4/gpu/emulated/output_vectors.hpp"
 
+#include <span>
+
 namespace nvfp4::cuda {
 
 /// An operand in device memory: A is (M, K), B is (N, K). Codes are rows of padded_k elements, 4-bit codes
@@ -86,6 +88,17 @@ struct Fp4Operand {
   DeviceBuffer codes, scales, values, raw, presence, halves, halves8, ranges8, ranges128, row_info;
 };
 void prepare_fp4(const UnitRule &rule, const DeviceOperand &operand, Fp4Operand &out, cudaStream_t stream);
+
+/// Arguments of prepare_fp4().
+struct PrepareRequest {
+  const UnitRule *rule;
+  DeviceOperand operand;
+  Fp4Operand *out;
+};
+/// Operands for which one launch is better than three: at most 2048 x 2048.
+[[nodiscard]] bool prepares_small(const DeviceOperand &operand);
+/// prepare_fp4() of small operands, up to 16 in one launch.
+void prepare_small(std::span<const PrepareRequest> requests, cudaStream_t stream);
 
 /// An operand of units with 32 products a step and 25 fraction bits (FP8, FP6, MXFP8), in parts; see
 /// gemm_parts.cuh. Memory: 6 bytes an element, and 9 per 32 elements.

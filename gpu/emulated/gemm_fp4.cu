@@ -243,15 +243,7 @@ __global__ void __launch_bounds__(Geometry<mixed>::threads, 1)
         const int64_t c = col + warp_col + j * 8 + lane % 4 * 2 + (o & 1);
         if (r >= job.m || c >= job.n) continue;
         uint32_t word = bit_cast<uint32_t>(acc[i][j][o]);
-        if constexpr (mixed) {
-          const RowInfo x = job.a.rows[r], y = job.b.rows[c];
-          if (x.nan != 0 || y.nan != 0) {
-            word = uint32_t(accumulator_nan(Output::rz_f32));
-          } else if (!in_range(x, y)) {
-            word = defined_output(job, r, c);
-            ++counts.outputs;
-          }
-        }
+        if constexpr (mixed) word = mixed_word(job, r, c, acc[i][j][o], counts);
         if (plain)
           static_cast<uint32_t *>(job.out.d)[r * job.n + c] = word;
         else
@@ -273,8 +265,7 @@ template <bool mixed> void launch(const Fp4Job &job, cudaStream_t stream) {
 
 } // namespace
 
-void gemm_fp4(const UnitRule &rule, const Fp4Operand &a, const Fp4Operand &b, const GemmOutput &output,
-              Accumulation accumulation, cudaStream_t stream, Fp4Paths *paths) {
+void check_fp4(const UnitRule &rule, const Fp4Operand &a, const Fp4Operand &b, const GemmOutput &output) {
   if (rule.family != Family::gst_fdpa || rule.k != 64 || rule.fraction_bits != 35 ||
       rule.floor > kLowestSum || a.scale != rule.scale || b.scale != rule.scale ||
       a.scale_block != rule.scale_block || b.scale_block != rule.scale_block || a.steps != b.steps)
@@ -283,6 +274,11 @@ void gemm_fp4(const UnitRule &rule, const Fp4Operand &a, const Fp4Operand &b, co
     throw Error("cuda::gemm_fp4: chains start at +0 here; cuda::gemm continues accumulators");
   // as on the CPU: 2^24 steps keep sums within FP32's exponents
   if (a.steps > int64_t{1} << 24) throw Error("cuda::gemm_fp4: K above 2^30");
+}
+
+void gemm_fp4(const UnitRule &rule, const Fp4Operand &a, const Fp4Operand &b, const GemmOutput &output,
+              Accumulation accumulation, cudaStream_t stream, Fp4Paths *paths) {
+  check_fp4(rule, a, b, output);
   const int64_t tiles = a.padded_rows / kTile * (b.padded_rows / kTile);
   const StreamBuffer ways(tiles * int64_t(sizeof(TileWay)), stream);
   int device = 0, processors = 0, major = 0;

@@ -38,6 +38,9 @@ struct Fp4Job {
   }
 };
 
+/// Throws Error where gemm_fp4() does not take the operands.
+void check_fp4(const UnitRule &rule, const Fp4Operand &a, const Fp4Operand &b, const GemmOutput &output);
+
 /// Fast tiles (gemm_fp4_wgmma.cu), mostly fast ones (gemm_fp4_mostly.cu), framed and guarded ones
 /// (gemm_fp4_framed.cu) on sm_90's wgmma.
 void gemm_fp4_wgmma(const Fp4Job &job, int processors, cudaStream_t stream);
@@ -210,6 +213,15 @@ __device__ inline void mixed_step(const Fp4Job &job, const StepRange &range, con
       counts.defined += way == RareWay::defined;
     }
   }
+}
+
+/// The accumulator's word after the last step.
+__device__ inline uint32_t mixed_word(const Fp4Job &job, int64_t row, int64_t col, float acc, Counts &counts) {
+  const RowInfo x = job.a.rows[row], y = job.b.rows[col];
+  if (x.nan != 0 || y.nan != 0) return uint32_t(accumulator_nan(Output::rz_f32));
+  if (in_range(x, y)) return bit_cast<uint32_t>(acc);
+  ++counts.outputs;
+  return defined_output(job, row, col);
 }
 
 __device__ inline void add_counts(Fp4Paths *paths, const Counts &c) {
