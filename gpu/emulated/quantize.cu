@@ -67,13 +67,11 @@ __global__ void globals_kernel(Rule rule, FormatId source, const __grid_constant
 }
 
 /// All blocks, or those that tiles left.
-template <int strip> __global__ void definition_kernel(const __grid_constant__ TileJob t, int64_t blocks) {
+__global__ void definition_kernel(const __grid_constant__ TileJob t, int64_t blocks) {
   const QuantizeJob &job = t.job;
   const int64_t count = job.left == nullptr ? blocks : job.left[0], step = int64_t(gridDim.x) * blockDim.x;
-  for (int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; i < count; i += step) {
-    const int64_t index = job.left == nullptr ? i : job.left[1 + i];
-    define_block<strip>(t, index, job.globals[job.rule.per_row ? index / job.scale_cols() * strip : 0]);
-  }
+  for (int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; i < count; i += step)
+    define_block(t, job.left == nullptr ? i : job.left[1 + i]);
 }
 
 /// Zeros for `count` rows, or for one tensor.
@@ -135,10 +133,7 @@ void define_blocks(const TileJob &t, int64_t blocks, cudaStream_t stream) {
   // what tiles left is usually nothing, and known to the device only
   const unsigned most = t.job.left == nullptr ? 1u << 20 : 512;
   const unsigned grid = unsigned(std::min<int64_t>(most, (blocks + 63) / 64));
-  if (t.job.block_rows == kStrip)
-    definition_kernel<kStrip><<<grid, 64, 0, stream>>>(t, blocks);
-  else
-    definition_kernel<1><<<grid, 64, 0, stream>>>(t, blocks);
+  definition_kernel<<<grid, 64, 0, stream>>>(t, blocks);
   check_launch("definition_kernel");
 }
 
@@ -152,7 +147,7 @@ struct Planned {
   LevelSource level;
   /// Without a second level, and where no factor reads its place (1), the maximum is only reported.
   bool reported_only;
-  int64_t levels, scale_bytes;
+  int64_t levels, scale_size;
 };
 
 Planned plan(const float *x, int64_t rows, int64_t cols, int64_t stride, const Convention &convention,
@@ -164,7 +159,7 @@ Planned plan(const float *x, int64_t rows, int64_t cols, int64_t stride, const C
     throw Error("cuda::quantize: rows of zeros are for Axis::col, got " + std::to_string(intake.zero_rows));
   out.info = describe(padded_rows, cols, stride, convention, options);
   if (device_amax != nullptr &&
-      (options.global_amax || options.global_scale || rule.per_row || rule.global == GlobalRule::none))
+      (options.global_amax || options.global_scale || rule.per_row || !has_level(rule)))
     throw Error("cuda::quantize: device_amax goes with conventions that take an amax, and without another");
   const BlockScaled &info = out.info;
   const bool turned = options.axis == Axis::col, tiled = options.layout == ScaleLayout::tiled_128x4;
@@ -200,16 +195,17 @@ Planned plan(const float *x, int64_t rows, int64_t cols, int64_t stride, const C
                       .rounds = intake.round_to_bf16 && !options.hadamard},
             .reported_only = false,
             .levels = rule.per_row ? info.rows : 1,
-            .scale_bytes = tiled ? scale_size_128x4(info.rows, info.scale_cols())
+            .scale_size = tiled ? scale_size_128x4(info.rows, info.scale_cols())
                                  : info.rows * info.scale_cols()};
   const bool level_read = rule.scaling != Scaling::exponent && rule.scaling != Scaling::exponent_one &&
-                          rule.scaling != Scaling::exponent_normal && rule.scaling != Scaling::search;
-  p.reported_only =
-      rule.global == GlobalRule::none && !level_read && !rule.per_row && info.rows * info.k != 0;
+                          rule.scaling != Scaling::exponent_normal && rule.scaling != Scaling::search &&
+                          rule.scaling != Scaling::bf16_reciprocal &&
+                          rule.scaling != Scaling::divide_bf16_reciprocal;
+  p.reported_only = !has_level(rule) && !level_read && !rule.per_row && info.rows * info.k != 0;
   out.per_row = rule.per_row;
   out.globals.reserve(std::max<int64_t>(p.levels, 1) * int64_t(sizeof(GlobalScale)));
   out.codes.reserve(info.rows * info.row_bytes());
-  out.scales.reserve(p.scale_bytes);
+  out.scales.reserve(p.scale_size);
   p.t.job.globals = out.globals.as<GlobalScale>();
   p.t.job.codes = out.codes.as<uint8_t>();
   p.t.job.scales = out.scales.as<uint8_t>();
@@ -220,7 +216,7 @@ void run(Planned &p, DeviceBlockScaled &out, cudaStream_t stream) {
   TileJob &t = p.t;
   QuantizeJob &job = t.job;
   const Rule &rule = job.rule;
-  const int64_t blocks = (job.rows + job.block_rows - 1) / job.block_rows * job.scale_cols();
+  const int64_t blocks = (job.rows + job.block_rows - 1) / job.block_rows * job.blocks();
   const bool empty = job.rows * job.k == 0, as_it_is = !t.turned && !t.rotates && !t.rounds;
   const bool tiles = !empty && tiles_cover(t) && blocks < int64_t{1} << 32;
   uint32_t *left = nullptr; // emptied where the level is written, or apart where that comes last
@@ -252,8 +248,8 @@ void run(Planned &p, DeviceBlockScaled &out, cudaStream_t stream) {
     }
     if (!finds || end.out == nullptr) write_levels(left);
   }
-  if (job.tiled_scales && p.scale_bytes > 0)
-    check(cudaMemsetAsync(job.scales, 0, size_t(p.scale_bytes), stream), "clearing scales");
+  if (job.tiled_scales && p.scale_size > 0)
+    check(cudaMemsetAsync(job.scales, 0, size_t(p.scale_size), stream), "clearing scales");
   if (empty) return;
   if (p.reported_only) job.maxima = maxima; // the fast kernels find the maximum on their way
   if (!as_it_is || !quantize_fast(job, stream)) {
@@ -283,7 +279,7 @@ int64_t quantize_all(std::span<const QuantizeRequest> requests, DeviceBuffer &ma
     DeviceBlockScaled &out = *r.out;
     Planned p = plan(r.x, r.rows, r.cols, r.stride, *r.convention, r.options, out, nullptr, r.intake);
     if (quantizes_small(p.t)) {
-      out.left.reserve((p.t.job.rows * p.t.job.scale_cols() + 1) * int64_t(sizeof(uint32_t)));
+      out.left.reserve((p.t.job.rows * p.t.job.blocks() + 1) * int64_t(sizeof(uint32_t)));
       p.t.job.left = out.left.as<uint32_t>();
       small.push_back({p.t, p.level, out.globals.as<GlobalScale>()});
       continue;

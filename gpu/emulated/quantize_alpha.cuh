@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The factor that undoes the global scales of two operands, in a kernel.
 #pragma once
-#include "nvfp4/emulator/quantize/alpha_rule.hpp"
+#include "nvfp4/emulator/quantize/global_alpha.hpp"
 #include "nvfp4/gpu/emulated/quantize_detail.cuh"
 
 namespace nvfp4::cuda {
@@ -11,6 +11,7 @@ struct AlphaSource {
   const GlobalScale *a, *b;
 };
 [[nodiscard]] inline AlphaSource alpha_source(const DeviceBlockScaled &a, const DeviceBlockScaled &b) {
+  for (const DeviceBlockScaled *q : {&a, &b}) (void)global_factor(q->info); // refuses what no unit multiplies
   return {find_convention(a.info.convention).rule, find_convention(b.info.convention).rule, a.global(),
           b.global()};
 }

@@ -28,7 +28,7 @@ struct LevelSource {
     amax = maxima.amax().value(rule.amax_nan);
     if (s.rounds) amax = bf16_low(bf16_pair(amax, 0.0f));
   }
-  return s.from == GlobalFrom::word ? global_from_word(rule, s.given) : global_from_amax(rule, amax, source);
+  return s.from == GlobalFrom::word ? global_from_word(rule, s.given) : level_from_amax(rule, amax, source);
 }
 
 /// Words of maxima that a quantization uses besides a row's: an estimate, and the blocks that are done. All

@@ -88,12 +88,8 @@ __global__ void __launch_bounds__(kTileThreads) small_tiles_kernel(const __grid_
 __global__ void __launch_bounds__(64) small_definition_kernel(const __grid_constant__ SmallBatch batch) {
   const TileJob &t = batch.job[blockIdx.y].t;
   const uint32_t count = t.job.left[0];
-  for (uint32_t i = blockIdx.x * blockDim.x + threadIdx.x; i < count; i += gridDim.x * blockDim.x) {
-    if (t.job.block_rows == kStrip)
-      define_block<kStrip>(t, t.job.left[1 + i], *t.job.globals);
-    else
-      define_block<1>(t, t.job.left[1 + i], *t.job.globals);
-  }
+  for (uint32_t i = blockIdx.x * blockDim.x + threadIdx.x; i < count; i += gridDim.x * blockDim.x)
+    define_block(t, t.job.left[1 + i]);
 }
 
 /// Small tensors of one rule and rounding, at most kJobs.

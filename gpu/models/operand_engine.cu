@@ -136,6 +136,8 @@ private:
   /// A scaled operand is empty from here on.
   static QuantizeRequest request(const QuantizeTask &task, CudaOperand &out) {
     const models::OperandRecipe &recipe = *task.recipe;
+    if (recipe.decoded || recipe.scale_correction != models::ScaleCorrection::none)
+      throw Error("operands with decoded or scale_correction run on the CPU only; use device cpu");
     int64_t rows = task.rows;
     if (recipe.hadamard && task.axis == Axis::col)
       rows = (rows + kHadamardSize - 1) / kHadamardSize * kHadamardSize;

@@ -3,7 +3,8 @@
 
 Where the time of a converted flash-linear-attention GLA of 340M goes on a GPU: the linear layers' part of a training step, by CUDA
 events around each of nvfp4.torch's operators (choice of channels, forward, backward, and the conversions of dtypes in them), after
-two steps that warm up. One line of JSON. Beside it stands `nvfp4-gpu profile gla,340m,RECIPE,8,2048`, the C++ trainer's. --kernels:
+two steps that warm up. One line of JSON, which also has the time of a step without events, and until the host had given its work.
+Beside it stands `nvfp4-gpu profile gla,gla-340m,RECIPE,8,2048`, the C++ trainer's. --kernels:
 the kernels that take longest within the operators, and how busy the GPU is, from PyTorch's profiler.
 """
 
@@ -48,19 +49,29 @@ def gla_340m() -> torch.nn.Module:
 
 
 class Timed:
-    """Stands for an operator of _ops and records events around its calls."""
+    """Stands for an operator of _ops and records events around its calls, made before: the host's work for an event counts
+    with what stands between two of them."""
 
-    def __init__(self, name: str) -> None:
-        self.name, self.operator, self.events = name, getattr(_ops, name), []
+    def __init__(self, name: str, calls: int) -> None:
+        self.name, self.operator, self.calls, self.annotates = name, getattr(_ops, name), 0, False
+        self.events = [tuple(torch.cuda.Event(enable_timing=True) for _ in range(2)) for _ in range(calls)]
+        for pair in self.events:
+            for event in pair:
+                event.record()
 
     def __call__(self, *args):
-        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        if self.annotates:
+            with torch.profiler.record_function(f"layer {self.name}"):
+                return self.operator(*args)
+        start, end = self.events[self.calls]
+        self.calls += 1
         start.record()
-        with torch.profiler.record_function(f"layer {self.name}"):
-            out = self.operator(*args)
+        out = self.operator(*args)
         end.record()
-        self.events.append((start, end))
         return out
+
+    def milliseconds(self) -> float:
+        return sum(start.elapsed_time(end) for start, end in self.events[:self.calls])
 
 
 def main() -> None:
@@ -89,24 +100,34 @@ def main() -> None:
         optimizer.zero_grad()
         return loss
 
+    def several() -> tuple[torch.Tensor, float, float]:
+        """The last loss, and milliseconds a step until the host has given the work, and until it is done."""
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        for _ in range(o.steps):
+            loss = one()
+        given = time.perf_counter() - start
+        torch.cuda.synchronize()
+        return loss, 1e3 * given / o.steps, 1e3 * (time.perf_counter() - start) / o.steps
+
     one(), one()
-    timed = {name: Timed(name) for name in OPERATORS}
+    _, host_ms, whole_ms = several()
+    timed = {name: Timed(name, 2 * o.steps * len(converted(model))) for name in OPERATORS}
     for name, t in timed.items():
         setattr(_ops, name, t)
-    torch.cuda.synchronize()
-    start = time.perf_counter()
-    for _ in range(o.steps):
-        loss = one()
-    torch.cuda.synchronize()
-    seconds = (time.perf_counter() - start) / o.steps
-    parts = {name: round(sum(a.elapsed_time(b) for a, b in t.events) / o.steps, 2) for name, t in timed.items()}
-    print(json.dumps({"recipe": o.recipe, "tokens": o.batch * o.length, "dtype": o.dtype, "autocast": o.autocast, "layers": len(converted(model)),
-                      "step_ms": round(1e3 * seconds, 1), "linear_ms": round(sum(parts.values()), 1), **parts,
-                      "loss": round(loss.item(), 4), "memory_gib": round(torch.cuda.max_memory_allocated() / 2**30, 1)}), flush=True)
+    loss, _, step_ms = several()
+    parts = {name: round(t.milliseconds() / o.steps, 2) for name, t in timed.items()}
+    print(json.dumps({"recipe": o.recipe, "tokens": o.batch * o.length, "dtype": o.dtype, "autocast": o.autocast,
+                      "layers": len(converted(model)),
+                      "step_ms": round(step_ms, 1), "linear_ms": round(sum(parts.values()), 1), **parts,
+                      "loss": round(loss.item(), 4), "without_events_ms": round(whole_ms, 1), "of_it_host_ms": round(host_ms, 1),
+                      "memory_gib": round(torch.cuda.max_memory_allocated() / 2**30, 1)}), flush=True)
     if not o.kernels:
         return
     from torch.profiler import ProfilerActivity, profile
 
+    for t in timed.values():
+        t.annotates = True
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as seen:
         one()
         torch.cuda.synchronize()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import importlib.util
 import json
@@ -12,6 +13,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
 from bits import assert_same_bits, hard, words
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import nvfp4.torch
 from nvfp4 import _nvfp4
@@ -364,6 +366,62 @@ def test_operators_follow_the_rules_of_torch_library(recipe):
         torch.library.opcheck(torch.ops.nvfp4.choose_channels.default,
                               (x.detach(), layer.weight.detach(), layer.hot_channels.clone(), layer.hot_scores.clone(), clock,
                                "fprop", layer._spec))
+
+
+class Seen(TorchDispatchMode):
+    """Notes the operators of this package."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.namespace == "nvfp4":
+            self.names.append(func._schema.name.removeprefix("nvfp4::"))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("recipe", ["nvfp4", "hcp", "bf16"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_operators_are_met_where_something_looks_and_have_the_same_words(recipe, dtype):
+    layer, x, dy = make(96, 80, recipe).to(dtype), hard(64, 96, special=True).to(dtype), hard(64, 80, seed=2).to(dtype)
+    alone = passes(copy.deepcopy(layer), x, dy)
+    with Seen() as seen:
+        looked_at = passes(layer, x, dy)
+    for a, b in zip(alone, looked_at, strict=True):
+        assert torch.equal(words(a), words(b))
+    chosen = ["choose_channels"] if recipe == "hcp" else []
+    assert seen.names == ["tick", *chosen, "linear", "linear_backward"]
+    assert "Nvfp4Linear" in type(layer(x).grad_fn).__name__  # else: without the dispatcher
+    with torch.device("cpu"):  # a mode of functions
+        assert "GeneratedBackward" in type(layer(x).grad_fn).__name__
+
+
+@pytest.mark.parametrize("looks", [False, True])
+def test_a_second_derivative_is_refused(looks):
+    layer, x = make(96, 80, "nvfp4"), hard(64, 96).requires_grad_()
+    with Seen() if looks else contextlib.nullcontext():
+        first, = torch.autograd.grad(layer(x).square().sum(), x, create_graph=True)
+        with pytest.raises(RuntimeError, match="expected a first derivative"):
+            first.sum().backward()
+
+
+def test_what_a_clock_says_is_read_anew_where_it_has_changed():
+    layer, x, dy = make(64, 48, "nvfp4"), hard(32, 64), hard(32, 48, seed=2)
+    expected = [passes(copy.deepcopy(layer), x, dy, at)[2] for at in (0, 1)]
+    with step(3, 0):
+        one = layer(x)
+        with torch.inference_mode():
+            layer.eval()(x)
+        layer.train()
+        with step(3, 1):
+            two = layer(x)
+        three = layer(x)
+    for y, want in ((two, expected[1]), (one, expected[0]), (three, expected[0])):
+        layer.zero_grad()
+        y.backward(dy)
+        assert_same_bits(layer.weight.grad, want)
+    assert not torch.equal(words(expected[0]), words(expected[1]))
 
 
 def test_autocast_rounds_the_input_and_gives_its_dtype():

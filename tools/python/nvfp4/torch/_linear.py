@@ -17,6 +17,7 @@ from nvfp4.torch._clock import Clock
 _standalone = itertools.count(2**32)  # ids of layers that no model counts
 _BUFFERS = ("hot_channels", "hot_scores", "hot_channels_dgrad", "hot_scores_dgrad")
 _FLOATS = (torch.float32, torch.bfloat16)
+_KINDS = ("cpu", "cuda", "meta")
 
 
 class Linear(torch.nn.Linear):
@@ -53,32 +54,31 @@ class Linear(torch.nn.Linear):
         adopt(self, spec, Clock(self, seed, group))
 
     def forward(self, input: Tensor) -> Tensor:
-        x = input
+        x, weight, bias = input, self.weight, self.bias
         kind = x.device.type
         if torch.is_autocast_enabled(kind):
             x = x.to(torch.get_autocast_dtype(kind))
-        weight, bias = self.weight, self.bias
-        self._check(x)
+        self._check(x, weight, kind)
+        clock, training, spec = self._clock, self.training, self._spec
         if self._clock_is_own:
-            self._clock.before_forward(self, None)
-        if self.training and self.hot_channels is not None:
-            _ops.choose_channels(x.detach(), weight.detach(), self.hot_channels, self.hot_scores, self._clock.tensor, "fprop",
-                                 self._spec)
+            clock.before_forward(self, None)
+        channels, scores, dgrad_channels, dgrad_scores = (self._buffers[name] for name in _BUFFERS)
+        if training and channels is not None:
+            assert scores is not None
+            _ops.choose_channels(x, weight, channels, scores, clock.tensor, "fprop", spec)
         shares = torch.is_grad_enabled() and not torch.compiler.is_compiling() and (x.requires_grad or weight.requires_grad)
-        y: Tensor = _ops.linear(x, weight, bias, self.hot_channels, self.hot_channels_dgrad, self.hot_scores_dgrad,
-                                self._clock.tensor, self.training, shares, self._spec)[0]
-        return y
+        return _ops.linear(x, weight, bias, channels, dgrad_channels, dgrad_scores, clock.tensor, training, shares, spec)
 
-    def _check(self, x: Tensor) -> None:
+    def _check(self, x: Tensor, weight: Tensor, kind: str) -> None:
         if x.shape[-1] != self.in_features:
             raise ValueError(f"{self._name()}: expected x of shape [..., {self.in_features}], got {list(x.shape)}")
-        for what, t in (("x", x), ("weight", self.weight)):
-            if t.dtype not in _FLOATS:
-                raise TypeError(f"{self._name()}: expected {what} in float32 or bfloat16, got {t.dtype}; convert it first")
-        if hasattr(self.weight, "placements"):
+        if x.dtype not in _FLOATS or weight.dtype not in _FLOATS:
+            what, t = ("weight", weight) if x.dtype in _FLOATS else ("x", x)
+            raise TypeError(f"{self._name()}: expected {what} in float32 or bfloat16, got {t.dtype}; convert it first")
+        if type(weight) is not torch.nn.Parameter and hasattr(weight, "placements"):
             raise TypeError(f"{self._name()}: expected a whole weight, got a DTensor; shard with fully_shard, which gathers "
                             "weights before they are used, not with tensor parallelism")
-        if x.device.type not in ("cpu", "cuda", "meta"):
+        if kind not in _KINDS:
             raise ValueError(f"{self._name()}: expected a tensor on cpu or cuda, got {x.device}; move the model")
 
     def _name(self) -> str:
@@ -112,7 +112,7 @@ def make_spec(recipe: str, family: str, role: str, layer: int, layers: int, id: 
 
 
 def _layer(module: Linear) -> _ops.Layer:
-    return _ops.layer("cpu", module._spec, module.in_features, module.out_features)
+    return _ops.layer(torch.device("cpu"), module._spec, module.in_features, module.out_features)
 
 
 def reset(channels_or_scores: Tensor | None) -> None:

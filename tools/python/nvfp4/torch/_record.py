@@ -92,7 +92,7 @@ def record(model: torch.nn.Module, path: str | os.PathLike[str]) -> Iterator[Non
     conversion = conversion_of(model)
     layers = converted(model)
     for module in layers.values():
-        layer = _ops.layer("cpu", module._spec, module.in_features, module.out_features)
+        layer = _ops.layer(torch.device("cpu"), module._spec, module.in_features, module.out_features)
         if layer.reduces and _ranks.find(layer.group) is not None:
             raise ValueError("a rank by itself cannot repeat a recipe with amax all-ranks; record on one process")
     if _ops.observer is not None:
