@@ -79,18 +79,7 @@ void time_quantize(double copy_rate, int64_t size) {
   std::fflush(stdout);
 }
 
-} // namespace
-
-Tally time_twin(int64_t size, const std::string &recorded) {
-  Tally tally;
-  cudaDeviceProp p{};
-  int driver = 0, runtime = 0, clock = 0;
-  cuda::check(cudaGetDeviceProperties(&p, 0), "device properties");
-  cuda::check(cudaDriverGetVersion(&driver), "driver version");
-  cuda::check(cudaRuntimeGetVersion(&runtime), "runtime version");
-  cuda::check(cudaDeviceGetAttribute(&clock, cudaDevAttrClockRate, 0), "clock rate");
-  std::printf("device %s, %d multiprocessors, %d MHz, CUDA driver %d runtime %d\n", p.name,
-              p.multiProcessorCount, clock / 1000, driver, runtime);
+void time_ceilings_and_quantization(int64_t size) {
   const int64_t gib = int64_t{1} << 30;
   cuda::DeviceBuffer from(2 * gib), to(2 * gib);
   const double copy = median_seconds([&] {
@@ -103,6 +92,21 @@ Tally time_twin(int64_t size, const std::string &recorded) {
               copy_rate * 1e-9, bf16 * 1e-12, s8 * 1e-12);
   std::fflush(stdout);
   time_quantize(copy_rate, size);
+}
+
+} // namespace
+
+Tally time_twin(int64_t size, const std::string &recorded, const std::string &match) {
+  Tally tally;
+  cudaDeviceProp p{};
+  int driver = 0, runtime = 0, clock = 0;
+  cuda::check(cudaGetDeviceProperties(&p, 0), "device properties");
+  cuda::check(cudaDriverGetVersion(&driver), "driver version");
+  cuda::check(cudaRuntimeGetVersion(&runtime), "runtime version");
+  cuda::check(cudaDeviceGetAttribute(&clock, cudaDevAttrClockRate, 0), "clock rate");
+  std::printf("device %s, %d multiprocessors, %d MHz, CUDA driver %d runtime %d\n", p.name,
+              p.multiProcessorCount, clock / 1000, driver, runtime);
+  if (match.empty()) time_ceilings_and_quantization(size);
 
   const int64_t largest = std::max<int64_t>(size, 4096);
   cuda::DeviceBuffer d(largest * largest * 4), paths(sizeof(cuda::Fp4Paths));
@@ -111,6 +115,7 @@ Tally time_twin(int64_t size, const std::string &recorded) {
   cuda::GemmWorkspace workspace;
   const auto product = [&](const char *name, const HostOperand &a, const HostOperand &b, const char *what,
                            Accumulation model) {
+    if (std::string(what).find(match) == std::string::npos) return;
     const Unit &unit = find_unit(name);
     const Resident x(a), y(b);
     const double whole = median_seconds(
@@ -179,6 +184,7 @@ Tally time_twin(int64_t size, const std::string &recorded) {
             (std::string(name) + kinds[kind]).c_str(), Accumulation::mmasim);
   }
 
+  if (!match.empty()) return tally;
   // the large product against the CPU, every word
   const Tally t = compare_product(find_unit(nvfp4_unit), fp4_operand(rule, Fp4Kind::quantized, size, size, 1),
                                   fp4_operand(rule, Fp4Kind::quantized, size, size, 2), Accumulation::mmasim,

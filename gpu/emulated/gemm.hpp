@@ -64,8 +64,8 @@ struct Fp4Paths {
   unsigned long long summed = 0;  ///< steps of outputs whose four groups the tensor core summed, or could
   unsigned long long framed = 0;  ///< steps in which FP32 pairs held every bit and nothing was cut
   unsigned long long guarded = 0; ///< steps in which something may have been cut, under guard
-  unsigned long long passed =
-      0; ///< of those, steps of mostly fast tiles, after an accumulator passed its limit
+  unsigned long long halved = 0;  ///< steps of mostly fast tiles summed in two halves
+  unsigned long long apart = 0;   ///< steps of mostly fast tiles done by fragments, counted again by their way
   unsigned long long repaired = 0; ///< of the guarded ones, done over with every cut
   unsigned long long split = 0;    ///< steps summed in pairs of FP32
   unsigned long long wide = 0;     ///< steps summed in FP64
@@ -83,7 +83,7 @@ struct Fp4Operand {
   FormatId scale = FormatId::ue4m3;
   int scale_block = 16;
   int64_t padded_rows = 0, steps = 0;
-  DeviceBuffer codes, scales, values, raw, presence, ranges8, ranges128, row_info;
+  DeviceBuffer codes, scales, values, raw, presence, halves, halves8, ranges8, ranges128, row_info;
 };
 void prepare_fp4(const UnitRule &rule, const DeviceOperand &operand, Fp4Operand &out, cudaStream_t stream);
 

@@ -2,6 +2,7 @@
 // Prepares FP4 operands for gemm_fp4.cu: elements times scale as BF16, which is exact, and per step of K = 64
 // the ranges that decide whether sums are exact and whether alignment can cut anything.
 #include "nvfp4/gpu/emulated/gemm_detail.cuh"
+#include "nvfp4/gpu/emulated/gemm_fp4_halves.hpp"
 
 namespace nvfp4::cuda {
 namespace {
@@ -11,13 +12,11 @@ struct RawStep {
   double norm2;    ///< sum of squares of element times scale
   int8_t max, min; ///< scale exponents over groups that count; max < min when there is none
   int8_t nan;      ///< a scale is NaN
-  int8_t pad;
+  uint8_t half;    ///< width of the wider half
   int32_t lsb; ///< every element times scale is a multiple of 2^lsb; 127 when all are zero
 };
 
-__device__ inline double power_f64(int e) {
-  return __longlong_as_double(static_cast<long long>(e + 1023) << 52);
-}
+__device__ inline uint32_t field(int x) { return uint32_t(min(max(x, 0), kSaturated)); }
 
 constexpr int kRows = 32, kSteps = 4; ///< of a block of expand_kernel: a lane a row, a warp a step
 
@@ -25,7 +24,7 @@ constexpr int kRows = 32, kSteps = 4; ///< of a block of expand_kernel: a lane a
 /// memory.
 __global__ void __launch_bounds__(kRows *kSteps)
     expand_kernel(FormatId scale_format, int scale_block, DeviceOperand x, int64_t padded_rows, int64_t steps,
-                  uint16_t *values, RawStep *raw, Presence *presence) {
+                  uint16_t *values, RawStep *raw, Presence *presence, uint8_t *halves) {
   __shared__ uint4 staged[kSteps][kRows * 8];
   const int lane = int(threadIdx.x) % kRows, warp = int(threadIdx.x) / kRows;
   const int64_t step_blocks = (steps + kSteps - 1) / kSteps;
@@ -34,8 +33,11 @@ __global__ void __launch_bounds__(kRows *kSteps)
   if (t >= steps) return; // whole warps
   RawStep out{0.0, -128, 127, 0, 0, 127};
   Presence seen{{0, 0}, {0, 0, 0, 0}, 0};
+  GroupNorm norms[kMaxGroups];
   const auto put = [&](int piece, uint4 v) { staged[warp][lane * 8 + (piece ^ (lane & 7))] = v; };
+#pragma unroll
   for (int g = 0; g < kMaxGroups; ++g) {
+    norms[g] = {0.0, 0, 0};
     uint2 codes{0, 0};
     GroupScale scale{false, 0, 0};
     if (row < x.rows) {
@@ -70,9 +72,13 @@ __global__ void __launch_bounds__(kRows *kSteps)
     seen.exponent[g] = int8_t(e);
     out.max = int8_t(max(int(out.max), e));
     out.min = int8_t(min(int(out.min), e));
-    out.lsb = min(out.lsb, twos + __ffs(m) - 1 + e - 4);
-    out.norm2 = __dadd_ru(out.norm2, double(squares * m * m) * power_f64(2 * (e - 4)));
+    norms[g] = {double(squares * m * m) * power_f64(2 * (e - 4)), e, twos + __ffs(m) - 1 + e - 4};
+    out.lsb = min(out.lsb, norms[g].lsb);
+    out.norm2 = sum_up(out.norm2, norms[g].norm2);
   }
+  const StepHalves half = halves_of(norms, out.max < out.min ? 0 : ceil_log2(out.norm2) - 2 * out.lsb);
+  out.half = uint8_t(field(half.width));
+  halves[t * padded_rows + row] = uint8_t(half.low);
   raw[t * padded_rows + row] = out;
   presence[t * padded_rows + row] = seen;
   __syncwarp();
@@ -84,15 +90,6 @@ __global__ void __launch_bounds__(kRows *kSteps)
   }
 }
 
-/// log2 of x rounded up, x >= 0; a large negative number for 0.
-__device__ inline int ceil_log2(double x) {
-  if (x == 0.0) return -10000;
-  const long long w = __double_as_longlong(x);
-  return int(w >> 52) - 1023 + ((w & 0xFFFFFFFFFFFFFll) != 0 ? 1 : 0);
-}
-
-__device__ inline uint32_t field(int x) { return uint32_t(min(max(x, 0), kSaturated)); }
-
 /// The larger of each byte.
 __device__ inline uint32_t worst(uint32_t a, uint32_t b) { return __vmaxu4(a, b); }
 
@@ -103,11 +100,11 @@ struct Prefix {
 
   __device__ void add(const RawStep &s) {
     if (s.max < s.min) return;
-    norm2 = __dadd_ru(norm2, s.norm2);
+    norm2 = sum_up(norm2, s.norm2);
     lsb = min(lsb, s.lsb);
   }
   __device__ void add(const Prefix &p) {
-    norm2 = __dadd_ru(norm2, p.norm2);
+    norm2 = sum_up(norm2, p.norm2);
     lsb = min(lsb, p.lsb);
   }
 };
@@ -117,7 +114,8 @@ constexpr int kParts = 8; ///< of a row's steps in scan_kernel, a warp each
 /// A lane per row, a warp per part of its steps: first what each part leaves, then its ranges. The worst of 8
 /// rows is written.
 __global__ void __launch_bounds__(32 * kParts)
-    scan_kernel(const RawStep *raw, int64_t padded_rows, int64_t steps, uint32_t *ranges8, RowInfo *rows) {
+    scan_kernel(const RawStep *raw, int64_t padded_rows, int64_t steps, uint32_t *ranges8, uint8_t *halves8,
+                RowInfo *rows) {
   __shared__ Prefix left[kParts][32];
   __shared__ RowInfo info[kParts][32];
   const int lane = int(threadIdx.x) % 32, part = int(threadIdx.x) / 32;
@@ -147,8 +145,15 @@ __global__ void __launch_bounds__(32 * kParts)
       packed = field(ceil_log2(s.norm2) - 2 * s.lsb) | field(growth) << 8 |
                field(int(s.max) - before.lsb) << 16 | uint32_t(min(max(127 - s.lsb, 0), 255)) << 24;
     }
-    for (int d = 1; d < 8; d *= 2) packed = worst(packed, __shfl_xor_sync(0xFFFFFFFF, packed, d));
-    if (row % 8 == 0) ranges8[(t * padded_rows + row) / 8] = packed;
+    uint32_t half = s.half;
+    for (int d = 1; d < 8; d *= 2) {
+      packed = worst(packed, __shfl_xor_sync(0xFFFFFFFF, packed, d));
+      half = max(half, __shfl_xor_sync(0xFFFFFFFF, half, d));
+    }
+    if (row % 8 == 0) {
+      ranges8[(t * padded_rows + row) / 8] = packed;
+      halves8[(t * padded_rows + row) / 8] = uint8_t(half);
+    }
   }
   if (part != 0) return;
   for (int p = 1; p < kParts; ++p) {
@@ -225,6 +230,8 @@ void prepare_fp4(const UnitRule &rule, const DeviceOperand &operand, Fp4Operand 
   out.values.reserve(rows * steps * 128);
   out.raw.reserve(rows * steps * int64_t(sizeof(RawStep)));
   out.presence.reserve(rows * steps * int64_t(sizeof(Presence)));
+  out.halves.reserve(rows * steps);
+  out.halves8.reserve(rows * steps / 8);
   out.ranges8.reserve(rows * steps / 2);
   out.ranges128.reserve(rows * steps / 32);
   out.row_info.reserve(rows * int64_t(sizeof(RowInfo)));
@@ -232,9 +239,10 @@ void prepare_fp4(const UnitRule &rule, const DeviceOperand &operand, Fp4Operand 
   const int64_t blocks = rows / kRows * ((steps + kSteps - 1) / kSteps);
   expand_kernel<<<blocks_for(blocks, 1), kRows * kSteps, 0, stream>>>(
       rule.scale, rule.scale_block, out.source, rows, steps, out.values.as<uint16_t>(), raw,
-      out.presence.as<Presence>());
+      out.presence.as<Presence>(), out.halves.as<uint8_t>());
   check_launch("expand_kernel");
   scan_kernel<<<blocks_for(rows, 32), 32 * kParts, 0, stream>>>(raw, rows, steps, out.ranges8.as<uint32_t>(),
+                                                                out.halves8.as<uint8_t>(),
                                                                 out.row_info.as<RowInfo>());
   check_launch("scan_kernel");
   const int64_t count = rows / 128 * steps;
