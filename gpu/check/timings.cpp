@@ -175,10 +175,13 @@ Tally time_twin(int64_t size, const std::string &recorded, const std::string &ma
                 {"sm_120:mma.m16n8k32.f32.e5m2", 3},
                 {"sm_120:mma.m16n8k32.f32.mxf8f6f4.e4m3.ue8m0.block32", 3},
                 {"sm_120:mma.m16n8k32.f32.mxf8f6f4.e4m3.ue8m0.block32", 1},
+                {"sm_90:mma.m16n8k32.f32.e4m3", 0},
+                {"sm_90:wgmma.k32.f16.e4m3", 0},
+                {"sm_120:mma.m16n8k32.f16.e4m3", 0},
                 {"sm_90:wgmma.k8.f32.tf32", 0}};
   for (const auto &[name, kind] : others) {
     const UnitRule &r = find_unit(name).rule;
-    const int64_t n = r.a == FormatId::tf32 ? 512 : 2048;
+    const int64_t n = 2048;
     const char *const kinds[] = {"", " spread", "", " full"};
     product(name, dense_operand(r, false, kind, n, n, 5), dense_operand(r, true, kind, n, n, 6),
             (std::string(name) + kinds[kind]).c_str(), Accumulation::mmasim);

@@ -61,10 +61,19 @@ struct HalvedStep {
              : lane < 30 ? job.a.ranges8[a / 8 + lane - 28]
                          : job.a.halves8[a / 8 + lane - 30];
   }
-  /// A bit for each fragment of 16 x 8 that halves do not hold.
-  [[nodiscard]] __device__ uint32_t apart() const {
-    const int width = int(ranges & 255);
-    const int rows = max(__shfl_sync(0xFFFFFFFF, width, 30), __shfl_sync(0xFFFFFFFF, width, 31));
+  /// Leaves whole each eight rows that fit an FP32 sum with all columns. A bit for each fragment of 16 x 8
+  /// that halves do not hold.
+  __device__ uint32_t choose(bool (&halved)[2]) {
+    const int lane = int(threadIdx.x) % 32, width = int(ranges & 255);
+    const int widest = __reduce_max_sync(0xFFFFFFFF, lane < 28 ? width : 0);
+    int rows = 0;
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const int whole = __shfl_sync(0xFFFFFFFF, width, 28 + h), half = __shfl_sync(0xFFFFFFFF, width, 30 + h);
+      halved[h] = whole + widest > kSumWidth;
+      if (!halved[h]) low[h] = 0;
+      rows = max(rows, halved[h] ? half : whole);
+    }
     return __ballot_sync(0xFFFFFFFF, width + rows > kSumWidth);
   }
   [[nodiscard]] __device__ uint32_t rows() const {
@@ -186,12 +195,11 @@ __device__ void multiply_tiles(const Fp4Job &job, int64_t tiles, int warpgroup, 
         }
         // a step in halves
         const int64_t step = first + t;
-        const HalvedStep here = next;
+        HalvedStep here = next;
         rest &= rest - 1;
         if (rest != 0) next = HalvedStep(job, row, col, TileN, first + __ffs(int(rest)) - 1);
-        uint32_t apart = here.apart();
-        const bool halved0 = __any_sync(0xFFFFFFFF, here.low[0] != 0) != 0,
-                   halved1 = __any_sync(0xFFFFFFFF, here.low[1] != 0) != 0;
+        bool halved[2];
+        uint32_t apart = here.choose(halved);
         if ((bits.grown >> t & 1) != 0) {
 #pragma unroll
           for (int j = 0; j < TileN / 8; ++j) {
@@ -245,14 +253,14 @@ __device__ void multiply_tiles(const Fp4Job &job, int64_t tiles, int warpgroup, 
               d[0] = r.x, d[1] = r.y, d[2] = r.z, d[3] = r.w;
               continue;
             }
-            if (halved0) {
+            if (halved[0]) {
               d[0] = halved_step(d[0], h[4 * j], l[4 * j]);
               d[1] = halved_step(d[1], h[4 * j + 1], l[4 * j + 1]);
             } else {
               d[0] = add_rz(d[0], h[4 * j]);
               d[1] = add_rz(d[1], h[4 * j + 1]);
             }
-            if (halved1) {
+            if (halved[1]) {
               d[2] = halved_step(d[2], h[4 * j + 2], l[4 * j + 2]);
               d[3] = halved_step(d[3], h[4 * j + 3], l[4 * j + 3]);
             } else {
