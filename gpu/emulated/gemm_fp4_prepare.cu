@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Prepares FP4 operands for gemm_fp4.cu: elements times scale as BF16, which is exact, and per step of K = 64
 // the ranges that decide whether sums are exact and whether alignment can cut anything.
-#include "nvfp4/gpu/emulated/gemm_detail.cuh"
+#include "nvfp4/gpu/emulated/gemm_fp4_expand.cuh"
 #include "nvfp4/gpu/emulated/gemm_fp4_halves.hpp"
 
 namespace nvfp4::cuda {
@@ -18,6 +18,11 @@ struct RawStep {
 
 __device__ inline uint32_t field(int x) { return uint32_t(min(max(x, 0), kSaturated)); }
 
+/// A scale; FP4 units have these two formats.
+__device__ inline GroupScale scale_of(FormatId id, uint8_t code) {
+  return id == FormatId::ue4m3 ? decode_scale(FormatId::ue4m3, code) : decode_scale(FormatId::ue8m0, code);
+}
+
 constexpr int kRows = 32, kSteps = 4; ///< of a block of expand_kernel: a lane a row, a warp a step
 
 /// A thread per step of a row: 64 codes to 64 BF16 values, which reach memory in whole lines by way of shared
@@ -27,9 +32,9 @@ __global__ void __launch_bounds__(kRows *kSteps)
                   uint16_t *values, RawStep *raw, Presence *presence, uint8_t *halves) {
   __shared__ uint4 staged[kSteps][kRows * 8];
   const int lane = int(threadIdx.x) % kRows, warp = int(threadIdx.x) / kRows;
-  const int64_t step_blocks = (steps + kSteps - 1) / kSteps;
-  const int64_t first_row = int64_t(blockIdx.x) / step_blocks * kRows, row = first_row + lane;
-  const int64_t t = int64_t(blockIdx.x) % step_blocks * kSteps + warp;
+  const unsigned step_blocks = unsigned((steps + kSteps - 1) / kSteps);
+  const int64_t first_row = int64_t(blockIdx.x / step_blocks) * kRows, row = first_row + lane;
+  const int64_t t = int64_t(blockIdx.x % step_blocks) * kSteps + warp;
   if (t >= steps) return; // whole warps
   RawStep out{0.0, -128, 127, 0, 0, 127};
   Presence seen{{0, 0}, {0, 0, 0, 0}, 0};
@@ -42,37 +47,29 @@ __global__ void __launch_bounds__(kRows *kSteps)
     GroupScale scale{false, 0, 0};
     if (row < x.rows) {
       codes = reinterpret_cast<const uint2 *>(x.codes + (row * steps + t) * 32)[g];
-      scale = decode_scale(scale_format,
-                           x.scales[(row * steps + t) * (64 / scale_block) + g * kGroup / scale_block]);
+      scale = scale_of(scale_format,
+                       x.scales[(row * steps + t) * (64 / scale_block) + g * kGroup / scale_block]);
     }
     if (scale.nan) out.nan = 1;
     // beyond these exponents BF16 could not hold the products' factors; such rows are computed by the
     // definition
     const bool fits = !scale.nan && scale.exponent >= kLowestScale && scale.exponent <= kHighestScale;
-    const float half_unit =
-        fits ? float(scale.significand) * bit_cast<float>(uint32_t(scale.exponent - 4 + 127) << 23) : 0.0f;
-    int squares = 0, twos = 4;
-    uint32_t nonzero = 0;
-    uint32_t packed[8];
-    for (int i = 0; i < kGroup; i += 2) {
-      const uint32_t byte = (i < 8 ? codes.x : codes.y) >> (4 * (i & 7)) & 0xFF;
-      const int low = e2m1_twice(byte & 15), high = e2m1_twice(byte >> 4);
-      squares += low * low + high * high;
-      if (low != 0) twos = min(twos, __ffs(low) - 1);
-      if (high != 0) twos = min(twos, __ffs(high) - 1);
-      nonzero |= uint32_t(low != 0) << i | uint32_t(high != 0) << (i + 1);
-      packed[i / 2] = bit_cast<uint32_t>(float(low) * half_unit) >> 16 |
-                      (bit_cast<uint32_t>(float(high) * half_unit) & 0xFFFF0000u);
-    }
-    put(2 * g, make_uint4(packed[0], packed[1], packed[2], packed[3]));
-    put(2 * g + 1, make_uint4(packed[4], packed[5], packed[6], packed[7]));
-    if (squares == 0 || scale.nan || scale.significand == 0) continue;
+    const uint32_t pair = fits ? scale_pair(scale.significand, scale.exponent) : 0;
+    uint32_t values[2][4];
+    GroupCodes seen_codes;
+    expand_eight(codes.x, pair, values[0], seen_codes);
+    expand_eight(codes.y, pair, values[1], seen_codes);
+#pragma unroll
+    for (int i = 0; i < 2; ++i)
+      put(2 * g + i, make_uint4(values[i][0], values[i][1], values[i][2], values[i][3]));
+    if (seen_codes.squares == 0 || scale.nan || scale.significand == 0) continue;
     const int e = scale.exponent, m = int(scale.significand);
-    (g < 2 ? seen.codes.x : seen.codes.y) |= nonzero << (g % 2 * 16);
+    (g < 2 ? seen.codes.x : seen.codes.y) |= seen_codes.nonzero << (g % 2 * 16);
     seen.exponent[g] = int8_t(e);
     out.max = int8_t(max(int(out.max), e));
     out.min = int8_t(min(int(out.min), e));
-    norms[g] = {double(squares * m * m) * power_f64(2 * (e - 4)), e, twos + __ffs(m) - 1 + e - 4};
+    norms[g] = {double(int(seen_codes.squares) * m * m) * power_f64(2 * (e - 4)), e,
+                seen_codes.twos() + __ffs(m) - 1 + e - 4};
     out.lsb = min(out.lsb, norms[g].lsb);
     out.norm2 = sum_up(out.norm2, norms[g].norm2);
   }
@@ -217,7 +214,8 @@ DeviceOperand pad_operand(const UnitRule &rule, const DeviceOperand &operand, De
 
 void prepare_fp4(const UnitRule &rule, const DeviceOperand &operand, Fp4Operand &out, cudaStream_t stream) {
   if (rule.family != Family::gst_fdpa || operand.format != FormatId::e2m1 || operand.scales == nullptr ||
-      operand.rows <= 0 || operand.padded_k <= 0 || operand.padded_k % rule.scale_block != 0)
+      (rule.scale != FormatId::ue4m3 && rule.scale != FormatId::ue8m0) || operand.rows <= 0 ||
+      operand.padded_k <= 0 || operand.padded_k % rule.scale_block != 0)
     throw Error(
         "cuda::prepare_fp4: expected E2M1 codes with block scales for an FP4 unit, padded K a multiple of " +
         std::to_string(rule.scale_block) + "; got " + std::to_string(operand.rows) + " x " +
