@@ -6,6 +6,8 @@
 #include "nvfp4/gpu/emulated/gemm_fp4_halves.hpp"
 #include "nvfp4/gpu/emulated/gemm_fp4_tiles.cuh"
 
+#include <cstdlib>
+
 namespace nvfp4::cuda {
 namespace {
 
@@ -50,6 +52,7 @@ struct HalvedStep {
   /// By lanes: ranges8 of columns, eight a lane, from lane 0 on; of the warp's rows, lanes 28 and 29; their
   /// halves8, lanes 30 and 31.
   uint32_t ranges;
+  uint32_t group; ///< lows of two of the warpgroup's rows, or-ed, and from bit 16 on the width of their eight
 
   HalvedStep() = default;
   __device__ HalvedStep(const Fp4Job &job, int row, int col, int columns, int64_t t) {
@@ -60,12 +63,16 @@ struct HalvedStep {
     ranges = lane < 28   ? job.b.ranges8[b / 8 + min(lane, columns / 8 - 1)]
              : lane < 30 ? job.a.ranges8[a / 8 + lane - 28]
                          : job.a.halves8[a / 8 + lane - 30];
+    const int64_t first = a / 64 * 64;
+    const uint32_t two = reinterpret_cast<const uint16_t *>(job.a.halves + first)[lane];
+    group = ((two | two >> 8) & 15) | (job.a.ranges8[first / 8 + lane / 4] & 255) << 16;
   }
   /// Leaves whole each eight rows that fit an FP32 sum with all columns. A bit for each fragment of 16 x 8
-  /// that halves do not hold.
-  __device__ uint32_t choose(bool (&halved)[2]) {
+  /// that halves do not hold. lows: a bit for each group that is in the lower half of one of the warpgroup's rows.
+  __device__ uint32_t choose(bool (&halved)[2], uint32_t &lows) {
     const int lane = int(threadIdx.x) % 32, width = int(ranges & 255);
     const int widest = __reduce_max_sync(0xFFFFFFFF, lane < 28 ? width : 0);
+    lows = __reduce_or_sync(0xFFFFFFFF, int(group >> 16) + widest > kSumWidth ? group & 15 : 0);
     int rows = 0;
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
@@ -110,7 +117,7 @@ __device__ __noinline__ float4 fragment_step(const Fp4Job &job, int row, int col
 }
 
 /// One warpgroup's 64 rows of every mostly fast tile.
-template <int TileN>
+template <int TileN, bool skip>
 __device__ void multiply_tiles(const Fp4Job &job, int64_t tiles, int warpgroup, Ring<TileN> ring,
                                float *staging) {
   constexpr int kRegisters = TileN / 2;
@@ -199,7 +206,7 @@ __device__ void multiply_tiles(const Fp4Job &job, int64_t tiles, int warpgroup, 
         rest &= rest - 1;
         if (rest != 0) next = HalvedStep(job, row, col, TileN, first + __ffs(int(rest)) - 1);
         bool halved[2];
-        uint32_t apart = here.choose(halved);
+        uint32_t lows, apart = here.choose(halved, lows);
         if ((bits.grown >> t & 1) != 0) {
 #pragma unroll
           for (int j = 0; j < TileN / 8; ++j) {
@@ -229,12 +236,12 @@ __device__ void multiply_tiles(const Fp4Job &job, int64_t tiles, int warpgroup, 
           float h[kHalvedN / 2], l[kHalvedN / 2];
           const uint32_t columns = b + s * kHalvedN * kStepBytes;
           wgmma_fence();
-          multiply_registers<0>(h, high[0], descriptor(columns));
 #pragma unroll
-          for (int g = 1; g < 4; ++g) multiply_registers(h, high[g], descriptor(columns + 32 * g));
-          multiply_registers<0>(l, low[0], descriptor(columns));
+          for (int g = 0; g < 4; ++g) multiply_registers(h, high[g], descriptor(columns + 32 * g), g > 0);
 #pragma unroll
-          for (int g = 1; g < 4; ++g) multiply_registers(l, low[g], descriptor(columns + 32 * g));
+          for (int g = 0; g < 4; ++g)
+            if (!skip || (lows >> g & 1) != 0)
+              multiply_registers(l, low[g], descriptor(columns + 32 * g), skip ? (lows & ((1u << g) - 1)) != 0 : g > 0);
           wgmma_commit();
           wgmma_wait<0>();
 #pragma unroll
@@ -282,7 +289,7 @@ __device__ void multiply_tiles(const Fp4Job &job, int64_t tiles, int warpgroup, 
   }
 }
 
-template <int TileN>
+template <int TileN, bool skip>
 __global__ void __launch_bounds__(kThreads, 1)
     mostly_fast_kernel(const __grid_constant__ CUtensorMap map_a, const __grid_constant__ CUtensorMap map_b,
                        const __grid_constant__ Fp4Job job, int64_t tiles) {
@@ -297,12 +304,12 @@ __global__ void __launch_bounds__(kThreads, 1)
     more_registers<240>();
     float *staging =
         reinterpret_cast<float *>(shared + (ring.empty + 8 * kStages<TileN> - shared_address(shared)));
-    multiply_tiles<TileN>(job, tiles, warpgroup, ring, staging + warp * 16 * kPitch);
+    multiply_tiles<TileN, skip>(job, tiles, warpgroup, ring, staging + warp * 16 * kPitch);
   }
 }
 
 template <int TileN> void launch(const Fp4Job &job, int processors, cudaStream_t stream) {
-  launch_tiles<TileN>(mostly_fast_kernel<TileN>, "mostly_fast_kernel", kThreads, kSharedBytes<TileN>, job,
+  launch_tiles<TileN>(getenv("NVFP4_SKIP") ? mostly_fast_kernel<TileN, true> : mostly_fast_kernel<TileN, false>, "mostly_fast_kernel", kThreads, kSharedBytes<TileN>, job,
                       processors, stream);
 }
 
