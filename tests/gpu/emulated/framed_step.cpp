@@ -196,6 +196,31 @@ TEST_CASE("steps in frames are the chain's words") {
   CHECK(all.open < 2000);
 }
 
+TEST_CASE("groups of a step in halves") {
+  // a large scale, two of a norm of 2^9.5 and 19 half bits each, and a group of zeros
+  const double norm2 = std::ldexp(1.0, 19);
+  const auto group = [&](int exponent) {
+    return GroupNorm{std::ldexp(norm2, 2 * (exponent - 4)), exponent, exponent - 4};
+  };
+  const GroupNorm zero{0.0, 100, 100};
+  const auto halves = [&](const GroupNorm(&g)[4], int width) {
+    const StepHalves h = halves_of(g, width);
+    return std::pair{h.low, h.width};
+  };
+  CHECK(halves({group(0), group(8), zero, group(0)}, 35) == std::pair{9u, 20});   // both low ones: 2 * 2^19
+  CHECK(halves({group(8), group(0), group(-8), zero}, 51) == std::pair{6u, 36});  // the middle is low
+  CHECK(halves({group(-8), group(0), group(8), zero}, 51) == std::pair{3u, 36});
+  CHECK(halves({group(3), group(3), group(3), group(3)}, 21) == std::pair{0u, 21}); // nothing to tell apart
+  CHECK(halves({group(0), group(8), zero, zero}, 19) == std::pair{0u, 19});       // narrow as it is
+  CHECK(halves({zero, zero, zero, zero}, 0) == std::pair{0u, 0});
+  // norms are added upward
+  const double tiny = std::ldexp(1.0, -60);
+  CHECK(sum_up(1.0, tiny) > 1.0);
+  CHECK(sum_up(1.0, 1.0) == 2.0);
+  CHECK(ceil_log2(1.0) == 0);
+  CHECK(ceil_log2(1.0 + std::ldexp(1.0, -52)) == 1);
+}
+
 TEST_CASE("both sums of a step in halves, at the ends of what they may be") {
   std::mt19937_64 random(23);
   const auto whole = [&](int64_t most) { // near the ends, powers of two and zero among them
