@@ -58,7 +58,7 @@ constexpr int kFrameSpread = 44, kUncutSpread = 35;
 
 /// About what gemm_fp4_mostly.cu spends on a tile, in cycles, beyond one of whole steps: a step in halves, a
 /// fragment apart. What gemm_fp4_framed.cu spends a step.
-constexpr int kHalvedCost = 800, kApartCost = 60, kFramedCost = 3000;
+constexpr int kHalvedCost = 800, kApartCost = 120, kFramedCost = 3300;
 
 /// How many of a tile's fragments of 16 x 8 halves do not hold in a step: their widths add up to too much.
 __device__ inline int fragments_apart(const Fp4Job &job, int64_t row, int64_t col, int64_t t) {

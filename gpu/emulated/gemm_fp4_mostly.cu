@@ -6,14 +6,13 @@
 #include "nvfp4/gpu/emulated/gemm_fp4_halves.hpp"
 #include "nvfp4/gpu/emulated/gemm_fp4_tiles.cuh"
 
-#include <cstdlib>
-
 namespace nvfp4::cuda {
 namespace {
 
 using namespace hopper;
 
 constexpr int kHalvedN = 64; ///< columns of one sum of halves
+constexpr int kPairedWidth = 85; ///< twice the bits above the least multiple that a group may have in split_step()
 
 /// Maxima, byte by byte, of ranges of 8 rows each.
 template <int Count> __device__ inline uint32_t worst_of(const uint32_t *ranges) {
@@ -52,7 +51,6 @@ struct HalvedStep {
   /// By lanes: ranges8 of columns, eight a lane, from lane 0 on; of the warp's rows, lanes 28 and 29; their
   /// halves8, lanes 30 and 31.
   uint32_t ranges;
-  uint32_t group; ///< lows of two of the warpgroup's rows, or-ed, and from bit 16 on the width of their eight
 
   HalvedStep() = default;
   __device__ HalvedStep(const Fp4Job &job, int row, int col, int columns, int64_t t) {
@@ -63,16 +61,12 @@ struct HalvedStep {
     ranges = lane < 28   ? job.b.ranges8[b / 8 + min(lane, columns / 8 - 1)]
              : lane < 30 ? job.a.ranges8[a / 8 + lane - 28]
                          : job.a.halves8[a / 8 + lane - 30];
-    const int64_t first = a / 64 * 64;
-    const uint32_t two = reinterpret_cast<const uint16_t *>(job.a.halves + first)[lane];
-    group = ((two | two >> 8) & 15) | (job.a.ranges8[first / 8 + lane / 4] & 255) << 16;
   }
   /// Leaves whole each eight rows that fit an FP32 sum with all columns. A bit for each fragment of 16 x 8
-  /// that halves do not hold. lows: a bit for each group that is in the lower half of one of the warpgroup's rows.
-  __device__ uint32_t choose(bool (&halved)[2], uint32_t &lows) {
+  /// that halves do not hold.
+  __device__ uint32_t choose(bool (&halved)[2]) {
     const int lane = int(threadIdx.x) % 32, width = int(ranges & 255);
     const int widest = __reduce_max_sync(0xFFFFFFFF, lane < 28 ? width : 0);
-    lows = __reduce_or_sync(0xFFFFFFFF, int(group >> 16) + widest > kSumWidth ? group & 15 : 0);
     int rows = 0;
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
@@ -88,8 +82,21 @@ struct HalvedStep {
   }
 };
 
+/// A step of 16 x 8 outputs of a warp from its fragments of A and B where pairs of FP32 do not do; rare.
+__device__ __noinline__ float4 rare_fragment(const Fp4Job &job, int row, int col, int t, uint32_t rows,
+                                             uint32_t columns, const uint32_t (&fa)[4][4],
+                                             const uint32_t (&fb)[4][2], float4 from) {
+  const int lane = int(threadIdx.x) % 32;
+  float acc[4] = {from.x, from.y, from.z, from.w};
+  Counts counts;
+  mixed_step(job, StepRange::sum(rows, columns), Limits(job.accumulation), row + lane / 4,
+             col + lane % 4 * 2, t, fa, fb, acc, counts);
+  if (job.paths != nullptr) add_counts(job.paths, counts);
+  return make_float4(acc[0], acc[1], acc[2], acc[3]);
+}
+
 /// A step of 16 x 8 outputs of a warp with its groups apart; `a` and `b` are where its rows and columns stand
-/// in shared memory, `rows` and `columns` their ranges.
+/// in shared memory, `rows` and `columns` their ranges; accumulators from `limit` on may cut a group.
 __device__ __noinline__ float4 fragment_step(const Fp4Job &job, int row, int col, int t, uint32_t a,
                                              uint32_t b, uint32_t rows, uint32_t columns, float4 from) {
   const int lane = int(threadIdx.x) % 32;
@@ -105,19 +112,29 @@ __device__ __noinline__ float4 fragment_step(const Fp4Job &job, int row, int col
     fb[g + 1][0] = r[2];
     fb[g + 1][1] = r[3];
   }
-  float acc[4] = {from.x, from.y, from.z, from.w};
-  Counts counts;
-  mixed_step(job, StepRange::sum(rows, columns), Limits(job.accumulation), row + lane / 4,
-             col + lane % 4 * 2, t, fa, fb, acc, counts);
-  if (job.paths != nullptr) {
-    add_counts(job.paths, counts);
-    if (lane == 0) atomicAdd(&job.paths->apart, 128ull);
-  }
-  return make_float4(acc[0], acc[1], acc[2], acc[3]);
+  if (job.paths != nullptr && lane == 0) atomicAdd(&job.paths->apart, 128ull);
+  const StepRange range = StepRange::sum(rows, columns);
+  const int lsb = 254 - range.place; // of both, at least -92 in tiles that frames could hold
+  const float limit = job.accumulation == Accumulation::mmasim ? power_of_two(min(lsb + 36, 127))
+                                                               : __int_as_float(0x7F800000);
+  const float largest = fmaxf(fmaxf(fabsf(from.x), fabsf(from.y)), fmaxf(fabsf(from.z), fabsf(from.w)));
+  if (range.width > kPairedWidth || lsb > 60 || __any_sync(0xFFFFFFFF, largest >= limit) != 0)
+    return rare_fragment(job, row, col, t, rows, columns, fa, fb, from);
+  float g[4][4] = {};
+#pragma unroll
+  for (int k = 0; k < 4; ++k) add_group(g[k], fa[k], fb[k][0], fb[k][1]);
+  const float magic = 1.5f * power_of_two(lsb + 46);
+  float4 r;
+  r.x = split_step(from.x, magic, g[0][0], g[1][0], g[2][0], g[3][0]);
+  r.y = split_step(from.y, magic, g[0][1], g[1][1], g[2][1], g[3][1]);
+  r.z = split_step(from.z, magic, g[0][2], g[1][2], g[2][2], g[3][2]);
+  r.w = split_step(from.w, magic, g[0][3], g[1][3], g[2][3], g[3][3]);
+  if (job.paths != nullptr) atomicAdd(&job.paths->split, 4ull);
+  return r;
 }
 
 /// One warpgroup's 64 rows of every mostly fast tile.
-template <int TileN, bool skip>
+template <int TileN>
 __device__ void multiply_tiles(const Fp4Job &job, int64_t tiles, int warpgroup, Ring<TileN> ring,
                                float *staging) {
   constexpr int kRegisters = TileN / 2;
@@ -206,7 +223,7 @@ __device__ void multiply_tiles(const Fp4Job &job, int64_t tiles, int warpgroup, 
         rest &= rest - 1;
         if (rest != 0) next = HalvedStep(job, row, col, TileN, first + __ffs(int(rest)) - 1);
         bool halved[2];
-        uint32_t lows, apart = here.choose(halved, lows);
+        uint32_t apart = here.choose(halved);
         if ((bits.grown >> t & 1) != 0) {
 #pragma unroll
           for (int j = 0; j < TileN / 8; ++j) {
@@ -236,43 +253,48 @@ __device__ void multiply_tiles(const Fp4Job &job, int64_t tiles, int warpgroup, 
           float h[kHalvedN / 2], l[kHalvedN / 2];
           const uint32_t columns = b + s * kHalvedN * kStepBytes;
           wgmma_fence();
+          multiply_registers<0>(h, high[0], descriptor(columns));
 #pragma unroll
-          for (int g = 0; g < 4; ++g) multiply_registers(h, high[g], descriptor(columns + 32 * g), g > 0);
+          for (int g = 1; g < 4; ++g) multiply_registers(h, high[g], descriptor(columns + 32 * g));
+          multiply_registers<0>(l, low[0], descriptor(columns));
 #pragma unroll
-          for (int g = 0; g < 4; ++g)
-            if (!skip || (lows >> g & 1) != 0)
-              multiply_registers(l, low[g], descriptor(columns + 32 * g), skip ? (lows & ((1u << g) - 1)) != 0 : g > 0);
+          for (int g = 1; g < 4; ++g) multiply_registers(l, low[g], descriptor(columns + 32 * g));
           wgmma_commit();
           wgmma_wait<0>();
 #pragma unroll
           for (float &x : h) asm volatile("" : "+f"(x)::"memory");
 #pragma unroll
           for (float &x : l) asm volatile("" : "+f"(x)::"memory");
+          float *const d = acc + s * kHalvedN / 2;
+          const uint32_t parts = apart >> (s * kHalvedN / 8) & ((1u << kHalvedN / 8) - 1);
+          if (parts != 0) { // their new accumulators take the place of the sums, and zeros theirs
 #pragma unroll
-          for (int j = 0; j < kHalvedN / 8; ++j) {
-            float *const d = acc + s * kHalvedN / 2 + 4 * j;
-            if ((apart >> (s * kHalvedN / 8 + j) & 1) != 0) {
+            for (int j = 0; j < kHalvedN / 8; ++j) {
+              if ((parts >> j & 1) == 0) continue;
               const int fragment = s * kHalvedN / 8 + j;
-              const float4 r = fragment_step(job, row, col + 8 * fragment, int(step), a,
-                                             b + 8 * fragment * kStepBytes, here.rows(),
-                                             __shfl_sync(0xFFFFFFFF, here.ranges, fragment),
-                                             make_float4(d[0], d[1], d[2], d[3]));
-              d[0] = r.x, d[1] = r.y, d[2] = r.z, d[3] = r.w;
-              continue;
+              const float4 r =
+                  fragment_step(job, row, col + 8 * fragment, int(step), a, b + 8 * fragment * kStepBytes,
+                                here.rows(), __shfl_sync(0xFFFFFFFF, here.ranges, fragment),
+                                make_float4(d[4 * j], d[4 * j + 1], d[4 * j + 2], d[4 * j + 3]));
+              h[4 * j] = r.x, h[4 * j + 1] = r.y, h[4 * j + 2] = r.z, h[4 * j + 3] = r.w;
+#pragma unroll
+              for (int o = 0; o < 4; ++o) l[4 * j + o] = d[4 * j + o] = 0.0f;
             }
-            if (halved[0]) {
-              d[0] = halved_step(d[0], h[4 * j], l[4 * j]);
-              d[1] = halved_step(d[1], h[4 * j + 1], l[4 * j + 1]);
+          }
+          // many outputs at a time, since each is a chain of dependent additions
+#pragma unroll
+          for (int rows = 0; rows < 2; ++rows) {
+            if (halved[rows]) {
+#pragma unroll
+              for (int j = 0; j < kHalvedN / 8; ++j)
+#pragma unroll
+                for (int o = 2 * rows; o < 2 * rows + 2; ++o)
+                  d[4 * j + o] = halved_step(d[4 * j + o], h[4 * j + o], l[4 * j + o]);
             } else {
-              d[0] = add_rz(d[0], h[4 * j]);
-              d[1] = add_rz(d[1], h[4 * j + 1]);
-            }
-            if (halved[1]) {
-              d[2] = halved_step(d[2], h[4 * j + 2], l[4 * j + 2]);
-              d[3] = halved_step(d[3], h[4 * j + 3], l[4 * j + 3]);
-            } else {
-              d[2] = add_rz(d[2], h[4 * j + 2]);
-              d[3] = add_rz(d[3], h[4 * j + 3]);
+#pragma unroll
+              for (int j = 0; j < kHalvedN / 8; ++j)
+#pragma unroll
+                for (int o = 2 * rows; o < 2 * rows + 2; ++o) d[4 * j + o] = add_rz(d[4 * j + o], h[4 * j + o]);
             }
           }
         }
@@ -289,7 +311,7 @@ __device__ void multiply_tiles(const Fp4Job &job, int64_t tiles, int warpgroup, 
   }
 }
 
-template <int TileN, bool skip>
+template <int TileN>
 __global__ void __launch_bounds__(kThreads, 1)
     mostly_fast_kernel(const __grid_constant__ CUtensorMap map_a, const __grid_constant__ CUtensorMap map_b,
                        const __grid_constant__ Fp4Job job, int64_t tiles) {
@@ -304,12 +326,12 @@ __global__ void __launch_bounds__(kThreads, 1)
     more_registers<240>();
     float *staging =
         reinterpret_cast<float *>(shared + (ring.empty + 8 * kStages<TileN> - shared_address(shared)));
-    multiply_tiles<TileN, skip>(job, tiles, warpgroup, ring, staging + warp * 16 * kPitch);
+    multiply_tiles<TileN>(job, tiles, warpgroup, ring, staging + warp * 16 * kPitch);
   }
 }
 
 template <int TileN> void launch(const Fp4Job &job, int processors, cudaStream_t stream) {
-  launch_tiles<TileN>(getenv("NVFP4_SKIP") ? mostly_fast_kernel<TileN, true> : mostly_fast_kernel<TileN, false>, "mostly_fast_kernel", kThreads, kSharedBytes<TileN>, job,
+  launch_tiles<TileN>(mostly_fast_kernel<TileN>, "mostly_fast_kernel", kThreads, kSharedBytes<TileN>, job,
                       processors, stream);
 }
 

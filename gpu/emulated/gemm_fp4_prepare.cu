@@ -40,16 +40,25 @@ __global__ void __launch_bounds__(kRows *kSteps)
   Presence seen{{0, 0}, {0, 0, 0, 0}, 0};
   GroupNorm norms[kMaxGroups];
   const auto put = [&](int piece, uint4 v) { staged[warp][lane * 8 + (piece ^ (lane & 7))] = v; };
+  uint4 words[2] = {};
+  uint32_t scales = 0; // a byte a group
+  if (row < x.rows) {
+    const int64_t at = row * steps + t;
+    words[0] = reinterpret_cast<const uint4 *>(x.codes)[2 * at];
+    words[1] = reinterpret_cast<const uint4 *>(x.codes)[2 * at + 1];
+    if (scale_block == kGroup) {
+      scales = reinterpret_cast<const uint32_t *>(x.scales)[at];
+    } else { // two groups a scale
+      const uint32_t two = reinterpret_cast<const uint16_t *>(x.scales)[at];
+      scales = (two & 255) * 0x0101u | (two >> 8) * 0x01010000u;
+    }
+  }
 #pragma unroll
   for (int g = 0; g < kMaxGroups; ++g) {
     norms[g] = {0.0, 0, 0};
-    uint2 codes{0, 0};
-    GroupScale scale{false, 0, 0};
-    if (row < x.rows) {
-      codes = reinterpret_cast<const uint2 *>(x.codes + (row * steps + t) * 32)[g];
-      scale = scale_of(scale_format,
-                       x.scales[(row * steps + t) * (64 / scale_block) + g * kGroup / scale_block]);
-    }
+    const uint4 both = words[g / 2];
+    const uint2 codes = g % 2 == 0 ? make_uint2(both.x, both.y) : make_uint2(both.z, both.w);
+    const GroupScale scale = scale_of(scale_format, uint8_t(scales >> (8 * g)));
     if (scale.nan) out.nan = 1;
     // beyond these exponents BF16 could not hold the products' factors; such rows are computed by the
     // definition
@@ -106,7 +115,7 @@ struct Prefix {
   }
 };
 
-constexpr int kParts = 8; ///< of a row's steps in scan_kernel, a warp each
+constexpr int kParts = 16; ///< of a row's steps in scan_kernel, a warp each
 
 /// A lane per row, a warp per part of its steps: first what each part leaves, then its ranges. The worst of 8
 /// rows is written.
@@ -120,6 +129,7 @@ __global__ void __launch_bounds__(32 * kParts)
   const int64_t first = steps * part / kParts, end = steps * (part + 1) / kParts;
   Prefix own;
   RowInfo seen{127, -128, 0, 0, 0, 0};
+#pragma unroll 4
   for (int64_t t = first; t < end; ++t) {
     const RawStep s = raw[t * padded_rows + row];
     own.add(s);
@@ -133,6 +143,7 @@ __global__ void __launch_bounds__(32 * kParts)
   __syncthreads();
   Prefix before;
   for (int p = 0; p < part; ++p) before.add(left[p][lane]);
+#pragma unroll 4
   for (int64_t t = first; t < end; ++t) {
     const RawStep s = raw[t * padded_rows + row];
     uint32_t packed = 0; // a step without products: nothing to cut, whatever the other operand holds
