@@ -11,7 +11,7 @@ namespace {
 
 using namespace hopper;
 
-constexpr int kHalvedN = 64; ///< columns of one sum of halves
+constexpr int kHalvedN = 32; ///< columns of one sum of halves
 constexpr int kPairedWidth = 85; ///< twice the bits above the least multiple that a group may have in split_step()
 
 /// Maxima, byte by byte, of ranges of 8 rows each.
@@ -55,7 +55,8 @@ struct HalvedStep {
   HalvedStep() = default;
   __device__ HalvedStep(const Fp4Job &job, int row, int col, int columns, int64_t t) {
     const int lane = int(threadIdx.x) % 32;
-    const int64_t a = t * job.a.padded_rows + row, b = t * job.b.padded_rows + col;
+    const uint32_t a = uint32_t(t) * uint32_t(job.a.padded_rows) + uint32_t(row), // operands fit the memory
+        b = uint32_t(t) * uint32_t(job.b.padded_rows) + uint32_t(col);
     low[0] = job.a.halves[a + lane / 4];
     low[1] = job.a.halves[a + lane / 4 + 8];
     ranges = lane < 28   ? job.b.ranges8[b / 8 + min(lane, columns / 8 - 1)]
@@ -248,54 +249,62 @@ __device__ void multiply_tiles(const Fp4Job &job, int64_t tiles, int warpgroup, 
             low[g][k] = is_low ? r[k] : 0u;
           }
         }
-#pragma unroll
-        for (int s = 0; s < TileN / kHalvedN; ++s) {
-          float h[kHalvedN / 2], l[kHalvedN / 2];
+        constexpr int kSlices = TileN / kHalvedN, kOutputs = kHalvedN / 2, kFragments = kHalvedN / 8;
+        float h[2][kOutputs], l[2][kOutputs];
+        const auto multiply_slice = [&](int s) {
           const uint32_t columns = b + s * kHalvedN * kStepBytes;
           wgmma_fence();
-          multiply_registers<0>(h, high[0], descriptor(columns));
+          multiply_registers<0>(h[s % 2], high[0], descriptor(columns));
 #pragma unroll
-          for (int g = 1; g < 4; ++g) multiply_registers(h, high[g], descriptor(columns + 32 * g));
-          multiply_registers<0>(l, low[0], descriptor(columns));
+          for (int g = 1; g < 4; ++g) multiply_registers(h[s % 2], high[g], descriptor(columns + 32 * g));
+          multiply_registers<0>(l[s % 2], low[0], descriptor(columns));
 #pragma unroll
-          for (int g = 1; g < 4; ++g) multiply_registers(l, low[g], descriptor(columns + 32 * g));
+          for (int g = 1; g < 4; ++g) multiply_registers(l[s % 2], low[g], descriptor(columns + 32 * g));
           wgmma_commit();
-          wgmma_wait<0>();
+        };
+        multiply_slice(0);
 #pragma unroll
-          for (float &x : h) asm volatile("" : "+f"(x)::"memory");
-#pragma unroll
-          for (float &x : l) asm volatile("" : "+f"(x)::"memory");
-          float *const d = acc + s * kHalvedN / 2;
-          const uint32_t parts = apart >> (s * kHalvedN / 8) & ((1u << kHalvedN / 8) - 1);
-          if (parts != 0) { // their new accumulators take the place of the sums, and zeros theirs
-#pragma unroll
-            for (int j = 0; j < kHalvedN / 8; ++j) {
-              if ((parts >> j & 1) == 0) continue;
-              const int fragment = s * kHalvedN / 8 + j;
-              const float4 r =
-                  fragment_step(job, row, col + 8 * fragment, int(step), a, b + 8 * fragment * kStepBytes,
-                                here.rows(), __shfl_sync(0xFFFFFFFF, here.ranges, fragment),
-                                make_float4(d[4 * j], d[4 * j + 1], d[4 * j + 2], d[4 * j + 3]));
-              h[4 * j] = r.x, h[4 * j + 1] = r.y, h[4 * j + 2] = r.z, h[4 * j + 3] = r.w;
-#pragma unroll
-              for (int o = 0; o < 4; ++o) l[4 * j + o] = d[4 * j + o] = 0.0f;
-            }
+        for (int s = 0; s < kSlices; ++s) { // one is multiplied while the one before is added
+          if (s + 1 < kSlices) {
+            multiply_slice(s + 1);
+            wgmma_wait<1>();
+          } else {
+            wgmma_wait<0>();
           }
-          // many outputs at a time, since each is a chain of dependent additions
+#pragma unroll
+          for (float &x : h[s % 2]) asm volatile("" : "+f"(x)::"memory"); // complete only from here on
+#pragma unroll
+          for (float &x : l[s % 2]) asm volatile("" : "+f"(x)::"memory");
+          float *const d = acc + s * kOutputs, *const hs = h[s % 2], *const ls = l[s % 2];
+          if ((apart >> (s * kFragments) & ((1u << kFragments) - 1)) != 0) { // zeros leave those as they are
+#pragma unroll
+            for (int r = 0; r < kOutputs; ++r)
+              if ((apart >> (s * kFragments + r / 4) & 1) != 0) hs[r] = ls[r] = 0.0f;
+          }
 #pragma unroll
           for (int rows = 0; rows < 2; ++rows) {
             if (halved[rows]) {
 #pragma unroll
-              for (int j = 0; j < kHalvedN / 8; ++j)
+              for (int j = 0; j < kFragments; ++j)
 #pragma unroll
-                for (int o = 2 * rows; o < 2 * rows + 2; ++o)
-                  d[4 * j + o] = halved_step(d[4 * j + o], h[4 * j + o], l[4 * j + o]);
+                for (int o = 4 * j + 2 * rows; o < 4 * j + 2 * rows + 2; ++o) d[o] = halved_step(d[o], hs[o], ls[o]);
             } else {
 #pragma unroll
-              for (int j = 0; j < kHalvedN / 8; ++j)
+              for (int j = 0; j < kFragments; ++j)
 #pragma unroll
-                for (int o = 2 * rows; o < 2 * rows + 2; ++o) d[4 * j + o] = add_rz(d[4 * j + o], h[4 * j + o]);
+                for (int o = 4 * j + 2 * rows; o < 4 * j + 2 * rows + 2; ++o) d[o] = add_rz(d[o], hs[o]);
             }
+          }
+        }
+        if ((apart & ((1u << TileN / 8) - 1)) != 0) {
+#pragma unroll
+          for (int j = 0; j < TileN / 8; ++j) {
+            if ((apart >> j & 1) == 0) continue;
+            float *const d = acc + 4 * j;
+            const float4 r = fragment_step(job, row, col + 8 * j, int(step), a, b + 8 * j * kStepBytes,
+                                           here.rows(), __shfl_sync(0xFFFFFFFF, here.ranges, j),
+                                           make_float4(d[0], d[1], d[2], d[3]));
+            d[0] = r.x, d[1] = r.y, d[2] = r.z, d[3] = r.w;
           }
         }
         if (leader) barrier_arrive(ring.empty + 8 * ring.stage);
