@@ -305,11 +305,12 @@ void gemm_fp4(const UnitRule &rule, const Fp4Operand &a, const Fp4Operand &b, co
                    .ways = ways.as<TileWay>(),
                    .frames = hopper,
                    .apart_cost = getenv("NVFP4_APART") ? atoi(getenv("NVFP4_APART")) : kApartCost,
-                   .framed_cost = getenv("NVFP4_FRAMED") ? atoi(getenv("NVFP4_FRAMED")) : kFramedCost};
+                   .framed_cost = getenv("NVFP4_FRAMED") ? atoi(getenv("NVFP4_FRAMED")) : kFramedCost,
+                   .merged = hopper && getenv("NVFP4_MERGE") != nullptr};
   classify_kernel<<<unsigned(tiles), 2 * kTile, 0, stream>>>(job);
   check_launch("classify_kernel");
   if (hopper) {
-    gemm_fp4_wgmma(job, processors, stream);
+    if (!job.merged) gemm_fp4_wgmma(job, processors, stream);
     gemm_fp4_mostly(job, processors, stream);
     gemm_fp4_framed(job, processors, stream);
   } else {

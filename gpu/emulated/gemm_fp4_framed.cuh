@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Steps of 16 x 32 outputs of a warp from the four groups that the tensor core gives apart, in frames or
-// under guard. Internal to gemm_fp4_framed.cu and gemm_fp4_mostly.cu; README.md has the proofs.
+// under guard. Internal to gemm_fp4_framed.cu; README.md has the proofs.
 #pragma once
 #include "nvfp4/gpu/emulated/gemm_fp4_frame.hpp"
 #include "nvfp4/gpu/emulated/gemm_fp4_tiles.cuh"
@@ -61,14 +61,6 @@ __device__ inline StepGroups groups_of(const float (&g)[4][kOutputs], int i) {
   return {g[0][i], g[1][i], g[2][i], g[3][i]};
 }
 
-/// Whether an accumulator has passed its limit.
-__device__ inline bool beyond_limit(const RowFactors *rows, const float (&acc)[kOutputs]) {
-  bool beyond = false;
-#pragma unroll
-  for (int i = 0; i < kOutputs; ++i) beyond |= fabsf(acc[i]) >= rows[i / 2 % 2 * 8].limit;
-  return beyond;
-}
-
 /// A step in which nothing is cut. Whether an accumulator has passed its limit.
 __device__ inline bool framed_steps(const RowFactors *rows, const ColumnFactors *columns, uint32_t summed,
                                     const float (&g)[4][kOutputs], float (&acc)[kOutputs]) {
@@ -98,28 +90,41 @@ __device__ inline bool framed_steps(const RowFactors *rows, const ColumnFactors 
   return aligned_sum(job.rule.fraction_bits, alignment_top(job, row, col, t, acc), acc, g0, g1, g2, g3);
 }
 
-/// A step whose terms may be cut. The number of outputs for which FP64 had to do it.
+/// A step whose terms may be cut: the guard first, which leaves few outputs. The number of outputs for which
+/// FP64 had to do it.
 __device__ inline uint32_t guarded_steps(const Fp4Job &job, int row, int col, int t, const RowFactors *rows,
                                          const ColumnFactors *columns, const float (&g)[4][kOutputs],
                                          float (&acc)[kOutputs]) {
   uint32_t repaired = 0;
 #pragma unroll
-  for (int i = 0; i < kOutputs; ++i) {
-    const FrameFactors &r = rows[i / 2 % 2 * 8].frame;
-    const ColumnFactors &c = columns[i / 4 * 4];
-    float result;
-    if (!cut_step(mul_rn(r.scale, c.scale[i % 2]), acc[i], groups_of(g, i), result)) {
+  for (int j = 0; j < kFragments; ++j) {
+    const ColumnFactors &c = columns[4 * j];
+    float result[4];
+    bool open[4];
+#pragma unroll
+    for (int o = 0; o < 4; ++o) {
+      const FrameFactors &r = rows[o / 2 * 8].frame;
+      const int i = 4 * j + o;
       float high, low;
-      sum_in_frame(r.magic, c.magic[i % 2], acc[i], groups_of(g, i), high, low);
-      const float guard = guard_of(r.guard, c.guard[i % 2], acc[i]);
-      result = least_end(high, low, guard);
-      if (result != most_end(high, low, guard)) {
-        result = repaired_step(job, row + i / 2 % 2 * 8, col + i / 4 * 8 + i % 2, t, acc[i], g[0][i], g[1][i],
-                               g[2][i], g[3][i]);
-        ++repaired;
+      sum_in_frame(r.magic, c.magic[o % 2], acc[i], groups_of(g, i), high, low);
+      const float guard = guard_of(r.guard, c.guard[o % 2], acc[i]);
+      result[o] = least_end(high, low, guard);
+      open[o] = result[o] != most_end(high, low, guard);
+    }
+    if (open[0] | open[1] | open[2] | open[3]) {
+#pragma unroll
+      for (int o = 0; o < 4; ++o) {
+        const int i = 4 * j + o;
+        if (open[o] && !cut_step(mul_rn(rows[o / 2 * 8].frame.scale, c.scale[o % 2]), acc[i], groups_of(g, i),
+                                 result[o])) {
+          result[o] = repaired_step(job, row + o / 2 * 8, col + j * 8 + o % 2, t, acc[i], g[0][i], g[1][i],
+                                    g[2][i], g[3][i]);
+          ++repaired;
+        }
       }
     }
-    acc[i] = result;
+#pragma unroll
+    for (int o = 0; o < 4; ++o) acc[4 * j + o] = result[o];
   }
   return repaired;
 }

@@ -175,14 +175,16 @@ __device__ void multiply_tiles(const Fp4Job &job, int64_t tiles, int warpgroup, 
       wgmma_commit();
       ring.advance();
     };
-    for (int first = 0; first < steps; first += 32) {
-      const StepBits bits = classify_steps<TileN>(job, limits, group_row, col, first);
-      const int end = min(32, steps - first);
-      uint32_t rest = ~bits.whole & (0xFFFFFFFFu >> (32 - end)); // steps that are not whole
+    const bool fast = job.way(at.row, at.col) == TileWay::fast;
+    for (int first = 0, end = 0; first < steps; first += end) {
+      StepBits bits{0xFFFFFFFFu, 0};
+      if (!fast) bits = classify_steps<TileN>(job, limits, group_row, col, first);
+      end = fast ? steps : min(32, steps - first);
+      uint32_t rest = fast ? 0 : ~bits.whole & (0xFFFFFFFFu >> (32 - end)); // steps that are not whole
       HalvedStep next;
       if (rest != 0) next = HalvedStep(job, row, col, TileN, first + __ffs(int(rest)) - 1);
       for (int t = 0; t < end;) {
-        const uint32_t others = ~(bits.whole >> t);
+        const uint32_t others = fast ? 0 : ~(bits.whole >> t);
         const int run = others == 0 ? end - t : min(__ffs(int(others)) - 1, end - t);
         if (run != 0) { // whole steps: one set of sums is multiplied into while the other is added
           uint32_t oldest = ring.stage;
@@ -215,7 +217,7 @@ __device__ void multiply_tiles(const Fp4Job &job, int64_t tiles, int warpgroup, 
             add(even);
           }
           t += run;
-          if (job.paths != nullptr && leader) atomicAdd(&job.paths->summed, uint64_t(run) * 16 * TileN);
+          if (job.paths != nullptr && leader && !fast) atomicAdd(&job.paths->summed, uint64_t(run) * 16 * TileN);
           continue;
         }
         // a step in halves
@@ -316,7 +318,8 @@ __device__ void multiply_tiles(const Fp4Job &job, int64_t tiles, int warpgroup, 
       }
     }
     write_tile<TileN>(job, acc, staging, row, col);
-    if (job.paths != nullptr && threadIdx.x == 0 && col % 128 == 0) atomicAdd(&job.paths->tiles_mostly, 1ull);
+    if (job.paths != nullptr && threadIdx.x == 0 && col % 128 == 0)
+      atomicAdd(fast ? &job.paths->tiles_fast : &job.paths->tiles_mostly, 1ull);
   }
 }
 

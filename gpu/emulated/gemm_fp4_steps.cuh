@@ -27,6 +27,7 @@ struct Fp4Job {
   TileWay *ways; ///< (tiles_n, tiles_m)
   bool frames;   ///< framed and guarded tiles have a kernel on this device
   int apart_cost = 0, framed_cost = 0;
+  bool merged = false;
 
   [[nodiscard]] __device__ TileWay way(int64_t row, int64_t col) const {
     return ways[col / 128 * tiles_m + row / 128];
