@@ -30,7 +30,7 @@ struct Fp4Job {
   bool merged = false;
 
   [[nodiscard]] __device__ TileWay way(int64_t row, int64_t col) const {
-    return ways[col / 128 * tiles_m + row / 128];
+    return ways[(col >> 7) * tiles_m + (row >> 7)];
   }
   /// Accumulators' words are the output's.
   [[nodiscard]] __device__ bool writes_plainly() const {
