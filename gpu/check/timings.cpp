@@ -113,9 +113,11 @@ Tally time_twin(int64_t size, const std::string &recorded, const std::string &ma
   cuda::GemmOutput out;
   out.d = d.as<void>();
   cuda::GemmWorkspace workspace;
+  bool timed = false;
   const auto product = [&](const char *name, const HostOperand &a, const HostOperand &b, const char *what,
                            Accumulation model) {
     if (std::string(what).find(match) == std::string::npos) return;
+    timed = true;
     const Unit &unit = find_unit(name);
     const Resident x(a), y(b);
     const double whole = median_seconds(
@@ -187,6 +189,7 @@ Tally time_twin(int64_t size, const std::string &recorded, const std::string &ma
             (std::string(name) + kinds[kind]).c_str(), Accumulation::mmasim);
   }
 
+  if (!timed) throw Error("speed twin: no product's line has the text '" + match + "' of --match");
   if (!match.empty()) return tally;
   // the large product against the CPU, every word
   const Tally t = compare_product(find_unit(nvfp4_unit), fp4_operand(rule, Fp4Kind::quantized, size, size, 1),
