@@ -155,6 +155,11 @@ Tally time_twin(int64_t size, const std::string &recorded, const std::string &ma
       const int64_t n = size / 2;
       product(nvfp4_unit, repeated(r.a, n, n), repeated(r.b, n, n), ("nvfp4 recorded " + r.name).c_str(),
               Accumulation::mmasim);
+      // the shape it had: 16,384 tokens, 512 wide
+      const bool tokens_along_k = r.name == "wgrad";
+      const int64_t rows = tokens_along_k ? 512 : 16384, k = tokens_along_k ? 16384 : 512;
+      product(nvfp4_unit, repeated(r.a, rows, k), repeated(r.b, 512, k), ("nvfp4 recorded " + r.name).c_str(),
+              Accumulation::mmasim);
     }
   for (const int64_t n : {1024, 2048, 4096})
     product(nvfp4_unit, fp4_operand(rule, Fp4Kind::quantized, n, n, 1),

@@ -6,6 +6,8 @@
 #include "nvfp4/gpu/emulated/gemm_fp4_halves.hpp"
 #include "nvfp4/gpu/emulated/gemm_fp4_tiles.cuh"
 
+#include <cstdlib>
+
 namespace nvfp4::cuda {
 namespace {
 
@@ -350,7 +352,16 @@ template <int TileN> void launch(const Fp4Job &job, int processors, cudaStream_t
 } // namespace
 
 void gemm_fp4_mostly(const Fp4Job &job, int processors, cudaStream_t stream) {
-  narrow_tiles(job, processors) ? launch<64>(job, processors, stream) : launch<128>(job, processors, stream);
+  // about the cycles of a step of a tile of 128, 64, 32 columns
+  const int64_t tiles = job.tiles_m * job.tiles_n;
+  const auto cost = [&](int64_t parts, int64_t cycles) {
+    return (parts * tiles + processors - 1) / processors * cycles;
+  };
+  const int64_t wide = cost(1, 900), narrow = cost(2, 500), narrowest = cost(4, 350);
+  if (getenv("NVFP4_N32") != nullptr && narrowest < narrow && narrowest < wide)
+    launch<32>(job, processors, stream);
+  else
+    narrow_tiles(job, processors) ? launch<64>(job, processors, stream) : launch<128>(job, processors, stream);
 }
 
 } // namespace nvfp4::cuda

@@ -86,7 +86,7 @@ struct StepFacts {
 };
 
 struct Seen {
-  int64_t halved = 0, framed = 0, cut = 0, bounded = 0, open = 0, wrong = 0;
+  int64_t halved = 0, whole = 0, framed = 0, cut = 0, bounded = 0, open = 0, wrong = 0;
 };
 
 /// One output: every step by every way that vouches for it.
@@ -124,12 +124,15 @@ void compare_chain(const Row &a, const Row &b, Seen &seen) {
     }
     sum_in_frame(fa.magic, fb.magic, acc, g, high, low);
     const float guard = guard_of(fa.guard, fb.guard, acc), least = least_end(high, low, guard);
-    if (least == most_end(high, low, guard)) {
-      ++seen.bounded;
-      same(least);
-    } else if (!cut) {
-      ++seen.open;
+    const bool bounded = least == most_end(high, low, guard),
+               whole = is_whole(fa.magic, fb.magic, mul_rn(fa.scale, fb.scale), acc, g);
+    if (whole) {
+      seen.whole += !bounded;
+      same(add_rz(high, low));
     }
+    seen.bounded += bounded;
+    if (bounded) same(least);
+    if (!bounded && !whole && !cut) ++seen.open;
     acc = want;
   }
 }
@@ -192,6 +195,7 @@ TEST_CASE("steps in frames are the chain's words") {
   CHECK(all.framed > 5000);
   CHECK(all.cut > 20000);
   CHECK(all.bounded > 10000);
+  CHECK(all.whole > 2000);
   CHECK(all.open > 0);
   CHECK(all.open < 2000);
 }
