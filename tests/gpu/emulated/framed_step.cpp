@@ -295,6 +295,32 @@ TEST_CASE("cuts that add up at the edge of a word") {
   CHECK(bounded > 1000);
 }
 
+TEST_CASE("terms that are whole") {
+  std::mt19937_64 random(29);
+  int64_t whole = 0;
+  for (int round = 0; round < 400000; ++round) {
+    const int top = int(random() % 9) - 4, grid = top - 8 - int(random() % 12), // a frame's, above or below the cut
+        cut = std::max(top - 35, grid - 22);
+    const int acc_exponent = top - int(random() % 16);
+    const auto term = [&](int bits, int most) { // down to a little below the cut, and some above what a sum there holds
+      const int64_t n = int64_t(random() % (uint64_t{1} << bits));
+      return std::ldexp(float(random() % 2 == 0 ? n : -n), std::min(cut - 2 + int(random() % 28), most - bits));
+    };
+    const float acc = std::copysign(std::ldexp(float((1 << 23) + int64_t(random() % (1 << 23)) / 8 * 8),
+                                               acc_exponent - 23),
+                                    random() % 2 == 0 ? 1.0f : -1.0f);
+    const StepGroups g{term(19, top + 11), term(19, top + 11), term(3, top), term(1, top)};
+    const float scale = std::ldexp(1.0f, top), magic = 1.5f * std::ldexp(1.0f, grid + 23);
+    if (!is_whole(magic, 1.0f, scale, acc, g)) continue;
+    ++whole;
+    for (const float x : {acc, g.g0, g.g1, g.g2, g.g3}) {
+      const double units = std::ldexp(double(x), -cut);
+      REQUIRE(units == std::floor(units));
+    }
+  }
+  CHECK(whole > 2000);
+}
+
 TEST_CASE("rows of zeros stay +0 under guard") {
   std::mt19937_64 random(3);
   Row zero = random_row(Data::raw, 4, random);
