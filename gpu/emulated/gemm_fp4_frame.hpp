@@ -73,19 +73,6 @@ NVFP4_INLINE void sum_in_frame(float magic_a, float magic_b, float acc, const St
   return ((top >= scale) | whole) & (peak <= widest);
 }
 
-/// Whether a term is a multiple of 2^c, if it says so; power = 3 * 2^(23 + c). Numbers of 24 bits from 2^(23 + c)
-/// on are, and to lesser ones the sum, within one binade, leaves multiples of 2^(c + 1).
-[[nodiscard]] NVFP4_INLINE bool is_multiple(float x, float power) { return sub_rn(add_rn(x, power), power) == x; }
-
-/// Whether, of sum_in_frame's terms, nothing is cut below 2^-35 of the largest exponent, which is at most that of
-/// `scale` or of the accumulator, and the frame holds every bit: then add_rz(high, low) is the step.
-[[nodiscard]] NVFP4_INLINE bool is_whole(float magic_a, float magic_b, float scale, float acc, const StepGroups &g) {
-  const float cut = mul_rn(fmaxf(leading_power(acc), scale), 3.0f * 0x1p-12f),
-              held = mul_rn(mul_rn(magic_a, magic_b), 0x1p-21f), power = fmaxf(cut, held);
-  return is_multiple(g.g0, power) & is_multiple(g.g1, power) & is_multiple(g.g2, power) &
-         is_multiple(g.g3, power) & is_multiple(acc, power);
-}
-
 /// mmasim's step lies between the truncations of high + low less and more what cuts may take and what low
 /// lacks: five terms, each cut by less than 2^-35 of the top. Of sum_in_frame's results; guard is a.guard *
 /// b.guard plus the accumulator's leading power, rounded up.

@@ -90,53 +90,28 @@ __device__ inline bool framed_steps(const RowFactors *rows, const ColumnFactors 
   return aligned_sum(job.rule.fraction_bits, alignment_top(job, row, col, t, acc), acc, g0, g1, g2, g3);
 }
 
-/// A step whose terms may be cut: the guard first, then those in which nothing is. The number of outputs for
-/// which FP64 had to do it.
+/// A step whose terms may be cut. The number of outputs for which FP64 had to do it.
 __device__ inline uint32_t guarded_steps(const Fp4Job &job, int row, int col, int t, const RowFactors *rows,
                                          const ColumnFactors *columns, const float (&g)[4][kOutputs],
                                          float (&acc)[kOutputs]) {
   uint32_t repaired = 0;
 #pragma unroll
-  for (int j = 0; j < kFragments; ++j) {
-    const ColumnFactors &c = columns[4 * j];
-    float high[4], low[4], result[4];
-    bool open[4];
-#pragma unroll
-    for (int o = 0; o < 4; ++o) {
-      const FrameFactors &r = rows[o / 2 * 8].frame;
-      const int i = 4 * j + o;
-      sum_in_frame(r.magic, c.magic[o % 2], acc[i], groups_of(g, i), high[o], low[o]);
-      const float guard = guard_of(r.guard, c.guard[o % 2], acc[i]);
-      result[o] = least_end(high[o], low[o], guard);
-      open[o] = result[o] != most_end(high[o], low[o], guard);
-    }
-    if (open[0] | open[1] | open[2] | open[3]) {
-      bool cut = false;
-#pragma unroll
-      for (int o = 0; o < 4; ++o) {
-        const FrameFactors &r = rows[o / 2 * 8].frame;
-        const int i = 4 * j + o;
-        const bool whole = is_whole(r.magic, c.magic[o % 2], mul_rn(r.scale, c.scale[o % 2]), acc[i],
-                                    groups_of(g, i));
-        if (open[o] & whole) result[o] = add_rz(high[o], low[o]);
-        open[o] = open[o] & !whole;
-        cut |= open[o];
-      }
-      if (cut) {
-#pragma unroll
-        for (int o = 0; o < 4; ++o) {
-          const int i = 4 * j + o;
-          if (open[o] && !cut_step(mul_rn(rows[o / 2 * 8].frame.scale, c.scale[o % 2]), acc[i],
-                                   groups_of(g, i), result[o])) {
-            result[o] = repaired_step(job, row + o / 2 * 8, col + j * 8 + o % 2, t, acc[i], g[0][i], g[1][i],
-                                      g[2][i], g[3][i]);
-            ++repaired;
-          }
-        }
+  for (int i = 0; i < kOutputs; ++i) {
+    const FrameFactors &r = rows[i / 2 % 2 * 8].frame;
+    const ColumnFactors &c = columns[i / 4 * 4];
+    float result;
+    if (!cut_step(mul_rn(r.scale, c.scale[i % 2]), acc[i], groups_of(g, i), result)) {
+      float high, low;
+      sum_in_frame(r.magic, c.magic[i % 2], acc[i], groups_of(g, i), high, low);
+      const float guard = guard_of(r.guard, c.guard[i % 2], acc[i]);
+      result = least_end(high, low, guard);
+      if (result != most_end(high, low, guard)) {
+        result = repaired_step(job, row + i / 2 % 2 * 8, col + i / 4 * 8 + i % 2, t, acc[i], g[0][i], g[1][i],
+                               g[2][i], g[3][i]);
+        ++repaired;
       }
     }
-#pragma unroll
-    for (int o = 0; o < 4; ++o) acc[4 * j + o] = result[o];
+    acc[i] = result;
   }
   return repaired;
 }

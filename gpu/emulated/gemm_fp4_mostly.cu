@@ -6,8 +6,6 @@
 #include "nvfp4/gpu/emulated/gemm_fp4_halves.hpp"
 #include "nvfp4/gpu/emulated/gemm_fp4_tiles.cuh"
 
-#include <cstdlib>
-
 namespace nvfp4::cuda {
 namespace {
 
@@ -136,93 +134,17 @@ __device__ __noinline__ float4 fragment_step(const Fp4Job &job, int row, int col
   return r;
 }
 
-/// The tiles of a block. Paired: a cluster of two blocks has two tiles one below the other, whose columns of B each
-/// brings half of to both.
-template <int TileN, bool paired> struct Walk {
-  const Fp4Job &job;
-  uint32_t count; ///< of tiles or pairs
-
-  __device__ explicit Walk(const Fp4Job &j)
-      : job(j), count(uint32_t(paired ? (j.tiles_m + 1) / 2 : j.tiles_m) * uint32_t(j.tiles_n) * (128 / TileN)) {}
-  __device__ static uint32_t rank() { return blockIdx.x & 1; }
-  __device__ static uint32_t first() { return paired ? blockIdx.x / 2 : blockIdx.x; }
-  __device__ static uint32_t stride() { return paired ? gridDim.x / 2 : gridDim.x; }
-  [[nodiscard]] __device__ TileAt at(uint32_t i, uint32_t rank) const {
-    if constexpr (!paired) return tile_of<TileN>(job, i);
-    constexpr uint32_t kBand = kGroupM / 2;
-    const uint32_t columns = uint32_t(job.tiles_n) * (128 / TileN), first = i / (kBand * columns) * kBand,
-                   inside = i - first * columns, rows = min(kBand, uint32_t(job.tiles_m + 1) / 2 - first);
-    return {int64_t(2 * (first + inside % rows) + rank) * kTileM, int64_t(inside / rows) * TileN};
-  }
-  [[nodiscard]] __device__ bool takes(const TileAt &t) const {
-    if (paired && t.row >= job.tiles_m * kTileM) return false;
-    const TileWay way = job.way(t.row, t.col);
-    return way == TileWay::mostly || (job.merged && way == TileWay::fast);
-  }
-  /// The next one to take from i on, looked for by a whole warp; `count` or more where there is none.
-  [[nodiscard]] __device__ uint32_t next(uint32_t i) const {
-    for (; i < count; i += 32 * stride()) {
-      const uint32_t mine = i + (threadIdx.x & 31) * stride();
-      const bool found = mine < count && (takes(at(mine, 0)) || (paired && takes(at(mine, 1))));
-      const uint32_t lanes = __ballot_sync(0xFFFFFFFF, found);
-      if (lanes != 0) return i + (__ffs(int(lanes)) - 1) * stride();
-    }
-    return i;
-  }
-};
-
-/// Tells those who feed a stage that a warp has left it.
-template <bool paired> __device__ inline void release(uint32_t empty) {
-  barrier_arrive(empty);
-  if (paired) barrier_arrive_at(empty, (blockIdx.x & 1) ^ 1);
-}
-
-/// One warp keeps the stages full.
-template <int TileN, bool paired>
-__device__ void feed_tiles(const CUtensorMap *map_a, const CUtensorMap *map_b, const Fp4Job &job,
-                           Ring<TileN> ring) {
-  const Walk<TileN, paired> walk(job);
-  const uint32_t rank = walk.rank();
-  for (uint32_t i = walk.next(walk.first()); i < walk.count; i = walk.next(i + walk.stride())) {
-    const TileAt at = walk.at(i, rank);
-    const bool takes = !paired || walk.takes(at);
-    if ((threadIdx.x & 31) == 0) {
-      for (int64_t step = 0; step < job.steps; ++step) {
-        const uint32_t full = ring.full + 8 * ring.stage, to = ring.data + ring.stage * ring.kBytes;
-        barrier_wait(ring.empty + 8 * ring.stage, ring.parity ^ 1);
-        barrier_expect(full, takes ? ring.kBytes : ring.kBytes - ring.kBytesA);
-        if (takes) copy_box(to, map_a, int(step * 64), int(at.row), full);
-        if constexpr (paired)
-          copy_box_to(to + ring.kBytesA + rank * (TileN / 2) * kStepBytes, map_b, int(step * 64),
-                      int(at.col + rank * (TileN / 2)), full, 3);
-        else
-          copy_box(to + ring.kBytesA, map_b, int(step * 64), int(at.col), full);
-        ring.advance();
-      }
-    }
-    __syncwarp();
-  }
-}
-
 /// One warpgroup's 64 rows of every mostly fast tile.
-template <int TileN, bool paired>
-__device__ void multiply_tiles(const Fp4Job &job, int warpgroup, Ring<TileN> ring,
+template <int TileN>
+__device__ void multiply_tiles(const Fp4Job &job, int64_t tiles, int warpgroup, Ring<TileN> ring,
                                float *staging) {
   constexpr int kRegisters = TileN / 2;
   const Limits limits(job.accumulation);
   const int steps = int(job.steps), lane = int(threadIdx.x) % 32, warp_rows = int(threadIdx.x) / 32 % 4 * 16;
   const bool leader = lane == 0;
-  const Walk<TileN, paired> walk(job);
-  for (uint32_t i = walk.next(walk.first()); i < walk.count; i = walk.next(i + walk.stride())) {
-    const TileAt at = walk.at(i, walk.rank());
-    if (paired && !walk.takes(at)) { // the other block's tile alone: its columns pass by
-      for (int t = 0; t < steps; ++t) {
-        barrier_wait(ring.full + 8 * ring.stage, ring.parity);
-        if (leader) release<paired>(ring.empty + 8 * ring.stage);
-        ring.advance();
-      }
-      continue;
-    }
+  for (int64_t i = next_tile<TileN, TileWay::mostly>(job, blockIdx.x, tiles); i < tiles;
+       i = next_tile<TileN, TileWay::mostly>(job, i + gridDim.x, tiles)) {
+    const TileAt at = tile_of<TileN>(job, i);
     const int group_row = int(at.row) + warpgroup * 64, row = group_row + warp_rows, col = int(at.col);
     // accumulators of this thread's two rows below these are not cut by anything
     float limit[2];
@@ -253,23 +175,21 @@ __device__ void multiply_tiles(const Fp4Job &job, int warpgroup, Ring<TileN> rin
       wgmma_commit();
       ring.advance();
     };
-    const bool fast = job.way(at.row, at.col) == TileWay::fast;
-    for (int first = 0, end = 0; first < steps; first += end) {
-      StepBits bits{0xFFFFFFFFu, 0};
-      if (!fast) bits = classify_steps<TileN>(job, limits, group_row, col, first);
-      end = fast ? steps : min(32, steps - first);
-      uint32_t rest = fast ? 0 : ~bits.whole & (0xFFFFFFFFu >> (32 - end)); // steps that are not whole
+    for (int first = 0; first < steps; first += 32) {
+      const StepBits bits = classify_steps<TileN>(job, limits, group_row, col, first);
+      const int end = min(32, steps - first);
+      uint32_t rest = ~bits.whole & (0xFFFFFFFFu >> (32 - end)); // steps that are not whole
       HalvedStep next;
       if (rest != 0) next = HalvedStep(job, row, col, TileN, first + __ffs(int(rest)) - 1);
       for (int t = 0; t < end;) {
-        const uint32_t others = fast ? 0 : ~(bits.whole >> t);
+        const uint32_t others = ~(bits.whole >> t);
         const int run = others == 0 ? end - t : min(__ffs(int(others)) - 1, end - t);
         if (run != 0) { // whole steps: one set of sums is multiplied into while the other is added
           uint32_t oldest = ring.stage;
           const auto add = [&](float(&sum)[kRegisters]) {
 #pragma unroll
             for (float &x : sum) asm volatile("" : "+f"(x)::"memory"); // complete only from here on
-            if (leader) release<paired>(ring.empty + 8 * oldest);
+            if (leader) barrier_arrive(ring.empty + 8 * oldest);
             if (++oldest == uint32_t(kStages<TileN>)) oldest = 0;
 #pragma unroll
             for (int r = 0; r < kRegisters; ++r) acc[r] = __fadd_rz(acc[r], sum[r]);
@@ -295,7 +215,7 @@ __device__ void multiply_tiles(const Fp4Job &job, int warpgroup, Ring<TileN> rin
             add(even);
           }
           t += run;
-          if (job.paths != nullptr && leader && !fast) atomicAdd(&job.paths->summed, uint64_t(run) * 16 * TileN);
+          if (job.paths != nullptr && leader) atomicAdd(&job.paths->summed, uint64_t(run) * 16 * TileN);
           continue;
         }
         // a step in halves
@@ -387,7 +307,7 @@ __device__ void multiply_tiles(const Fp4Job &job, int warpgroup, Ring<TileN> rin
             d[0] = r.x, d[1] = r.y, d[2] = r.z, d[3] = r.w;
           }
         }
-        if (leader) release<paired>(ring.empty + 8 * ring.stage);
+        if (leader) barrier_arrive(ring.empty + 8 * ring.stage);
         ring.advance();
         ++t;
         if (job.paths != nullptr && leader)
@@ -397,69 +317,38 @@ __device__ void multiply_tiles(const Fp4Job &job, int warpgroup, Ring<TileN> rin
     }
     write_tile<TileN>(job, acc, staging, row, col);
     if (job.paths != nullptr && threadIdx.x == 0 && col % 128 == 0)
-      atomicAdd(fast ? &job.paths->tiles_fast : &job.paths->tiles_mostly, 1ull);
+      atomicAdd(&job.paths->tiles_mostly, 1ull);
   }
 }
 
-template <int TileN, bool paired>
+template <int TileN>
 __global__ void __launch_bounds__(kThreads, 1)
     mostly_fast_kernel(const __grid_constant__ CUtensorMap map_a, const __grid_constant__ CUtensorMap map_b,
-                       const __grid_constant__ Fp4Job job) {
+                       const __grid_constant__ Fp4Job job, int64_t tiles) {
   extern __shared__ uint8_t shared[];
   const Ring<TileN> ring((shared_address(shared) + 1023) & ~1023u);
-  ring.start(4 * kConsumers * (paired ? 2 : 1));
-  if (paired) cluster_sync(); // the other block's barriers are there
+  ring.start(4 * kConsumers);
   const int warpgroup = int(threadIdx.x / 128), warp = int(threadIdx.x / 32);
   if (warpgroup == kConsumers) {
     fewer_registers<24>();
-    if (warp == 4 * kConsumers) feed_tiles<TileN, paired>(&map_a, &map_b, job, ring);
+    if (warp == 4 * kConsumers) feed_steps<TileWay::mostly>(&map_a, &map_b, job, tiles, ring);
   } else {
     more_registers<240>();
     float *staging =
         reinterpret_cast<float *>(shared + (ring.empty + 8 * kStages<TileN> - shared_address(shared)));
-    multiply_tiles<TileN, paired>(job, warpgroup, ring, staging + warp * 16 * kPitch);
+    multiply_tiles<TileN>(job, tiles, warpgroup, ring, staging + warp * 16 * kPitch);
   }
-  if (paired) cluster_sync(); // before that, the other block may still tell this one's barriers
 }
 
-template <int TileN, bool paired = false> void launch(const Fp4Job &job, int processors, cudaStream_t stream) {
-  const int64_t k = job.steps * 64, rows = paired ? (job.tiles_m + 1) / 2 : job.tiles_m,
-                tiles = rows * job.tiles_n * (128 / TileN);
-  const CUtensorMap map_a = tensor_map({job.a.values, job.a.padded_rows, k, k, 2}, kTileM),
-                    map_b = tensor_map({job.b.values, job.b.padded_rows, k, k, 2}, paired ? TileN / 2 : TileN);
-  const auto kernel = mostly_fast_kernel<TileN, paired>;
-  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes<TileN>),
-        "shared memory of the FP4 product");
-  cudaLaunchConfig_t config{};
-  config.gridDim = unsigned(std::min<int64_t>(tiles, paired ? processors / 2 : processors) * (paired ? 2 : 1));
-  config.blockDim = kThreads;
-  config.dynamicSmemBytes = size_t(kSharedBytes<TileN>);
-  config.stream = stream;
-  cudaLaunchAttribute cluster{};
-  cluster.id = cudaLaunchAttributeClusterDimension;
-  cluster.val.clusterDim = {2, 1, 1};
-  config.attrs = &cluster;
-  config.numAttrs = paired ? 1 : 0;
-  check(cudaLaunchKernelEx(&config, kernel, map_a, map_b, job), "mostly_fast_kernel");
+template <int TileN> void launch(const Fp4Job &job, int processors, cudaStream_t stream) {
+  launch_tiles<TileN>(mostly_fast_kernel<TileN>, "mostly_fast_kernel", kThreads, kSharedBytes<TileN>, job,
+                      processors, stream);
 }
 
 } // namespace
 
 void gemm_fp4_mostly(const Fp4Job &job, int processors, cudaStream_t stream) {
-  // about the cycles of a step of a tile of 128, 64, 32 columns
-  const int64_t tiles = job.tiles_m * job.tiles_n;
-  const auto cost = [&](int64_t parts, int64_t cycles) {
-    return (parts * tiles + processors - 1) / processors * cycles;
-  };
-  const int64_t wide = cost(1, 900), narrow = cost(2, 500), narrowest = cost(4, 350);
-  if (getenv("NVFP4_N32") != nullptr && narrowest < narrow && narrowest < wide)
-    launch<32>(job, processors, stream);
-  else if (narrow_tiles(job, processors))
-    launch<64>(job, processors, stream);
-  else if (getenv("NVFP4_PAIR") != nullptr)
-    launch<128, true>(job, processors, stream);
-  else
-    launch<128>(job, processors, stream);
+  narrow_tiles(job, processors) ? launch<64>(job, processors, stream) : launch<128>(job, processors, stream);
 }
 
 } // namespace nvfp4::cuda

@@ -26,8 +26,6 @@ struct Fp4Job {
   Fp4Paths *paths;
   TileWay *ways; ///< (tiles_n, tiles_m)
   bool frames;   ///< framed and guarded tiles have a kernel on this device
-  int apart_cost = 0, framed_cost = 0;
-  bool merged = false;
 
   [[nodiscard]] __device__ TileWay way(int64_t row, int64_t col) const {
     return ways[(col >> 7) * tiles_m + (row >> 7)];

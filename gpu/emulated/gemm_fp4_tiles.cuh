@@ -26,7 +26,7 @@ __device__ inline int64_t next_tile(const Fp4Job &job, int64_t index, int64_t ti
     if (mine < tiles) {
       const TileAt at = tile_of<TileN>(job, mine);
       const TileWay way = job.way(at.row, at.col);
-      found = way == one || way == other || (job.merged && one == TileWay::mostly && way == TileWay::fast);
+      found = way == one || way == other;
     }
     const uint32_t lanes = __ballot_sync(0xFFFFFFFF, found);
     if (lanes != 0) return index + (__ffs(int(lanes)) - 1) * int64_t(gridDim.x);

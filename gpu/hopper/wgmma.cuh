@@ -128,18 +128,6 @@ __device__ inline void barrier_expect(uint32_t barrier, uint32_t bytes) {
 __device__ inline void barrier_arrive(uint32_t barrier) {
   NVFP4_IF_HOPPER(asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory"));
 }
-/// Arrives at the barrier at the same place in another block of the cluster.
-__device__ inline void barrier_arrive_at(uint32_t barrier, uint32_t rank) {
-  NVFP4_IF_HOPPER(asm volatile("{\n.reg .b32 there;\nmapa.shared::cluster.u32 there, %0, %1;\n"
-                               "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];\n}" ::"r"(barrier),
-                               "r"(rank)
-                               : "memory"));
-}
-/// All threads of a cluster's blocks meet.
-__device__ inline void cluster_sync() {
-  NVFP4_IF_HOPPER(asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::
-                                   : "memory"));
-}
 /// Waits until the phase of this parity is complete.
 __device__ inline void barrier_wait(uint32_t barrier, uint32_t parity) {
   NVFP4_IF_HOPPER(
@@ -149,15 +137,6 @@ __device__ inline void barrier_wait(uint32_t barrier, uint32_t parity) {
                    : "memory"));
 }
 
-/// The same box into shared memory of every block of the cluster in `blocks`, at the same place, telling the barrier
-/// at the same place.
-__device__ inline void copy_box_to(uint32_t to, const CUtensorMap *map, int k, int row, uint32_t barrier,
-                                   uint16_t blocks) {
-  NVFP4_IF_HOPPER(asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes"
-                               ".multicast::cluster [%0], [%1, {%2, %3}], [%4], %5;" ::"r"(to),
-                               "l"(map), "r"(k), "r"(row), "r"(barrier), "h"(blocks)
-                               : "memory"));
-}
 /// Copies the box at element `k` of row `row` to shared memory; what lies outside the matrix becomes zero.
 __device__ inline void copy_box(uint32_t to, const CUtensorMap *map, int k, int row, uint32_t barrier) {
   NVFP4_IF_HOPPER(asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes"
