@@ -89,7 +89,7 @@ DotProducts dot_products(const Unit &unit, const io::TensorFile &in, Accumulatio
   }
 
   std::vector<uint8_t> d(size_t(n * bits_c / 8));
-  const int64_t scales = rule.scale_block == 0 ? 0 : k / rule.scale_block;
+  const int64_t scales = rule.scale_row(k);
   constexpr int64_t chunk = 1 << 14;
   for (int64_t first = 0; first < n; first += chunk) {
     const int64_t last = std::min(n, first + chunk);

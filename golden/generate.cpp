@@ -48,8 +48,9 @@ TextFile mma_vectors(const Unit &unit, Accumulation accumulation, const Generate
         if (scaled) label += std::string("/") + cases::name_of(cases::ScaleClass(s));
         std::vector<std::string> row = {label, hex(t.a, kind.a_bits, r.k), hex(t.b, kind.b_bits, r.k)};
         if (scaled) {
-          row.push_back(hex(t.scale_a, 8, r.k / r.scale_block));
-          row.push_back(hex(t.scale_b, 8, r.k / r.scale_block));
+          const int bits = format(r.scale).storage_bits;
+          row.push_back(hex(t.scale_a, bits, r.k / r.scale_block));
+          row.push_back(hex(t.scale_b, bits, r.k / r.scale_block));
         }
         row.push_back(hex_word(start, kind.acc_bits));
         row.push_back(hex_word(d, kind.acc_bits));

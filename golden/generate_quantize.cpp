@@ -99,7 +99,7 @@ std::vector<Case> cases(const Convention &c) {
     o.block_rows = c.rule.block;
     list.push_back({"tiles", o});
   }
-  if (c.can.hadamard && c.rule.block == 16) {
+  if (c.can.hadamard && c.rule.block != 32) {
     o = base;
     o.hadamard = true;
     o.axis = Axis::col;

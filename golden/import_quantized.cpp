@@ -83,9 +83,12 @@ void take_codes(BlockScaled &q, const io::Tensor &t, const ImportOptions &o) {
 
 /// The words of the scales in the order given, one byte each.
 std::vector<uint8_t> scale_words(const BlockScaled &q, const io::Tensor &t) {
+  if (scale_bytes(q.scale) != 1 && t.dtype != io::DType::u8)
+    wrong(t, "block scales of convention '" + q.convention + "' are words of " + std::to_string(scale_bytes(q.scale)) +
+                 " bytes: expected them as U8, the low byte first, got " + type_of(t));
   const bool same = t.dtype == io::DType::f8_e8m0
                         ? q.scale == FormatId::ue8m0
-                        : t.dtype == io::DType::f8_e4m3 && q.scale == FormatId::ue4m3;
+                        : t.dtype == io::DType::f8_e4m3 && (q.scale == FormatId::ue4m3 || q.scale == FormatId::ue4m3f);
   if (is_byte(t.dtype) || same) return {bytes(t).begin(), bytes(t).end()};
   const std::optional<FormatId> from = format_of(t.dtype);
   if (from != FormatId::f32 && from != FormatId::bf16 && from != FormatId::f16)
@@ -175,7 +178,7 @@ GlobalMeaning needed(const Rule &r) {
 
 void take_global(BlockScaled &q, const Rule &r, const io::Tensor *t, const ImportOptions &o) {
   const std::string convention = "convention '" + q.convention + "'";
-  if (r.global == GlobalRule::none) {
+  if (!has_level(r)) {
     if (t != nullptr) wrong(*t, convention + " has no global scale; leave it out");
     return;
   }
@@ -202,11 +205,11 @@ void take_global(BlockScaled &q, const Rule &r, const io::Tensor *t, const Impor
   } else if (needed(r) == GlobalMeaning::amax) {
     refuse();
   } else if (o.global_is == GlobalMeaning::encode) {
-    if (r.global == GlobalRule::decode) refuse();
+    if (stores_decode(r)) refuse();
     g = global_from_word(r, v[0]);
   } else {
     if (needed(r) != GlobalMeaning::decode) refuse();
-    g = {NAN, r.global == GlobalRule::decode ? 1.0f : NAN,
+    g = {NAN, stores_decode(r) ? 1.0f : NAN,
          v[0]}; // S was not given, and nothing that decodes reads it
   }
   q.global_amax = g.amax;

@@ -136,7 +136,8 @@ BlockScaled from_file(const io::TensorFile &f) {
   q.global_amax = scalar(f, "global_amax");
   q.global_encode = scalar(f, "global_encode_scale");
   q.global_decode = scalar(f, "global_decode_scale");
-  if (rule.per_row && q.rows > 0) { // an empty tensor has no rows to scale
+  // an empty tensor has no rows to scale; where the scales hold those of rows, their amax may be unknown
+  if (rule.per_row && q.rows > 0 && (has_row_factors(rule) || f.find("row_amax") != nullptr)) {
     const std::span<const float> amax = f.elements<float>("row_amax");
     if (int64_t(amax.size()) != q.rows)
       throw Error(io::message_prefix(f.source, "row_amax") + "expected shape " + io::shape_text(std::vector<int64_t>{q.rows}));

@@ -22,7 +22,8 @@ std::vector<Column> columns_of(const TextFile &text) {
     const UnitRule &r = find_unit(text.require("unit")).rule;
     const int acc = format(r.acc).storage_bits;
     std::vector<Column> list{{"a", format(r.a).storage_bits, true}, {"b", format(r.b).storage_bits, true}};
-    if (r.scale_block != 0) list.insert(list.end(), {{"scale_a", 8, true}, {"scale_b", 8, true}});
+    const int scale = format(r.scale).storage_bits;
+    if (r.scale_block != 0) list.insert(list.end(), {{"scale_a", scale, true}, {"scale_b", scale, true}});
     list.insert(list.end(), {{"c", acc}, {"d", acc}});
     return list;
   }

@@ -91,9 +91,10 @@ Verdict verify_mma(const TextFile &file, const VerifyOptions &options) {
       const std::vector<uint8_t> pa = pack_words(a, bits_a), pb = pack_words(b, bits_b);
       std::vector<uint8_t> sa, sb;
       if (scaled) {
-        sa = pack_words(parse_hex_words(row[csa], 8, where), 8);
-        sb = pack_words(parse_hex_words(row[csb], 8, where), 8);
-        if (sa.size() * size_t(rule.scale_block) != a.size() || sb.size() != sa.size())
+        const int bits = format(rule.scale).storage_bits;
+        sa = pack_words(parse_hex_words(row[csa], bits, where), bits);
+        sb = pack_words(parse_hex_words(row[csb], bits, where), bits);
+        if (int64_t(sa.size()) != rule.scale_row(int64_t(a.size())) || sb.size() != sa.size())
           throw Error(where + ": wrong number of scales");
       }
       const DotOperands op{{pa.data(), bits_a}, {pb.data(), bits_b}, sa.data(), sb.data()};

@@ -62,7 +62,7 @@ template <class To, class From> [[nodiscard]] NVFP4_HD constexpr To bit_cast(con
   if (f.encoding == Encoding::powers_of_two) return {Class::finite, false, 1, int(magnitude) - f.bias};
   const uint64_t mantissa = magnitude & ((uint64_t{1} << f.mantissa_bits) - 1);
   const int field = int(magnitude >> f.mantissa_bits);
-  if (field == 0) return {mantissa == 0 ? Class::zero : Class::finite, negative, mantissa, f.min_exponent()};
+  if (field == 0 && f.encoding != Encoding::normal) return {mantissa == 0 ? Class::zero : Class::finite, negative, mantissa, f.min_exponent()};
   return {Class::finite, negative, mantissa | (uint64_t{1} << f.mantissa_bits), field - f.bias};
 }
 
@@ -98,7 +98,7 @@ struct GridPoint {
   const int e = msb(sig) + lsb;
   const int binade = e < f.min_exponent() ? f.min_exponent() : e;
   const int shift = binade - f.mantissa_bits - lsb; // bits to discard
-  const uint64_t base = uint64_t(int64_t(binade - f.min_exponent())) << f.mantissa_bits;
+  const uint64_t base = uint64_t(int64_t(binade - (1 - f.bias))) << f.mantissa_bits;
   if (shift <= 0) return {base, sig << -shift, 0, false};
   if (shift < 64) return {base, sig >> shift, sig << (64 - shift), false};
   if (shift == 64) return {base, 0, sig, false};
@@ -115,10 +115,12 @@ struct GridPoint {
   return infinity_code(f, negative, overflow);
 }
 
-/// Rounds the exact value (-1)^negative * sig * 2^lsb to f. sig == 0 gives a zero of that sign. Not for powers of two.
+/// Rounds the exact value (-1)^negative * sig * 2^lsb to f. sig == 0 gives a zero of that sign. Not for powers of two;
+/// a format of normal numbers alone has code 0 for all that is smaller.
 [[nodiscard]] NVFP4_HD constexpr uint64_t encode(const Format &f, bool negative, uint64_t sig, int lsb, Rounding rounding,
                                                  Overflow overflow) {
   if (sig == 0) return with_sign(f, negative, 0);
+  if (f.encoding == Encoding::normal && msb(sig) + lsb < f.min_exponent()) return 0;
   const GridPoint p = place_on_grid(f, sig, lsb);
   constexpr uint64_t half = uint64_t{1} << 63;
   const bool inexact = p.rest != 0 || p.sticky;
@@ -182,9 +184,11 @@ struct GridPoint {
 }
 
 /// The largest finite value of a format, the smallest positive one and the smallest of full precision; for formats
-/// within FP32 that have an exponent field and a zero.
+/// within FP32 that have an exponent field and a zero, or are normal throughout.
 [[nodiscard]] NVFP4_HD constexpr float largest(FormatId id) { return value_f32(id, format(id).max_finite_magnitude()); }
-[[nodiscard]] NVFP4_HD constexpr float smallest(FormatId id) { return value_f32(id, 1); }
+[[nodiscard]] NVFP4_HD constexpr float smallest(FormatId id) {
+  return value_f32(id, format(id).encoding == Encoding::normal ? 0 : 1);
+}
 [[nodiscard]] NVFP4_HD constexpr float smallest_normal(FormatId id) {
   return value_f32(id, uint64_t{1} << format(id).mantissa_bits);
 }

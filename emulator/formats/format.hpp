@@ -13,8 +13,9 @@
 
 namespace nvfp4 {
 
-enum class FormatId : uint8_t { e2m1, e3m2, e2m3, e4m3, e5m2, ue4m3, ue8m0, bf16, f16, tf32, e8m13, f32, f64, ue5m3, e1m2, int4, int8, ue5m3g };
-inline constexpr int kFormatCount = 18;
+enum class FormatId : uint8_t { e2m1, e3m2, e2m3, e4m3, e5m2, ue4m3, ue8m0, bf16, f16, tf32, e8m13, f32, f64, ue5m3, e1m2, int4, int8, ue5m3g, s1p2, if4, mixfp4,
+  ue4m3f, hif4s };
+inline constexpr int kFormatCount = 23;
 
 /// What the codes with the largest exponent field mean.
 enum class Specials : uint8_t {
@@ -27,7 +28,15 @@ enum class Specials : uint8_t {
 enum class Encoding : uint8_t {
   floating,       ///< field 0 is subnormal: its exponent is 1 - bias and its significand has no hidden bit
   powers_of_two,  ///< field E is 2^(E - bias) throughout, there is no zero (UE8M0)
+  normal,         ///< field E is 2^(E - bias) times a significand with its hidden bit throughout, there is no zero (E6M2)
   twos_complement ///< no exponent field; negative numbers are complements. Of INT8 as INT4 the lowest code is no result
+};
+
+/// What the bits above a scale's code say of its block.
+enum class ScaleExtra : uint8_t {
+  none,
+  flag,      ///< one bit: whether the codes of elements mean those of their format's `other`
+  exponents, ///< HiFloat4's 24 bits: an exponent of 0 or 1 for each 8 elements, then one for each 4
 };
 
 /// A binary format. value = (-1)^s * significand * 2^(exponent - mantissa_bits). With no exponent bits all codes are
@@ -44,12 +53,19 @@ struct Format {
   Specials specials;
   bool has_sign; ///< UE4M3 is read with its top bit ignored; UE5M3 and UE8M0 have none
   Encoding encoding = Encoding::floating;
+  ScaleExtra extra = ScaleExtra::none;
+  /// Of elements whose scale may be flagged: the format that a flag makes of them (f64: none does), and what its values
+  /// are times.
+  FormatId other = FormatId::f64;
+  float other_unit = 1.0f;
 
+  [[nodiscard]] NVFP4_HD constexpr bool has_other() const { return other != FormatId::f64; }
+  [[nodiscard]] NVFP4_HD constexpr FormatId flagged() const { return has_other() ? other : id; }
   /// Formats without a sign hold block scales; of the others, those of up to 8 bits hold elements of blocks.
   [[nodiscard]] NVFP4_HD constexpr bool of_scales() const { return !has_sign; }
   [[nodiscard]] NVFP4_HD constexpr bool of_elements() const { return has_sign && code_bits <= 8; }
 
-  [[nodiscard]] NVFP4_HD constexpr int min_exponent() const { return 1 - bias; }
+  [[nodiscard]] NVFP4_HD constexpr int min_exponent() const { return encoding == Encoding::normal ? -bias : 1 - bias; }
   [[nodiscard]] NVFP4_HD constexpr int field_bits() const { return exponent_bits + mantissa_bits; }
   [[nodiscard]] NVFP4_HD constexpr uint64_t magnitude_mask() const { return (uint64_t{1} << field_bits()) - 1; }
   /// All ones without the sign: the NaN that every NVIDIA conversion and tensor core writes, where there is a NaN.
@@ -95,6 +111,15 @@ struct Format {
   // Graphcore's definition (arXiv 2609.02846): the top exponent is unused, 61440 the largest. What its codes would mean
   // is not said; here they are Inf and NaN, and none is written
   case ue5m3g: return {ue5m3g, "ue5m3g", 8, 8, 5, 3, 0, 15, Specials::ieee, false};
+  // HiFloat4 (arXiv 2602.11287): elements 0, 0.25, ... 1.75 with a sign, and the 32 bits of a block of 64: E6M2 from 2^-48
+  // to 49152 in the low byte, all ones NaN, then the exponents of its eighths and of its sixteenths, the first lowest
+  case s1p2: return {s1p2, "s1p2", 4, 4, 0, 3, 0, 0, Specials::finite_only, true};
+  case hif4s: return {hif4s, "hif4s", 32, 8, 6, 2, 0, 48, Specials::nan_only, false, Encoding::normal, ScaleExtra::exponents};
+  // mit-han-lab/fouroversix: E2M1, or INT4 times f32(6 / 7), by the sign bit of the block's E4M3
+  case if4: return {if4, "if4", 4, 4, 2, 1, 0, 1, Specials::finite_only, true, Encoding::floating, ScaleExtra::none, int4, 6.0f / 7.0f};
+  // MixFP4 (arXiv 2605.31035): E2M1, or E1M2 counting 0, 1, ... 7, by the same bit
+  case mixfp4: return {mixfp4, "mixfp4", 4, 4, 2, 1, 0, 1, Specials::finite_only, true, Encoding::floating, ScaleExtra::none, e1m2, 2.0f};
+  case ue4m3f: return {ue4m3f, "ue4m3f", 8, 7, 4, 3, 0, 7, Specials::nan_only, false, Encoding::floating, ScaleExtra::flag};
   case f64: break;
   }
   return {f64, "f64", 64, 64, 11, 52, 0, 1023, Specials::ieee, true};

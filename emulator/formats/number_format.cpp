@@ -240,6 +240,8 @@ uint64_t encode_posit(const NumberFormat &f, const Decoded &d, NumberRounding ro
 NumberFormat parse_number_format(std::string_view name) {
   if (const std::optional<FormatId> id = find_format(name)) {
     const Format f = format(*id);
+    if (f.extra != ScaleExtra::none || f.has_other())
+      refuse(name, "has a meaning in its block alone");
     if (f.encoding == Encoding::powers_of_two || f.storage_bits > 32 || f.padding_bits != 0)
       refuse(name, "is reached by its conversions alone (nvfp4 info --conversions)");
     return {.name = std::string(name), .bits = f.code_bits, .row = f};

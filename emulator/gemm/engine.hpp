@@ -66,6 +66,9 @@ struct Task {
 /// Units with FP32 words as accumulator and F at most 25 (fdpa, st_fdpa); false when not covered.
 [[nodiscard]] bool run_fdpa(const Job &job, Isa isa, Sink sink);
 
+/// Exact units of 4-bit elements under UE4M3 scales; false when not covered.
+[[nodiscard]] bool run_exact(const Job &job, Sink sink);
+
 /// Runs all tasks on job.threads threads. Each thread has its own Block(job, kernels, sink) and float state.
 template <class Block, class Kernels>
 void run_tasks(const Job &job, const Kernels &kernels, const Sink &sink, const std::vector<Task> &tasks) {

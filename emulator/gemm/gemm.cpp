@@ -57,6 +57,7 @@ GemmReport run_job(gemm::Job job, const GemmOptions &options, gemm::Sink sink, E
     cut.threads = int(std::clamp(work / double(1 << 22), 1.0, double(job.threads)));
     if (gemm::run_fp4(cut, isa, sink)) return {GemmEngine::fp4_vector, isa, by_definition};
     if (gemm::run_fdpa(cut, isa, sink)) return {GemmEngine::fdpa_vector, isa, by_definition};
+    if (gemm::run_exact(cut, sink)) return {GemmEngine::exact_vector, isa, by_definition};
   }
   run_reference(job, options.oracle, emit);
   if (options.oracle) return {GemmEngine::oracle, Isa::scalar, 0};

@@ -42,13 +42,15 @@ enum class GemmEngine : uint8_t {
   definition, ///< dot(), output by output
   oracle,     ///< multiprecision
   fp4_vector, ///< vector kernels for FP4, fp4_engine.cpp
-  fdpa_vector ///< vector kernels for the fused dot-product-add, fdpa_engine.cpp
+  fdpa_vector, ///< vector kernels for the fused dot-product-add, fdpa_engine.cpp
+  exact_vector ///< exact sums in doubles, exact_engine.cpp
 };
 [[nodiscard]] constexpr const char *to_string(GemmEngine e) {
   return e == GemmEngine::definition   ? "definition"
          : e == GemmEngine::oracle     ? "oracle"
          : e == GemmEngine::fp4_vector ? "fp4"
-                                       : "fdpa";
+         : e == GemmEngine::fdpa_vector ? "fdpa"
+                                        : "exact";
 }
 
 struct GemmReport {

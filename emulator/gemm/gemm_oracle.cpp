@@ -15,7 +15,7 @@ uint64_t oracle_dot(const UnitRule &rule, const DotOperands &op, int64_t k, Accu
     b.push_back(op.b[i]);
   }
   std::vector<uint8_t> scale_a, scale_b;
-  for (int64_t s = 0; rule.scale_block != 0 && s < k / rule.scale_block; ++s) {
+  for (int64_t s = 0; s < rule.scale_row(k); ++s) {
     scale_a.push_back(op.scale_a[s]);
     scale_b.push_back(op.scale_b[s]);
   }

@@ -88,8 +88,9 @@ void GemmOperand::reshape(const UnitRule &rule, Side side, int64_t row_count, in
 void GemmOperand::seal(const UnitRule &rule, int threads) {
   const int bits = nvfp4::format(format).storage_bits;
   const int64_t bytes = (k * bits + 7) / 8,
-                blocks = scale_block == 0 ? 0 : (k + scale_block - 1) / scale_block;
-  const auto one = scale_block == 0 ? uint8_t{0} : uint8_t(encode(scale, 1.0f));
+                width = scale_block == 0 ? 0 : scale_bytes(scale),
+                first = scale_block == 0 ? 0 : (k + scale_block - 1) / scale_block * width;
+  const uint32_t one = scale_block == 0 ? 0 : uint32_t(encode(scale, 1.0f));
   ranges.resize(size_t(rows));
   if (threads <= 0) threads = omp_get_max_threads();
 #pragma omp parallel for num_threads(threads) if (rows * padded_k > (1 << 18))
@@ -97,8 +98,8 @@ void GemmOperand::seal(const UnitRule &rule, int threads) {
     uint8_t *const line = codes.data() + r * row_bytes();
     if (bits == 4 && k % 2 != 0) line[bytes - 1] &= 0x0F;
     std::fill(line + bytes, line + row_bytes(), uint8_t{0});
-    if (blocks < scale_cols())
-      std::fill_n(scales.data() + r * scale_cols() + blocks, scale_cols() - blocks, one);
+    for (int64_t at = first; at < scale_cols(); ++at)
+      scales[size_t(r * scale_cols() + at)] = scale_byte(one, int(at % width));
     ranges[size_t(r)] = row_range(rule, *this, r);
   }
 }
@@ -125,7 +126,8 @@ void GemmOperand::take_facts(const BlockScaled &q) {
   sign_mask = q.hadamard ? q.sign_mask : uint16_t{0};
   global = global_factor(q);
   parts.clear();
-  row_factors = q.row_amax;
+  const bool own = q.convention.empty() || has_row_factors(find_convention(q.convention).rule);
+  row_factors = own ? q.row_amax : std::vector<float>{};
 }
 
 void GemmOperand::set_parts(std::vector<RowsFactor> factors) {
@@ -213,7 +215,8 @@ GemmOperand make_operand(const Unit &unit, Side side, const RawCodes &raw, const
   const FormatId id = element_of(rule, side);
   check_codes(name, id, raw.rows, raw.k, raw.codes.size());
   const int64_t bytes = (raw.k * format(id).storage_bits + 7) / 8;
-  const int64_t blocks = rule.scale_block == 0 ? 0 : (raw.k + rule.scale_block - 1) / rule.scale_block;
+  const int64_t blocks =
+      rule.scale_block == 0 ? 0 : (raw.k + rule.scale_block - 1) / rule.scale_block * scale_bytes(rule.scale);
   if (rule.scale_block == 0 && !scales.scales.empty())
     throw Error(name + ": unit " + unit.name() + " takes no scales, got some");
   if (rule.scale_block != 0) check_scales(name, unit, raw.rows, blocks, scales.scales.size(), scales.layout);

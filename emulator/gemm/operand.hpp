@@ -32,7 +32,7 @@ struct GemmOperand {
   int64_t k = 0;                     ///< logical K
   int64_t padded_k = 0;              ///< multiple of the unit's K; the padding has zero codes and scales of 1
   std::vector<uint8_t> codes = {};   // (rows, padded_k), 4-bit codes two to a byte
-  std::vector<uint8_t> scales = {};  // (rows, padded_k / scale_block)
+  std::vector<uint8_t> scales = {};  // (rows, scale_cols()): a byte for each scale_block elements, four of HiFloat4
   std::vector<RowRange> ranges = {}; // (rows): which shortcuts each row allows; empty until sealed
 
   /// Rows are rows as they are stored. A columnwise copy stands transposed, so that its rows are the input's
@@ -51,7 +51,9 @@ struct GemmOperand {
   [[nodiscard]] CodeView row(int64_t r) const {
     return {codes.data() + r * row_bytes(), nvfp4::format(format).storage_bits};
   }
-  [[nodiscard]] int64_t scale_cols() const { return scale_block == 0 ? 0 : padded_k / scale_block; }
+  [[nodiscard]] int64_t scale_cols() const {
+    return scale_block == 0 ? 0 : padded_k / scale_block * scale_bytes(scale);
+  }
   [[nodiscard]] const uint8_t *row_scales(int64_t r) const {
     return scale_block == 0 ? nullptr : scales.data() + r * scale_cols();
   }
@@ -101,7 +103,7 @@ struct RawCodes {
   int64_t rows, k;
   std::span<const uint8_t> codes;
 };
-/// Block scales as they lie in memory, (rows, ceil(k / block)). Bytes cannot tell their layout: it is the
+/// Block scales as they lie in memory, (rows, ceil(k / block)) of scale_bytes() each. Bytes cannot tell their layout: it is the
 /// caller's word.
 struct RawScales {
   std::span<const uint8_t> scales;

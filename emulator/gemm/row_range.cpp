@@ -176,6 +176,7 @@ RowRange element_range(const UnitRule &rule, const GemmOperand &p, int64_t row) 
 } // namespace
 
 RowRange row_range(const UnitRule &rule, const GemmOperand &operand, int64_t row) {
+  if (rule.family == Family::exact_sum) return {}; // no engine
   return rule.family == Family::gst_fdpa ? fp4_range(rule, operand, row) : element_range(rule, operand, row);
 }
 

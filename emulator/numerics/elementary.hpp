@@ -118,6 +118,20 @@ template <class T> NVFP4_INLINE T silu_derivative(T x) {
   return s * (T(1) + x * (T(1) - s));
 }
 
+/// tanh(x): an odd polynomial below 0.625 as in Cephes tanhf (S. Moshier), from there 1 - 2 / (e^2|x| + 1).
+NVFP4_INLINE float tanh(float x) {
+  const float a = abs(x), z = x * x;
+  float p = -5.70498872745e-3f;
+  p = fma(p, z, 2.06390887954e-2f);
+  p = fma(p, z, -5.37397155531e-2f);
+  p = fma(p, z, 1.33314422036e-1f);
+  p = fma(p, z, -3.33332819422e-1f);
+  const float small = fma(p * z, x, x);
+  const float large = 1.0f - 2.0f / (exp(2.0f * a) + 1.0f);
+  return a < 0.625f || x != x ? small : x < 0.0f ? -large : large;
+}
+inline double tanh(double x) { return std::tanh(x); }
+
 /// x (1 + tanh(u)) / 2 with u = sqrt(2 / pi) (x + 0.044715 x^3), as x sigmoid(2 u): within 3e-6 of the exact
 /// value above -5, relative to it.
 template <class T> NVFP4_INLINE T gelu_tanh(T x) {

@@ -100,6 +100,11 @@ Shape shape(FormatId id) {
   case FormatId::ue5m3: return {5, 3, 15, Top::nan, false};
   case FormatId::ue5m3g: return {5, 3, 15, Top::ieee, false};
   case FormatId::ue8m0: return {8, 0, 127, Top::nan, false, false};
+  case FormatId::s1p2: return {0, 3, 0, Top::number};
+  case FormatId::if4:
+  case FormatId::mixfp4: return {2, 1, 1, Top::number}; // of blocks without a flag
+  case FormatId::ue4m3f: return {4, 3, 7, Top::nan, false};
+  case FormatId::hif4s: return {6, 2, 48, Top::nan, false, false};
   case FormatId::bf16: return {8, 7, 127, Top::ieee};
   case FormatId::f16: return {5, 10, 15, Top::ieee};
   case FormatId::tf32: return {8, 10, 127, Top::ieee, true, true, 13};
@@ -165,6 +170,27 @@ Number operator*(const Number &x, const Number &y) {
     p.exponent = x.exponent + y.exponent;
   }
   return p;
+}
+
+/// An element of a block whose scale word is known. The sevenths of IF4 are FP32 numbers: 6/7 rounded, times i, rounded.
+Number decode_in_block(FormatId element, uint64_t code, FormatId scale, uint64_t word) {
+  if (scale != FormatId::ue4m3f || word < 128) return decode(element, code);
+  if (element == FormatId::mixfp4) return decode(FormatId::e1m2, code) * decode(FormatId::e2m1, 4); // twice E1M2
+  if (element != FormatId::if4) return decode(element, code);
+  static constexpr uint32_t sevenths[9] = {0,          0x3F5B6DB7, 0x3FDB6DB7, 0x40249249, 0x405B6DB7,
+                                           0x40892492, 0x40A49249, 0x40C00000, 0x40DB6DB7};
+  const bool negative = code >= 8;
+  return decode(FormatId::f32, sevenths[negative ? 16 - code : code] + (negative ? 0x80000000u : 0u));
+}
+
+/// The scale that element i of a block has: HiFloat4's bits above the byte are exponents of eighths and sixteenths.
+Number decode_scale(FormatId scale, uint64_t word, size_t i) {
+  Number x = decode(scale, word);
+  if (scale != FormatId::hif4s || x.is_nan()) return x;
+  const int shift = int(word >> (8 + i / 8) & 1) + int(word >> (16 + i / 4) & 1);
+  x.value.e += shift;
+  x.exponent += shift;
+  return x;
 }
 
 enum class Direction { down, up, nearest_even, nearest_away }; ///< of a magnitude
@@ -254,6 +280,14 @@ uint64_t fused_multiply_add(uint64_t a, uint64_t b, uint64_t c) {
 using Codes = std::span<const uint64_t>;
 using Scales = std::span<const uint8_t>;
 
+/// Bytes of a scale, and scale b of a row of them, the low byte first.
+size_t bytes_of(FormatId scale) { return scale == FormatId::hif4s || scale == FormatId::f32 ? 4 : 1; }
+uint64_t word_of(FormatId scale, Scales scales, size_t b) {
+  uint64_t word = 0;
+  for (size_t i = bytes_of(scale); i-- > 0;) word = word << 8 | scales[b * bytes_of(scale) + i];
+  return word;
+}
+
 /// A chain of fused sums of rule.link products; with scales, each product carries its blocks' two scales as
 /// factors.
 uint64_t dense(const UnitRule &rule, Codes a, Codes b, Scales scale_a, Scales scale_b, uint64_t c) {
@@ -261,9 +295,13 @@ uint64_t dense(const UnitRule &rule, Codes a, Codes b, Scales scale_a, Scales sc
   for (size_t start = 0; start < a.size(); start += link) {
     std::vector<Number> terms;
     for (size_t i = start; i < std::min(start + link, a.size()); ++i) {
-      Number term = decode(rule.a, a[i]) * decode(rule.b, b[i]);
-      if (block != 0)
-        term = term * (decode(rule.scale, scale_a[i / block]) * decode(rule.scale, scale_b[i / block]));
+      if (block == 0) {
+        if (const Number term = decode(rule.a, a[i]) * decode(rule.b, b[i]); !term.is_zero()) terms.push_back(term);
+        continue;
+      }
+      const uint64_t x = word_of(rule.scale, scale_a, i / block), y = word_of(rule.scale, scale_b, i / block);
+      const Number term = decode_in_block(rule.a, a[i], rule.scale, x) * decode_in_block(rule.b, b[i], rule.scale, y) *
+                          (decode_scale(rule.scale, x, i % block) * decode_scale(rule.scale, y, i % block));
       if (!term.is_zero()) terms.push_back(term);
     }
     if (const Number acc = decode(rule.acc, c); !acc.is_zero()) terms.push_back(acc);
@@ -411,9 +449,10 @@ uint64_t dot(const UnitRule &rule, Codes a, Codes b, Scales scale_a, Scales scal
   const size_t k = size_t(rule.k), block = size_t(rule.scale_block);
   expect_length("operand B", a.size(), b.size());
   expect_length("operand A, a multiple of K", a.size() / k * k, a.size());
-  expect_length("scales of A", block != 0 ? a.size() / block : 0, scale_a.size());
-  expect_length("scales of B", block != 0 ? a.size() / block : 0, scale_b.size());
-  const size_t scales = block != 0 ? k / block : 0; // of one instruction
+  const size_t bytes = bytes_of(rule.scale);
+  expect_length("scales of A", block != 0 ? a.size() / block * bytes : 0, scale_a.size());
+  expect_length("scales of B", block != 0 ? a.size() / block * bytes : 0, scale_b.size());
+  const size_t scales = block != 0 ? k / block * bytes : 0; // of one instruction
   for (size_t start = 0, s = 0; start < a.size(); start += k, s += scales) {
     const Codes x = a.subspan(start, k), y = b.subspan(start, k);
     const Scales sx = scale_a.subspan(s, scales), sy = scale_b.subspan(s, scales);

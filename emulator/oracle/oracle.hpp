@@ -14,7 +14,7 @@ inline constexpr uint64_t kF64Nan = 0xFFF8000000000000;
 
 /// One chained dot product under `rule`: d = c + sum a[i] * b[i], instruction after instruction of rule.k
 /// elements. a, b: raw codes, one per element, in K order; equal lengths, a multiple of rule.k (zero elements
-/// give c unchanged). scale_a, scale_b: one code per rule.scale_block elements, in K order; empty when the
+/// give c unchanged). scale_a, scale_b: one scale per rule.scale_block elements, in K order; empty when the
 /// unit has no scales. c and the result are words of rule.acc. `accumulation` matters to the family gst_fdpa
 /// only. Throws Error when a length does not fit.
 [[nodiscard]] uint64_t dot(const UnitRule &rule, std::span<const uint64_t> a, std::span<const uint64_t> b,

@@ -31,7 +31,7 @@ struct AlphaShare {
 /// counts with 1; one with a level per row counts with amax 1, as in TransformerEngine: its rows are
 /// multiplied by their amax after the GEMM.
 [[nodiscard]] NVFP4_HD inline AlphaShare alpha_share(const Rule &r, float amax, float decode) {
-  if (r.global == GlobalRule::none) return {};
+  if (!has_level(r)) return {};
   const float range = largest_element(r) * r.e4m3_max;
   const bool follows = r.global == GlobalRule::te && amax == amax;
   if (r.per_row) return {1.0f, range, 1.0f / range, follows};

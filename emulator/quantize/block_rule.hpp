@@ -74,6 +74,7 @@ struct Amax {
     number = number || o.number;
   }
   [[nodiscard]] NVFP4_HD float value(AmaxNan rule) const {
+    if (nan && rule == AmaxNan::zero) return 0.0f;
     const bool lost = nan && (rule == AmaxNan::propagate || (rule == AmaxNan::unless_all && !number));
     return bit_cast<float>(lost ? 0x7FC00000u : word);
   }
@@ -104,6 +105,14 @@ struct GlobalScale {
     return {amax, usable, detail::reciprocal(r, usable)};
   }
   case GlobalRule::decode: return {amax, 1.0f, amax / range};
+  case GlobalRule::part_sixth: {
+    const float p = (amax / r.e4m3_max) / largest_element(r);
+    return {amax, 1.0f, p == 0.0f ? 1.0f : p};
+  }
+  case GlobalRule::decode_floored: {
+    const float p = min_number(amax, kFltMax) / range;
+    return {amax, 1.0f, p < 1e-30f ? 1e-30f : p};
+  }
   case GlobalRule::compressed_tensors: break;
   }
   const float tiny = power_of_two(-126); // FP16's is larger, but there S is Inf, so 1, long before
@@ -113,21 +122,27 @@ struct GlobalScale {
   return {amax, usable, 1.0f / usable};
 }
 
+/// The second level of a tensor, or of a row that has one; 1 where its scales hold it.
+[[nodiscard]] NVFP4_HD inline GlobalScale level_from_amax(const Rule &r, float amax, FormatId source) {
+  return r.outer_block != 0 ? GlobalScale{amax, 1.0f, 1.0f} : global_from_amax(r, amax, source);
+}
+
 /// The second level from the word that the convention stores: p where the rule is `decode`, else S. The other
 /// one is its reciprocal.
 [[nodiscard]] NVFP4_HD inline GlobalScale global_from_word(const Rule &r, float word) {
   const float unknown = bit_cast<float>(0x7FC00000u);
-  if (r.global == GlobalRule::decode) return {unknown, 1.0f, word};
+  if (stores_decode(r)) return {unknown, 1.0f, word};
   return {unknown, word, detail::reciprocal(r, word)};
 }
 
-/// A block's scale: its code, its value, and what the elements are multiplied with (divided by for the
+/// A block's scale: its word, its value, and what the elements are multiplied with (divided by for the
 /// dividing rules; the step of the grid in half units for the search).
 struct BlockScale {
-  uint8_t code = 0;
+  uint32_t code = 0;
   float value = 0.0f;
   float factor = 0.0f;
   bool skipped = false; ///< the kernel leaves its zeroed output alone: every code is 0
+  bool flagged = false; ///< elements mean those of their format's `other`
 };
 
 namespace detail {
@@ -140,9 +155,15 @@ namespace detail {
   case ScaleOrder::encode_by_amax_k6: return multiply(f, g.encode, multiply(f, bmax, inverse_largest(r)));
   case ScaleOrder::sixth_by_decode: return divide(f, divide(f, bmax, largest_element(r)), g.decode);
   case ScaleOrder::amax_by_six_decode: return divide(f, bmax, multiply(f, largest_element(r), g.decode));
+  case ScaleOrder::decode_by_sixth: return divide(f, divide(f, bmax, g.decode), largest_element(r));
   case ScaleOrder::source_sixth: return multiply(f, g.encode, round_to(source, divide(f, bmax, largest_element(r))));
   case ScaleOrder::sixth: return divide(f, bmax, largest_element(r));
+  case ScaleOrder::amax_sixth: return divide(f, g.amax, largest_element(r));
   case ScaleOrder::amax_by_inverse_max: return multiply(f, bmax, inverse_largest(r));
+  case ScaleOrder::bf16_inverse_top: {
+    const float top = 4.0f * largest_element(r);
+    return round_to_bf16(bmax * round_to_bf16(1.0f / top));
+  }
   case ScaleOrder::exponent_floor:
   case ScaleOrder::exponent_field:
   case ScaleOrder::exponent_ceil:
@@ -166,9 +187,10 @@ namespace detail {
   return uint8_t((word >> 20) - ((127u - 7u) << 3) + ((word >> 19) & 1));
 }
 
-[[nodiscard]] NVFP4_HD inline uint8_t round_scale(const Rule &r, float s) {
+/// The word of a scale, without what its format has above the code.
+[[nodiscard]] NVFP4_HD inline uint32_t round_scale(const Rule &r, float s, const GlobalScale &g) {
   using enum ScaleRounding;
-  const auto nearest = [&](float x) { return uint8_t(encode(r.scale, x)); };
+  const auto nearest = [&](float x) { return uint32_t(encode(r.scale, x)); };
   const auto clamp = [&](float x, float low) {
     const float high = largest(r.scale);
     return x < low ? low : x > high ? high : x;
@@ -181,14 +203,26 @@ namespace detail {
   case clamp_finite: return nearest(s != s ? smallest(r.scale) : clamp(s, smallest(r.scale)));
   case clamp_tiny: return nearest(clamp(s == 0.0f ? 1.0f : s, smallest(r.scale)));
   case eighth_if_zero: {
-    const uint8_t code = nearest(s);
+    const uint32_t code = nearest(s);
     return code == 0 ? nearest(0.125f) : code;
   }
   case ggml: return encode_ggml_scale(s);
-  case power_up: return uint8_t(encode(r.scale, s, Rounding::upward));
+  case as_it_is: return bit_cast<uint32_t>(s < r.least_scale ? r.least_scale : s);
+  case e4m3_by_decode: {
+    const uint8_t code = uint8_t(encode(FormatId::ue4m3, s == 0.0f ? smallest(FormatId::ue4m3) : s));
+    return bit_cast<uint32_t>(g.decode * value_f32(FormatId::ue4m3, code));
+  }
+  case power_up: return uint32_t(encode(r.scale, s, Rounding::upward));
   case power_exact: break;
   }
-  return uint8_t(encode(r.scale, s, Rounding::toward_zero, Overflow::ieee));
+  return uint32_t(encode(r.scale, s, Rounding::toward_zero, Overflow::ieee));
+}
+
+/// x times a factor, or over it.
+[[nodiscard]] NVFP4_HD inline float meet(const Rule &r, float x, float factor) {
+  const bool divides = r.scaling == Scaling::divide || r.scaling == Scaling::divide_encode ||
+                       r.scaling == Scaling::divide_scale || r.scaling == Scaling::divide_bf16_reciprocal;
+  return divides ? divide(r.flush, x, factor) : multiply(r.flush, x, factor);
 }
 
 [[nodiscard]] NVFP4_HD inline float scale_factor(const Rule &r, uint8_t code, float sf,
@@ -209,6 +243,10 @@ namespace detail {
     if (code == 0) return power_of_two(126);
     if (code == 0xFF) return 0.0f; // 1 / Inf; Inf * 0 and Inf / Inf are NaN alike
     break;
+  case Scaling::inverse_scale: return reciprocal(r, sf);
+  case Scaling::divide_scale: return sf;
+  case Scaling::bf16_reciprocal: return round_to_bf16(1.0f / sf);
+  case Scaling::divide_bf16_reciprocal: return 1.0f / round_to_bf16(1.0f / sf);
   case Scaling::exponent: break;
   }
   return code == 0xFF ? sf : power_of_two(127 - int(code));
@@ -221,23 +259,63 @@ namespace detail {
   return detail::unrounded_scale(r, bmax, g, source);
 }
 
-/// The scale that a code stands for in a block of that maximum.
-[[nodiscard]] NVFP4_HD inline BlockScale scale_of_code(const Rule &r, uint8_t code, float bmax,
+/// What a scale stands for in a block of that maximum. The exponents of parts are left to element_scale().
+[[nodiscard]] NVFP4_HD inline BlockScale scale_of_code(const Rule &r, uint32_t word, float bmax,
                                                        const GlobalScale &g) {
-  const float value = value_f32(r.scale, code);
+  const float value = value_f32(r.scale, word);
   const bool zero = (r.zero_multiplier == ZeroMultiplier::zero_amax && bmax == 0.0f) ||
                     (r.zero_multiplier == ZeroMultiplier::zero_scale && value == 0.0f);
-  return {code, value, zero ? 0.0f : detail::scale_factor(r, code, value, g), false};
+  return {word, value, zero ? 0.0f : detail::scale_factor(r, uint8_t(word), value, g), false,
+          is_flagged(format(r.scale), word)};
 }
 
-/// The scale of a block. `to_four` asks for the wider candidate of four-over-six: 1.5 times the value, so
-/// that the block's maximum lands on 4 instead of 6.
+/// The scale of a block, without the exponents of its parts. `second` asks for the second candidate.
 [[nodiscard]] NVFP4_HD inline BlockScale block_scale(const Rule &r, float bmax, const GlobalScale &g,
-                                                     FormatId source, bool to_four = false) {
+                                                     FormatId source, bool second = false) {
   if (r.global == GlobalRule::quotient && g.amax == 0.0f) return {0, 0.0f, 0.0f, true};
   float s = detail::unrounded_scale(r, bmax, g, source);
-  if (to_four) s = detail::multiply(r.flush, s, 1.5f);
-  return scale_of_code(r, detail::round_scale(r, s), bmax, g);
+  if (second && r.second_scale == SecondScale::wider) s = detail::multiply(r.flush, s, 1.5f);
+  if (second && r.second_scale == SecondScale::own) {
+    Rule other = r;
+    other.element = format(r.element).flagged();
+    s = detail::divide(r.flush, detail::unrounded_scale(other, bmax, g, source), format(r.element).other_unit);
+  }
+  const Format f = format(r.scale);
+  const uint32_t flag = second && f.extra == ScaleExtra::flag ? uint32_t{1} << f.field_bits() : 0;
+  return scale_of_code(r, flag | detail::round_scale(r, s, g), bmax, g);
+}
+
+/// A block's scale as its element i meets it.
+[[nodiscard]] NVFP4_HD inline BlockScale element_scale(const Rule &r, const BlockScale &scale, int i) {
+  const Format f = format(r.scale);
+  if (f.extra != ScaleExtra::exponents) return scale;
+  BlockScale own = scale;
+  const int shift = scale_shift(f, scale.code, i);
+  own.value = scale.value * float(1 << shift);
+  // what multiplies is halved where what divides is doubled: powers of two, both exact
+  own.factor = r.scaling == Scaling::divide_bf16_reciprocal ? scale.factor * float(1 << shift)
+                                                            : scale.factor * power_of_two(-shift);
+  return own;
+}
+
+/// Sets the one-bit exponents of a block's parts from the maxima of its elements, the coarse parts first: 1
+/// where the maximum times bf16(1 / SF), and over the exponents already set, is at least 4, then 2.
+[[nodiscard]] NVFP4_HD inline BlockScale with_exponents(const Rule &r, BlockScale scale, const float *x, int width) {
+  const Format f = format(r.scale);
+  if (f.extra != ScaleExtra::exponents) return scale;
+  const float reciprocal = round_to_bf16(1.0f / scale.value);
+  for (int p = 0; p < kScaleParts; ++p) {
+    const ScalePart part = scale_part(p);
+    uint32_t bits = 0;
+    for (int first = 0; first < width; first += part.elements) {
+      Amax amax;
+      for (int i = first; i < width && i < first + part.elements; ++i) amax.add(x[i]);
+      const float y = amax.value(r.amax_nan) * reciprocal * power_of_two(-scale_shift(f, scale.code, first));
+      if (y >= float(2 << (kScaleParts - 1 - p))) bits |= uint32_t{1} << (first / part.elements);
+    }
+    scale.code |= bits << part.bit;
+  }
+  return scale;
 }
 
 /// How an element is rounded. `nearest` is the convention's own nearest; the others are the models of
@@ -263,47 +341,54 @@ namespace detail {
   return uint8_t(best);
 }
 
-[[nodiscard]] NVFP4_HD inline uint8_t nan_code(const Rule &r, float x) {
+[[nodiscard]] NVFP4_HD inline uint8_t nan_code(const Rule &r, FormatId element, float x) {
   const bool negative = x != x && (bit_cast<uint32_t>(x) >> 31) != 0;
   switch (r.nan_code) {
-  case NanCode::zero: return uint8_t(with_sign(format(r.element), negative, 0));
-  case NanCode::one_and_half: return uint8_t(encode(r.element, negative ? -1.5f : 1.5f));
+  case NanCode::zero: return uint8_t(with_sign(format(element), negative, 0));
+  case NanCode::one_and_half: return uint8_t(encode(element, negative ? -1.5f : 1.5f));
   case NanCode::plus_max: break;
   }
-  return uint8_t(canonical_nan(format(r.element)));
+  return uint8_t(canonical_nan(format(element)));
 }
 } // namespace detail
 
-/// What is rounded to an element's code: x times the factor, or over it. Not for Scaling::search.
+/// What is rounded to an element's code: x times the factor, or over it, in units of the flagged format's steps
+/// where that is meant. `scale` is the element's (element_scale). Not for Scaling::search.
 [[nodiscard]] NVFP4_HD inline float scaled_element(const Rule &r, float x, const BlockScale &scale) {
-  const bool divides = r.scaling == Scaling::divide || r.scaling == Scaling::divide_encode;
-  return divides ? detail::divide(r.flush, x, scale.factor) : detail::multiply(r.flush, x, scale.factor);
+  const float y = detail::meet(r, x, scale.factor);
+  return scale.flagged ? y * (1.0f / format(r.element).other_unit) : y;
 }
 
-/// The code of one element. `random` has 8 bits for sr_carry8 and sr_te (E2M1 only), 32 for sr_exact, and is
-/// not read for nearest. Stochastic rounding does not go with Scaling::search.
+/// The code of one element under its own scale (element_scale). `random` has 8 bits for sr_carry8 and sr_te
+/// (E2M1 only), 32 for sr_exact, and is not read for nearest. Stochastic rounding does not go with
+/// Scaling::search.
 [[nodiscard]] NVFP4_HD inline uint8_t encode_element(const Rule &r, float x, const BlockScale &scale,
                                                      ElementRounding rounding = ElementRounding::nearest,
                                                      uint32_t random = 0) {
   if (scale.skipped) return 0;
   if (r.scaling == Scaling::search) return detail::nearest_by_search(x, scale.factor);
+  const FormatId element = scale.flagged ? format(r.element).flagged() : r.element;
   const float y = scaled_element(r, x, scale);
-  if (y != y) return detail::nan_code(r, x);
+  if (y != y) return detail::nan_code(r, element, x);
   if (y == 0.0f && r.negative_zero == NegativeZero::drop_exact) return 0;
   switch (rounding) {
-  case ElementRounding::sr_carry8: return uint8_t(encode_carry8(r.element, y, random));
+  case ElementRounding::sr_carry8: return uint8_t(encode_carry8(element, y, random));
   case ElementRounding::sr_te: return uint8_t(encode_te_sr(y, random));
-  case ElementRounding::sr_exact: return uint8_t(encode_exact_sr(r.element, y, random));
+  case ElementRounding::sr_exact: return uint8_t(encode_exact_sr(element, y, random));
   case ElementRounding::nearest: break;
   }
-  return uint8_t(r.element == FormatId::e2m1 ? encode(FormatId::e2m1, y) : encode(r.element, y));
+  if (r.ties == Ties::away) return uint8_t(encode(element, y, Rounding::nearest_away));
+  return uint8_t(element == FormatId::e2m1 ? encode(FormatId::e2m1, y) : encode(element, y));
 }
 
-/// Adds one element's error to a four-over-six sum. The sum of a block runs over its elements in order; the
+/// Adds one element's error to a candidate's sum. The sum of a block runs over its elements in order; the
 /// 16 sums of a tile's rows are then added as a tree (i and i + 8, i and i + 4, ...).
 [[nodiscard]] NVFP4_HD inline float add_error(const Rule &r, float sum, uint8_t code, float x,
                                               const BlockScale &scale, float amax) {
-  const float y = ((value_f32(r.element, code) * scale.value) * amax) / (largest_element(r) * r.e4m3_max);
+  const Format f = format(r.element);
+  float y = (value_f32(scale.flagged ? f.flagged() : r.element, code) * scale.value) * amax;
+  if (scale.flagged) y = y * f.other_unit;
+  y = y / (largest_element(r) * r.e4m3_max);
   const float d = y - x;
   if (r.four_over_six == FourOverSix::mae) return sum + fabsf(d);
   return r.fused_error ? fmaf(d, d, sum) : sum + d * d;
@@ -316,15 +401,17 @@ namespace detail {
   case Decoding::scale_decode: return v * (sf * g.decode);
   case Decoding::scale_encode: return v * (sf / g.encode);
   case Decoding::amax_divide: return ((v * sf) * g.amax) / (largest_element(r) * r.e4m3_max);
+  case Decoding::bf16_reciprocal: return v * (1.0f / round_to_bf16(1.0f / sf));
   case Decoding::scale_only: break;
   }
   return v * sf;
 }
 
-/// The same from the codes.
-[[nodiscard]] NVFP4_HD inline float decode_element(const Rule &r, uint8_t code, uint8_t scale_code,
+/// The same from the codes of element i of its block.
+[[nodiscard]] NVFP4_HD inline float decode_element(const Rule &r, uint8_t code, uint32_t scale_word, int i,
                                                    const GlobalScale &g) {
-  return decode_values(r, value_f32(r.element, code), value_f32(r.scale, scale_code), g);
+  const bool flagged = is_flagged(format(r.scale), scale_word);
+  return decode_values(r, element_value(r.element, code, flagged), scale_value(r.scale, scale_word, i), g);
 }
 
 } // namespace nvfp4

@@ -3,7 +3,7 @@
 // data.
 #pragma once
 #include "nvfp4/emulator/formats/code_view.hpp"
-#include "nvfp4/emulator/formats/format.hpp"
+#include "nvfp4/emulator/formats/block_codes.hpp"
 #include "nvfp4/emulator/quantize/scale_layout.hpp"
 
 #include <string>
@@ -24,7 +24,7 @@ struct BlockScaled {
   FormatId element = FormatId::e2m1;
   FormatId scale = FormatId::ue4m3;
   int block = 16;     ///< elements along k that share a scale
-  int block_rows = 1; ///< rows that share a scale: 1, or 16 for tiles; each row has its own copy of the scale
+  int block_rows = 1; ///< rows that share a scale: 1, or 16 (128) for tiles; each row has its own copy of the scale
   int64_t rows = 0;
   int64_t k = 0;        ///< logical length of a row
   int64_t padded_k = 0; ///< multiple of `block`; the codes of the padding are 0
@@ -33,7 +33,7 @@ struct BlockScaled {
   ScaleLayout layout = ScaleLayout::linear;
   std::vector<uint8_t> codes =
       {}; // (rows, padded_k): FP4 two to a byte, even k in the low nibble; others one byte each
-  std::vector<uint8_t> scales = {}; // (rows, padded_k / block), or the same in 128x4 tiles
+  std::vector<uint8_t> scales = {}; // (rows, scale_cols()), or the same in 128x4 tiles
 
   float global_amax =
       0.0f; ///< max |x| of what was quantized (after rotation); NaN where the scale was given instead
@@ -44,17 +44,27 @@ struct BlockScaled {
   bool hadamard = false;  ///< the values are rotated along k in groups of 16
   uint16_t sign_mask = 0; ///< of the rotation
 
-  [[nodiscard]] int64_t scale_cols() const { return padded_k / block; }
+  /// Blocks of a row.
+  [[nodiscard]] int64_t blocks() const { return padded_k / block; }
+  /// Bytes of the scales of a row: one a block, four of HiFloat4.
+  [[nodiscard]] int64_t scale_cols() const { return blocks() * scale_bytes(scale); }
   [[nodiscard]] int64_t row_bytes() const { return padded_k * format(element).storage_bits / 8; }
   [[nodiscard]] CodeView row(int64_t r) const {
     return {codes.data() + r * row_bytes(), format(element).storage_bits};
   }
   [[nodiscard]] uint8_t code(int64_t r, int64_t i) const { return uint8_t(row(r)[i]); }
-  /// The scale of block b of row r, in either layout.
-  [[nodiscard]] uint8_t scale_code(int64_t r, int64_t b) const {
-    const int64_t at =
-        layout == ScaleLayout::linear ? r * scale_cols() + b : scale_offset_128x4(r, b, scale_cols());
-    return scales[size_t(at)];
+  /// Where a byte of a row's scales lies.
+  [[nodiscard]] int64_t scale_at(int64_t r, int64_t byte) const {
+    return layout == ScaleLayout::linear ? r * scale_cols() + byte : scale_offset_128x4(r, byte, scale_cols());
+  }
+  /// The scale of block b of row r, in either layout: its word.
+  [[nodiscard]] uint32_t scale_code(int64_t r, int64_t b) const {
+    const int bytes = scale_bytes(scale); // four lie side by side in a tile too
+    return read_scale(scale, scales.data() + scale_at(r, b * bytes), 0);
+  }
+  void set_scale(int64_t r, int64_t b, uint32_t word) {
+    const int bytes = scale_bytes(scale);
+    for (int i = 0; i < bytes; ++i) scales[size_t(scale_at(r, b * bytes + i))] = scale_byte(word, i);
   }
 };
 

@@ -37,6 +37,15 @@ constexpr std::string_view kFlash =
 constexpr std::string_view kFos =
     "mit-han-lab/fouroversix csrc/include/{fp4_quant_kernel,utils}.h @dadfad6, the CUDA backend";
 
+constexpr std::string_view kFosPython = "mit-han-lab/fouroversix src/fouroversix/quantize/pytorch/reference.py @dadfad6";
+constexpr std::string_view kHif4 =
+    "HiFloat4 (arXiv 2602.11287) as ddddwee1/HiFloat4 hif4_gpu/{HiF4_NVFP4_v14f16.py,quant_cy/base} @999cc07";
+constexpr std::string_view kVllmFp8 = "vllm-project/vllm csrc/quantization/fp8/common.cu, dynamic scales";
+constexpr std::string_view kIf4Words = "of that commit; there a value that rounds to 8 is packed as -0, and sums of errors have "
+                                       "another order, so ties between the two fall otherwise (1 block of 32768)";
+constexpr std::string_view kHif4Words =
+    "of that commit, which writes values; the order of the 32 bits is this project's, NaN is not modelled";
+
 constexpr Capabilities kAll{};
 constexpr Capabilities kNoSr{.stochastic = false};
 constexpr Capabilities kPlain{.stochastic = false, .hadamard = false, .tiles = false};
@@ -128,6 +137,51 @@ constexpr Rule mx_integer(FormatId element) {
   Rule r = mx_up(element);
   r.order = ScaleOrder::sixth;
   return r;
+}
+
+/// HiFloat4: E6M2 of a block's maximum over 7, then one-bit exponents, then elements by a reciprocal in BF16.
+constexpr Rule hif4(Ties ties, bool metis = false) {
+  return {.element = s1p2,
+          .scale = hif4s,
+          .block = 64,
+          .global = GlobalRule::none,
+          .order = ScaleOrder::bf16_inverse_top,
+          .scale_rounding = ScaleRounding::clamp_finite,
+          .scaling = metis ? Scaling::divide_bf16_reciprocal : Scaling::bf16_reciprocal,
+          .ties = ties,
+          .decoding = metis ? Decoding::bf16_reciprocal : Decoding::scale_only};
+}
+
+/// IF4: E2M1 and INT4 under one scale, INT4 taken where its error is less.
+constexpr Rule if4_rule(FourOverSix error) {
+  return {.element = if4,
+          .scale = ue4m3f,
+          .amax_nan = AmaxNan::propagate,
+          .global = GlobalRule::quotient,
+          .order = ScaleOrder::sixth_by_encode,
+          .scale_rounding = ScaleRounding::plain,
+          .scaling = Scaling::inverse_ieee,
+          .zero_multiplier = ZeroMultiplier::zero_scale,
+          .negative_zero = NegativeZero::drop_exact,
+          .nan_code = NanCode::zero,
+          .four_over_six = error,
+          .second_scale = SecondScale::same,
+          .decoding = Decoding::amax_divide};
+}
+
+/// E4M3 under FP32 scales of blocks, of rows or of the tensor, repeated by blocks of 128.
+constexpr Rule fp8(ScaleOrder order, bool per_row, Scaling scaling, float least_scale) {
+  return {.element = e4m3,
+          .scale = f32,
+          .block = 128,
+          .global = GlobalRule::none,
+          .per_row = per_row,
+          .order = order,
+          .scale_rounding = ScaleRounding::as_it_is,
+          .least_scale = least_scale,
+          .scaling = scaling,
+          .zero_multiplier = scaling == Scaling::inverse_scale ? ZeroMultiplier::zero_scale : ZeroMultiplier::never,
+          .decoding = Decoding::scale_only};
 }
 
 constexpr Rule mxfp4_flashinfer() {
@@ -263,6 +317,19 @@ constexpr std::array kTable{
                kAll,
                ConventionEvidence::transcribed,
                "AMD-AGI/ALTO alto/kernels/fp4/amdfp4 @3cf5912, without the outer scale"},
+    Convention{"alto-nvfp4",
+               "",
+               {.amax_nan = AmaxNan::zero,
+                .global = GlobalRule::decode_floored,
+                .order = ScaleOrder::decode_by_sixth,
+                .scale_rounding = ScaleRounding::clamp_normal,
+                .scaling = Scaling::divide,
+                .nan_code = NanCode::one_and_half,
+                .decoding = Decoding::scale_decode},
+               kAll,
+               ConventionEvidence::transcribed,
+               "AMD-AGI/ALTO alto/kernels/fp4/nvfp4/nvfp_quantization.py with the outer scale @74e251d",
+               "of that commit; divisions taken as correctly rounded, stochastic rounding by the models here"},
     Convention{"mxfp4", "mxfp4-floor", mx_floor_rule(e2m1), kNoTiles, ConventionEvidence::upstream_run, kAoMx,
                kAoMxVersions},
     Convention{"mxfp4-torchao018", "", mx_release(e2m1), kNoTiles, ConventionEvidence::transcribed,
@@ -321,7 +388,50 @@ constexpr std::array kTable{
                 .decoding = Decoding::amax_divide},
                kAll,
                ConventionEvidence::transcribed,
-               "mit-han-lab/fouroversix src/fouroversix/quantize/pytorch/reference.py @dadfad6"},
+               kFosPython},
+    Convention{"if4", "fouroversix-if4", if4_rule(FourOverSix::mse), kNoSr, ConventionEvidence::upstream_run, kFosPython,
+               kIf4Words},
+    Convention{"if4-mae", "", if4_rule(FourOverSix::mae), kNoSr, ConventionEvidence::upstream_run, kFosPython, kIf4Words},
+    Convention{"mixfp4",
+               "",
+               {.element = mixfp4,
+                .scale = ue4m3f,
+                .four_over_six = FourOverSix::mse,
+                .second_scale = SecondScale::own},
+               kNoSr,
+               ConventionEvidence::transcribed,
+               "MixFP4, arXiv 2605.31035, from its abstract: NVFP4's scales, two candidates a block, the lesser squared error",
+               "ours where the abstract is silent: te's steps, E1M2 as 0, 1, ... 7, its scale bmax / 7"},
+    Convention{"tetrajet-v2",
+               "",
+               {.scale = f32,
+                .global = GlobalRule::part_sixth,
+                .outer_block = 128,
+                .order = ScaleOrder::decode_by_sixth,
+                .scale_rounding = ScaleRounding::e4m3_by_decode,
+                .scaling = Scaling::inverse_scale,
+                .zero_multiplier = ZeroMultiplier::zero_scale,
+                .decoding = Decoding::scale_only},
+               kPlain,
+               ConventionEvidence::transcribed,
+               "thu-ml/TetraJet-v2-NVFP4Training kernels/csrc/quant_fp4.cu @ca5953f, to nearest",
+               "of that commit as cited; its approximate divisions taken as correctly rounded, NaN not modelled, its generator "
+               "and rotation not here"},
+    Convention{"fp8-tensor", "", fp8(ScaleOrder::amax_sixth, false, Scaling::inverse_scale, 0.0f), kNoTiles,
+               ConventionEvidence::transcribed, kVllmFp8, "of one scale for a tensor; NaN stays NaN"},
+    Convention{"fp8-token", "fp8-channel",
+               fp8(ScaleOrder::amax_sixth, true, Scaling::divide_scale, 1.0f / (448.0f * 512.0f)), kNoTiles,
+               ConventionEvidence::transcribed, kVllmFp8, "of one scale for a row: a token, or a channel of a weight"},
+    Convention{"fp8-1x128", "fp8-128x128", fp8(ScaleOrder::sixth, false, Scaling::divide_scale, 1e-10f / 448.0f), kAll,
+               ConventionEvidence::transcribed,
+               "deepseek-ai/DeepSeek-V3 inference/kernel.py act_quant, with vLLM's least amax of 1e-10",
+               "1x128, or tiles of 128x128 for weights; NaN stays NaN"},
+    Convention{"hif4", "hif4-away", hif4(Ties::away), kNoTiles, ConventionEvidence::upstream_run, kHif4, kHif4Words},
+    Convention{"hif4-rne", "", hif4(Ties::even), kNoTiles, ConventionEvidence::transcribed, kHif4,
+               "the choice of ties that a comment of that code leaves open; none of its versions makes it"},
+    Convention{"hif4-metis", "", hif4(Ties::away, true), kNoTiles, ConventionEvidence::upstream_run,
+               "sii-research/Metis Metis/quant.py Cast2Hif4, with sr-exact Cast2Hif4SR @3c2e72e",
+               "of that commit; decoded by a reciprocal in BF16, which is not the format's value, so there is no product; NaN not modelled"},
 };
 
 } // namespace

@@ -27,14 +27,14 @@ void check_tensor(const BlockScaled &q, const Rule &rule) {
     wrong("expected " + std::to_string(q.rows * q.row_bytes()) + " bytes of codes and " +
           std::to_string(scale_bytes) + " of scales, got " + std::to_string(q.codes.size()) + " and " +
           std::to_string(q.scales.size()));
-  if (rule.per_row && q.row_amax.size() != size_t(q.rows)) wrong("expected one amax per row");
+  if (has_row_factors(rule) && q.row_amax.size() != size_t(q.rows)) wrong("expected one amax per row");
   if (q.hadamard && q.k % kHadamardSize != 0) wrong("a rotated tensor needs k to be a multiple of 16");
 }
 
 } // namespace
 
 GlobalScale global_of_row(const BlockScaled &q, const Rule &rule, int64_t row) {
-  if (rule.per_row) return global_from_amax(rule, q.row_amax[size_t(row)], q.source);
+  if (has_row_factors(rule)) return global_from_amax(rule, q.row_amax[size_t(row)], q.source);
   return {q.global_amax, q.global_encode, q.global_decode};
 }
 
@@ -55,7 +55,8 @@ std::vector<float> dequantize(const BlockScaled &q, const DequantizeOptions &opt
       const int width = int(std::min<int64_t>(kHadamardSize, q.k - first));
       for (int i = 0; i < width; ++i)
         values[i] =
-            decode_element(rule, uint8_t(codes[first + i]), q.scale_code(r, (first + i) / q.block), global);
+            decode_element(rule, uint8_t(codes[first + i]), q.scale_code(r, (first + i) / q.block),
+                           int((first + i) % q.block), global);
       if (q.hadamard && options.undo_hadamard) rotate16_back(values, q.sign_mask);
       for (int i = 0; i < width; ++i)
         out[size_t(transposed ? (first + i) * q.rows + r : r * q.k + first + i)] = values[i];

@@ -36,9 +36,15 @@ bool steps_cover(const Rule &r, FormatId source) {
   if (r.order == ScaleOrder::source_sixth && source == FormatId::f16) return false;
   if (r.scale != FormatId::ue4m3 && format(r.scale).encoding != Encoding::powers_of_two) return false;
   if (r.scale_rounding == ScaleRounding::ggml || r.scaling == Scaling::search ||
-      r.scaling == Scaling::inverse_ieee)
+      r.scaling == Scaling::inverse_ieee || r.scaling == Scaling::bf16_reciprocal ||
+      r.scaling == Scaling::divide_bf16_reciprocal || r.order == ScaleOrder::bf16_inverse_top ||
+      r.order == ScaleOrder::amax_sixth || r.outer_block != 0 ||
+      r.scaling == Scaling::inverse_scale || r.scaling == Scaling::divide_scale ||
+      r.ties != Ties::even)
     return false;
-  if (r.four_over_six != FourOverSix::off && (r.block != 16 || r.element != FormatId::e2m1)) return false;
+  if (r.four_over_six != FourOverSix::off &&
+      (r.block != 16 || r.element != FormatId::e2m1 || r.second_scale != SecondScale::wider))
+    return false;
   return r.block == 16 || r.block == 32;
 }
 
@@ -288,9 +294,9 @@ void Engine::redo(const Panel &panel, int r, int rows, uint32_t blocks, const Gl
     for (int i = 0; i < rows; ++i) x[i] = panel.x[r + i] + b * rule_.block;
     // the one row of a flat panel is all rows of the output
     const int64_t index = panel.first / rule_.block + b;
-    const int64_t row = panel.first_row + r + index / out.scale_cols();
+    const int64_t row = panel.first_row + r + index / out.blocks();
     const Strip strip{rule_, options_, global, out, row, rows};
-    strip.quantize_block(index % out.scale_cols(), x);
+    strip.quantize_block(index % out.blocks(), x);
   }
 }
 

@@ -7,7 +7,7 @@ namespace {
 
 /// Whether there is no second level at all.
 bool neutral(const GlobalFactor &f) {
-  return f.convention == nullptr ? f.decode == 1.0f : f.convention->rule.global == GlobalRule::none;
+  return f.convention == nullptr ? f.decode == 1.0f : !has_level(f.convention->rule);
 }
 
 AlphaShare share(const GlobalFactor &f, AlphaRule rule) {
@@ -25,7 +25,12 @@ AlphaShare share(const GlobalFactor &f, AlphaRule rule) {
 
 GlobalFactor global_factor(const BlockScaled &q) {
   if (q.convention.empty()) return {nullptr, 1.0f, q.global_decode};
-  return {&find_convention(q.convention), q.global_amax, q.global_decode};
+  const Convention &c = find_convention(q.convention);
+  if (c.rule.decoding == Decoding::bf16_reciprocal)
+    throw Error("convention '" + q.convention +
+                "' decodes by reciprocals in BF16, which are not the values of its scales: no unit multiplies them; "
+                "dequantize first, or quantize as hif4");
+  return {&c, q.global_amax, q.global_decode};
 }
 
 float global_alpha(const GlobalFactor &a, const GlobalFactor &b, float alpha, AlphaRule rule) {

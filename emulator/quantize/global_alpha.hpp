@@ -15,7 +15,7 @@ struct GlobalFactor {
 };
 
 /// The second level of a tensor; of one without the name of a convention, its decode scale. Throws Error for
-/// an unknown name.
+/// an unknown name, and for a convention whose values are not those of its codes and scales.
 [[nodiscard]] GlobalFactor global_factor(const BlockScaled &q);
 
 /// combined_alpha of both operands' shares. Throws Error where the rule reads an amax that the operand was

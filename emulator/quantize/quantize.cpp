@@ -15,7 +15,7 @@ namespace {
 
 using quant::kTile;
 
-void refuse(const Convention &c, const char *what) {
+void refuse(const Convention &c, const std::string &what) {
   throw Error("convention '" + std::string(c.name) + "' cannot be quantized with " + what);
 }
 
@@ -24,30 +24,31 @@ void check_options(MatrixView<const float> x, const Convention &c, const Quantiz
   if (x.rows < 0 || x.cols < 0 || x.stride < x.cols || (x.data == nullptr && x.rows * x.cols > 0))
     throw Error("quantize: expected a matrix with stride >= columns, got " + std::to_string(x.rows) + " x " +
                 std::to_string(x.cols) + ", stride " + std::to_string(x.stride));
-  if (o.block_rows != 1 && o.block_rows != kTile)
-    throw Error("quantize: block_rows is 1 or 16, got " + std::to_string(o.block_rows));
+  const int tile = r.block == quant::kMaxRows ? r.block : kTile; // rows of one
+  if (o.block_rows != 1 && o.block_rows != tile)
+    throw Error("quantize: block_rows is 1 or " + std::to_string(tile) + ", got " + std::to_string(o.block_rows));
   if (o.source != FormatId::f32 && o.source != FormatId::bf16 && o.source != FormatId::f16)
     throw Error("quantize: the source type is f32, bf16 or f16");
   if (o.threads < 0) throw Error("quantize: threads must not be negative");
   const bool stochastic = o.rounding != ElementRounding::nearest;
   if (stochastic && r.four_over_six != FourOverSix::off)
-    refuse(c, "stochastic rounding: the choice between 4 and 6 would be made on random errors");
+    refuse(c, "stochastic rounding: the choice between two candidates would be made on random errors");
   if (stochastic && !c.can.stochastic) refuse(c, "stochastic rounding: the implementation has none");
   if (o.rounding == ElementRounding::sr_te && r.element != FormatId::e2m1)
     refuse(c, "sr_te, which rounds to E2M1 only; use sr_carry8 or sr_exact");
   if (o.hadamard && !c.can.hadamard) refuse(c, "a Hadamard rotation: the implementation excludes it");
-  if (o.block_rows == kTile && !c.can.tiles)
+  if (o.block_rows != 1 && !c.can.tiles)
     refuse(c, r.per_row ? "16x16 tiles: a tile has no row scale of its own"
-                        : "16x16 tiles: its blocks are 1x32");
-  if (o.block_rows == kTile && o.hadamard)
+                        : "16x16 tiles: its blocks are 1x" + std::to_string(r.block));
+  if (o.block_rows != 1 && o.hadamard)
     refuse(c, "16x16 tiles and a Hadamard rotation: tiles serve both axes, a rotation one");
   const int64_t k = o.axis == Axis::row ? x.cols : x.rows;
   if (o.hadamard && k % kHadamardSize != 0)
     throw Error("quantize: a Hadamard rotation needs a multiple of 16 along k, got " + std::to_string(k));
   if (o.global_amax && o.global_scale) throw Error("quantize: give global_amax or global_scale, not both");
-  if (o.global_amax && (r.per_row || r.global == GlobalRule::none))
+  if (o.global_amax && (r.per_row || !has_level(r)))
     refuse(c, "a given global_amax: it has no scale per tensor");
-  if (o.global_scale && (r.per_row || (r.global != GlobalRule::caller && r.global != GlobalRule::decode &&
+  if (o.global_scale && (r.per_row || (r.global != GlobalRule::caller && !stores_decode(r) &&
                                        r.global != GlobalRule::compressed_tensors)))
     refuse(c, "a given global_scale: it stores none; give global_amax where it has one");
 }
@@ -112,7 +113,7 @@ public:
     if (rule_.per_row)
       for (const Amax &m : maxima_) {
         out.row_amax.push_back(m.value(rule_.amax_nan));
-        per_row.push_back(global_from_amax(rule_, out.row_amax.back(), options_.source));
+        per_row.push_back(level_from_amax(rule_, out.row_amax.back(), options_.source));
       }
     const MatrixView<const float> &x = operand_.view();
     const int64_t strips = (out.rows + out.block_rows - 1) / out.block_rows;
@@ -124,8 +125,8 @@ public:
       const int rows = int(std::min<int64_t>(out.block_rows, out.rows - first));
       const quant::Strip strip{rule_, options_, rule_.per_row ? per_row[size_t(first)] : global,
                                out,   first,    rows};
-      for (int64_t b = 0; b < out.scale_cols(); ++b) {
-        const float *at[kTile];
+      for (int64_t b = 0; b < out.blocks(); ++b) {
+        const float *at[quant::kMaxRows];
         for (int r = 0; r < rows; ++r) at[r] = x.row(first + r) + b * rule_.block;
         strip.quantize_block(b, at);
       }
@@ -149,8 +150,8 @@ void fill(const Path &path, const Rule &rule, const QuantizeOptions &options, Bl
   if (!rule.per_row) {
     global = options.global_scale ? global_from_word(rule, *options.global_scale)
              : options.global_amax
-                 ? global_from_amax(rule, *options.global_amax, options.source)
-                 : global_from_amax(rule, path.maximum().value(rule.amax_nan), options.source);
+                 ? level_from_amax(rule, *options.global_amax, options.source)
+                 : level_from_amax(rule, path.maximum().value(rule.amax_nan), options.source);
     out.global_amax = global.amax;
     out.global_encode = global.encode;
     out.global_decode = global.decode;

@@ -17,7 +17,7 @@ namespace nvfp4 {
 
 struct QuantizeOptions {
   Axis axis = Axis::row;
-  int block_rows = 1; ///< 1, or 16 for 16x16 tiles; the last tile may be ragged
+  int block_rows = 1; ///< 1, or 16 for 16x16 tiles (128 where blocks are 1x128); the last tile may be ragged
   ElementRounding rounding = ElementRounding::nearest;
   /// Random bits of element (r, c) of the input are those of index r * cols + c, for either axis.
   RandomKey key = {};
@@ -29,7 +29,7 @@ struct QuantizeOptions {
   FormatId source = FormatId::f32;
   std::optional<float> global_amax = {}; ///< instead of the tensor's own (a gathered or calibrated one)
   /// Instead of an amax, the word that the convention stores: S for flashinfer, flashinfer-exact, vllm and
-  /// compressed-tensors, p for torchao and modelopt. The other conventions take only an amax.
+  /// compressed-tensors, p for torchao, modelopt and alto-nvfp4. The other conventions take only an amax.
   std::optional<float> global_scale = {};
   int threads = 0;             ///< 0: all that OpenMP offers
   std::optional<Isa> isa = {}; ///< instead of the best that the CPU has

@@ -2,7 +2,7 @@
 // The steps from block maximum to codes as data: one field per step, one enumerator per form found in a
 // public implementation. block_rule.hpp executes it; convention.hpp gives the records their names.
 #pragma once
-#include "nvfp4/emulator/formats/codec.hpp"
+#include "nvfp4/emulator/formats/block_codes.hpp"
 #include "nvfp4/emulator/names.hpp"
 
 namespace nvfp4 {
@@ -17,11 +17,12 @@ enum class AmaxNan : uint8_t {
   ignore,     ///< fmaxf from 0: NaN never wins
   unless_all, ///< fmaxf from the first element: NaN only if there is nothing else
   propagate,  ///< torch.amax: one NaN makes the maximum NaN
+  zero,       ///< one NaN makes the maximum 0
 };
 [[nodiscard]] constexpr auto names_of(AmaxNan) {
-  return enum_names("NaN in a maximum", "NaN never wins", "NaN wins only alone", "NaN wins");
+  return enum_names("NaN in a maximum", "NaN never wins", "NaN wins only alone", "NaN wins", "NaN makes it 0");
 }
-static_assert(names_of(AmaxNan{}).end_with(AmaxNan::propagate));
+static_assert(names_of(AmaxNan{}).end_with(AmaxNan::zero));
 
 /// The second-level scale. Comments give (S, p).
 enum class GlobalRule : uint8_t {
@@ -30,12 +31,14 @@ enum class GlobalRule : uint8_t {
   quotient, ///< S = 6M / amax unguarded, p = 1 / S; amax = 0: all codes and scales stay 0
   caller,   ///< S comes from the caller; from an amax it is 6M / amax, 1 where that is not finite or is 0
   decode,   ///< p = amax / 6M; S unused
+  part_sixth,     ///< p = (amax / 448) / 6, 1 where that is 0, amax over `outer_block` elements of a row
+  decode_floored, ///< p = max(min(amax, FLT_MAX) / 6M, 1e-30); S unused
   compressed_tensors ///< S = (1 / max(amax, tiny)) * 6M, each step in the source type; NaN and Inf -> 1; p =
                      ///< 1 / S
 };
 [[nodiscard]] constexpr auto names_of(GlobalRule) {
   return enum_names("global scale", "none", "S = min(6M / amax, FLT_MAX)", "S = 6M / amax",
-                    "S from the caller", "p = amax / 6M", "S = (1 / amax) * 6M");
+                    "S from the caller", "p = amax / 6M", "p = (amax / M) / 6 of a part of a row", "p = amax / 6M, at least 1e-30", "S = (1 / amax) * 6M");
 }
 static_assert(names_of(GlobalRule{}).end_with(GlobalRule::compressed_tensors));
 
@@ -46,22 +49,26 @@ enum class ScaleOrder : uint8_t {
   encode_by_amax_k6,    ///< S * (bmax * K6)
   sixth_by_decode,      ///< (bmax / 6) / p
   amax_by_six_decode,   ///< bmax / (6 * p)
+  decode_by_sixth,      ///< (bmax / p) / 6
   source_sixth,         ///< S * t, t = bmax / 6 rounded to the source type
   sixth,                ///< bmax / 6
+  amax_sixth,           ///< amax / 6, of the tensor or the row: one scale for all of it, repeated by blocks
   amax_by_inverse_max,  ///< bmax * f32(1 / largest element value)
   exponent_floor,       ///< power of two: exponent field of bmax minus that of the largest element value
   exponent_field,       ///< the same, but Inf is 2^128 and has a scale as well
   exponent_ceil,        ///< that of the power of two not below bmax
   exponent_even,        ///< that of bmax rounded half up to the element's significand
+  bf16_inverse_top,     ///< bf16(bmax * bf16(1 / T)), T = 4 times the largest element: 7, with both one-bit exponents
 };
 [[nodiscard]] constexpr auto names_of(ScaleOrder) {
   return enum_names("scale before rounding", "bmax * (S * K6)", "(bmax / 6) * S", "S * (bmax * K6)",
-                    "(bmax / 6) / p", "bmax / (6 * p)", "S * source(bmax / 6)", "bmax / 6",
+                    "(bmax / 6) / p", "bmax / (6 * p)", "(bmax / p) / 6", "S * source(bmax / 6)", "bmax / 6", "amax / 6",
                     "bmax * (1 / largest element)", "exponent of bmax minus that of the largest element",
                     "the same with Inf as 2^128", "the same of bmax rounded up to a power of two",
-                    "the same of bmax rounded half up to the element's significand");
+                    "the same of bmax rounded half up to the element's significand",
+                    "bf16(bmax * bf16(1 / (4 * largest element)))");
 }
-static_assert(names_of(ScaleOrder{}).end_with(ScaleOrder::exponent_even));
+static_assert(names_of(ScaleOrder{}).end_with(ScaleOrder::bf16_inverse_top));
 
 /// What happens to that value before and while it is rounded to the scale format.
 enum class ScaleRounding : uint8_t {
@@ -74,6 +81,8 @@ enum class ScaleRounding : uint8_t {
   eighth_if_zero, ///< to at most the largest scale, nearest even; a zero code becomes 0.125; NaN stays NaN
   ggml,     ///< UE4M3 only: round half up on bit 19, [248, Inf] -> 448, subnormals floor(512 s + 0.5) up to 7
   power_up, ///< the power of two not below, Inf -> the largest, NaN stays (cvt.rp.satfinite.ue8m0x2)
+  as_it_is, ///< FP32 scales: at least `least_scale`, not rounded
+  e4m3_by_decode, ///< FP32 scales: E4M3 of it, 2^-9 for 0, times p, one product
   power_exact, ///< already a power of two; below the smallest -> code 0, not finite -> NaN
 };
 [[nodiscard]] constexpr auto names_of(ScaleRounding) {
@@ -81,7 +90,8 @@ enum class ScaleRounding : uint8_t {
                     "saturating, NaN stays", "clamped from the smallest normal scale up",
                     "clamped from the smallest scale up, NaN to it",
                     "clamped from the smallest scale up, 0 to 1", "0.125 where the code is 0",
-                    "ggml: half up, 248 to 448", "power of two not below", "power of two as it is");
+                    "ggml: half up, 248 to 448", "power of two not below", "as it is, in FP32", "E4M3 times p, in FP32",
+                    "power of two as it is");
 }
 static_assert(names_of(ScaleRounding{}).end_with(ScaleRounding::power_exact));
 
@@ -97,14 +107,18 @@ enum class Scaling : uint8_t {
   exponent,       ///< x * 2^(127 - code), 2^127 for code 0, NaN for code 0xFF
   exponent_one,   ///< the same, but 1 for code 0
   exponent_normal, ///< x / max(2^(code - 127), 2^-126): 2^126 for code 0, a division by Inf for code 0xFF
+  inverse_scale,          ///< x * (1 / SF)
+  divide_scale,           ///< x / SF
+  bf16_reciprocal,        ///< x * bf16(1 / SF)
+  divide_bf16_reciprocal, ///< x / (1 / bf16(1 / SF))
 };
 [[nodiscard]] constexpr auto names_of(Scaling) {
   return enum_names("element scaling", "x * min(1 / (SF * p), FLT_MAX)", "x * (1 / (SF * p))", "x * (1 / (SF * p)) in IEEE operations",
                     "x * ((1 / p) / SF)", "x / (SF * p)", "x / (SF / S)", "search of the nearest k * SF / 2",
                     "x * 2^(127 - code)", "x * 2^(127 - code), x for code 0",
-                    "x / max(2^(code - 127), 2^-126)");
+                    "x / max(2^(code - 127), 2^-126)", "x * (1 / SF)", "x / SF", "x * bf16(1 / SF)", "x / (1 / bf16(1 / SF))");
 }
-static_assert(names_of(Scaling{}).end_with(Scaling::exponent_normal));
+static_assert(names_of(Scaling{}).end_with(Scaling::divide_bf16_reciprocal));
 
 /// When the multiplier is forced to 0.
 enum class ZeroMultiplier : uint8_t {
@@ -140,12 +154,32 @@ enum class NanCode : uint8_t {
 }
 static_assert(names_of(NanCode{}).end_with(NanCode::one_and_half));
 
-/// Adaptive scaling of the block to 6 or to 4: both are tried, 4 is taken where its error is strictly less.
+/// Where an element lies half way between two codes.
+enum class Ties : uint8_t {
+  even, ///< to the even code
+  away, ///< to the larger magnitude
+};
+[[nodiscard]] constexpr auto names_of(Ties) { return enum_names("ties", "to the even code", "away from zero"); }
+static_assert(names_of(Ties{}).end_with(Ties::away));
+
+/// Two candidates for a block, of which the second is taken where its error is strictly less: scaling to 6 or to 4,
+/// or, of elements whose scale may be flagged, unflagged or flagged.
 enum class FourOverSix : uint8_t { off, mae, mse };
 [[nodiscard]] constexpr auto names_of(FourOverSix) {
   return enum_names("four over six", "off", "least absolute error", "least squared error");
 }
 static_assert(names_of(FourOverSix{}).end_with(FourOverSix::mse));
+
+/// The scale of the second candidate.
+enum class SecondScale : uint8_t {
+  wider, ///< 1.5 times the first before rounding: the block's maximum lands on 4
+  same,  ///< the first
+  own,   ///< as the first, with the largest value of the flagged elements in place of 6
+};
+[[nodiscard]] constexpr auto names_of(SecondScale) {
+  return enum_names("scale of the second candidate", "1.5 times the first", "the first", "of its own largest element");
+}
+static_assert(names_of(SecondScale{}).end_with(SecondScale::own));
 
 /// How x is reconstructed. v is the element's value.
 enum class Decoding : uint8_t {
@@ -154,12 +188,13 @@ enum class Decoding : uint8_t {
   scale_encode,  ///< v * (SF / S)
   amax_divide,   ///< ((v * SF) * amax) / 6M
   scale_only,    ///< v * SF
+  bf16_reciprocal, ///< v * (1 / bf16(1 / SF)): not the format's own value
 };
 [[nodiscard]] constexpr auto names_of(Decoding) {
   return enum_names("decoding", "v * ((SF * amax) * (1 / 6M))", "v * (SF * p)", "v * (SF / S)",
-                    "((v * SF) * amax) / 6M", "v * SF");
+                    "((v * SF) * amax) / 6M", "v * SF", "v * (1 / bf16(1 / SF))");
 }
-static_assert(names_of(Decoding{}).end_with(Decoding::scale_only));
+static_assert(names_of(Decoding{}).end_with(Decoding::bf16_reciprocal));
 
 struct Rule {
   FormatId element = FormatId::e2m1;
@@ -169,19 +204,37 @@ struct Rule {
   AmaxNan amax_nan = AmaxNan::ignore;
   GlobalRule global = GlobalRule::te;
   bool per_row = false; ///< one amax, S and p per row instead of per tensor
+  int16_t outer_block = 0; ///< elements of a row that have a p of their own, which their scales hold; 0: none have
   ScaleOrder order = ScaleOrder::amax_by_encode_sixth;
   ScaleRounding scale_rounding = ScaleRounding::cap_flt_max;
+  float least_scale = 0.0f; ///< of scales that are not rounded
   Scaling scaling = Scaling::inverse_capped;
   ZeroMultiplier zero_multiplier = ZeroMultiplier::never;
   NegativeZero negative_zero = NegativeZero::keep;
   NanCode nan_code = NanCode::plus_max;
+  Ties ties = Ties::even;
   FourOverSix four_over_six = FourOverSix::off;
+  SecondScale second_scale = SecondScale::wider;
   bool fused_error = false; ///< the squared error is accumulated with one fma
   bool flush = false; ///< FP32 products and quotients flush subnormal inputs and results to zero (-ftz=true)
   Decoding decoding = Decoding::amax_constant;
 
   bool operator==(const Rule &) const = default;
 };
+
+/// Whether a row's second level is a factor of its own: of others the scales hold it.
+[[nodiscard]] NVFP4_HD constexpr bool has_row_factors(const Rule &r) {
+  return r.per_row && r.global != GlobalRule::none;
+}
+/// Whether a tensor has a second level beside its scales.
+[[nodiscard]] NVFP4_HD constexpr bool has_level(const Rule &r) {
+  return r.global != GlobalRule::none && r.outer_block == 0;
+}
+
+/// Whether p is the word of the second level, not S.
+[[nodiscard]] NVFP4_HD constexpr bool stores_decode(const Rule &r) {
+  return r.global == GlobalRule::decode || r.global == GlobalRule::decode_floored;
+}
 
 inline constexpr float kSixth = 1.0f / 6.0f; // 0x3E2AAAAB
 /// The 6 of the formulas: the largest element. E2M1 first, for speed alone.
@@ -193,11 +246,21 @@ inline constexpr float kSixth = 1.0f / 6.0f; // 0x3E2AAAAB
   return r.element == FormatId::e2m1 ? kSixth : 1.0f / largest(r.element);
 }
 
+/// The largest flagged value; of other elements, the largest.
+[[nodiscard]] NVFP4_HD inline float largest_other(const Rule &r) {
+  const Format f = format(r.element);
+  return f.has_other() ? largest(f.other) * f.other_unit : largest_element(r);
+}
+
 /// A rule without what only other steps read: rules whose projections are equal give the same codes and
 /// scales.
 [[nodiscard]] NVFP4_HD constexpr Rule quantizing_part(Rule r) {
   r.decoding = {};
-  if (r.four_over_six == FourOverSix::off) r.fused_error = false;
+  if (r.scale_rounding != ScaleRounding::as_it_is) r.least_scale = 0.0f;
+  if (r.four_over_six == FourOverSix::off) {
+    r.fused_error = false;
+    r.second_scale = {};
+  }
   return r;
 }
 

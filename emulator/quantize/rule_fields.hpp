@@ -4,6 +4,7 @@
 #pragma once
 #include "nvfp4/emulator/quantize/rule.hpp"
 
+#include <cstdio>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -15,9 +16,9 @@ namespace nvfp4 {
 template <class Visit> void for_each_rule_field(Visit visit) {
   using enum FormatId;
   // one name per field: another number of them is an error here, and the list below must grow as well
-  [[maybe_unused]] const auto &[element, scale, block, e4m3_max, amax_nan, global, per_row, order,
-                                scale_rounding, scaling, zero_multiplier, negative_zero, nan_code,
-                                four_over_six, fused_error, flush, decoding] = Rule{};
+  [[maybe_unused]] const auto &[element, scale, block, e4m3_max, amax_nan, global, per_row, outer_block, order,
+                                scale_rounding, least_scale, scaling, zero_multiplier, negative_zero, nan_code, ties,
+                                four_over_six, second_scale, fused_error, flush, decoding] = Rule{};
   const auto field = [&]<class T>(const char *name, T Rule::*member) {
     if constexpr (NamedEnum<T>) {
       const auto all = enumerators<T>();
@@ -29,7 +30,9 @@ template <class Visit> void for_each_rule_field(Visit visit) {
   };
   visit("element", &Rule::element, formats_where(&Format::of_elements));
   visit("scale", &Rule::scale, formats_where(&Format::of_scales));
-  visit("block", &Rule::block, std::vector<int16_t>{16, 32});
+  visit("block", &Rule::block, std::vector<int16_t>{16, 32, 64, 128});
+  visit("outer_block", &Rule::outer_block, std::vector<int16_t>{0, 128});
+  visit("least_scale", &Rule::least_scale, std::vector<float>{0.0f, 1e-10f / 448.0f});
   visit("e4m3_max", &Rule::e4m3_max, std::vector<float>{448.0f, 256.0f});
   field("amax_nan", &Rule::amax_nan);
   field("global", &Rule::global);
@@ -40,7 +43,9 @@ template <class Visit> void for_each_rule_field(Visit visit) {
   field("zero_multiplier", &Rule::zero_multiplier);
   field("negative_zero", &Rule::negative_zero);
   field("nan_code", &Rule::nan_code);
+  field("ties", &Rule::ties);
   field("four_over_six", &Rule::four_over_six);
+  field("second_scale", &Rule::second_scale);
   field("fused_error", &Rule::fused_error);
   field("flush", &Rule::flush);
   field("decoding", &Rule::decoding);
@@ -54,7 +59,11 @@ template <class T> [[nodiscard]] std::string field_text(T value) {
     return value ? "yes" : "no";
   else if constexpr (std::is_same_v<T, FormatId>)
     return format(value).name;
-  else
+  else if constexpr (std::is_same_v<T, float>) {
+    char text[32];
+    std::snprintf(text, sizeof text, "%g", double(value));
+    return text;
+  } else
     return std::to_string(int(value));
 }
 

@@ -37,6 +37,7 @@ template <class V> struct VectorScale {
     case ScaleOrder::encode_by_amax_k6: return multiply(all(c.encode), multiply(bmax, all(c.inverse_top)));
     case ScaleOrder::sixth_by_decode: return divide(divide(bmax, all(c.top)), all(c.decode));
     case ScaleOrder::amax_by_six_decode: return divide(bmax, all(c.six_decode));
+    case ScaleOrder::decode_by_sixth: return divide(divide(bmax, all(c.decode)), all(c.top));
     case ScaleOrder::source_sixth: {
       const F sixth = divide(bmax, all(c.top));
       return multiply(all(c.encode), c.bf16_source ? V::round_bf16(sixth) : sixth);
@@ -46,7 +47,9 @@ template <class V> struct VectorScale {
     case ScaleOrder::exponent_floor:
     case ScaleOrder::exponent_field:
     case ScaleOrder::exponent_ceil:
-    case ScaleOrder::exponent_even: break;
+    case ScaleOrder::exponent_even:
+    case ScaleOrder::amax_sixth:
+    case ScaleOrder::bf16_inverse_top: break; // not covered
     }
     return divide(bmax, all(c.top));
   }

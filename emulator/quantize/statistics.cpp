@@ -37,7 +37,7 @@ QuantizeStatistics block_row(MatrixView<const float> x, const BlockScaled &q, co
   const Format element = format(q.element), scale = format(q.scale);
   QuantizeStatistics s;
   std::vector<float> row;
-  std::vector<uint8_t> some(size_t(q.scale_cols())); // blocks with a number that is not 0, or not a number
+  std::vector<uint8_t> some(size_t(q.blocks())); // blocks with a number that is not 0, or not a number
   for (int64_t r = first; r < last; ++r) {
     read_row(x, q, r, row, s);
     const GlobalScale global = global_of_row(q, rule, r);
@@ -45,12 +45,13 @@ QuantizeStatistics block_row(MatrixView<const float> x, const BlockScaled &q, co
       const int64_t block = i / q.block;
       const float v = row[size_t(i)];
       const uint8_t code = q.code(r, i);
-      const float y = decode_element(rule, code, q.scale_code(r, block), global);
-      const uint64_t magnitude = code & element.magnitude_mask();
+      const uint32_t word = q.scale_code(r, block);
+      const float y = decode_element(rule, code, word, int(i % q.block), global);
+      const Format own = is_flagged(scale, word) ? format(element.flagged()) : element;
       ++s.elements;
       if (v != 0.0f) some[size_t(block)] = 1;
       s.flushed += v != 0.0f && std::isfinite(v) && y == 0.0f;
-      s.saturated += std::isfinite(v) && magnitude == element.max_finite_magnitude() && y != 0.0f &&
+      s.saturated += std::isfinite(v) && uint64_t(code) == with_sign(own, std::signbit(y), own.max_finite_magnitude()) && y != 0.0f &&
                      std::fabs(v) > std::fabs(y);
       if (!std::isfinite(v) || !std::isfinite(y)) {
         ++s.left_out;
@@ -61,8 +62,8 @@ QuantizeStatistics block_row(MatrixView<const float> x, const BlockScaled &q, co
       s.noise += error * error;
     }
   }
-  for (int64_t b = 0; b < q.scale_cols(); ++b) {
-    const uint8_t code = q.scale_code(first, b);
+  for (int64_t b = 0; b < q.blocks(); ++b) {
+    const uint32_t code = q.scale_code(first, b);
     const Decoded d = decode(scale, code);
     ++s.blocks;
     s.zero_blocks += some[size_t(b)] == 0;
@@ -107,7 +108,7 @@ std::vector<QuantizeStatistics> quantize_statistics(MatrixView<const float> x, c
                 std::to_string(x.cols) + "], its quantized copy has " + std::to_string(q.rows) + " rows of " +
                 std::to_string(q.k));
   const Rule &rule = find_convention(q.convention).rule;
-  if (rule.per_row && int64_t(q.row_amax.size()) != q.rows)
+  if (has_row_factors(rule) && int64_t(q.row_amax.size()) != q.rows)
     throw Error("quantize_statistics: the quantized copy lacks the amax of its rows");
   threads = threads > 0 ? threads : omp_get_max_threads();
   LoopProgress loop(&progress, (q.rows + q.block_rows - 1) / q.block_rows);

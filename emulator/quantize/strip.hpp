@@ -9,7 +9,8 @@
 namespace nvfp4::quant {
 
 inline constexpr int kTile = 16;
-inline constexpr int kMaxBlock = 32;
+inline constexpr int kMaxBlock = 128;
+inline constexpr int kMaxRows = 128; ///< of a tile
 
 /// Calls add(i, j), sum i += sum j, for the 16 sums of a tile's rows as a tree; the total is sum 0.
 template <class Add> void add_rows_as_tree(Add add) {
@@ -17,7 +18,7 @@ template <class Add> void add_rows_as_tree(Add add) {
     for (int i = 0; i < half; ++i) add(i, i + half);
 }
 
-/// One strip of 1 or 16 rows of the output: everything that a block needs to know about its surroundings.
+/// One strip of the output, 1 row or those of a tile: everything that a block needs to know about its surroundings.
 struct Strip {
   const Rule &rule;
   const QuantizeOptions &options;
@@ -32,50 +33,53 @@ struct Strip {
     return options.key.bits8(uint64_t(index));
   }
 
-  /// Codes of one candidate scale, and their error where four-over-six asks for it.
-  float encode(const float (&values)[kTile][kMaxBlock], int64_t first, int width, const BlockScale &scale,
-               uint8_t (&codes)[kTile][kMaxBlock]) const {
+  /// The code of x, element i of row r of the block that starts at `first`.
+  [[nodiscard]] uint8_t code(int r, int64_t first, int i, float x, const BlockScale &scale) const {
+    const uint32_t bits = options.rounding == ElementRounding::nearest ? 0 : random(first_row + r, first + i);
+    return encode_element(rule, x, element_scale(rule, scale, i), options.rounding, bits);
+  }
+
+  /// The error of a candidate scale.
+  [[nodiscard]] float error(const float *const *x, int64_t first, int width, const BlockScale &scale) const {
     float sums[kTile] = {};
     for (int r = 0; r < rows; ++r)
-      for (int i = 0; i < width; ++i) {
-        const uint32_t bits =
-            options.rounding == ElementRounding::nearest ? 0 : random(first_row + r, first + i);
-        codes[r][i] = encode_element(rule, values[r][i], scale, options.rounding, bits);
-        if (rule.four_over_six != FourOverSix::off)
-          sums[r] = add_error(rule, sums[r], codes[r][i], values[r][i], scale, global.amax);
-      }
+      for (int i = 0; i < width; ++i)
+        sums[r] = add_error(rule, sums[r], code(r, first, i, x[r][i], scale), x[r][i], scale, global.amax);
     if (out.block_rows > 1) add_rows_as_tree([&](int i, int j) { sums[i] = sums[i] + sums[j]; });
     return sums[0];
   }
 
-  /// Block b of the strip; x[r] points at its first value in row r.
+  /// The level of the part of a row that block b lies in; x points at the block.
+  [[nodiscard]] GlobalScale level_of_part(const float *x, int64_t first) const {
+    const int64_t from = first / rule.outer_block * rule.outer_block;
+    Amax amax;
+    for (int64_t i = from; i < std::min(out.k, from + rule.outer_block); ++i) amax.add(x[i - first]);
+    return global_from_amax(rule, amax.value(rule.amax_nan), options.source);
+  }
+
+  /// Block b of the strip; x[r] points at its first value in row r, within the whole row.
   void quantize_block(int64_t b, const float *const *x) const {
     const int64_t first = b * rule.block;
     const int width = int(std::min<int64_t>(rule.block, out.k - first));
-    float values[kTile][kMaxBlock];
     Amax amax;
     for (int r = 0; r < rows; ++r)
-      for (int i = 0; i < width; ++i) {
-        values[r][i] = x[r][i];
-        amax.add(values[r][i]);
-      }
+      for (int i = 0; i < width; ++i) amax.add(x[r][i]);
     const float bmax = amax.value(rule.amax_nan);
-    uint8_t codes[kTile][kMaxBlock] = {};
-    BlockScale scale = block_scale(rule, bmax, global, options.source);
-    const float error = encode(values, first, width, scale, codes);
+    const GlobalScale level = rule.outer_block == 0 ? global : level_of_part(x[0], first);
+    BlockScale scale = with_exponents(rule, block_scale(rule, bmax, level, options.source), x[0], width);
     if (rule.four_over_six != FourOverSix::off) {
-      uint8_t wider[kTile][kMaxBlock] = {};
-      const BlockScale four = block_scale(rule, bmax, global, options.source, true);
-      if (encode(values, first, width, four, wider) < error) {
-        scale = four;
-        std::copy_n(&wider[0][0], kTile * kMaxBlock, &codes[0][0]);
-      }
+      const BlockScale second = block_scale(rule, bmax, level, options.source, true);
+      if (error(x, first, width, second) < error(x, first, width, scale)) scale = second;
     }
-    for (int r = 0; r < rows; ++r) store(first_row + r, b, scale.code, codes[r]);
+    for (int r = 0; r < rows; ++r) {
+      uint8_t codes[kMaxBlock] = {};
+      for (int i = 0; i < width; ++i) codes[i] = code(r, first, i, x[r][i], scale);
+      store(first_row + r, b, scale.code, codes);
+    }
   }
 
-  void store(int64_t r, int64_t b, uint8_t scale, const uint8_t (&codes)[kMaxBlock]) const {
-    out.scales[size_t(r * out.scale_cols() + b)] = scale;
+  void store(int64_t r, int64_t b, uint32_t scale, const uint8_t (&codes)[kMaxBlock]) const {
+    out.set_scale(r, b, scale);
     const bool nibbles = format(rule.element).storage_bits == 4;
     uint8_t *const to = out.codes.data() + r * out.row_bytes() + b * rule.block / (nibbles ? 2 : 1);
     if (nibbles)

@@ -17,31 +17,37 @@ template <class Hooks = AsUnit>
   WideSum sum;
   SpecialTerms special;
   for (int i = 0; i < rule.k; ++i) {
-    Decoded factors[4] = {decode(fa, a[i]), decode(fb, b[i])};
-    int count = 2, fraction = fa.mantissa_bits + fb.mantissa_bits;
+    Factor factors[4];
+    int count = 2;
+    bool flag_a = false, flag_b = false;
     if (rule.scale_block != 0) {
-      factors[count++] = decode(fs, scale_a[i / rule.scale_block]);
-      factors[count++] = decode(fs, scale_b[i / rule.scale_block]);
-      fraction += 2 * fs.mantissa_bits;
+      const int block = i / rule.scale_block, place = i % rule.scale_block;
+      const uint32_t word_a = read_scale(rule.scale, scale_a, block), word_b = read_scale(rule.scale, scale_b, block);
+      factors[count++] = scale_factor(fs, word_a, place);
+      factors[count++] = scale_factor(fs, word_b, place);
+      flag_a = is_flagged(fs, word_a);
+      flag_b = is_flagged(fs, word_b);
     }
+    factors[0] = element_factor(fa, a[i], flag_a);
+    factors[1] = element_factor(fb, b[i], flag_b);
     bool nan = false, infinity = false, zero = false, negative = false;
-    int64_t product = 1; // at most 2^8 * 2^8 * 2^4 * 2^4
-    int exponent = 0;
+    int64_t product = 1; // of elements at most 2^8 * 2^8, flagged ones 2^24 * 2^24, of scales 2^4 * 2^4
+    int lsb = 0;
     for (int f = 0; f < count; ++f) {
-      const Decoded &x = factors[f];
+      const Factor &x = factors[f];
       nan = nan || x.cls == Class::nan;
       infinity = infinity || x.cls == Class::infinity;
       zero = zero || x.cls == Class::zero;
       negative = negative != x.negative;
       product *= int64_t(x.significand);
-      exponent += x.exponent;
+      lsb += x.lsb;
     }
     if (nan || (infinity && zero))
       special.nan = true;
     else if (infinity)
       special.infinity(negative);
     else if (!zero)
-      sum.add(negative ? -product : product, exponent - fraction);
+      sum.add(negative ? -product : product, lsb);
   }
   const Decoded z = decode(fc, c);
   if (z.cls == Class::nan)

@@ -11,7 +11,7 @@ namespace nvfp4 {
 /// The operands of one dot product, codes in K order. Scales are null for units without them.
 struct DotOperands {
   CodeView a, b;
-  const uint8_t *scale_a = nullptr, *scale_b = nullptr; ///< one code per scale_block elements
+  const uint8_t *scale_a = nullptr, *scale_b = nullptr; ///< one scale per scale_block elements
 };
 
 /// IEEE addition of two accumulator words, nearest even, canonical NaN: FADD and HADD2 after the expanded FP8 HMMAs.
@@ -106,7 +106,7 @@ template <class Hooks = AsUnit>
 [[nodiscard]] NVFP4_HD inline uint64_t dot(const UnitRule &rule, const DotOperands &op, int64_t k, uint64_t c,
                                            Accumulation accumulation = Accumulation::mmasim, Hooks &&hooks = Hooks()) {
   for (int64_t i = 0; i < k; i += rule.k) {
-    const int64_t s = rule.scale_block == 0 ? 0 : i / rule.scale_block;
+    const int64_t s = rule.scale_row(i);
     hooks.instruction(i);
     c = execute(rule, {op.a.from(i), op.b.from(i), op.scale_a + s, op.scale_b + s}, c, accumulation, hooks);
   }

@@ -2,7 +2,7 @@
 // A unit: one tensor-core instruction of one architecture, as the parameters of the algorithm that gives its bits.
 // Plain data, usable on the GPU. The algorithms are in fdpa.hpp, gst_fdpa.hpp and exact_sum.hpp, the rows in catalogue.cpp.
 #pragma once
-#include "nvfp4/emulator/formats/format.hpp"
+#include "nvfp4/emulator/formats/block_codes.hpp"
 #include "nvfp4/emulator/names.hpp"
 
 namespace nvfp4 {
@@ -71,6 +71,11 @@ struct UnitRule {
   int16_t floor;       ///< lower clamp of the largest exponent
   FormatId scale;      ///< of block scales; meaningful only when scale_block != 0
   int16_t scale_block; ///< elements per scale, 0 without scales
+
+  /// Bytes of the scales of k elements, whole blocks.
+  [[nodiscard]] NVFP4_HD constexpr int64_t scale_row(int64_t elements) const {
+    return scale_block == 0 ? 0 : elements / scale_block * scale_bytes(scale);
+  }
 
   bool operator==(const UnitRule &) const = default;
 };

@@ -18,7 +18,11 @@ const ElementFormat &format_of(Element e) {
       {"f32", 32, 8, 23, 127, 0, true, true},      {"f64", 64, 11, 52, 1023, 0, true, true},
       {"e1m2", 4, 1, 2, 0, 0, false, false},       {"int4", 4, 0, 3, -2, 0, false, false, true},
       {"int8", 8, 0, 7, 0, 0, false, false, true}, {"ue5m3", 8, 5, 3, 15, 0, false, true},
-      {"ue5m3g", 8, 5, 3, 15, 0, true, true},
+      {"ue5m3g", 8, 5, 3, 15, 0, true, true},      {"s1p2", 4, 0, 3, 0, 0, false, false},
+      {"if4", 4, 2, 1, 1, 0, false, false, false, false, Element::int4, 6.0 / 7.0},
+      {"mixfp4", 4, 2, 1, 1, 0, false, false, false, false, Element::e1m2, 2.0},
+      {"ue4m3f", 8, 4, 3, 7, 0, false, true},
+      {"hif4s", 32, 6, 2, 48, 0, false, true, false, true},
   };
   return table[int(e)];
 }
@@ -102,7 +106,7 @@ double decode(const ElementFormat &f, uint64_t code) {
     v = m ? std::numeric_limits<double>::quiet_NaN() : std::numeric_limits<double>::infinity();
   else if (f.has_nan && !f.has_inf && magnitude == magnitude_mask(f) >> f.padding)
     v = std::numeric_limits<double>::quiet_NaN();
-  else if (field == 0 && f.mantissa_bits > 0)
+  else if (field == 0 && f.mantissa_bits > 0 && !f.normal)
     v = std::ldexp(double(m), f.min_exponent() - f.mantissa_bits);
   else
     v = std::ldexp(double(m | (uint64_t{1} << f.mantissa_bits)), int(field) - f.bias - f.mantissa_bits);

@@ -7,8 +7,9 @@
 
 namespace nvfp4::golden::cases {
 
-enum class Element : uint8_t { e2m1, e3m2, e2m3, e4m3, e5m2, ue4m3, ue8m0, bf16, f16, tf32, f32, f64, e1m2, int4, int8, ue5m3, ue5m3g };
-inline constexpr int kElements = 17;
+enum class Element : uint8_t { e2m1, e3m2, e2m3, e4m3, e5m2, ue4m3, ue8m0, bf16, f16, tf32, f32, f64, e1m2, int4, int8, ue5m3, ue5m3g,
+  s1p2, if4, mixfp4, ue4m3f, hif4s };
+inline constexpr int kElements = 22;
 
 /// value = (-1)^s * 1.m * 2^(E - bias), or 0.m * 2^(1 - bias) when the field E is 0.
 struct ElementFormat {
@@ -19,10 +20,14 @@ struct ElementFormat {
   bool has_inf; ///< the largest exponent field means Inf and NaN
   bool has_nan; ///< with has_inf false: the all-ones code alone is NaN
   bool complement = false; ///< negative codes are two's complements (integers, without an exponent field)
+  bool normal = false;     ///< the field 0 is as any other: there is neither zero nor subnormal (E6M2)
+  /// What a set bit above a scale's code makes of elements: of them this format, its values times a number.
+  Element flagged = Element::f64;
+  double flagged_unit = 0.0; ///< 0: nothing
 
-  [[nodiscard]] int min_exponent() const { return 1 - bias; }
+  [[nodiscard]] int min_exponent() const { return normal ? -bias : 1 - bias; }
   /// Exponent of the smallest subnormal.
-  [[nodiscard]] int bottom() const { return min_exponent() - mantissa_bits; }
+  [[nodiscard]] int bottom() const { return normal ? min_exponent() : min_exponent() - mantissa_bits; }
   /// Largest exponent of a finite number.
   [[nodiscard]] int max_exponent() const { return (1 << exponent_bits) - 1 - bias - (has_inf ? 1 : 0); }
   [[nodiscard]] int digits() const { return bits / 4; }

@@ -62,8 +62,8 @@ Tile empty_tile(const MmaKind &x) {
   t.a.resize(size_t(a_bytes(x)));
   t.b.resize(size_t(b_bytes(x)));
   t.c.resize(size_t(c_bytes(x)));
-  t.scale_a.resize(size_t(x.m * scales_per_row(x)));
-  t.scale_b.resize(size_t(x.n * scales_per_row(x)));
+  t.scale_a.resize(size_t(x.m * scales_per_row(x) * scale_bytes(x)));
+  t.scale_b.resize(size_t(x.n * scales_per_row(x) * scale_bytes(x)));
   return t;
 }
 
@@ -197,9 +197,13 @@ struct Maker {
       }
   }
 
-  uint8_t scale() {
+  static void put_word(std::vector<uint8_t> &to, size_t at, uint64_t word) {
+    for (size_t byte = 0; byte < 4; ++byte) to[at + byte] = uint8_t(word >> (8 * byte));
+  }
+
+  uint64_t scale() {
     const ElementFormat &f = format_of(x.scale);
-    if (scale_class == ScaleClass::raw) return uint8_t(random.word());
+    if (scale_class == ScaleClass::raw) return random.word();
     int exponent = random.range(-1, 1);
     if (scale_class == ScaleClass::lognormal) { // sum of six dice: close to normal with sigma 4.8
       exponent = 0;
@@ -212,12 +216,22 @@ struct Maker {
       exponent += (fc.bottom() - std::max(fc.bottom(), lowest_product())) / 2;
     if (x.scale == Element::ue8m0 && cls == InputClass::overflow)
       exponent += std::max(0, fc.max_exponent() - highest_product() - 3) / 2;
-    return uint8_t(compose(f, false, std::max(exponent, f.bottom()), random.word()));
+    return compose(f, false, std::max(exponent, f.bottom()), random.word());
   }
 
   void scales() {
-    for (uint8_t &s : tile.scale_a) s = scale();
-    for (uint8_t &s : tile.scale_b) s = scale();
+    for (std::vector<uint8_t> *side : {&tile.scale_a, &tile.scale_b})
+      for (size_t i = 0; i < side->size(); ++i) {
+        if (x.scale == Element::f32) {
+          put_word(*side, i, scale());
+          i += 3;
+          continue;
+        }
+        const bool code = i % size_t(scale_bytes(x)) == 0; // above it exponents of a bit, any of them
+        uint8_t s = uint8_t(code ? scale() : random.word());
+        if (fa.flagged_unit != 0 && random.one_in(2)) s |= 0x80;
+        (*side)[i] = s;
+      }
   }
 
   /// C from the exact-enough sum and the largest product's exponent.
@@ -270,9 +284,22 @@ struct Maker {
     const ElementFormat &fs = format_of(x.scale);
     std::vector<long double> v(size_t(rows) * size_t(x.k));
     for (size_t i = 0; i < v.size(); ++i) {
-      v[i] = decode(f, get_element(codes, f.bits, int64_t(i)));
-      if (x.scale_block)
-        v[i] *= decode(fs, scales[i / size_t(x.scale_block)] & code_mask(fs) & ~sign_bit(fs));
+      const uint64_t code = get_element(codes, f.bits, int64_t(i));
+      v[i] = decode(f, code);
+      if (!x.scale_block) continue;
+      const size_t at = i / size_t(x.scale_block) * size_t(scale_bytes(x)), place = i % size_t(x.scale_block);
+      const uint8_t low = scales[at];
+      if (f.flagged_unit != 0 && (low & 0x80) != 0)
+        v[i] = decode(format_of(f.flagged), code) * static_cast<long double>(f.flagged_unit);
+      if (x.scale == Element::f32) {
+        uint64_t word = 0;
+        for (size_t byte = 4; byte-- > 0;) word = word << 8 | scales[at + byte];
+        v[i] *= decode(fs, word);
+        continue;
+      }
+      v[i] *= decode(fs, low & code_mask(fs) & ~sign_bit(fs));
+      if (scale_bytes(x) == 4) // HiFloat4: an exponent for each 8 elements, then one for each 4
+        v[i] *= (1 + (scales[at + 1] >> place / 8 & 1)) * (1 + (scales[at + 2 + place / 32] >> place / 4 % 8 & 1));
     }
     return v;
   }

@@ -36,6 +36,9 @@ struct MmaKind {
   return x.scale_block ? x.k / x.scale_block : 0;
 }
 
+/// Bytes of one of them.
+[[nodiscard]] inline int scale_bytes(const MmaKind &x) { return x.scale_block ? format_of(x.scale).bits / 8 : 1; }
+
 /// Which instructions a build has for a device; a bit set.
 enum Feature : uint32_t {
   kMma16 = 1,      ///< f16, bf16, tf32, m8n8k4 f64 mma.sync (sm_80)

@@ -45,7 +45,7 @@ std::vector<Trial> trials(const Weight &mine, const Weight &original, const Agai
         q.global_amax = *o.fused_amax;
         all.push_back({&c, q, "fused"});
       }
-      const bool takes_p = c.rule.global == GlobalRule::decode,
+      const bool takes_p = stores_decode(c.rule),
                  takes_s =
                      c.rule.global == GlobalRule::compressed_tensors || c.rule.global == GlobalRule::caller;
       const bool divides = mine.container->global_use == GlobalUse::divides;
@@ -63,7 +63,7 @@ std::vector<Trial> trials(const Weight &mine, const Weight &original, const Agai
 void count_differences(Reproduction &r, const BlockScaled &mine, const BlockScaled &made) {
   for (int64_t row = 0; row < mine.rows; ++row) {
     for (int64_t i = 0; i < mine.k; ++i) r.codes_differing += mine.code(row, i) != made.code(row, i);
-    for (int64_t b = 0; b < mine.scale_cols(); ++b)
+    for (int64_t b = 0; b < mine.blocks(); ++b)
       r.scales_differing += mine.scale_code(row, b) != made.scale_code(row, b);
   }
 }

@@ -40,7 +40,7 @@ std::vector<std::byte> pack_half_low(const BlockScaled &q, const GgufType &type)
     for (int64_t first = 0; first < q.k; first += type.block, to += type.bytes)
       for (int b = 0; b < group; ++b) {
         const int64_t k = first + b * q.block;
-        to[b] = q.scale_code(r, k / q.block);
+        to[b] = uint8_t(q.scale_code(r, k / q.block));
         for (int i = 0; i < half; ++i)
           to[group + b * half + i] = uint8_t(q.code(r, k + i) | q.code(r, k + half + i) << 4);
       }
@@ -195,7 +195,7 @@ private:
   static float value(const Container &row, uint8_t code, uint8_t scale, float word) {
     const bool divides = row.global_use == GlobalUse::divides;
     const GlobalScale g{std::nanf(""), divides ? word : 1.0f / word, divides ? 1.0f / word : word};
-    const float v = decode_element(find_convention(row.convention).rule, code, scale,
+    const float v = decode_element(find_convention(row.convention).rule, code, scale, 0,
                                    row.global_use == GlobalUse::after ? GlobalScale{} : g);
     return row.global_use == GlobalUse::after ? v * word : v;
   }

@@ -80,8 +80,8 @@ void add_blocks(BlockStatistics &s, const BlockScaled &q) {
   const Format scale = format(q.scale), element = format(q.element);
   const auto top = uint64_t(element.max_finite_magnitude());
   for (int64_t r = 0; r < q.rows; ++r)
-    for (int64_t b = 0; b < q.scale_cols(); ++b) {
-      const uint8_t word = q.scale_code(r, b);
+    for (int64_t b = 0; b < q.blocks(); ++b) {
+      const uint32_t word = q.scale_code(r, b);
       int64_t zeros = 0, largest = 0;
       for (int i = 0; i < q.block; ++i) {
         const uint64_t magnitude = q.code(r, b * q.block + i) & element.magnitude_mask();

@@ -188,7 +188,7 @@ std::vector<PartComparison> compare_quantized(const BlockScaled &a, const BlockS
                                         io::shape_text(std::vector{b.rows, b.padded_k})));
   if (alike && a.scale == b.scale && a.block == b.block)
     parts.push_back(
-        compare_codes("block_scales", a.scale, {a.rows, a.scale_cols()}, linear_scales(a), linear_scales(b)));
+        compare_codes("block_scales", a.scale, {a.rows, a.blocks()}, linear_scales(a), linear_scales(b)));
   else
     parts.push_back(unlike("block_scales", std::string(format(a.scale).name) + " per " +
                                                std::to_string(a.block) + " against " + format(b.scale).name +

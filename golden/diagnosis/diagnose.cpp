@@ -484,7 +484,7 @@ Trace trace_output(const Computation &c, int64_t i, int64_t j) {
   const auto row = [&](const RawOperand &o, Side side, int64_t r) {
     const auto at = [r](const auto &v, int64_t n) { return std::span(v).subspan(size_t(r * n), size_t(n)); };
     return make_operand(unit, side, RawCodes{1, o.k, at(o.codes, o.row_bytes())},
-                        RawScales(at(o.scales, o.blocks()), ScaleLayout::linear));
+                        RawScales(at(o.scales, o.scale_cols()), ScaleLayout::linear));
   };
   const GemmOperand a = row(*c.a, Side::a, i), b = row(*c.b, Side::b, j);
   return trace_dot(unit.rule, {a.row(0), b.row(0), a.row_scales(0), b.row_scales(0)}, a.padded_k, 0,

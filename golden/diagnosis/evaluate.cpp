@@ -21,13 +21,13 @@ RawOperand cut(const RawOperand &o, Indices rows, int64_t first, int64_t last) {
   part.rows = int64_t(rows.size());
   part.k = last - first;
   part.codes.assign(size_t(part.rows * part.row_bytes()), 0);
-  part.scales.assign(size_t(part.rows * part.blocks()), 0);
+  part.scales.assign(size_t(part.rows * part.scale_cols()), 0);
   for (int64_t r = 0; r < part.rows; ++r) {
     std::copy_n(o.codes.begin() + rows[size_t(r)] * o.row_bytes() + first * o.bits() / 8, part.row_bytes(),
                 part.codes.begin() + r * part.row_bytes());
     if (o.block != 0)
-      std::copy_n(o.scales.begin() + rows[size_t(r)] * o.blocks() + first / o.block, part.blocks(),
-                  part.scales.begin() + r * part.blocks());
+      std::copy_n(o.scales.begin() + rows[size_t(r)] * o.scale_cols() + first / o.block * scale_bytes(o.scale),
+                  part.scale_cols(), part.scales.begin() + r * part.scale_cols());
   }
   return part;
 }
@@ -52,10 +52,9 @@ std::vector<float> scaled_values(const RawOperand &o, bool with_scales) {
   for (int64_t r = 0; r < o.rows; ++r) {
     const CodeView row = o.row(r);
     for (int64_t i = 0; i < o.k; ++i) {
-      const float x = value_f32(o.format, row[i]);
-      const bool scale = with_scales && o.block != 0;
-      v[size_t(r * o.k + i)] =
-          scale ? x * value_f32(o.scale, o.scales[size_t(r * o.blocks() + i / o.block)]) : x;
+      const uint32_t scale = o.block != 0 ? o.scale_of(r, i) : 0;
+      const float x = element_value(o.format, row[i], o.block != 0 && is_flagged(format(o.scale), scale));
+      v[size_t(r * o.k + i)] = with_scales && o.block != 0 ? x * scale_value(o.scale, scale, int(i % o.block)) : x;
     }
   }
   return v;

@@ -64,7 +64,7 @@ template <int size> bool reverse_bytes(RawOperand &o) {
 
 /// The two halves of K in each other's place.
 template <bool codes, bool scales> bool exchange_halves(RawOperand &o) {
-  const int64_t codes_row = o.row_bytes(), scales_row = o.blocks();
+  const int64_t codes_row = o.row_bytes(), scales_row = o.scale_cols();
   const bool halves = o.k * o.bits() % 16 == 0 && (o.block == 0 ? !scales : o.k % (2 * o.block) == 0);
   if (!halves) return false;
   const auto rotate = [&](std::vector<uint8_t> &v, int64_t row) {
@@ -147,16 +147,16 @@ bool read_padding(Computation &c) {
     RawOperand o = from;
     o.k = padded;
     o.codes.assign(size_t(o.rows * o.row_bytes()), 0);
-    o.scales.assign(size_t(o.rows * o.blocks()), 0);
+    o.scales.assign(size_t(o.rows * o.scale_cols()), 0);
     const auto rest = [](const std::vector<uint8_t> &v, int64_t at, int64_t n) {
       return std::clamp<int64_t>(int64_t(v.size()) - at, 0, n);
     };
     for (int64_t r = 0; r < o.rows; ++r) {
-      const int64_t codes = r * from.row_bytes(), scales = r * from.blocks();
+      const int64_t codes = r * from.row_bytes(), scales = r * from.scale_cols();
       std::copy_n(from.codes.begin() + codes, rest(from.codes, codes, o.row_bytes()),
                   o.codes.begin() + r * o.row_bytes());
-      std::copy_n(from.scales.begin() + scales, rest(from.scales, scales, o.blocks()),
-                  o.scales.begin() + r * o.blocks());
+      std::copy_n(from.scales.begin() + scales, rest(from.scales, scales, o.scale_cols()),
+                  o.scales.begin() + r * o.scale_cols());
     }
     *side = std::make_shared<const RawOperand>(std::move(o));
   }

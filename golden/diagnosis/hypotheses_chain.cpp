@@ -21,10 +21,12 @@ RawOperand padded(const RawOperand &o, int64_t step) {
   RawOperand p = o;
   p.k = (o.k + step - 1) / step * step;
   p.codes.assign(size_t(p.rows * p.row_bytes()), 0);
-  p.scales.assign(size_t(p.rows * p.blocks()), uint8_t(format(o.scale).one()));
+  p.scales.resize(size_t(p.rows * p.scale_cols()));
+  for (size_t i = 0; i < p.scales.size(); ++i)
+    p.scales[i] = scale_byte(uint32_t(format(o.scale).one()), int(i % size_t(scale_bytes(o.scale))));
   for (int64_t r = 0; r < o.rows; ++r) {
     for (int64_t i = 0; i < o.k; ++i) p.set(r, i, o.code(r, i));
-    std::copy_n(o.scales.begin() + r * o.blocks(), o.blocks(), p.scales.begin() + r * p.blocks());
+    std::copy_n(o.scales.begin() + r * o.scale_cols(), o.scale_cols(), p.scales.begin() + r * p.scale_cols());
   }
   return p;
 }
@@ -35,14 +37,14 @@ Raw reorder(const RawOperand &o, int64_t step, const std::vector<int64_t> &order
   RawOperand to = from;
   to.k = step * int64_t(order.size());
   to.codes.assign(size_t(to.rows * to.row_bytes()), 0);
-  to.scales.assign(size_t(to.rows * to.blocks()), 0);
-  const int64_t bytes = step * from.bits() / 8, scales = from.block == 0 ? 0 : step / from.block;
+  to.scales.assign(size_t(to.rows * to.scale_cols()), 0);
+  const int64_t bytes = step * from.bits() / 8, scales = from.block == 0 ? 0 : step / from.block * scale_bytes(from.scale);
   for (int64_t r = 0; r < from.rows; ++r)
     for (size_t s = 0; s < order.size(); ++s) {
       std::copy_n(from.codes.begin() + r * from.row_bytes() + order[s] * bytes, bytes,
                   to.codes.begin() + r * to.row_bytes() + int64_t(s) * bytes);
-      std::copy_n(from.scales.begin() + r * from.blocks() + order[s] * scales, scales,
-                  to.scales.begin() + r * to.blocks() + int64_t(s) * scales);
+      std::copy_n(from.scales.begin() + r * from.scale_cols() + order[s] * scales, scales,
+                  to.scales.begin() + r * to.scale_cols() + int64_t(s) * scales);
     }
   return std::make_shared<const RawOperand>(std::move(to));
 }
@@ -100,9 +102,12 @@ std::optional<Raw> dequantized(const RawOperand &o, const BlockScaled &q, Format
   d.codes.resize(size_t(d.rows * d.row_bytes()));
   for (int64_t r = 0; r < o.rows; ++r)
     for (int64_t i = 0; i < o.k; ++i) {
-      const uint8_t code = uint8_t(o.code(r, i)), scale = o.scales[size_t(r * o.blocks() + i / o.block)];
-      const float v = global ? decode_element(rule, code, scale, g)
-                             : value_f32(o.format, code) * value_f32(o.scale, scale);
+      const uint8_t code = uint8_t(o.code(r, i));
+      const uint32_t scale = o.scale_of(r, i);
+      const int place = int(i % o.block);
+      const float v = global ? decode_element(rule, code, scale, place, g)
+                             : element_value(o.format, code, is_flagged(format(o.scale), scale)) *
+                                   scale_value(o.scale, scale, place);
       d.set(r, i, encode(type, v, Rounding::nearest_even, Overflow::ieee));
     }
   return std::make_shared<const RawOperand>(std::move(d));

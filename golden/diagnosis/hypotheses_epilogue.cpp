@@ -21,7 +21,7 @@ Global global_of(const std::optional<BlockScaled> &q) {
   if (!q) return {};
   const Rule &rule = find_convention(q->convention).rule;
   if (rule.global == GlobalRule::none || rule.per_row) return {};
-  const bool stores_decode = rule.global == GlobalRule::decode;
+  const bool stores_decode = nvfp4::stores_decode(rule);
   return {q->global_decode, stores_decode ? 1.0f / q->global_decode : q->global_encode, q->global_amax,
           largest_element(rule) * rule.e4m3_max, rule.global == GlobalRule::te && q->global_amax == q->global_amax};
 }

@@ -17,7 +17,7 @@ uint8_t byte_at(const std::vector<uint8_t> &buffer, int64_t at) {
 
 /// New scales: the byte at(r, s, cols) of `buffer`.
 template <class At> bool rescale(RawOperand &o, const std::vector<uint8_t> &buffer, At at) {
-  if (o.block == 0) return false;
+  if (o.block == 0 || scale_bytes(o.scale) != 1) return false;
   const int64_t cols = o.blocks();
   std::vector<uint8_t> scales(o.scales.size());
 #pragma omp parallel for schedule(static) if (o.rows * o.k > (int64_t{1} << 20))
@@ -106,7 +106,7 @@ template <bool row, bool block> bool first_alone(RawOperand &o) {
 }
 
 template <class Edit> bool edit_scales(RawOperand &o, Edit edit) {
-  if (o.block == 0) return false;
+  if (o.block == 0 || scale_bytes(o.scale) != 1) return false;
   for (uint8_t &s : o.scales) s = uint8_t(edit(o.scale, s));
   return true;
 }
@@ -203,7 +203,7 @@ bool halve_blocks(int sides, int variant, Computation &c) {
 
 /// The same bytes as another format of scale.
 bool other_format(FormatId id, int variant, Computation &c) {
-  if (variant != 0 || c.a->block == 0 || c.a->scale == id || nvfp4::format(c.a->scale).storage_bits != 8)
+  if (variant != 0 || c.a->block == 0 || c.a->scale == id || scale_bytes(c.a->scale) != 1 || scale_bytes(id) != 1)
     return false;
   c.reduction.unit.rule.scale = id;
   return edit_operands(c, 3, [id](RawOperand &o) {
@@ -270,16 +270,19 @@ void add_scale_hypotheses(const Problem &p, std::vector<Hypothesis> &out) {
                    exchange(c);
                    return true;
                  }});
-  for (const FormatId id : formats_where(&Format::of_scales))
+  for (const FormatId id : formats_where(&Format::of_scales)) {
+    if (scale_bytes(id) != 1) continue;
     out.push_back(
         {std::string("scales-as-") + format(id).name,
          fill_in("the bytes of the block scales are read as %", format(id).name),
          "Name the scale format of the tensor in the instruction.", Topic::operand,
          [id](const Problem &, int variant, Computation &c) { return other_format(id, variant, c); }});
+  }
   out.push_back({"block-scales-folded",
                  "the product of A's and B's block scale is rounded to the scale's format",
                  "Apply both scales exactly, as the instruction does.", Topic::chain,
                  [](const Problem &, int variant, Computation &c) {
+                   if (c.a->block != 0 && format(c.a->scale).extra != ScaleExtra::none) return false;
                    c.reduction.fold_scales = true;
                    return variant == 0 && c.reduction.arithmetic == Arithmetic::unit;
                  }});

@@ -23,7 +23,7 @@ struct Line {
     const Unit &unit = c.reduction.unit;
     const auto row = [&](const RawOperand &o, Side side, int64_t r) {
       return make_operand(unit, side, RawCodes{1, o.k, std::span(o.codes).subspan(size_t(r * o.row_bytes()), size_t(o.row_bytes()))},
-                          RawScales(std::span(o.scales).subspan(size_t(r * o.blocks()), size_t(o.blocks())),
+                          RawScales(std::span(o.scales).subspan(size_t(r * o.scale_cols()), size_t(o.scale_cols())),
                                     ScaleLayout::linear));
     };
     a = row(*c.a, Side::a, probe.i);
@@ -31,7 +31,7 @@ struct Line {
     steps = a.padded_k / step;
   }
   [[nodiscard]] uint64_t run(int64_t s, uint64_t start) const {
-    const int64_t scales = rule->scale_block == 0 ? 0 : s * step / rule->scale_block;
+    const int64_t scales = rule->scale_row(s * step);
     const auto from = [&](const GemmOperand &o) { return rule->scale_block == 0 ? nullptr : o.row_scales(0) + scales; };
     return dot(*rule, {a.row(0).from(s * step), b.row(0).from(s * step), from(a), from(b)}, step, start, model);
   }

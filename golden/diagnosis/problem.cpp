@@ -30,11 +30,11 @@ RawOperand raw_operand(const BlockScaled &q) {
 RawOperand raw_operand(const GemmOperand &p) {
   RawOperand raw{p.format, p.scale, p.scale_block, p.rows, p.k, {}, {}};
   raw.codes.resize(size_t(raw.rows * raw.row_bytes()));
-  raw.scales.resize(size_t(raw.rows * raw.blocks()));
+  raw.scales.resize(size_t(raw.rows * raw.scale_cols()));
   for (int64_t r = 0; r < raw.rows; ++r) {
     std::copy_n(p.codes.begin() + r * p.row_bytes(), raw.row_bytes(),
                 raw.codes.begin() + r * raw.row_bytes());
-    if (raw.block != 0) std::copy_n(p.row_scales(r), raw.blocks(), raw.scales.begin() + r * raw.blocks());
+    if (raw.block != 0) std::copy_n(p.row_scales(r), raw.scale_cols(), raw.scales.begin() + r * raw.scale_cols());
   }
   return raw;
 }

@@ -20,11 +20,17 @@ struct RawOperand {
   int block = 0; ///< elements per scale, 0 without scales
   int64_t rows = 0, k = 0;
   std::vector<uint8_t> codes;  // (rows, ceil(k * bits / 8)), 4-bit codes two to a byte
-  std::vector<uint8_t> scales; // (rows, ceil(k / block)), linear
+  std::vector<uint8_t> scales; // (rows, scale_cols()), linear
 
   [[nodiscard]] int bits() const { return nvfp4::format(format).storage_bits; }
   [[nodiscard]] int64_t row_bytes() const { return (k * bits() + 7) / 8; }
   [[nodiscard]] int64_t blocks() const { return block == 0 ? 0 : (k + block - 1) / block; }
+  /// Bytes of a row's scales.
+  [[nodiscard]] int64_t scale_cols() const { return block == 0 ? 0 : blocks() * scale_bytes(scale); }
+  /// The scale of element i of row r, as a word.
+  [[nodiscard]] uint32_t scale_of(int64_t r, int64_t i) const {
+    return read_scale(scale, scales.data() + r * scale_cols(), i / block);
+  }
   [[nodiscard]] CodeView row(int64_t r) const { return {codes.data() + r * row_bytes(), bits()}; }
   [[nodiscard]] uint64_t code(int64_t r, int64_t i) const { return row(r)[i]; }
   void set(int64_t r, int64_t i, uint64_t code);

@@ -93,7 +93,7 @@ private:
     if (!unknown || base_.rule.per_row) return;
     Making given = base_;
     given.options.global_scale =
-        base_.rule.global == GlobalRule::decode ? p_.mine.global_decode : p_.mine.global_encode;
+        stores_decode(base_.rule) ? p_.mine.global_decode : p_.mine.global_encode;
     if (std::optional<BlockScaled> q = make(p_, given, prepared_)) {
       base_ = given;
       made_ = std::move(q);
@@ -285,12 +285,13 @@ std::string next_capture(const QuantizerProblem &p, const Search &search, const 
 /// Rows and blocks that hold a difference, unless they are all; and what can be said of scales, or of codes
 /// under right scales, from their words alone.
 std::string pattern_text(const BlockScaled &mine, const BlockScaled &want, const QuantizerReport &r) {
-  const int64_t blocks = mine.scale_cols();
+  const int64_t blocks = mine.blocks();
   std::vector<bool> rows(size_t(mine.rows)), cols(static_cast<size_t>(blocks));
   std::vector<uint8_t> scales;
   for (int64_t i = 0; i < mine.rows; ++i)
     for (int64_t b = 0; b < blocks; ++b) {
-      scales.push_back(uint8_t(mine.scale_code(i, b)));
+      for (int byte = 0; byte < scale_bytes(mine.scale); ++byte)
+        scales.push_back(scale_byte(mine.scale_code(i, b), byte));
       bool differs = mine.scale_code(i, b) != want.scale_code(i, b);
       for (int64_t k = b * mine.block; !differs && k < std::min(mine.k, (b + 1) * mine.block); ++k)
         differs = mine.code(i, k) != want.code(i, k);
@@ -376,7 +377,7 @@ QuantizerReport check_quantizer(const QuantizerProblem &p) {
   Search search(p, base_making(p));
   const KindsOfDifference &d = search.differences();
   r.codes = q.rows * q.k;
-  r.scales = q.rows * q.scale_cols();
+  r.scales = q.rows * q.blocks();
   r.codes_differing = d.codes;
   r.scales_differing = d.scales;
   r.first_code = d.first_code;

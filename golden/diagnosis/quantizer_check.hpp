@@ -26,7 +26,7 @@ struct QuantizerProblem {
 /// A code or a scale that is not what it should be.
 struct QuantizerDifference {
   int64_t row = 0, at = 0; ///< of the quantized tensor; `at` is an element's column, or a block's
-  uint8_t got = 0, want = 0;
+  uint32_t got = 0, want = 0;
   double got_value = 0, want_value = 0; ///< of the codes alone
 };
 

@@ -9,9 +9,9 @@ namespace nvfp4::diagnosis {
 namespace {
 
 struct ScalePair {
-  uint8_t got, want;
+  uint32_t got, want; ///< words
   float got_value, want_value;
-  uint8_t largest, first_normal;
+  uint32_t largest, first_normal;
 };
 struct ElementPair {
   bool scale_right, zero_block;
@@ -85,14 +85,14 @@ KindsOfDifference kinds_of_difference(const BlockScaled &mine, const BlockScaled
   std::vector<std::pair<int64_t, int64_t>> differing;
   int64_t neighbours = 0;
   const Format scale_format = format(mine.scale);
-  const uint8_t scale_normal = uint8_t(1u << scale_format.mantissa_bits);
+  const uint32_t scale_normal = 1u << scale_format.mantissa_bits;
   const float largest_element = largest(mine.element), first_normal = smallest_normal(mine.element);
   for (int64_t r = 0; r < mine.rows; ++r) {
     const GlobalScale g = want.row_amax.empty()
                               ? GlobalScale{want.global_amax, want.global_encode, want.global_decode}
                               : global_from_amax(rule, want.row_amax[size_t(r)], want.source);
-    for (int64_t b = 0; b < mine.scale_cols(); ++b) {
-      const uint8_t got = mine.scale_code(r, b), wanted = want.scale_code(r, b);
+    for (int64_t b = 0; b < mine.blocks(); ++b) {
+      const uint32_t got = mine.scale_code(r, b), wanted = want.scale_code(r, b);
       const int64_t first = b * mine.block, last = std::min(mine.k, first + mine.block);
       bool differs = got != wanted, zeros = true;
       const auto count = [&](size_t kind) {
@@ -106,7 +106,7 @@ KindsOfDifference kinds_of_difference(const BlockScaled &mine, const BlockScaled
                              wanted,
                              value_f32(mine.scale, got),
                              value_f32(mine.scale, wanted),
-                             uint8_t(scale_format.max_finite_magnitude()),
+                             uint32_t(scale_format.max_finite_magnitude()),
                              scale_normal};
         count(kind_of(kScaleKinds, pair));
         if (!out.first_scale) out.first_scale = {r, b, got, wanted, pair.got_value, pair.want_value};
@@ -123,9 +123,12 @@ KindsOfDifference kinds_of_difference(const BlockScaled &mine, const BlockScaled
         const uint8_t c = mine.code(r, i), w = want.code(r, i);
         if (c == w) continue;
         const float v = x.values[size_t(r * x.cols + i)];
-        const float y = rule.scaling == Scaling::search ? v / scale.value : scaled_element(rule, v, scale);
+        const BlockScale own = element_scale(rule, scale, int(i - first));
+        const float y = rule.scaling == Scaling::search ? v / scale.value : scaled_element(rule, v, own);
+        // as numbers of the format that y is rounded to
+        const FormatId element = own.flagged ? format(mine.element).flagged() : mine.element;
         const ElementPair pair{
-            got == wanted,   zeros,       v, y, c, w, value_f32(mine.element, c), value_f32(mine.element, w),
+            got == wanted,   zeros,       v, y, c, w, value_f32(element, c), value_f32(element, w),
             largest_element, first_normal};
         count(kScales + kind_of(kElementKinds, pair));
         neighbours += pair.scale_right && next_to(pair) && around(pair);
@@ -146,9 +149,9 @@ KindsOfDifference kinds_of_difference(const BlockScaled &mine, const BlockScaled
   }
   for (size_t i = 0; i < kSpread && !differing.empty(); ++i)
     out.blocks.push_back(differing[i * differing.size() / kSpread]);
-  for (size_t i = 0; i < kSpread && mine.rows * mine.scale_cols() > 0; ++i) { // right ones too
-    const int64_t at = int64_t(i) * mine.rows * mine.scale_cols() / int64_t(kSpread);
-    out.blocks.emplace_back(at / mine.scale_cols(), at % mine.scale_cols());
+  for (size_t i = 0; i < kSpread && mine.rows * mine.blocks() > 0; ++i) { // right ones too
+    const int64_t at = int64_t(i) * mine.rows * mine.blocks() / int64_t(kSpread);
+    out.blocks.emplace_back(at / mine.blocks(), at % mine.blocks());
   }
   out.neighbours_only = out.scales == 0 && out.codes > 0 && neighbours == out.codes;
   return out;

@@ -14,7 +14,8 @@ constexpr int kStrip = 16;
 /// The element's code under another rounding; NaN as the rule has it.
 uint8_t encode_with(ElementTies ties, const Rule &r, float x, const BlockScale &scale) {
   const float y = scaled_element(r, x, scale);
-  const auto code = [&](Rounding how) { return uint8_t(encode(r.element, y, how, Overflow::satfinite)); };
+  const FormatId element = scale.flagged ? format(r.element).flagged() : r.element;
+  const auto code = [&](Rounding how) { return uint8_t(encode(element, y, how, Overflow::satfinite)); };
   if (y != y) return encode_element(r, x, scale);
   switch (ties) {
   case ElementTies::away: return code(Rounding::nearest_away);
@@ -23,13 +24,13 @@ uint8_t encode_with(ElementTies ties, const Rule &r, float x, const BlockScale &
   case ElementTies::downward: return code(Rounding::downward);
   case ElementTies::through_bf16:
     return uint8_t(
-        encode(r.element, round_to(FormatId::bf16, y), Rounding::nearest_even, Overflow::satfinite));
+        encode(element, round_to(FormatId::bf16, y), Rounding::nearest_even, Overflow::satfinite));
   case ElementTies::through_f16:
     return uint8_t(
-        encode(r.element, round_to(FormatId::f16, y), Rounding::nearest_even, Overflow::satfinite));
+        encode(element, round_to(FormatId::f16, y), Rounding::nearest_even, Overflow::satfinite));
   case ElementTies::down: {
     const uint8_t low = code(Rounding::toward_zero), high = code(Rounding::nearest_away);
-    const double a = value_f32(r.element, low), b = value_f32(r.element, high);
+    const double a = value_f32(element, low), b = value_f32(element, high);
     return std::fabs(double(y) - a) == std::fabs(b - double(y)) ? low : code(Rounding::nearest_even);
   }
   case ElementTies::by_rule: break;
@@ -53,7 +54,7 @@ void encode_again(BlockScaled &q, const Making &m, const SourceTensor &x) {
   for (int64_t r = 0; r < q.rows; ++r) {
     const GlobalScale g = q.row_amax.empty() ? GlobalScale{q.global_amax, q.global_encode, q.global_decode}
                                              : global_from_amax(rule, q.row_amax[size_t(r)], q.source);
-    for (int64_t b = 0; b < q.scale_cols(); ++b) {
+    for (int64_t b = 0; b < q.blocks(); ++b) {
       const int64_t first = b * q.block, last = std::min(q.k, first + q.block);
       Amax amax;
       const int64_t strip = r / q.block_rows * q.block_rows;
@@ -61,12 +62,15 @@ void encode_again(BlockScaled &q, const Making &m, const SourceTensor &x) {
         for (int64_t i = first; i < last; ++i) amax.add(x.values[size_t(t * x.cols + i)]);
       const float bmax = amax.value(rule.amax_nan);
       if (m.scale_rounding)
-        if (const float s = scale_before_rounding(rule, bmax, g, q.source); s == s)
-          q.scales[size_t(r * q.scale_cols() + b)] =
-              uint8_t(encode(rule.scale, s, *m.scale_rounding, Overflow::satfinite));
+        if (const float s = scale_before_rounding(rule, bmax, g, q.source); s == s) {
+          const uint32_t word = uint32_t(encode(rule.scale, s, *m.scale_rounding, Overflow::satfinite));
+          const BlockScale bare = scale_of_code(rule, word, bmax, g);
+          const float *const values = x.values.data() + r * x.cols + first;
+          q.set_scale(r, b, with_exponents(rule, bare, values, int(last - first)).code);
+        }
       const BlockScale scale = scale_of_code(rule, q.scale_code(r, b), bmax, g);
       for (int64_t i = first; i < last; ++i)
-        put(q, r, i, encode_with(m.ties, rule, x.values[size_t(r * x.cols + i)], scale));
+        put(q, r, i, encode_with(m.ties, rule, x.values[size_t(r * x.cols + i)], element_scale(rule, scale, int(i - first))));
     }
   }
 }
@@ -206,12 +210,12 @@ Leftover compare_blocks(const BlockScaled &mine, const BlockSample &sample, cons
 #pragma omp parallel for schedule(static) reduction(+ : codes, scales, blocks)
     for (int64_t r = 0; r < mine.rows; ++r) {
       Leftover l;
-      for (int64_t b = 0; b < mine.scale_cols(); ++b) block(r, b, r, b, l);
+      for (int64_t b = 0; b < mine.blocks(); ++b) block(r, b, r, b, l);
       codes += l.codes;
       scales += l.scales;
       blocks += l.blocks;
     }
-    return {codes, scales, blocks, mine.rows * mine.scale_cols()};
+    return {codes, scales, blocks, mine.rows * mine.blocks()};
   }
   for (size_t j = 0; j < sample.blocks.size(); ++j)
     if (const auto &[r, b] = sample.blocks[j]; r >= 0) block(r, b, int64_t(j), 0, left);

@@ -18,13 +18,13 @@ std::optional<Sides> sides(const QuantizerProblem &p, Making m, const BlockSampl
   const std::optional<BlockScaled> q = make(p, m, sample.x);
   if (!q) return std::nullopt;
   Sides s;
-  const auto note = [&](uint8_t want, uint8_t got) {
+  const auto note = [&](uint32_t want, uint32_t got) {
     s.above = s.above || want > got;
     s.below = s.below || want < got;
   };
   if (sample.whole)
     for (int64_t r = 0; r < p.mine.rows; ++r)
-      for (int64_t b = 0; b < p.mine.scale_cols(); ++b) note(q->scale_code(r, b), p.mine.scale_code(r, b));
+      for (int64_t b = 0; b < p.mine.blocks(); ++b) note(q->scale_code(r, b), p.mine.scale_code(r, b));
   else
     for (size_t j = 0; j < sample.blocks.size(); ++j)
       if (const auto &[r, b] = sample.blocks[j]; r >= 0)

@@ -18,7 +18,7 @@ template <class At> bool reorder(const BlockScaled &mine, BlockScaled &out, At a
   out = mine;
   const bool nibbles = format(mine.element).storage_bits == 4;
   for (int64_t r = 0; r < mine.rows; ++r)
-    for (int64_t b = 0; b < mine.scale_cols(); ++b)
+    for (int64_t b = 0; b < mine.blocks(); ++b)
       for (int i = 0; i < mine.block; ++i) {
         const int64_t to = b * mine.block + i;
         const uint8_t code = mine.code(r, b * mine.block + at(i, mine.block));
@@ -32,6 +32,7 @@ template <class At> bool reorder(const BlockScaled &mine, BlockScaled &out, At a
 
 /// out's scale (r, b) is the byte of MINE that at(r, b) names.
 template <class At> bool reorder_scales(const BlockScaled &mine, BlockScaled &out, At at) {
+  if (scale_bytes(mine.scale) != 1) return false;
   out = mine;
   out.layout = ScaleLayout::linear;
   out.scales.assign(size_t(mine.rows * mine.scale_cols()), 0);
@@ -200,7 +201,8 @@ void add_rule_steps(const Making &base, std::vector<QuantizerStep> &out) {
       other.*member = value;
       if (quantizing_part(other) == quantizing_part(base.rule)) continue;
       if (other.block != base.rule.block ||
-          format(other.element).storage_bits != format(base.rule.element).storage_bits)
+          format(other.element).storage_bits != format(base.rule.element).storage_bits ||
+          scale_bytes(other.scale) != scale_bytes(base.rule.scale))
         continue; // another shape
       out.push_back({"rule:" + std::string(field) + ":" + field_text(value),
                      "step '" + std::string(field) + "' of the rule is \"" + field_text(value) +
@@ -257,7 +259,8 @@ std::vector<QuantizerStep> quantizer_steps(const QuantizerProblem &p, const Maki
   std::vector<QuantizerStep> out;
   for (const Convention &c : conventions()) {
     const bool fits = c.rule.block == p.mine.block &&
-                      format(c.rule.element).storage_bits == format(p.mine.element).storage_bits;
+                      format(c.rule.element).storage_bits == format(p.mine.element).storage_bits &&
+                      scale_bytes(c.rule.scale) == scale_bytes(p.mine.scale);
     if (!fits || &c == p.convention) continue;
     out.push_back({"preset:" + std::string(c.name), "it is convention '" + std::string(c.name) + "'",
                    StepPart::preset, [&c](Making &m) {
@@ -276,7 +279,7 @@ std::vector<QuantizerStep> quantizer_steps(const QuantizerProblem &p, const Maki
   for (const MapRow &row : kCodeMaps)
     out.push_back({row.name, row.title, StepPart::elements, [&row](Making &m) { m.code_map = row.map; }});
   for (const MapRow &row : kScaleMaps)
-    for (const bool last : {false, true})
+    for (const bool last : scale_bytes(p.mine.scale) != 1 ? std::vector<bool>{} : std::vector<bool>{false, true})
       out.push_back({std::string(row.name) + (last ? "-when-stored" : ""),
                      std::string(row.title) + (last ? ", but the elements are scaled without that" : ""),
                      StepPart::scales, [&row, last](Making &m) {

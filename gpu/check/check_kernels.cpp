@@ -194,6 +194,35 @@ void scan(Side &s, const Sizes &z) {
   s.run(ConvolutionSlopes<float>{rows, z.length, row, s.in(rows * row), x, w, s.out(rows * row), offset});
 }
 
+/// Images of heads x batch, z.length pixels high or so; as many channels as a head of a query has.
+void images(Side &s, const Sizes &z) {
+  const int64_t n = z.batch, height = 3 + z.length % 13, width = 2 + z.length % 7, channels = z.key + z.batch,
+                pixels = n * height * width, all = pixels * channels;
+  const float *const x = s.in(all), *const dy = s.in(all);
+  for (const int64_t stride : {1, 2}) {
+    const int64_t rows = (height - 1) / stride + 1, cols = (width - 1) / stride + 1;
+    const Taps forward{height, width, rows, cols, 3, 3, stride, 1, -1, 1}, back{rows, cols, height, width, 3, 3, 1, -1, 1, stride};
+    const int64_t count = n * rows * cols - 1, wide = 4 * channels + 3;
+    s.run(GatherPatches<float>{forward, channels, 1, count, 2, wide, x, s.out(count * wide)});
+    s.run(GatherPatches<float>{back, channels, 1, pixels - 1, 2, wide, dy, s.out((pixels - 1) * wide)});
+  }
+  s.run(TurnFilters<float>{z.heads, 9, channels, s.in(z.heads * 9 * channels), s.out(9 * z.heads * channels)});
+  s.run(CopyColumns<float>{pixels, channels / 2, x + 1, channels, s.out(all), channels});
+  float *const mean = s.out(channels), *const rstd = s.out(channels);
+  s.run(BatchStatistics<float>{pixels, channels, 1e-5f, 0.1f, x, mean, rstd, s.out(channels), s.out(channels)});
+  s.run(StoredStatistics<float>{channels, 1e-5f, s.in(channels), s.positive(channels), s.out(channels), s.out(channels)});
+  const float *const weight = s.in(channels);
+  float *const y = s.out(all), *const sums = s.out(2 * channels);
+  s.run(BatchNormForward<float>{pixels, channels, x, mean, rstd, weight, s.in(channels), y});
+  s.run(BatchNormSums<float>{pixels, channels, dy, y, x, mean, rstd, sums, s.out(channels), s.out(channels)});
+  s.run(BatchNormBackward<float>{pixels, channels, dy, y, x, mean, rstd, weight, sums, s.out(all)});
+  s.run(MaxPoolForward<float>{n, height, width, channels, x, s.out(n * (height / 2) * (width / 2) * channels)});
+  s.run(MaxPoolBackward<float>{n, height, width, channels, dy, x, s.out(all)});
+  s.run(SoftClip<float>{all, 3.0f, s.out(all)});
+  s.run(LargestMagnitudes<float>{all, x, s.out(chunks(all))});
+  s.run(FifteenLevels<float>{all, 0.2f, x, s.out(all)});
+}
+
 } // namespace
 
 Tally check_kernels(const std::string &match) {
@@ -208,7 +237,8 @@ Tally check_kernels(const std::string &match) {
            {"softmax attention and RoPE", attention},
            {"gated delta rule and convolution", delta},
            {"gated slot attention", slots},
-           {"Mamba-2's scan", scan}}) {
+           {"Mamba-2's scan", scan},
+           {"images and weights", images}}) {
     if (std::string(name).find(match) == std::string::npos) continue;
     Tally t;
     for (const Sizes &z : kSizes) t.add(both_sides([&](Side &s) { work(s, z); }, uint64_t(z.length)));

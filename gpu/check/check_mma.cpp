@@ -50,12 +50,15 @@ uint64_t element(FormatId id, Input input, Random &random) {
   }
 }
 
-uint8_t scale(FormatId id, Input input, Random &random) {
-  if (input == Input::raw || input == Input::specials) return uint8_t(random());
+uint32_t scale(FormatId id, Input input, Random &random) {
+  if (input == Input::raw || input == Input::specials) return uint32_t(random());
   const int spread = input == Input::wide ? 60 : 4;
-  if (id == FormatId::ue8m0) return uint8_t(127 + random.below(2 * spread + 1) - spread);
-  const uint8_t any = uint8_t(random() & 0x7F);
-  return input == Input::wide ? uint8_t(any == 0x7F ? 0 : any) : uint8_t(0x30 + random.below(16));
+  if (id == FormatId::ue8m0) return uint32_t(127 + random.below(2 * spread + 1) - spread);
+  if (id == FormatId::f32) return uint32_t(from_double(id, std::ldexp(1.0 + random.normal() / 8, random.below(spread) - spread / 2)));
+  const Format f = format(id);
+  const uint32_t any = uint32_t(random() & f.magnitude_mask()), one = uint32_t(f.one());
+  const uint32_t code = input == Input::wide ? any == f.top_magnitude() ? 0 : any : one - 8 + uint32_t(random.below(16));
+  return f.extra == ScaleExtra::none ? code : code | uint32_t(random()) << f.field_bits(); // all that may stand above it
 }
 
 uint64_t accumulator(FormatId id, Input input, Random &random) {
@@ -77,7 +80,7 @@ Tally compare(const Unit &unit, Input input, int tiles, Accumulation accumulatio
   const UnitRule &r = unit.rule;
   const int m = 16, n = 8, bits_a = format(r.a).storage_bits, bits_b = format(r.b).storage_bits;
   const int width = format(r.acc).storage_bits;
-  const int64_t k = 2 * r.k, blocks = r.scale_block == 0 ? 0 : k / r.scale_block;
+  const int64_t k = 2 * r.k, blocks = r.scale_row(k); // bytes of scales
   std::vector<uint8_t> a(size_t(tiles * m * k * bits_a / 8)), b(size_t(tiles * n * k * bits_b / 8));
   std::vector<uint8_t> c(size_t(tiles * m * n * width / 8)), sa(size_t(tiles * m * blocks)),
       sb(size_t(tiles * n * blocks));
@@ -85,8 +88,11 @@ Tally compare(const Unit &unit, Input input, int tiles, Accumulation accumulatio
   for (int64_t i = 0; i < tiles * m * k; ++i) put(a, bits_a, i, element(r.a, input, random));
   for (int64_t i = 0; i < tiles * n * k; ++i) put(b, bits_b, i, element(r.b, input, random));
   for (int64_t i = 0; i < tiles * m * n; ++i) put(c, width, i, accumulator(r.acc, input, random));
-  for (uint8_t &s : sa) s = scale(r.scale, input, random);
-  for (uint8_t &s : sb) s = scale(r.scale, input, random);
+  for (std::vector<uint8_t> *scales : {&sa, &sb})
+    for (size_t i = 0; i < scales->size();) {
+      const uint32_t word = scale(r.scale, input, random);
+      for (int byte = 0; byte < scale_bytes(r.scale); ++byte) (*scales)[i++] = scale_byte(word, byte);
+    }
 
   cuda::DeviceBuffer da, db, dc, dsa, dsb, dd(int64_t(c.size()));
   da.upload(a);

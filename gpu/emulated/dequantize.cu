@@ -36,7 +36,7 @@ __global__ void values_kernel(const __grid_constant__ ScaledReading q, float *ou
 __global__ void scales_kernel(const __grid_constant__ ScaledReading q, uint8_t *out) {
   const int64_t cols = q.scale_cols(), step = int64_t(gridDim.x) * blockDim.x;
   for (int64_t t = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; t < q.rows * cols; t += step)
-    out[t] = q.scale(t / cols, t % cols);
+    out[t] = q.scales[q.scale_at(t / cols, t % cols)];
 }
 
 /// Blocks of threads that go through n items.

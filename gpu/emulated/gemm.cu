@@ -16,8 +16,8 @@ __global__ void definition_kernel(UnitRule rule, DeviceOperand a, DeviceOperand 
   DotOperands op{{a.codes + i * a.padded_k * bits_a / 8, bits_a},
                  {b.codes + j * b.padded_k * bits_b / 8, bits_b}};
   if (rule.scale_block != 0) {
-    op.scale_a = a.scales + i * (a.padded_k / rule.scale_block);
-    op.scale_b = b.scales + j * (b.padded_k / rule.scale_block);
+    op.scale_a = a.scales + i * rule.scale_row(a.padded_k);
+    op.scale_b = b.scales + j * rule.scale_row(b.padded_k);
   }
   uint64_t start = 0;
   if (out.start != nullptr)

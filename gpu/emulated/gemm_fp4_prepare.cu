@@ -216,7 +216,7 @@ DeviceOperand pad_operand(const UnitRule &rule, const DeviceOperand &operand, De
   p.codes = codes.as<uint8_t>();
   if (rule.scale_block != 0) {
     const uint8_t one = uint8_t(format(rule.scale).one());
-    pad(operand.scales, operand.padded_k / rule.scale_block, scales, p.padded_k / rule.scale_block,
+    pad(operand.scales, rule.scale_row(operand.padded_k), scales, rule.scale_row(p.padded_k),
         operand.rows, one, stream);
     p.scales = scales.as<uint8_t>();
   }

@@ -15,9 +15,8 @@ __global__ void mma_kernel(UnitRule rule, MmaTiles t, Accumulation accumulation)
   const int64_t row_a = tile * t.m + i, row_b = tile * t.n + j;
   DotOperands op{{t.a + row_a * t.k * bits_a / 8, bits_a}, {t.b + row_b * t.k * bits_b / 8, bits_b}};
   if (rule.scale_block != 0) {
-    const int64_t blocks = t.k / rule.scale_block;
-    op.scale_a = t.scale_a + row_a * blocks;
-    op.scale_b = t.scale_b + row_b * blocks;
+    op.scale_a = t.scale_a + row_a * rule.scale_row(t.k);
+    op.scale_b = t.scale_b + row_b * rule.scale_row(t.k);
   }
   const uint64_t c = t.c == nullptr ? 0 : CodeView{t.c, width * 8}[o];
   const uint64_t d = dot(rule, op, t.k, c, accumulation);

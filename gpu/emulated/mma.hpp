@@ -15,8 +15,8 @@ struct MmaTiles {
   int64_t k = 0;
   const uint8_t *a = nullptr;       ///< (tiles, m, k)
   const uint8_t *b = nullptr;       ///< (tiles, n, k)
-  const uint8_t *scale_a = nullptr; ///< (tiles, m, k / scale_block), null for units without scales
-  const uint8_t *scale_b = nullptr; ///< (tiles, n, k / scale_block)
+  const uint8_t *scale_a = nullptr; ///< (tiles, m, k / scale_block) scales, null for units without scales
+  const uint8_t *scale_b = nullptr; ///< (tiles, n, k / scale_block) scales
   const uint8_t *c = nullptr;       ///< (tiles, m, n) words of the accumulator format
   uint8_t *d = nullptr;             ///< (tiles, m, n) words of the accumulator format
 };

@@ -8,7 +8,8 @@
 namespace nvfp4::cuda {
 namespace {
 
-constexpr int kTile = 16, kMaxBlock = 32;
+constexpr int kTile = 16;
+constexpr int kMaxBlock = 128;
 
 /// The maximum of a matrix; grid.y strides over rows, or the matrix is dense and one long row. Four at a time
 /// where alignment allows.
@@ -69,7 +70,7 @@ __global__ void globals_kernel(Rule rule, FormatId source, GlobalFrom from, floa
     amax = maxima[i].amax().value(rule.amax_nan);
     if (rounds) amax = bf16_low(bf16_pair(amax, 0.0f));
   }
-  out[i] = from == GlobalFrom::word ? global_from_word(rule, given) : global_from_amax(rule, amax, source);
+  out[i] = from == GlobalFrom::word ? global_from_word(rule, given) : level_from_amax(rule, amax, source);
 }
 
 __device__ inline uint32_t random_bits(const QuantizeJob &job, int64_t r, int64_t i) {
@@ -96,77 +97,92 @@ __device__ void read_block(const TileJob &t, int64_t r, int64_t first, int width
   }
 }
 
-/// Codes of one candidate scale; the error where four-over-six asks for it. As emulator/quantize/strip.hpp.
-template <int strip>
-__device__ float encode_block(const TileJob &t, const GlobalScale &global, int64_t first_row, int rows,
-                              int64_t first, int width, const BlockScale &scale,
-                              uint8_t (&codes)[strip][kMaxBlock]) {
+/// The code of x, element i of row r of the block that starts at `first`. As emulator/quantize/strip.hpp.
+__device__ uint8_t code_of(const TileJob &t, int64_t r, int64_t first, int i, float x, const BlockScale &scale) {
   const Rule &rule = t.job.rule;
-  float sums[strip] = {};
+  return encode_element(rule, x, element_scale(rule, scale, i), t.job.rounding, random_bits(t.job, r, first + i));
+}
+
+/// The error of a candidate scale.
+__device__ float error_of(const TileJob &t, const GlobalScale &global, int64_t first_row, int rows, int64_t first,
+                          int width, const BlockScale &scale) {
+  float sums[kTile] = {};
   for (int r = 0; r < rows; ++r) {
     float x[kMaxBlock];
     read_block(t, first_row + r, first, width, x);
-    for (int i = 0; i < width; ++i) {
-      codes[r][i] =
-          encode_element(rule, x[i], scale, t.job.rounding, random_bits(t.job, first_row + r, first + i));
-      if (rule.four_over_six != FourOverSix::off)
-        sums[r] = add_error(rule, sums[r], codes[r][i], x[i], scale, global.amax);
-    }
+    for (int i = 0; i < width; ++i)
+      sums[r] = add_error(t.job.rule, sums[r], code_of(t, first_row + r, first, i, x[i], scale), x[i], scale, global.amax);
   }
-  for (int half = strip / 2; half > 0; half /= 2)
-    for (int i = 0; i < half; ++i) sums[i] = sums[i] + sums[i + half];
+  if (t.job.block_rows > 1)
+    for (int half = kTile / 2; half > 0; half /= 2)
+      for (int i = 0; i < half; ++i) sums[i] = sums[i] + sums[i + half];
   return sums[0];
 }
 
-/// Block `index` of 1 or 16 rows by the definition.
-template <int strip> __device__ void define_block(const TileJob &t, int64_t index) {
+/// The level of the part of row r that the block at `first` lies in.
+__device__ GlobalScale level_of_part(const TileJob &t, int64_t r, int64_t first) {
   const QuantizeJob &job = t.job;
   const Rule &rule = job.rule;
-  const int64_t columns = job.scale_cols();
-  const int64_t first_row = index / columns * strip, b = index % columns, first = b * rule.block;
-  const int rows = int(min(int64_t(strip), job.rows - first_row)),
+  const int64_t from = first / rule.outer_block * rule.outer_block, to = min(job.k, from + rule.outer_block);
+  Amax amax;
+  for (int64_t at = from; at < to; at += rule.block) {
+    float x[kMaxBlock];
+    const int width = int(min(int64_t(rule.block), to - at));
+    read_block(t, r, at, width, x);
+    for (int i = 0; i < width; ++i) amax.add(x[i]);
+  }
+  return global_from_amax(rule, amax.value(rule.amax_nan), job.source);
+}
+
+/// Block `index` by the definition.
+__device__ void define_block(const TileJob &t, int64_t index) {
+  const QuantizeJob &job = t.job;
+  const Rule &rule = job.rule;
+  const int64_t columns = job.blocks();
+  const int64_t first_row = index / columns * job.block_rows, b = index % columns, first = b * rule.block;
+  const int rows = int(min(int64_t(job.block_rows), job.rows - first_row)),
             width = int(min(int64_t(rule.block), job.k - first));
+  float x[kMaxBlock];
   Amax amax;
   for (int r = 0; r < rows; ++r) {
-    float x[kMaxBlock];
     read_block(t, first_row + r, first, width, x);
     for (int i = 0; i < width; ++i) amax.add(x[i]);
   }
-  const GlobalScale global = job.globals[rule.per_row ? first_row : 0];
+  const GlobalScale global =
+      rule.outer_block != 0 ? level_of_part(t, first_row, first) : job.globals[rule.per_row ? first_row : 0];
   const float bmax = amax.value(rule.amax_nan);
   if (job.maxima != nullptr) {
     atomicMax(bmax == bmax ? &job.maxima->number : &job.maxima->nan, 1u);
     if (bmax == bmax) atomicMax(&job.maxima->word, bit_cast<uint32_t>(bmax));
   }
-  uint8_t codes[strip][kMaxBlock] = {};
   BlockScale scale = block_scale(rule, bmax, global, job.source);
-  const float error = encode_block<strip>(t, global, first_row, rows, first, width, scale, codes);
+  if (format(rule.scale).extra == ScaleExtra::exponents) scale = with_exponents(rule, scale, x, width); // of one row
   if (rule.four_over_six != FourOverSix::off) {
-    uint8_t wider[strip][kMaxBlock] = {};
-    const BlockScale four = block_scale(rule, bmax, global, job.source, true);
-    if (encode_block<strip>(t, global, first_row, rows, first, width, four, wider) < error) {
-      scale = four;
-      for (int r = 0; r < strip; ++r)
-        for (int i = 0; i < kMaxBlock; ++i) codes[r][i] = wider[r][i];
-    }
+    const BlockScale second = block_scale(rule, bmax, global, job.source, true);
+    if (error_of(t, global, first_row, rows, first, width, second) <
+        error_of(t, global, first_row, rows, first, width, scale))
+      scale = second;
   }
   const bool nibbles = format(rule.element).storage_bits == 4;
   for (int r = 0; r < rows; ++r) {
-    job.scales[job.scale_at(first_row + r, b)] = scale.code;
+    for (int i = 0, bytes = scale_bytes(rule.scale); i < bytes; ++i)
+      job.scales[job.scale_at(first_row + r, b * bytes + i)] = scale_byte(scale.code, i);
+    if (rows > 1) read_block(t, first_row + r, first, width, x);
+    const auto code = [&](int i) { return i < width ? code_of(t, first_row + r, first, i, x[i], scale) : uint8_t{0}; };
     uint8_t *const to = job.codes + ((first_row + r) * job.padded_k + first) / (nibbles ? 2 : 1);
     if (nibbles)
-      for (int i = 0; i < rule.block; i += 2) to[i / 2] = uint8_t(codes[r][i] | codes[r][i + 1] << 4);
+      for (int i = 0; i < rule.block; i += 2) to[i / 2] = uint8_t(code(i) | code(i + 1) << 4);
     else
-      for (int i = 0; i < rule.block; ++i) to[i] = codes[r][i];
+      for (int i = 0; i < rule.block; ++i) to[i] = code(i);
   }
 }
 
 /// All blocks, or those that tiles left.
-template <int strip> __global__ void definition_kernel(const __grid_constant__ TileJob t, int64_t blocks) {
+__global__ void definition_kernel(const __grid_constant__ TileJob t, int64_t blocks) {
   const QuantizeJob &job = t.job;
   const int64_t count = job.left == nullptr ? blocks : job.left[0], step = int64_t(gridDim.x) * blockDim.x;
   for (int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; i < count; i += step)
-    define_block<strip>(t, job.left == nullptr ? i : job.left[1 + i]);
+    define_block(t, job.left == nullptr ? i : job.left[1 + i]);
 }
 
 void find_maxima(const float *x, int64_t rows, int64_t k, int64_t stride, bool per_row, DeviceBuffer &maxima,
@@ -223,10 +239,7 @@ void define_blocks(const TileJob &t, int64_t blocks, cudaStream_t stream) {
   // what tiles left is usually nothing, and known to the device only
   const unsigned most = t.job.left == nullptr ? 1u << 20 : 512;
   const unsigned grid = unsigned(std::min<int64_t>(most, (blocks + 63) / 64));
-  if (t.job.block_rows == kTile)
-    definition_kernel<kTile><<<grid, 64, 0, stream>>>(t, blocks);
-  else
-    definition_kernel<1><<<grid, 64, 0, stream>>>(t, blocks);
+  definition_kernel<<<grid, 64, 0, stream>>>(t, blocks);
   check_launch("definition_kernel");
 }
 
@@ -241,7 +254,7 @@ void quantize(const float *x, int64_t rows, int64_t cols, int64_t stride, const 
     throw Error("cuda::quantize: rows of zeros are for Axis::col, got " + std::to_string(intake.zero_rows));
   out.info = describe(padded_rows, cols, stride, convention, options);
   if (device_amax != nullptr &&
-      (options.global_amax || options.global_scale || rule.per_row || rule.global == GlobalRule::none))
+      (options.global_amax || options.global_scale || rule.per_row || !has_level(rule)))
     throw Error("cuda::quantize: device_amax goes with conventions that take an amax, and without another");
   const BlockScaled &info = out.info;
   const bool turned = options.axis == Axis::col, tiled = options.layout == ScaleLayout::tiled_128x4;
@@ -298,16 +311,17 @@ void quantize(const float *x, int64_t rows, int64_t cols, int64_t stride, const 
   // without a second level, and where no factor reads its place (1), the maximum is only reported, and the
   // fast kernels find it on their way
   const bool level_read = rule.scaling != Scaling::exponent && rule.scaling != Scaling::exponent_one &&
-                          rule.scaling != Scaling::exponent_normal && rule.scaling != Scaling::search;
-  const bool reported_only = rule.global == GlobalRule::none && !level_read && !rule.per_row && !empty;
+                          rule.scaling != Scaling::exponent_normal && rule.scaling != Scaling::search &&
+                          rule.scaling != Scaling::bf16_reciprocal && rule.scaling != Scaling::divide_bf16_reciprocal;
+  const bool reported_only = !has_level(rule) && !level_read && !rule.per_row && !empty;
   if (!reported_only) write_globals(from == GlobalFrom::maxima);
 
-  const int64_t scale_bytes =
+  const int64_t scale_size =
       tiled ? scale_size_128x4(info.rows, info.scale_cols()) : info.rows * info.scale_cols();
   out.codes.reserve(info.rows * info.row_bytes());
-  out.scales.reserve(scale_bytes);
-  if (tiled && scale_bytes > 0)
-    check(cudaMemsetAsync(out.scales.as<void>(), 0, size_t(scale_bytes), stream), "clearing scales");
+  out.scales.reserve(scale_size);
+  if (tiled && scale_size > 0)
+    check(cudaMemsetAsync(out.scales.as<void>(), 0, size_t(scale_size), stream), "clearing scales");
   if (empty) return;
   job.globals = out.globals.as<GlobalScale>();
   job.codes = out.codes.as<uint8_t>();
@@ -319,7 +333,7 @@ void quantize(const float *x, int64_t rows, int64_t cols, int64_t stride, const 
   }
   const bool as_it_is = !t.turned && !t.rotates && !t.rounds;
   if (!as_it_is || !quantize_fast(job, stream)) {
-    const int64_t blocks = (info.rows + info.block_rows - 1) / info.block_rows * info.scale_cols();
+    const int64_t blocks = (info.rows + info.block_rows - 1) / info.block_rows * info.blocks();
     if (tiles_cover(t) && blocks < int64_t{1} << 32) {
       out.left.reserve((blocks + 1) * int64_t(sizeof(uint32_t)));
       job.left = out.left.as<uint32_t>();

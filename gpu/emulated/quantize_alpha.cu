@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The factor that undoes the global scales of two operands, from what their quantization left on the device.
-#include "nvfp4/emulator/quantize/alpha_rule.hpp"
+#include "nvfp4/emulator/quantize/global_alpha.hpp"
 #include "nvfp4/gpu/emulated/quantize_detail.cuh"
 
 namespace nvfp4::cuda {
@@ -20,6 +20,7 @@ __global__ void alpha_kernel(Rule rule_a, Rule rule_b, const GlobalScale *a, con
 
 void global_alpha(const DeviceBlockScaled &a, const DeviceBlockScaled &b, float alpha, float *out,
                   cudaStream_t stream) {
+  for (const DeviceBlockScaled *q : {&a, &b}) (void)global_factor(q->info); // refuses what no unit multiplies
   alpha_kernel<<<1, 1, 0, stream>>>(find_convention(a.info.convention).rule,
                                     find_convention(b.info.convention).rule, a.global(), b.global(), alpha,
                                     out);

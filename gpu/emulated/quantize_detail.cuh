@@ -30,7 +30,8 @@ struct QuantizeJob {
   AmaxWords *maxima; ///< where the tensor's maximum goes when no scale depends on it, else null
   uint32_t *left;    ///< blocks that the tiles leave to the definition: their count, then their numbers
 
-  [[nodiscard]] NVFP4_HD int64_t scale_cols() const { return padded_k / rule.block; }
+  [[nodiscard]] NVFP4_HD int64_t blocks() const { return padded_k / rule.block; }
+  [[nodiscard]] NVFP4_HD int64_t scale_cols() const { return blocks() * scale_bytes(rule.scale); }
   [[nodiscard]] NVFP4_HD int64_t scale_at(int64_t r, int64_t b) const {
     return tiled_scales ? scale_offset_128x4(r, b, scale_cols()) : r * scale_cols() + b;
   }

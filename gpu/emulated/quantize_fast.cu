@@ -81,7 +81,7 @@ __global__ void __launch_bounds__(kThreads) flat_kernel(const __grid_constant__ 
     for (int j = 0; j < 4; ++j) {
       const float y = detail::multiply(rule.flush, values[j], factor);
       uint32_t code = nearest_code<R::element>(y);
-      if (y != y) code = detail::nan_code(rule, values[j]);
+      if (y != y) code = detail::nan_code(rule, rule.element, values[j]);
       packed |= code << (R::element == FormatId::e2m1 ? 4 * j : 8 * j);
     }
     if constexpr (R::element == FormatId::e2m1)

@@ -282,10 +282,13 @@ bool tiles_cover(const TileJob &t) {
                          : r.block == 32 && (r.element == FormatId::e2m1 || r.element == FormatId::e4m3 ||
                                              r.element == FormatId::e5m2);
   const bool scales = r.scale == FormatId::ue4m3 || r.scale == FormatId::ue8m0; // what fast_scale knows
+  const bool steps = r.ties == Ties::even && r.order != ScaleOrder::bf16_inverse_top &&
+                     r.scaling != Scaling::bf16_reciprocal && r.scaling != Scaling::divide_bf16_reciprocal &&
+                     (r.four_over_six == FourOverSix::off || r.second_scale == SecondScale::wider);
   const bool adaptive = r.four_over_six != FourOverSix::off || r.scaling == Scaling::search;
   // Philox calls of a turned source are shared by neighbouring rows of the output
   const bool shares = !t.turned || job.rounding == ElementRounding::nearest || job.rows % 16 == 0;
-  return known && scales && shares && (!adaptive || r.block == 16) && job.k % r.block == 0 &&
+  return known && scales && steps && shares && (!adaptive || r.block == 16) && job.k % r.block == 0 &&
          job.k / r.block <= 65535 * kTileBlocks;
 }
 

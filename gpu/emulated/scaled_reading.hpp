@@ -17,9 +17,13 @@ struct ScaledReading {
   const uint8_t *codes, *scales;
   const GlobalScale *globals; ///< one, or (rows)
 
-  [[nodiscard]] NVFP4_HD int64_t scale_cols() const { return padded_k / rule.block; }
-  [[nodiscard]] NVFP4_HD uint8_t scale(int64_t r, int64_t b) const {
-    return scales[tiled_scales ? scale_offset_128x4(r, b, scale_cols()) : r * scale_cols() + b];
+  [[nodiscard]] NVFP4_HD int64_t scale_cols() const { return padded_k / rule.block * scale_bytes(rule.scale); }
+  /// Where a byte of a row's scales lies.
+  [[nodiscard]] NVFP4_HD int64_t scale_at(int64_t r, int64_t byte) const {
+    return tiled_scales ? scale_offset_128x4(r, byte, scale_cols()) : r * scale_cols() + byte;
+  }
+  [[nodiscard]] NVFP4_HD uint32_t scale(int64_t r, int64_t b) const {
+    return read_scale(rule.scale, scales + scale_at(r, b * scale_bytes(rule.scale)), 0);
   }
   /// Groups of 16 elements of all rows, the last of a row perhaps shorter.
   [[nodiscard]] NVFP4_HD int64_t groups() const { return rows * row_groups(); }
@@ -36,7 +40,8 @@ struct ScaledReading {
     const int width = k - first < kHadamardSize ? int(k - first) : kHadamardSize;
     float values[kHadamardSize] = {};
     for (int i = 0; i < width; ++i)
-      values[i] = decode_element(rule, uint8_t(row[first + i]), scale(r, (first + i) / rule.block), global);
+      values[i] = decode_element(rule, uint8_t(row[first + i]), scale(r, (first + i) / rule.block),
+                                 int((first + i) % rule.block), global);
     if (rotated) rotate16_back(values, signs);
     for (int i = 0; i < width; ++i) out[transposed ? (first + i) * rows + r : r * k + first + i] = values[i];
   }

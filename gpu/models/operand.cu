@@ -94,7 +94,7 @@ __global__ void values_kernel(Rule rule, const uint8_t *codes, int64_t row_bytes
   if (i >= rows * width) return;
   const int64_t r = i / width, c = i % width;
   const uint8_t code = uint8_t(codes[r * row_bytes + c / 2] >> (4 * (c % 2)) & 15);
-  values[i] = decode_element(rule, code, scales[r * scale_cols + c / 16], *global);
+  values[i] = decode_element(rule, code, scales[r * scale_cols + c / 16], int(c % 16), *global);
 }
 
 } // namespace

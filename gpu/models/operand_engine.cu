@@ -124,6 +124,8 @@ private:
       mark("pack BF16");
       return;
     }
+    if (recipe.decoded || recipe.scale_correction != models::ScaleCorrection::none)
+      throw Error("operands with decoded or scale_correction run on the CPU only; use device cpu");
     int64_t rows = task.rows;
     if (recipe.hadamard && task.axis == Axis::col)
       rows = (rows + kHadamardSize - 1) / kHadamardSize * kHadamardSize;

@@ -81,7 +81,7 @@ __global__ void __launch_bounds__(kThreads)
                             : detail::multiply(rule.flush, x[i], scale.factor);
     uint32_t code = element_code<FormatId::e2m1, ElementRounding::nearest>(y, 0);
     if (rule.negative_zero == NegativeZero::drop_exact && y == 0.0f) code = 0;
-    if (y != y) code = detail::nan_code(rule, x[i]);
+    if (y != y) code = detail::nan_code(rule, rule.element, x[i]);
     if (scale.skipped || first + i >= s.count) code = 0;
     packed[i / 8] |= code << (4 * (i % 8));
   }

@@ -15,6 +15,10 @@ enum class DataStream : uint64_t {
   text_epoch = 0x64617461'00000000,
   task_training = 0x64617461'00000001,
   task_validation = 0x64617461'00000002,
+  image_epoch = 0x64617461'00000003,
+  image_augmentation = 0x64617461'00000004,
+  image_training = 0x64617461'00000005,
+  image_validation = 0x64617461'00000006,
 };
 
 /// An independent key for item `number` (an epoch, an example) of a stream.

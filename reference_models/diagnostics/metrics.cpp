@@ -69,7 +69,7 @@ std::vector<float> dequantize_by_table(const BlockScaled &q, const Rule &rule) {
       float *const values = table.data() + scale * 16;
       if (!known[scale])
         for (int code = 0; code < 16; ++code)
-          values[code] = decode_element(rule, uint8_t(code), scale, global);
+          values[code] = decode_element(rule, uint8_t(code), scale, 0, global);
       known[scale] = true;
       const uint8_t *const codes = q.codes.data() + r * q.row_bytes() + first / 2;
       float *const to = out.data() + r * q.k + first;
@@ -81,22 +81,25 @@ std::vector<float> dequantize_by_table(const BlockScaled &q, const Rule &rule) {
 
 void count_scales(QuantizationError &e, MatrixView<const float> x, const BlockScaled &q, const Rule &rule) {
   const GlobalScale global{q.global_amax, q.global_encode, q.global_decode};
-  const auto most = uint8_t(format(q.element).max_finite_magnitude());
-  const auto largest_scale = uint8_t(format(q.scale).max_finite_magnitude());
+  const Format scale_format = format(q.scale), element = format(q.element);
   for (int64_t r = 0; r < x.rows; ++r)
     for (int64_t first = 0, b = 0; first < x.cols; first += q.block, ++b) {
-      const uint8_t scale = q.scales[size_t(r * q.scale_cols() + b)];
-      const float limit = std::fabs(decode_element(rule, most, scale, global));
+      const uint32_t scale = q.scale_code(r, b);
+      const FormatId own = is_flagged(scale_format, scale) ? element.flagged() : element.id;
+      const auto most = uint8_t(format(own).max_finite_magnitude());
+      float limit = 0;
       const int64_t end = std::min<int64_t>(first + q.block, x.cols);
       bool nonzero = false;
       for (int64_t i = first; i < end; ++i) {
+        if (i == first || scale_format.extra == ScaleExtra::exponents)
+          limit = std::fabs(decode_element(rule, most, scale, int(i - first), global));
         const float magnitude = std::fabs(x(r, i));
         nonzero = nonzero || magnitude > 0;
         e.saturated += magnitude > limit ? 1 : 0;
       }
       ++e.blocks;
       e.scale_underflows += nonzero && limit == 0 ? 1 : 0;
-      e.largest_scales += scale == largest_scale ? 1 : 0;
+      e.largest_scales += (scale & scale_format.magnitude_mask()) == scale_format.max_finite_magnitude() ? 1 : 0;
     }
 }
 
@@ -212,7 +215,7 @@ int64_t hot_channel_count(int64_t channels) { return std::max<int64_t>(1, channe
 QuantizationError quantization_error(MatrixView<const float> x, const Convention &convention,
                                      int block_rows) {
   const BlockScaled q = quantize(x, convention, {.block_rows = block_rows});
-  const std::vector<float> back = q.element == FormatId::e2m1 && !convention.rule.per_row
+  const std::vector<float> back = q.element == FormatId::e2m1 && scale_bytes(q.scale) == 1 && !convention.rule.per_row
                                       ? dequantize_by_table(q, convention.rule)
                                       : dequantize(q);
   QuantizationError e;

@@ -13,12 +13,14 @@
 #include "nvfp4/reference_models/kernels/finite.hpp"
 #include "nvfp4/reference_models/kernels/gla_backward.hpp"
 #include "nvfp4/reference_models/kernels/gla_products.hpp"
+#include "nvfp4/reference_models/kernels/images.hpp"
 #include "nvfp4/reference_models/kernels/matmul.hpp"
 #include "nvfp4/reference_models/kernels/norm.hpp"
 #include "nvfp4/reference_models/kernels/rope.hpp"
 #include "nvfp4/reference_models/kernels/scan_products.hpp"
 #include "nvfp4/reference_models/kernels/slot_products.hpp"
 #include "nvfp4/reference_models/kernels/vocabulary.hpp"
+#include "nvfp4/reference_models/kernels/weights.hpp"
 
 // clang-format off
 #define NVFP4_MODEL_KERNELS(X)                                                                               \
@@ -43,5 +45,8 @@
   X(DeltaDecays) X(DeltaStateFactors) X(DeltaScores) X(DeltaSolve) X(DeltaWritten) X(DeltaDecayed)           \
   X(DeltaSolveBack) X(DeltaFactorGradients)                                                                  \
   X(PassedStates) X(PassedReads) X(PassedLeaves) X(PassedPairs)                                              \
-  X(ScanFactors) X(ScanScores) X(ScanSkip) X(ScanDecayed) X(ScanFactorGradients) X(SumHeads)
+  X(ScanFactors) X(ScanScores) X(ScanSkip) X(ScanDecayed) X(ScanFactorGradients) X(SumHeads)                 \
+  X(GatherPatches) X(TurnFilters) X(CopyColumns) X(BatchStatistics) X(StoredStatistics) X(BatchNormForward)  \
+  X(BatchNormSums) X(BatchNormBackward) X(MaxPoolForward) X(MaxPoolBackward)                                 \
+  X(SoftClip) X(LargestMagnitudes) X(FifteenLevels)
 // clang-format on

@@ -3,7 +3,9 @@
 #include "nvfp4/reference_models/linear/cpu_operand.hpp"
 
 #include "nvfp4/emulator/cpu/multiversion.hpp"
+#include "nvfp4/emulator/quantize/dequantize.hpp"
 #include "nvfp4/emulator/quantize/global_alpha.hpp"
+#include "nvfp4/reference_models/linear/scale_correction.hpp"
 
 #include <algorithm>
 #include <array>
@@ -149,20 +151,22 @@ void read_values(const CpuOperand &q, int64_t width, std::vector<float> &out) {
     for (int64_t c = 0; c < width; ++c) out[size_t(r * width + c)] = read(read.codes(r), read.scales(r), c);
 }
 
-void quantize(const QuantizeTask &task, Workspace &workspace, int threads) {
-  CpuOperand &out = static_cast<CpuOperand &>(*task.out);
+void quantize_blocks(BlockScaled &q, const QuantizeTask &task, Workspace &workspace, int threads) {
   const OperandRecipe &recipe = *task.recipe;
-  const UnitRule &unit = task.unit->rule;
-  if (recipe.format == OperandFormat::bf16) {
-    pack_bf16(out, unit, task.x, task.rows, task.cols, task.axis);
-    return;
-  }
   const Convention &convention = find_convention(recipe.convention);
   const float *x = rounded(task.source, task.x, task.rows * task.cols, workspace);
+  if (recipe.decoded) {
+    quantize_into(workspace.first, {x, task.rows, task.cols}, find_convention(recipe.first_convention),
+                  {.block_rows = recipe.first_block_rows, .source = task.source, .threads = threads, .isa = workspace.isa});
+    workspace.decoded = dequantize(workspace.first, {.threads = threads});
+    if (task.source == FormatId::bf16)
+      round_all(workspace.decoded.data(), int64_t(workspace.decoded.size()), workspace.decoded.data());
+    x = workspace.decoded.data();
+  }
   int64_t rows = task.rows;
   if (recipe.hadamard && task.axis == Axis::col && rows % kHadamardSize != 0) {
     rows = round_up(rows, kHadamardSize);
-    std::vector<float> &copy = workspace.rounded;
+    std::vector<float> &copy = recipe.decoded ? workspace.decoded : workspace.rounded;
     if (x == task.x) {
       copy.assign(x, x + task.rows * task.cols);
       workspace.rounded_from = nullptr;
@@ -171,10 +175,6 @@ void quantize(const QuantizeTask &task, Workspace &workspace, int threads) {
     std::fill(copy.begin() + task.rows * task.cols, copy.begin() + rows * task.cols, 0.0f);
     x = copy.data();
   }
-  GemmOperand &p = out.packed;
-  BlockScaled &q = out.quantized;
-  std::swap(q.codes, p.codes); // the larger memory
-  std::swap(q.scales, p.scales);
   quantize_into(q, {x, rows, task.cols}, convention,
                 {.axis = task.axis,
                  .block_rows = recipe.block_rows,
@@ -185,6 +185,21 @@ void quantize(const QuantizeTask &task, Workspace &workspace, int threads) {
                  .global_amax = task.global_amax,
                  .threads = threads,
                  .isa = workspace.isa});
+  if (recipe.scale_correction == ScaleCorrection::eden) correct_scales(q, {x, rows, task.cols}, task.key);
+}
+
+void quantize(const QuantizeTask &task, Workspace &workspace, int threads) {
+  CpuOperand &out = static_cast<CpuOperand &>(*task.out);
+  const UnitRule &unit = task.unit->rule;
+  if (task.recipe->format == OperandFormat::bf16) {
+    pack_bf16(out, unit, task.x, task.rows, task.cols, task.axis);
+    return;
+  }
+  GemmOperand &p = out.packed;
+  BlockScaled &q = out.quantized;
+  std::swap(q.codes, p.codes); // the larger memory
+  std::swap(q.scales, p.scales);
+  quantize_blocks(q, task, workspace, threads);
   p.adopt(unit, Side::a, q, threads);
 }
 

@@ -15,13 +15,16 @@ public:
 
 /// Memory that a thread uses again and again.
 struct Workspace {
-  std::vector<float> rounded, gathered;
+  std::vector<float> rounded, gathered, decoded;
+  BlockScaled first; ///< fprop's copy, of operands that are quantized from what it decodes to
   std::optional<Isa> isa = {};         ///< instead of the best that the CPU has
   const float *rounded_from = nullptr; ///< what `rounded` was made from, within one batch
   BlockScaled segment;
 };
 
 void quantize(const QuantizeTask &task, Workspace &workspace, int threads);
+/// The codes and scales of a block-scaled operand alone; `out`, `unit` and what they hold are not read.
+void quantize_blocks(BlockScaled &q, const QuantizeTask &task, Workspace &workspace, int threads);
 void patch(const PatchTask &task, Workspace &workspace);
 
 /// x as the recipe's source type has it: x itself, or a rounded copy in the workspace.

@@ -16,6 +16,10 @@ template <class T> View<const T> matrix(const T *data, int64_t cols) { return {d
 
 bool is_f32(const GemmRecipe &g) { return g.a.format == OperandFormat::f32; }
 
+bool has_global_scale(const OperandRecipe &o) {
+  return !o.convention.empty() && find_convention(o.convention).rule.global != GlobalRule::none;
+}
+
 } // namespace
 
 template <class T> struct LinearGroup<T>::Impl {
@@ -29,6 +33,7 @@ template <class T> struct LinearGroup<T>::Impl {
   FiniteWatch<T> *watch = nullptr;
   std::function<void(std::span<float>)> reduce;
   std::function<void(const LinearWeight<T> &, const T *)> show;
+  std::vector<std::pair<const T *, float>> amaxes; ///< by what they are of
   DataCopies *copies = nullptr; // of the caller's, and x's number there; 0: x is not shared
   uint64_t contents = 0;
 
@@ -39,6 +44,8 @@ template <class T> struct LinearGroup<T>::Impl {
       if (w.in != members[0].in)
         throw Error("linear layers of a group must share their input; " + w.role + " does not");
       recipes.push_back(recipe.resolve(w.role, w.layer, w.layers));
+      if (recipes.back().weights != WeightLevels::none)
+        throw Error("recipe '" + recipe.name + "' changes the weights of " + w.role + ", which nvfp4 cnn alone does");
       if (recipes.back().all_f32()) continue;
       if (std::is_same_v<T, double>)
         throw Error("recipe '" + recipe.name + "' cannot run in double precision; only fp32 can");
@@ -127,13 +134,16 @@ template <class T> struct LinearGroup<T>::Impl {
 
   /// Quantizes the tasks, and those of data again whose global amax `reduce` changes.
   void quantize(std::vector<QuantizeTask> &tasks) {
+    if constexpr (std::is_same_v<T, float>)
+      for (QuantizeTask &t : tasks)
+        for (const auto &[data, amax] : amaxes)
+          if (t.x == data && has_global_scale(*t.recipe)) t.global_amax = amax;
     engine->quantize(tasks);
     if (!reduce || recipes[0].amax != AmaxScope::all_ranks) return;
     std::vector<QuantizeTask> of_data;
     std::vector<float> own;
     for (const QuantizeTask &t : tasks) {
-      if (!t.of_data || t.recipe->convention.empty()) continue;
-      if (find_convention(t.recipe->convention).rule.global == GlobalRule::none) continue;
+      if (!t.of_data || !has_global_scale(*t.recipe)) continue;
       own.push_back(engine->global_amax(*t.out));
       of_data.push_back(t);
     }
@@ -284,6 +294,11 @@ std::vector<int32_t> LinearGroup<T>::select(size_t member, Product product,
 
 template <class T> void LinearGroup<T>::reduce_amaxes(std::function<void(std::span<float>)> reduce) {
   impl_->reduce = std::move(reduce);
+}
+
+template <class T> void LinearGroup<T>::set_amax(const T *data, std::optional<float> amax) {
+  std::erase_if(impl_->amaxes, [data](const auto &known) { return known.first == data; });
+  if (amax) impl_->amaxes.emplace_back(data, *amax);
 }
 
 template <class T> void LinearGroup<T>::share_data(DataCopies &copies, uint64_t contents) {

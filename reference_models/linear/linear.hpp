@@ -10,6 +10,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -24,6 +25,9 @@ struct StepContext {
   int64_t step = 0;        ///< optimizer steps done before this one
   int64_t micro_batch = 0; ///< within the step
   bool training = true;    ///< false: HCP's sets are used as they are, never refreshed
+  /// Number of the part, where a layer's data come in parts with random words of their own (images/convolution.hpp):
+  /// 2^40 times it is added to the seed of every key.
+  uint64_t part = 0;
 };
 
 /// One weight of the model: (out, in) row-major, y = x weight^T + bias.
@@ -85,6 +89,9 @@ public:
   /// From now on hands the global amaxes of x and dy, as they are quantized, to `reduce`, which overwrites
   /// them with those to quantize with. Called where the recipe has amax all-ranks, once a pass at the most.
   void reduce_amaxes(std::function<void(std::span<float>)> reduce);
+  /// From now on quantizes what lies at `data`, x or dy or a weight, with this global amax instead of its own, where
+  /// the convention has a global scale: of data that come in parts. Empty: no more.
+  void set_amax(const T *data, std::optional<float> amax);
   /// From now on takes copies of x from there, and leaves them there; contents: x's number (data_copies.hpp),
   /// 0: x is nobody else's.
   void share_data(DataCopies &copies, uint64_t contents);

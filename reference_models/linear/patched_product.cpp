@@ -3,6 +3,7 @@
 #include "nvfp4/reference_models/linear/patched_product.hpp"
 
 #include "nvfp4/reference_models/linear/linear.hpp"
+#include "nvfp4/reference_models/linear/product_recipe.hpp"
 
 #include <algorithm>
 
@@ -11,10 +12,6 @@ namespace {
 
 using Kernel = HcpRecipe::Kernel;
 using Side = HcpRecipe::Side;
-
-const GemmRecipe &gemm_of(const LinearRecipe &l, Product product) {
-  return product == Product::fprop ? l.fprop : product == Product::dgrad ? l.dgrad : l.wgrad;
-}
 
 /// Segments of operand a behind (or beside) its main columns; operand b has the other one at the same place.
 std::vector<Segment> segments_of_a(Side side) {
@@ -53,11 +50,14 @@ PatchedProduct::PatchedProduct(Backend<float> &backend, OperandEngine &engine, c
 }
 
 RandomKey PatchedProduct::key(RandomUse use, int64_t micro_batch) const {
-  return random_key(seed_, layer_, product_, use, step_, micro_batch);
+  RandomKey key = random_key(seed_, layer_, product_, use, step_, micro_batch);
+  key.seed += part_ << 40;
+  return key;
 }
 
 void PatchedProduct::begin(const StepContext &step, const Source &a, const Source &b) {
   seed_ = step.seed;
+  part_ = step.part;
   step_ = step.step;
   micro_batch_ = step.micro_batch;
   training_ = step.training;

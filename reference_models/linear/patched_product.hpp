@@ -87,7 +87,7 @@ private:
   uint64_t layer_;
   const Unit *unit_ = nullptr, *bf16_unit_ = nullptr;
 
-  uint64_t seed_ = 0;
+  uint64_t seed_ = 0, part_ = 0;
   int64_t step_ = 0, micro_batch_ = 0;
   bool training_ = true;
   Source from_a_, from_b_;

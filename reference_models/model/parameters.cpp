@@ -20,8 +20,8 @@ float uniform(uint32_t word) { return float((word >> 8) + 1) * 0x1p-24f; }
 } // namespace
 
 template <class T>
-Parameters<T>::Parameters(Backend<T> &backend, const ModelConfig &config, bool training)
-    : backend_(&backend), list_(parameter_list(config)), training_(training) {
+Parameters<T>::Parameters(Backend<T> &backend, std::vector<ParameterSpec> list, bool training)
+    : backend_(&backend), list_(std::move(list)), training_(training) {
   for (const bool decay : {true, false}) {
     for (const ParameterSpec &p : list_) {
       if (p.decay != decay) continue;

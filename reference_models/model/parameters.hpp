@@ -13,7 +13,9 @@ namespace nvfp4::models {
 template <class T> class Parameters {
 public:
   /// Zeroed. `training` false: values only.
-  Parameters(Backend<T> &backend, const ModelConfig &config, bool training);
+  Parameters(Backend<T> &backend, const ModelConfig &config, bool training)
+      : Parameters(backend, parameter_list(config), training) {}
+  Parameters(Backend<T> &backend, std::vector<ParameterSpec> list, bool training);
 
   [[nodiscard]] const std::vector<ParameterSpec> &list() const { return list_; }
   /// Throws std::out_of_range for a name that the model does not have.

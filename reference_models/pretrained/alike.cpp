@@ -158,7 +158,7 @@ void compare_pair(AlikeLine &line, const Pair &p, const LinearRecipe &linear,
   const BlockScaled stored = checkpoint::block_scaled(*p.served, 0, 0, p.served->rows);
   for (int64_t r = 0; r < stored.rows; ++r) {
     for (int64_t i = 0; i < stored.k; ++i) line.codes += stored.code(r, i) != made.code(r, i);
-    for (int64_t b = 0; b < stored.scale_cols(); ++b)
+    for (int64_t b = 0; b < stored.blocks(); ++b)
       line.scales += stored.scale_code(r, b) != made.scale_code(r, b);
   }
   const auto word = [](float v) { return std::bit_cast<uint32_t>(v); };

@@ -43,7 +43,7 @@ std::string unit_for(const Recipe &recipe, const Rule &inputs, std::string_view 
 std::optional<float> word_for(const Convention &convention, const Weight &w) {
   const std::optional<float> word = checkpoint::input_word(w, 0);
   if (!word || convention.rule.global == GlobalRule::none) return std::nullopt;
-  const bool takes_p = convention.rule.global == GlobalRule::decode,
+  const bool takes_p = stores_decode(convention.rule),
              takes_s = convention.rule.global == GlobalRule::compressed_tensors ||
                        convention.rule.global == GlobalRule::caller;
   if (!takes_p && !takes_s)

@@ -177,8 +177,13 @@ std::string_view builtin_recipe_json(std::string_view name) {
     if (kBuiltins[i].name == name) return texts[i];
     names.append(names.empty() ? "" : ", ").append(kBuiltins[i].name);
   }
+  std::vector<std::string_view> all(builtin_recipes().begin(), builtin_recipes().end());
+  for (const RecipeVariation &v : recipe_variations()) {
+    names.append(", ").append(v.name);
+    all.push_back(v.name);
+  }
   throw Error("unknown recipe '" + std::string(name) + "'" +
-              suggestion_among(name, kBuiltins, [](const Builtin &b) { return b.name; }) + "; expected one of " + names +
+              suggestion_among(name, all, [](std::string_view n) { return n; }) + "; expected one of " + names +
               ", or a file (with / or .json)");
 }
 

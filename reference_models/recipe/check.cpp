@@ -22,6 +22,7 @@ bool fits(OperandFormat format, const Rule &rule) {
   case OperandFormat::mxfp8:
     return (rule.element == FormatId::e4m3 || rule.element == FormatId::e5m2) &&
            rule.scale == FormatId::ue8m0;
+  case OperandFormat::block_scaled: return rule.scale != FormatId::f32;
   case OperandFormat::f32:
   case OperandFormat::bf16:
   case OperandFormat::fp8: break;
@@ -56,6 +57,24 @@ void check_operand(const OperandRecipe &o, const std::string &path, bool multipl
   if (o.rounding != ElementRounding::nearest &&
       (!c->can.stochastic || (o.rounding == ElementRounding::sr_te && c->rule.element != FormatId::e2m1)))
     fail(name + "does not round that way; use rne");
+  if (o.scale_correction != ScaleCorrection::none &&
+      (o.format != OperandFormat::nvfp4 || o.block_rows != 1 || o.rounding != ElementRounding::nearest || !c->can.stochastic))
+    fail("a scale correction needs nvfp4 in blocks of one row, rounded to nearest, by a convention with stochastic rounding");
+}
+
+/// What is quantized again was quantized first, in a way that a copy can be read back from.
+void check_decoded(const LinearRecipe &l, const std::string &path) {
+  for (const auto &[operand, name] : {std::pair(&l.fprop.a, ".fprop.a"), {&l.fprop.b, ".fprop.b"}, {&l.dgrad.a, ".dgrad.a"},
+                                      {&l.wgrad.a, ".wgrad.a"}})
+    if (operand->decoded) throw Error(path + name + ": decoded is for W of dgrad (b) and x of wgrad (b)");
+  for (const auto &[again, first, name] : {std::tuple(&l.dgrad.b, &l.fprop.b, ".dgrad.b"), {&l.wgrad.b, &l.fprop.a, ".wgrad.b"}}) {
+    if (!again->decoded) continue;
+    if (again->convention.empty() || first->convention.empty() || first->hadamard || first->rounding != ElementRounding::nearest ||
+        first->scale_correction != ScaleCorrection::none)
+      throw Error(path + name +
+                  ": decoded needs a block-scaled format here and in fprop, there to nearest, without rotation and correction");
+    if (l.hcp.enabled && l.hcp.dgrad) throw Error(path + name + ": decoded does not go with the Hot-Channel Patch in dgrad");
+  }
 }
 
 void check_gemm(const GemmRecipe &g, const std::string &path) {
@@ -91,7 +110,8 @@ void check_hcp(const LinearRecipe &l, const std::string &path) {
   if (!h.enabled) return;
   const auto fail = [&](const std::string &what) { throw Error(path + ": " + what); };
   const auto patchable = [](const GemmRecipe &g) {
-    return g.a.format == OperandFormat::nvfp4 && !g.a.hadamard;
+    const auto plain = [](const OperandRecipe &o) { return o.scale_correction == ScaleCorrection::none; };
+    return g.a.format == OperandFormat::nvfp4 && !g.a.hadamard && plain(g.a) && plain(g.b);
   };
   if (!patchable(l.fprop) || (h.dgrad && !patchable(l.dgrad)))
     fail("the Hot-Channel Patch needs nvfp4 operands without a rotation in fprop, and in dgrad with 'dgrad'");
@@ -104,10 +124,11 @@ void check_hcp(const LinearRecipe &l, const std::string &path) {
 
 void check_stored(const OperandRecipe &o, const std::string &path) {
   check_operand(o, path, false);
-  if (o.block_rows != 1 || o.rounding != ElementRounding::nearest || o.hadamard)
+  if (o.block_rows != 1 || o.rounding != ElementRounding::nearest || o.hadamard || o.decoded ||
+      o.scale_correction != ScaleCorrection::none)
     throw Error(path +
                 ": what is stored is rounded to nearest in blocks of one row, without a rotation; drop "
-                "block_rows, rounding and hadamard");
+                "block_rows, rounding, hadamard, decoded and scale_correction");
 }
 
 void check_rule(const Recipe &recipe, const RecipeRule &rule, const std::string &path, bool in_mixer) {
@@ -129,7 +150,8 @@ void check_rule(const Recipe &recipe, const RecipeRule &rule, const std::string 
                     " matches no operator inside a mixer (attn.qk, attn.pv, attn.av, ...)");
       continue;
     }
-    if (std::none_of(linear_roles().begin(), linear_roles().end(), same))
+    if (std::none_of(linear_roles().begin(), linear_roles().end(), same) &&
+        std::none_of(std::begin(kImageRoles), std::end(kImageRoles), same))
       throw Error(path + ".roles: " + io::in_quotes(pattern) +
                   " matches no linear layer (attn.q_proj, mlp.down_proj, lm_head, ...)");
   }
@@ -167,6 +189,7 @@ void check_recipe(const Recipe &recipe, const std::string &where) {
     check_gemm(l.dgrad, path + ".dgrad");
     check_gemm(l.wgrad, path + ".wgrad");
     check_hcp(l, path + ".hcp");
+    check_decoded(l, path);
   }
 }
 

@@ -13,12 +13,19 @@ inline constexpr unsigned kOptional = 1;
 inline constexpr auto kOperandFields = std::tuple{
     field("format", &OperandRecipe::format, ": what the elements are"),
     field("convention", &OperandRecipe::convention,
-          "Quantization convention (`nvfp4 info --conventions`); default `te`, `mxfp4` or `mxfp8-e4m3` by "
+          "Quantization convention (`nvfp4 info --conventions`); default `te`, `mxfp4`, `mxfp8-e4m3` or `nvint4` by "
           "format"),
     field("block_rows", &OperandRecipe::block_rows, "Rows of a block: 1, or 16 for tiles"),
     field("rounding", &OperandRecipe::rounding, ": of elements"),
     field("hadamard", &OperandRecipe::hadamard,
-          "Rotate groups of 16 along the contraction; both operands or none")};
+          "Rotate groups of 16 along the contraction; both operands or none"),
+    field("decoded", &OperandRecipe::decoded,
+          "W of dgrad and x of wgrad: quantized from what fprop's copy decodes to, not from the tensor")
+        .marked(kOptional),
+    field("scale_correction", &OperandRecipe::scale_correction,
+          ": of nvfp4 in blocks of one row to nearest: groups of 128 get their length along the tensor back, by a factor on their "
+          "scales that is rounded stochastically")
+        .marked(kOptional)};
 
 /// Besides the operands `a` and `b`.
 inline constexpr auto kGemmFields = std::tuple{
@@ -26,6 +33,13 @@ inline constexpr auto kGemmFields = std::tuple{
         .marked(kOptional),
     field("output", &GemmRecipe::output,
           ": what the result is rounded to; of wgrad before it is added to the FP32 gradient, default f32")};
+
+/// Besides the products and `hcp`.
+inline constexpr auto kLinearFields = std::tuple{
+    field("weights", &LinearRecipe::weights,
+          ": what weights are made before all three products: int4-tensor is 15 levels with one scale a tensor, in "
+          "convolutional networks (`nvfp4 cnn`)")
+        .marked(kOptional)};
 
 inline constexpr auto kHcpFields = std::tuple{
     field("enabled", &HcpRecipe::enabled, "True where `hcp` stands"),
@@ -69,6 +83,9 @@ inline constexpr auto kRecipeFields = std::tuple{
     field("mixers", &Recipe::mixers, ": operands of GLA's recurrence and of softmax attention (see the end)"),
     field("amax", &Recipe::amax,
           ": over whose x and dy a global amax is taken where ranks share the data (`nvfp4.torch`)")
+        .marked(kOptional),
+    field("soft_clip", &Recipe::soft_clip,
+          "b: after a step every weight is b tanh(weight / b), in convolutional networks; 0: as it is", from_to(0, 1e6))
         .marked(kOptional),
     field("default", &Recipe::default_linear, "The linear of layers that no rule matches")};
 

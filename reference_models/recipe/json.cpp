@@ -17,6 +17,7 @@ std::string default_convention(OperandFormat f) {
   case OperandFormat::nvfp4: return "te";
   case OperandFormat::mxfp4: return "mxfp4";
   case OperandFormat::mxfp8: return "mxfp8-e4m3";
+  case OperandFormat::block_scaled: return "nvint4";
   case OperandFormat::f32:
   case OperandFormat::bf16:
   case OperandFormat::fp8: break;
@@ -57,7 +58,7 @@ HcpRecipe read_hcp(const Json &json, const std::string &path) {
 
 LinearRecipe read_linear(const Json &json, const std::string &path) {
   LinearRecipe l;
-  read_fields(std::tuple{}, l, json, path + ": ", {"fprop", "dgrad", "wgrad"},
+  read_fields(kLinearFields, l, json, path + ": ", {"fprop", "dgrad", "wgrad"},
               {"fprop", "dgrad", "wgrad", "hcp"});
   l.fprop = read_gemm(json["fprop"], path + ".fprop", FormatId::bf16);
   l.dgrad = read_gemm(json["dgrad"], path + ".dgrad", FormatId::bf16);
@@ -77,7 +78,7 @@ RecipeRule read_rule(const Json &json, const std::string &path) {
 }
 
 Json write_operand(const OperandRecipe &o) {
-  return o.convention.empty() ? Json{{"format", to_string(o.format)}} : fields_to_json(kOperandFields, o);
+  return o.convention.empty() ? Json{{"format", to_string(o.format)}} : fields_to_json(kOperandFields, o, kOptional);
 }
 
 Json write_gemm(const GemmRecipe &g) {
@@ -190,6 +191,14 @@ Recipe load_recipe(const std::string &name_or_path) {
     return recipe;
   }
   const bool path = name_or_path.find('/') != std::string::npos || name_or_path.ends_with(".json");
+  for (const RecipeVariation &v : recipe_variations()) {
+    if (path || v.name != name_or_path) continue;
+    Json json = Json::parse(to_json(load_recipe(std::string(v.base))));
+    json.merge_patch(Json::parse(v.change));
+    json["name"] = v.name;
+    json["description"] = v.description;
+    return parse_recipe(json.dump(), "recipe " + name_or_path);
+  }
   if (!path) return parse_recipe(builtin_recipe_json(name_or_path), "recipe " + name_or_path);
   const std::vector<std::byte> bytes = io::read_file(name_or_path);
   const std::string_view text(reinterpret_cast<const char *>(bytes.data()), bytes.size());
@@ -205,6 +214,7 @@ std::string to_json(const Recipe &recipe) {
   for (const auto &[name, l] : recipe.linears) {
     Json &j = linears[name];
     j = {{"fprop", write_gemm(l.fprop)}, {"dgrad", write_gemm(l.dgrad)}, {"wgrad", write_gemm(l.wgrad)}};
+    j.update(fields_to_json(kLinearFields, l, kOptional));
     if (l.hcp != HcpRecipe{}) j["hcp"] = write_hcp(l.hcp);
   }
   for (const RecipeRule &rule : recipe.rules) rules.push_back(fields_to_json(kRuleFields, rule, kOptional));

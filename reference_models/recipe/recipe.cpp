@@ -75,6 +75,12 @@ void replace(std::string &text, std::string_view what, std::string_view with) {
 /// The unit of a product: its own, or the recipe's for the format.
 std::string unit_of(const Recipe &recipe, const GemmRecipe &gemm) {
   if (gemm.a.format == OperandFormat::f32 || !gemm.unit.empty()) return gemm.unit;
+  if (gemm.a.format == OperandFormat::block_scaled) {
+    const Rule &r = find_convention(gemm.a.convention).rule;
+    const Format element = format(r.element), scale = format(r.scale);
+    return std::string("exact:dot.k") + (element.storage_bits == 4 ? "64" : "32") + ".f32." + std::string(element.name) + "." +
+           std::string(scale.name) + ".block" + std::to_string(r.block);
+  }
   const auto at = recipe.units.find(std::string(to_string(gemm.a.format)));
   if (at == recipe.units.end()) return {};
   std::string unit = at->second;
@@ -120,7 +126,16 @@ bool LinearRecipe::all_f32() const {
   return f32(fprop) && f32(dgrad) && f32(wgrad);
 }
 
+bool Recipe::has_weight_rules() const {
+  return soft_clip != 0 || std::any_of(linears.begin(), linears.end(), [](const auto &linear) {
+           return linear.second.weights != WeightLevels::none;
+         });
+}
+
 Recipe Recipe::for_family(const std::string &model_family) const {
+  if (has_weight_rules())
+    throw Error("recipe '" + name + "' changes weights (soft_clip, weights), which language models do not follow: use "
+                "nvfp4 cnn, or drop both");
   Recipe bound = *this;
   bound.family = find_family(model_family).name;
   return bound;
@@ -151,6 +166,11 @@ LinearRecipe Recipe::resolve(const std::string &role, int64_t layer, int64_t lay
                             ? linears.at(default_linear)
                             : uniform(mixers == FormatId::bf16 ? OperandFormat::bf16 : OperandFormat::f32);
   for (GemmRecipe *g : {&linear.fprop, &linear.dgrad, &linear.wgrad}) g->unit = unit_of(*this, *g);
+  for (const auto &[again, first] : {std::pair(&linear.dgrad.b, &linear.fprop.b), {&linear.wgrad.b, &linear.fprop.a}}) {
+    if (!again->decoded) continue;
+    again->first_convention = first->convention;
+    again->first_block_rows = first->block_rows;
+  }
   linear.source = source;
   linear.accumulation = accumulation;
   linear.amax = amax;

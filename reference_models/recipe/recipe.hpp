@@ -23,12 +23,30 @@ enum class AmaxScope : uint8_t { rank, all_ranks };
 static_assert(names_of(AmaxScope{}).end_with(AmaxScope::all_ranks));
 
 /// What an operand's elements are. f32 operands are multiplied by the backend's own kernel, both or none;
-/// fp8, E4M3 with one scale a tensor, is for what is stored only (model/stored_values.hpp).
-enum class OperandFormat : uint8_t { f32, bf16, nvfp4, mxfp4, mxfp8, fp8 };
+/// fp8, E4M3 with one scale a tensor, is for what is stored only (model/stored_values.hpp). block_scaled: of any convention
+/// with one scale a block, multiplied by the exact unit of its elements and scales, which is ours and no hardware's.
+enum class OperandFormat : uint8_t { f32, bf16, nvfp4, mxfp4, mxfp8, fp8, block_scaled };
 [[nodiscard]] constexpr auto names_of(OperandFormat) {
-  return enum_names("operand format", "f32", "bf16", "nvfp4", "mxfp4", "mxfp8", "fp8");
+  return enum_names("operand format", "f32", "bf16", "nvfp4", "mxfp4", "mxfp8", "fp8", "block-scaled");
 }
-static_assert(names_of(OperandFormat{}).end_with(OperandFormat::fp8));
+static_assert(names_of(OperandFormat{}).end_with(OperandFormat::block_scaled));
+
+/// What happens to block scales once the elements have their codes.
+enum class ScaleCorrection : uint8_t {
+  none,
+  /// With x the operand and y what it decodes to, each scale of a group of 8 blocks along the contraction is multiplied by
+  /// c = sum x^2 / sum x y, so that the group is as long along x as x, and rounded stochastically. c is 1 where it is no
+  /// positive number. As MS-EDEN (Quartet II), which is unbiased over random rotations; here their signs are fixed.
+  eden,
+};
+[[nodiscard]] constexpr auto names_of(ScaleCorrection) { return enum_names("scale correction", "none", "eden"); }
+static_assert(names_of(ScaleCorrection{}).end_with(ScaleCorrection::eden));
+
+/// What a layer's weight is made before its products (images/weight_levels.hpp): itself, or 15 levels with one scale a
+/// tensor. Convolutional networks only.
+enum class WeightLevels : uint8_t { none, int4_tensor };
+[[nodiscard]] constexpr auto names_of(WeightLevels) { return enum_names("weights", "none", "int4-tensor"); }
+static_assert(names_of(WeightLevels{}).end_with(WeightLevels::int4_tensor));
 
 /// One operand of one product. The fields after `format` have a meaning for block-scaled formats only.
 struct OperandRecipe {
@@ -37,6 +55,13 @@ struct OperandRecipe {
   int block_rows = 1;          ///< 16: tiles, so that both orientations have the same values
   ElementRounding rounding = ElementRounding::nearest;
   bool hadamard = false; ///< rotate groups of 16 along the contraction; both operands or none
+  /// Quantized from what fprop's copy of the tensor decodes to, rounded to the source type, not from the tensor: W of dgrad
+  /// and x of wgrad, as a system does that keeps the quantized copy alone.
+  bool decoded = false;
+  ScaleCorrection scale_correction = ScaleCorrection::none;
+  // Of fprop's copy where `decoded`; resolve() fills them in.
+  std::string first_convention = {};
+  int first_block_rows = 1;
 
   bool operator==(const OperandRecipe &) const = default;
 };
@@ -108,6 +133,7 @@ static_assert(names_of(HcpRecipe::Reblock{}).end_with(HcpRecipe::Reblock::whole_
 struct LinearRecipe {
   GemmRecipe fprop = {}, dgrad = {}, wgrad = {.output = FormatId::f32};
   HcpRecipe hcp = {};
+  WeightLevels weights = WeightLevels::none;
   // The rest is the same for all layers of a recipe; resolve() fills it in.
   FormatId source =
       FormatId::bf16; ///< x, weight and dy are rounded to it first, as TransformerEngine's tensors are
@@ -139,6 +165,7 @@ struct Recipe {
   /// unit of BF16 products (backend/bf16_mixers.hpp).
   FormatId mixers = FormatId::f32;
   AmaxScope amax = AmaxScope::rank;
+  double soft_clip = 0; ///< b: after a step every weight is b tanh(weight / b); 0: as it is. Convolutional networks only
   /// Unit by operand format (bf16, nvfp4, mxfp4, mxfp8); {a} and {b} stand for the element formats.
   std::map<std::string, std::string> units = {};
   std::map<std::string, LinearRecipe> linears = {}; ///< by name; what rules speak of
@@ -161,14 +188,27 @@ struct Recipe {
   /// What `role` of block `layer` of `layers` uses; lm_head has layer = layers. Error when the recipe has
   /// rules for families and was not bound to one.
   [[nodiscard]] LinearRecipe resolve(const std::string &role, int64_t layer, int64_t layers) const;
+  /// Whether it says anything that only a convolutional network follows.
+  [[nodiscard]] bool has_weight_rules() const;
   /// Whether a mixer rule speaks of this operator. Error likewise.
   [[nodiscard]] bool has_mixer_rule(const std::string &role, int64_t layer, int64_t layers) const;
   bool operator==(const Recipe &) const = default;
 };
 
+/// Variations of built-in recipes by name (variations.cpp), which load_recipe knows too.
+struct RecipeVariation {
+  std::string_view name, base, description;
+  std::string_view change;  ///< JSON merge patch (RFC 7386) on the base's to_json()
+  bool on_hardware = true;  ///< all its products are those of tensor cores
+};
+[[nodiscard]] std::span<const RecipeVariation> recipe_variations();
+
 /// Names of the built-in recipes, and the JSON of one.
 [[nodiscard]] std::span<const std::string_view> builtin_recipes();
 [[nodiscard]] std::string_view builtin_recipe_json(std::string_view name);
+
+/// Roles in convolutional networks (images/) besides lm_head, as which their last layer counts.
+inline constexpr std::string_view kImageRoles[] = {"conv", "fc"};
 
 /// Whether a rule's pattern, in which * stands for any characters, speaks of a role.
 [[nodiscard]] bool matches_role(std::string_view pattern, std::string_view role);

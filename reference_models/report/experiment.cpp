@@ -94,6 +94,21 @@ RunDescription describe_run(const TrainOptions &o) {
   return {o, model, to_json(recipe), data->digest(), data->describe()};
 }
 
+std::vector<double> time_steps(TrainOptions t, int64_t steps, const std::string &folder, const TrainFunction &train) {
+  t.schedule_steps = schedule_steps(t);
+  t.steps = t.checkpoint_every = steps;
+  t.out = folder;
+  t.eval_every = t.diagnostics_every = 0;
+  t.eval_batches = 1;
+  t.sensitivity = t.resume = false;
+  const double tokens = double(t.batch * t.sequence * t.accumulation);
+  std::vector<double> seconds;
+  (void)train(t, [&](const StepReport &r) {
+    if (r.step > 1 && r.tokens_per_second > 0) seconds.push_back(tokens / r.tokens_per_second);
+  });
+  return seconds;
+}
+
 ExperimentSummary run_experiment(const Experiment &e, const TrainFunction &train,
                                  const ExperimentProgress &progress, const DescribeFunction &describe,
                                  const ExperimentPlan &plan, const ExperimentSettings &settings) {

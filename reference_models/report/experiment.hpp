@@ -94,6 +94,11 @@ using DescribeFunction = std::function<RunDescription(const TrainOptions &)>;
 using ExperimentProgress =
     std::function<void(size_t run, size_t runs, const TrainOptions &, const StepReport &)>;
 
+/// Seconds of steps 2 to `steps` of a run that is not kept, of as many as finished. It is made in `folder`, which the caller
+/// removes. Throws what `train` throws.
+[[nodiscard]] std::vector<double> time_steps(TrainOptions options, int64_t steps, const std::string &folder,
+                                             const TrainFunction &train);
+
 struct ExperimentSettings {
   Shard shard = {};
   int jobs = 1;                          ///< runs side by side

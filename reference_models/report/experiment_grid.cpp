@@ -82,7 +82,8 @@ std::string changed_recipe(const Json &json, const std::string &where) {
   base = json["base"].get<std::string>();
   if (!is_plain(name))
     throw Error(where + "'name' takes letters, digits and - _ . + =, got " + io::in_quotes(name));
-  if (std::ranges::find(builtin_recipes(), name) != builtin_recipes().end())
+  if (std::ranges::find(builtin_recipes(), name) != builtin_recipes().end() ||
+      std::ranges::find(recipe_variations(), name, &RecipeVariation::name) != recipe_variations().end())
     throw Error(where + io::in_quotes(name) + " is the name of a built-in recipe: give this one another");
   Json recipe = Json::parse(to_json(load_recipe(base)));
   if (json.contains("change")) {

@@ -4,6 +4,7 @@
 #include "nvfp4/reference_models/family/config.hpp"
 #include "nvfp4/reference_models/family/mixer_operators.hpp"
 #include "nvfp4/reference_models/linear/operator_products.hpp"
+#include "nvfp4/reference_models/linear/product_recipe.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -13,10 +14,6 @@ namespace nvfp4::models {
 namespace {
 
 constexpr auto kProducts = enumerators<Product>();
-
-const GemmRecipe &gemm_of(const LinearRecipe &l, Product p) {
-  return p == Product::fprop ? l.fprop : p == Product::dgrad ? l.dgrad : l.wgrad;
-}
 
 /// On the host, rounded to BF16.
 std::vector<double> operand(Backend<float> &backend, const float *data, int64_t n) {
@@ -49,6 +46,42 @@ std::vector<double> product(const std::vector<double> &a, const std::vector<doub
   return out;
 }
 
+double relative(double error, double reference, int64_t outputs) {
+  if (outputs == 0) return std::numeric_limits<double>::quiet_NaN();
+  return error == 0 && reference == 0 ? 0.0 : std::sqrt(error / reference);
+}
+
+/// Adds what is not finite, once a tensor; false if it is not.
+bool note(std::vector<NotFinite> &list, std::span<const float> values, const std::string &tensor,
+          StepTensor what, std::vector<int64_t> shape) {
+  const std::optional<NotFinite> found = find_not_finite(values, tensor, what, std::move(shape));
+  if (!found) return true;
+  const auto same = [&](const NotFinite &n) { return n.tensor == tensor && n.what == what; };
+  if (std::none_of(list.begin(), list.end(), same)) list.push_back(*found);
+  return false;
+}
+
+OperatorOutputs run_in_mixer(Backend<float> &backend, OperandEngine &engine, const OperatorInput &o, const Recipe &recipe,
+                             const StepContext &step) {
+  const LinearWeight<float> &w = o.weight;
+  const OperatorProducts products(backend, &engine, recipe.resolve(w.role, w.layer, w.layers), w.id);
+  const OperatorMatrices of{o.rows, w.in, w.out, o.input, w.weight, o.output_grad, o.stream, o.weight_stream};
+  OperatorOutputs result;
+  for (const Product p : kProducts) {
+    result.formats[size_t(p)] = std::string(to_string(gemm_of(products.recipe(), p).a.format));
+    if (p != Product::fprop && o.output_grad == nullptr) continue;
+    const Array<float> y(backend, p == Product::fprop   ? o.rows * w.out
+                                   : p == Product::dgrad ? o.rows * w.in
+                                                         : w.out * w.in);
+    float *const to[] = {y.data()};
+    products.run(step, p, {&of, 1}, to, p == Product::wgrad);
+    result.values[size_t(p)] = to_host(backend, y.data(), y.size());
+  }
+  return result;
+}
+
+} // namespace
+
 std::array<std::vector<double>, 3> exact_products(Backend<float> &backend, const OperatorInput &o) {
   const LinearWeight<float> &w = o.weight;
   const std::vector<double> x = operand(backend, o.input, o.rows * w.in),
@@ -66,22 +99,44 @@ std::array<std::vector<double>, 3> exact_products(Backend<float> &backend, const
   return out;
 }
 
-double relative(double error, double reference, int64_t outputs) {
-  if (outputs == 0) return std::numeric_limits<double>::quiet_NaN();
-  return error == 0 && reference == 0 ? 0.0 : std::sqrt(error / reference);
+OperatorOutputs run_operator(Backend<float> &backend, OperandEngine &engine, const OperatorInput &o, const Recipe &recipe,
+                             const StepContext &step) {
+  if (mixer_operator_or_null(o.weight.role) != nullptr) return run_in_mixer(backend, engine, o, recipe, step);
+  LinearWeight<float> w = o.weight;
+  Array<float> y(backend, o.rows * w.out), dx(backend, o.rows * w.in), dw(backend, w.out * w.in);
+  w.weight_grad = dw.data();
+  w.bias_grad = nullptr;
+  LinearGroup<float> layer(backend, &engine, {w}, recipe);
+  const LinearRecipe &linear = layer.recipe(0);
+  float *const out[] = {y.data()};
+  const float *const dy[] = {o.output_grad};
+  const bool backward = o.output_grad != nullptr;
+  if (linear.hcp.enabled) {
+    // a choice falls due at the recipe's first step
+    const StepContext first{step.seed, linear.hcp.start, 0, true};
+    layer.forward(first, o.input, o.rows, out);
+    if (backward && linear.hcp.dgrad) layer.backward(first, o.input, o.rows, dy, dx.data());
+    backend.zero(dw.data(), size_t(dw.size()) * sizeof(float));
+    if (o.hot && o.hot->indices.size() == layer.hot_channels(0).indices.size())
+      layer.set_hot_channels(0, *o.hot);
+  }
+  StepContext then = step;
+  then.training = false;
+  layer.forward(then, o.input, o.rows, out);
+  if (backward) layer.backward(then, o.input, o.rows, dy, dx.data());
+  OperatorOutputs result;
+  result.values[0] = to_host(backend, y.data(), y.size());
+  if (backward) {
+    result.values[1] = to_host(backend, dx.data(), dx.size());
+    result.values[2] = to_host(backend, dw.data(), dw.size());
+  }
+  for (const Product p : kProducts) {
+    const bool patched =
+        linear.hcp.enabled && (p == Product::fprop || (p == Product::dgrad && linear.hcp.dgrad));
+    result.formats[size_t(p)] = std::string(to_string(gemm_of(linear, p).a.format)) + (patched ? "+hcp" : "");
+  }
+  return result;
 }
-
-/// Adds what is not finite, once a tensor; false if it is not.
-bool note(std::vector<NotFinite> &list, std::span<const float> values, const std::string &tensor,
-          StepTensor what, std::vector<int64_t> shape) {
-  const std::optional<NotFinite> found = find_not_finite(values, tensor, what, std::move(shape));
-  if (!found) return true;
-  const auto same = [&](const NotFinite &n) { return n.tensor == tensor && n.what == what; };
-  if (std::none_of(list.begin(), list.end(), same)) list.push_back(*found);
-  return false;
-}
-
-} // namespace
 
 void ErrorSums::add(const ErrorSums &o) {
   against_bf16 += o.against_bf16;
@@ -119,64 +174,6 @@ std::array<bool, 3> OperatorMeter::note_operands(const OperatorInput &o, const s
   return {!x || !weight || !bias, !dy || !weight, !dy || !x};
 }
 
-OperatorMeter::Outputs OperatorMeter::run_in_mixer(const OperatorInput &o, const Recipe &recipe,
-                                                   const StepContext &step) {
-  const LinearWeight<float> &w = o.weight;
-  const OperatorProducts products(backend_, &engine_, recipe.resolve(w.role, w.layer, w.layers), w.id);
-  const OperatorMatrices of{o.rows, w.in, w.out, o.input, w.weight, o.output_grad, o.stream, o.weight_stream};
-  Outputs result;
-  for (const Product p : kProducts) {
-    result.formats[size_t(p)] = std::string(to_string(gemm_of(products.recipe(), p).a.format));
-    if (p != Product::fprop && o.output_grad == nullptr) continue;
-    const Array<float> y(backend_, p == Product::fprop   ? o.rows * w.out
-                                   : p == Product::dgrad ? o.rows * w.in
-                                                         : w.out * w.in);
-    float *const to[] = {y.data()};
-    products.run(step, p, {&of, 1}, to, p == Product::wgrad);
-    result.values[size_t(p)] = to_host(backend_, y.data(), y.size());
-  }
-  return result;
-}
-
-OperatorMeter::Outputs OperatorMeter::run(const OperatorInput &o, const Recipe &recipe,
-                                          const StepContext &step) {
-  if (mixer_operator_or_null(o.weight.role) != nullptr) return run_in_mixer(o, recipe, step);
-  LinearWeight<float> w = o.weight;
-  Array<float> y(backend_, o.rows * w.out), dx(backend_, o.rows * w.in), dw(backend_, w.out * w.in);
-  w.weight_grad = dw.data();
-  w.bias_grad = nullptr;
-  LinearGroup<float> layer(backend_, &engine_, {w}, recipe);
-  const LinearRecipe &linear = layer.recipe(0);
-  float *const out[] = {y.data()};
-  const float *const dy[] = {o.output_grad};
-  const bool backward = o.output_grad != nullptr;
-  if (linear.hcp.enabled) {
-    // a choice falls due at the recipe's first step
-    const StepContext first{step.seed, linear.hcp.start, 0, true};
-    layer.forward(first, o.input, o.rows, out);
-    if (backward && linear.hcp.dgrad) layer.backward(first, o.input, o.rows, dy, dx.data());
-    backend_.zero(dw.data(), size_t(dw.size()) * sizeof(float));
-    if (o.hot && o.hot->indices.size() == layer.hot_channels(0).indices.size())
-      layer.set_hot_channels(0, *o.hot);
-  }
-  StepContext then = step;
-  then.training = false;
-  layer.forward(then, o.input, o.rows, out);
-  if (backward) layer.backward(then, o.input, o.rows, dy, dx.data());
-  Outputs result;
-  result.values[0] = to_host(backend_, y.data(), y.size());
-  if (backward) {
-    result.values[1] = to_host(backend_, dx.data(), dx.size());
-    result.values[2] = to_host(backend_, dw.data(), dw.size());
-  }
-  for (const Product p : kProducts) {
-    const bool patched =
-        linear.hcp.enabled && (p == Product::fprop || (p == Product::dgrad && linear.hcp.dgrad));
-    result.formats[size_t(p)] = std::string(to_string(gemm_of(linear, p).a.format)) + (patched ? "+hcp" : "");
-  }
-  return result;
-}
-
 void OperatorMeter::measure(const OperatorInput &input, const StepContext &step) {
   const LinearWeight<float> &w = input.weight;
   if (std::find(roles_.begin(), roles_.end(), w.role) == roles_.end()) roles_.push_back(w.role);
@@ -186,7 +183,7 @@ void OperatorMeter::measure(const OperatorInput &input, const StepContext &step)
     return r;
   }();
   const std::array<std::vector<double>, 3> exact = exact_products(backend_, input);
-  const Outputs bf16 = run(input, kBf16, step);
+  const OperatorOutputs bf16 = run_operator(backend_, engine_, input, kBf16, step);
   const std::string module = w.layer < w.layers ? block_path(w.layer) + w.role : w.role;
   const std::array<bool, 3> sick = note_operands(input, module);
   const std::array<StepTensor, 3> made = {StepTensor::output, StepTensor::input_grad,
@@ -194,7 +191,7 @@ void OperatorMeter::measure(const OperatorInput &input, const StepContext &step)
   const std::array<std::vector<int64_t>, 3> shapes = {
       std::vector{input.rows, w.out}, {input.rows, w.in}, {w.out, w.in}};
   for (size_t i = 0; i < recipes_.size(); ++i) {
-    const Outputs mine = run(input, recipes_[i], step);
+    const OperatorOutputs mine = run_operator(backend_, engine_, input, recipes_[i], step);
     for (const Product p : kProducts) {
       const std::vector<float> &y = mine.values[size_t(p)], &reference = bf16.values[size_t(p)];
       if (y.empty()) continue;

@@ -50,6 +50,18 @@ struct OperatorError {
   int64_t layers = 1; ///< measured
 };
 
+/// What a recipe makes of an operator's operands, by product; empty where the product was not made.
+struct OperatorOutputs {
+  std::array<std::vector<float>, 3> values; ///< fprop (rows, out), dgrad (rows, in), wgrad (out, in)
+  std::array<std::string, 3> formats;       ///< "nvfp4", "nvfp4+hcp"
+};
+/// The three products of one operator under a recipe that is bound to its family. HCP chooses on `input` first, unless it
+/// has the channels. step: of the data; it keys stochastic rounding.
+[[nodiscard]] OperatorOutputs run_operator(Backend<float> &backend, OperandEngine &engine, const OperatorInput &input,
+                                           const Recipe &recipe, const StepContext &step);
+/// The same products in FP64, of operands rounded to BF16.
+[[nodiscard]] std::array<std::vector<double>, 3> exact_products(Backend<float> &backend, const OperatorInput &input);
+
 /// Measures operators, one after the other, under several recipes.
 class OperatorMeter {
 public:
@@ -67,13 +79,6 @@ public:
   [[nodiscard]] std::vector<NotFinite> not_finite(size_t recipe) const;
 
 private:
-  struct Outputs {
-    std::array<std::vector<float>, 3> values; ///< by product
-    std::array<std::string, 3> formats;
-  };
-  [[nodiscard]] Outputs run(const OperatorInput &input, const Recipe &recipe, const StepContext &step);
-  [[nodiscard]] Outputs run_in_mixer(const OperatorInput &input, const Recipe &recipe,
-                                     const StepContext &step);
   /// By product, whether an operand of it is not finite.
   [[nodiscard]] std::array<bool, 3> note_operands(const OperatorInput &input, const std::string &module);
 

@@ -12,7 +12,9 @@
 namespace nvfp4::models {
 namespace {
 
-constexpr const char *kFormat = "nvfp4-checkpoint";
+constexpr const char *format_of(CheckpointKind kind) {
+  return kind == CheckpointKind::language ? "nvfp4-checkpoint" : "nvfp4-image-checkpoint";
+}
 constexpr const char *kVersion = "1";
 
 int64_t to_number(const std::string &text, const std::string &source, const char *key) {
@@ -63,6 +65,11 @@ std::vector<float> as_floats(const io::Tensor &tensor, const std::string &source
 
 io::TensorStream checkpoint_stream(const Parameters<float> &parameters, const ModelConfig &config,
                                    const std::string &recipe, const CheckpointState &state, bool optimizer) {
+  return checkpoint_stream(parameters, CheckpointKind::language, to_json(config), recipe, state, optimizer);
+}
+
+io::TensorStream checkpoint_stream(const Parameters<float> &parameters, CheckpointKind kind, const std::string &model,
+                                   const std::string &recipe, const CheckpointState &state, bool optimizer) {
   io::TensorStream stream;
   std::vector<const float *> device;              // of parameters and moments, which come first
   std::vector<std::span<const std::byte>> hosted; // of the rest
@@ -84,9 +91,9 @@ io::TensorStream checkpoint_stream(const Parameters<float> &parameters, const Mo
     hosted.push_back(std::as_bytes(std::span(hot.scores)));
     chosen[name] = hot.chosen_at;
   }
-  stream.metadata = {{"format", kFormat},
+  stream.metadata = {{"format", format_of(kind)},
                      {"version", kVersion},
-                     {"model", to_json(config)},
+                     {"model", model},
                      {"recipe", recipe},
                      {"step", std::to_string(state.step)},
                      {"tokens", std::to_string(state.tokens)},
@@ -110,11 +117,11 @@ void save_checkpoint(const std::string &path, const Parameters<float> &parameter
   io::write_safetensors(path, checkpoint_stream(parameters, config, recipe, state, optimizer));
 }
 
-Checkpoint read_checkpoint(const std::string &path) {
-  return parse_checkpoint(io::TensorReader(path), io::printable(path));
+Checkpoint read_checkpoint(const std::string &path, CheckpointKind kind) {
+  return parse_checkpoint(io::TensorReader(path), io::printable(path), kind);
 }
 
-Checkpoint parse_checkpoint(io::TensorReader tensors, const std::string &source) {
+Checkpoint parse_checkpoint(io::TensorReader tensors, const std::string &source, CheckpointKind kind) {
   Checkpoint out;
   out.source = source;
   out.tensors = std::move(tensors);
@@ -123,7 +130,11 @@ Checkpoint parse_checkpoint(io::TensorReader tensors, const std::string &source)
     const auto at = metadata.find(key);
     return at == metadata.end() ? std::string() : at->second;
   };
-  if (get("format") != kFormat) {
+  if (get("format") != format_of(kind)) {
+    if (get("format") == format_of(CheckpointKind::images))
+      throw Error(out.source + ": is a checkpoint of a network for images; use nvfp4 cnn");
+    if (kind == CheckpointKind::images)
+      throw Error(out.source + ": expected a checkpoint of nvfp4 cnn, got a file of format " + io::in_quotes(get("format")));
     if (!get("format").empty() && get("format") != "pt")
       throw Error(out.source + ": expected a checkpoint, got a file of format " +
                   io::in_quotes(get("format")));
@@ -132,7 +143,8 @@ Checkpoint parse_checkpoint(io::TensorReader tensors, const std::string &source)
   if (get("version") != kVersion)
     throw Error(out.source + ": expected a checkpoint of version " + kVersion + ", got version " +
                 io::in_quotes(get("version")) + "; use the release that wrote it");
-  out.config = config_from_json(get("model"), out.source + ": model");
+  out.model = get("model");
+  if (kind == CheckpointKind::language) out.config = config_from_json(out.model, out.source + ": model");
   out.recipe = get("recipe");
   out.state.step = to_number(get("step"), out.source, "step");
   out.state.tokens = to_number(get("tokens"), out.source, "tokens");
@@ -168,19 +180,18 @@ Checkpoint parse_checkpoint(io::TensorReader tensors, const std::string &source)
   return out;
 }
 
-void load_checkpoint(const Checkpoint &checkpoint, Parameters<float> &parameters, const ModelConfig &config,
-                     bool optimizer) {
-  const io::TensorReader &file = checkpoint.tensors;
-  std::map<std::string, size_t> tensors; // those that are not used yet
+namespace {
+
+/// Numbers of a file's tensors.
+std::map<std::string, size_t> by_name(const io::TensorReader &file) {
+  std::map<std::string, size_t> tensors;
   for (size_t i = 0; i < file.headers().size(); ++i) tensors[file.headers()[i].name] = i;
-  if (config.tie && tensors.contains("lm_head.weight")) {
-    const auto table = tensors.find(embedding(config));
-    if (table != tensors.end() &&
-        file.read(table->second).data != file.read(tensors.at("lm_head.weight")).data)
-      throw Error(io::message_prefix(checkpoint.source, "lm_head.weight") +
-                  "differs from the embedding, to which this model ties it; use a model with \"tie\": false");
-    tensors.erase("lm_head.weight");
-  }
+  return tensors;
+}
+
+/// tensors: those to be used.
+void load(const Checkpoint &checkpoint, std::map<std::string, size_t> tensors, Parameters<float> &parameters, bool optimizer) {
+  const io::TensorReader &file = checkpoint.tensors;
   if (optimizer && !checkpoint.optimizer)
     throw Error(checkpoint.source + ": has no optimizer state: it cannot continue a run, only start one");
   std::vector<std::string> missing;
@@ -220,6 +231,27 @@ void load_checkpoint(const Checkpoint &checkpoint, Parameters<float> &parameters
   if (!tensors.empty())
     throw Error(checkpoint.source + ": tensor " + io::in_quotes(tensors.begin()->first) +
                 " is not a parameter of this model; is it the right --model and --size?");
+}
+
+} // namespace
+
+void load_checkpoint(const Checkpoint &checkpoint, Parameters<float> &parameters, bool optimizer) {
+  load(checkpoint, by_name(checkpoint.tensors), parameters, optimizer);
+}
+
+void load_checkpoint(const Checkpoint &checkpoint, Parameters<float> &parameters, const ModelConfig &config,
+                     bool optimizer) {
+  const io::TensorReader &file = checkpoint.tensors;
+  std::map<std::string, size_t> tensors = by_name(file);
+  if (config.tie && tensors.contains("lm_head.weight")) {
+    const auto table = tensors.find(embedding(config));
+    if (table != tensors.end() &&
+        file.read(table->second).data != file.read(tensors.at("lm_head.weight")).data)
+      throw Error(io::message_prefix(checkpoint.source, "lm_head.weight") +
+                  "differs from the embedding, to which this model ties it; use a model with \"tie\": false");
+    tensors.erase("lm_head.weight");
+  }
+  load(checkpoint, std::move(tensors), parameters, optimizer);
 }
 
 } // namespace nvfp4::models

@@ -23,10 +23,14 @@ struct CheckpointState {
 [[nodiscard]] std::string state_digest(const std::string &digest, int64_t tokens,
                                        const std::map<std::string, HotChannels> &hot_channels);
 
+/// What a checkpoint is of: a language model or a network for images.
+enum class CheckpointKind : uint8_t { language, images };
+
 struct Checkpoint {
   std::string source; ///< path, for messages
   io::TensorReader tensors;
   std::optional<ModelConfig> config; ///< absent in files of other programs
+  std::string model;                 ///< JSON of what it is of, empty if unknown
   std::string recipe;                ///< JSON, empty if unknown
   CheckpointState state;
   bool optimizer = false;
@@ -38,15 +42,21 @@ struct Checkpoint {
                                                  const ModelConfig &config, const std::string &recipe,
                                                  const CheckpointState &state, bool optimizer);
 
+/// The same of either kind, `model` its configuration as JSON.
+[[nodiscard]] io::TensorStream checkpoint_stream(const Parameters<float> &parameters, CheckpointKind kind,
+                                                 const std::string &model, const std::string &recipe,
+                                                 const CheckpointState &state, bool optimizer);
+
 /// Atomic: a reader sees the old file or the new one. Holds at most one tensor beside the model.
 void save_checkpoint(const std::string &path, const Parameters<float> &parameters, const ModelConfig &config,
                      const std::string &recipe, const CheckpointState &state, bool optimizer);
 
-/// Reads all but the parameters and moments. Throws Error for files that are no checkpoint or of another
+/// Reads all but the parameters and moments. Throws Error for files that are no checkpoint, of the other kind or of another
 /// version.
-[[nodiscard]] Checkpoint read_checkpoint(const std::string &path);
+[[nodiscard]] Checkpoint read_checkpoint(const std::string &path, CheckpointKind kind = CheckpointKind::language);
 /// The same of tensors from elsewhere; `source` opens messages.
-[[nodiscard]] Checkpoint parse_checkpoint(io::TensorReader tensors, const std::string &source);
+[[nodiscard]] Checkpoint parse_checkpoint(io::TensorReader tensors, const std::string &source,
+                                          CheckpointKind kind = CheckpointKind::language);
 
 /// The values of an F32, BF16 or F16 tensor; Error for other types.
 [[nodiscard]] std::vector<float> as_floats(const io::Tensor &tensor, const std::string &source);
@@ -56,5 +66,7 @@ void save_checkpoint(const std::string &path, const Parameters<float> &parameter
 /// model does not have.
 void load_checkpoint(const Checkpoint &checkpoint, Parameters<float> &parameters, const ModelConfig &config,
                      bool optimizer);
+/// The same for a list of parameters as it is.
+void load_checkpoint(const Checkpoint &checkpoint, Parameters<float> &parameters, bool optimizer);
 
 } // namespace nvfp4::models

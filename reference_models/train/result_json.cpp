@@ -20,6 +20,7 @@ std::string result_json(const TrainResult &result, double tokens_per_second, con
   j["final_loss"] = result.final_loss;
   j["smoothed_loss"] = result.smoothed_loss;
   j["validation_loss"] = result.validation_loss;
+  if (result.validation_accuracy) j["validation_accuracy"] = *result.validation_accuracy;
   if (result.bits_per_byte > 0) j["bits_per_byte"] = result.bits_per_byte;
   j["digest"] = result.parameter_digest;
   j["tokens_per_s"] = std::round(tokens_per_second);

@@ -40,7 +40,7 @@ Json description(const RunDescription &run) {
 constexpr const char *kAdvice = "; restore the file or start the run again in another folder";
 
 /// run.json, checked against its own checksum.
-Json read_run_json(const std::string &folder) {
+Json stored_run(const std::string &folder) {
   const std::string file = folder + "/run.json", where = io::printable(file) + ": ";
   Json json = parse_json(read_text(file), where, kAdvice);
   const Fields fields(json, where, kAdvice);
@@ -124,18 +124,32 @@ void check_not_of_run(const std::string &output, const std::string &folder) {
                   ": give what is written another name");
 }
 
-TrainOptions read_options(const std::string &folder) {
+std::string read_run_json(const std::string &folder) {
   if (std::error_code code; !std::filesystem::exists(folder + "/run.json", code))
     throw Error(io::printable(folder) + " holds no run to continue (no run.json): start it without --resume");
-  return options_of(read_run_json(folder), folder);
+  return stored_run(folder).dump();
+}
+
+TrainOptions read_options(const std::string &folder) {
+  const Json stored = Json::parse(read_run_json(folder));
+  if (stored.value("kind", Json()) == "images")
+    throw Error(io::printable(folder) + " is a run of a convolutional network: continue it with nvfp4 cnn --resume");
+  return options_of(stored, folder);
 }
 
 std::string difference_from(const RunDescription &run, const std::string &folder) {
-  return difference_between(run, read_run_json(folder), folder);
+  return difference_between(run, stored_run(folder), folder);
 }
 
 RunFolder::RunFolder(const std::string &path, const RunDescription &run, bool resume)
-    : path_(path), run_(run) {
+    : RunFolder(path,
+                RunRecord{description(run).dump(), run.options.data,
+                          [run, path](const std::string &stored) {
+                            return difference_between(run, Json::parse(stored), path);
+                          }},
+                resume) {}
+
+RunFolder::RunFolder(const std::string &path, RunRecord run, bool resume) : path_(path), run_(std::move(run)) {
   if (path.empty()) throw Error("expected a folder for the run (--out DIR)");
   const auto check_there = [&] {
     std::error_code code;
@@ -152,8 +166,8 @@ RunFolder::RunFolder(const std::string &path, const RunDescription &run, bool re
   };
   check_there(); // before the folder is made
   for (const char *file : kRunFiles)
-    if (io::is_same_file(run.options.data, path + "/" + file))
-      throw Error(io::printable(run.options.data) +
+    if (io::is_same_file(run_.data, path + "/" + file))
+      throw Error(io::printable(run_.data) +
                   ": the data is a file of the run: give another --data or --out");
   std::error_code code;
   std::filesystem::create_directories(path, code);
@@ -167,16 +181,16 @@ RunFolder::RunFolder(const std::string &path, const RunDescription &run, bool re
                   " is being written by another process: wait for it, or choose another folder");
     check_there(); // who had the lock before may have made it
     if (resume) {
-      const Json stored = read_run_json(path);
-      const std::string different = difference_between(run, stored, path);
+      const Json stored = stored_run(path);
+      const std::string different = run_.difference(stored.dump());
       if (!different.empty()) throw Error(io::printable(path) + " holds another run: " + different);
-      const TrainOptions before = options_of(stored, path);
-      again_ = run.options.steps != before.steps || run.options.data != before.data ||
-               run.options.validation_data != before.validation_data;
+      const Json before = stored.value("options", Json::object()), now = Json::parse(run_.json)["options"];
+      for (const char *key : {"steps", "data", "validation_data"})
+        again_ = again_ || before.value(key, Json()) != now[key];
       checksums_ = std::make_unique<Checksums>(path);
     } else {
       checksums_ = std::make_unique<Checksums>(path);
-      write_run_json(path, description(run));
+      write_run_json(path, Json::parse(run_.json));
     }
   } catch (...) {
     ::close(log_);
@@ -229,7 +243,7 @@ std::vector<float> RunFolder::go_back(int64_t step, const Digests &state) {
   Recorder::keep(path_, kept);
   if (step > 0) checksums_->save(step);
   if (again_) {
-    Json stored = read_run_json(path_), mine = description(run_);
+    Json stored = stored_run(path_), mine = Json::parse(run_.json);
     for (const char *key : {"steps", "schedule_steps", "data", "validation_data"})
       stored["options"][key] = mine["options"][key];
     stored["data"] = mine["data"];
@@ -261,6 +275,7 @@ void RunFolder::log(const StepReport &report, const Digests &digests) {
   if (!report.finite()) j["diverged"] = true;
   if (report.not_finite) j["not_finite"] = fields_to_json(kNotFiniteFields, *report.not_finite);
   if (report.validation_loss) j["val_loss"] = *report.validation_loss;
+  if (report.validation_accuracy) j["val_accuracy"] = *report.validation_accuracy;
   const std::string line = j.dump() + "\n";
   for (size_t done = 0; done < line.size();) {
     const ssize_t n = ::write(log_, line.data() + done, line.size() - done);

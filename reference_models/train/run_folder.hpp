@@ -7,6 +7,7 @@
 #include "nvfp4/reference_models/family/config.hpp"
 #include "nvfp4/reference_models/train/trainer.hpp"
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -29,6 +30,18 @@ struct RunDescription {
   std::string data_digest; ///< SHA-256 of the corpus or task
   std::string data;        ///< one line for people
 };
+
+/// The same of a run of any kind.
+struct RunRecord {
+  std::string json; ///< run.json but for its checksum: "options" with steps, schedule_steps, data, validation_data, and "data"
+  std::string data; ///< a path that the run reads
+  /// Where a stored run.json differs from this run in what decides its bits; empty: nowhere. Steps and the place of the
+  /// data may.
+  std::function<std::string(const std::string &stored)> difference;
+};
+
+/// run.json of a folder, checked against its own checksum, without it. Throws Error where there is none or it is damaged.
+[[nodiscard]] std::string read_run_json(const std::string &folder);
 
 /// The options in run.json of a folder. Throws Error where there is none or it is damaged.
 [[nodiscard]] TrainOptions read_options(const std::string &folder);
@@ -54,6 +67,7 @@ public:
   /// difference), where another process writes it, and for what cannot be written; all of this before
   /// anything in the folder is changed. Removes what a killed process left unfinished.
   RunFolder(const std::string &path, const RunDescription &run, bool resume);
+  RunFolder(const std::string &path, RunRecord run, bool resume);
   ~RunFolder();
   RunFolder(const RunFolder &) = delete;
   RunFolder &operator=(const RunFolder &) = delete;
@@ -79,7 +93,7 @@ private:
   int log_ = -1;
   std::unique_ptr<Checksums> checksums_;
   bool again_ = false; ///< run.json has other steps or another place of the data
-  RunDescription run_;
+  RunRecord run_;
 };
 
 /// Keeps others from a folder while it lives: of an experiment, whose runs have locks of their own.

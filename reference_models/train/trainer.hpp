@@ -44,6 +44,7 @@ struct StepReport {
   float gradient_norm = 0; ///< before clipping
   double tokens_per_second = 0;
   std::optional<double> validation_loss; ///< nats per token
+  std::optional<double> validation_accuracy = {}; ///< of a network that classifies, 0 to 1
   /// The step's first tensor with NaN or Inf (train/training_step.hpp); a run stops at the first step that
   /// has one.
   std::optional<NotFinite> not_finite = {};
@@ -58,6 +59,7 @@ struct TrainResult {
   double final_loss = 0;      ///< of the last step
   double smoothed_loss = 0;   ///< mean of the last 10 % of steps (at least 1)
   double validation_loss = 0; ///< at the end
+  std::optional<double> validation_accuracy = {}; ///< at the end, of a network that classifies
   double bits_per_byte = 0;   ///< validation_loss / ln 2, for byte-level data
   int64_t diverged = 0;       ///< step at which something was not finite and the run stopped; 0: none
   std::optional<NotFinite> not_finite; ///< the first such tensor of that step, or of the last validation

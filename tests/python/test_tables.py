@@ -104,6 +104,25 @@ def test_training_forward_and_report(program, tmp_path):
     assert summary == json.loads(program("report", tmp_path / "a", "-o", tmp_path / "r.html", "--json"))
 
 
+def test_lab(program, tmp_path):
+    options = dict(data="task:copy", recipes=["nvfp4"], seeds=2, steps=4, draws=2, batch=1, sequence=16)
+    stages = []
+    result = nvfp4.lab(tmp_path / "a", progress=lambda stage, fraction: stages.append((stage, fraction)), **options)
+    flags = [text for key, value in {**options, "recipes": "nvfp4"}.items() for text in ("--" + key, value)]
+    expected = json.loads(program("lab", *flags, "--out", tmp_path / "b", "--json"))
+    for r in (result, expected):
+        del r["options"]["out"]
+    assert result == expected
+    assert [r["recipe"] for r in result["recipes"]].count("bf16") == 1
+    assert {stage for stage, _ in stages} >= {"runs", "sweeps", "figures", "recipe-nvfp4"}
+
+    def stop(stage, fraction):
+        raise KeyError("stop")
+
+    with pytest.raises(KeyError, match="stop"):
+        nvfp4.lab(tmp_path / "c", progress=stop, **options)
+
+
 @pytest.mark.parametrize(
     "call, kind, text",
     [
@@ -114,6 +133,9 @@ def test_training_forward_and_report(program, tmp_path):
         (lambda out: nvfp4.train(out, **{**TRAINING, "data": "/nowhere"}), ValueError, "/nowhere"),
         (lambda out: nvfp4.train(out, **{**TRAINING, "device": "cuda"}), RuntimeError, "CUDA"),
         (lambda out: nvfp4.forward("/nowhere", np.zeros((1, 3), np.int32)), ValueError, "/nowhere"),
+        (lambda out: nvfp4.lab(out, stepz=3), TypeError, "stepz"),
+        (lambda out: nvfp4.lab(out, data="task:copy", recipes=["nope"]), ValueError, "nope"),
+        (lambda out: nvfp4.lab(out, data="task:copy", rates=["x"]), ValueError, "rates"),
         (lambda out: nvfp4.report("/nowhere", out), ValueError, "/nowhere"),
     ],
 )

@@ -49,7 +49,7 @@ bad "standard output cannot carry the file and --json" quantize "$x" -o - --conv
 
 # recipes
 good recipe list
-[ "$(wc -l <out.txt)" -eq 9 ] || say "recipe list has $(wc -l <out.txt) lines"
+[ "$(wc -l <out.txt)" -eq 18 ] || say "recipe list has $(wc -l <out.txt) lines"
 good recipe list --json
 for recipe in $("$nvfp4" recipe list | cut -d' ' -f1); do
   "$nvfp4" recipe show "$recipe" >mine || say "recipe show $recipe"
@@ -58,6 +58,9 @@ for recipe in $("$nvfp4" recipe list | cut -d' ' -f1); do
   "$nvfp4" recipe show ./mine >again.json || say "recipe show of a file"
   same full.json again.json
 done
+has "fprop block-scaled x block-scaled"
+"$nvfp4" recipe show mxfp8 --full >full.json || say "recipe show mxfp8"
+good recipe check full.json
 has "fprop mxfp8 x mxfp8"
 sed 's/"te"/"tee"/' full.json | sed 's/mxfp8-e4m3"/mxfp8-e4m4"/' >wrong.json
 bad "unknown quantization convention 'mxfp8-e4m4'" recipe check wrong.json

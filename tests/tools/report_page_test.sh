@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# report_page_test.sh REPORT_TEST [PICTURES]: lays the report of made-up runs with very long names out in headless
-# Chromium, at 390 and 1280 px, light and dark, and measures: nothing sticks out of the page or of its chart, no text of
+# report_page_test.sh REPORT_TEST|PAGE.html [PICTURES]: lays the report of made-up runs with very long names, or a page, out
+# in headless Chromium, at 390 and 1280 px, light and dark, and measures: nothing sticks out of the page or of its chart, no text of
 # a chart is smaller than 11 px, labels do not lie on each other, the page's colours follow the scheme. With PICTURES it
 # leaves screenshots in that folder. Exit code 77 without a Chromium.
 set -euo pipefail
@@ -10,7 +10,10 @@ chromium=$(command -v chromium || command -v chromium-browser || command -v goog
 [ -n "$chromium" ] || { echo "not run: no chromium here"; exit 77; }
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-NVFP4_REPORT_PAGE=$work/page.html "$report_test" "[.page]" >"$work/log" || { cat "$work/log"; exit 1; }
+case $report_test in
+*.html) cp "$report_test" "$work/page.html" ;;
+*) NVFP4_REPORT_PAGE=$work/page.html "$report_test" "[.page]" >"$work/log" || { cat "$work/log"; exit 1; } ;;
+esac
 run() { HOME=$work timeout 120 "$chromium" --headless --no-sandbox --disable-gpu --hide-scrollbars --user-data-dir="$work/profile" "$@" 2>>"$work/errors"; }
 
 # What the page measures about itself, sent to the frame around it: a window cannot be narrower than 500 px, a frame can.

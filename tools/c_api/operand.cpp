@@ -82,6 +82,7 @@ BlockScaled block_scaled(const nvfp4_operand &o, const char *name) {
   if ((o.block * bits) % 8 != 0)
     throw Error(where + ".block is " + std::to_string(o.block) + "; expected whole bytes of codes per scale");
   q.padded_k = blocks * o.block;
+  const int64_t scales = blocks * scale_bytes(q.scale);
   const std::vector<uint8_t> codes =
       gather(o.codes, o.rows, bytes, o.codes_stride, (where + ".codes").c_str());
   q.codes.resize(size_t(q.rows * q.row_bytes()));
@@ -92,13 +93,13 @@ BlockScaled block_scaled(const nvfp4_operand &o, const char *name) {
   }
   switch (o.scale_layout) {
   case NVFP4_SCALES_LINEAR:
-    q.scales = gather(o.scales, o.rows, blocks, o.scales_stride, (where + ".scales").c_str());
+    q.scales = gather(o.scales, o.rows, scales, o.scales_stride, (where + ".scales").c_str());
     break;
   case NVFP4_SCALES_TILED_128X4:
     if (o.scales_stride != 0)
       throw Error(where + ".scales_stride: scales in 128x4 tiles have no stride; set it to 0");
     q.layout = ScaleLayout::tiled_128x4;
-    q.scales = gather(o.scales, 1, scale_size_128x4(o.rows, blocks), 0, (where + ".scales").c_str());
+    q.scales = gather(o.scales, 1, scale_size_128x4(o.rows, scales), 0, (where + ".scales").c_str());
     break;
   default:
     throw Error(where + ".scale_layout is " + std::to_string(int(o.scale_layout)) +

@@ -38,7 +38,7 @@ nvfp4_status nvfp4_mma(const char *unit_name, const char *accumulation_name, int
     const int bits_a = format(rule.a).storage_bits, bits_b = format(rule.b).storage_bits,
               bits = format(rule.acc).storage_bits;
     const int64_t bytes_a = row_bytes(n, k, bits_a, "a"), bytes_b = row_bytes(n, k, bits_b, "b");
-    const int64_t scales = rule.scale_block == 0 ? 0 : k / rule.scale_block;
+    const int64_t scales = rule.scale_row(k);
     if (n == 0) return NVFP4_OK;
     const auto *codes_a = &given(static_cast<const uint8_t *>(a), "a");
     const auto *codes_b = &given(static_cast<const uint8_t *>(b), "b");

@@ -43,9 +43,9 @@ struct Sizes {
 Sizes sizes_of(const nvfp4_quantizer &q, const Rule &rule, int64_t rows, int64_t cols) {
   (void)row_bytes(rows, cols, 64, "x");
   if (q.columnwise != 0) std::swap(rows, cols);
-  const int64_t blocks = (cols + rule.block - 1) / rule.block;
+  const int64_t blocks = (cols + rule.block - 1) / rule.block, scales = blocks * scale_bytes(rule.scale);
   return {row_bytes(rows, blocks * rule.block, format(rule.element).storage_bits, "codes") * rows,
-          q.scale_layout == NVFP4_SCALES_TILED_128X4 ? scale_size_128x4(rows, blocks) : rows * blocks};
+          q.scale_layout == NVFP4_SCALES_TILED_128X4 ? scale_size_128x4(rows, scales) : rows * scales};
 }
 
 void expect_room(int64_t got, int64_t want, const char *name) {

@@ -44,7 +44,12 @@ const Table kTables[] = {
     {"unit", unit_names},
     {"convention", [] { return names_in(conventions(), [](const Convention &c) { return c.name; }); }},
     {"cvt", [] { return names_in(conversions(), [](const Conversion &c) { return c.name; }); }},
-    {"recipe", [] { return names_in(models::builtin_recipes(), [](std::string_view n) { return n; }); }},
+    {"recipe",
+     [] {
+       Names all = names_in(models::builtin_recipes(), [](std::string_view n) { return n; });
+       for (const models::RecipeVariation &v : models::recipe_variations()) all.emplace_back(v.name);
+       return all;
+     }},
     {"model",
      [] { return names_in(models::families(), [](const models::ModelFamily *f) { return f->name; }); }},
     {"accumulation",

@@ -65,7 +65,9 @@ int main(int argc, char **argv) {
   register_init(app, exit_code);
   register_forward(app, exit_code);
   register_generate(app, exit_code);
+  register_cnn(app, exit_code);
   register_experiment(app, exit_code);
+  register_lab(app, exit_code);
   register_report(app, exit_code);
   register_log(app, exit_code);
   register_record(app, exit_code);

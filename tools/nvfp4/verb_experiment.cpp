@@ -118,20 +118,12 @@ std::optional<std::string> forecast(const std::vector<models::ExperimentRun> &ru
     std::string failure;
     const auto measure = [&, first = kind.first](int job) {
       models::TrainOptions t = *first;
-      t.schedule_steps = models::schedule_steps(t);
-      t.steps = kForecastSteps;
-      t.out = (place.path / std::to_string(job)).string();
-      t.eval_every = t.diagnostics_every = 0;
-      t.checkpoint_every = kForecastSteps;
-      t.eval_batches = 1;
-      t.sensitivity = t.resume = false;
       if (!o.devices.empty()) t.device = o.devices[size_t(job) % o.devices.size()];
-      const double tokens = double(t.batch * t.sequence * t.accumulation);
       try {
-        (void)train(t, [&](const models::StepReport &r) {
-          const std::lock_guard guard(mutex);
-          if (r.step > 1 && r.tokens_per_second > 0) times.push_back(tokens / r.tokens_per_second);
-        });
+        const std::vector<double> mine =
+            models::time_steps(t, kForecastSteps, (place.path / std::to_string(job)).string(), train);
+        const std::lock_guard guard(mutex);
+        times.insert(times.end(), mine.begin(), mine.end());
       } catch (const Error &error) {
         const std::lock_guard guard(mutex);
         failure = error.what();

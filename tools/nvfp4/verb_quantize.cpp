@@ -207,7 +207,7 @@ void register_quantize(CLI::App &app, int &exit_code) {
       "--tensor", o->tensor,
       "Which tensor of a file with several; '*.weight': all like it, each into a file of the folder -o");
   verb->add_option("--convention", o->convention, "Preset (nvfp4 info --conventions)")->required();
-  verb->add_option("--block", o->block, "1x16 or 16x16 (1x32, 32x32 for MX)");
+  verb->add_option("--block", o->block, "1x16 or 16x16 (1x32 for MX, 1x64 for HiFloat4, 1x128 or 128x128 for FP8)");
   verb->add_option("--axis", o->axis, "row, or col for the columnwise copy, stored transposed")
       ->check(member<Axis>());
   verb->add_option("--rounding", o->rounding, name_list<ElementRounding>())->check(member<ElementRounding>());

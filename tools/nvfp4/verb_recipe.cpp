@@ -2,9 +2,10 @@
 // nvfp4 recipe list | show | check: the built-in training recipes, and whether a file is one.
 #include "nvfp4/golden/io/message.hpp"
 #include "nvfp4/reference_models/family/family.hpp"
-#include "nvfp4/reference_models/recipe/recipe.hpp"
+#include "nvfp4/reference_models/images/recipes.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
+#include <algorithm>
 #include <fmt/core.h>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -27,14 +28,22 @@ int list(const Options &o) {
     if (o.json)
       all.push_back({{"recipe", name}, {"description", r.description}});
     else
-      fmt::print("{:<14} {}\n", name, r.description);
+      fmt::print("{:<16} {}\n", name, r.description);
+  }
+  for (const models::RecipeVariation &v : models::recipe_variations()) {
+    if (o.json)
+      all.push_back({{"recipe", v.name}, {"description", v.description}});
+    else
+      fmt::print("{:<16} {}\n", v.name, v.description);
   }
   if (o.json) fmt::print("{}\n", all.dump());
   return kEqual;
 }
 
 int show(const Options &o) {
-  const Recipe r = models::load_recipe(o.name);
+  const auto of_images = models::image_recipes();
+  const bool images = std::find(of_images.begin(), of_images.end(), o.name) != of_images.end();
+  const Recipe r = images ? models::load_image_recipe(o.name) : models::load_recipe(o.name);
   // a built-in one as it was written, which is short; whatever else with every field
   for (const std::string_view name : models::builtin_recipes())
     if (!o.full && name == o.name) {

@@ -10,6 +10,7 @@
 #include "tools/nvfp4/numbers.hpp"
 #include "tools/nvfp4/pretrained_options.hpp"
 #include "tools/nvfp4/terminal.hpp"
+#include "tools/nvfp4/train_progress.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
 #include <fmt/format.h>
@@ -25,33 +26,6 @@ namespace nvfp4::tool {
 namespace {
 
 using namespace nvfp4::models;
-
-/// How a run goes: on a terminal a bar with the loss and the time left, elsewhere a line now and then.
-class TrainProgress {
-public:
-  void show(const StepReport &r) {
-    if (first_ == 0) first_ = r.step;
-    const auto done = double(r.step - first_ + 1), left = double(r.steps - r.step);
-    if (!terminal_) return line_.show(done / (done + left));
-    const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start_;
-    constexpr int kWidth = 24;
-    fmt::print(stderr, "\r[{:<{}}] {}/{}  loss {:.4f}  {:.0f} tokens/s{}\033[K",
-               std::string(size_t(r.step * kWidth / r.steps), '='), kWidth, r.step, r.steps, r.loss,
-               r.tokens_per_second,
-               left > 0 ? "  " + duration_text(elapsed.count() / done * left) + " left" : "");
-    std::fflush(stderr);
-  }
-  void done() {
-    line_.done();
-    if (terminal_) fmt::print(stderr, "\r\033[K");
-  }
-
-private:
-  bool terminal_ = isatty(STDERR_FILENO) != 0;
-  Progress line_{"train"};
-  int64_t first_ = 0; ///< step of this process
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
-};
 
 struct TrainVerb {
   TrainOptions flags;

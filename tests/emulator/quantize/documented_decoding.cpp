@@ -12,7 +12,7 @@
 namespace nvfp4::test {
 namespace {
 
-enum class Formula { amax_constant, amax_divide, amax_decode, encode_decode, encode_divide, scale_only };
+enum class Formula { amax_constant, amax_divide, amax_decode, encode_decode, encode_divide, scale_only, reciprocal };
 
 /// The right column of the document's table.
 const std::map<std::string, Formula> kFormulas = {
@@ -21,7 +21,8 @@ const std::map<std::string, Formula> kFormulas = {
     {"v * (SF * p), p = amax / 2688", Formula::amax_decode},
     {"v * (SF * p), p = 1 / S", Formula::encode_decode},
     {"v * (SF / S)", Formula::encode_divide},
-    {"v * SF", Formula::scale_only}};
+    {"v * SF", Formula::scale_only},
+    {"v * (1 / bf16(1 / SF))", Formula::reciprocal}};
 
 /// Preset by preset, read from the document.
 std::map<std::string, Formula> documented_formulas() {
@@ -57,7 +58,11 @@ float small_float(int code, int exponent_bits, int mantissa_bits, int bias) {
                     : std::ldexp(float((1 << mantissa_bits) + mantissa), exponent - bias - mantissa_bits);
   return code >> (exponent_bits + mantissa_bits) & 1 ? -magnitude : magnitude;
 }
-float element(FormatId f, int code) {
+float element(FormatId f, int code, bool flagged) {
+  if (f == FormatId::s1p2) return float(code & 7) * (code < 8 ? 0.25f : -0.25f);
+  if (f == FormatId::if4 && flagged) return float(code < 8 ? code : code - 16) * bit_cast<float>(0x3F5B6DB7u);
+  if (f == FormatId::mixfp4 && flagged) return float(code & 7) * (code < 8 ? 1.0f : -1.0f);
+  if (f == FormatId::if4 || f == FormatId::mixfp4) return small_float(code, 2, 1, 1);
   if (f == FormatId::e2m1) return small_float(code, 2, 1, 1);
   if (f == FormatId::e2m3) return small_float(code, 2, 3, 1);
   if (f == FormatId::e3m2) return small_float(code, 3, 2, 3);
@@ -68,8 +73,17 @@ float element(FormatId f, int code) {
   if ((code & 0x7C) == 0x7C) return code & 3 ? not_a_number() : code & 0x80 ? -INFINITY : INFINITY;
   return small_float(code, 5, 2, 15);
 }
-float scale(FormatId f, int code) {
-  if (f == FormatId::ue4m3) return (code & 0x7F) == 0x7F ? not_a_number() : small_float(code & 0x7F, 4, 3, 7);
+/// Of element `place` of a block whose scale starts at `at`.
+float scale(FormatId f, const uint8_t *at, int place) {
+  const int code = at[0];
+  if (f == FormatId::hif4s) {
+    if (code == 0xFF) return not_a_number();
+    const int shift = (at[1] >> place / 8 & 1) + (at[2 + place / 32] >> place / 4 % 8 & 1);
+    return std::ldexp(1.0f + 0.25f * float(code & 3), (code >> 2) - 48 + shift);
+  }
+  if (f == FormatId::f32)
+    return bit_cast<float>(uint32_t(at[0]) | uint32_t(at[1]) << 8 | uint32_t(at[2]) << 16 | uint32_t(at[3]) << 24);
+  if (f == FormatId::ue4m3 || f == FormatId::ue4m3f) return (code & 0x7F) == 0x7F ? not_a_number() : small_float(code & 0x7F, 4, 3, 7);
   if (f == FormatId::ue5m3) return code == 0xFF ? not_a_number() : small_float(code, 5, 3, 15);
   REQUIRE(f == FormatId::ue8m0);
   return code == 0xFF ? not_a_number() : std::ldexp(1.0f, code - 127);
@@ -85,6 +99,7 @@ float value(Formula formula, float v, float sf, float amax, float s, float range
   case Formula::amax_decode: a = amax / range, b = sf * a; return v * b;
   case Formula::encode_decode: a = 1.0f / s, b = sf * a; return v * b;
   case Formula::encode_divide: a = sf / s; return v * a;
+  case Formula::reciprocal: a = 1.0f / sf, b = bf16(a), a = 1.0f / b; return v * a;
   case Formula::scale_only: break;
   }
   return v * sf;
@@ -126,14 +141,17 @@ TEST_CASE("codes stand for what the document says", "[quantize][rules]") {
       int64_t wrong = 0;
       for (int64_t r = 0; r < q.rows; ++r)
         for (int64_t k = 0; k < q.k; ++k) {
-          const bool nibbles = q.element == FormatId::e2m1 || q.element == FormatId::int4;
+          const bool nibbles = q.element != FormatId::e2m3 && q.element != FormatId::e3m2 && q.element != FormatId::e4m3 &&
+                               q.element != FormatId::e5m2 && q.element != FormatId::int8;
           const int byte =
               q.codes[size_t(r * (nibbles ? q.padded_k / 2 : q.padded_k) + (nibbles ? k / 2 : k))];
           const int code = !nibbles ? byte : k % 2 == 0 ? byte & 15 : byte >> 4;
-          const float sf = scale(q.scale, q.scales[size_t(r * (q.padded_k / q.block) + k / q.block)]);
+          const int64_t width = q.scale == FormatId::hif4s || q.scale == FormatId::f32 ? 4 : 1;
+          const uint8_t *const at = &q.scales[size_t((r * (q.padded_k / q.block) + k / q.block) * width)];
+          const float sf = scale(q.scale, at, int(k % q.block));
           const float amax = c.name == "row-scaled" ? q.row_amax[size_t(r)] : q.global_amax;
           const auto by = [&](Formula f) {
-            return value(f, element(q.element, code), sf, amax, q.global_encode, range_of(c.name));
+            return value(f, element(q.element, code, at[0] >= 0x80), sf, amax, q.global_encode, range_of(c.name));
           };
           const float want = by(formula), got = y[size_t(r * q.k + k)];
           wrong += want != want ? got == got : bit_cast<uint32_t>(want) != bit_cast<uint32_t>(got);
@@ -147,18 +165,20 @@ TEST_CASE("codes stand for what the document says", "[quantize][rules]") {
 
 TEST_CASE("alpha is what the document says", "[quantize][alpha][rules]") {
   const auto like_te = [](std::string_view n) {
-    return n.starts_with("te") || n == "row-scaled" || n == "torchao018-kernels";
+    return (n.starts_with("te") && n != "tetrajet-v2") || n == "row-scaled" || n == "mixfp4" || n == "torchao018-kernels";
   };
   const auto decode = [](const BlockScaled &q) {
     const std::string &n = q.convention;
-    if (n == "torchao" || n == "torchao015" || n == "modelopt") return q.global_amax / 2688.0f;
-    if (n == "ggml" || n == "amd-fp4" || n.starts_with("mx")) return 1.0f;
+    if (n == "torchao" || n == "torchao015" || n == "modelopt" || n == "alto-nvfp4") return q.global_amax / 2688.0f;
+    if (n == "ggml" || n == "amd-fp4" || n.starts_with("mx") || n.starts_with("hif4") || n.starts_with("fp8") ||
+        n == "tetrajet-v2") return 1.0f;
     return n == "row-scaled" ? bit_cast<float>(0x39C30C31u) : 1.0f / q.global_encode;
   };
   const auto amax = [](const BlockScaled &q) { return q.convention == "row-scaled" ? 1.0f : q.global_amax; };
   const auto range = [](const BlockScaled &q) { return range_of(q.convention); };
   for (const Convention &one : conventions())
     for (const Convention &other : conventions()) {
+      if (one.name == "hif4-metis" || other.name == "hif4-metis") continue; // without a product
       INFO(one.name << " and " << other.name);
       const BlockScaled a = quantize_as(hard_matrix(0.7f), one.name, {.source = FormatId::bf16});
       const BlockScaled b = quantize_as(hard_matrix(0.031f), other.name, {.source = FormatId::bf16});

@@ -105,15 +105,15 @@ void check_all_isas(const Matrix &m, const Convention &c, QuantizeOptions o) {
 std::vector<QuantizeOptions> all_options(const Convention &c) {
   std::vector<QuantizeOptions> list;
   for (const Axis axis : {Axis::row, Axis::col})
-    for (const int block_rows : {1, 16})
+    for (const int block_rows : {1, c.rule.block == 128 ? 128 : 16})
       for (const bool hadamard : {false, true})
         for (const ElementRounding rounding : {ElementRounding::nearest, ElementRounding::sr_carry8,
                                                ElementRounding::sr_te, ElementRounding::sr_exact}) {
           const bool stochastic = rounding != ElementRounding::nearest;
           if (stochastic && (!c.can.stochastic || c.rule.four_over_six != FourOverSix::off)) continue;
           if (rounding == ElementRounding::sr_te && c.rule.element != FormatId::e2m1) continue;
-          if (hadamard && (!c.can.hadamard || block_rows == 16)) continue;
-          if (block_rows == 16 && !c.can.tiles) continue;
+          if (hadamard && (!c.can.hadamard || block_rows != 1)) continue;
+          if (block_rows != 1 && !c.can.tiles) continue;
           list.push_back({.axis = axis,
                           .block_rows = block_rows,
                           .rounding = rounding,
@@ -155,7 +155,7 @@ TEST_CASE("what the vector path covers", "[quantize][engine]") {
           o.isa = isa;
           const FormatId e = c.rule.element;
           const bool scalar = c.name == "ggml" || c.name == "mxfp4-ggml" ||
-                              c.name == "mxfp4-compressed-tensors" || c.name == "torchao015" || c.rule.scale == FormatId::ue5m3 ||
+                              c.name == "mxfp4-compressed-tensors" || c.name == "torchao015" || c.name == "alto-nvfp4" || c.rule.scale == FormatId::f32 || c.rule.scale == FormatId::ue5m3 ||
                               (e != FormatId::e2m1 && e != FormatId::e4m3 && e != FormatId::e5m2) ||
                               (c.name == "compressed-tensors" && source == FormatId::f16);
           CAPTURE(c.name, int(o.rounding), int(source));
@@ -186,9 +186,9 @@ TEST_CASE("given maxima and scales of any size", "[quantize][engine]") {
   for (const Convention &c : conventions()) {
     CAPTURE(c.name);
     const GlobalRule g = c.rule.global;
-    if (c.rule.per_row || g == GlobalRule::none) continue;
+    if (c.rule.per_row || !has_level(c.rule)) continue;
     const bool scale =
-        g == GlobalRule::caller || g == GlobalRule::decode || g == GlobalRule::compressed_tensors;
+        g == GlobalRule::caller || stores_decode(c.rule) || g == GlobalRule::compressed_tensors;
     for (const float value : values)
       for (const Fill fill :
            {Fill::gaussian, Fill::any_bits, Fill::wide_blocks, Fill::subnormal, Fill::tiny, Fill::huge}) {

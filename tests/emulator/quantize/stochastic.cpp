@@ -26,7 +26,7 @@ TEST_CASE("random bits follow the element, not the axis, the tile or the thread"
       for (int64_t c = 0; c < m.cols; ++c) {
         const uint64_t index = uint64_t(r * m.cols + c);
         const RandomKey key{7, 9};
-        const uint8_t code = tile.scale_code(r, c / 16);
+        const uint8_t code = uint8_t(tile.scale_code(r, c / 16));
         const float sf = value_f32(FormatId::ue4m3, code);
         const BlockScale scale{code, sf, detail::scale_factor(rule, code, sf, g), false};
         const uint32_t bits = rounding == ElementRounding::sr_exact ? key.bits32(index) : key.bits8(index);

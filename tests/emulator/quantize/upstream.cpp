@@ -4,7 +4,8 @@
 // TransformerEngine the plain PyTorch transcription in pytorch/ao
 // test/prototype/moe_training/nvfp4_training/nvfp4_reference.py (te213: the same with the older order of
 // operations). fouroversix is its PyTorch backend on data where no scale underflows; of its MAE cases one is
-// left out, where PyTorch sums the errors of a few blocks in another order and ties fall elsewhere.
+// left out, where PyTorch sums the errors of a few blocks in another order and ties fall elsewhere; so it is of if4-mae
+// (one block of 32768). HiFloat4 and Metis give values, not codes: their digests are of those.
 #include "nvfp4/golden/io/sha256.hpp"
 #include "tests/catch.hpp"
 #include "tests/emulator/quantize/support.hpp"
@@ -185,6 +186,12 @@ constexpr Case kCases[] = {
     {"mxfp4-ggml", FormatId::bf16, 1, false,
      "e66f1994f553140a1f9fe90049b4a9c583f379acbd41a350444f07704ac07ffd",
      "8e046385fe7893d4f00568d12ee072f311b0b8c2c0b7a4ac907fd5064e16e4d6"},
+    {"if4", FormatId::f32, 1, false, "5faa4834637e4681ef6bad2ec6c7551918d116ff4d2b6b47fbc243985c44d016",
+     "4746fa6bc90bd1749a22fcaa8d7ab0e49e6dec7d0144a2d100cc7a8602e239a7"},
+    {"if4", FormatId::bf16, 1, false, "0f25a826bca1d60143178b2c9d1cbc626b3a87d46a7f0b0f2e8799175d88f896",
+     "06f1db51b536d173b309fcd8f47be3ca58a2884b9f04027ff5a249f72f7edeec"},
+    {"if4-mae", FormatId::f32, 1, false, "176db2c5ab7badfda2480f5bed63e2bcdcb84cee36e1e52d40456967f3b281c4",
+     "1726d7cc42cb48b1e43ba46dc14e22876187ab12bd7bcb4e6101feb426f299aa"},
     {"ggml", FormatId::f32, 1, false, "ebf7e8c4d783b8d0a6d4cfb077d161c5dbcfdc674a81b863a5c181790236fd92",
      "d31a26391375ad5121456843c27854a9cc9c6b0cd672081e0e99ebb81476b52d"},
 };
@@ -209,6 +216,27 @@ TEST_CASE("codes and scales equal those of the upstream software", "[quantize]")
   }
 }
 
+// quant_hifx of ddddwee1/HiFloat4 @999cc07 in PyTorch (its NumPy code gave the same on the first 64 rows), and Cast2Hif4
+// of sii-research/Metis @3c2e72e: FP32 values row by row, -0 made +0.
+TEST_CASE("values equal those of the upstream software", "[quantize]") {
+  struct ValueCase {
+    const char *convention;
+    FormatId source;
+    const char *values;
+  };
+  constexpr ValueCase kValues[] = {
+      {"hif4", FormatId::f32, "6ef0d1bd343b1a5d00d9cb7f0c0aef983b2cccfcc07496942a0c578670b774eb"},
+      {"hif4", FormatId::bf16, "6f086f65bdcbe885524bf33774107907857ad5c19c22f0137e1a803b952852d5"},
+      {"hif4-metis", FormatId::f32, "f225cfce75a6cd0978ad062e793f34a9e5ee9599792b6613096b5abbaa83d593"},
+      {"hif4-metis", FormatId::bf16, "e06cc216daab05b4d478ac522c16bec27c3fa26963250395393369c36b7ecd78"}};
+  for (const ValueCase &c : kValues) {
+    CAPTURE(c.convention, format(c.source).name);
+    std::vector<float> y = dequantize(quantize_as(tensor(c.source, false), c.convention, {.source = c.source}));
+    for (float &v : y) v = v + 0.0f;
+    CHECK(io::sha256_hex(std::as_bytes(std::span(y))) == c.values);
+  }
+}
+
 // What compressed-tensors 0.20.1 and gguf 0.19.0 gave for one block (codes in the order of k): the tensor above
 // has no -0 and few ties.
 TEST_CASE("zeros and ties of the MXFP4 of compressed-tensors and of ggml", "[quantize]") {
@@ -217,7 +245,7 @@ TEST_CASE("zeros and ties of the MXFP4 of compressed-tensors and of ggml", "[qua
   for (size_t i = 0; i < std::size(values); ++i) m.x[i] = values[i];
   const auto codes = [&](const char *name) {
     const BlockScaled q = quantize_as(m, name, {.source = FormatId::f32});
-    std::vector<int> list{q.scale_code(0, 0)};
+    std::vector<int> list{int(q.scale_code(0, 0))};
     for (int64_t i = 0; i < 20; ++i) list.push_back(q.code(0, i));
     return list;
   };

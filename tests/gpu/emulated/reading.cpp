@@ -80,7 +80,7 @@ TEST_CASE("kernels read a quantized tensor as dequantize() does") {
               ++compared;
             }
             for (int64_t r = 0; r < q.rows; ++r)
-              for (int64_t b = 0; b < q.scale_cols(); ++b) REQUIRE(reading.scale(r, b) == q.scale_code(r, b));
+              for (int64_t b = 0; b < q.blocks(); ++b) REQUIRE(reading.scale(r, b) == q.scale_code(r, b));
           }
   CHECK(compared > 400);
   CHECK(rotated > 0);

@@ -238,7 +238,7 @@ TEST_CASE("a recipe names the format of a KV cache", "[recipe]") {
   CHECK(load_recipe("chon+kv_cache=bf16+mixers=bf16").kv_cache.format == OperandFormat::bf16);
   CHECK(load_recipe("chon+kv_cache=fp8").kv_cache == OperandRecipe{.format = OperandFormat::fp8});
   CHECK_THROWS_WITH(load_recipe("chon+kv_cache=fp4"),
-                    Catch::Contains("+kv_cache= and one of f32, bf16, nvfp4, mxfp4, mxfp8 or fp8"));
+                    Catch::Contains("+kv_cache= and one of f32, bf16, nvfp4, mxfp4, mxfp8, fp8 or block-scaled"));
   const auto with = [&](const std::string &operand) {
     return parse_recipe(replaced(to_json(plain), "\"rules\"", "\"kv_cache\": " + operand + ", \"rules\""),
                         "r");

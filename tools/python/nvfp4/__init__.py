@@ -9,7 +9,7 @@ interpreter's lock is released while the library works; Ctrl-C ends what takes a
 
 from . import checkpoints, golden, testing
 from ._check import CheckResult, check, check_quantized, compare
-from ._models import Forward, forward, report, train
+from ._models import Forward, forward, lab, report, train
 from ._nvfp4 import version as __version__
 from ._pretrained import Generated, evaluate, generate
 from ._product import Report, convert, gemm, mma
@@ -18,6 +18,6 @@ from ._tables import conventions, conversions, recipes, units
 
 __all__ = [
     "CheckResult", "Forward", "Generated", "QuantizedTensor", "Report", "__version__", "check", "check_quantized", "checkpoints", "compare",
-    "conventions", "conversions", "convert", "evaluate", "forward", "gemm", "generate", "golden", "mma", "quantize", "recipes", "report", "testing",
+    "conventions", "conversions", "convert", "evaluate", "forward", "gemm", "generate", "golden", "lab", "mma", "quantize", "recipes", "report", "testing",
     "train", "units",
 ]  # fmt: skip

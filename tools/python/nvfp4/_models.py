@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The reference trainer, single passes of its models, and the report."""
+"""The reference trainer, single passes of its models, the lab and the report."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from ._pretrained import how, token_ids
 Path = Union[str, os.PathLike[str]]
 #: gets step, steps, loss, tokens per second
 StepCall = Optional[Callable[[int, int, float, float], Any]]
+#: gets a stage's name and the fraction of it that is done
+LabCall = Optional[Callable[[str, float], Any]]
 
 
 def train(out: Path, progress: StepCall = None, **options: Any) -> dict[str, Any]:
@@ -90,3 +92,18 @@ def report(folders: Union[Path, Sequence[Path]], output: Path, progress: Progres
     if isinstance(folders, (str, os.PathLike)):
         folders = [folders]
     return dict(json.loads(core.report([os.fspath(f) for f in folders], os.fspath(output), progress)))
+
+
+def lab(out: Path, progress: LabCall = None, **options: Any) -> dict[str, Any]:
+    """Recipes and formats side by side: ``nvfp4 lab``.
+
+    out: the lab's folder. options: those of ``nvfp4 lab --help`` with underscores (``model``, ``data``, ``recipes`` as a text with
+    commas or a list, ``seeds``, ``steps``, ``draws``, ``rates``, ...). progress gets a stage and the fraction of it that is done;
+    what it raises, and Ctrl-C, end the work, and the same call goes on.
+
+    Result: what ``--json`` prints. ValueError for a wrong value, TypeError for an option that does not exist.
+    """
+    given = {key: os.fspath(v) if isinstance(v, os.PathLike) else v for key, v in options.items() if v is not None}
+    if isinstance(given.get("recipes"), (list, tuple)):
+        given["recipes"] = ",".join(os.fspath(r) for r in given["recipes"])
+    return dict(json.loads(core.lab(json.dumps({**given, "out": os.fspath(out)}), progress)))

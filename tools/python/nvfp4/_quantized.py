@@ -155,7 +155,7 @@ class QuantizedTensor:
 
     @property
     def block_scales(self) -> Any:
-        """uint8 (rows, blocks), or in the 128x4 layout (rows, blocks) padded to multiples of 128 and 4, as it lies."""
+        """uint8 (rows, blocks), four bytes a block of HiFloat4, or in the 128x4 layout (rows, bytes) padded to multiples of 128 and 4."""
         return self._wrap(core.parts(self._core)[1]) if self._device is None else self._device.give(self._device.scales)
 
     @property

@@ -122,7 +122,7 @@ int64_t rows_of(const OperandOnDevice &o) {
   return o.quantized ? std::get<0>(*o.quantized)->scaled.rows : std::get<1>(o.dense)[0];
 }
 bool per_row(const OperandOnDevice &o) {
-  return o.quantized && find_convention(std::get<0>(*o.quantized)->scaled.convention).rule.per_row;
+  return o.quantized && has_row_factors(find_convention(std::get<0>(*o.quantized)->scaled.convention).rule);
 }
 
 /// The values of an array that is not there, or has that dtype and shape; false for another.

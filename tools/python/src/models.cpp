@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// Training, forward passes, reports.
+// Training, forward passes, reports, the lab.
 #include "nvfp4/golden/io/json.hpp"
+#include "nvfp4/reference_models/fields/json.hpp"
+#include "nvfp4/reference_models/lab/lab.hpp"
 #include "nvfp4/reference_models/report/report.hpp"
 #include "nvfp4/reference_models/train/forward.hpp"
 #include "nvfp4/reference_models/train/options.hpp"
 #include "nvfp4/reference_models/train/result_json.hpp"
 #include "nvfp4/version.hpp"
 #include "tools/python/src/arguments.hpp"
+
+#include <algorithm>
 
 namespace nvfp4::python {
 namespace {
@@ -43,6 +47,23 @@ std::tuple<std::string, FileResult> forward_pass(const std::string &checkpoint, 
   return {forward_json(pass, ""), give(std::move(pass.tensors))};
 }
 
+/// `options`: a JSON object of the lab's fields and rates. Gets stage and fraction of it.
+std::string lab_run(const std::string &options, const LabCall &progress) {
+  LabOptions o;
+  const auto json = io::parse_json(options, "lab: ");
+  for (const auto &[key, value] : json.items()) {
+    if (key == "rates") {
+      if (!value.is_array() || !std::ranges::all_of(value, [](const auto &x) { return x.is_number(); }))
+        throw Error("lab: 'rates' takes a list of numbers, got " + shown(value));
+      o.rates = value.get<std::vector<double>>();
+    } else if (!set_field(kLabFields, o, key, value, "lab: ")) {
+      throw TypeError("lab: there is no option '" + key + "'; expected one of " + field_names(kLabFields, kEveryField) + ", rates");
+    }
+  }
+  const auto train_one = [](const TrainOptions &t, const std::function<void(const StepReport &)> &step) { return train(t, step); };
+  return lab_json(run_lab(o, train_one, {.say = {}, .progress = progress, .stop = {}}, NVFP4_VERSION_STRING));
+}
+
 std::string report(const std::vector<std::string> &folders, const std::string &output,
                    const Progress &progress) {
   return report_json(write_report(folders, output, NVFP4_VERSION_STRING, progress), output);
@@ -53,6 +74,7 @@ std::string report(const std::vector<std::string> &folders, const std::string &o
 void bind_models(Module &m) {
   m.def<train_run>("train", "options progress");
   m.def<forward_pass>("forward", "checkpoint tokens recipe model size device grads operators threads seed progress");
+  m.def<lab_run>("lab", "options progress");
   m.def<report>("report", "folders output progress");
 }
 

@@ -99,6 +99,13 @@ public:
   }
 };
 
+/// Gets a stage's name and the fraction of it that is done.
+class LabCall : public Callback {
+public:
+  explicit LabCall(PyObject *callable) : Callback(callable) {}
+  void operator()(const std::string &stage, double fraction) const { call("sd", stage.c_str(), fraction); }
+};
+
 // ---- from Python ----
 template <class T> struct From; // From<T>::get(PyObject *) -> T
 

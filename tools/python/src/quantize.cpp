@@ -136,7 +136,7 @@ Numbers numbers(const Held &t) {
 Parts parts(const Held &t) {
   BlockScaled &q = t->scaled;
   std::optional<ArrayResult> row_amax;
-  if (find_convention(q.convention).rule.per_row)
+  if (!q.row_amax.empty() || has_row_factors(find_convention(q.convention).rule))
     row_amax.emplace("F32", std::vector<int64_t>{q.rows},
                      Memory{t, q.row_amax.data(), q.row_amax.size() * sizeof(float)});
   return {{"U8", {q.rows, q.row_bytes()}, Memory{t, q.codes.data(), q.codes.size()}},

@@ -15,6 +15,8 @@ std::vector<std::tuple<std::string, std::string>> recipes() {
   std::vector<std::tuple<std::string, std::string>> list;
   for (const std::string_view name : models::builtin_recipes())
     list.emplace_back(std::string(name), models::to_json(models::load_recipe(std::string(name))));
+  for (const models::RecipeVariation &v : models::recipe_variations())
+    list.emplace_back(std::string(v.name), models::to_json(models::load_recipe(std::string(v.name))));
   return list;
 }
 

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+// One operand at a time, by the library's quantization and its statistics.
+#include "nvfp4/reference_models/lab/operand_error.hpp"
+
+#include "nvfp4/reference_models/linear/cpu_operand.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace nvfp4::models {
+namespace {
+
+OperandError of_statistics(const QuantizeStatistics &s) {
+  return {s.signal, s.noise, double(s.elements), double(s.flushed), double(s.saturated)};
+}
+
+} // namespace
+
+void OperandError::add(const OperandError &o) {
+  signal += o.signal;
+  noise += o.noise;
+  elements += o.elements;
+  flushed += o.flushed;
+  saturated += o.saturated;
+}
+
+double OperandError::relative() const {
+  return signal > 0 ? std::sqrt(noise / signal) : std::numeric_limits<double>::quiet_NaN();
+}
+
+void OperandError::write(Measures &to, const std::string &name) const {
+  to.add(name + "/error", relative());
+  to.add(name + "/sqnr", -20 * std::log10(relative()));
+  to.add(name + "/flushed", flushed / elements);
+  to.add(name + "/saturated", saturated / elements);
+}
+
+OperandError operand_error(const OperandRecipe &recipe, FormatId source, MatrixView<const float> x, Axis axis, RandomKey key,
+                           int threads) {
+  OperandError error;
+  if (recipe.convention.empty()) {
+    for (int64_t r = 0; r < x.rows; ++r)
+      for (int64_t c = 0; c < x.cols; ++c) {
+        const double v = double(x(r, c)),
+                     d = recipe.format == OperandFormat::f32 ? 0.0 : double(round_to_bf16(x(r, c))) - v;
+        error.elements += 1;
+        if (!std::isfinite(v) || !std::isfinite(d)) continue;
+        error.signal += v * v;
+        error.noise += d * d;
+      }
+    return error;
+  }
+  // as linear layers do: rounded to the source, padded with rows of zeros to whole groups of a rotation along them
+  int64_t rows = x.rows;
+  if (recipe.hadamard && axis == Axis::col) rows = (rows + kHadamardSize - 1) / kHadamardSize * kHadamardSize;
+  std::vector<float> values(size_t(rows * x.cols), 0.0f);
+  for (int64_t r = 0; r < x.rows; ++r)
+    for (int64_t c = 0; c < x.cols; ++c) values[size_t(r * x.cols + c)] = round_to(source, x(r, c));
+  const MatrixView<const float> view(values.data(), rows, x.cols);
+  BlockScaled q;
+  cpu::Workspace workspace;
+  cpu::quantize_blocks(q, {nullptr, &recipe, source, nullptr, values.data(), rows, x.cols, axis, key}, workspace, threads);
+  return of_statistics(total(quantize_statistics(view, q, threads)));
+}
+
+OperandError rule_error(const Rule &rule, MatrixView<const float> x) {
+  Amax amax;
+  for (int64_t r = 0; r < x.rows; ++r)
+    for (int64_t c = 0; c < x.cols; ++c) amax.add(x(r, c));
+  const GlobalScale global = global_from_amax(rule, amax.value(rule.amax_nan), FormatId::f32);
+  const uint64_t top = format(rule.element).max_finite_magnitude();
+  OperandError error;
+  for (int64_t r = 0; r < x.rows; ++r)
+    for (int64_t first = 0; first < x.cols; first += rule.block) {
+      const int64_t last = std::min<int64_t>(x.cols, first + rule.block);
+      Amax block;
+      for (int64_t c = first; c < last; ++c) block.add(x(r, c));
+      const BlockScale scale = block_scale(rule, block.value(rule.amax_nan), global, FormatId::f32);
+      for (int64_t c = first; c < last; ++c) {
+        const float v = x(r, c);
+        const uint8_t code = encode_element(rule, v, scale);
+        const float y = decode_element(rule, code, scale.code, global);
+        error.elements += 1;
+        if (!std::isfinite(v) || !std::isfinite(y)) continue;
+        error.signal += double(v) * double(v);
+        error.noise += (double(y) - double(v)) * (double(y) - double(v));
+        error.flushed += v != 0.0f && y == 0.0f ? 1 : 0;
+        error.saturated += (code & format(rule.element).magnitude_mask()) == top && std::fabs(v) > std::fabs(y) ? 1 : 0;
+      }
+    }
+  return error;
+}
+
+} // namespace nvfp4::models

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a linear layer's recipe says of one of its products.
+#pragma once
+#include "nvfp4/reference_models/linear/random_key.hpp"
+#include "nvfp4/reference_models/recipe/recipe.hpp"
+
+namespace nvfp4::models {
+
+[[nodiscard]] inline const GemmRecipe &gemm_of(const LinearRecipe &l, Product p) {
+  return p == Product::fprop ? l.fprop : p == Product::dgrad ? l.dgrad : l.wgrad;
+}
+
+/// Whether random words decide an operand of it: without, every draw is the same.
+[[nodiscard]] inline bool is_stochastic(const GemmRecipe &g) {
+  const auto draws = [](const OperandRecipe &o) {
+    return o.rounding != ElementRounding::nearest || o.scale_correction != ScaleCorrection::none;
+  };
+  return draws(g.a) || draws(g.b);
+}
+
+/// Whether an operand is made in a way that only the CPU's engine has.
+[[nodiscard]] inline bool needs_cpu(const LinearRecipe &l) {
+  for (const GemmRecipe *g : {&l.fprop, &l.dgrad, &l.wgrad})
+    for (const OperandRecipe *o : {&g->a, &g->b})
+      if (o->decoded || o->scale_correction != ScaleCorrection::none) return true;
+  return false;
+}
+
+} // namespace nvfp4::models
