@@ -113,9 +113,11 @@ Tally time_twin(int64_t size, const std::string &recorded, const std::string &ma
   cuda::GemmOutput out;
   out.d = d.as<void>();
   cuda::GemmWorkspace workspace;
+  bool timed = false;
   const auto product = [&](const char *name, const HostOperand &a, const HostOperand &b, const char *what,
                            Accumulation model) {
     if (std::string(what).find(match) == std::string::npos) return;
+    timed = true;
     const Unit &unit = find_unit(name);
     const Resident x(a), y(b);
     const double whole = median_seconds(
@@ -153,6 +155,11 @@ Tally time_twin(int64_t size, const std::string &recorded, const std::string &ma
       const int64_t n = size / 2;
       product(nvfp4_unit, repeated(r.a, n, n), repeated(r.b, n, n), ("nvfp4 recorded " + r.name).c_str(),
               Accumulation::mmasim);
+      // the shape it had: 16,384 tokens, 512 wide
+      const bool tokens_along_k = r.name == "wgrad";
+      const int64_t rows = tokens_along_k ? 512 : 16384, k = tokens_along_k ? 16384 : 512;
+      product(nvfp4_unit, repeated(r.a, rows, k), repeated(r.b, 512, k), ("nvfp4 recorded " + r.name).c_str(),
+              Accumulation::mmasim);
     }
   for (const int64_t n : {1024, 2048, 4096})
     product(nvfp4_unit, fp4_operand(rule, Fp4Kind::quantized, n, n, 1),
@@ -187,6 +194,7 @@ Tally time_twin(int64_t size, const std::string &recorded, const std::string &ma
             (std::string(name) + kinds[kind]).c_str(), Accumulation::mmasim);
   }
 
+  if (!timed) throw Error("speed twin: no product's line has the text '" + match + "' of --match");
   if (!match.empty()) return tally;
   // the large product against the CPU, every word
   const Tally t = compare_product(find_unit(nvfp4_unit), fp4_operand(rule, Fp4Kind::quantized, size, size, 1),

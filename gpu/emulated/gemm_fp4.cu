@@ -7,7 +7,6 @@
 #include "nvfp4/gpu/emulated/gemm_fp4_steps.cuh"
 
 #include <algorithm>
-#include <cstdlib>
 
 namespace nvfp4::cuda {
 namespace {
@@ -58,7 +57,7 @@ constexpr int kFrameSpread = 44, kUncutSpread = 35;
 
 /// About what gemm_fp4_mostly.cu spends on a tile, in cycles, beyond one of whole steps: a step in halves, a
 /// fragment apart. What gemm_fp4_framed.cu spends a step.
-constexpr int kHalvedCost = 800, kApartCost = 120, kFramedCost = 3300;
+constexpr int kHalvedCost = 3000, kApartCost = 500, kFramedCost = 2600;
 
 /// How many of a tile's fragments of 16 x 8 halves do not hold in a step: their widths add up to too much.
 __device__ inline int fragments_apart(const Fp4Job &job, int64_t row, int64_t col, int64_t t) {
@@ -134,8 +133,8 @@ __global__ void __launch_bounds__(2 * kTile) classify_kernel(const __grid_consta
     way = TileWay::mixed;
   else if (slow_steps != 0)
     way = slow_way(job, limits, worst[0], worst[1]);
-  if (way == TileWay::framed && float(kHalvedCost) * float(slow_steps) + float(job.apart_cost) * float(apart_fragments) <=
-                                    float(job.framed_cost) * float(job.steps))
+  if (way == TileWay::framed && float(kHalvedCost) * float(slow_steps) + float(kApartCost) * float(apart_fragments) <=
+                                    float(kFramedCost) * float(job.steps))
     way = TileWay::mostly;
   job.ways[blockIdx.x] = way;
 }
@@ -299,9 +298,7 @@ void gemm_fp4(const UnitRule &rule, const Fp4Operand &a, const Fp4Operand &b, co
                    .out = output,
                    .paths = paths,
                    .ways = ways.as<TileWay>(),
-                   .frames = hopper,
-                   .apart_cost = getenv("NVFP4_APART") ? atoi(getenv("NVFP4_APART")) : kApartCost,
-                   .framed_cost = getenv("NVFP4_FRAMED") ? atoi(getenv("NVFP4_FRAMED")) : kFramedCost};
+                   .frames = hopper};
   classify_kernel<<<unsigned(tiles), 2 * kTile, 0, stream>>>(job);
   check_launch("classify_kernel");
   if (hopper) {

@@ -316,7 +316,8 @@ __device__ void multiply_tiles(const Fp4Job &job, int64_t tiles, int warpgroup, 
       }
     }
     write_tile<TileN>(job, acc, staging, row, col);
-    if (job.paths != nullptr && threadIdx.x == 0 && col % 128 == 0) atomicAdd(&job.paths->tiles_mostly, 1ull);
+    if (job.paths != nullptr && threadIdx.x == 0 && col % 128 == 0)
+      atomicAdd(&job.paths->tiles_mostly, 1ull);
   }
 }
 

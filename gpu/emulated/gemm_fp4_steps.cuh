@@ -26,10 +26,9 @@ struct Fp4Job {
   Fp4Paths *paths;
   TileWay *ways; ///< (tiles_n, tiles_m)
   bool frames;   ///< framed and guarded tiles have a kernel on this device
-  int apart_cost = 0, framed_cost = 0;
 
   [[nodiscard]] __device__ TileWay way(int64_t row, int64_t col) const {
-    return ways[col / 128 * tiles_m + row / 128];
+    return ways[(col >> 7) * tiles_m + (row >> 7)];
   }
   /// Accumulators' words are the output's.
   [[nodiscard]] __device__ bool writes_plainly() const {
