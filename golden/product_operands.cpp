@@ -34,6 +34,8 @@ uint8_t block_scale_of(const UnitRule &rule, Fp4Kind kind, int64_t b, int64_t bl
     const double above = first && late && t % 2 == 0 ? 448.0 : first && t % 5 == 2 ? 4.0 : 0x1p-6;
     return scale_code(rule.scale, above);
   }
+  case Fp4Kind::spread:
+    return scale_code(rule.scale, std::exp2(random.below(9) - 4) * (e8 ? 1.0 : 1.0 + 0.125 * random.below(8)));
   case Fp4Kind::raw:
   case Fp4Kind::nan_scales: break;
   }

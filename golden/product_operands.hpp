@@ -49,8 +49,9 @@ enum class Fp4Kind : uint8_t {
   nan_scales, ///< the same, NaN in some rows
   sparse,     ///< mostly zeros, rows and blocks of zeros among them
   tokens,     ///< some steps have an outlying block in every row, mild ones first, then strong ones
+  spread,     ///< block scales spread evenly over nine binades
 };
-inline constexpr int kFp4Kinds = 8;
+inline constexpr int kFp4Kinds = 9;
 /// Codes and scales of a unit with FP4 elements and block scales.
 [[nodiscard]] HostOperand fp4_operand(const UnitRule &rule, Fp4Kind kind, int64_t rows, int64_t k,
                                       uint64_t seed);

@@ -44,7 +44,7 @@ struct Tally {
 [[nodiscard]] Tally check_mma(int tiles, const std::string &match);
 /// Products: FP4 on every path, the others on ragged shapes. `large` adds 4096^3 of five kinds of data;
 /// `brief` keeps to the smallest, for compute-sanitizer; `recorded`, if not empty, is a file of operands;
-/// `match`, if not empty, leaves units whose name has this text and nothing else.
+/// `match`, if not empty, leaves units whose name has this text.
 [[nodiscard]] Tally check_gemm(bool large, bool brief, const std::string &recorded = {},
                                const std::string &match = {});
 /// Every kernel of the models; every recipe and form of the Hot-Channel Patch in linear layers. `match`: part
@@ -52,8 +52,8 @@ struct Tally {
 [[nodiscard]] Tally check_kernels(const std::string &match);
 [[nodiscard]] Tally check_linear(const std::string &match);
 /// Speed of quantization and products beside its ceilings, those of a file of operands among them; compares
-/// the large product with the CPU.
-[[nodiscard]] Tally time_twin(int64_t size, const std::string &recorded = {});
+/// the large product with the CPU. `match`, if not empty: only products whose name in a line has this text.
+[[nodiscard]] Tally time_twin(int64_t size, const std::string &recorded = {}, const std::string &match = {});
 
 /// Tensor-core rate of mma.sync on registers alone, operations per second: BF16 m16n8k16 and S8 m16n8k32.
 [[nodiscard]] double mma_peak(bool integers);

@@ -4,8 +4,10 @@
 #include "nvfp4/emulator/formats/codec.hpp"
 #include "nvfp4/emulator/tensorcore/unit.hpp"
 #include "nvfp4/gpu/check/operands.hpp"
+#include "nvfp4/gpu/emulated/gemm_fp4_small.hpp"
 
 #include <cstring>
+#include <memory>
 #include <utility>
 
 namespace nvfp4::crosscheck {
@@ -34,11 +36,12 @@ void expect_paths(Tally &t, const cuda::Fp4Paths &p, Accumulation model, bool br
   } rows[] = {
       {"fast tiles", p.tiles_fast, true},
       {"mostly fast tiles", p.tiles_mostly, frames && (hardware || model == Accumulation::exact)},
-      {"steps under guard of mostly fast tiles", p.passed, frames && hardware && !brief},
+      {"steps in halves", p.halved, frames && (hardware || model == Accumulation::exact)},
+      {"fragments apart", p.apart, frames && hardware && !brief},
       {"framed tiles", p.tiles_framed, frames && (hardware || (model == Accumulation::exact && !brief))},
       {"mixed tiles", p.tiles_mixed, true},
       {"summed steps", p.summed, true},
-      {"framed steps", p.framed, frames && !brief},
+      {"framed steps", p.framed, frames && (hardware || (model == Accumulation::exact && !brief))},
       {"guarded steps", p.guarded, frames && hardware && !brief},
       {"repaired steps", p.repaired, frames && hardware && !brief},
       {"split steps", p.split, true},
@@ -62,7 +65,10 @@ Tally check_fp4(cuda::DeviceBuffer &paths, bool brief, const std::string &match)
       cuda::check(cudaMemset(paths.as<void>(), 0, sizeof(cuda::Fp4Paths)), "cudaMemset");
       for (int kind = 0; kind < kFp4Kinds; ++kind)
         for (const Shape &s : kFp4Shapes) {
-          if (brief && s.m * s.n * s.k > 17 * 9 * (Fp4Kind(kind) == Fp4Kind::tokens ? 1024 : 96)) continue;
+          const int64_t most = Fp4Kind(kind) == Fp4Kind::tokens   ? 17 * 9 * 1024
+                               : Fp4Kind(kind) == Fp4Kind::spread ? 128 * 128 * 64
+                                                                  : 17 * 9 * 96;
+          if (brief && s.m * s.n * s.k > most) continue;
           // B of another kind now and then, so that empty and wide rows meet every other
           const Fp4Kind other = Fp4Kind(seed % 3 == 0 ? int(seed / 3) % kFp4Kinds : kind);
           const HostOperand a = fp4_operand(unit.rule, Fp4Kind(kind), s.m, s.k, seed++);
@@ -78,6 +84,84 @@ Tally check_fp4(cuda::DeviceBuffer &paths, bool brief, const std::string &match)
       print_paths("these", taken);
       all.add(t);
     }
+  }
+  return all;
+}
+
+/// What one launch prepares and multiplies for many small operands and products, against one by one, which
+/// check_fp4 holds to the CPU.
+Tally check_small(bool brief, const std::string &match) {
+  Tally all;
+  uint64_t seed = 901;
+  for (const char *name : kFp4Units) {
+    const Unit &unit = find_unit(name);
+    if (unit.name().find(match) == std::string::npos) continue;
+    Tally t;
+    for (const Accumulation model : enumerators<Accumulation>())
+      for (int kind = 0; kind < kFp4Kinds; ++kind) {
+        if (brief && (kind + int(model)) % 3 != 0) continue;
+        struct One {
+          Resident a, b;
+          cuda::Fp4Operand single_a, single_b, small_a, small_b;
+          cuda::DeviceBuffer d[3];
+
+          One(const HostOperand &x, const HostOperand &y) : a(x), b(y) {}
+        };
+        std::vector<std::unique_ptr<One>> ones;
+        std::vector<cuda::PrepareRequest> prepare;
+        std::vector<cuda::SmallProduct> products;
+        for (const Shape &s : kFp4Shapes) {
+          const Fp4Kind other = Fp4Kind(seed % 3 == 0 ? int(seed / 3) % kFp4Kinds : kind);
+          const HostOperand a = fp4_operand(unit.rule, Fp4Kind(kind), s.m, s.k, seed++),
+                            b = fp4_operand(unit.rule, other, s.n, s.k, seed++);
+          ones.push_back(std::make_unique<One>(a, b));
+          One &o = *ones.back();
+          if (!cuda::prepares_small(o.a.operand) || !cuda::prepares_small(o.b.operand)) {
+            ones.pop_back();
+            continue;
+          }
+          cuda::prepare_fp4(unit.rule, o.a.operand, o.single_a, nullptr);
+          cuda::prepare_fp4(unit.rule, o.b.operand, o.single_b, nullptr);
+          prepare.push_back({&unit.rule, o.a.operand, &o.small_a});
+          prepare.push_back({&unit.rule, o.b.operand, &o.small_b});
+        }
+        cuda::prepare_small(prepare, nullptr);
+        for (const auto &o : ones) {
+          cuda::GemmOutput out;
+          out.accumulators = true;
+          const cuda::Fp4Operand *const sides[2][2] = {{&o->single_a, &o->single_b},
+                                                       {&o->small_a, &o->small_b}};
+          for (int i = 0; i < 3; ++i) {
+            o->d[i].reserve(o->a.operand.rows * o->b.operand.rows * 4);
+            cuda::check(cudaMemset(o->d[i].as<void>(), 0x55, size_t(o->d[i].size())), "cudaMemset");
+            out.d = o->d[i].as<void>();
+            if (i < 2) cuda::gemm_fp4(unit.rule, *sides[i][0], *sides[i][1], out, model, nullptr);
+          }
+          if (cuda::multiplies_small(o->small_a, o->small_b))
+            products.push_back({.rule = &unit.rule,
+                                .a = &o->small_a,
+                                .b = &o->small_b,
+                                .output = out,
+                                .accumulation = model});
+        }
+        if (products.size() < 5) t.mismatch("fewer than five of the products were small");
+        cuda::gemm_fp4_small(products, nullptr);
+        for (const auto &o : ones) {
+          const int64_t outputs = o->a.operand.rows * o->b.operand.rows;
+          const std::vector<uint32_t> want = o->d[0].download<uint32_t>(outputs);
+          for (int i = 1; i < 3; ++i) {
+            if (i == 2 && !cuda::multiplies_small(o->small_a, o->small_b)) continue;
+            const std::vector<uint32_t> got = o->d[i].download<uint32_t>(outputs);
+            t.values += uint64_t(outputs);
+            for (size_t at = 0; at < got.size(); ++at)
+              if (got[at] != want[at])
+                t.mismatch(unit.name() + (i == 1 ? " prepared" : " multiplied") + " with others, kind " +
+                           std::to_string(kind) + ", output " + std::to_string(at));
+          }
+        }
+      }
+    t.print(("small products " + unit.instruction).c_str());
+    all.add(t);
   }
   return all;
 }
@@ -114,6 +198,17 @@ Tally check_dense(bool brief, const std::string &match) {
                            "sm_90:wgmma.k16.f16.f16",
                            "sm_120:mma.m16n8k16.f16.f16",
                            "sm_90:mma.m16n8k8.f16.f16",
+                           "sm_80:mma.m16n8k8.f16.f16",
+                           "sm_90:mma.m16n8k16.f32.e4m3.e5m2",
+                           "sm_90:mma.m16n8k32.f32.e5m2.e4m3",
+                           "sm_90:mma.m16n8k16.f16.e5m2",
+                           "sm_90:mma.m16n8k32.f16.e4m3",
+                           "sm_89:mma.m16n8k32.f32.e4m3",
+                           "sm_89:mma.m16n8k32.f16.e4m3.e5m2",
+                           "sm_90:wgmma.k32.f16.e4m3",
+                           "sm_120:mma.m16n8k32.f16.e4m3",
+                           "sm_120:mma.m16n8k32.f16.e5m2",
+                           "sm_90:mma.m16n8k4.f32.tf32",
                            "sm_90:wgmma.k8.f32.tf32",
                            "sm_90:mma.m8n8k4.f64.f64",
                            "sm_120:mma.m16n8k32.f32.e3m2"}) {
@@ -261,16 +356,20 @@ Tally check_start() {
 Tally check_gemm(bool large, bool brief, const std::string &recorded, const std::string &match) {
   cuda::DeviceBuffer paths(sizeof(cuda::Fp4Paths));
   Tally all = check_fp4(paths, brief, match);
+  all.add(check_small(brief, match));
   all.add(check_dense(brief, match));
-  if (!match.empty()) return all;
-  all.add(check_epilogue());
-  all.add(check_start());
-  if (!recorded.empty()) all.add(check_recorded(recorded));
+  if (match.empty()) {
+    all.add(check_epilogue());
+    all.add(check_start());
+  }
+  const Unit &unit = find_unit(kFp4Units[0]);
+  const auto matches = [&](const Unit &u) { return u.name().find(match) != std::string::npos; };
+  if (!recorded.empty() && matches(unit)) all.add(check_recorded(recorded));
   if (!large) return all;
   cuda::GemmWorkspace workspace;
-  const Unit &unit = find_unit(kFp4Units[0]);
   for (const Fp4Kind kind :
        {Fp4Kind::quantized, Fp4Kind::lognormal1, Fp4Kind::lognormal3, Fp4Kind::outliers, Fp4Kind::raw}) {
+    if (!matches(unit)) break;
     cuda::check(cudaMemset(paths.as<void>(), 0, sizeof(cuda::Fp4Paths)), "cudaMemset");
     const int64_t size = 4096;
     const Tally t = compare_product(unit, fp4_operand(unit.rule, kind, size, size, 21),
@@ -284,6 +383,7 @@ Tally check_gemm(bool large, bool brief, const std::string &recorded, const std:
        {"sm_120:mma.m16n8k32.f32.e4m3", "sm_120:mma.m16n8k32.f32.e5m2",
         "sm_120:mma.m16n8k32.f32.mxf8f6f4.e4m3.ue8m0.block32", "sm_120:mma.m16n8k16.f16.f16"}) {
     const Unit &wide = find_unit(name);
+    if (!matches(wide)) continue;
     const int64_t size = 2048;
     cuda::check(cudaMemset(paths.as<void>(), 0, sizeof(cuda::Fp4Paths)), "cudaMemset");
     const Tally t = compare_product(wide, dense_operand(wide.rule, false, 3, size, size, 23),

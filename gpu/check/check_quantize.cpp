@@ -73,8 +73,16 @@ std::vector<float> taken_in(std::vector<float> x, const Case &shape, const cuda:
   return x;
 }
 
+/// What quantizations of a convention write to, and how many of them went together.
+struct Outputs {
+  cuda::DeviceBlockScaled out, beside;
+  cuda::DeviceBuffer maxima, left;
+  int64_t together = 0;
+};
+
 void one(Tally &t, const Convention &c, const QuantizeOptions &options, const Case &shape, int kind,
-         uint64_t seed, const cuda::Intake &intake, cuda::DeviceBlockScaled &out) {
+         uint64_t seed, const cuda::Intake &intake, Outputs &outputs) {
+  cuda::DeviceBlockScaled &out = outputs.out;
   Random random{seed};
   std::vector<float> x(size_t(shape.rows * shape.stride));
   for (float &v : x) v = datum(kind, random);
@@ -96,8 +104,18 @@ void one(Tally &t, const Convention &c, const QuantizeOptions &options, const Ca
       int(options.hadamard), int(options.layout), int(options.source), int(intake.round_to_bf16),
       int(intake.zero_rows), kind, int(shape.rows), int(shape.cols));
   try {
-    cuda::quantize(dx.as<float>(), shape.rows, shape.cols, shape.stride, c, options, out, nullptr, nullptr,
-                   intake);
+    if (seed % 2 == 0) {
+      cuda::quantize(dx.as<float>(), shape.rows, shape.cols, shape.stride, c, options, out, nullptr, nullptr,
+                     intake);
+    } else {
+      const cuda::QuantizeRequest r{dx.as<float>(), shape.rows, shape.cols, shape.stride,
+                                    &c,             options,    intake,     &out};
+      cuda::QuantizeRequest other = r;
+      other.out = &outputs.beside;
+      outputs.together +=
+          cuda::quantize_all(std::vector{other, r}, outputs.maxima, outputs.left, nullptr);
+      if (refusal.empty()) compare(t, outputs.beside.download(nullptr), want, what + std::string(" beside"));
+    }
     if (!refusal.empty()) return t.mismatch(std::string(what) + ": the GPU took what the CPU refuses");
   } catch (const Error &e) {
     if (refusal.empty()) t.mismatch(std::string(what) + ": " + e.what());
@@ -120,7 +138,7 @@ Tally check_quantize(int repeats) {
   uint64_t seed = 77;
   for (const Convention &c : conventions()) {
     Tally t;
-    cuda::DeviceBlockScaled out;
+    Outputs outputs;
     for (int repeat = 0; repeat < std::max(repeats, 1); ++repeat)
       for (const Axis axis : {Axis::row, Axis::col})
         for (const int block_rows : {1, 16})
@@ -144,9 +162,12 @@ Tally check_quantize(int repeats) {
                 const cuda::Intake intake = {
                     (mixed >> 40 & 1) != 0,
                     axis == Axis::col && (mixed >> 41 & 1) != 0 ? int64_t(mixed >> 44 & 31) : 0};
-                one(t, c, o, kCases[seed % std::size(kCases)], kind, seed, intake, out);
+                one(t, c, o, kCases[seed % std::size(kCases)], kind, seed, intake, outputs);
               }
             }
+    for (const char *name : {"te", "torchao", "fouroversix", "ggml", "mxfp4", "mxfp8-e4m3"})
+      if (c.name == name && repeats > 0 && outputs.together == 0)
+        t.mismatch("no tensor was quantized together with others");
     t.print(("quantize " + std::string(c.name)).c_str());
     all.add(t);
   }

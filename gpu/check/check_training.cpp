@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Training steps on both devices: loss words and digests of parameters and moments, step after step. And
 // where a step's time goes.
+#include "nvfp4/gpu/check/activity.hpp"
 #include "nvfp4/gpu/check/training.hpp"
 #include "nvfp4/gpu/device/timeline.hpp"
 #include "nvfp4/gpu/models/session.hpp"
@@ -20,6 +21,34 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+/// Operations of the linear layers (gpu/models/operand_engine.cu).
+bool of_linear_layers(std::string_view operation) {
+  return operation.ends_with(" product") || operation.starts_with("BF16 product") ||
+         operation == "quantize" || operation == "prepare FP4" || operation == "pack BF16" ||
+         operation == "patch" || operation == "round" || operation.starts_with("column ");
+}
+
+void print_activity(const Activity &ran, const std::map<std::string, cuda::Timeline::Entry> &entries,
+                    int steps, double seconds) {
+  if (!ran.known) {
+    std::printf("  launches are not known: libcupti was not found, or is in use (LD_LIBRARY_PATH)\n");
+    return;
+  }
+  const int64_t kernels = ran.kernels();
+  const double busy = ran.busy([](std::string_view) { return true; }), sum = ran.kernel_seconds();
+  std::printf("  %lld launches and %lld copies a step; kernels take %.3f ms, the GPU is busy for %.3f ms; a "
+              "step is %.2f times its kernels\n",
+              static_cast<long long>(kernels / steps),
+              static_cast<long long>((int64_t(ran.spans.size()) - kernels) / steps), 1e3 * sum / steps,
+              1e3 * busy / steps, seconds * steps / sum);
+  double by_events = 0;
+  for (const auto &[name, entry] : entries)
+    if (of_linear_layers(name)) by_events += entry.milliseconds;
+  const double unknown = ran.busy([](std::string_view operation) { return operation.empty(); });
+  std::printf("  linear layers: the GPU is busy for %.3f ms, %.3f ms by events; not known whose: %.3f ms\n",
+              1e3 * ran.busy(of_linear_layers) / steps, by_events / steps, 1e3 * unknown / steps);
 }
 
 } // namespace
@@ -96,25 +125,40 @@ void profile_training(const StepsOptions &o, int timed) {
   initialise(model.parameters(), config, o.seed);
   model.parameters_changed();
   StepInput input{1, o.seed, 1, o.batch, o.sequence, float(o.learning_rate), {}, {}};
+  float loss = 0;
   const auto one = [&] {
     read_micro_batches(*data, input);
-    const float loss = training_step(model, optimizer, input).loss;
+    const float found = training_step(model, optimizer, input).loss;
     ++input.step;
-    return loss;
+    return found;
+  };
+  const auto several = [&](int steps) { // seconds a step
+    cuda::check(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
+    const Clock::time_point start = Clock::now();
+    for (int i = 0; i < steps; ++i) loss = one();
+    cuda::check(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
+    return seconds_since(start) / steps;
   };
   one(); // allocates, and chooses hot channels
-  one();
-  cuda::check(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
-  timeline.start();
-  const Clock::time_point start = Clock::now();
-  float loss = 0;
-  for (int i = 0; i < timed; ++i) loss = one();
-  const auto entries = timeline.read();
-  const double seconds = seconds_since(start) / timed;
+  timeline.listen(false);
+  const double first = several(1);
+  const double seconds = several(std::clamp(int(0.2 / first), timed, 50)); // small models for long enough
   std::printf("profile %s %s %s, batch %lld x %lld: %.4f s a step, %.0f tokens/s, loss %.5f\n",
               o.model.c_str(), o.size.c_str(), o.recipe.c_str(), static_cast<long long>(o.batch),
               static_cast<long long>(o.sequence), seconds, double(o.batch * o.sequence) / seconds,
               double(loss));
+  Activity ran;
+  if (start_activity()) {
+    timeline.observe(end_operation);
+    for (int i = 0; i < timed; ++i) loss = one();
+    timeline.observe(nullptr);
+    ran = stop_activity();
+  }
+  timeline.listen(true);
+  timeline.start();
+  several(timed);
+  const auto entries = timeline.read();
+  print_activity(ran, entries, timed, seconds);
   std::vector<std::pair<std::string, cuda::Timeline::Entry>> sorted(entries.begin(), entries.end());
   std::sort(sorted.begin(), sorted.end(),
             [](const auto &a, const auto &b) { return a.second.milliseconds > b.second.milliseconds; });

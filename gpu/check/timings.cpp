@@ -79,18 +79,7 @@ void time_quantize(double copy_rate, int64_t size) {
   std::fflush(stdout);
 }
 
-} // namespace
-
-Tally time_twin(int64_t size, const std::string &recorded) {
-  Tally tally;
-  cudaDeviceProp p{};
-  int driver = 0, runtime = 0, clock = 0;
-  cuda::check(cudaGetDeviceProperties(&p, 0), "device properties");
-  cuda::check(cudaDriverGetVersion(&driver), "driver version");
-  cuda::check(cudaRuntimeGetVersion(&runtime), "runtime version");
-  cuda::check(cudaDeviceGetAttribute(&clock, cudaDevAttrClockRate, 0), "clock rate");
-  std::printf("device %s, %d multiprocessors, %d MHz, CUDA driver %d runtime %d\n", p.name,
-              p.multiProcessorCount, clock / 1000, driver, runtime);
+void time_ceilings_and_quantization(int64_t size) {
   const int64_t gib = int64_t{1} << 30;
   cuda::DeviceBuffer from(2 * gib), to(2 * gib);
   const double copy = median_seconds([&] {
@@ -103,14 +92,32 @@ Tally time_twin(int64_t size, const std::string &recorded) {
               copy_rate * 1e-9, bf16 * 1e-12, s8 * 1e-12);
   std::fflush(stdout);
   time_quantize(copy_rate, size);
+}
+
+} // namespace
+
+Tally time_twin(int64_t size, const std::string &recorded, const std::string &match) {
+  Tally tally;
+  cudaDeviceProp p{};
+  int driver = 0, runtime = 0, clock = 0;
+  cuda::check(cudaGetDeviceProperties(&p, 0), "device properties");
+  cuda::check(cudaDriverGetVersion(&driver), "driver version");
+  cuda::check(cudaRuntimeGetVersion(&runtime), "runtime version");
+  cuda::check(cudaDeviceGetAttribute(&clock, cudaDevAttrClockRate, 0), "clock rate");
+  std::printf("device %s, %d multiprocessors, %d MHz, CUDA driver %d runtime %d\n", p.name,
+              p.multiProcessorCount, clock / 1000, driver, runtime);
+  if (match.empty()) time_ceilings_and_quantization(size);
 
   const int64_t largest = std::max<int64_t>(size, 4096);
   cuda::DeviceBuffer d(largest * largest * 4), paths(sizeof(cuda::Fp4Paths));
   cuda::GemmOutput out;
   out.d = d.as<void>();
   cuda::GemmWorkspace workspace;
+  bool timed = false;
   const auto product = [&](const char *name, const HostOperand &a, const HostOperand &b, const char *what,
                            Accumulation model) {
+    if (std::string(what).find(match) == std::string::npos) return;
+    timed = true;
     const Unit &unit = find_unit(name);
     const Resident x(a), y(b);
     const double whole = median_seconds(
@@ -148,6 +155,11 @@ Tally time_twin(int64_t size, const std::string &recorded) {
       const int64_t n = size / 2;
       product(nvfp4_unit, repeated(r.a, n, n), repeated(r.b, n, n), ("nvfp4 recorded " + r.name).c_str(),
               Accumulation::mmasim);
+      // the shape it had: 16,384 tokens, 512 wide
+      const bool tokens_along_k = r.name == "wgrad";
+      const int64_t rows = tokens_along_k ? 512 : 16384, k = tokens_along_k ? 16384 : 512;
+      product(nvfp4_unit, repeated(r.a, rows, k), repeated(r.b, 512, k), ("nvfp4 recorded " + r.name).c_str(),
+              Accumulation::mmasim);
     }
   for (const int64_t n : {1024, 2048, 4096})
     product(nvfp4_unit, fp4_operand(rule, Fp4Kind::quantized, n, n, 1),
@@ -170,15 +182,20 @@ Tally time_twin(int64_t size, const std::string &recorded) {
                 {"sm_120:mma.m16n8k32.f32.e5m2", 3},
                 {"sm_120:mma.m16n8k32.f32.mxf8f6f4.e4m3.ue8m0.block32", 3},
                 {"sm_120:mma.m16n8k32.f32.mxf8f6f4.e4m3.ue8m0.block32", 1},
+                {"sm_90:mma.m16n8k32.f32.e4m3", 0},
+                {"sm_90:wgmma.k32.f16.e4m3", 0},
+                {"sm_120:mma.m16n8k32.f16.e4m3", 0},
                 {"sm_90:wgmma.k8.f32.tf32", 0}};
   for (const auto &[name, kind] : others) {
     const UnitRule &r = find_unit(name).rule;
-    const int64_t n = r.a == FormatId::tf32 ? 512 : 2048;
+    const int64_t n = 2048;
     const char *const kinds[] = {"", " spread", "", " full"};
     product(name, dense_operand(r, false, kind, n, n, 5), dense_operand(r, true, kind, n, n, 6),
             (std::string(name) + kinds[kind]).c_str(), Accumulation::mmasim);
   }
 
+  if (!timed) throw Error("speed twin: no product's line has the text '" + match + "' of --match");
+  if (!match.empty()) return tally;
   // the large product against the CPU, every word
   const Tally t = compare_product(find_unit(nvfp4_unit), fp4_operand(rule, Fp4Kind::quantized, size, size, 1),
                                   fp4_operand(rule, Fp4Kind::quantized, size, size, 2), Accumulation::mmasim,

@@ -26,7 +26,8 @@ struct TrainingRun {
 /// that was equal on both devices.
 void write_slices(const std::string &folder, const std::vector<TrainingRun> &runs);
 
-/// Seconds a step, tokens a second and time by operation, on the GPU.
+/// On the GPU: seconds a step and tokens a second; launches and the kernels' time, where CUPTI is there; time
+/// by operation, which costs the host an event each and is not in the seconds.
 void profile_training(const models::StepsOptions &options, int timed_steps);
 
 } // namespace nvfp4::crosscheck

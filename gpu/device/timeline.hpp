@@ -27,8 +27,14 @@ public:
     names_.clear();
     mark("");
   }
+  /// Whether marks count; they do at first. Each costs the host an event.
+  void listen(bool on) { listens_ = on; }
+  /// Called with the name of each operation when the host has given it; null: nobody.
+  void observe(void (*observer)(const char *)) { observer_ = observer; }
   /// The operation that ends here, on the default stream. `name` must live as long.
   void mark(const char *name) {
+    if (observer_ != nullptr) observer_(name);
+    if (!listens_) return;
     if (names_.size() == events_.size()) {
       events_.emplace_back();
       check(cudaEventCreate(&events_.back()), "cudaEventCreate");
@@ -53,6 +59,8 @@ public:
 private:
   std::vector<cudaEvent_t> events_;
   std::vector<const char *> names_;
+  bool listens_ = true;
+  void (*observer_)(const char *) = nullptr;
 };
 
 } // namespace nvfp4::cuda

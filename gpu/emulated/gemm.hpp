@@ -10,6 +10,8 @@
 #include "nvfp4/gpu/device/device.hpp"
 #include "nvfp4/gpu/emulated/output_vectors.hpp"
 
+#include <span>
+
 namespace nvfp4::cuda {
 
 /// An operand in device memory: A is (M, K), B is (N, K). Codes are rows of padded_k elements, 4-bit codes
@@ -64,8 +66,8 @@ struct Fp4Paths {
   unsigned long long summed = 0;  ///< steps of outputs whose four groups the tensor core summed, or could
   unsigned long long framed = 0;  ///< steps in which FP32 pairs held every bit and nothing was cut
   unsigned long long guarded = 0; ///< steps in which something may have been cut, under guard
-  unsigned long long passed =
-      0; ///< of those, steps of mostly fast tiles, after an accumulator passed its limit
+  unsigned long long halved = 0;  ///< steps of mostly fast tiles summed in two halves
+  unsigned long long apart = 0;   ///< steps of mostly fast tiles done by fragments, counted again by their way
   unsigned long long repaired = 0; ///< of the guarded ones, done over with every cut
   unsigned long long split = 0;    ///< steps summed in pairs of FP32
   unsigned long long wide = 0;     ///< steps summed in FP64
@@ -83,9 +85,20 @@ struct Fp4Operand {
   FormatId scale = FormatId::ue4m3;
   int scale_block = 16;
   int64_t padded_rows = 0, steps = 0;
-  DeviceBuffer codes, scales, values, raw, presence, ranges8, ranges128, row_info;
+  DeviceBuffer codes, scales, values, raw, presence, halves, halves8, ranges8, ranges128, row_info;
 };
 void prepare_fp4(const UnitRule &rule, const DeviceOperand &operand, Fp4Operand &out, cudaStream_t stream);
+
+/// Arguments of prepare_fp4().
+struct PrepareRequest {
+  const UnitRule *rule;
+  DeviceOperand operand;
+  Fp4Operand *out;
+};
+/// Operands for which one launch is better than three: at most 2048 x 2048.
+[[nodiscard]] bool prepares_small(const DeviceOperand &operand);
+/// prepare_fp4() of small operands, up to 16 in one launch.
+void prepare_small(std::span<const PrepareRequest> requests, cudaStream_t stream);
 
 /// An operand of units with 32 products a step and 25 fraction bits (FP8, FP6, MXFP8), in parts; see
 /// gemm_parts.cuh. Memory: 6 bytes an element, and 9 per 32 elements.

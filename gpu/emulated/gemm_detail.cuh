@@ -107,6 +107,8 @@ struct Presence {
 /// An operand as the kernels see it. Codes and scales have K padded to 64.
 struct Fp4View {
   const uint16_t *values;    ///< (padded_rows, 64 steps) BF16
+  const uint8_t *halves;     ///< (steps, padded_rows), StepHalves::low
+  const uint8_t *halves8;    ///< (steps, padded_rows / 8), the largest StepHalves::width
   const uint32_t *ranges8;   ///< (steps, padded_rows / 8)
   const uint32_t *ranges128; ///< (steps, padded_rows / 128)
   const RowInfo *rows;       ///< (padded_rows)
@@ -118,6 +120,8 @@ struct Fp4View {
 
 [[nodiscard]] inline Fp4View view_of(const Fp4Operand &o) {
   return {o.values.as<uint16_t>(),
+          o.halves.as<uint8_t>(),
+          o.halves8.as<uint8_t>(),
           o.ranges8.as<uint32_t>(),
           o.ranges128.as<uint32_t>(),
           o.row_info.as<RowInfo>(),

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Units with FP32 accumulators of the fdpa and st_fdpa families, as emulator/gemm's FDPA engine computes
+// Units with FP32 and FP16 accumulators of the fdpa and st_fdpa families, as emulator/gemm's FDPA engine computes
 // them: products in FP32, cut to integers below the largest exponent, 32-bit sums. Outputs that meet NaN, Inf
 // or the ends of FP32 go to the definition. README.md says why the bits are the definition's.
 #include "nvfp4/gpu/emulated/gemm_detail.cuh"
+
+#include <cuda_fp16.h>
 
 namespace nvfp4::cuda {
 namespace {
@@ -68,7 +70,44 @@ __device__ inline void fill(Panel &p, int &bad, int &low, int &high, const Devic
   }
 }
 
-template <FormatId fa, FormatId fb, int link, int fraction, bool scaled, bool narrow>
+/// The chain of one output by the definition.
+__device__ __noinline__ uint64_t defined_dot(const UnitRule &rule, const DeviceOperand &a, const DeviceOperand &b,
+                                             int64_t row, int64_t col) {
+  const int bits_a = format(rule.a).storage_bits, bits_b = format(rule.b).storage_bits;
+  DotOperands op{{a.codes + row * (a.padded_k * bits_a / 8), bits_a},
+                 {b.codes + col * (b.padded_k * bits_b / 8), bits_b}};
+  if (rule.scale_block != 0) {
+    op.scale_a = a.scales + row * (a.padded_k / rule.scale_block);
+    op.scale_b = b.scales + col * (b.padded_k / rule.scale_block);
+  }
+  return dot(rule, op, a.padded_k, 0);
+}
+
+/// The exponent that an accumulator in an FP32 word adds to a step's largest one: at least `floor`. FP16's
+/// subnormals have the exponent of its least normal number.
+template <Output output> __device__ inline int accumulator_top(float acc, int floor) {
+  const int exponent = int((bit_cast<uint32_t>(acc) >> 23) & 0xFF) - 127;
+  if constexpr (output == Output::rne_f16)
+    return acc == 0.0f ? floor : max(exponent, -14);
+  else
+    // products reach kLowest, so accumulators are multiples of 2^(kLowest - F) and lose nothing there
+    return max(exponent, kLowest);
+}
+
+/// sum * 2^e as an accumulator; FP16's as FP32 words. |sum| < 2^53, e within FP64's exponents.
+template <Output output> __device__ inline float accumulator_of(int64_t sum, int e) {
+  float r;
+  if constexpr (output == Output::rne_f16) {
+    const double scale = __longlong_as_double(static_cast<long long>(e + 1023) << 52);
+    r = __half2float(__double2half(__ll2double_rn(sum) * scale)); // exact, then one rounding
+  } else {
+    r = __ll2float_rz(sum) * bit_cast<float>(uint32_t(e + 127) << 23);
+    if constexpr (output == Output::rz_e8m13) r = bit_cast<float>(bit_cast<uint32_t>(r) & 0xFFFFFC00u);
+  }
+  return r == 0.0f ? 0.0f : r;
+}
+
+template <FormatId fa, FormatId fb, int link, int fraction, bool scaled, Output output>
 __global__ void __launch_bounds__(kThreads) fdpa_kernel(const __grid_constant__ FdpaJob job) {
   __shared__ Panel a, b;
   __shared__ int extremes[4];
@@ -88,8 +127,7 @@ __global__ void __launch_bounds__(kThreads) fdpa_kernel(const __grid_constant__ 
       for (int i = 0; i < 4; ++i)
 #pragma unroll
         for (int j = 0; j < 4; ++j) {
-          // products reach kLowest, so accumulators are multiples of 2^(kLowest - F) and lose nothing there
-          top[i][j] = max(int((bit_cast<uint32_t>(acc[i][j]) >> 23) & 0xFF) - 127, kLowest);
+          top[i][j] = accumulator_top<output>(acc[i][j], job.rule.floor);
         }
 #pragma unroll 4
       for (int q = 0; q < link; ++q) {
@@ -141,10 +179,8 @@ __global__ void __launch_bounds__(kThreads) fdpa_kernel(const __grid_constant__ 
       for (int i = 0; i < 4; ++i)
 #pragma unroll
         for (int j = 0; j < 4; ++j) {
-          const float whole = __ll2float_rz(sum[i][j]);
-          float r = whole * bit_cast<float>(uint32_t(top[i][j] - fraction + 127) << 23);
-          if constexpr (narrow) r = bit_cast<float>(bit_cast<uint32_t>(r) & 0xFFFFFC00u);
-          acc[i][j] = r == 0.0f ? 0.0f : r;
+          acc[i][j] = accumulator_of<output>(sum[i][j], top[i][j] - fraction);
+          if (output == Output::rne_f16 && isinf(acc[i][j])) bad = 1;
         }
     }
   }
@@ -162,24 +198,16 @@ __global__ void __launch_bounds__(kThreads) fdpa_kernel(const __grid_constant__ 
     for (int j = 0; j < 4; ++j) {
       const int64_t r = row + ty + i, c = col + tx + j;
       if (r >= job.a.rows || c >= job.b.rows) continue;
-      uint64_t word = bit_cast<uint32_t>(acc[i][j]);
-      if (void_tile) {
-        constexpr int bits_a = format(fa).storage_bits, bits_b = format(fb).storage_bits;
-        const int64_t blocks = job.a.padded_k / 32;
-        DotOperands op{{job.a.codes + r * (job.a.padded_k * bits_a / 8), bits_a},
-                       {job.b.codes + c * (job.b.padded_k * bits_b / 8), bits_b}};
-        if constexpr (scaled) {
-          op.scale_a = job.a.scales + r * blocks;
-          op.scale_b = job.b.scales + c * blocks;
-        }
-        word = dot(job.rule, op, job.a.padded_k, 0);
-      }
-      write_output(job.out, FormatId::f32, job.b.rows, r, c, word);
+      const uint64_t word = void_tile ? defined_dot(job.rule, job.a, job.b, r, c)
+                            : output == Output::rne_f16
+                                ? uint64_t(__half_as_ushort(__float2half_rn(acc[i][j])))
+                                : uint64_t(bit_cast<uint32_t>(acc[i][j]));
+      write_output(job.out, output == Output::rne_f16 ? FormatId::f16 : FormatId::f32, job.b.rows, r, c, word);
     }
 }
 
 /// Calls the kernel of a unit's numbers, if there is one.
-template <FormatId f> bool launch(const FdpaJob &job, cudaStream_t stream) {
+template <FormatId a, FormatId b = a> bool launch(const FdpaJob &job, cudaStream_t stream) {
   const UnitRule &r = job.rule;
   const dim3 grid(blocks_for(job.b.rows, kTile), blocks_for(job.a.rows, kTile));
   if (grid.y > 65535) return false;
@@ -188,16 +216,24 @@ template <FormatId f> bool launch(const FdpaJob &job, cudaStream_t stream) {
     check_launch("fdpa_kernel");
     return true;
   };
-  if constexpr (f == FormatId::bf16 || f == FormatId::f16) {
-    if (r.link == 16 && r.fraction_bits == 25) return run(fdpa_kernel<f, f, 16, 25, false, false>);
-    if (r.link == 8 && r.fraction_bits == 24) return run(fdpa_kernel<f, f, 8, 24, false, false>);
+  const auto is = [&](int link, int fraction, Output output, bool scaled = false) {
+    return r.link == link && r.fraction_bits == fraction && r.output == output &&
+           (r.family == Family::st_fdpa) == scaled;
+  };
+  using enum Output;
+  if constexpr (a == FormatId::bf16 || a == FormatId::f16) {
+    if (is(16, 25, rz_f32)) return run(fdpa_kernel<a, b, 16, 25, false, rz_f32>);
+    if (is(8, 24, rz_f32)) return run(fdpa_kernel<a, b, 8, 24, false, rz_f32>);
+    if constexpr (a == FormatId::f16)
+      if (is(8, 24, rne_f16)) return run(fdpa_kernel<a, b, 8, 24, false, rne_f16>);
   } else {
-    const bool scaled = r.family == Family::st_fdpa;
-    if (r.link != 32) return false;
-    if (scaled && r.fraction_bits == 25) return run(fdpa_kernel<f, f, 32, 25, true, false>);
-    if (!scaled && r.fraction_bits == 25) return run(fdpa_kernel<f, f, 32, 25, false, false>);
-    if (!scaled && r.fraction_bits == 13 && r.output == Output::rz_e8m13)
-      return run(fdpa_kernel<f, f, 32, 13, false, true>);
+    if (is(32, 25, rz_f32, true)) return run(fdpa_kernel<a, b, 32, 25, true, rz_f32>);
+    if (is(32, 25, rz_f32)) return run(fdpa_kernel<a, b, 32, 25, false, rz_f32>);
+    if (is(32, 13, rz_e8m13)) return run(fdpa_kernel<a, b, 32, 13, false, rz_e8m13>);
+    if (is(16, 13, rz_e8m13)) return run(fdpa_kernel<a, b, 16, 13, false, rz_e8m13>);
+    if (is(32, 25, rne_f16)) return run(fdpa_kernel<a, b, 32, 25, false, rne_f16>);
+    if (is(32, 13, rne_f16)) return run(fdpa_kernel<a, b, 32, 13, false, rne_f16>);
+    if (is(16, 13, rne_f16)) return run(fdpa_kernel<a, b, 16, 13, false, rne_f16>);
   }
   return false;
 }
@@ -206,16 +242,20 @@ template <FormatId f> bool launch(const FdpaJob &job, cudaStream_t stream) {
 
 bool gemm_fdpa(const UnitRule &rule, const DeviceOperand &a, const DeviceOperand &b, const GemmOutput &output,
                const TilesLeft &tiles, cudaStream_t stream) {
-  if ((rule.family != Family::fdpa && rule.family != Family::st_fdpa) || rule.acc != FormatId::f32 ||
-      rule.a != rule.b || (rule.output == Output::rz_e8m13) != (rule.fraction_bits == 13) ||
-      rule.floor > kLowest || a.padded_k == 0)
+  const bool half = rule.output == Output::rne_f16;
+  if ((rule.family != Family::fdpa && rule.family != Family::st_fdpa) ||
+      rule.acc != (half ? FormatId::f16 : FormatId::f32) || (!half && rule.floor > kLowest) || a.padded_k == 0)
     return false;
   const FdpaJob job{rule, a, b, output, tiles};
+  using enum FormatId;
+  if (rule.a == e4m3 && rule.b == e5m2) return launch<e4m3, e5m2>(job, stream);
+  if (rule.a == e5m2 && rule.b == e4m3) return launch<e5m2, e4m3>(job, stream);
+  if (rule.a != rule.b) return false;
   switch (rule.a) {
-  case FormatId::bf16: return launch<FormatId::bf16>(job, stream);
-  case FormatId::f16: return launch<FormatId::f16>(job, stream);
-  case FormatId::e4m3: return launch<FormatId::e4m3>(job, stream);
-  case FormatId::e5m2: return launch<FormatId::e5m2>(job, stream);
+  case bf16: return launch<bf16>(job, stream);
+  case f16: return launch<f16>(job, stream);
+  case e4m3: return launch<e4m3>(job, stream);
+  case e5m2: return launch<e5m2>(job, stream);
   default: return false;
   }
 }

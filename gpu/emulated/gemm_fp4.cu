@@ -31,26 +31,6 @@ template <int n> __device__ inline void wait_groups() {
   asm volatile("cp.async.wait_group %0;" ::"n"(n) : "memory");
 }
 
-__device__ inline void load_matrices(uint32_t (&r)[4], uint32_t shared) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-               : "r"(shared)
-               : "memory");
-}
-
-/// d += one group of 16 products for 16 x 8 outputs.
-__device__ inline void add_group(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, "
-               "%9}, {%0, %1, %2, %3};"
-               : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-
-/// Rows of 128 bytes; 16-byte pieces are exchanged by row so that neither copies nor ldmatrix meet in a bank.
-__device__ inline uint32_t place(int row, int piece) {
-  return uint32_t(row * 128 + ((piece ^ (row & 7)) << 4));
-}
-
 /// One step of both operands into a stage.
 template <int threads>
 __device__ inline void copy_step(const Fp4Job &job, uint32_t stage, int64_t row, int64_t col, int64_t t) {
@@ -75,8 +55,33 @@ constexpr int kLowestFramed = -30, kHighestFramed = 40;
 /// Bits above the least multiple: that a frame holds exactly; that no accumulator can be cut below.
 constexpr int kFrameSpread = 44, kUncutSpread = 35;
 
-/// The part of a tile's steps that may have to be taken apart where gemm_fp4_mostly.cu is faster.
-constexpr float kMostly = 0.5f;
+/// About what gemm_fp4_mostly.cu spends on a tile, in cycles, beyond one of whole steps: a step in halves, a
+/// fragment apart. What gemm_fp4_framed.cu spends a step.
+constexpr int kHalvedCost = 3000, kApartCost = 500, kFramedCost = 2600;
+
+/// How many of a tile's fragments of 16 x 8 halves do not hold in a step: their widths add up to too much.
+__device__ inline int fragments_apart(const Fp4Job &job, int64_t row, int64_t col, int64_t t) {
+  const uint4 a = *reinterpret_cast<const uint4 *>(job.a.halves8 + (t * job.a.padded_rows + row) / 8);
+  const uint4 *const ranges =
+      reinterpret_cast<const uint4 *>(job.b.ranges8 + (t * job.b.padded_rows + col) / 8);
+  uint32_t b[4];
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const uint4 r = ranges[i];
+    b[i] = __byte_perm(__byte_perm(r.x, r.y, 0x0040), __byte_perm(r.z, r.w, 0x0040), 0x5410);
+  }
+  constexpr uint32_t kBytes = 0x01010101;
+  int count = 0;
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    const uint32_t pair = (i < 2 ? a.x : i < 4 ? a.y : i < 6 ? a.z : a.w) >> (i % 2 * 16);
+    const uint32_t rows = max(pair & 255, pair >> 8 & 255) * kBytes;
+#pragma unroll
+    for (int j = 0; j < 4; ++j)
+      count += __popc(__vcmpgtu4(__vaddus4(rows, b[j]), uint32_t(kSumWidth) * kBytes)) / 8;
+  }
+  return count;
+}
 
 /// The way of a tile whose steps the tensor core may not all sum.
 __device__ inline TileWay slow_way(const Fp4Job &job, const Limits &limits, const SideWorst &a,
@@ -96,16 +101,20 @@ __global__ void __launch_bounds__(2 * kTile) classify_kernel(const __grid_consta
   const int64_t row = int64_t(blockIdx.x) % job.tiles_m * kTile,
                 col = int64_t(blockIdx.x) / job.tiles_m * kTile;
   const Limits limits(job.accumulation);
-  int slow = 0; // steps
+  int slow = 0, apart = 0; // steps, and fragments of them
   for (int64_t t = threadIdx.x; t < job.steps; t += blockDim.x)
-    slow += !limits.tensor_core_sums(StepRange::sum(job.a.ranges128[(t * job.a.padded_rows + row) / 128],
-                                                    job.b.ranges128[(t * job.b.padded_rows + col) / 128]));
+    if (!limits.tensor_core_sums(StepRange::sum(job.a.ranges128[(t * job.a.padded_rows + row) / 128],
+                                                job.b.ranges128[(t * job.b.padded_rows + col) / 128]))) {
+      ++slow;
+      if (job.frames) apart += fragments_apart(job, row, col, t);
+    }
   __shared__ SideWorst worst[2]; // of A's rows and of B's
-  __shared__ int slow_steps;
+  __shared__ int slow_steps, apart_fragments;
   if (threadIdx.x < 2) worst[threadIdx.x] = {127, -128, -1000, -1000};
-  if (threadIdx.x == 0) slow_steps = 0;
+  if (threadIdx.x == 0) slow_steps = apart_fragments = 0;
   __syncthreads();
   if (slow != 0) atomicAdd(&slow_steps, slow);
+  if (apart != 0) atomicAdd(&apart_fragments, apart);
   const bool second = threadIdx.x >= kTile;
   const RowInfo r = second ? job.b.rows[col + threadIdx.x - kTile] : job.a.rows[row + threadIdx.x];
   SideWorst &side = worst[second ? 1 : 0];
@@ -124,67 +133,10 @@ __global__ void __launch_bounds__(2 * kTile) classify_kernel(const __grid_consta
     way = TileWay::mixed;
   else if (slow_steps != 0)
     way = slow_way(job, limits, worst[0], worst[1]);
-  if (way == TileWay::framed && slow_steps <= kMostly * float(job.steps)) way = TileWay::mostly;
+  if (way == TileWay::framed && float(kHalvedCost) * float(slow_steps) + float(kApartCost) * float(apart_fragments) <=
+                                    float(kFramedCost) * float(job.steps))
+    way = TileWay::mostly;
   job.ways[blockIdx.x] = way;
-}
-
-struct Counts {
-  uint32_t summed = 0, split = 0, wide = 0, aligned = 0, defined = 0, outputs = 0;
-};
-
-/// A step of one fragment (16 x 8) whose ranges forbid the sum in the tensor core, or do not.
-__device__ inline void mixed_step(const Fp4Job &job, const StepRange &range, const Limits &limits,
-                                  int64_t row, int64_t col, int64_t t, const uint32_t (&a)[4][4],
-                                  const uint32_t (&b)[4][2], float (&acc)[4], Counts &counts) {
-  if (limits.tensor_core_sums(range)) {
-    float sum[4] = {};
-#pragma unroll
-    for (int g = 0; g < 4; ++g) add_group(sum, a[g], b[g][0], b[g][1]);
-#pragma unroll
-    for (int o = 0; o < 4; ++o) acc[o] = __fadd_rz(acc[o], sum[o]);
-    counts.summed += 4;
-    return;
-  }
-  float group[4][4] = {};
-#pragma unroll
-  for (int g = 0; g < 4; ++g) add_group(group[g], a[g], b[g][0], b[g][1]);
-  // the accumulator cuts a group when its exponent exceeds the group's lsb by more than 35
-  const int limit_exponent = 254 - range.place + 36;
-  const float limit = job.accumulation == Accumulation::exact || limit_exponent > 127
-                          ? __int_as_float(0x7F800000)
-                      : limit_exponent < -126 ? 0.0f
-                                              : bit_cast<float>(uint32_t(limit_exponent + 127) << 23);
-  const int lsb = 254 - range.place;
-  const bool grid = lsb >= -120 && lsb <= 60;
-  const float magic = grid ? 1.5f * bit_cast<float>(uint32_t(lsb + 46 + 127) << 23) : 0.0f;
-  const float largest = grid ? bit_cast<float>(uint32_t(lsb + 43 + 127) << 23) : 0.0f;
-  const bool uncut = range.width <= kWideWidth && range.reach <= limits.reach;
-#pragma unroll
-  for (int o = 0; o < 4; ++o) {
-    const bool whole = uncut && fabsf(acc[o]) < limit;
-    const float peak =
-        fmaxf(fmaxf(fabsf(group[0][o]), fabsf(group[1][o])), fmaxf(fabsf(group[2][o]), fabsf(group[3][o])));
-    if (whole && peak < largest) {
-      acc[o] = split_step(acc[o], magic, group[0][o], group[1][o], group[2][o], group[3][o]);
-      ++counts.split;
-    } else {
-      RareWay way;
-      acc[o] = rare_step(job, whole, row + (o >= 2 ? 8 : 0), col + (o & 1), t, acc[o], group[0][o],
-                         group[1][o], group[2][o], group[3][o], way);
-      counts.wide += way == RareWay::wide;
-      counts.aligned += way == RareWay::aligned;
-      counts.defined += way == RareWay::defined;
-    }
-  }
-}
-
-__device__ inline void add_counts(Fp4Paths *paths, const Counts &c) {
-  atomicAdd(&paths->summed, c.summed);
-  atomicAdd(&paths->split, c.split);
-  atomicAdd(&paths->wide, c.wide);
-  atomicAdd(&paths->aligned, c.aligned);
-  atomicAdd(&paths->defined, c.defined);
-  atomicAdd(&paths->outputs, c.outputs);
 }
 
 /// Tiles in bands of 16 rows of tiles, down each column of a band first, so that neighbours share operands in
@@ -290,15 +242,7 @@ __global__ void __launch_bounds__(Geometry<mixed>::threads, 1)
         const int64_t c = col + warp_col + j * 8 + lane % 4 * 2 + (o & 1);
         if (r >= job.m || c >= job.n) continue;
         uint32_t word = bit_cast<uint32_t>(acc[i][j][o]);
-        if constexpr (mixed) {
-          const RowInfo x = job.a.rows[r], y = job.b.rows[c];
-          if (x.nan != 0 || y.nan != 0) {
-            word = uint32_t(accumulator_nan(Output::rz_f32));
-          } else if (!in_range(x, y)) {
-            word = defined_output(job, r, c);
-            ++counts.outputs;
-          }
-        }
+        if constexpr (mixed) word = mixed_word(job, r, c, acc[i][j][o], counts);
         if (plain)
           static_cast<uint32_t *>(job.out.d)[r * job.n + c] = word;
         else
@@ -320,8 +264,7 @@ template <bool mixed> void launch(const Fp4Job &job, cudaStream_t stream) {
 
 } // namespace
 
-void gemm_fp4(const UnitRule &rule, const Fp4Operand &a, const Fp4Operand &b, const GemmOutput &output,
-              Accumulation accumulation, cudaStream_t stream, Fp4Paths *paths) {
+void check_fp4(const UnitRule &rule, const Fp4Operand &a, const Fp4Operand &b, const GemmOutput &output) {
   if (rule.family != Family::gst_fdpa || rule.k != 64 || rule.fraction_bits != 35 ||
       rule.floor > kLowestSum || a.scale != rule.scale || b.scale != rule.scale ||
       a.scale_block != rule.scale_block || b.scale_block != rule.scale_block || a.steps != b.steps)
@@ -330,6 +273,11 @@ void gemm_fp4(const UnitRule &rule, const Fp4Operand &a, const Fp4Operand &b, co
     throw Error("cuda::gemm_fp4: chains start at +0 here; cuda::gemm continues accumulators");
   // as on the CPU: 2^24 steps keep sums within FP32's exponents
   if (a.steps > int64_t{1} << 24) throw Error("cuda::gemm_fp4: K above 2^30");
+}
+
+void gemm_fp4(const UnitRule &rule, const Fp4Operand &a, const Fp4Operand &b, const GemmOutput &output,
+              Accumulation accumulation, cudaStream_t stream, Fp4Paths *paths) {
+  check_fp4(rule, a, b, output);
   const int64_t tiles = a.padded_rows / kTile * (b.padded_rows / kTile);
   const StreamBuffer ways(tiles * int64_t(sizeof(TileWay)), stream);
   int device = 0, processors = 0, major = 0;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Steps of 16 x 32 outputs of a warp from the four groups that the tensor core gives apart, in frames or
-// under guard. Internal to gemm_fp4_framed.cu and gemm_fp4_mostly.cu; README.md has the proofs.
+// under guard. Internal to gemm_fp4_framed.cu; README.md has the proofs.
 #pragma once
 #include "nvfp4/gpu/emulated/gemm_fp4_frame.hpp"
 #include "nvfp4/gpu/emulated/gemm_fp4_tiles.cuh"
@@ -59,14 +59,6 @@ __device__ inline uint32_t summed_fragments(uint32_t range) {
 /// The groups of a thread's output i.
 __device__ inline StepGroups groups_of(const float (&g)[4][kOutputs], int i) {
   return {g[0][i], g[1][i], g[2][i], g[3][i]};
-}
-
-/// Whether an accumulator has passed its limit.
-__device__ inline bool beyond_limit(const RowFactors *rows, const float (&acc)[kOutputs]) {
-  bool beyond = false;
-#pragma unroll
-  for (int i = 0; i < kOutputs; ++i) beyond |= fabsf(acc[i]) >= rows[i / 2 % 2 * 8].limit;
-  return beyond;
 }
 
 /// A step in which nothing is cut. Whether an accumulator has passed its limit.

@@ -1,23 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // Tiles of the exact FP4 product on Hopper in which the tensor core may sum a good part of the steps, as
 // products of trained models have them: a warpgroup sums a step of 64 rows whole where that is exact for all
-// of them, as gemm_fp4_wgmma.cu does, and takes it apart 32 columns at a time where it is not, as
-// gemm_fp4_framed.cu does.
-#include "nvfp4/gpu/emulated/gemm_fp4_framed.cuh"
+// of them, as gemm_fp4_wgmma.cu does, and in two halves, by the scales of A's groups, where it is not. What
+// neither holds exactly is done over by fragments of 16 x 8. README.md has the proofs.
+#include "nvfp4/gpu/emulated/gemm_fp4_halves.hpp"
+#include "nvfp4/gpu/emulated/gemm_fp4_tiles.cuh"
 
 namespace nvfp4::cuda {
 namespace {
 
 using namespace hopper;
 
-constexpr int kMostlyStages = 5;
-template <int TileN> using MostlyRing = Ring<TileN, kMostlyStages>;
-template <int TileN> constexpr int kSlices = TileN / kPieceN;
-template <int TileN>
-constexpr int kSharedMostly = int(MostlyRing<TileN>::kAllBytes) +
-                              4 * kConsumers *(16 * kPitch * int(sizeof(float)) +
-                                               kSlices<TileN> * int(sizeof(WarpFactors))) +
-                              1024;
+constexpr int kHalvedN = 32; ///< columns of one sum of halves
+constexpr int kPairedWidth = 85; ///< twice the bits above the least multiple that a group may have in split_step()
 
 /// Maxima, byte by byte, of ranges of 8 rows each.
 template <int Count> __device__ inline uint32_t worst_of(const uint32_t *ranges) {
@@ -30,187 +25,299 @@ template <int Count> __device__ inline uint32_t worst_of(const uint32_t *ranges)
   return worst;
 }
 
-/// A bit for each of the 32 steps from `first` on: the tensor core may sum it for 64 rows and TileN columns.
+/// A bit for each of 32 steps.
+struct StepBits {
+  uint32_t whole; ///< the tensor core may sum it for 64 rows and TileN columns
+  uint32_t grown; ///< an accumulator might cut something
+};
 template <int TileN>
-__device__ inline uint32_t fast_steps(const Fp4Job &job, const Limits &limits, int row, int col, int first) {
+__device__ inline StepBits classify_steps(const Fp4Job &job, const Limits &limits, int row, int col,
+                                          int first) {
   const int64_t t = first + int(threadIdx.x) % 32;
-  bool fast = false;
-  if (t < job.steps)
-    fast = limits.tensor_core_sums(
+  bool whole = false, grown = false;
+  if (t < job.steps) {
+    const StepRange range =
         StepRange::sum(worst_of<8>(job.a.ranges8 + (t * job.a.padded_rows + row) / 8),
-                       worst_of<TileN / 8>(job.b.ranges8 + (t * job.b.padded_rows + col) / 8)));
-  return __ballot_sync(0xFFFFFFFF, fast);
+                       worst_of<TileN / 8>(job.b.ranges8 + (t * job.b.padded_rows + col) / 8));
+    whole = limits.tensor_core_sums(range);
+    grown = range.growth >= limits.growth;
+  }
+  return {__ballot_sync(0xFFFFFFFF, whole), __ballot_sync(0xFFFFFFFF, grown)};
 }
 
-/// 16 x 32 outputs of a warp under guard; rare, hence apart, and its registers in memory.
-__device__ __noinline__ uint32_t guarded_slice(const Fp4Job &job, int row, int col, int t,
-                                               const RowFactors *rows, const ColumnFactors *columns,
-                                               const float *groups, float *accs) {
-  float g[4][kOutputs], acc[kOutputs];
-  for (int i = 0; i < kOutputs; ++i) {
-    acc[i] = accs[i];
-    for (int k = 0; k < 4; ++k) g[k][i] = groups[k * kOutputs + i];
-  }
-  const uint32_t repaired = guarded_steps(job, row, col, t, rows, columns, g, acc);
-  for (int i = 0; i < kOutputs; ++i) accs[i] = acc[i];
-  return repaired;
-}
+/// What a warp reads of a step that is not whole.
+struct HalvedStep {
+  uint32_t low[2]; ///< StepHalves::low of this thread's two rows
+  /// By lanes: ranges8 of columns, eight a lane, from lane 0 on; of the warp's rows, lanes 28 and 29; their
+  /// halves8, lanes 30 and 31.
+  uint32_t ranges;
 
-/// A warpgroup's 64 rows of a tile.
-template <int TileN> struct Piece {
-  const Fp4Job &job;
-  MostlyRing<TileN> &ring;
-  const WarpFactors *factors; ///< of this warp, a slice each
-  int row, col;               ///< of this warp
-  int first_row;              ///< in the tile, of the warpgroup
-  bool guarded = false;       ///< an accumulator of this warp has passed its limit
-  float acc[kSlices<TileN>][kOutputs] = {};
-
-  [[nodiscard]] __device__ bool leader() const { return threadIdx.x % 32 == 0; }
-
-  /// Multiplies a step into `sum`.
-  __device__ void multiply(float (&sum)[TileN / 2]) {
-    barrier_wait(ring.full + 8 * ring.stage, ring.parity);
-    const uint32_t a = ring.data + ring.stage * ring.kBytes + first_row * kStepBytes,
-                   b = ring.data + ring.stage * ring.kBytes + ring.kBytesA;
-    wgmma_fence();
-    Bf16::run<0>(sum, descriptor(a), descriptor(b));
-#pragma unroll
-    for (int k = 1; k < 4; ++k) Bf16::run(sum, descriptor(a + 32 * k), descriptor(b + 32 * k));
-    wgmma_commit();
-    ring.advance();
-  }
-  /// Adds the step that was multiplied into `sum` and gives its stage back.
-  __device__ void add(float (&sum)[TileN / 2], uint32_t &oldest) {
-#pragma unroll
-    for (float &x : sum) asm volatile("" : "+f"(x)::"memory"); // complete only from here on
-    if (leader()) barrier_arrive(ring.empty + 8 * oldest);
-    if (++oldest == uint32_t(kMostlyStages)) oldest = 0;
-#pragma unroll
-    for (int r = 0; r < TileN / 2; ++r)
-      acc[r / kOutputs][r % kOutputs] = add_rz(acc[r / kOutputs][r % kOutputs], sum[r]);
-  }
-  /// `count` steps that the tensor core sums, at least one.
-  __device__ void sum_steps(int count) {
-    float even[TileN / 2], odd[TileN / 2];
-    uint32_t oldest = ring.stage;
-    multiply(even);
-    int step = 1;
-    for (; step + 1 < count; step += 2) {
-      multiply(odd);
-      wgmma_wait<1>();
-      add(even, oldest);
-      multiply(even);
-      wgmma_wait<1>();
-      add(odd, oldest);
-    }
-    if (step < count) {
-      multiply(odd);
-      wgmma_wait<1>();
-      add(even, oldest);
-      wgmma_wait<0>();
-      add(odd, oldest);
-    } else {
-      wgmma_wait<0>();
-      add(even, oldest);
-    }
-    if (job.paths != nullptr && leader()) atomicAdd(&job.paths->summed, uint64_t(count) * 16 * TileN);
-  }
-
-  /// A bit for each fragment of 16 x 8 that the tensor core may sum, from bit 2 on.
-  [[nodiscard]] __device__ uint32_t summed_fragments(int64_t t) const {
-    const int lane = min(int(threadIdx.x) % 32, 1 + TileN / 8);
-    const uint32_t range = lane < 2 ? job.a.ranges8[(t * job.a.padded_rows + row) / 8 + lane]
-                                    : job.b.ranges8[(t * job.b.padded_rows + col) / 8 + lane - 2];
-    const int width = int(range & 255);
-    const int rows = max(__shfl_sync(0xFFFFFFFF, width, 0), __shfl_sync(0xFFFFFFFF, width, 1));
-    return __ballot_sync(0xFFFFFFFF, rows + width <= kSumWidth);
-  }
-  /// Step t, taken apart.
-  __device__ void take_apart(int t) {
+  HalvedStep() = default;
+  __device__ HalvedStep(const Fp4Job &job, int row, int col, int columns, int64_t t) {
     const int lane = int(threadIdx.x) % 32;
-    const uint32_t summed = summed_fragments(t);
-    barrier_wait(ring.full + 8 * ring.stage, ring.parity);
-    const uint32_t a = ring.data + ring.stage * ring.kBytes + first_row * kStepBytes,
-                   b = ring.data + ring.stage * ring.kBytes + ring.kBytesA;
+    const uint32_t a = uint32_t(t) * uint32_t(job.a.padded_rows) + uint32_t(row), // operands fit the memory
+        b = uint32_t(t) * uint32_t(job.b.padded_rows) + uint32_t(col);
+    low[0] = job.a.halves[a + lane / 4];
+    low[1] = job.a.halves[a + lane / 4 + 8];
+    ranges = lane < 28   ? job.b.ranges8[b / 8 + min(lane, columns / 8 - 1)]
+             : lane < 30 ? job.a.ranges8[a / 8 + lane - 28]
+                         : job.a.halves8[a / 8 + lane - 30];
+  }
+  /// Leaves whole each eight rows that fit an FP32 sum with all columns. A bit for each fragment of 16 x 8
+  /// that halves do not hold.
+  __device__ uint32_t choose(bool (&halved)[2]) {
+    const int lane = int(threadIdx.x) % 32, width = int(ranges & 255);
+    const int widest = __reduce_max_sync(0xFFFFFFFF, lane < 28 ? width : 0);
+    int rows = 0;
 #pragma unroll
-    for (int s = 0; s < kSlices<TileN>; ++s) {
-      float g[4][kOutputs];
-      wgmma_fence();
-#pragma unroll
-      for (int k = 0; k < 4; ++k)
-        Bf16::run<0>(g[k], descriptor(a + 32 * k), descriptor(b + s * kPieceN * kStepBytes + 32 * k));
-      wgmma_commit();
-      wgmma_wait<0>();
-#pragma unroll
-      for (int k = 0; k < 4; ++k)
-#pragma unroll
-        for (float &x : g[k]) asm volatile("" : "+f"(x)::"memory"); // complete only from here on
-      const RowFactors *const rows = factors[s].row + lane / 4;
-      const ColumnFactors *const columns = factors[s].columns + lane % 4;
-      // sums of whole steps do not look at the limit
-      guarded = guarded || __any_sync(0xFFFFFFFF, beyond_limit(rows, acc[s])) != 0;
-      if (guarded) {
-        float groups[4 * kOutputs], accs[kOutputs];
-#pragma unroll
-        for (int i = 0; i < kOutputs; ++i) {
-          accs[i] = acc[s][i];
-#pragma unroll
-          for (int k = 0; k < 4; ++k) groups[k * kOutputs + i] = g[k][i];
-        }
-        const uint32_t repaired = guarded_slice(job, row + lane / 4, col + s * kPieceN + lane % 4 * 2, t,
-                                                rows, columns, groups, accs);
-#pragma unroll
-        for (int i = 0; i < kOutputs; ++i) acc[s][i] = accs[i];
-        if (job.paths != nullptr) {
-          count_guarded(job, repaired);
-          if (leader()) atomicAdd(&job.paths->passed, 128ull * kFragments);
-        }
-      } else {
-        const uint32_t fragments = summed >> (s * kFragments) & (((1u << kFragments) - 1) << 2);
-        guarded = __any_sync(0xFFFFFFFF, framed_steps(rows, columns, fragments, g, acc[s])) != 0;
-        if (job.paths != nullptr) count_framed(job, fragments);
-      }
+    for (int h = 0; h < 2; ++h) {
+      const int whole = __shfl_sync(0xFFFFFFFF, width, 28 + h), half = __shfl_sync(0xFFFFFFFF, width, 30 + h);
+      halved[h] = whole + widest > kSumWidth;
+      if (!halved[h]) low[h] = 0;
+      rows = max(rows, halved[h] ? half : whole);
     }
-    if (leader()) barrier_arrive(ring.empty + 8 * ring.stage);
-    ring.advance();
+    return __ballot_sync(0xFFFFFFFF, width + rows > kSumWidth);
+  }
+  [[nodiscard]] __device__ uint32_t rows() const {
+    return __vmaxu4(__shfl_sync(0xFFFFFFFF, ranges, 28), __shfl_sync(0xFFFFFFFF, ranges, 29));
   }
 };
 
+/// A step of 16 x 8 outputs of a warp from its fragments of A and B where pairs of FP32 do not do; rare.
+__device__ __noinline__ float4 rare_fragment(const Fp4Job &job, int row, int col, int t, uint32_t rows,
+                                             uint32_t columns, const uint32_t (&fa)[4][4],
+                                             const uint32_t (&fb)[4][2], float4 from) {
+  const int lane = int(threadIdx.x) % 32;
+  float acc[4] = {from.x, from.y, from.z, from.w};
+  Counts counts;
+  mixed_step(job, StepRange::sum(rows, columns), Limits(job.accumulation), row + lane / 4,
+             col + lane % 4 * 2, t, fa, fb, acc, counts);
+  if (job.paths != nullptr) add_counts(job.paths, counts);
+  return make_float4(acc[0], acc[1], acc[2], acc[3]);
+}
+
+/// A step of 16 x 8 outputs of a warp with its groups apart; `a` and `b` are where its rows and columns stand
+/// in shared memory, `rows` and `columns` their ranges; accumulators from `limit` on may cut a group.
+__device__ __noinline__ float4 fragment_step(const Fp4Job &job, int row, int col, int t, uint32_t a,
+                                             uint32_t b, uint32_t rows, uint32_t columns, float4 from) {
+  const int lane = int(threadIdx.x) % 32;
+  uint32_t fa[4][4], fb[4][2];
+#pragma unroll
+  for (int g = 0; g < 4; ++g) load_matrices(fa[g], a + place(lane & 15, g * 2 + (lane >> 4)));
+#pragma unroll
+  for (int g = 0; g < 4; g += 2) {
+    uint32_t r[4];
+    load_matrices(r, b + place(lane & 7, g * 2 + (lane >> 3)));
+    fb[g][0] = r[0];
+    fb[g][1] = r[1];
+    fb[g + 1][0] = r[2];
+    fb[g + 1][1] = r[3];
+  }
+  if (job.paths != nullptr && lane == 0) atomicAdd(&job.paths->apart, 128ull);
+  const StepRange range = StepRange::sum(rows, columns);
+  const int lsb = 254 - range.place; // of both, at least -92 in tiles that frames could hold
+  const float limit = job.accumulation == Accumulation::mmasim ? power_of_two(min(lsb + 36, 127))
+                                                               : __int_as_float(0x7F800000);
+  const float largest = fmaxf(fmaxf(fabsf(from.x), fabsf(from.y)), fmaxf(fabsf(from.z), fabsf(from.w)));
+  if (range.width > kPairedWidth || lsb > 60 || __any_sync(0xFFFFFFFF, largest >= limit) != 0)
+    return rare_fragment(job, row, col, t, rows, columns, fa, fb, from);
+  float g[4][4] = {};
+#pragma unroll
+  for (int k = 0; k < 4; ++k) add_group(g[k], fa[k], fb[k][0], fb[k][1]);
+  const float magic = 1.5f * power_of_two(lsb + 46);
+  float4 r;
+  r.x = split_step(from.x, magic, g[0][0], g[1][0], g[2][0], g[3][0]);
+  r.y = split_step(from.y, magic, g[0][1], g[1][1], g[2][1], g[3][1]);
+  r.z = split_step(from.z, magic, g[0][2], g[1][2], g[2][2], g[3][2]);
+  r.w = split_step(from.w, magic, g[0][3], g[1][3], g[2][3], g[3][3]);
+  if (job.paths != nullptr) atomicAdd(&job.paths->split, 4ull);
+  return r;
+}
+
+/// One warpgroup's 64 rows of every mostly fast tile.
 template <int TileN>
-__device__ void multiply_tiles(const Fp4Job &job, int64_t tiles, int warpgroup, MostlyRing<TileN> ring,
-                               float *staging, WarpFactors *factors) {
+__device__ void multiply_tiles(const Fp4Job &job, int64_t tiles, int warpgroup, Ring<TileN> ring,
+                               float *staging) {
+  constexpr int kRegisters = TileN / 2;
   const Limits limits(job.accumulation);
-  const int steps = int(job.steps);
+  const int steps = int(job.steps), lane = int(threadIdx.x) % 32, warp_rows = int(threadIdx.x) / 32 % 4 * 16;
+  const bool leader = lane == 0;
   for (int64_t i = next_tile<TileN, TileWay::mostly>(job, blockIdx.x, tiles); i < tiles;
        i = next_tile<TileN, TileWay::mostly>(job, i + gridDim.x, tiles)) {
     const TileAt at = tile_of<TileN>(job, i);
-    const int group_row = int(at.row) + warpgroup * 64, row = group_row + int(threadIdx.x) / 32 % 4 * 16,
-              col = int(at.col);
-    for (int s = 0; s < kSlices<TileN>; ++s)
-      set_factors(job, row, col + s * kPieceN, job.accumulation == Accumulation::mmasim, factors[s]);
-    Piece<TileN> piece{job, ring, factors, row, col, warpgroup * 64};
-    for (int first = 0; first < steps; first += 32) {
-      const uint32_t fast = fast_steps<TileN>(job, limits, group_row, col, first);
-      const int end = min(32, steps - first);
-      for (int t = 0; t < end;) {
-        const int run =
-            __ffs(int(~(fast >> t))) - 1; // of fast steps; all ones beyond the last bit never come
-        if (run == 0) {
-          piece.take_apart(first + t);
-          ++t;
-        } else {
-          const int count = run < 0 ? end - t : min(run, end - t);
-          piece.sum_steps(count);
-          t += count;
-        }
+    const int group_row = int(at.row) + warpgroup * 64, row = group_row + warp_rows, col = int(at.col);
+    // accumulators of this thread's two rows below these are not cut by anything
+    float limit[2];
+    {
+      int lsb = 0x3FFF;
+      for (int c = lane; c < TileN; c += 32) {
+        const RowInfo y = job.b.rows[col + c];
+        if (!y.empty()) lsb = min(lsb, int(y.lsb));
+      }
+      lsb = __reduce_min_sync(0xFFFFFFFF, lsb);
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        const RowInfo x = job.a.rows[row + lane / 4 + 8 * h];
+        limit[h] = job.accumulation == Accumulation::mmasim && !x.empty() && lsb != 0x3FFF
+                       ? power_of_two(x.lsb + lsb + 36)
+                       : __int_as_float(0x7F800000);
       }
     }
-    float acc[TileN / 2];
+    float acc[kRegisters] = {}, even[kRegisters], odd[kRegisters];
+    const auto multiply_step = [&](float(&sum)[kRegisters]) {
+      barrier_wait(ring.full + 8 * ring.stage, ring.parity);
+      const uint32_t a = ring.data + ring.stage * ring.kBytes + warpgroup * 64 * kStepBytes,
+                     b = ring.data + ring.stage * ring.kBytes + ring.kBytesA;
+      wgmma_fence();
+      Bf16::run<0>(sum, descriptor(a), descriptor(b));
 #pragma unroll
-    for (int r = 0; r < TileN / 2; ++r) acc[r] = piece.acc[r / kOutputs][r % kOutputs];
+      for (int k = 1; k < 4; ++k) Bf16::run(sum, descriptor(a + 32 * k), descriptor(b + 32 * k));
+      wgmma_commit();
+      ring.advance();
+    };
+    for (int first = 0; first < steps; first += 32) {
+      const StepBits bits = classify_steps<TileN>(job, limits, group_row, col, first);
+      const int end = min(32, steps - first);
+      uint32_t rest = ~bits.whole & (0xFFFFFFFFu >> (32 - end)); // steps that are not whole
+      HalvedStep next;
+      if (rest != 0) next = HalvedStep(job, row, col, TileN, first + __ffs(int(rest)) - 1);
+      for (int t = 0; t < end;) {
+        const uint32_t others = ~(bits.whole >> t);
+        const int run = others == 0 ? end - t : min(__ffs(int(others)) - 1, end - t);
+        if (run != 0) { // whole steps: one set of sums is multiplied into while the other is added
+          uint32_t oldest = ring.stage;
+          const auto add = [&](float(&sum)[kRegisters]) {
+#pragma unroll
+            for (float &x : sum) asm volatile("" : "+f"(x)::"memory"); // complete only from here on
+            if (leader) barrier_arrive(ring.empty + 8 * oldest);
+            if (++oldest == uint32_t(kStages<TileN>)) oldest = 0;
+#pragma unroll
+            for (int r = 0; r < kRegisters; ++r) acc[r] = __fadd_rz(acc[r], sum[r]);
+          };
+          multiply_step(even);
+          int step = 1;
+          for (; step + 1 < run; step += 2) {
+            multiply_step(odd);
+            wgmma_wait<1>();
+            add(even);
+            multiply_step(even);
+            wgmma_wait<1>();
+            add(odd);
+          }
+          if (step < run) {
+            multiply_step(odd);
+            wgmma_wait<1>();
+            add(even);
+            wgmma_wait<0>();
+            add(odd);
+          } else {
+            wgmma_wait<0>();
+            add(even);
+          }
+          t += run;
+          if (job.paths != nullptr && leader) atomicAdd(&job.paths->summed, uint64_t(run) * 16 * TileN);
+          continue;
+        }
+        // a step in halves
+        const int64_t step = first + t;
+        HalvedStep here = next;
+        rest &= rest - 1;
+        if (rest != 0) next = HalvedStep(job, row, col, TileN, first + __ffs(int(rest)) - 1);
+        bool halved[2];
+        uint32_t apart = here.choose(halved);
+        if ((bits.grown >> t & 1) != 0) {
+#pragma unroll
+          for (int j = 0; j < TileN / 8; ++j) {
+            bool beyond = false;
+#pragma unroll
+            for (int o = 0; o < 4; ++o) beyond |= fabsf(acc[4 * j + o]) >= limit[o / 2];
+            if (__any_sync(0xFFFFFFFF, beyond) != 0) apart |= 1u << j;
+          }
+        }
+        barrier_wait(ring.full + 8 * ring.stage, ring.parity);
+        const uint32_t a = ring.data + ring.stage * ring.kBytes + (warpgroup * 64 + warp_rows) * kStepBytes,
+                       b = ring.data + ring.stage * ring.kBytes + ring.kBytesA;
+        uint32_t high[4][4], low[4][4];
+#pragma unroll
+        for (int g = 0; g < 4; ++g) {
+          uint32_t r[4];
+          load_matrices(r, a + place(lane & 15, g * 2 + (lane >> 4)));
+#pragma unroll
+          for (int k = 0; k < 4; ++k) {
+            const bool is_low = (here.low[k % 2] >> g & 1) != 0;
+            high[g][k] = is_low ? 0u : r[k];
+            low[g][k] = is_low ? r[k] : 0u;
+          }
+        }
+        constexpr int kSlices = TileN / kHalvedN, kOutputs = kHalvedN / 2, kFragments = kHalvedN / 8;
+        float h[2][kOutputs], l[2][kOutputs];
+        const auto multiply_slice = [&](int s) {
+          const uint32_t columns = b + s * kHalvedN * kStepBytes;
+          wgmma_fence();
+          multiply_registers<0>(h[s % 2], high[0], descriptor(columns));
+#pragma unroll
+          for (int g = 1; g < 4; ++g) multiply_registers(h[s % 2], high[g], descriptor(columns + 32 * g));
+          multiply_registers<0>(l[s % 2], low[0], descriptor(columns));
+#pragma unroll
+          for (int g = 1; g < 4; ++g) multiply_registers(l[s % 2], low[g], descriptor(columns + 32 * g));
+          wgmma_commit();
+        };
+        multiply_slice(0);
+#pragma unroll
+        for (int s = 0; s < kSlices; ++s) { // one is multiplied while the one before is added
+          if (s + 1 < kSlices) {
+            multiply_slice(s + 1);
+            wgmma_wait<1>();
+          } else {
+            wgmma_wait<0>();
+          }
+#pragma unroll
+          for (float &x : h[s % 2]) asm volatile("" : "+f"(x)::"memory"); // complete only from here on
+#pragma unroll
+          for (float &x : l[s % 2]) asm volatile("" : "+f"(x)::"memory");
+          float *const d = acc + s * kOutputs, *const hs = h[s % 2], *const ls = l[s % 2];
+          if ((apart >> (s * kFragments) & ((1u << kFragments) - 1)) != 0) { // zeros leave those as they are
+#pragma unroll
+            for (int r = 0; r < kOutputs; ++r)
+              if ((apart >> (s * kFragments + r / 4) & 1) != 0) hs[r] = ls[r] = 0.0f;
+          }
+#pragma unroll
+          for (int rows = 0; rows < 2; ++rows) {
+            if (halved[rows]) {
+#pragma unroll
+              for (int j = 0; j < kFragments; ++j)
+#pragma unroll
+                for (int o = 4 * j + 2 * rows; o < 4 * j + 2 * rows + 2; ++o) d[o] = halved_step(d[o], hs[o], ls[o]);
+            } else {
+#pragma unroll
+              for (int j = 0; j < kFragments; ++j)
+#pragma unroll
+                for (int o = 4 * j + 2 * rows; o < 4 * j + 2 * rows + 2; ++o) d[o] = add_rz(d[o], hs[o]);
+            }
+          }
+        }
+        if ((apart & ((1u << TileN / 8) - 1)) != 0) {
+#pragma unroll
+          for (int j = 0; j < TileN / 8; ++j) {
+            if ((apart >> j & 1) == 0) continue;
+            float *const d = acc + 4 * j;
+            const float4 r = fragment_step(job, row, col + 8 * j, int(step), a, b + 8 * j * kStepBytes,
+                                           here.rows(), __shfl_sync(0xFFFFFFFF, here.ranges, j),
+                                           make_float4(d[0], d[1], d[2], d[3]));
+            d[0] = r.x, d[1] = r.y, d[2] = r.z, d[3] = r.w;
+          }
+        }
+        if (leader) barrier_arrive(ring.empty + 8 * ring.stage);
+        ring.advance();
+        ++t;
+        if (job.paths != nullptr && leader)
+          atomicAdd(&job.paths->halved,
+                    128ull * uint64_t(TileN / 8 - __popc(apart & ((1u << (TileN / 8)) - 1))));
+      }
+    }
     write_tile<TileN>(job, acc, staging, row, col);
-    if (job.paths != nullptr && threadIdx.x == 0 && col % 128 == 0) atomicAdd(&job.paths->tiles_mostly, 1ull);
+    if (job.paths != nullptr && threadIdx.x == 0 && col % 128 == 0)
+      atomicAdd(&job.paths->tiles_mostly, 1ull);
   }
 }
 
@@ -219,24 +326,22 @@ __global__ void __launch_bounds__(kThreads, 1)
     mostly_fast_kernel(const __grid_constant__ CUtensorMap map_a, const __grid_constant__ CUtensorMap map_b,
                        const __grid_constant__ Fp4Job job, int64_t tiles) {
   extern __shared__ uint8_t shared[];
-  const MostlyRing<TileN> ring((shared_address(shared) + 1023) & ~1023u);
+  const Ring<TileN> ring((shared_address(shared) + 1023) & ~1023u);
   ring.start(4 * kConsumers);
   const int warpgroup = int(threadIdx.x / 128), warp = int(threadIdx.x / 32);
   if (warpgroup == kConsumers) {
-    fewer_registers<40>();
+    fewer_registers<24>();
     if (warp == 4 * kConsumers) feed_steps<TileWay::mostly>(&map_a, &map_b, job, tiles, ring);
   } else {
-    more_registers<232>();
-    uint8_t *const behind = shared + (ring.data - shared_address(shared)) + MostlyRing<TileN>::kAllBytes;
-    WarpFactors *const factors = reinterpret_cast<WarpFactors *>(behind);
-    float *const staging = reinterpret_cast<float *>(factors + 4 * kConsumers * kSlices<TileN>);
-    multiply_tiles<TileN>(job, tiles, warpgroup, ring, staging + warp * 16 * kPitch,
-                          factors + warp * kSlices<TileN>);
+    more_registers<240>();
+    float *staging =
+        reinterpret_cast<float *>(shared + (ring.empty + 8 * kStages<TileN> - shared_address(shared)));
+    multiply_tiles<TileN>(job, tiles, warpgroup, ring, staging + warp * 16 * kPitch);
   }
 }
 
 template <int TileN> void launch(const Fp4Job &job, int processors, cudaStream_t stream) {
-  launch_tiles<TileN>(mostly_fast_kernel<TileN>, "mostly_fast_kernel", kThreads, kSharedMostly<TileN>, job,
+  launch_tiles<TileN>(mostly_fast_kernel<TileN>, "mostly_fast_kernel", kThreads, kSharedBytes<TileN>, job,
                       processors, stream);
 }
 

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Prepares FP4 operands for gemm_fp4.cu: elements times scale as BF16, which is exact, and per step of K = 64
 // the ranges that decide whether sums are exact and whether alignment can cut anything.
-#include "nvfp4/gpu/emulated/gemm_detail.cuh"
+#include "nvfp4/gpu/emulated/gemm_fp4_expand.cuh"
+#include "nvfp4/gpu/emulated/gemm_fp4_halves.hpp"
+
+#include <algorithm>
 
 namespace nvfp4::cuda {
 namespace {
@@ -11,135 +14,157 @@ struct RawStep {
   double norm2;    ///< sum of squares of element times scale
   int8_t max, min; ///< scale exponents over groups that count; max < min when there is none
   int8_t nan;      ///< a scale is NaN
-  int8_t pad;
+  uint8_t half;    ///< width of the wider half
   int32_t lsb; ///< every element times scale is a multiple of 2^lsb; 127 when all are zero
 };
 
-__device__ inline double power_f64(int e) {
-  return __longlong_as_double(static_cast<long long>(e + 1023) << 52);
+__device__ inline uint32_t field(int x) { return uint32_t(min(max(x, 0), kSaturated)); }
+
+/// A scale; FP4 units have these two formats.
+__device__ inline GroupScale scale_of(FormatId id, uint8_t code) {
+  return id == FormatId::ue4m3 ? decode_scale(FormatId::ue4m3, code) : decode_scale(FormatId::ue8m0, code);
 }
 
-constexpr int kRows = 32, kSteps = 4; ///< of a block of expand_kernel: a lane a row, a warp a step
+/// An operand on its way into an Fp4Operand.
+struct Preparation {
+  FormatId scale_format;
+  int scale_block;
+  DeviceOperand x;
+  int64_t padded_rows, steps;
+  uint16_t *values;
+  RawStep *raw;
+  Presence *presence;
+  uint8_t *halves, *halves8;
+  uint32_t *ranges8, *ranges128;
+  RowInfo *rows;
+};
 
-/// A thread per step of a row: 64 codes to 64 BF16 values, which reach memory in whole lines by way of shared
-/// memory.
-__global__ void __launch_bounds__(kRows *kSteps)
-    expand_kernel(FormatId scale_format, int scale_block, DeviceOperand x, int64_t padded_rows, int64_t steps,
-                  uint16_t *values, RawStep *raw, Presence *presence) {
-  __shared__ uint4 staged[kSteps][kRows * 8];
-  const int lane = int(threadIdx.x) % kRows, warp = int(threadIdx.x) / kRows;
-  const int64_t step_blocks = (steps + kSteps - 1) / kSteps;
-  const int64_t first_row = int64_t(blockIdx.x) / step_blocks * kRows, row = first_row + lane;
-  const int64_t t = int64_t(blockIdx.x) % step_blocks * kSteps + warp;
-  if (t >= steps) return; // whole warps
+/// Step t of a row: 64 codes to 64 BF16 values, eight at a time by put(piece, words); and what the step has.
+template <class Put>
+__device__ inline void expand_step(const Preparation &p, int64_t row, int64_t t, const Put &put) {
   RawStep out{0.0, -128, 127, 0, 0, 127};
   Presence seen{{0, 0}, {0, 0, 0, 0}, 0};
-  const auto put = [&](int piece, uint4 v) { staged[warp][lane * 8 + (piece ^ (lane & 7))] = v; };
-  for (int g = 0; g < kMaxGroups; ++g) {
-    uint2 codes{0, 0};
-    GroupScale scale{false, 0, 0};
-    if (row < x.rows) {
-      codes = reinterpret_cast<const uint2 *>(x.codes + (row * steps + t) * 32)[g];
-      scale = decode_scale(scale_format,
-                           x.scales[(row * steps + t) * (64 / scale_block) + g * kGroup / scale_block]);
+  GroupNorm norms[kMaxGroups];
+  uint4 words[2] = {};
+  uint32_t scales = 0; // a byte a group
+  if (row < p.x.rows) {
+    const int64_t at = row * p.steps + t;
+    words[0] = reinterpret_cast<const uint4 *>(p.x.codes)[2 * at];
+    words[1] = reinterpret_cast<const uint4 *>(p.x.codes)[2 * at + 1];
+    if (p.scale_block == kGroup) {
+      scales = reinterpret_cast<const uint32_t *>(p.x.scales)[at];
+    } else { // two groups a scale
+      const uint32_t two = reinterpret_cast<const uint16_t *>(p.x.scales)[at];
+      scales = (two & 255) * 0x0101u | (two >> 8) * 0x01010000u;
     }
+  }
+#pragma unroll
+  for (int g = 0; g < kMaxGroups; ++g) {
+    norms[g] = {0.0, 0, 0};
+    const uint4 both = words[g / 2];
+    const uint2 codes = g % 2 == 0 ? make_uint2(both.x, both.y) : make_uint2(both.z, both.w);
+    const GroupScale scale = scale_of(p.scale_format, uint8_t(scales >> (8 * g)));
     if (scale.nan) out.nan = 1;
     // beyond these exponents BF16 could not hold the products' factors; such rows are computed by the
     // definition
     const bool fits = !scale.nan && scale.exponent >= kLowestScale && scale.exponent <= kHighestScale;
-    const float half_unit =
-        fits ? float(scale.significand) * bit_cast<float>(uint32_t(scale.exponent - 4 + 127) << 23) : 0.0f;
-    int squares = 0, twos = 4;
-    uint32_t nonzero = 0;
-    uint32_t packed[8];
-    for (int i = 0; i < kGroup; i += 2) {
-      const uint32_t byte = (i < 8 ? codes.x : codes.y) >> (4 * (i & 7)) & 0xFF;
-      const int low = e2m1_twice(byte & 15), high = e2m1_twice(byte >> 4);
-      squares += low * low + high * high;
-      if (low != 0) twos = min(twos, __ffs(low) - 1);
-      if (high != 0) twos = min(twos, __ffs(high) - 1);
-      nonzero |= uint32_t(low != 0) << i | uint32_t(high != 0) << (i + 1);
-      packed[i / 2] = bit_cast<uint32_t>(float(low) * half_unit) >> 16 |
-                      (bit_cast<uint32_t>(float(high) * half_unit) & 0xFFFF0000u);
-    }
-    put(2 * g, make_uint4(packed[0], packed[1], packed[2], packed[3]));
-    put(2 * g + 1, make_uint4(packed[4], packed[5], packed[6], packed[7]));
-    if (squares == 0 || scale.nan || scale.significand == 0) continue;
+    const uint32_t pair = fits ? scale_pair(scale.significand, scale.exponent) : 0;
+    uint32_t values[2][4];
+    GroupCodes seen_codes;
+    expand_eight(codes.x, pair, values[0], seen_codes);
+    expand_eight(codes.y, pair, values[1], seen_codes);
+#pragma unroll
+    for (int i = 0; i < 2; ++i)
+      put(2 * g + i, make_uint4(values[i][0], values[i][1], values[i][2], values[i][3]));
+    if (seen_codes.squares == 0 || scale.nan || scale.significand == 0) continue;
     const int e = scale.exponent, m = int(scale.significand);
-    (g < 2 ? seen.codes.x : seen.codes.y) |= nonzero << (g % 2 * 16);
+    (g < 2 ? seen.codes.x : seen.codes.y) |= seen_codes.nonzero << (g % 2 * 16);
     seen.exponent[g] = int8_t(e);
     out.max = int8_t(max(int(out.max), e));
     out.min = int8_t(min(int(out.min), e));
-    out.lsb = min(out.lsb, twos + __ffs(m) - 1 + e - 4);
-    out.norm2 = __dadd_ru(out.norm2, double(squares * m * m) * power_f64(2 * (e - 4)));
+    norms[g] = {double(int(seen_codes.squares) * m * m) * power_f64(2 * (e - 4)), e,
+                seen_codes.twos() + __ffs(m) - 1 + e - 4};
+    out.lsb = min(out.lsb, norms[g].lsb);
+    out.norm2 = sum_up(out.norm2, norms[g].norm2);
   }
-  raw[t * padded_rows + row] = out;
-  presence[t * padded_rows + row] = seen;
+  const StepHalves half = halves_of(norms, out.max < out.min ? 0 : ceil_log2(out.norm2) - 2 * out.lsb);
+  out.half = uint8_t(field(half.width));
+  p.halves[t * p.padded_rows + row] = uint8_t(half.low);
+  p.raw[t * p.padded_rows + row] = out;
+  p.presence[t * p.padded_rows + row] = seen;
+}
+
+constexpr int kRows = 32, kSteps = 4; ///< of a block of expand_kernel: a lane a row, a warp a step
+
+/// Values reach memory in whole lines by way of shared memory.
+__global__ void __launch_bounds__(kRows *kSteps) expand_kernel(const __grid_constant__ Preparation p) {
+  __shared__ uint4 staged[kSteps][kRows * 8];
+  const int lane = int(threadIdx.x) % kRows, warp = int(threadIdx.x) / kRows;
+  const unsigned step_blocks = unsigned((p.steps + kSteps - 1) / kSteps);
+  const int64_t first_row = int64_t(blockIdx.x / step_blocks) * kRows;
+  const int64_t t = int64_t(blockIdx.x % step_blocks) * kSteps + warp;
+  if (t >= p.steps) return; // whole warps
+  expand_step(p, first_row + lane, t,
+              [&](int piece, uint4 v) { staged[warp][lane * 8 + (piece ^ (lane & 7))] = v; });
   __syncwarp();
 #pragma unroll
   for (int i = 0; i < 8; ++i) { // 4 rows of 128 bytes
     const int r = i * 4 + lane / 8, piece = lane % 8;
-    reinterpret_cast<uint4 *>(values + ((first_row + r) * steps + t) * 64)[piece] =
+    reinterpret_cast<uint4 *>(p.values + ((first_row + r) * p.steps + t) * 64)[piece] =
         staged[warp][r * 8 + (piece ^ (r & 7))];
   }
 }
-
-/// log2 of x rounded up, x >= 0; a large negative number for 0.
-__device__ inline int ceil_log2(double x) {
-  if (x == 0.0) return -10000;
-  const long long w = __double_as_longlong(x);
-  return int(w >> 52) - 1023 + ((w & 0xFFFFFFFFFFFFFll) != 0 ? 1 : 0);
-}
-
-__device__ inline uint32_t field(int x) { return uint32_t(min(max(x, 0), kSaturated)); }
 
 /// The larger of each byte.
 __device__ inline uint32_t worst(uint32_t a, uint32_t b) { return __vmaxu4(a, b); }
 
 /// What earlier steps of a row leave for later ones.
 struct Prefix {
-  double norm2 = 0.0; ///< of all elements, rounded up
-  int lsb = 127;
+  double norm2; ///< of all elements, rounded up
+  int lsb;
 
   __device__ void add(const RawStep &s) {
     if (s.max < s.min) return;
-    norm2 = __dadd_ru(norm2, s.norm2);
+    norm2 = sum_up(norm2, s.norm2);
     lsb = min(lsb, s.lsb);
   }
   __device__ void add(const Prefix &p) {
-    norm2 = __dadd_ru(norm2, p.norm2);
+    norm2 = sum_up(norm2, p.norm2);
     lsb = min(lsb, p.lsb);
   }
 };
 
-constexpr int kParts = 8; ///< of a row's steps in scan_kernel, a warp each
+/// What the parts of 32 rows' steps leave to each other, a warp a part.
+template <int parts> struct ScanMemory {
+  Prefix left[parts][32];
+  RowInfo info[parts][32];
+};
 
 /// A lane per row, a warp per part of its steps: first what each part leaves, then its ranges. The worst of 8
-/// rows is written.
-__global__ void __launch_bounds__(32 * kParts)
-    scan_kernel(const RawStep *raw, int64_t padded_rows, int64_t steps, uint32_t *ranges8, RowInfo *rows) {
-  __shared__ Prefix left[kParts][32];
-  __shared__ RowInfo info[kParts][32];
-  const int lane = int(threadIdx.x) % 32, part = int(threadIdx.x) / 32;
-  const int64_t row = int64_t(blockIdx.x) * 32 + lane;
-  const int64_t first = steps * part / kParts, end = steps * (part + 1) / kParts;
-  Prefix own;
+/// rows is written. All threads of the block come here.
+template <int parts>
+__device__ inline void scan_rows(const Preparation &p, int64_t row, int part, ScanMemory<parts> &memory) {
+  const int lane = int(threadIdx.x) % 32;
+  const int64_t first = p.steps * part / parts, end = p.steps * (part + 1) / parts;
+  Prefix own{0.0, 127};
   RowInfo seen{127, -128, 0, 0, 0, 0};
+#pragma unroll 4
   for (int64_t t = first; t < end; ++t) {
-    const RawStep s = raw[t * padded_rows + row];
+    const RawStep s = p.raw[t * p.padded_rows + row];
     own.add(s);
     seen.nan = int16_t(seen.nan | s.nan);
     if (s.max < s.min) continue;
     seen.min = min(seen.min, int16_t(s.min));
     seen.max = max(seen.max, int16_t(s.max));
   }
-  left[part][lane] = own;
-  info[part][lane] = seen;
+  memory.left[part][lane] = own;
+  memory.info[part][lane] = seen;
   __syncthreads();
-  Prefix before;
-  for (int p = 0; p < part; ++p) before.add(left[p][lane]);
+  Prefix before{0.0, 127};
+  for (int i = 0; i < part; ++i) before.add(memory.left[i][lane]);
+#pragma unroll 4
   for (int64_t t = first; t < end; ++t) {
-    const RawStep s = raw[t * padded_rows + row];
+    const RawStep s = p.raw[t * p.padded_rows + row];
     uint32_t packed = 0; // a step without products: nothing to cut, whatever the other operand holds
     if (s.max >= s.min) {
       const int growth = before.norm2 == 0.0 ? 0 : ceil_log2(before.norm2) - 2 * s.lsb;
@@ -147,31 +172,75 @@ __global__ void __launch_bounds__(32 * kParts)
       packed = field(ceil_log2(s.norm2) - 2 * s.lsb) | field(growth) << 8 |
                field(int(s.max) - before.lsb) << 16 | uint32_t(min(max(127 - s.lsb, 0), 255)) << 24;
     }
-    for (int d = 1; d < 8; d *= 2) packed = worst(packed, __shfl_xor_sync(0xFFFFFFFF, packed, d));
-    if (row % 8 == 0) ranges8[(t * padded_rows + row) / 8] = packed;
+    uint32_t half = s.half;
+    for (int d = 1; d < 8; d *= 2) {
+      packed = worst(packed, __shfl_xor_sync(0xFFFFFFFF, packed, d));
+      half = max(half, __shfl_xor_sync(0xFFFFFFFF, half, d));
+    }
+    if (row % 8 == 0) {
+      p.ranges8[(t * p.padded_rows + row) / 8] = packed;
+      p.halves8[(t * p.padded_rows + row) / 8] = uint8_t(half);
+    }
   }
   if (part != 0) return;
-  for (int p = 1; p < kParts; ++p) {
-    const RowInfo &other = info[p][lane];
+  for (int i = 1; i < parts; ++i) {
+    const RowInfo &other = memory.info[i][lane];
     seen.min = min(seen.min, other.min);
     seen.max = max(seen.max, other.max);
     seen.nan = int16_t(seen.nan | other.nan);
   }
   Prefix all = own;
-  for (int p = 1; p < kParts; ++p) all.add(left[p][lane]);
+  for (int i = 1; i < parts; ++i) all.add(memory.left[i][lane]);
   if (!seen.empty()) {
     seen.lsb = int16_t(all.lsb);
     seen.norm = int16_t((ceil_log2(all.norm2) + 1) >> 1);
   }
-  rows[row] = seen;
+  p.rows[row] = seen;
 }
 
-__global__ void coarsen_kernel(const uint32_t *ranges8, int64_t count, uint32_t *ranges128) {
-  const int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (i >= count) return;
+constexpr int kParts = 16;
+
+__global__ void __launch_bounds__(32 * kParts) scan_kernel(const __grid_constant__ Preparation p) {
+  __shared__ ScanMemory<kParts> memory;
+  scan_rows(p, int64_t(blockIdx.x) * 32 + threadIdx.x % 32, int(threadIdx.x) / 32, memory);
+}
+
+/// Step i / (padded rows / 128) of 128 rows.
+__device__ inline void coarsen(const Preparation &p, int64_t i) {
   uint32_t w = 0;
-  for (int j = 0; j < 16; ++j) w = worst(w, ranges8[i * 16 + j]);
-  ranges128[i] = w;
+  for (int j = 0; j < 16; ++j) w = worst(w, p.ranges8[i * 16 + j]);
+  p.ranges128[i] = w;
+}
+
+__global__ void coarsen_kernel(const __grid_constant__ Preparation p, int64_t count) {
+  const int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i < count) coarsen(p, i);
+}
+
+constexpr int kPreparations = 16, kSmallParts = 8; ///< of a launch; of a row's steps
+constexpr int64_t kSmallSteps = 32, kSmallRows = 2048;
+struct SmallPreparations {
+  Preparation one[kPreparations];
+};
+static_assert(sizeof(SmallPreparations) <= 4096, "arguments of a kernel");
+
+/// All three for 128 rows of a small operand; y of the grid counts operands. 32 warps: four groups of 32 rows
+/// have 8 warps each.
+__global__ void __launch_bounds__(1024, 1) small_kernel(const __grid_constant__ SmallPreparations all) {
+  const Preparation &p = all.one[blockIdx.y];
+  if (int64_t(blockIdx.x) * 128 >= p.padded_rows) return;
+  __shared__ ScanMemory<kSmallParts> memory[4];
+  const int warp = int(threadIdx.x) / 32, group = warp / kSmallParts, part = warp % kSmallParts;
+  const int64_t row = int64_t(blockIdx.x) * 128 + 32 * group + threadIdx.x % 32;
+  for (int64_t t = part; t < p.steps; t += kSmallParts) {
+    uint4 *const values = reinterpret_cast<uint4 *>(p.values + (row * p.steps + t) * 64);
+    expand_step(p, row, t, [=](int piece, uint4 v) { values[piece] = v; });
+  }
+  __syncthreads(); // steps of a row are other warps'
+  scan_rows(p, row, part, memory[group]);
+  __syncthreads();
+  for (int64_t t = threadIdx.x; t < p.steps; t += blockDim.x)
+    coarsen(p, t * (p.padded_rows / 128) + blockIdx.x);
 }
 
 __global__ void pad_kernel(const uint8_t *from, int64_t from_bytes, uint8_t *to, int64_t to_bytes,
@@ -210,9 +279,13 @@ DeviceOperand pad_operand(const UnitRule &rule, const DeviceOperand &operand, De
   return p;
 }
 
-void prepare_fp4(const UnitRule &rule, const DeviceOperand &operand, Fp4Operand &out, cudaStream_t stream) {
+namespace {
+
+/// Memory of the result, and K padded to the unit's.
+Preparation plan(const UnitRule &rule, const DeviceOperand &operand, Fp4Operand &out, cudaStream_t stream) {
   if (rule.family != Family::gst_fdpa || operand.format != FormatId::e2m1 || operand.scales == nullptr ||
-      operand.rows <= 0 || operand.padded_k <= 0 || operand.padded_k % rule.scale_block != 0)
+      (rule.scale != FormatId::ue4m3 && rule.scale != FormatId::ue8m0) || operand.rows <= 0 ||
+      operand.padded_k <= 0 || operand.padded_k % rule.scale_block != 0)
     throw Error(
         "cuda::prepare_fp4: expected E2M1 codes with block scales for an FP4 unit, padded K a multiple of " +
         std::to_string(rule.scale_block) + "; got " + std::to_string(operand.rows) + " x " +
@@ -225,22 +298,56 @@ void prepare_fp4(const UnitRule &rule, const DeviceOperand &operand, Fp4Operand 
   out.values.reserve(rows * steps * 128);
   out.raw.reserve(rows * steps * int64_t(sizeof(RawStep)));
   out.presence.reserve(rows * steps * int64_t(sizeof(Presence)));
+  out.halves.reserve(rows * steps);
+  out.halves8.reserve(rows * steps / 8);
   out.ranges8.reserve(rows * steps / 2);
   out.ranges128.reserve(rows * steps / 32);
   out.row_info.reserve(rows * int64_t(sizeof(RowInfo)));
-  RawStep *const raw = out.raw.as<RawStep>();
-  const int64_t blocks = rows / kRows * ((steps + kSteps - 1) / kSteps);
-  expand_kernel<<<blocks_for(blocks, 1), kRows * kSteps, 0, stream>>>(
-      rule.scale, rule.scale_block, out.source, rows, steps, out.values.as<uint16_t>(), raw,
-      out.presence.as<Presence>());
+  return {.scale_format = rule.scale,
+          .scale_block = rule.scale_block,
+          .x = out.source,
+          .padded_rows = rows,
+          .steps = steps,
+          .values = out.values.as<uint16_t>(),
+          .raw = out.raw.as<RawStep>(),
+          .presence = out.presence.as<Presence>(),
+          .halves = out.halves.as<uint8_t>(),
+          .halves8 = out.halves8.as<uint8_t>(),
+          .ranges8 = out.ranges8.as<uint32_t>(),
+          .ranges128 = out.ranges128.as<uint32_t>(),
+          .rows = out.row_info.as<RowInfo>()};
+}
+
+} // namespace
+
+void prepare_fp4(const UnitRule &rule, const DeviceOperand &operand, Fp4Operand &out, cudaStream_t stream) {
+  const Preparation p = plan(rule, operand, out, stream);
+  const int64_t blocks = p.padded_rows / kRows * ((p.steps + kSteps - 1) / kSteps);
+  expand_kernel<<<blocks_for(blocks, 1), kRows * kSteps, 0, stream>>>(p);
   check_launch("expand_kernel");
-  scan_kernel<<<blocks_for(rows, 32), 32 * kParts, 0, stream>>>(raw, rows, steps, out.ranges8.as<uint32_t>(),
-                                                                out.row_info.as<RowInfo>());
+  scan_kernel<<<blocks_for(p.padded_rows, 32), 32 * kParts, 0, stream>>>(p);
   check_launch("scan_kernel");
-  const int64_t count = rows / 128 * steps;
-  coarsen_kernel<<<blocks_for(count, 128), 128, 0, stream>>>(out.ranges8.as<uint32_t>(), count,
-                                                             out.ranges128.as<uint32_t>());
+  const int64_t count = p.padded_rows / 128 * p.steps;
+  coarsen_kernel<<<blocks_for(count, 128), 128, 0, stream>>>(p, count);
   check_launch("coarsen_kernel");
+}
+
+bool prepares_small(const DeviceOperand &operand) {
+  return operand.rows <= kSmallRows && operand.padded_k <= 64 * kSmallSteps;
+}
+
+void prepare_small(std::span<const PrepareRequest> requests, cudaStream_t stream) {
+  for (size_t first = 0; first < requests.size(); first += kPreparations) {
+    const auto part = requests.subspan(first, std::min<size_t>(kPreparations, requests.size() - first));
+    SmallPreparations all{};
+    int64_t most = 0;
+    for (size_t i = 0; i < part.size(); ++i) {
+      all.one[i] = plan(*part[i].rule, part[i].operand, *part[i].out, stream);
+      most = std::max(most, all.one[i].padded_rows);
+    }
+    small_kernel<<<dim3(unsigned(most / 128), unsigned(part.size())), 1024, 0, stream>>>(all);
+    check_launch("small_kernel");
+  }
 }
 
 } // namespace nvfp4::cuda

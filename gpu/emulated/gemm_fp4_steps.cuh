@@ -28,7 +28,7 @@ struct Fp4Job {
   bool frames;   ///< framed and guarded tiles have a kernel on this device
 
   [[nodiscard]] __device__ TileWay way(int64_t row, int64_t col) const {
-    return ways[col / 128 * tiles_m + row / 128];
+    return ways[(col >> 7) * tiles_m + (row >> 7)];
   }
   /// Accumulators' words are the output's.
   [[nodiscard]] __device__ bool writes_plainly() const {
@@ -36,6 +36,9 @@ struct Fp4Job {
                                 out.beta == 0.0f && out.device_alpha == nullptr);
   }
 };
+
+/// Throws Error where gemm_fp4() does not take the operands.
+void check_fp4(const UnitRule &rule, const Fp4Operand &a, const Fp4Operand &b, const GemmOutput &output);
 
 /// Fast tiles (gemm_fp4_wgmma.cu), mostly fast ones (gemm_fp4_mostly.cu), framed and guarded ones
 /// (gemm_fp4_framed.cu) on sm_90's wgmma.
@@ -139,6 +142,94 @@ __device__ __noinline__ inline uint32_t defined_output(const Fp4Job &job, int64_
   float acc = 0.0f;
   for (int64_t t = 0; t < job.steps; ++t) acc = defined_step(job, row, col, t, acc);
   return bit_cast<uint32_t>(acc);
+}
+
+__device__ inline void load_matrices(uint32_t (&r)[4], uint32_t shared) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(shared)
+               : "memory");
+}
+
+/// d += one group of 16 products for 16 x 8 outputs.
+__device__ inline void add_group(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, "
+               "%9}, {%0, %1, %2, %3};"
+               : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+/// Rows of 128 bytes; 16-byte pieces are exchanged by row so that neither copies nor ldmatrix meet in a bank.
+__device__ inline uint32_t place(int row, int piece) {
+  return uint32_t(row * 128 + ((piece ^ (row & 7)) << 4));
+}
+
+struct Counts {
+  uint32_t summed = 0, split = 0, wide = 0, aligned = 0, defined = 0, outputs = 0;
+};
+
+/// A step of one fragment (16 x 8) whose ranges forbid the sum in the tensor core, or do not.
+__device__ inline void mixed_step(const Fp4Job &job, const StepRange &range, const Limits &limits,
+                                  int64_t row, int64_t col, int64_t t, const uint32_t (&a)[4][4],
+                                  const uint32_t (&b)[4][2], float (&acc)[4], Counts &counts) {
+  if (limits.tensor_core_sums(range)) {
+    float sum[4] = {};
+#pragma unroll
+    for (int g = 0; g < 4; ++g) add_group(sum, a[g], b[g][0], b[g][1]);
+#pragma unroll
+    for (int o = 0; o < 4; ++o) acc[o] = __fadd_rz(acc[o], sum[o]);
+    counts.summed += 4;
+    return;
+  }
+  float group[4][4] = {};
+#pragma unroll
+  for (int g = 0; g < 4; ++g) add_group(group[g], a[g], b[g][0], b[g][1]);
+  // the accumulator cuts a group when its exponent exceeds the group's lsb by more than 35
+  const int limit_exponent = 254 - range.place + 36;
+  const float limit = job.accumulation == Accumulation::exact || limit_exponent > 127
+                          ? __int_as_float(0x7F800000)
+                      : limit_exponent < -126 ? 0.0f
+                                              : bit_cast<float>(uint32_t(limit_exponent + 127) << 23);
+  const int lsb = 254 - range.place;
+  const bool grid = lsb >= -120 && lsb <= 60;
+  const float magic = grid ? 1.5f * bit_cast<float>(uint32_t(lsb + 46 + 127) << 23) : 0.0f;
+  const float largest = grid ? bit_cast<float>(uint32_t(lsb + 43 + 127) << 23) : 0.0f;
+  const bool uncut = range.width <= kWideWidth && range.reach <= limits.reach;
+#pragma unroll
+  for (int o = 0; o < 4; ++o) {
+    const bool whole = uncut && fabsf(acc[o]) < limit;
+    const float peak =
+        fmaxf(fmaxf(fabsf(group[0][o]), fabsf(group[1][o])), fmaxf(fabsf(group[2][o]), fabsf(group[3][o])));
+    if (whole && peak < largest) {
+      acc[o] = split_step(acc[o], magic, group[0][o], group[1][o], group[2][o], group[3][o]);
+      ++counts.split;
+    } else {
+      RareWay way;
+      acc[o] = rare_step(job, whole, row + (o >= 2 ? 8 : 0), col + (o & 1), t, acc[o], group[0][o],
+                         group[1][o], group[2][o], group[3][o], way);
+      counts.wide += way == RareWay::wide;
+      counts.aligned += way == RareWay::aligned;
+      counts.defined += way == RareWay::defined;
+    }
+  }
+}
+
+/// The accumulator's word after the last step.
+__device__ inline uint32_t mixed_word(const Fp4Job &job, int64_t row, int64_t col, float acc, Counts &counts) {
+  const RowInfo x = job.a.rows[row], y = job.b.rows[col];
+  if (x.nan != 0 || y.nan != 0) return uint32_t(accumulator_nan(Output::rz_f32));
+  if (in_range(x, y)) return bit_cast<uint32_t>(acc);
+  ++counts.outputs;
+  return defined_output(job, row, col);
+}
+
+__device__ inline void add_counts(Fp4Paths *paths, const Counts &c) {
+  atomicAdd(&paths->summed, c.summed);
+  atomicAdd(&paths->split, c.split);
+  atomicAdd(&paths->wide, c.wide);
+  atomicAdd(&paths->aligned, c.aligned);
+  atomicAdd(&paths->defined, c.defined);
+  atomicAdd(&paths->outputs, c.outputs);
 }
 
 } // namespace nvfp4::cuda

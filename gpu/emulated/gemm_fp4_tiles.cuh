@@ -7,12 +7,13 @@
 
 namespace nvfp4::cuda::hopper {
 
-/// Tile `index` of 128 x TileN, in bands of kGroupM rows of tiles.
+/// Tile `index` of 128 x TileN, in bands of kGroupM rows of tiles. 32 bits count the tiles of any output that
+/// fits the memory, and divide in a fraction of the time that 64 take.
 template <int TileN> __device__ inline TileAt tile_of(const Fp4Job &job, int64_t index) {
-  const int64_t columns = job.tiles_n * (128 / TileN), band = index / (kGroupM * columns),
-                first = band * kGroupM;
-  const int64_t rows = min(int64_t(kGroupM), job.tiles_m - first), inside = index - first * columns;
-  return {(first + inside % rows) * kTileM, inside / rows * TileN};
+  const uint32_t columns = uint32_t(job.tiles_n) * (128 / TileN), i = uint32_t(index),
+                 band = i / (kGroupM * columns), first = band * kGroupM, inside = i - first * columns;
+  const uint32_t rows = min(uint32_t(kGroupM), uint32_t(job.tiles_m) - first);
+  return {int64_t(first + inside % rows) * kTileM, int64_t(inside / rows) * TileN};
 }
 
 /// The block's next tile from `index` on whose way is one of two, looked for by a whole warp; `tiles` or more

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Products of units whose fused step is that of an instruction of Hopper, whatever their architecture: BF16
-// and FP16 of sm_90, 100, 103, 110, 120 and 121, with FP32 or FP16 accumulators, and Hopper's own FP8. The
+// Products of units whose fused step is that of an instruction of Hopper, whatever their architecture: BF16,
+// FP16 and TF32 of sm_90, 100, 103, 110, 120 and 121, with FP32 or FP16 accumulators, Hopper's own FP8, and FP8
+// that ptxas expands into FP16. The
 // catalogue's rows for sm_90 reproduce the instructions (golden/evidence/h200-check-units.txt); a row with
 // equal numbers has equal bits.
 #include "nvfp4/emulator/tensorcore/catalogue.hpp"
@@ -59,25 +60,46 @@ void multiply_fp8(const DeviceOperand &a, const DeviceOperand &b, const Write &w
 
 bool gemm_native(const UnitRule &rule, const DeviceOperand &a, const DeviceOperand &b,
                  const GemmOutput &output, GemmWorkspace &workspace, cudaStream_t stream) {
-  if (rule.family != Family::fdpa || a.padded_k == 0 || a.padded_k != b.padded_k || !is_hopper())
+  using namespace hopper::mma;
+  if ((rule.family != Family::fdpa && rule.family != Family::expanded_fp8) || a.padded_k == 0 ||
+      a.padded_k != b.padded_k || !is_hopper())
     return false;
   const Write write{output, rule.acc, b.rows};
-  const auto fp8 = [](FormatId f) { return f == FormatId::e4m3 || f == FormatId::e5m2; };
-  if (fp8(rule.a) && fp8(rule.b)) {
-    if (!steps_as(rule, "sm_90:wgmma.k32.f32.e4m3")) return false;
-    multiply_fp8(a, b, write, workspace, stream);
-    return true;
-  }
-  const bool bf16 = rule.a == FormatId::bf16;
-  if (rule.a != rule.b || (!bf16 && rule.a != FormatId::f16)) return false;
-  const hopper::Operand left{a.codes, a.rows, a.padded_k, a.padded_k, 2},
-      right{b.codes, b.rows, b.padded_k, b.padded_k, 2};
   const auto run = [&](auto fragment) {
+    const int64_t k = a.padded_k * format(rule.a).storage_bits / 16;
+    const hopper::Operand left{a.codes, a.rows, k, k, 2}, right{b.codes, b.rows, k, k, 2};
     const hopper::AlignedOperand x(left, stream), y(right, stream);
     hopper::launch_mma<decltype(fragment)>(x.get(), y.get(), write, stream);
     return true;
   };
-  using namespace hopper::mma;
+  const auto fp8 = [](FormatId f) { return f == FormatId::e4m3 || f == FormatId::e5m2; };
+  if (fp8(rule.a) && fp8(rule.b)) {
+    if (steps_as(rule, "sm_90:wgmma.k32.f32.e4m3")) {
+      multiply_fp8(a, b, write, workspace, stream);
+      return true;
+    }
+    const bool e4 = rule.a == FormatId::e4m3, same = rule.a == rule.b;
+    const auto run_of = [&](auto f44, auto f55, auto f45, auto f54) {
+      return same ? (e4 ? run(f44) : run(f55)) : (e4 ? run(f45) : run(f54));
+    };
+    if (steps_as(rule, "sm_90:mma.m16n8k32.f32.e4m3"))
+      return run_of(E4m3K32(), E5m2K32(), E4m3E5m2K32(), E5m2E4m3K32());
+    if (steps_as(rule, "sm_90:mma.m16n8k16.f32.e4m3"))
+      return run_of(E4m3K16(), E5m2K16(), E4m3E5m2K16(), E5m2E4m3K16());
+    if (steps_as(rule, "sm_90:mma.m16n8k32.f16.e4m3"))
+      return run_of(E4m3AccK32(), E5m2AccK32(), E4m3E5m2AccK32(), E5m2E4m3AccK32());
+    if (steps_as(rule, "sm_90:mma.m16n8k16.f16.e4m3"))
+      return run_of(E4m3AccK16(), E5m2AccK16(), E4m3E5m2AccK16(), E5m2E4m3AccK16());
+    return false;
+  }
+  if (rule.a != rule.b) return false;
+  if (rule.a == FormatId::tf32) {
+    if (steps_as(rule, "sm_90:mma.m16n8k8.f32.tf32")) return run(Tf32K8());
+    if (steps_as(rule, "sm_90:mma.m16n8k4.f32.tf32")) return run(Tf32K4());
+    return false;
+  }
+  const bool bf16 = rule.a == FormatId::bf16;
+  if (!bf16 && rule.a != FormatId::f16) return false;
   if (steps_as(rule, "sm_90:mma.m16n8k16.f32.f16")) return bf16 ? run(Bf16K16()) : run(F16K16());
   if (steps_as(rule, "sm_90:mma.m16n8k8.f32.f16")) return bf16 ? run(Bf16K8()) : run(F16K8());
   if (steps_as(rule, "sm_90:mma.m16n8k16.f16.f16")) return run(F16AccK16());

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Products of units with 32 products a step and 25 fraction bits (FP8, FP6, FP4 and MXFP8 of Blackwell):
 // tensor cores sum the products of large elements and the others apart, both exactly, and say whether a step
-// cuts anything; outputs in which it does are done over by a warp, a product a lane. Tiles with too many of
+// cuts anything; outputs in which it does are done over by a warp, four at a time. Tiles with too many of
 // those, NaN, Inf or far exponents are left to other kernels. README.md says why the bits are the
 // definition's.
 #include "nvfp4/gpu/emulated/gemm_parts.cuh"
@@ -11,6 +11,7 @@ namespace {
 
 constexpr int kThreads = 512, kStages = 3;
 constexpr int kPiece = 32;               ///< rows and columns of a warp
+constexpr int kFragmentOutputs = 128; ///< 16 x 8
 constexpr int kPitch = kPartsBytes + 16; ///< of a row in shared memory: eight rows meet eight groups of banks
 
 /// A step of one operand's rows of a tile.
@@ -70,43 +71,72 @@ __device__ inline void multiply(float (&d)[4], const uint32_t (&a)[4], uint32_t 
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-/// Element i of a row's step.
-__device__ inline float element(const Panel &p, int row, int i) {
-  const uint16_t *const words = reinterpret_cast<const uint16_t *>(p.parts + row * kPitch) + i;
-  return bit_cast<float>(uint32_t(words[0] | words[kPartsLink]) << 16);
+/// Elements i to i + 3 of a row's step, i a multiple of 4.
+__device__ inline float4 elements(const Panel &p, int row, int i) {
+  const uint2 *const words = reinterpret_cast<const uint2 *>(p.parts + row * kPitch + 2 * i);
+  const uint2 high = words[0], low = words[kPartBytes / 8];
+  const uint32_t first = high.x | low.x, second = high.y | low.y; // one of them is zero
+  return {bit_cast<float>(first << 16), bit_cast<float>(first & 0xFFFF0000u), bit_cast<float>(second << 16),
+          bit_cast<float>(second & 0xFFFF0000u)};
 }
 
-/// The step of one output with every cut; a product a lane.
+/// The step of one output with every cut; four products a lane, eight lanes an output.
 __device__ inline float repaired_step(const Stage &s, int row, int col, float acc) {
-  const int lane = int(threadIdx.x) % 32;
-  const float x = element(s.a, row, lane), y = element(s.b, col, lane);
-  const float power = field_power(x, s.a.least[row]) * field_power(y, s.b.least[col]);
-  const float top =
-      fmaxf(bit_cast<float>(__reduce_max_sync(0xFFFFFFFF, bit_cast<uint32_t>(power))), leading_power(acc));
-  if (top == 0.0f) return 0.0f;
-  const float lift = lift_of(top);
-  // a term has 27 bits and a sign: 32 of them overflow an integer, their halves do not
-  const int term = cut_term(x * y, lift);
-  const int high = __reduce_add_sync(0xFFFFFFFF, term >> 8), low = __reduce_add_sync(0xFFFFFFFF, term & 255);
-  return sum_of_terms(int64_t(high) * 256 + low + cut_term(acc, lift), top);
+  const int first = int(threadIdx.x) % 8 * 4;
+  const float4 x = elements(s.a, row, first), y = elements(s.b, col, first);
+  const float least_a = s.a.least[row], least_b = s.b.least[col];
+  const auto power = [&](float u, float v) { return field_power(u, least_a) * field_power(v, least_b); };
+  float top = fmaxf(fmaxf(power(x.x, y.x), power(x.y, y.y)), fmaxf(power(x.z, y.z), power(x.w, y.w)));
+#pragma unroll
+  for (int d = 1; d < 8; d *= 2) top = fmaxf(top, __shfl_xor_sync(0xFFFFFFFF, top, d));
+  top = fmaxf(top, leading_power(acc));
+  const float lift = lift_of(top == 0.0f ? 1.0f : top);
+  // a term has 27 bits and a sign: four of them fit an integer, 32 do not, their halves do
+  const int terms = cut_term(x.x * y.x, lift) + cut_term(x.y * y.y, lift) + cut_term(x.z * y.z, lift) +
+                    cut_term(x.w * y.w, lift);
+  int high = terms >> 8, low = terms & 255;
+#pragma unroll
+  for (int d = 1; d < 8; d *= 2) {
+    high += __shfl_xor_sync(0xFFFFFFFF, high, d);
+    low += __shfl_xor_sync(0xFFFFFFFF, low, d);
+  }
+  return top == 0.0f ? 0.0f : sum_of_terms(int64_t(high) * 256 + low + cut_term(acc, lift), top);
 }
 
-/// The outputs of a fragment whose bit in `bad` is set, done over.
+/// An output to be done over: its accumulator, then its new one, and lane * 4 + e of the fragment.
+struct Repair {
+  float acc;
+  int at;
+};
+
+/// The outputs of a fragment whose bit in `bad` is set, done over, four at a time; `list` is the warp's.
 __device__ __noinline__ float4 repaired(const Stage &s, int row, int col, uint32_t bad, float4 before,
-                                        float4 after) {
+                                        float4 after, Repair *list) {
   const int lane = int(threadIdx.x) % 32;
   const float acc[4] = {before.x, before.y, before.z, before.w};
   float result[4] = {after.x, after.y, after.z, after.w};
+  int place[4], count = 0;
 #pragma unroll
   for (int e = 0; e < 4; ++e) {
-    uint32_t lanes = __ballot_sync(0xFFFFFFFF, bad >> e & 1);
-    for (; lanes != 0; lanes &= lanes - 1) {
-      const int owner = __ffs(int(lanes)) - 1;
-      const float r = repaired_step(s, row + owner / 4 + e / 2 * 8, col + owner % 4 * 2 + e % 2,
-                                    __shfl_sync(0xFFFFFFFF, acc[e], owner));
-      if (lane == owner) result[e] = r;
-    }
+    const bool mine = (bad >> e & 1) != 0;
+    const uint32_t lanes = __ballot_sync(0xFFFFFFFF, mine);
+    place[e] = count + __popc(lanes & ((1u << lane) - 1));
+    count += __popc(lanes);
+    if (mine) list[place[e]] = {acc[e], lane * 4 + e};
   }
+  __syncwarp();
+  for (int first = 0; first < count; first += 4) {
+    const Repair r = list[min(first + lane / 8, count - 1)];
+    const int owner = r.at / 4, e = r.at % 4;
+    const float value =
+        repaired_step(s, row + owner / 4 + e / 2 * 8, col + owner % 4 * 2 + e % 2, r.acc);
+    if (lane % 8 == 0 && first + lane / 8 < count) list[first + lane / 8].acc = value;
+  }
+  __syncwarp();
+#pragma unroll
+  for (int e = 0; e < 4; ++e)
+    if ((bad >> e & 1) != 0) result[e] = list[place[e]].acc;
+  __syncwarp();
   return {result[0], result[1], result[2], result[3]};
 }
 
@@ -121,7 +151,7 @@ __device__ inline uint32_t exact_fragments(const Stage &s, int row, int col, flo
 /// A step of a warp's 32 x 32 outputs: acc[row tile][column tile][of a thread]. The number of this thread's
 /// repaired ones.
 __device__ inline uint32_t step_of_warp(const Stage &s, int row, int col, float limit,
-                                        float (&acc)[2][4][4]) {
+                                        float (&acc)[2][4][4], Repair *list) {
   const int lane = int(threadIdx.x) % 32;
   const uint32_t exact = exact_fragments(s, row, col, limit);
   const uint32_t at_a = uint32_t(__cvta_generic_to_shared(s.a.parts)) + (row + lane % 16) * kPitch +
@@ -164,7 +194,7 @@ __device__ inline uint32_t step_of_warp(const Stage &s, int row, int col, float 
       if (__any_sync(0xFFFFFFFF, bad != 0)) {
         const float *const c = acc[i][j];
         const float4 r = repaired(s, row + 16 * i, col + 8 * j, bad, {c[0], c[1], c[2], c[3]},
-                                  {result[0], result[1], result[2], result[3]});
+                                  {result[0], result[1], result[2], result[3]}, list);
         count += uint32_t(__popc(bad));
         result[0] = r.x, result[1] = r.y, result[2] = r.z, result[3] = r.w;
       }
@@ -203,6 +233,7 @@ __global__ void __launch_bounds__(kThreads, 1) parts_product_kernel(const __grid
     return;
   }
   const int warp = int(threadIdx.x) / 32, lane = int(threadIdx.x) % 32;
+  Repair *const list = reinterpret_cast<Repair *>(stages + kStages) + warp * kFragmentOutputs;
   const int row = warp % 4 * kPiece, col = warp / 4 * kPiece, steps = int(job.a.steps);
   const auto bring = [&](int t) {
     if (t < steps) {
@@ -222,7 +253,7 @@ __global__ void __launch_bounds__(kThreads, 1) parts_product_kernel(const __grid
         __syncthreads_or(3 * __reduce_add_sync(0xFFFFFFFF, repairs) > uint32_t(t * kPiece * kPiece)) != 0;
     if (given_up) break;
     bring(t + kStages - 1);
-    repairs += step_of_warp(stages[t % kStages], row, col, job.limit, acc);
+    repairs += step_of_warp(stages[t % kStages], row, col, job.limit, acc, list);
   }
   if (threadIdx.x == 0) left = given_up ? 1 : 0;
   if (job.paths != nullptr) repairs = __reduce_add_sync(0xFFFFFFFF, repairs);
@@ -256,7 +287,7 @@ bool gemm_parts(const UnitRule &rule, const DeviceOperand &a, const DeviceOperan
       format(rule.a).code_bits > 8 || format(rule.b).code_bits > 8 || rule.floor > kPartsLowest - 10 ||
       a.padded_k == 0)
     return false;
-  constexpr int kShared = kStages * int(sizeof(Stage));
+  constexpr int kShared = kStages * int(sizeof(Stage)) + kThreads / 32 * kFragmentOutputs * int(sizeof(Repair));
   int device = 0, shared = 0;
   check(cudaGetDevice(&device), "cudaGetDevice");
   check(cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),

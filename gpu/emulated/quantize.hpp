@@ -6,6 +6,8 @@
 #include "nvfp4/gpu/device/device.hpp"
 #include "nvfp4/gpu/emulated/gemm.hpp"
 
+#include <span>
+
 namespace nvfp4::cuda {
 
 /// A block-scaled tensor in device memory. Its description is a BlockScaled without its vectors; codes and
@@ -15,7 +17,7 @@ struct DeviceBlockScaled {
   DeviceBuffer codes;   ///< (rows, padded_k)
   DeviceBuffer scales;  ///< (rows, padded_k / block), or 128x4 tiles
   DeviceBuffer globals; ///< GlobalScale: one, or one per row where the convention scales rows
-  DeviceBuffer maxima;  ///< scratch: maxima of the tensor or of rows
+  DeviceBuffer maxima;  ///< scratch: maxima of the tensor or of rows; zeros but within a call
   DeviceBuffer left;    ///< scratch: blocks that the definition computes
   bool per_row = false;
 
@@ -40,6 +42,22 @@ struct Intake {
 void quantize(const float *x, int64_t rows, int64_t cols, int64_t stride, const Convention &convention,
               const QuantizeOptions &options, DeviceBlockScaled &out, cudaStream_t stream,
               const float *device_amax = nullptr, const Intake &intake = {});
+
+/// Arguments of quantize(), which `out`, x and the convention outlive.
+struct QuantizeRequest {
+  const float *x;
+  int64_t rows, cols, stride;
+  const Convention *convention;
+  QuantizeOptions options;
+  Intake intake;
+  DeviceBlockScaled *out;
+};
+/// Quantizes tensors that do not depend on each other, as quantize() would one by one; those of at most 2^17
+/// elements in whole blocks, scales in the linear layout, share launches, up to 16 of them: one finds levels,
+/// one for each rule and rounding makes codes, one does over what is left. Returns how many went that way.
+/// The others use `maxima` and `left` for what each tensor has of its own in quantize().
+int64_t quantize_all(std::span<const QuantizeRequest> requests, DeviceBuffer &maxima, DeviceBuffer &left,
+                     cudaStream_t stream);
 
 /// emulator/quantize/dequantize.hpp's values to `out`, FP32 in the orientation of what was quantized. NaN has
 /// the GPU's word. Nothing is checked: q is quantize()'s, or of its form.

@@ -55,8 +55,6 @@ struct TileJob {
 [[nodiscard]] bool tiles_cover(const TileJob &t);
 /// All blocks; those whose scale FP32 arithmetic does not settle are only listed in job.left.
 void quantize_tiles(const TileJob &t, cudaStream_t stream);
-/// The maximum of the rotated matrix into out[0]; out[1] is scratch. Both are zeros before.
-void rotated_maximum(const TileJob &t, AmaxWords *out, cudaStream_t stream);
 
 constexpr uint32_t kAllLanes = 0xFFFFFFFF;
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The maximum of a rotated matrix, without exact rotations: FP32 sums whose error is bounded settle its BF16
 // word unless it lies where two words meet. There the definition runs.
-#include "nvfp4/gpu/emulated/quantize_detail.cuh"
+#include "nvfp4/gpu/emulated/quantize_level.cuh"
 #include "nvfp4/gpu/emulated/quantize_scale.cuh"
 
 #include <algorithm>
@@ -107,13 +107,15 @@ __global__ void __launch_bounds__(kThreads)
   return one ? bf16_low(pair) : bit_cast<float>(0x7FFFFFFFu);
 }
 
-/// Writes what the estimate settles, or rotates every group by the definition.
-__global__ void settle_kernel(const __grid_constant__ TileJob t, const uint32_t *estimate, AmaxWords *out) {
+/// Takes what the estimate settles, or rotates every group by the definition.
+__global__ void settle_kernel(const __grid_constant__ TileJob t, const uint32_t *estimate,
+                              const __grid_constant__ LevelEnd end) {
   const float known = estimate == nullptr ? bit_cast<float>(0x7FFFFFFFu) : settled(*estimate);
   const int64_t thread = int64_t(blockIdx.x) * blockDim.x + threadIdx.x, columns = t.job.k / kHadamardSize;
+  AmaxWords *const out = end.maxima;
   if (known == known) {
     if (thread == 0) *out = {bit_cast<uint32_t>(known), 0, 1};
-    return;
+    return end_level(end);
   }
   Amax a;
   for (int64_t i = thread; i < t.job.rows * columns; i += int64_t(gridDim.x) * blockDim.x) {
@@ -128,15 +130,16 @@ __global__ void settle_kernel(const __grid_constant__ TileJob t, const uint32_t 
   }
   a = warp_merged(a);
   if (threadIdx.x % 32 == 0) merge_into(out, a);
+  end_level(end);
 }
 
 } // namespace
 
-void rotated_maximum(const TileJob &t, AmaxWords *out, cudaStream_t stream) {
+void rotated_maximum(const TileJob &t, const LevelEnd &end, cudaStream_t stream) {
   int64_t rows = t.job.rows, k = t.job.k;
   if (rows * k == 0) return;
   const bool estimates = t.turned || t.aligned;
-  uint32_t *const estimate = &out[1].word;
+  uint32_t *const estimate = &end.maxima[1].word;
   if (t.turned) {
     const unsigned across = blocks_for(rows, kThreads);
     const unsigned down = unsigned(std::clamp<int64_t>(4096 / across, 1, std::min<int64_t>(k / 16, 65535)));
@@ -150,7 +153,7 @@ void rotated_maximum(const TileJob &t, AmaxWords *out, cudaStream_t stream) {
     check_launch("row_estimate_kernel");
   }
   settle_kernel<<<std::min<unsigned>(1024, blocks_for(t.job.rows * (t.job.k / 16), 128)), 128, 0, stream>>>(
-      t, estimates ? estimate : nullptr, out);
+      t, estimates ? estimate : nullptr, end);
   check_launch("settle_kernel");
 }
 

@@ -20,10 +20,10 @@ struct Place {
 };
 
 /// Row tiles: grid (row tiles, tiles along k). Turned: grid (tiles of 32 columns, tiles along k).
-template <int block> [[nodiscard]] inline dim3 tile_grid(const TileJob &t) {
+template <int block> [[nodiscard]] NVFP4_HD inline dim3 tile_grid(const TileJob &t) {
   const int64_t along = t.turned ? kTileBlocks * block : 16 * block,
                 across = t.turned ? kTileColumns : kTileRows;
-  return dim3(blocks_for(t.job.rows, across), blocks_for(t.job.k, along));
+  return dim3(unsigned((t.job.rows + across - 1) / across), unsigned((t.job.k + along - 1) / along));
 }
 
 /// A quarter of a warp reads 8 rows, so that it meets no bank twice; 16x16 tiles want 16 rows side by side.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A GEMM by mma.sync on 16-bit operands, for every GPU from sm_80 on: 128 x 128 tiles, 32 elements a step in
+// A GEMM by mma.sync, for every GPU from sm_80 on: 128 x 128 tiles, 64 bytes of K (32 elements of 16 bits) a step in
 // four stages of cp.async, warps of 64 x 32 outputs. One accumulator set, chained in increasing K. Sources:
 // PTX ISA 9.1, "mma.m16n8k16", "mma.m16n8k8", "ldmatrix", "cp.async".
 #pragma once
@@ -15,58 +15,79 @@ constexpr int kRowBytes =
     2 * kStep + 16; ///< 16 bytes of padding: eight rows meet eight different bank groups
 constexpr int kOperandBytes = kTile * kRowBytes, kStageBytes = 2 * kOperandBytes;
 
-/// The instructions of a fragment of 16 x 8 outputs and K = 16, and its accumulators, e = 0 .. 3: row e / 2 *
-/// 8, column e % 2.
-#define NVFP4_MMA_F32(NAME, TYPE)                                                                            \
-  struct NAME##K16 {                                                                                         \
+/// FP8's instructions exist from sm_89 on; before, nothing calls them.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 890
+#define NVFP4_FROM_SM89(...) __trap()
+#else
+#define NVFP4_FROM_SM89(...) __VA_ARGS__
+#endif
+#define NVFP4_ALWAYS(...) __VA_ARGS__
+
+/// The instructions of a fragment of 16 x 8 outputs and 32 bytes of K, one or two halves of it, and its accumulators,
+/// e = 0 .. 3: row e / 2 * 8, column e % 2. Whatever the format, a register has four bytes of a row.
+#define NVFP4_MMA_F32(IF, WHOLE, SHAPE, HALF, HALF_SHAPE, TYPES)                                             \
+  struct WHOLE {                                                                                             \
     float d[4] = {};                                                                                         \
     __device__ void run(const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {                                  \
-      asm volatile("mma.sync.aligned.m16n8k16.row.col.f32." TYPE "." TYPE ".f32 {%0,%1,%2,%3}, "             \
-                   "{%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"                                                  \
-                   : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])                                          \
-                   : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));                          \
+      IF(asm volatile("mma.sync.aligned." SHAPE ".row.col.f32." TYPES ".f32 {%0,%1,%2,%3}, "                 \
+                      "{%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"                                               \
+                      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])                                       \
+                      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1)));                      \
     }                                                                                                        \
     [[nodiscard]] __device__ uint32_t word(int e) const { return __float_as_uint(d[e]); }                    \
   };                                                                                                         \
-  struct NAME##K8 {                                                                                          \
+  struct HALF {                                                                                              \
     float d[4] = {};                                                                                         \
     __device__ void step(uint32_t a0, uint32_t a1, uint32_t b) {                                             \
-      asm volatile("mma.sync.aligned.m16n8k8.row.col.f32." TYPE "." TYPE ".f32 {%0,%1,%2,%3}, "              \
-                   "{%4,%5}, {%6}, {%0,%1,%2,%3};"                                                           \
-                   : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])                                          \
-                   : "r"(a0), "r"(a1), "r"(b));                                                              \
+      IF(asm volatile("mma.sync.aligned." HALF_SHAPE ".row.col.f32." TYPES ".f32 {%0,%1,%2,%3}, "            \
+                      "{%4,%5}, {%6}, {%0,%1,%2,%3};"                                                        \
+                      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])                                       \
+                      : "r"(a0), "r"(a1), "r"(b)));                                                          \
     }                                                                                                        \
     __device__ void run(const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {                                  \
       step(a[0], a[1], b0), step(a[2], a[3], b1);                                                            \
     }                                                                                                        \
     [[nodiscard]] __device__ uint32_t word(int e) const { return __float_as_uint(d[e]); }                    \
   }
-NVFP4_MMA_F32(Bf16, "bf16");
-NVFP4_MMA_F32(F16, "f16");
-#undef NVFP4_MMA_F32
-
 /// FP16 accumulators, two to a register.
-struct F16AccK16 {
-  uint32_t d[2] = {};
-  __device__ void run(const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f16.f16.f16.f16 {%0,%1}, {%2,%3,%4,%5}, {%6,%7}, {%0,%1};"
-                 : "+r"(d[0]), "+r"(d[1])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+#define NVFP4_MMA_F16(IF, WHOLE, SHAPE, HALF, HALF_SHAPE, TYPES)                                             \
+  struct WHOLE {                                                                                             \
+    uint32_t d[2] = {};                                                                                      \
+    __device__ void run(const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {                                  \
+      IF(asm volatile("mma.sync.aligned." SHAPE ".row.col.f16." TYPES                                        \
+                      ".f16 {%0,%1}, {%2,%3,%4,%5}, {%6,%7}, {%0,%1};"                                       \
+                      : "+r"(d[0]), "+r"(d[1])                                                               \
+                      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1)));                      \
+    }                                                                                                        \
+    [[nodiscard]] __device__ uint32_t word(int e) const { return d[e / 2] >> (e % 2 * 16) & 0xFFFF; }        \
+  };                                                                                                         \
+  struct HALF {                                                                                              \
+    uint32_t d[2] = {};                                                                                      \
+    __device__ void step(uint32_t a0, uint32_t a1, uint32_t b) {                                             \
+      IF(asm volatile("mma.sync.aligned." HALF_SHAPE ".row.col.f16." TYPES                                   \
+                      ".f16 {%0,%1}, {%2,%3}, {%4}, {%0,%1};"                                                \
+                      : "+r"(d[0]), "+r"(d[1])                                                               \
+                      : "r"(a0), "r"(a1), "r"(b)));                                                          \
+    }                                                                                                        \
+    __device__ void run(const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {                                  \
+      step(a[0], a[1], b0), step(a[2], a[3], b1);                                                            \
+    }                                                                                                        \
+    [[nodiscard]] __device__ uint32_t word(int e) const { return d[e / 2] >> (e % 2 * 16) & 0xFFFF; }        \
   }
-  [[nodiscard]] __device__ uint32_t word(int e) const { return d[e / 2] >> (e % 2 * 16) & 0xFFFF; }
-};
-struct F16AccK8 {
-  uint32_t d[2] = {};
-  __device__ void step(uint32_t a0, uint32_t a1, uint32_t b) {
-    asm volatile("mma.sync.aligned.m16n8k8.row.col.f16.f16.f16.f16 {%0,%1}, {%2,%3}, {%4}, {%0,%1};"
-                 : "+r"(d[0]), "+r"(d[1])
-                 : "r"(a0), "r"(a1), "r"(b));
-  }
-  __device__ void run(const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-    step(a[0], a[1], b0), step(a[2], a[3], b1);
-  }
-  [[nodiscard]] __device__ uint32_t word(int e) const { return d[e / 2] >> (e % 2 * 16) & 0xFFFF; }
-};
+NVFP4_MMA_F32(NVFP4_ALWAYS, Bf16K16, "m16n8k16", Bf16K8, "m16n8k8", "bf16.bf16");
+NVFP4_MMA_F32(NVFP4_ALWAYS, F16K16, "m16n8k16", F16K8, "m16n8k8", "f16.f16");
+NVFP4_MMA_F32(NVFP4_ALWAYS, Tf32K8, "m16n8k8", Tf32K4, "m16n8k4", "tf32.tf32");
+NVFP4_MMA_F16(NVFP4_ALWAYS, F16AccK16, "m16n8k16", F16AccK8, "m16n8k8", "f16.f16");
+#define NVFP4_MMA_FP8(NAME, TYPES)                                                                           \
+  NVFP4_MMA_F32(NVFP4_FROM_SM89, NAME##K32, "m16n8k32", NAME##K16, "m16n8k16", TYPES);                       \
+  NVFP4_MMA_F16(NVFP4_FROM_SM89, NAME##AccK32, "m16n8k32", NAME##AccK16, "m16n8k16", TYPES)
+NVFP4_MMA_FP8(E4m3, "e4m3.e4m3");
+NVFP4_MMA_FP8(E5m2, "e5m2.e5m2");
+NVFP4_MMA_FP8(E4m3E5m2, "e4m3.e5m2");
+NVFP4_MMA_FP8(E5m2E4m3, "e5m2.e4m3");
+#undef NVFP4_MMA_FP8
+#undef NVFP4_MMA_F32
+#undef NVFP4_MMA_F16
 
 /// 128 rows of 32 elements; what lies outside the operand becomes zero.
 __device__ inline void load(const Operand &x, int64_t row0, int64_t k0, uint32_t to) {
@@ -144,7 +165,8 @@ __global__ void __launch_bounds__(kThreads)
 
 } // namespace mma
 
-/// Multiplies operands of 16-bit elements whose rows are 16-byte aligned; neither has 0 rows.
+/// Multiplies operands whose rows are 16-byte aligned and given as elements of 16 bits, two FP8 or half a TF32 each;
+/// neither has 0 rows.
 template <class Fragment, class Store>
 void launch_mma(const Operand &a, const Operand &b, const Store &store, cudaStream_t stream) {
   const int64_t tiles_m = (a.rows + mma::kTile - 1) / mma::kTile,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Batches of tasks on the default stream, products of a batch on several that start after it and that it
 // waits for. Buffers grow to the largest use and are kept.
+#include "nvfp4/gpu/emulated/gemm_fp4_small.hpp"
 #include "nvfp4/gpu/hopper/gemm_bf16.hpp"
 #include "nvfp4/gpu/models/operand.hpp"
 #include "nvfp4/gpu/models/operand_engine.hpp"
@@ -50,7 +51,18 @@ public:
   std::unique_ptr<Operand> make_operand() override { return std::make_unique<CudaOperand>(); }
 
   void quantize(std::span<const QuantizeTask> tasks) override {
-    for (const QuantizeTask &t : tasks) quantize_one(t);
+    requests_.clear();
+    for (const QuantizeTask &t : tasks) {
+      CudaOperand &out = static_cast<CudaOperand &>(*t.out);
+      if (t.recipe->format != models::OperandFormat::bf16) {
+        requests_.push_back(request(t, out));
+        continue;
+      }
+      pack_bf16(t.unit->rule, t.x, t.rows, t.cols, t.axis, out, nullptr);
+      mark("pack BF16");
+    }
+    quantize_all(requests_, maxima_, left_, nullptr);
+    if (!requests_.empty()) mark("quantize");
   }
 
   void patch(std::span<const PatchTask> tasks) override {
@@ -59,15 +71,20 @@ public:
   }
 
   void multiply(std::span<const GemmTask> tasks) override {
-    // small products do not fill a GPU: tasks of a batch, which do not depend on each other, run side by side
-    lanes_used_ = 0;
-    for (const GemmTask &t : tasks)
-      for (const Operand *o : {t.a, t.b}) prepare(*t.unit, operand(o));
-    const bool prepared = lanes_used_ > 0;
-    join();
-    if (prepared) mark("prepare FP4");
-    const char *name = "other product";
-    for (const GemmTask &t : tasks) name = multiply_one(t, tasks.size() == 1 ? main_ : fork());
+    prepare(tasks);
+    // products of a batch do not depend on each other: small ones share a launch, others run side by side
+    small_products_.clear();
+    large_products_.clear();
+    for (const GemmTask &t : tasks) {
+      if (is_small(t))
+        small_products_.push_back(small_product(t));
+      else
+        large_products_.push_back(&t);
+    }
+    const char *name = "FP4 product";
+    for (size_t i = 0; i < large_products_.size(); ++i)
+      name = multiply_one(*large_products_[i], i + 1 < large_products_.size() ? fork() : main_);
+    gemm_fp4_small(small_products_, nullptr);
     join();
     if (!tasks.empty()) mark(name);
   }
@@ -116,14 +133,9 @@ private:
                              : models::View<const float>{data, 1, cols};
   }
 
-  void quantize_one(const QuantizeTask &task) {
-    CudaOperand &out = static_cast<CudaOperand &>(*task.out);
+  /// A scaled operand is empty from here on.
+  static QuantizeRequest request(const QuantizeTask &task, CudaOperand &out) {
     const models::OperandRecipe &recipe = *task.recipe;
-    if (recipe.format == models::OperandFormat::bf16) {
-      pack_bf16(task.unit->rule, task.x, task.rows, task.cols, task.axis, out, nullptr);
-      mark("pack BF16");
-      return;
-    }
     if (recipe.decoded || recipe.scale_correction != models::ScaleCorrection::none)
       throw Error("operands with decoded or scale_correction run on the CPU only; use device cpu");
     int64_t rows = task.rows;
@@ -131,22 +143,21 @@ private:
       rows = (rows + kHadamardSize - 1) / kHadamardSize * kHadamardSize;
     out.scaled = true;
     out.fp4_ready = false;
-    std::swap(out.q.left, left_); // scratch that all operands share
-    std::swap(out.q.maxima, maxima_);
-    cuda::quantize(task.x, task.rows, task.cols, task.cols, find_convention(recipe.convention),
-                   {.axis = task.axis,
-                    .block_rows = recipe.block_rows,
-                    .rounding = recipe.rounding,
-                    .key = task.key,
-                    .hadamard = recipe.hadamard,
-                    .source = task.source,
-                    .global_amax = task.global_amax,
-                    .threads = 1},
-                   out.q, nullptr, nullptr,
-                   {.round_to_bf16 = task.source == FormatId::bf16, .zero_rows = rows - task.rows});
-    std::swap(out.q.left, left_);
-    std::swap(out.q.maxima, maxima_);
-    mark("quantize");
+    return {.x = task.x,
+            .rows = task.rows,
+            .cols = task.cols,
+            .stride = task.cols,
+            .convention = &find_convention(recipe.convention),
+            .options = {.axis = task.axis,
+                        .block_rows = recipe.block_rows,
+                        .rounding = recipe.rounding,
+                        .key = task.key,
+                        .hadamard = recipe.hadamard,
+                        .source = task.source,
+                        .global_amax = task.global_amax,
+                        .threads = 1},
+            .intake = {.round_to_bf16 = task.source == FormatId::bf16, .zero_rows = rows - task.rows},
+            .out = &out.q};
   }
 
   /// A stream with what products need of their own. The main one is the default stream.
@@ -182,11 +193,7 @@ private:
                 b.bf16_padded_k, 1.0f, task.bias, task.epilogue, task.out, lane.stream);
       return "BF16 product (wgmma)";
     }
-    GemmOutput output;
-    output.d = task.out;
-    output.finishes = true;
-    output.epilogue = task.epilogue;
-    output.bias = task.bias;
+    GemmOutput output = output_of(task);
     if (a.scaled) {
       lane.alpha.reserve(sizeof(float));
       global_alpha(a.q, b.q, 1.0f, lane.alpha.as<float>(), lane.stream);
@@ -201,12 +208,50 @@ private:
     return fp4 ? "FP4 product" : "other product";
   }
 
+  static GemmOutput output_of(const GemmTask &task) {
+    GemmOutput output;
+    output.d = task.out;
+    output.finishes = true;
+    output.epilogue = task.epilogue;
+    output.bias = task.bias;
+    return output;
+  }
+
+  static bool is_small(const GemmTask &task) {
+    const CudaOperand &a = operand(task.a), &b = operand(task.b);
+    return a.fp4_ready && b.fp4_ready && multiplies_small(a.fp4, b.fp4);
+  }
+  static SmallProduct small_product(const GemmTask &task) {
+    const CudaOperand &a = operand(task.a), &b = operand(task.b);
+    return {.rule = &task.unit->rule,
+            .a = &a.fp4,
+            .b = &b.fp4,
+            .scaled_a = &a.q,
+            .scaled_b = &b.q,
+            .output = output_of(task),
+            .accumulation = task.accumulation};
+  }
+
   /// What the FP4 engine reads, once per filling of an operand.
-  void prepare(const Unit &unit, const CudaOperand &o) {
-    if (o.fp4_ready || unit.rule.family != Family::gst_fdpa || o.view().padded_k == 0 || o.rows() == 0)
-      return;
-    prepare_fp4(unit.rule, o.view(), o.fp4, fork().stream);
-    o.fp4_ready = true;
+  void prepare(std::span<const GemmTask> tasks) {
+    small_requests_.clear();
+    large_requests_.clear();
+    for (const GemmTask &t : tasks)
+      for (const Operand *each : {t.a, t.b}) {
+        const CudaOperand &o = operand(each);
+        const DeviceOperand view = o.view();
+        if (o.fp4_ready || t.unit->rule.family != Family::gst_fdpa || view.padded_k == 0 || o.rows() == 0)
+          continue;
+        (prepares_small(view) ? small_requests_ : large_requests_).push_back({&t.unit->rule, view, &o.fp4});
+        o.fp4_ready = true;
+      }
+    for (size_t i = 0; i < large_requests_.size(); ++i) {
+      const PrepareRequest &r = large_requests_[i];
+      prepare_fp4(*r.rule, r.operand, *r.out, i + 1 < large_requests_.size() ? fork().stream : main_.stream);
+    }
+    prepare_small(small_requests_, main_.stream);
+    join();
+    if (!small_requests_.empty() || !large_requests_.empty()) mark("prepare FP4");
   }
 
   void mark(const char *name) const {
@@ -216,7 +261,11 @@ private:
   OperandEngineOptions options_;
   DeviceShape device_;
   bool hopper_ = false;
-  DeviceBuffer rounded_, left_, maxima_, values_;
+  DeviceBuffer rounded_, left_, maxima_, values_; ///< left_ and maxima_ serve all operands
+  std::vector<QuantizeRequest> requests_;
+  std::vector<PrepareRequest> small_requests_, large_requests_;
+  std::vector<SmallProduct> small_products_;
+  std::vector<const GemmTask *> large_products_;
   PatchWorkspace patches_;
   Lane main_;
   std::array<Stream, kLanes> streams_;

@@ -124,9 +124,13 @@ void register_speed(CLI::App &app, int &exit_code) {
   auto recorded = std::make_shared<std::string>();
   twin->add_option("--recorded", *recorded, "And a model's operands: golden/operands/gla-27m.safetensors")
       ->check(CLI::ExistingFile);
-  twin->callback([size, recorded, &exit_code] {
+  auto match = std::make_shared<std::string>();
+  twin->add_option("--match", *match,
+                   "Only products whose name in a line contains this; no quantization, no comparison");
+  twin->callback([size, recorded, match, &exit_code] {
     cuda::require_device();
-    exit_code = finish(time_twin(*size, *recorded));
+    const Tally tally = time_twin(*size, *recorded, *match);
+    exit_code = match->empty() ? finish(tally) : kEqual; // of a choice nothing is compared
   });
   auto which = std::make_shared<std::string>();
   CLI::App *const attention = verb->add_subcommand("attention", "Softmax attention on Hopper");

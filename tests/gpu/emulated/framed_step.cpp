@@ -5,6 +5,7 @@
 #include "nvfp4/emulator/tensorcore/execute.hpp"
 #include "nvfp4/golden/io/file.hpp"
 #include "nvfp4/gpu/emulated/gemm_fp4_frame.hpp"
+#include "nvfp4/gpu/emulated/gemm_fp4_halves.hpp"
 #include "nvfp4/tests/catch.hpp"
 
 #include <random>
@@ -59,8 +60,33 @@ StepGroups groups_of(const Row &a, const Row &b, int64_t t) {
   return {g[0], g[1], g[2], g[3]};
 }
 
+/// A step of a row as gemm_fp4_prepare.cu finds it.
+struct StepFacts {
+  GroupNorm groups[kMaxGroups] = {};
+  int width = 0; ///< 0 for rows of zeros
+
+  StepFacts(const Row &r, int64_t t) {
+    double norm2 = 0;
+    int least = 1000;
+    for (int i = 0; i < kMaxGroups; ++i) {
+      const size_t at = size_t(t) * kMaxGroups + size_t(i);
+      const GroupScale s = decode_scale(rule().scale, r.scales[at]);
+      int squares = 0, lsb = 1000;
+      for (int k = 0; k < kGroup; ++k) {
+        const int m = e2m1_twice(CodeView{r.codes.data() + at * 8, 4}[k]) * int(s.significand);
+        squares += m * m;
+        if (m != 0) lsb = std::min(lsb, __builtin_ctz(unsigned(std::abs(m))) + s.exponent - 4);
+      }
+      groups[i] = {std::ldexp(double(squares), 2 * (s.exponent - 4)), s.exponent, lsb};
+      norm2 += groups[i].norm2;
+      least = std::min(least, lsb);
+    }
+    if (norm2 != 0) width = ceil_log2(norm2) - 2 * least;
+  }
+};
+
 struct Seen {
-  int64_t framed = 0, cut = 0, bounded = 0, open = 0, wrong = 0;
+  int64_t halved = 0, framed = 0, cut = 0, bounded = 0, open = 0, wrong = 0;
 };
 
 /// One output: every step by every way that vouches for it.
@@ -76,6 +102,16 @@ void compare_chain(const Row &a, const Row &b, Seen &seen) {
         gst_fdpa(rule(), {a.codes.data() + t * 32, 4}, {b.codes.data() + t * 32, 4}, a.scales.data() + t * 4,
                  b.scales.data() + t * 4, bit_cast<uint32_t>(acc), Accumulation::mmasim)));
     const auto same = [&](float got) { seen.wrong += bit_cast<uint32_t>(got) != bit_cast<uint32_t>(want); };
+    const StepFacts step(a, t);
+    const StepHalves halves = halves_of(step.groups, step.width);
+    if (std::fabs(acc) < limit && halves.width + StepFacts(b, t).width <= 48) {
+      const float groups[] = {g.g0, g.g1, g.g2, g.g3};
+      double high = 0, low = 0;
+      for (int i = 0; i < kMaxGroups; ++i) ((halves.low >> i & 1) != 0 ? low : high) += double(groups[i]);
+      seen.wrong += double(float(high)) != high || double(float(low)) != low; // 24 bits
+      seen.halved += halves.low != 0;
+      same(halved_step(acc, float(high), float(low)));
+    }
     if (std::fabs(acc) < limit) {
       ++seen.framed;
       same(framed_step(fa.magic, fb.magic, acc, g));
@@ -152,11 +188,61 @@ TEST_CASE("steps in frames are the chain's words") {
     }
   CHECK(all.wrong == 0);
   // every way is taken, and few steps are left to FP64
+  CHECK(all.halved > 2000);
   CHECK(all.framed > 5000);
   CHECK(all.cut > 20000);
   CHECK(all.bounded > 10000);
   CHECK(all.open > 0);
   CHECK(all.open < 2000);
+}
+
+TEST_CASE("groups of a step in halves") {
+  // a large scale, two of a norm of 2^9.5 and 19 half bits each, and a group of zeros
+  const double norm2 = std::ldexp(1.0, 19);
+  const auto group = [&](int exponent) {
+    return GroupNorm{std::ldexp(norm2, 2 * (exponent - 4)), exponent, exponent - 4};
+  };
+  const GroupNorm zero{0.0, 100, 100};
+  const auto halves = [&](const GroupNorm(&g)[4], int width) {
+    const StepHalves h = halves_of(g, width);
+    return std::pair{h.low, h.width};
+  };
+  CHECK(halves({group(0), group(8), zero, group(0)}, 35) == std::pair{9u, 20});   // both low ones: 2 * 2^19
+  CHECK(halves({group(8), group(0), group(-8), zero}, 51) == std::pair{6u, 36});  // the middle is low
+  CHECK(halves({group(-8), group(0), group(8), zero}, 51) == std::pair{3u, 36});
+  CHECK(halves({group(3), group(3), group(3), group(3)}, 21) == std::pair{0u, 21}); // nothing to tell apart
+  CHECK(halves({group(0), group(8), zero, zero}, 19) == std::pair{0u, 19});       // narrow as it is
+  CHECK(halves({zero, zero, zero, zero}, 0) == std::pair{0u, 0});
+  // norms are added upward
+  const double tiny = std::ldexp(1.0, -60);
+  CHECK(sum_up(1.0, tiny) > 1.0);
+  CHECK(sum_up(1.0, 1.0) == 2.0);
+  CHECK(ceil_log2(1.0) == 0);
+  CHECK(ceil_log2(1.0 + std::ldexp(1.0, -52)) == 1);
+}
+
+TEST_CASE("both sums of a step in halves, at the ends of what they may be") {
+  std::mt19937_64 random(23);
+  const auto whole = [&](int64_t most) { // near the ends, powers of two and zero among them
+    const int64_t n = most - int64_t(random() % 3);
+    const int kind = int(random() % 4);
+    const int64_t x = kind == 0 ? n : kind == 1 ? int64_t{1} << random() % 24 : int64_t(random() % uint64_t(most));
+    return random() % 2 == 0 ? std::min(x, most) : -std::min(x, most);
+  };
+  int64_t moved = 0;
+  for (int i = 0; i < 1000000; ++i) {
+    // high in whole numbers, low down to 2^-spare of them, the accumulator too
+    const int spare = int(random() % 20);
+    const double high = double(whole(1 << 24)),
+                 low = std::ldexp(double(whole((1 << 24) - 1)), -int(random() % uint64_t(spare + 1)));
+    const float acc = std::ldexp(float(whole((1 << 24) - 1)), int(random() % 22) - 20);
+    const double sum = double(acc) + high + low; // at most 2^26, in 2^-20
+    const float want = std::nextafter(float(sum), 0.0f), got = halved_step(acc, float(high), float(low));
+    const float near = float(sum);
+    REQUIRE(got == (std::fabs(double(near)) > std::fabs(sum) ? want : near));
+    moved += double(got) != sum;
+  }
+  CHECK(moved > 100000);
 }
 
 TEST_CASE("cuts that add up at the edge of a word") {

@@ -5,16 +5,21 @@ Where the time of a converted flash-linear-attention GLA of 340M goes on a GPU: 
 events around each of nvfp4.torch's operators (choice of channels, forward, backward, and the conversions of dtypes in them), after
 two steps that warm up. One line of JSON, which also has the time of a step without events, and until the host had given its work.
 Beside it stands `nvfp4-gpu profile gla,gla-340m,RECIPE,8,2048`, the C++ trainer's. --kernels:
-the kernels that take longest within the operators, and how busy the GPU is, from PyTorch's profiler.
+how long the GPU is busy, in all and with what was launched within the operators (a second line of JSON), and the kernels that take
+longest, from PyTorch's profiler.
 """
 
 from __future__ import annotations
 
 import argparse
+import bisect
 import collections
 import contextlib
 import json
+import pathlib
+import tempfile
 import time
+from typing import Any
 
 import torch
 
@@ -49,19 +54,64 @@ def gla_340m() -> torch.nn.Module:
 
 
 class Timed:
-    """Stands for an operator of _ops and records events around its calls."""
+    """Stands for an operator of _ops and records events around its calls, made before: the host's work for an event counts
+    with what stands between two of them."""
 
-    def __init__(self, name: str) -> None:
-        self.name, self.operator, self.events = name, getattr(_ops, name), []
+    def __init__(self, name: str, calls: int) -> None:
+        self.name, self.operator, self.calls, self.annotates = name, getattr(_ops, name), 0, False
+        self.events = [tuple(torch.cuda.Event(enable_timing=True) for _ in range(2)) for _ in range(calls)]
+        for pair in self.events:
+            for event in pair:
+                event.record()
 
     def __call__(self, *args):
-        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        if self.annotates:
+            with torch.profiler.record_function(f"layer {self.name}"):
+                return self.operator(*args)
+        start, end = self.events[self.calls]
+        self.calls += 1
         start.record()
-        with torch.profiler.record_function(f"layer {self.name}"):
-            out = self.operator(*args)
+        out = self.operator(*args)
         end.record()
-        self.events.append((start, end))
         return out
+
+    def milliseconds(self) -> float:
+        return sum(start.elapsed_time(end) for start, end in self.events[:self.calls])
+
+
+def busy(spans: list[tuple[float, float]]) -> float:
+    """Milliseconds in which one of them (microseconds) ran."""
+    total, until = 0.0, 0.0
+    for start, end in sorted(spans):
+        total += max(0.0, end - max(start, until))
+        until = max(until, end)
+    return round(total / 1e3, 1)
+
+
+def busy_times(seen: torch.profiler.profile) -> dict[str, float | int]:
+    """Of one step: how long the GPU is busy, with what was launched within the operators, and with kernels of this project."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "trace.json"
+        seen.export_chrome_trace(str(path))
+        events = [e for e in json.loads(path.read_text())["traceEvents"] if e.get("ph") == "X"]
+    calls = sorted((e["ts"], e["ts"] + e["dur"]) for e in events if e.get("cat") == "user_annotation" and e["name"].startswith("layer "))
+    starts = [start for start, _ in calls]
+
+    def within(time: float) -> bool:
+        at = bisect.bisect_right(starts, time) - 1
+        return at >= 0 and time <= calls[at][1]
+
+    launches = {e["args"]["correlation"]: e["ts"] for e in events
+                if e.get("cat") in ("cuda_runtime", "cuda_driver") and "correlation" in e.get("args", {})}
+    ran = [e for e in events if e.get("cat") in ("kernel", "gpu_memcpy", "gpu_memset")]
+
+    def spans(chosen: list[dict[str, Any]]) -> list[tuple[float, float]]:
+        return [(e["ts"], e["ts"] + e["dur"]) for e in chosen]
+
+    ours = [e for e in ran if within(launches.get(e["args"].get("correlation"), -1.0))]
+    return {"calls": len(calls), "host_in_operators_ms": busy(calls), "gpu_busy_ms": busy(spans(ran)),
+            "operators_busy_ms": busy(spans(ours)), "launches": len(ran), "launches_of_operators": len(ours),
+            "own_kernels_busy_ms": busy(spans([e for e in ran if "nvfp4::" in e["name"]]))}
 
 
 def main() -> None:
@@ -102,11 +152,11 @@ def main() -> None:
 
     one(), one()
     _, host_ms, whole_ms = several()
-    timed = {name: Timed(name) for name in OPERATORS}
+    timed = {name: Timed(name, 2 * o.steps * len(converted(model))) for name in OPERATORS}
     for name, t in timed.items():
         setattr(_ops, name, t)
     loss, _, step_ms = several()
-    parts = {name: round(sum(a.elapsed_time(b) for a, b in t.events) / o.steps, 2) for name, t in timed.items()}
+    parts = {name: round(t.milliseconds() / o.steps, 2) for name, t in timed.items()}
     print(json.dumps({"recipe": o.recipe, "tokens": o.batch * o.length, "dtype": o.dtype, "autocast": o.autocast,
                       "layers": len(converted(model)),
                       "step_ms": round(step_ms, 1), "linear_ms": round(sum(parts.values()), 1), **parts,
@@ -116,16 +166,17 @@ def main() -> None:
         return
     from torch.profiler import ProfilerActivity, profile
 
+    for t in timed.values():
+        t.annotates = True
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as seen:
         one()
         torch.cuda.synchronize()
+    print(json.dumps(busy_times(seen)), flush=True)
     kernels: dict[str, list[float]] = collections.defaultdict(lambda: [0.0, 0])
-    layers = [e for e in seen.events() if e.name.startswith("layer ")]
     for e in seen.events():
         if e.device_type == torch.autograd.DeviceType.CUDA and not e.name.startswith("layer "):
             kernels[e.name[:90]][0] += e.time_range.elapsed_us() / 1e3
             kernels[e.name[:90]][1] += 1
-    print(f"host time within the operators: {sum(e.time_range.elapsed_us() for e in layers) / 1e3:.1f} ms in {len(layers)} calls")
     for name, (ms, count) in sorted(kernels.items(), key=lambda item: -item[1][0])[:30]:
         print(f"{ms:9.2f} ms {count:6d}  {name}")
 
