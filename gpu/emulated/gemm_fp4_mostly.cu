@@ -97,7 +97,7 @@ __device__ __noinline__ float4 rare_fragment(const Fp4Job &job, int row, int col
 }
 
 /// A step of 16 x 8 outputs of a warp with its groups apart; `a` and `b` are where its rows and columns stand
-/// in shared memory, `rows` and `columns` their ranges; accumulators from `limit` on may cut a group.
+/// in shared memory, `rows` and `columns` their ranges.
 __device__ __noinline__ float4 fragment_step(const Fp4Job &job, int row, int col, int t, uint32_t a,
                                              uint32_t b, uint32_t rows, uint32_t columns, float4 from) {
   const int lane = int(threadIdx.x) % 32;
