@@ -137,6 +137,7 @@ Tally check_quantize(int repeats) {
   Tally all;
   uint64_t seed = 77;
   for (const Convention &c : conventions()) {
+    if (!cuda::quantizes(c)) continue;
     Tally t;
     Outputs outputs;
     for (int repeat = 0; repeat < std::max(repeats, 1); ++repeat)

@@ -108,6 +108,9 @@ __global__ void amax_value_kernel(AmaxWords *maxima, float *out) {
 /// The CPU's checks and the description of the result, from a matrix with the right k and no rows.
 BlockScaled describe(int64_t rows, int64_t cols, int64_t stride, const Convention &convention,
                      const QuantizeOptions &options) {
+  if (!quantizes(convention))
+    throw Error("cuda::quantize: convention '" + std::string(convention.name) +
+                "' has FP32 block scales, which only the CPU quantizes; use the CPU");
   if (rows < 0 || cols < 0 || stride < cols)
     throw Error("cuda::quantize: expected a matrix with stride >= columns, got " + std::to_string(rows) +
                 " x " + std::to_string(cols) + ", stride " + std::to_string(stride));

@@ -82,7 +82,11 @@ std::vector<int64_t> parse_widths(const std::string &text) {
   return out;
 }
 
-Session device_of(const ImageOptions &o) { return make_device(o.device, o.threads); }
+/// On an H200 the kernels of images had other words than on the CPU (2026-11-30, gpu/README.md).
+Session device_of(const std::string &device, int threads) {
+  if (device != "cpu") throw Error("a convolutional network runs on the CPU only, got device " + device + "; use cpu");
+  return make_device(device, threads);
+}
 
 class ImageTrainer {
 public:
@@ -96,7 +100,7 @@ public:
       config_ = image_config(o_), recipe_ = image_recipe(o_);
     }
     data_ = open_images(o_.data, o_.validation, o_.validation_data, !o_.plain);
-    session_ = device_of(o_);
+    session_ = device_of(o_.device, o_.threads);
     network_ = std::make_unique<ImageNetwork<float>>(*session_.backend, session_.engine.get(), config_, recipe_, o_.batch, true);
     optimizer_ = std::make_unique<Optimizer<float>>(network_->parameters(),
                                                     AdamWOptions{o_.beta1, o_.beta2, o_.epsilon, o_.weight_decay, o_.clip});
@@ -321,7 +325,7 @@ ImageEvaluation evaluate_images(const ImageEvaluationOptions &o) {
   const Recipe recipe = o.recipe.empty() ? parse_image_recipe(checkpoint.recipe, checkpoint.source + ": recipe")
                                          : load_image_recipe(o.recipe);
   const std::unique_ptr<ImageSource> data = open_images(o.data, o.validation, o.validation_data, false);
-  const Session session = make_device(o.device, o.threads);
+  const Session session = device_of(o.device, o.threads);
   ImageNetwork<float> network(*session.backend, session.engine.get(), config, recipe, o.batch, false);
   load_checkpoint(checkpoint, network.parameters(), false);
   network.parameters_changed();
