@@ -132,7 +132,7 @@ expect_words "golden " go
 expect_words "list verify generate capture training " golden ""
 expect_words "--axis " quantize x --ax
 expect_words "row col " quantize --axis ""
-expect_words "te te213 te-4over6 te-4over6-mse " quantize x --convention te
+expect_words "te te213 te-4over6 te-4over6-mse tetrajet-v2 " quantize x --convention te
 expect_words "H100:fp8 H100:fp8-e5m2 H100:bf16 H100:fp16 H100:tf32 H100:fp64 " gemm --unit H100:
 expect_words "chon " recipe show ch
 expect_words "chon " train --recipe ch

@@ -19,7 +19,7 @@ struct RandomDot {
         for (uint8_t &byte : o.codes) byte = uint8_t(random());
       std::vector<uint8_t> scales;
       if (unit.rule.scale_block != 0)
-        for (int64_t s = 0; s < k / unit.rule.scale_block; ++s)
+        for (int64_t s = 0; s < k / unit.rule.scale_block * scale_bytes(unit.rule.scale); ++s)
           scales.push_back(raw ? uint8_t(random())
                                : uint8_t(unit.rule.scale == FormatId::ue8m0 ? 110 + random.below(40)
                                                                             : 8 + random.below(112)));
