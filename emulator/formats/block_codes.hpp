@@ -6,9 +6,6 @@
 
 namespace nvfp4 {
 
-/// Bytes of one scale in memory, the lowest first.
-[[nodiscard]] NVFP4_HD constexpr int scale_bytes(FormatId scale) { return format(scale).storage_bits / 8; }
-
 /// The word of scale `block` of a row of scales.
 [[nodiscard]] NVFP4_HD constexpr uint32_t read_scale(FormatId scale, const uint8_t *row, int64_t block) {
   if (scale_bytes(scale) == 1) return row[block];

@@ -125,6 +125,9 @@ struct Format {
   return {f64, "f64", 64, 64, 11, 52, 0, 1023, Specials::ieee, true};
 }
 
+/// Bytes of one scale in memory, the lowest first.
+[[nodiscard]] NVFP4_HD constexpr int scale_bytes(FormatId scale) { return format(scale).storage_bits / 8; }
+
 /// The format of a name as written in units and files ("e2m1", "bf16", ...), or nothing.
 [[nodiscard]] constexpr std::optional<FormatId> find_format(std::string_view name) {
   for (int i = 0; i < kFormatCount; ++i)

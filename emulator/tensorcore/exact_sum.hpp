@@ -3,6 +3,7 @@
 // rounding to FP32, nearest even. No hardware is claimed to do so. It shows what a format costs apart from
 // any accumulator.
 #pragma once
+#include "nvfp4/emulator/formats/block_codes.hpp"
 #include "nvfp4/emulator/tensorcore/gst_fdpa.hpp"
 
 namespace nvfp4 {

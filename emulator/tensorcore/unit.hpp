@@ -2,7 +2,7 @@
 // A unit: one tensor-core instruction of one architecture, as the parameters of the algorithm that gives its bits.
 // Plain data, usable on the GPU. The algorithms are in fdpa.hpp, gst_fdpa.hpp and exact_sum.hpp, the rows in catalogue.cpp.
 #pragma once
-#include "nvfp4/emulator/formats/block_codes.hpp"
+#include "nvfp4/emulator/formats/format.hpp"
 #include "nvfp4/emulator/names.hpp"
 
 namespace nvfp4 {

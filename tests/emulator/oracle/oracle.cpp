@@ -18,6 +18,7 @@
 using namespace nvfp4;
 using oracle::convert;
 using oracle::dot;
+using oracle::Rounding;
 using enum FormatId;
 
 namespace {
@@ -54,9 +55,9 @@ const UnitRule kFp64{Family::fma, f64, f64, f64, Output::rne_f64, 4, 1, 0, 0, f3
 
 uint64_t bits(double x) { return std::bit_cast<uint64_t>(x); }
 uint64_t word(float x) { return std::bit_cast<uint32_t>(x); }
-uint64_t code(FormatId format, double x) { return convert(format, f64, bits(x), oracle::Rounding::rn, false); }
-double decoded(FormatId format, uint64_t c) {
-  return std::bit_cast<double>(convert(f64, format, c, oracle::Rounding::rn, false));
+uint64_t code(FormatId format, double x) { return convert(format, f64, bits(x), Rounding::rn, false); }
+double value(FormatId format, uint64_t c) {
+  return std::bit_cast<double>(convert(f64, format, c, Rounding::rn, false));
 }
 double two(int e) { return std::ldexp(1.0, e); }
 
@@ -84,53 +85,53 @@ Codes nibbles(std::initializer_list<std::string> groups) {
 TEST_CASE("oracle: decoding follows the formats' definitions") {
   const double magnitudes[] = {0, 0.5, 1, 1.5, 2, 3, 4, 6};
   for (uint64_t i = 0; i < 8; ++i) {
-    CHECK(decoded(e2m1, i) == magnitudes[i]);
-    CHECK(bits(decoded(e2m1, i + 8)) == bits(-magnitudes[i]));
+    CHECK(value(e2m1, i) == magnitudes[i]);
+    CHECK(bits(value(e2m1, i + 8)) == bits(-magnitudes[i]));
   }
-  CHECK(decoded(e3m2, 0x01) == 0.0625);
-  CHECK(decoded(e3m2, 0x1F) == 28);
-  CHECK(decoded(e2m3, 0x01) == 0.125);
-  CHECK(decoded(e2m3, 0x3F) == -7.5);
-  CHECK(decoded(e4m3, 0x01) == two(-9));
-  CHECK(decoded(e4m3, 0x7E) == 448);
-  CHECK(std::isnan(decoded(e4m3, 0x7F)));
-  CHECK(std::isnan(decoded(e4m3, 0xFF)));
-  CHECK(decoded(ue4m3, 0xB8) == 1); // the top bit is ignored
-  CHECK(decoded(e5m2, 0x7B) == 57344);
-  CHECK(decoded(e5m2, 0xFC) == -std::numeric_limits<double>::infinity());
-  CHECK(std::isnan(decoded(e5m2, 0x7D)));
-  CHECK(decoded(ue8m0, 0x00) == two(-127));
-  CHECK(decoded(ue8m0, 0xFE) == two(127));
-  CHECK(std::isnan(decoded(ue8m0, 0xFF)));
-  CHECK(decoded(bf16, 0x0001) == two(-133));
-  CHECK(decoded(f16, 0x0001) == two(-24));
-  CHECK(decoded(tf32, 0x3F801FFF) == 1);        // the low 13 bits are ignored,
-  CHECK(std::isinf(decoded(tf32, 0x7F801FFF))); // so a payload in them is lost
+  CHECK(value(e3m2, 0x01) == 0.0625);
+  CHECK(value(e3m2, 0x1F) == 28);
+  CHECK(value(e2m3, 0x01) == 0.125);
+  CHECK(value(e2m3, 0x3F) == -7.5);
+  CHECK(value(e4m3, 0x01) == two(-9));
+  CHECK(value(e4m3, 0x7E) == 448);
+  CHECK(std::isnan(value(e4m3, 0x7F)));
+  CHECK(std::isnan(value(e4m3, 0xFF)));
+  CHECK(value(ue4m3, 0xB8) == 1); // the top bit is ignored
+  CHECK(value(e5m2, 0x7B) == 57344);
+  CHECK(value(e5m2, 0xFC) == -std::numeric_limits<double>::infinity());
+  CHECK(std::isnan(value(e5m2, 0x7D)));
+  CHECK(value(ue8m0, 0x00) == two(-127));
+  CHECK(value(ue8m0, 0xFE) == two(127));
+  CHECK(std::isnan(value(ue8m0, 0xFF)));
+  CHECK(value(bf16, 0x0001) == two(-133));
+  CHECK(value(f16, 0x0001) == two(-24));
+  CHECK(value(tf32, 0x3F801FFF) == 1);        // the low 13 bits are ignored,
+  CHECK(std::isinf(value(tf32, 0x7F801FFF))); // so a payload in them is lost
   for (uint64_t c = 0; c < 0x10000; ++c) {    // BF16 is the upper half of a float
     const float x = std::bit_cast<float>(uint32_t(c << 16));
-    if (!std::isnan(x)) REQUIRE(bits(decoded(bf16, c)) == bits(double(x)));
+    if (!std::isnan(x)) REQUIRE(bits(value(bf16, c)) == bits(double(x)));
   }
 }
 
 TEST_CASE("oracle: conversions round as the instructions do") {
-  const auto to_e2m1 = [](double x) { return convert(e2m1, f32, word(float(x)), oracle::Rounding::rn, true); };
+  const auto to_e2m1 = [](double x) { return convert(e2m1, f32, word(float(x)), Rounding::rn, true); };
   const std::pair<double, uint64_t> ties[] = {{.25, 0}, {.75, 2}, {1.25, 2}, {1.75, 4},
                                               {2.5, 4}, {3.5, 6}, {5, 6}};
   for (const auto &[x, c] : ties) {
     CHECK(to_e2m1(x) == c);
     CHECK(to_e2m1(-x) == (c | 8));
-    CHECK(decoded(e2m1, to_e2m1(std::nextafter(float(x), 9.f))) > x);
-    CHECK(decoded(e2m1, to_e2m1(std::nextafter(float(x), 0.f))) < x);
+    CHECK(value(e2m1, to_e2m1(std::nextafter(float(x), 9.f))) > x);
+    CHECK(value(e2m1, to_e2m1(std::nextafter(float(x), 0.f))) < x);
   }
   CHECK(to_e2m1(-0.1) == 0x8);
   CHECK(to_e2m1(1e30) == 0x7);
-  CHECK(convert(e2m1, f32, word(-7), oracle::Rounding::rn, false) == 0xF); // there is nothing else to overflow to
+  CHECK(convert(e2m1, f32, word(-7), Rounding::rn, false) == 0xF); // there is nothing else to overflow to
   CHECK(to_e2m1(-std::numeric_limits<double>::infinity()) == 0xF);
 
-  const auto from_f32 = [](FormatId to, float x, oracle::Rounding r, bool s) {
+  const auto from_f32 = [](FormatId to, float x, Rounding r, bool s) {
     return convert(to, f32, word(x), r, s);
   };
-  using enum oracle::Rounding;
+  using enum Rounding;
   CHECK(from_f32(e4m3, 464, rn, false) == 0x7E); // tie between 448 and the 480 that E4M3 lacks, to even
   CHECK(from_f32(e4m3, 465, rn, false) == 0x7F);
   CHECK(from_f32(e4m3, -465, rn, false) == 0xFF);
@@ -172,13 +173,12 @@ TEST_CASE("oracle: conversions agree with the host's double to float, and return
     const uint64_t exponent =
         1023 + (random() % 2 ? 110 + random() % 20 : uint64_t(-155 + int(random() % 40)));
     const uint64_t x = (random() & 0x800FFFFFE0000001) | exponent << 52;
-    REQUIRE(convert(f32, f64, x, oracle::Rounding::rn, false) == word(float(std::bit_cast<double>(x))));
+    REQUIRE(convert(f32, f64, x, Rounding::rn, false) == word(float(std::bit_cast<double>(x))));
   }
   for (FormatId f : {e2m1, e3m2, e2m3, e4m3, e5m2, ue4m3, ue8m0})
     for (uint64_t c = 0; c < (uint64_t{1} << format(f).code_bits); ++c)
-      for (oracle::Rounding r :
-           {oracle::Rounding::rn, oracle::Rounding::rz, oracle::Rounding::rp, oracle::Rounding::rm, oracle::Rounding::rna})
-        if (!std::isnan(decoded(f, c))) REQUIRE(convert(f, f64, bits(decoded(f, c)), r, false) == c);
+      for (Rounding r : {Rounding::rn, Rounding::rz, Rounding::rp, Rounding::rm, Rounding::rna})
+        if (!std::isnan(value(f, c))) REQUIRE(convert(f, f64, bits(value(f, c)), r, false) == c);
 }
 
 TEST_CASE("oracle: FP64 is a chain of fused multiply-adds") {
