@@ -7,6 +7,7 @@
 #include "nvfp4/gpu/models/operand_engine.hpp"
 #include "nvfp4/gpu/models/team.cuh"
 #include "nvfp4/reference_models/kernels/hcp.hpp"
+#include "nvfp4/reference_models/linear/product_recipe.hpp"
 
 #include <algorithm>
 #include <array>
@@ -136,7 +137,7 @@ private:
   /// A scaled operand is empty from here on.
   static QuantizeRequest request(const QuantizeTask &task, CudaOperand &out) {
     const models::OperandRecipe &recipe = *task.recipe;
-    if (recipe.decoded || recipe.scale_correction != models::ScaleCorrection::none)
+    if (models::needs_cpu(recipe))
       throw Error("operands with decoded or scale_correction run on the CPU only; use device cpu");
     int64_t rows = task.rows;
     if (recipe.hadamard && task.axis == Axis::col)
@@ -148,14 +149,7 @@ private:
             .cols = task.cols,
             .stride = task.cols,
             .convention = &find_convention(recipe.convention),
-            .options = {.axis = task.axis,
-                        .block_rows = recipe.block_rows,
-                        .rounding = recipe.rounding,
-                        .key = task.key,
-                        .hadamard = recipe.hadamard,
-                        .source = task.source,
-                        .global_amax = task.global_amax,
-                        .threads = 1},
+            .options = task.options(),
             .intake = {.round_to_bf16 = task.source == FormatId::bf16, .zero_rows = rows - task.rows},
             .out = &out.q};
   }

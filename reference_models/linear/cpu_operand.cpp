@@ -175,16 +175,10 @@ void quantize_blocks(BlockScaled &q, const QuantizeTask &task, Workspace &worksp
     std::fill(copy.begin() + task.rows * task.cols, copy.begin() + rows * task.cols, 0.0f);
     x = copy.data();
   }
-  quantize_into(q, {x, rows, task.cols}, convention,
-                {.axis = task.axis,
-                 .block_rows = recipe.block_rows,
-                 .rounding = recipe.rounding,
-                 .key = task.key,
-                 .hadamard = recipe.hadamard,
-                 .source = task.source,
-                 .global_amax = task.global_amax,
-                 .threads = threads,
-                 .isa = workspace.isa});
+  QuantizeOptions options = task.options();
+  options.threads = threads;
+  options.isa = workspace.isa;
+  quantize_into(q, {x, rows, task.cols}, convention, options);
   if (recipe.scale_correction == ScaleCorrection::eden) correct_scales(q, {x, rows, task.cols}, task.key);
 }
 

@@ -34,6 +34,17 @@ struct QuantizeTask {
   RandomKey key; ///< of stochastic rounding; rows are padded with zeros to 16 for a rotation along them
   bool of_data = false;                  ///< x or dy, not a weight
   std::optional<float> global_amax = {}; ///< instead of x's own, where the convention has a global scale
+
+  /// How it is quantized, of a format that has a convention.
+  [[nodiscard]] QuantizeOptions options() const {
+    return {.axis = axis,
+            .block_rows = recipe->block_rows,
+            .rounding = recipe->rounding,
+            .key = key,
+            .hadamard = recipe->hadamard,
+            .source = source,
+            .global_amax = global_amax};
+  }
 };
 
 /// What of an operand's hot channels a segment holds: the quantized values, or x minus them.

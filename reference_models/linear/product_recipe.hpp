@@ -19,10 +19,10 @@ namespace nvfp4::models {
 }
 
 /// Whether an operand is made in a way that only the CPU's engine has.
+[[nodiscard]] inline bool needs_cpu(const OperandRecipe &o) { return o.decoded || o.scale_correction != ScaleCorrection::none; }
 [[nodiscard]] inline bool needs_cpu(const LinearRecipe &l) {
   for (const GemmRecipe *g : {&l.fprop, &l.dgrad, &l.wgrad})
-    for (const OperandRecipe *o : {&g->a, &g->b})
-      if (o->decoded || o->scale_correction != ScaleCorrection::none) return true;
+    if (needs_cpu(g->a) || needs_cpu(g->b)) return true;
   return false;
 }
 
