@@ -317,6 +317,7 @@ LabResult run_lab(const LabOptions &o, const TrainFunction &train, const LabCall
   result.data = about.data;
   result.model = fmt::format("{}-{}, {} parameters", plan.config.family->name, plan.config.name,
                              parameter_count(plan.config));
+  (void)make_device(o.device, o.threads); // refuses one that is not there before anything is written
   fs::create_directories(o.out + "/parts");
   const FolderLock lock(o.out);
   claim_folder(o);

@@ -62,6 +62,8 @@ bad "nvfp4-eden: its operands (decoded, scale_correction) are made on the CPU on
 bad "--rates" lab --data text.txt --rates 0 --out bad
 bad "no.txt" lab --data no.txt --out bad
 bad "expected FAMILY,SIZE, a JSON file or the folder of a run" lab --data text.txt --model . --out bad
+"$nvfp4" lab --data text.txt --recipes nvfp4 --device cuda --steps 1 --seeds 1 --out gone >out.txt 2>err.txt
+[ $? -eq 3 ] && [ -e gone ] && say "a lab on a device that is not there left a folder"
 [ -e bad ] && say "a refused lab left a folder"
 
 # the folder of a run: its model, data and checkpoint
