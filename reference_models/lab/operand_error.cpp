@@ -9,36 +9,22 @@
 #include <limits>
 
 namespace nvfp4::models {
-namespace {
 
-OperandError of_statistics(const QuantizeStatistics &s) {
-  return {s.signal, s.noise, double(s.elements), double(s.flushed), double(s.saturated)};
+double relative_error(const QuantizeStatistics &s) {
+  return s.signal > 0 ? std::sqrt(s.noise / s.signal) : std::numeric_limits<double>::quiet_NaN();
 }
 
-} // namespace
-
-void OperandError::add(const OperandError &o) {
-  signal += o.signal;
-  noise += o.noise;
-  elements += o.elements;
-  flushed += o.flushed;
-  saturated += o.saturated;
+void write_error(const QuantizeStatistics &s, Measures &to, const std::string &name) {
+  const double relative = relative_error(s), elements = double(s.elements);
+  to.add(name + "/error", relative);
+  to.add(name + "/sqnr", -20 * std::log10(relative));
+  to.add(name + "/flushed", double(s.flushed) / elements);
+  to.add(name + "/saturated", double(s.saturated) / elements);
 }
 
-double OperandError::relative() const {
-  return signal > 0 ? std::sqrt(noise / signal) : std::numeric_limits<double>::quiet_NaN();
-}
-
-void OperandError::write(Measures &to, const std::string &name) const {
-  to.add(name + "/error", relative());
-  to.add(name + "/sqnr", -20 * std::log10(relative()));
-  to.add(name + "/flushed", flushed / elements);
-  to.add(name + "/saturated", saturated / elements);
-}
-
-OperandError operand_error(const OperandRecipe &recipe, FormatId source, MatrixView<const float> x, Axis axis, RandomKey key,
-                           int threads) {
-  OperandError error;
+QuantizeStatistics operand_error(const OperandRecipe &recipe, FormatId source, MatrixView<const float> x, Axis axis,
+                                 RandomKey key, int threads) {
+  QuantizeStatistics error;
   if (recipe.convention.empty()) {
     for (int64_t r = 0; r < x.rows; ++r)
       for (int64_t c = 0; c < x.cols; ++c) {
@@ -61,16 +47,16 @@ OperandError operand_error(const OperandRecipe &recipe, FormatId source, MatrixV
   BlockScaled q;
   cpu::Workspace workspace;
   cpu::quantize_blocks(q, {nullptr, &recipe, source, nullptr, values.data(), rows, x.cols, axis, key}, workspace, threads);
-  return of_statistics(total(quantize_statistics(view, q, threads)));
+  return total(quantize_statistics(view, q, threads));
 }
 
-OperandError rule_error(const Rule &rule, MatrixView<const float> x) {
+QuantizeStatistics rule_error(const Rule &rule, MatrixView<const float> x) {
   Amax amax;
   for (int64_t r = 0; r < x.rows; ++r)
     for (int64_t c = 0; c < x.cols; ++c) amax.add(x(r, c));
   const GlobalScale global = level_from_amax(rule, amax.value(rule.amax_nan), FormatId::f32);
   const uint64_t top = format(rule.element).max_finite_magnitude();
-  OperandError error;
+  QuantizeStatistics error;
   for (int64_t r = 0; r < x.rows; ++r)
     for (int64_t first = 0; first < x.cols; first += rule.block) {
       const int64_t last = std::min<int64_t>(x.cols, first + rule.block);

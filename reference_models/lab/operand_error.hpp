@@ -11,25 +11,19 @@
 
 namespace nvfp4::models {
 
-/// Of an operand or several together. Elements that are not finite are left out.
-struct OperandError {
-  double signal = 0, noise = 0; ///< sums of squares, after a rotation
-  double elements = 0, flushed = 0, saturated = 0;
-
-  void add(const OperandError &other);
-  [[nodiscard]] double relative() const; ///< relative L2; NaN where the signal is 0
-  /// Adds NAME/error (relative L2), NAME/sqnr (dB), NAME/flushed and NAME/saturated (parts of the elements).
-  void write(Measures &to, const std::string &name) const;
-};
+/// Relative L2 of what was quantized; NaN where the signal is 0.
+[[nodiscard]] double relative_error(const QuantizeStatistics &s);
+/// Adds NAME/error (relative L2), NAME/sqnr (dB), NAME/flushed and NAME/saturated (parts of the elements).
+void write_error(const QuantizeStatistics &s, Measures &to, const std::string &name);
 
 /// x (rows, cols) as an operand contracted along `axis`, rounded to `source` first. f32 operands have no
 /// error; those in BF16 that of the rounding.
-[[nodiscard]] OperandError operand_error(const OperandRecipe &recipe, FormatId source,
-                                         MatrixView<const float> x, Axis axis, RandomKey key, int threads);
+[[nodiscard]] QuantizeStatistics operand_error(const OperandRecipe &recipe, FormatId source,
+                                               MatrixView<const float> x, Axis axis, RandomKey key, int threads);
 
 /// x in blocks of one row under a rule that no convention has, element by element by the definition
 /// (block_rule.hpp), to nearest. The global scale is that of the whole of x.
-[[nodiscard]] OperandError rule_error(const Rule &rule, MatrixView<const float> x);
+[[nodiscard]] QuantizeStatistics rule_error(const Rule &rule, MatrixView<const float> x);
 
 /// A kind of made-up data. Values are BF16's.
 struct Distribution {

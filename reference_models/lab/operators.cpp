@@ -199,16 +199,16 @@ void measure_operands(Measures &to, const std::string &name, const Recipe &recip
       {"wgrad.dy", Product::wgrad, &GemmRecipe::a, &LabOperator::dy, Axis::col, RandomUse::operand_a},
       {"wgrad.x", Product::wgrad, &GemmRecipe::b, &LabOperator::x, Axis::col, RandomUse::operand_b}};
   for (const Side &side : kSides) {
-    OperandError all;
+    QuantizeStatistics all;
     for (const LabOperator &o : operators) {
       const LinearRecipe linear = recipe.resolve(o.role, o.layer, o.layers);
       const std::vector<float> &data = o.*side.data;
       const int64_t cols = side.data == &LabOperator::dy ? o.out : o.in;
-      all.add(operand_error(gemm_of(linear, side.product).*side.operand, linear.source,
-                            {data.data(), int64_t(data.size()) / cols, cols}, side.axis,
-                            random_key(kFirstSeed, o.id, side.product, side.use, 0, 0), threads));
+      all.merge(operand_error(gemm_of(linear, side.product).*side.operand, linear.source,
+                              {data.data(), int64_t(data.size()) / cols, cols}, side.axis,
+                              random_key(kFirstSeed, o.id, side.product, side.use, 0, 0), threads));
     }
-    all.write(to, name + "/" + side.name);
+    write_error(all, to, name + "/" + side.name);
   }
 }
 
@@ -226,7 +226,7 @@ void measure_presets(Measures &to, const std::vector<LabOperator> &operators, in
       if (hadamard && !c.can.hadamard) continue;
       const OperandRecipe operand{.convention = std::string(c.name), .hadamard = hadamard};
       for (const Kind &kind : kKinds) {
-        OperandError all;
+        QuantizeStatistics all;
         const LabOperator *before = nullptr;
         for (const LabOperator &o : operators) {
           const std::vector<float> &data = o.*kind.data;
@@ -234,11 +234,11 @@ void measure_presets(Measures &to, const std::vector<LabOperator> &operators, in
           before = &o;
           if (again) continue;
           const int64_t cols = o.*kind.cols;
-          all.add(operand_error(operand, FormatId::bf16,
-                                {data.data(), std::min(kPresetRows, int64_t(data.size()) / cols), cols},
-                                Axis::row, {}, threads));
+          all.merge(operand_error(operand, FormatId::bf16,
+                                  {data.data(), std::min(kPresetRows, int64_t(data.size()) / cols), cols},
+                                  Axis::row, {}, threads));
         }
-        all.write(to, "preset/" + std::string(c.name) + (hadamard ? "+hadamard" : "") + "/" + kind.name);
+        write_error(all, to, "preset/" + std::string(c.name) + (hadamard ? "+hadamard" : "") + "/" + kind.name);
       }
     }
 }

@@ -146,15 +146,15 @@ Measures sweep(int draws, int threads, const std::function<void(double)> &progre
         for (const bool hadamard : {false, true}) {
           if (hadamard && !c.can.hadamard) continue;
           OperandRecipe operand{.convention = std::string(c.name), .hadamard = hadamard};
-          operand_error(operand, FormatId::bf16, view, Axis::row, {}, threads)
-              .write(out, prefix + std::string(c.name) + (hadamard ? "+hadamard" : ""));
+          write_error(operand_error(operand, FormatId::bf16, view, Axis::row, {}, threads), out,
+                      prefix + std::string(c.name) + (hadamard ? "+hadamard" : ""));
         }
         if (progress) progress(++done / all);
       }
       for (const RuleRow &row : kRules) {
         Rule rule = find_convention(row.base).rule;
         row.change(rule);
-        rule_error(rule, view).write(out, prefix + std::string(row.name));
+        write_error(rule_error(rule, view), out, prefix + std::string(row.name));
       }
       if (progress) progress(++done / all);
     }
