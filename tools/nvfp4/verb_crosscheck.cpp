@@ -54,7 +54,9 @@ int run(const Options &o) {
       steps.steps = everything ? 20 : o.train;
       runs.push_back(steps);
     }
-    all.add(check_training(runs, o.threads > 0 ? o.threads : omp_get_max_threads()));
+    const int threads = o.threads > 0 ? o.threads : omp_get_max_threads();
+    all.add(check_training(runs, threads));
+    if (everything) all.add(check_image_training(20, threads));
   }
   if (all.values == 0) throw Error("nothing matches: see nvfp4 info units, or leave the names out");
   all.print("total");
