@@ -6,8 +6,6 @@
 #include "nvfp4/emulator/nearest.hpp"
 #include "nvfp4/emulator/quantize/convention.hpp"
 #include "nvfp4/emulator/tensorcore/products.hpp"
-#include "nvfp4/reference_models/family/family.hpp"
-#include "nvfp4/reference_models/recipe/recipe.hpp"
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -41,18 +39,11 @@ struct Table {
   const char *option;
   Names (*names)();
 };
-const Table kTables[] = {
+std::vector<Table> &tables() {
+  static std::vector<Table> all{
     {"unit", unit_names},
     {"convention", [] { return names_in(conventions(), [](const Convention &c) { return c.name; }); }},
     {"cvt", [] { return names_in(conversions(), [](const Conversion &c) { return c.name; }); }},
-    {"recipe",
-     [] {
-       Names all = names_in(models::builtin_recipes(), [](std::string_view n) { return n; });
-       for (const models::RecipeVariation &v : models::recipe_variations()) all.emplace_back(v.name);
-       return all;
-     }},
-    {"model",
-     [] { return names_in(models::families(), [](const models::ModelFamily *f) { return f->name; }); }},
     {"accumulation",
      [] { return names_in(names_of(Accumulation{}).names, [](std::string_view n) { return n; }); }},
     {"device",
@@ -60,6 +51,8 @@ const Table kTables[] = {
        return Names{"cpu", "cuda"};
      }},
 };
+  return all;
+}
 
 bool takes_value(const CLI::Option &o) { return o.get_items_expected_max() > 0; }
 
@@ -101,6 +94,8 @@ std::string path_of(const CLI::App &verb) {
 
 } // namespace
 
+void add_known_values(const char *option, std::vector<std::string> (*names)()) { tables().push_back({option, names}); }
+
 std::vector<std::string> known_values(const CLI::Option &option) {
   const std::string type = option.get_type_name();
   const size_t open = type.find('{'), close = type.rfind('}');
@@ -110,7 +105,7 @@ std::vector<std::string> known_values(const CLI::Option &option) {
     for (std::string name; std::getline(list, name, ',');) names.push_back(name);
     return names;
   }
-  for (const Table &t : kTables)
+  for (const Table &t : tables())
     if (option.check_lname(t.option) || (option.get_positional() && option.get_name(true) == t.option))
       return t.names();
   return {};

@@ -13,6 +13,9 @@ class ParseError;
 
 namespace nvfp4::tool {
 
+/// Names that an option of this name takes, beside those of the arithmetic: recipes and models. Before run_program().
+void add_known_values(const char *option, std::vector<std::string> (*names)());
+
 /// The values that an option takes where they are names; empty for numbers, files and free text.
 [[nodiscard]] std::vector<std::string> known_values(const CLI::Option &option);
 

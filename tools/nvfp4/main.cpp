@@ -1,54 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0
-// The program: parses the command line, runs one verb, turns errors into one line and exit code 2.
-#include "nvfp4/emulator/config.hpp"
+// The program nvfp4: every verb, every device.
 #include "nvfp4/reference_models/backend/backend.hpp"
+#include "nvfp4/reference_models/family/family.hpp"
+#include "nvfp4/reference_models/recipe/recipe.hpp"
 #include "nvfp4/reference_models/train/session.hpp"
 #include "tools/environment.hpp"
-#include "tools/nvfp4/files.hpp"
 #include "tools/nvfp4/known_values.hpp"
-#include "tools/nvfp4/numbers.hpp"
-#include "tools/nvfp4/version_text.hpp"
+#include "tools/nvfp4/program.hpp"
 #include "tools/nvfp4/verbs.hpp"
 #if NVFP4_CUDA
 #include "nvfp4/gpu/models/session.hpp"
 #endif
 
-#include <CLI/CLI.hpp>
-#include <csignal>
-#include <cstdio>
-#include <exception>
-#include <new>
-#include <string>
-
 namespace nvfp4::tool {
-
 namespace {
 
-/// One line on stderr, whatever the message carries.
-void complain(const std::string &message) {
-  std::string line = "nvfp4: ";
-  for (const char c : message) line += static_cast<unsigned char>(c) < 0x20 || c == 0x7F ? '?' : c;
-  std::fprintf(stderr, "%s\n", line.c_str());
+std::vector<std::string> recipe_names() {
+  std::vector<std::string> names;
+  for (const std::string_view n : models::builtin_recipes()) names.emplace_back(n);
+  for (const models::RecipeVariation &v : models::recipe_variations()) names.emplace_back(v.name);
+  return names;
 }
 
-} // namespace
-} // namespace nvfp4::tool
+std::vector<std::string> model_names() {
+  std::vector<std::string> names;
+  for (const models::ModelFamily *f : models::families()) names.emplace_back(f->name);
+  return names;
+}
 
-int main(int argc, char **argv) {
-  using namespace nvfp4::tool;
-  std::signal(SIGXFSZ, SIG_IGN); // a file-size limit is then an error of write(), which names the file
-  CLI::App app{"nvfp4: what FP4 hardware does, to the last bit.\n"
-               "Exit codes: 0 done or equal, 1 mismatch, 2 bad call or input, 3 no suitable device,\n"
-               "4 the computation did not stay finite."};
-  app.require_subcommand(1);
-  app.set_version_flag("--version", version_text, "Version, commit, compiler, instruction sets, CUDA");
-  int exit_code = kEqual;
-  nvfp4::models::register_device(
-      "cpu", [](int threads) { return nvfp4::models::make_cpu_session(threads, asked_isa()); });
-#if NVFP4_CUDA
-  nvfp4::cuda::register_cuda_device();
-#endif
-  Command program(app);
+void add_verbs(Command &program, int &exit_code) {
   register_info(program, exit_code);
   register_quantize(program, exit_code);
   register_dequantize(program, exit_code);
@@ -57,7 +37,9 @@ int main(int argc, char **argv) {
   register_convert(program, exit_code);
   register_mma(program, exit_code);
   register_gemm(program, exit_code);
-  register_golden(program, exit_code);
+  Command &golden = *register_golden(program, exit_code);
+  register_golden_capture(golden, exit_code);
+  register_golden_training(golden, exit_code);
   register_bench(program, exit_code);
   register_check(program, exit_code);
   register_inspect(program, exit_code);
@@ -78,31 +60,18 @@ int main(int argc, char **argv) {
   register_recipe(program, exit_code);
   register_completion(program, exit_code);
   register_man(program, exit_code);
-  read_numbers_strictly(program);
-  app.parse_complete_callback([&app] { check_outputs(app); });
-  try {
-    check_names(argc, argv);
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError &error) {
-    if (error.get_exit_code() == 0) return app.exit(error);
-    complain(explain(app, error));
-    return kBadInput;
-  } catch (const nvfp4::models::NoDevice &error) {
-    complain(error.what());
-    return kNoDevice;
-  } catch (const nvfp4::Error &error) {
-    complain(error.what());
-    return kBadInput;
-  } catch (const std::bad_alloc &) {
-    complain("out of memory");
-    return kBadInput;
-  } catch (const std::exception &error) { // a folder that cannot be made or read, say
-    complain(error.what());
-    return kBadInput;
-  }
-  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
-    complain("cannot write standard output");
-    return kBadInput;
-  }
-  return exit_code;
+}
+
+} // namespace
+} // namespace nvfp4::tool
+
+int main(int argc, char **argv) {
+  using namespace nvfp4;
+  models::register_device("cpu", [](int threads) { return models::make_cpu_session(threads, tool::asked_isa()); });
+#if NVFP4_CUDA
+  cuda::register_cuda_device();
+#endif
+  tool::add_known_values("recipe", tool::recipe_names);
+  tool::add_known_values("model", tool::model_names);
+  return tool::run_program(argc, argv, tool::add_verbs);
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// nvfp4 golden list | verify | generate | capture: the golden vectors and their evidence.
+// nvfp4 golden list | verify | generate: the golden vectors and their evidence.
 #include "nvfp4/golden/generate.hpp"
 #include "nvfp4/golden/manifest.hpp"
 #include "nvfp4/golden/verify.hpp"
@@ -7,9 +7,6 @@
 #include "tools/environment.hpp"
 #include "tools/nvfp4/terminal.hpp"
 #include "tools/nvfp4/verbs.hpp"
-#if NVFP4_CUDA
-#include "nvfp4/gpu/capture/capture.hpp"
-#endif
 
 #include <algorithm>
 #include <filesystem>
@@ -26,9 +23,9 @@ using Json = nlohmann::ordered_json;
 using golden::Entry;
 
 struct Options {
-  std::string dir, match, kind, provenance, file, accumulation = "mmasim", out = "capture";
+  std::string dir, match, kind, provenance, file, accumulation = "mmasim";
   bool json = false, exact = false, full = false;
-  int cases = 8, tiles = 0;
+  int cases = 8;
   uint64_t seed = 1;
 };
 
@@ -134,24 +131,9 @@ int generate(const Options &o) {
   return kEqual;
 }
 
-int capture([[maybe_unused]] const Options &o) {
-#if NVFP4_CUDA
-  gpu::CaptureOptions c;
-  c.out_dir = o.out;
-  c.only = o.match;
-  c.seed = o.seed;
-  if (o.tiles > 0) c.tiles = o.tiles;
-  return gpu::capture(c, std::cerr);
-#else
-  std::cerr << "nvfp4: this build has no CUDA; configure with nvcc on the PATH, or build gpu/capture alone "
-               "(gpu/capture/README.md)\n";
-  return kNoDevice;
-#endif
-}
-
 } // namespace
 
-void register_golden(Command &app, int &exit_code) {
+Command *register_golden(Command &app, int &exit_code) {
   Command *verb = app.add_subcommand("golden", "Golden vectors: list, verify, generate, capture on a GPU");
   verb->require_subcommand(1);
   auto o = std::make_shared<Options>();
@@ -184,14 +166,7 @@ void register_golden(Command &app, int &exit_code) {
   g->add_option("--cases", o->cases, "MMA cases of each input class")->check(Range{1, 100000});
   g->add_option("--seed", o->seed, "Seed of the inputs");
   g->callback([o, &exit_code] { exit_code = generate(*o); });
-
-  Command *c = verb->add_subcommand("capture", "Run this machine's GPU and write hardware vectors; exit code 3 without one");
-  c->add_option("--out", o->out, "Folder to write (default: capture)");
-  c->add_option("--match", o->match, "Only units whose name contains this text");
-  c->add_option("--seed", o->seed, "Seed of the inputs");
-  c->add_option("--tiles", o->tiles, "Tiles of each input class")->check(Range{1, 10000});
-  c->callback([o, &exit_code] { exit_code = capture(*o); });
-  register_golden_training(*verb, exit_code);
+  return verb;
 }
 
 } // namespace nvfp4::tool

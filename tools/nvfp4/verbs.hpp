@@ -28,7 +28,9 @@ void register_man(Command &app, int &exit_code);
 void register_convert(Command &app, int &exit_code);
 void register_mma(Command &app, int &exit_code);
 void register_gemm(Command &app, int &exit_code);
-void register_golden(Command &app, int &exit_code);
+/// Returns the verb, for capture and training.
+Command *register_golden(Command &app, int &exit_code);
+void register_golden_capture(Command &golden, int &exit_code);
 void register_golden_training(Command &golden, int &exit_code);
 void register_bench(Command &app, int &exit_code);
 void register_check(Command &app, int &exit_code);

@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+// What `nvfp4` and `nvfp4-arithmetic` have in common: all but the list of verbs.
+#pragma once
+#include "tools/nvfp4/command.hpp"
+
+namespace nvfp4::tool {
+
+/// Parses the command line, runs the verb that it names and returns the exit code. add_verbs registers verbs, each of
+/// which sets exit_code when it has run.
+int run_program(int argc, char **argv, void (*add_verbs)(Command &program, int &exit_code));
+
+} // namespace nvfp4::tool
