@@ -116,8 +116,7 @@ __device__ __noinline__ float4 fragment_step(const Fp4Job &job, int row, int col
   if (job.paths != nullptr && lane == 0) atomicAdd(&job.paths->apart, 128ull);
   const StepRange range = StepRange::sum(rows, columns);
   const int lsb = 254 - range.place; // of both, at least -92 in tiles that frames could hold
-  const float limit = job.accumulation == Accumulation::mmasim ? power_of_two(min(lsb + 36, 127))
-                                                               : __int_as_float(0x7F800000);
+  const float limit = job.accumulation == Accumulation::mmasim ? uncut_below(lsb) : __int_as_float(0x7F800000);
   const float largest = fmaxf(fmaxf(fabsf(from.x), fabsf(from.y)), fmaxf(fabsf(from.z), fabsf(from.w)));
   if (range.width > kPairedWidth || lsb > 60 || __any_sync(0xFFFFFFFF, largest >= limit) != 0)
     return rare_fragment(job, row, col, t, rows, columns, fa, fb, from);
@@ -138,7 +137,6 @@ __device__ __noinline__ float4 fragment_step(const Fp4Job &job, int row, int col
 template <int TileN>
 __device__ void multiply_tiles(const Fp4Job &job, int64_t tiles, int warpgroup, Ring<TileN> ring,
                                float *staging) {
-  constexpr int kRegisters = TileN / 2;
   const Limits limits(job.accumulation);
   const int steps = int(job.steps), lane = int(threadIdx.x) % 32, warp_rows = int(threadIdx.x) / 32 % 4 * 16;
   const bool leader = lane == 0;
@@ -159,22 +157,11 @@ __device__ void multiply_tiles(const Fp4Job &job, int64_t tiles, int warpgroup, 
       for (int h = 0; h < 2; ++h) {
         const RowInfo x = job.a.rows[row + lane / 4 + 8 * h];
         limit[h] = job.accumulation == Accumulation::mmasim && !x.empty() && lsb != 0x3FFF
-                       ? power_of_two(x.lsb + lsb + 36)
+                       ? uncut_below(x.lsb + lsb)
                        : __int_as_float(0x7F800000);
       }
     }
-    float acc[kRegisters] = {}, even[kRegisters], odd[kRegisters];
-    const auto multiply_step = [&](float(&sum)[kRegisters]) {
-      barrier_wait(ring.full + 8 * ring.stage, ring.parity);
-      const uint32_t a = ring.data + ring.stage * ring.kBytes + warpgroup * 64 * kStepBytes,
-                     b = ring.data + ring.stage * ring.kBytes + ring.kBytesA;
-      wgmma_fence();
-      Bf16::run<0>(sum, descriptor(a), descriptor(b));
-#pragma unroll
-      for (int k = 1; k < 4; ++k) Bf16::run(sum, descriptor(a + 32 * k), descriptor(b + 32 * k));
-      wgmma_commit();
-      ring.advance();
-    };
+    float acc[TileN / 2] = {};
     for (int first = 0; first < steps; first += 32) {
       const StepBits bits = classify_steps<TileN>(job, limits, group_row, col, first);
       const int end = min(32, steps - first);
@@ -184,36 +171,8 @@ __device__ void multiply_tiles(const Fp4Job &job, int64_t tiles, int warpgroup, 
       for (int t = 0; t < end;) {
         const uint32_t others = ~(bits.whole >> t);
         const int run = others == 0 ? end - t : min(__ffs(int(others)) - 1, end - t);
-        if (run != 0) { // whole steps: one set of sums is multiplied into while the other is added
-          uint32_t oldest = ring.stage;
-          const auto add = [&](float(&sum)[kRegisters]) {
-#pragma unroll
-            for (float &x : sum) asm volatile("" : "+f"(x)::"memory"); // complete only from here on
-            if (leader) barrier_arrive(ring.empty + 8 * oldest);
-            if (++oldest == uint32_t(kStages<TileN>)) oldest = 0;
-#pragma unroll
-            for (int r = 0; r < kRegisters; ++r) acc[r] = __fadd_rz(acc[r], sum[r]);
-          };
-          multiply_step(even);
-          int step = 1;
-          for (; step + 1 < run; step += 2) {
-            multiply_step(odd);
-            wgmma_wait<1>();
-            add(even);
-            multiply_step(even);
-            wgmma_wait<1>();
-            add(odd);
-          }
-          if (step < run) {
-            multiply_step(odd);
-            wgmma_wait<1>();
-            add(even);
-            wgmma_wait<0>();
-            add(odd);
-          } else {
-            wgmma_wait<0>();
-            add(even);
-          }
+        if (run != 0) {
+          whole_steps<TileN>(ring, warpgroup, run, acc);
           t += run;
           if (job.paths != nullptr && leader) atomicAdd(&job.paths->summed, uint64_t(run) * 16 * TileN);
           continue;
