@@ -11,7 +11,7 @@ namespace {
 
 using namespace hopper;
 
-constexpr int kHalvedN = 32; ///< columns of one sum of halves
+constexpr int kHalvedN = 64; ///< columns of one sum of halves
 constexpr int kPairedWidth = 85; ///< twice the bits above the least multiple that a group may have in split_step()
 
 /// Maxima, byte by byte, of ranges of 8 rows each.
@@ -48,9 +48,7 @@ __device__ inline StepBits classify_steps(const Fp4Job &job, const Limits &limit
 /// What a warp reads of a step that is not whole.
 struct HalvedStep {
   uint32_t low[2]; ///< StepHalves::low of this thread's two rows
-  /// By lanes: ranges8 of columns, eight a lane, from lane 0 on; of the warp's rows, lanes 28 and 29; their
-  /// halves8, lanes 30 and 31.
-  uint32_t ranges;
+  uint32_t ranges; ///< by lanes: ranges8 of columns, eight a lane; of the warp's rows, lanes 28 and 29; their halves8, 30, 31
 
   HalvedStep() = default;
   __device__ HalvedStep(const Fp4Job &job, int row, int col, int columns, int64_t t) {
@@ -63,25 +61,50 @@ struct HalvedStep {
              : lane < 30 ? job.a.ranges8[a / 8 + lane - 28]
                          : job.a.halves8[a / 8 + lane - 30];
   }
-  /// Leaves whole each eight rows that fit an FP32 sum with all columns. A bit for each fragment of 16 x 8
-  /// that halves do not hold.
-  __device__ uint32_t choose(bool (&halved)[2]) {
-    const int lane = int(threadIdx.x) % 32, width = int(ranges & 255);
+};
+
+/// How a warp takes a step that is not whole. Rows that fit an FP32 sum with all columns, eight of them together, are not
+/// halved.
+struct HalvedPlan {
+  uint32_t low;  ///< the lower halves of this thread's two rows, a byte each; 0: not halved
+  uint32_t ways; ///< a bit for each fragment of 16 x 8 that halves do not hold; from bit 16 on, for each eight of rows halved
+
+  HalvedPlan() = default;
+  __device__ explicit HalvedPlan(const HalvedStep &s) {
+    const int lane = int(threadIdx.x) % 32, width = int(s.ranges & 255);
     const int widest = __reduce_max_sync(0xFFFFFFFF, lane < 28 ? width : 0);
     int rows = 0;
+    uint32_t halved = 0;
+    low = 0;
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       const int whole = __shfl_sync(0xFFFFFFFF, width, 28 + h), half = __shfl_sync(0xFFFFFFFF, width, 30 + h);
-      halved[h] = whole + widest > kSumWidth;
-      if (!halved[h]) low[h] = 0;
-      rows = max(rows, halved[h] ? half : whole);
+      const bool own = whole + widest > kSumWidth;
+      if (own) low |= s.low[h] << (8 * h), halved |= 1u << h;
+      rows = max(rows, own ? half : whole);
     }
-    return __ballot_sync(0xFFFFFFFF, width + rows > kSumWidth);
+    ways = (__ballot_sync(0xFFFFFFFF, width + rows > kSumWidth) & 0xFFFF) | halved << 16;
   }
-  [[nodiscard]] __device__ uint32_t rows() const {
-    return __vmaxu4(__shfl_sync(0xFFFFFFFF, ranges, 28), __shfl_sync(0xFFFFFFFF, ranges, 29));
-  }
+  [[nodiscard]] __device__ bool halved(int h) const { return (ways >> (16 + h) & 1) != 0; }
 };
+
+/// A bit for each fragment with an accumulator at or beyond its row's limit.
+template <int Registers>
+[[nodiscard]] __device__ inline uint32_t beyond_limit(const float (&acc)[Registers], const float (&limit)[2]) {
+  float most[4] = {};
+#pragma unroll
+  for (int r = 0; r < Registers; ++r) most[r % 4] = fmaxf(most[r % 4], fabsf(acc[r]));
+  if (__any_sync(0xFFFFFFFF, fmaxf(most[0], most[1]) >= limit[0] || fmaxf(most[2], most[3]) >= limit[1]) == 0) return 0;
+  uint32_t fragments = 0;
+#pragma unroll
+  for (int j = 0; j < Registers / 4; ++j) {
+    bool beyond = false;
+#pragma unroll
+    for (int o = 0; o < 4; ++o) beyond |= fabsf(acc[4 * j + o]) >= limit[o / 2];
+    if (__any_sync(0xFFFFFFFF, beyond) != 0) fragments |= 1u << j;
+  }
+  return fragments;
+}
 
 /// A step of 16 x 8 outputs of a warp from its fragments of A and B where pairs of FP32 do not do; rare.
 __device__ __noinline__ float4 rare_fragment(const Fp4Job &job, int row, int col, int t, uint32_t rows,
@@ -97,9 +120,9 @@ __device__ __noinline__ float4 rare_fragment(const Fp4Job &job, int row, int col
 }
 
 /// A step of 16 x 8 outputs of a warp with its groups apart; `a` and `b` are where its rows and columns stand
-/// in shared memory, `rows` and `columns` their ranges.
-__device__ __noinline__ float4 fragment_step(const Fp4Job &job, int row, int col, int t, uint32_t a,
-                                             uint32_t b, uint32_t rows, uint32_t columns, float4 from) {
+/// in shared memory.
+__device__ __noinline__ float4 fragment_step(const Fp4Job &job, int row, int col, int t, uint32_t a, uint32_t b,
+                                             float4 from) {
   const int lane = int(threadIdx.x) % 32;
   uint32_t fa[4][4], fb[4][2];
 #pragma unroll
@@ -114,6 +137,8 @@ __device__ __noinline__ float4 fragment_step(const Fp4Job &job, int row, int col
     fb[g + 1][1] = r[3];
   }
   if (job.paths != nullptr && lane == 0) atomicAdd(&job.paths->apart, 128ull);
+  const uint32_t *const eights = job.a.ranges8 + (int64_t(t) * job.a.padded_rows + row) / 8;
+  const uint32_t rows = __vmaxu4(eights[0], eights[1]), columns = job.b.ranges8[(int64_t(t) * job.b.padded_rows + col) / 8];
   const StepRange range = StepRange::sum(rows, columns);
   const int lsb = 254 - range.place; // of both, at least -92 in tiles that frames could hold
   const float limit = job.accumulation == Accumulation::mmasim ? uncut_below(lsb) : __int_as_float(0x7F800000);
@@ -165,9 +190,23 @@ __device__ void multiply_tiles(const Fp4Job &job, int64_t tiles, int warpgroup, 
     for (int first = 0; first < steps; first += 32) {
       const StepBits bits = classify_steps<TileN>(job, limits, group_row, col, first);
       const int end = min(32, steps - first);
-      uint32_t rest = ~bits.whole & (0xFFFFFFFFu >> (32 - end)); // steps that are not whole
+      const uint32_t slow = ~bits.whole & (0xFFFFFFFFu >> (32 - end)); // steps that are not whole
+      uint32_t rest = slow;                                            // of which none is asked for yet
+      // what is read of one is asked for a step ahead, and what follows from it while another is multiplied
       HalvedStep next;
-      if (rest != 0) next = HalvedStep(job, row, col, TileN, first + __ffs(int(rest)) - 1);
+      HalvedPlan plan;
+      const auto read_next = [&] {
+        if (rest != 0) next = HalvedStep(job, row, col, TileN, first + __ffs(int(rest)) - 1);
+        rest &= rest - 1;
+      };
+      const auto plan_next = [&] {
+        plan = HalvedPlan(next);
+        read_next();
+      };
+      if (rest != 0) {
+        read_next();
+        plan_next();
+      }
       for (int t = 0; t < end;) {
         const uint32_t others = ~(bits.whole >> t);
         const int run = others == 0 ? end - t : min(__ffs(int(others)) - 1, end - t);
@@ -178,21 +217,10 @@ __device__ void multiply_tiles(const Fp4Job &job, int64_t tiles, int warpgroup, 
           continue;
         }
         // a step in halves
-        const int64_t step = first + t;
-        HalvedStep here = next;
-        rest &= rest - 1;
-        if (rest != 0) next = HalvedStep(job, row, col, TileN, first + __ffs(int(rest)) - 1);
-        bool halved[2];
-        uint32_t apart = here.choose(halved);
-        if ((bits.grown >> t & 1) != 0) {
-#pragma unroll
-          for (int j = 0; j < TileN / 8; ++j) {
-            bool beyond = false;
-#pragma unroll
-            for (int o = 0; o < 4; ++o) beyond |= fabsf(acc[4 * j + o]) >= limit[o / 2];
-            if (__any_sync(0xFFFFFFFF, beyond) != 0) apart |= 1u << j;
-          }
-        }
+        const bool more = slow >> t > 1;
+        const HalvedPlan here = plan;
+        uint32_t apart = here.ways & ((1u << (TileN / 8)) - 1);
+        if ((bits.grown >> t & 1) != 0) apart |= beyond_limit(acc, limit);
         barrier_wait(ring.full + 8 * ring.stage, ring.parity);
         const uint32_t a = ring.data + ring.stage * ring.kBytes + (warpgroup * 64 + warp_rows) * kStepBytes,
                        b = ring.data + ring.stage * ring.kBytes + ring.kBytesA;
@@ -203,65 +231,67 @@ __device__ void multiply_tiles(const Fp4Job &job, int64_t tiles, int warpgroup, 
           load_matrices(r, a + place(lane & 15, g * 2 + (lane >> 4)));
 #pragma unroll
           for (int k = 0; k < 4; ++k) {
-            const bool is_low = (here.low[k % 2] >> g & 1) != 0;
+            const bool is_low = (here.low >> (k % 2 * 8 + g) & 1) != 0;
             high[g][k] = is_low ? 0u : r[k];
             low[g][k] = is_low ? r[k] : 0u;
           }
         }
         constexpr int kSlices = TileN / kHalvedN, kOutputs = kHalvedN / 2, kFragments = kHalvedN / 8;
-        float h[2][kOutputs], l[2][kOutputs];
-        const auto multiply_slice = [&](int s) {
-          const uint32_t columns = b + s * kHalvedN * kStepBytes;
+        float h[2][kOutputs], l[kOutputs];
+        const auto multiply_half = [&](float(&sum)[kOutputs], const uint32_t(&half)[4][4], int s) {
           wgmma_fence();
-          multiply_registers<0>(h[s % 2], high[0], descriptor(columns));
 #pragma unroll
-          for (int g = 1; g < 4; ++g) multiply_registers(h[s % 2], high[g], descriptor(columns + 32 * g));
-          multiply_registers<0>(l[s % 2], low[0], descriptor(columns));
-#pragma unroll
-          for (int g = 1; g < 4; ++g) multiply_registers(l[s % 2], low[g], descriptor(columns + 32 * g));
+          for (int g = 0; g < 4; ++g)
+            multiply_registers(sum, half[g], descriptor(b + s * kHalvedN * kStepBytes + 32 * g), g != 0);
           wgmma_commit();
         };
-        multiply_slice(0);
+        const auto add_slice = [&](float(&hs)[kOutputs], int s) {
 #pragma unroll
-        for (int s = 0; s < kSlices; ++s) { // one is multiplied while the one before is added
-          if (s + 1 < kSlices) {
-            multiply_slice(s + 1);
-            wgmma_wait<1>();
-          } else {
-            wgmma_wait<0>();
-          }
+          for (float &x : hs) asm volatile("" : "+f"(x)::"memory"); // complete only from here on
 #pragma unroll
-          for (float &x : h[s % 2]) asm volatile("" : "+f"(x)::"memory"); // complete only from here on
-#pragma unroll
-          for (float &x : l[s % 2]) asm volatile("" : "+f"(x)::"memory");
-          float *const d = acc + s * kOutputs, *const hs = h[s % 2], *const ls = l[s % 2];
+          for (float &x : l) asm volatile("" : "+f"(x)::"memory");
+          float *const d = acc + s * kOutputs;
           if ((apart >> (s * kFragments) & ((1u << kFragments) - 1)) != 0) { // zeros leave those as they are
 #pragma unroll
             for (int r = 0; r < kOutputs; ++r)
-              if ((apart >> (s * kFragments + r / 4) & 1) != 0) hs[r] = ls[r] = 0.0f;
+              if ((apart >> (s * kFragments + r / 4) & 1) != 0) hs[r] = l[r] = 0.0f;
           }
 #pragma unroll
-          for (int rows = 0; rows < 2; ++rows) {
-            if (halved[rows]) {
+          for (int half = 0; half < 2; ++half) {
+            if (here.halved(half)) {
 #pragma unroll
               for (int j = 0; j < kFragments; ++j)
 #pragma unroll
-                for (int o = 4 * j + 2 * rows; o < 4 * j + 2 * rows + 2; ++o) d[o] = halved_step(d[o], hs[o], ls[o]);
+                for (int o = 4 * j + 2 * half; o < 4 * j + 2 * half + 2; ++o) d[o] = halved_step(d[o], hs[o], l[o]);
             } else {
 #pragma unroll
               for (int j = 0; j < kFragments; ++j)
 #pragma unroll
-                for (int o = 4 * j + 2 * rows; o < 4 * j + 2 * rows + 2; ++o) d[o] = add_rz(d[o], hs[o]);
+                for (int o = 4 * j + 2 * half; o < 4 * j + 2 * half + 2; ++o) d[o] = add_rz(d[o], hs[o]);
             }
           }
+        };
+        multiply_half(h[0], high, 0);
+        multiply_half(l, low, 0);
+        if constexpr (kSlices == 2) {
+          multiply_half(h[1], high, 1); // while the first slice is added
+          if (more) plan_next();
+          wgmma_wait<1>();
+          add_slice(h[0], 0);
+          multiply_half(l, low, 1);
+          wgmma_wait<0>();
+          add_slice(h[1], 1);
+        } else {
+          if (more) plan_next();
+          wgmma_wait<0>();
+          add_slice(h[0], 0);
         }
-        if ((apart & ((1u << TileN / 8) - 1)) != 0) {
+        if (apart != 0) {
 #pragma unroll
           for (int j = 0; j < TileN / 8; ++j) {
             if ((apart >> j & 1) == 0) continue;
             float *const d = acc + 4 * j;
-            const float4 r = fragment_step(job, row, col + 8 * j, int(step), a, b + 8 * j * kStepBytes,
-                                           here.rows(), __shfl_sync(0xFFFFFFFF, here.ranges, j),
+            const float4 r = fragment_step(job, row, col + 8 * j, first + t, a, b + 8 * j * kStepBytes,
                                            make_float4(d[0], d[1], d[2], d[3]));
             d[0] = r.x, d[1] = r.y, d[2] = r.z, d[3] = r.w;
           }
@@ -271,7 +301,7 @@ __device__ void multiply_tiles(const Fp4Job &job, int64_t tiles, int warpgroup, 
         ++t;
         if (job.paths != nullptr && leader)
           atomicAdd(&job.paths->halved,
-                    128ull * uint64_t(TileN / 8 - __popc(apart & ((1u << (TileN / 8)) - 1))));
+                    128ull * uint64_t(TileN / 8 - __popc(apart)));
       }
     }
     write_tile<TileN>(job, acc, staging, row, col);
