@@ -67,6 +67,7 @@ struct HalvedStep {
 /// halved.
 struct HalvedPlan {
   uint32_t low;  ///< the lower halves of this thread's two rows, a byte each; 0: not halved
+  uint32_t ranges; ///< HalvedStep::ranges
   uint32_t ways; ///< a bit for each fragment of 16 x 8 that halves do not hold; from bit 16 on, for each eight of rows halved
 
   HalvedPlan() = default;
@@ -76,6 +77,7 @@ struct HalvedPlan {
     int rows = 0;
     uint32_t halved = 0;
     low = 0;
+    ranges = s.ranges;
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       const int whole = __shfl_sync(0xFFFFFFFF, width, 28 + h), half = __shfl_sync(0xFFFFFFFF, width, 30 + h);
@@ -106,27 +108,14 @@ template <int Registers>
   return fragments;
 }
 
-/// A step of 16 x 8 outputs of a warp from its fragments of A and B where pairs of FP32 do not do; rare.
-__device__ __noinline__ float4 rare_fragment(const Fp4Job &job, int row, int col, int t, uint32_t rows,
-                                             uint32_t columns, const uint32_t (&fa)[4][4],
-                                             const uint32_t (&fb)[4][2], float4 from) {
+/// A warp's 16 rows of a step, and eight of its columns, by groups; from where they stand in shared memory.
+__device__ inline void load_rows(uint32_t (&fa)[4][4], uint32_t a) {
   const int lane = int(threadIdx.x) % 32;
-  float acc[4] = {from.x, from.y, from.z, from.w};
-  Counts counts;
-  mixed_step(job, StepRange::sum(rows, columns), Limits(job.accumulation), row + lane / 4,
-             col + lane % 4 * 2, t, fa, fb, acc, counts);
-  if (job.paths != nullptr) add_counts(job.paths, counts);
-  return make_float4(acc[0], acc[1], acc[2], acc[3]);
-}
-
-/// A step of 16 x 8 outputs of a warp with its groups apart; `a` and `b` are where its rows and columns stand
-/// in shared memory.
-__device__ __noinline__ float4 fragment_step(const Fp4Job &job, int row, int col, int t, uint32_t a, uint32_t b,
-                                             float4 from) {
-  const int lane = int(threadIdx.x) % 32;
-  uint32_t fa[4][4], fb[4][2];
 #pragma unroll
   for (int g = 0; g < 4; ++g) load_matrices(fa[g], a + place(lane & 15, g * 2 + (lane >> 4)));
+}
+__device__ inline void load_columns(uint32_t (&fb)[4][2], uint32_t b) {
+  const int lane = int(threadIdx.x) % 32;
 #pragma unroll
   for (int g = 0; g < 4; g += 2) {
     uint32_t r[4];
@@ -136,26 +125,122 @@ __device__ __noinline__ float4 fragment_step(const Fp4Job &job, int row, int col
     fb[g + 1][0] = r[2];
     fb[g + 1][1] = r[3];
   }
-  if (job.paths != nullptr && lane == 0) atomicAdd(&job.paths->apart, 128ull);
-  const uint32_t *const eights = job.a.ranges8 + (int64_t(t) * job.a.padded_rows + row) / 8;
-  const uint32_t rows = __vmaxu4(eights[0], eights[1]), columns = job.b.ranges8[(int64_t(t) * job.b.padded_rows + col) / 8];
-  const StepRange range = StepRange::sum(rows, columns);
-  const int lsb = 254 - range.place; // of both, at least -92 in tiles that frames could hold
-  const float limit = job.accumulation == Accumulation::mmasim ? uncut_below(lsb) : __int_as_float(0x7F800000);
-  const float largest = fmaxf(fmaxf(fabsf(from.x), fabsf(from.y)), fmaxf(fabsf(from.z), fabsf(from.w)));
-  if (range.width > kPairedWidth || lsb > 60 || __any_sync(0xFFFFFFFF, largest >= limit) != 0)
-    return rare_fragment(job, row, col, t, rows, columns, fa, fb, from);
-  float g[4][4] = {};
+}
+
+/// A step of 16 x 8 outputs of a warp where pairs of FP32 do not do; rare. `a` and `b` are where its rows and columns stand
+/// in shared memory, `rows` and `columns` their ranges.
+__device__ __noinline__ float4 rare_fragment(const Fp4Job &job, int row, int col, int t, uint32_t a, uint32_t b,
+                                             uint32_t rows, uint32_t columns, float4 from) {
+  const int lane = int(threadIdx.x) % 32;
+  uint32_t fa[4][4], fb[4][2];
+  load_rows(fa, a);
+  load_columns(fb, b);
+  float acc[4] = {from.x, from.y, from.z, from.w};
+  Counts counts;
+  mixed_step(job, StepRange::sum(rows, columns), Limits(job.accumulation), row + lane / 4,
+             col + lane % 4 * 2, t, fa, fb, acc, counts);
+  if (job.paths != nullptr) add_counts(job.paths, counts);
+  return make_float4(acc[0], acc[1], acc[2], acc[3]);
+}
+
+/// A warp's fragments of 16 x 8 with their groups apart.
+struct ApartStep {
+  const Fp4Job &job;
+  int row, col, t;     ///< of the first fragment
+  uint32_t a, b;       ///< where rows and columns stand in shared memory
+  uint32_t ranges;     ///< HalvedStep::ranges
+
+  /// Fragments j[n]: from and to slots, one float4 a lane; the same fragment may be there twice.
+  template <int N>
+  __device__ __forceinline__ void run(const uint32_t (&fa)[4][4], const int (&j)[N], float4 *const (&slots)[N]) const {
+    const uint32_t rows = __vmaxu4(__shfl_sync(0xFFFFFFFF, ranges, 28), __shfl_sync(0xFFFFFFFF, ranges, 29));
+    uint32_t columns[N];
+    float4 from[N], to[N];
+    float g[N][4][4] = {}, magic[N];
+    uint32_t rare = 0;
 #pragma unroll
-  for (int k = 0; k < 4; ++k) add_group(g[k], fa[k], fb[k][0], fb[k][1]);
-  const float magic = 1.5f * power_of_two(lsb + 46);
-  float4 r;
-  r.x = split_step(from.x, magic, g[0][0], g[1][0], g[2][0], g[3][0]);
-  r.y = split_step(from.y, magic, g[0][1], g[1][1], g[2][1], g[3][1]);
-  r.z = split_step(from.z, magic, g[0][2], g[1][2], g[2][2], g[3][2]);
-  r.w = split_step(from.w, magic, g[0][3], g[1][3], g[2][3], g[3][3]);
-  if (job.paths != nullptr) atomicAdd(&job.paths->split, 4ull);
-  return r;
+    for (int n = 0; n < N; ++n) {
+      from[n] = *slots[n];
+      columns[n] = __shfl_sync(0xFFFFFFFF, ranges, j[n]);
+      uint32_t fb[4][2];
+      load_columns(fb, b + 8 * j[n] * kStepBytes);
+#pragma unroll
+      for (int k = 0; k < 4; ++k) add_group(g[n][k], fa[k], fb[k][0], fb[k][1]);
+    }
+#pragma unroll
+    for (int n = 0; n < N; ++n) {
+      const StepRange range = StepRange::sum(rows, columns[n]);
+      const int lsb = 254 - range.place; // of both, at least -92 in tiles that frames could hold
+      const float limit = job.accumulation == Accumulation::mmasim ? uncut_below(lsb) : __int_as_float(0x7F800000);
+      const float largest = fmaxf(fmaxf(fabsf(from[n].x), fabsf(from[n].y)), fmaxf(fabsf(from[n].z), fabsf(from[n].w)));
+      if (range.width > kPairedWidth || lsb > 60 || __any_sync(0xFFFFFFFF, largest >= limit) != 0) rare |= 1u << n;
+      magic[n] = 1.5f * power_of_two(min(lsb, 60) + 46);
+    }
+#pragma unroll
+    for (int n = 0; n < N; ++n) {
+      to[n].x = split_step(from[n].x, magic[n], g[n][0][0], g[n][1][0], g[n][2][0], g[n][3][0]);
+      to[n].y = split_step(from[n].y, magic[n], g[n][0][1], g[n][1][1], g[n][2][1], g[n][3][1]);
+      to[n].z = split_step(from[n].z, magic[n], g[n][0][2], g[n][1][2], g[n][2][2], g[n][3][2]);
+      to[n].w = split_step(from[n].w, magic[n], g[n][0][3], g[n][1][3], g[n][2][3], g[n][3][3]);
+    }
+    if (job.paths != nullptr) {
+      int plain = 0;
+      for (int n = 0; n < N; ++n) plain += (rare >> n & 1) == 0 && (n == 0 || j[n] != j[0]);
+      atomicAdd(&job.paths->split, 4ull * uint64_t(plain));
+    }
+    if (rare != 0)
+#pragma unroll 1
+      for (int n = 0; n < N; ++n) {
+        const int at = n == 0 ? j[0] : j[N - 1];
+        if ((rare >> n & 1) == 0) continue;
+        const float4 r = rare_fragment(job, row, col + 8 * at, t, a, b + 8 * at * kStepBytes, rows,
+                                       n == 0 ? columns[0] : columns[N - 1], n == 0 ? from[0] : from[N - 1]);
+        (n == 0 ? to[0] : to[N - 1]) = r;
+      }
+#pragma unroll
+    for (int n = 0; n < N; ++n) *slots[n] = to[n];
+  }
+};
+
+constexpr int kSlots = 16 * kPitch / 128; ///< fragments that a warp's staging memory holds
+
+/// Those of a warp's fragments that `apart` names, by way of its staging memory, so that one text serves all.
+template <int Registers>
+__device__ __forceinline__ void step_apart(const ApartStep &step, uint32_t apart, float *staging, float (&acc)[Registers]) {
+  float4 *const own = reinterpret_cast<float4 *>(staging) + threadIdx.x % 32;
+  uint32_t fa[4][4];
+  load_rows(fa, step.a);
+  if (step.job.paths != nullptr && threadIdx.x % 32 == 0)
+    atomicAdd(&step.job.paths->apart, 128ull * uint64_t(__popc(apart)));
+  while (apart != 0) {
+    uint32_t now = apart;
+    while (__popc(now) > kSlots) now &= 0x7FFFFFFFu >> __clz(int(now));
+    apart &= ~now;
+    float4 *slot = own;
+#pragma unroll
+    for (int j = 0; j < Registers / 4; ++j)
+      if ((now >> j & 1) != 0) {
+        *slot = make_float4(acc[4 * j], acc[4 * j + 1], acc[4 * j + 2], acc[4 * j + 3]);
+        slot += 32;
+      }
+    slot = own;
+    for (uint32_t rest = now; rest != 0; slot += 64) { // two at a time
+      const int first = __ffs(int(rest)) - 1;
+      rest &= rest - 1;
+      const int second = rest != 0 ? __ffs(int(rest)) - 1 : first;
+      float4 *const slots[2] = {slot, rest != 0 ? slot + 32 : slot};
+      rest &= rest - 1;
+      step.run<2>(fa, {first, second}, slots);
+    }
+    slot = own;
+#pragma unroll
+    for (int j = 0; j < Registers / 4; ++j)
+      if ((now >> j & 1) != 0) {
+        const float4 r = *slot;
+        acc[4 * j] = r.x, acc[4 * j + 1] = r.y, acc[4 * j + 2] = r.z, acc[4 * j + 3] = r.w;
+        slot += 32;
+      }
+  }
 }
 
 /// One warpgroup's 64 rows of every mostly fast tile.
@@ -286,16 +371,7 @@ __device__ void multiply_tiles(const Fp4Job &job, int64_t tiles, int warpgroup, 
           wgmma_wait<0>();
           add_slice(h[0], 0);
         }
-        if (apart != 0) {
-#pragma unroll
-          for (int j = 0; j < TileN / 8; ++j) {
-            if ((apart >> j & 1) == 0) continue;
-            float *const d = acc + 4 * j;
-            const float4 r = fragment_step(job, row, col + 8 * j, first + t, a, b + 8 * j * kStepBytes,
-                                           make_float4(d[0], d[1], d[2], d[3]));
-            d[0] = r.x, d[1] = r.y, d[2] = r.z, d[3] = r.w;
-          }
-        }
+        if (apart != 0) step_apart({job, row, col, first + t, a, b, here.ranges}, apart, staging, acc);
         if (leader) barrier_arrive(ring.empty + 8 * ring.stage);
         ring.advance();
         ++t;
