@@ -43,7 +43,7 @@ __device__ inline void set_factors(const Fp4Job &job, int row, int col, bool lim
     const RowInfo x = job.a.rows[row + lane];
     limited = limited && !x.empty() && least_lsb != 0x3FFF;
     f.row[lane] = {frame_factors(true, x.empty(), x.max, x.norm),
-                   limited ? power_of_two(x.lsb + least_lsb + 36) : __int_as_float(0x7F800000)};
+                   limited ? uncut_below(x.lsb + least_lsb) : __int_as_float(0x7F800000)};
   }
   __syncwarp();
 }

@@ -45,36 +45,35 @@ struct StepHalves {
 /// Steps of this width or more are halved: two such rows are within what the tensor core sums.
 inline constexpr int kHalvedWidth = 20;
 
-/// The halves of a step of width `width`: groups whose exponent is above the middle of the largest and the
-/// least are the upper half.
+/// The halves of a step of width `width`: groups whose scale exponent is above that of one of the groups are the upper half;
+/// of these ways to part them the one that needs the fewest bits, of equal ones the first.
 [[nodiscard]] NVFP4_INLINE StepHalves halves_of(const GroupNorm (&g)[4], int width) {
-  if (width < kHalvedWidth) return {0, width};
-  int least = 1000, largest = -1000;
-  for (const GroupNorm &x : g)
-    if (x.norm2 != 0) {
-      least = x.exponent < least ? x.exponent : least;
-      largest = x.exponent > largest ? x.exponent : largest;
+  StepHalves best{0, width};
+  if (width < kHalvedWidth) return best;
+  for (int at = 0; at < 4; ++at) {
+    if (g[at].norm2 == 0) continue;
+    double high2 = 0, low2 = 0;
+    int high_lsb = 1000, low_lsb = 1000;
+    uint32_t low = 0;
+    for (int i = 0; i < 4; ++i) {
+      if (g[i].norm2 == 0) continue;
+      if (g[i].exponent > g[at].exponent) {
+        high2 = sum_up(high2, g[i].norm2);
+        high_lsb = g[i].lsb < high_lsb ? g[i].lsb : high_lsb;
+      } else {
+        low2 = sum_up(low2, g[i].norm2);
+        low_lsb = g[i].lsb < low_lsb ? g[i].lsb : low_lsb;
+        low |= 1u << i;
+      }
     }
-  if (least >= largest) return {0, width};
-  double high2 = 0, low2 = 0;
-  int high_lsb = 1000, low_lsb = 1000;
-  uint32_t low = 0;
-  for (int i = 0; i < 4; ++i) {
-    if (g[i].norm2 == 0) continue;
-    if (2 * g[i].exponent > least + largest) {
-      high2 = sum_up(high2, g[i].norm2);
-      high_lsb = g[i].lsb < high_lsb ? g[i].lsb : high_lsb;
-    } else {
-      low2 = sum_up(low2, g[i].norm2);
-      low_lsb = g[i].lsb < low_lsb ? g[i].lsb : low_lsb;
-      low |= 1u << i;
-    }
+    if (high2 == 0) continue;
+    // the lower half's bits as well above the upper's least, so that the order of the sums is known
+    const int a = ceil_log2(high2) - 2 * high_lsb, b = ceil_log2(low2) - 2 * low_lsb,
+              c = ceil_log2(low2) - 2 * high_lsb + 1;
+    const int most = a > b ? (a > c ? a : c) : (b > c ? b : c);
+    if (most < best.width) best = {low, most};
   }
-  // the lower half's bits as well above the upper's least, so that the order of the sums is known
-  const int a = ceil_log2(high2) - 2 * high_lsb, b = ceil_log2(low2) - 2 * low_lsb,
-            c = ceil_log2(low2) - 2 * high_lsb + 1;
-  const int most = a > b ? (a > c ? a : c) : (b > c ? b : c);
-  return most < width ? StepHalves{low, most} : StepHalves{0, width};
+  return best;
 }
 
 /// acc + high + low truncated, from the exact sums of a step's halves: high a multiple of some u with

@@ -4,6 +4,7 @@
 // gemm_fp4.cu.
 #pragma once
 #include "nvfp4/gpu/emulated/gemm_detail.cuh"
+#include "nvfp4/gpu/emulated/rounded.hpp"
 
 namespace nvfp4::cuda {
 
@@ -45,6 +46,13 @@ void check_fp4(const UnitRule &rule, const Fp4Operand &a, const Fp4Operand &b, c
 void gemm_fp4_wgmma(const Fp4Job &job, int processors, cudaStream_t stream);
 void gemm_fp4_mostly(const Fp4Job &job, int processors, cudaStream_t stream);
 void gemm_fp4_framed(const Fp4Job &job, int processors, cudaStream_t stream);
+
+/// Accumulators below it lose no bit when a step is aligned whose products are multiples of 2^lsb (mmasim; for the other
+/// models too where no group's alignment cuts them).
+[[nodiscard]] __device__ inline float uncut_below(int lsb) {
+  const int exponent = lsb + 36;
+  return exponent > 127 ? __int_as_float(0x7F800000) : exponent < -126 ? 0.0f : power_of_two(exponent);
+}
 
 /// The accumulator plus an exact sum, truncated to 53 bits and then to 24: truncations compose.
 __device__ inline float add_truncated(float acc, double sum) {
@@ -184,13 +192,9 @@ __device__ inline void mixed_step(const Fp4Job &job, const StepRange &range, con
   float group[4][4] = {};
 #pragma unroll
   for (int g = 0; g < 4; ++g) add_group(group[g], a[g], b[g][0], b[g][1]);
-  // the accumulator cuts a group when its exponent exceeds the group's lsb by more than 35
-  const int limit_exponent = 254 - range.place + 36;
-  const float limit = job.accumulation == Accumulation::exact || limit_exponent > 127
-                          ? __int_as_float(0x7F800000)
-                      : limit_exponent < -126 ? 0.0f
-                                              : bit_cast<float>(uint32_t(limit_exponent + 127) << 23);
   const int lsb = 254 - range.place;
+  // the accumulator cuts a group when its exponent exceeds the group's lsb by more than 35
+  const float limit = job.accumulation == Accumulation::exact ? __int_as_float(0x7F800000) : uncut_below(lsb);
   const bool grid = lsb >= -120 && lsb <= 60;
   const float magic = grid ? 1.5f * bit_cast<float>(uint32_t(lsb + 46 + 127) << 23) : 0.0f;
   const float largest = grid ? bit_cast<float>(uint32_t(lsb + 43 + 127) << 23) : 0.0f;

@@ -80,6 +80,57 @@ __device__ void feed_steps(const CUtensorMap *map_a, const CUtensorMap *map_b, c
   }
 }
 
+/// The next step's products of a warpgroup's 64 rows, from zero; under way until a wait.
+template <int TileN>
+__device__ __forceinline__ void multiply_step(Ring<TileN> &ring, int warpgroup, float (&sum)[TileN / 2]) {
+  barrier_wait(ring.full + 8 * ring.stage, ring.parity);
+  const uint32_t stage = ring.data + ring.stage * ring.kBytes, a = stage + warpgroup * 64 * kStepBytes, b = stage + ring.kBytesA;
+  wgmma_fence();
+  Bf16::run<0>(sum, descriptor(a), descriptor(b));
+#pragma unroll
+  for (int k = 1; k < 4; ++k) Bf16::run(sum, descriptor(a + 32 * k), descriptor(b + 32 * k));
+  wgmma_commit();
+  ring.advance();
+}
+
+/// `count` > 0 steps of a warpgroup's 64 rows, each summed whole by the tensor core and added toward zero. Two sets of sums:
+/// one is multiplied into while the other is added. Nothing is under way before and after.
+template <int TileN, class Count>
+__device__ __forceinline__ void whole_steps(Ring<TileN> &ring, int warpgroup, Count count, float (&acc)[TileN / 2]) {
+  constexpr int kRegisters = TileN / 2;
+  const bool leader = (threadIdx.x & 31) == 0;
+  float even[kRegisters], odd[kRegisters];
+  uint32_t oldest = ring.stage; // the first stage not yet given back
+  const auto add = [&](float(&sum)[kRegisters]) {
+#pragma unroll
+    for (float &x : sum) asm volatile("" : "+f"(x)::"memory"); // complete only from here on
+    if (leader) barrier_arrive(ring.empty + 8 * oldest);
+    if (++oldest == uint32_t(kStages<TileN>)) oldest = 0;
+#pragma unroll
+    for (int r = 0; r < kRegisters; ++r) acc[r] = __fadd_rz(acc[r], sum[r]);
+  };
+  multiply_step(ring, warpgroup, even);
+  Count step = 1;
+  for (; step + 1 < count; step += 2) {
+    multiply_step(ring, warpgroup, odd);
+    wgmma_wait<1>();
+    add(even);
+    multiply_step(ring, warpgroup, even);
+    wgmma_wait<1>();
+    add(odd);
+  }
+  if (step < count) {
+    multiply_step(ring, warpgroup, odd);
+    wgmma_wait<1>();
+    add(even);
+    wgmma_wait<0>();
+    add(odd);
+  } else {
+    wgmma_wait<0>();
+    add(even);
+  }
+}
+
 /// Starts a kernel over the tiles of 128 x TileN of a job, at most a block a multiprocessor; the operands
 /// come through tensor maps.
 template <int TileN, class Count>

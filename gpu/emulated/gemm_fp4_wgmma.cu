@@ -8,56 +8,14 @@ namespace {
 
 using namespace hopper;
 
-/// One warpgroup's 64 rows of every fast tile. Two sets of sums: one is multiplied into while the other is
-/// added, and the other warpgroup's instructions fill what is left.
+/// One warpgroup's 64 rows of every fast tile; the other warpgroup's instructions fill what its own two sets of sums leave.
 template <int TileN>
 __device__ void multiply_tiles(const Fp4Job &job, int64_t tiles, int warpgroup, Ring<TileN> ring,
                                float *staging) {
-  constexpr int kRegisters = TileN / 2;
-  const bool leader = (threadIdx.x & 31) == 0;
   for (int64_t i = next_tile<TileN, TileWay::fast>(job, blockIdx.x, tiles); i < tiles;
        i = next_tile<TileN, TileWay::fast>(job, i + gridDim.x, tiles)) {
-    float acc[kRegisters] = {}, even[kRegisters], odd[kRegisters];
-    uint32_t oldest = ring.stage; // the first stage not yet given back
-    const auto multiply_step = [&](float(&sum)[kRegisters]) {
-      barrier_wait(ring.full + 8 * ring.stage, ring.parity);
-      const uint32_t a = ring.data + ring.stage * ring.kBytes + warpgroup * 64 * kStepBytes,
-                     b = ring.data + ring.stage * ring.kBytes + ring.kBytesA;
-      wgmma_fence();
-      Bf16::run<0>(sum, descriptor(a), descriptor(b));
-#pragma unroll
-      for (int k = 1; k < 4; ++k) Bf16::run(sum, descriptor(a + 32 * k), descriptor(b + 32 * k));
-      wgmma_commit();
-      ring.advance();
-    };
-    const auto add = [&](float(&sum)[kRegisters]) {
-#pragma unroll
-      for (float &x : sum) asm volatile("" : "+f"(x)::"memory"); // complete only from here on
-      if (leader) barrier_arrive(ring.empty + 8 * oldest);
-      if (++oldest == kStages<TileN>) oldest = 0;
-#pragma unroll
-      for (int r = 0; r < kRegisters; ++r) acc[r] = __fadd_rz(acc[r], sum[r]);
-    };
-    multiply_step(even);
-    int64_t step = 1;
-    for (; step + 1 < job.steps; step += 2) {
-      multiply_step(odd);
-      wgmma_wait<1>();
-      add(even);
-      multiply_step(even);
-      wgmma_wait<1>();
-      add(odd);
-    }
-    if (step < job.steps) {
-      multiply_step(odd);
-      wgmma_wait<1>();
-      add(even);
-      wgmma_wait<0>();
-      add(odd);
-    } else {
-      wgmma_wait<0>();
-      add(even);
-    }
+    float acc[TileN / 2] = {};
+    whole_steps<TileN>(ring, warpgroup, job.steps, acc);
     const TileAt at = tile_of<TileN>(job, i);
     write_tile<TileN>(job, acc, staging, at.row + threadIdx.x / 32 * 16, at.col);
     if (job.paths != nullptr && threadIdx.x == 0 && at.col % 128 == 0)

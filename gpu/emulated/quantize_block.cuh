@@ -11,8 +11,23 @@ namespace nvfp4::cuda {
 /// What a block needs besides scale and rounding.
 enum class Way : uint8_t { plain, four_over_six, search };
 
-/// A rule known to the compiler, or the job's.
-template <FormatId element_id, int block_size, Way kind = Way::plain> struct AnyRule {
+/// Steps of a rule that a kernel is compiled for: what its blocks and elements would ask of the job else.
+struct Steps {
+  ScaleOrder order;
+  ScaleRounding rounding;
+  Scaling scaling;
+  bool flush = false;
+  FourOverSix candidates = FourOverSix::off;
+  bool fused_error = false;
+
+  [[nodiscard]] constexpr bool are_of(const Rule &r) const {
+    return r.order == order && r.scale_rounding == rounding && r.scaling == scaling && r.flush == flush &&
+           r.four_over_six == candidates && r.fused_error == fused_error;
+  }
+};
+
+/// The job's rule, of which the compiler knows element and block, and `steps` if it is told them.
+template <FormatId element_id, int block_size, Way kind = Way::plain, Steps... steps> struct AnyRule {
   static constexpr FormatId element = element_id;
   static constexpr int block = block_size;
   static constexpr Way way = kind;
@@ -20,9 +35,21 @@ template <FormatId element_id, int block_size, Way kind = Way::plain> struct Any
     Rule r = job.rule;
     r.element = element;
     r.block = block;
+    (know(r, steps), ...);
     return r;
   }
+
+private:
+  __device__ static void know(Rule &r, const Steps &s) {
+    r.order = s.order;
+    r.scale_rounding = s.rounding;
+    r.scaling = s.scaling;
+    r.flush = s.flush;
+    r.four_over_six = s.candidates;
+    r.fused_error = s.fused_error;
+  }
 };
+/// A rule of which the compiler knows everything: TransformerEngine's.
 struct TeRule {
   static constexpr FormatId element = FormatId::e2m1;
   static constexpr int block = 16;
@@ -91,20 +118,23 @@ __device__ inline void load_random(const TileJob &t, const Place &p, [[maybe_unu
 }
 
 /// A block under a candidate scale of four over six: nearest codes without signs, and the error as add_error
-/// has it, for M = 256. Errors are the same on both sides of zero, so magnitudes serve.
+/// has it, for M = 256. Errors are the same on both sides of zero, so magnitudes serve. A code's value is a power of two,
+/// or 1.5 times one, and the value's decoding, far from the ends of FP32, that power times the decoding of 1 or of 1.5.
 struct Candidate {
   uint32_t words[2] = {};
   float error = 0.0f;
 
   __device__ Candidate(const Rule &rule, const float (&x)[16], const BlockScale &scale, float amax) {
+    const float one = divide_by_1536(scale.value * amax), one_and_half = divide_by_1536((1.5f * scale.value) * amax);
 #pragma unroll
     for (int i = 0; i < 16; ++i) {
       const float t = fminf(fabsf(x[i] * scale.factor), 6.0f);
       // as in nearest_code: the low bits of the sum are the code, and what is above m is the value
       const float m = t < 2.0f ? 4194304.0f : t < 4.0f ? 8388610.0f : 16777224.0f, sum = __fadd_rn(t, m);
       words[i / 8] |= (bit_cast<uint32_t>(sum) & 7) << (4 * (i % 8));
-      const float v = __fadd_rn(sum, -m);
-      const float d = divide_by_1536((v * scale.value) * amax) - fabsf(x[i]);
+      const uint32_t value = bit_cast<uint32_t>(__fadd_rn(sum, -m));
+      // the product is exact, so that the fused sum is the decoding less |x|
+      const float d = __fmaf_rn(bit_cast<float>(value & 0x7F800000u), (value & 0x400000u) != 0 ? one_and_half : one, -fabsf(x[i]));
       if (rule.four_over_six == FourOverSix::mae)
         error = error + fabsf(d);
       else
@@ -302,9 +332,47 @@ template <class R, class Launch> void launch_rounding(ElementRounding rounding, 
   }
 }
 
+/// With the kernel that is compiled for the rule's steps; false if there is none.
+template <FormatId element, int block, Way way, Steps... known, class Launch>
+[[nodiscard]] bool launch_known(const Rule &r, const Launch &launch) {
+  const auto take = [&]<Steps steps>() {
+    if (r.element != element || r.block != block || !steps.are_of(r)) return false;
+    launch.template run<AnyRule<element, block, way, steps>, ElementRounding::nearest>();
+    return true;
+  };
+  return (take.template operator()<known>() || ...);
+}
+
+/// The steps of conventions in use, nearest; the others, and stochastic rounding, ask the job.
+template <class Launch> [[nodiscard]] bool launch_known(const Rule &r, const Launch &launch) {
+  using O = ScaleOrder;
+  using R = ScaleRounding;
+  using S = Scaling;
+  using enum FourOverSix;
+  if (r.four_over_six != off)
+    return launch_known<FormatId::e2m1, 16, Way::four_over_six,
+                        Steps{O::sixth_by_encode, R::cap_largest, S::inverse_capped, false, mae},
+                        Steps{O::sixth_by_encode, R::cap_largest, S::inverse_capped, false, mse},
+                        Steps{O::sixth_by_encode, R::plain, S::inverse_capped, false, mae},
+                        Steps{O::sixth_by_encode, R::plain, S::inverse_capped, false, mse, true}>(r, launch);
+  if (r.scaling == S::search)
+    return launch_known<FormatId::e2m1, 16, Way::search, Steps{O::sixth, R::ggml, S::search}>(r, launch);
+  return launch_known<FormatId::e2m1, 16, Way::plain, Steps{O::sixth_by_encode, R::cap_flt_max, S::inverse_capped},
+                      Steps{O::encode_by_amax_k6, R::plain, S::inverse, true},
+                      Steps{O::encode_by_amax_k6, R::plain, S::inverse},
+                      Steps{O::amax_by_six_decode, R::clamp_tiny, S::divide},
+                      Steps{O::source_sixth, R::eighth_if_zero, S::divide_encode},
+                      Steps{O::sixth_by_decode, R::clamp_normal, S::inverse_decode}>(r, launch) ||
+         launch_known<FormatId::e2m1, 32, Way::plain, Steps{O::amax_by_inverse_max, R::power_up, S::exponent_one, true},
+                      Steps{O::exponent_floor, R::power_exact, S::exponent}>(r, launch) ||
+         launch_known<FormatId::e4m3, 32, Way::plain, Steps{O::amax_by_inverse_max, R::power_up, S::exponent},
+                      Steps{O::exponent_floor, R::power_exact, S::exponent}>(r, launch);
+}
+
 /// With the kernel of the rule and the rounding.
 template <class Launch> void launch_rule(const Rule &r, ElementRounding rounding, const Launch &launch) {
   using enum FormatId;
+  if (rounding == ElementRounding::nearest && launch_known(r, launch)) return;
   if (r.block == 32 && r.element == e2m1) return launch_rounding<AnyRule<e2m1, 32>>(rounding, launch);
   if (r.element == e4m3) return launch_rounding<AnyRule<e4m3, 32>>(rounding, launch);
   if (r.element == e5m2) return launch_rounding<AnyRule<e5m2, 32>>(rounding, launch);

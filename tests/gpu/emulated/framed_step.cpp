@@ -208,11 +208,41 @@ TEST_CASE("groups of a step in halves") {
     return std::pair{h.low, h.width};
   };
   CHECK(halves({group(0), group(8), zero, group(0)}, 35) == std::pair{9u, 20});   // both low ones: 2 * 2^19
-  CHECK(halves({group(8), group(0), group(-8), zero}, 51) == std::pair{6u, 36});  // the middle is low
-  CHECK(halves({group(-8), group(0), group(8), zero}, 51) == std::pair{3u, 36});
+  CHECK(halves({group(8), group(0), group(-8), zero}, 51) == std::pair{6u, 36});  // of two ways the first
+  CHECK(halves({group(-8), group(0), group(8), zero}, 51) == std::pair{1u, 36});
   CHECK(halves({group(3), group(3), group(3), group(3)}, 21) == std::pair{0u, 21}); // nothing to tell apart
   CHECK(halves({group(0), group(8), zero, zero}, 19) == std::pair{0u, 19});       // narrow as it is
   CHECK(halves({zero, zero, zero, zero}, 0) == std::pair{0u, 0});
+  // of all thresholds the one that needs the fewest bits
+  std::mt19937_64 random(7);
+  int64_t parted = 0;
+  for (int round = 0; round < 20000; ++round) {
+    GroupNorm g[kMaxGroups];
+    for (GroupNorm &x : g) {
+      const int e = int(random() % 17) - 8, lsb = e - 4 + int(random() % 3);
+      x = random() % 8 == 0 ? zero : GroupNorm{std::ldexp(double(1 + random() % 4095), 2 * (e - 4) + 8), e, lsb};
+    }
+    const int width = 20 + int(random() % 40);
+    int least = width;
+    for (int threshold = -9; threshold <= 9; ++threshold) {
+      double sums[2] = {0, 0};
+      int lsbs[2] = {1000, 1000};
+      for (const GroupNorm &x : g)
+        if (x.norm2 != 0) {
+          const int side = x.exponent > threshold ? 1 : 0;
+          sums[side] += x.norm2; // of few bits: exact
+          lsbs[side] = std::min(lsbs[side], x.lsb);
+        }
+      if (sums[0] == 0 || sums[1] == 0) continue;
+      least = std::min(least, std::max({ceil_log2(sums[1]) - 2 * lsbs[1], ceil_log2(sums[0]) - 2 * lsbs[0],
+                                        ceil_log2(sums[0]) - 2 * lsbs[1] + 1}));
+    }
+    const StepHalves h = halves_of(g, width);
+    REQUIRE(h.width == least);
+    REQUIRE((h.low != 0) == (least < width));
+    parted += h.low != 0;
+  }
+  CHECK(parted > 5000);
   // norms are added upward
   const double tiny = std::ldexp(1.0, -60);
   CHECK(sum_up(1.0, tiny) > 1.0);
