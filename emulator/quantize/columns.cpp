@@ -73,17 +73,32 @@ void ColumnSource::copy(int b, int tile, ColumnBand &band) const {
 /// The columns of a row are neighbours in the random sequence, from somewhere in a Philox block on.
 void ColumnSource::load_random(int b, ColumnBand &band) const {
   const auto [elements, bytes] = random_unit(options_);
-  constexpr int kMost = kBandColumns / 4 + 1; // Philox blocks of a row
-  const int count = kBandColumns / elements + 1;
-  uint64_t index[kColumnRows * kMost];
-  alignas(64) uint8_t drawn[kColumnRows * kMost * 16];
-  const auto start = [&](int i) { return uint64_t((band.row + b * block_ + i) * x_.cols + band.column); };
+  const uint64_t first = uint64_t((band.row + b * block_) * x_.cols + band.column), step = uint64_t(x_.cols);
+  const bool whole = step % unsigned(elements) == 0; // rows begin with a Philox block
+  const int count = kBandColumns / elements + (whole ? 0 : 1);
+  uint64_t index[kColumnRows * (kBandColumns / 4 + 1)];
+  for (int i = 0; i < block_; ++i) {
+    const uint64_t of_row = (first + unsigned(i) * step) / unsigned(elements);
+    for (int j = 0; j < count; ++j) index[i * count + j] = of_row + unsigned(j);
+  }
+  alignas(64) uint8_t drawn[sizeof(band.random) + kColumnRows * 16];
+  kernels_.philox(options_.key.seed, options_.key.offset, index, block_ * count, whole ? band.random : drawn);
+  if (whole) return;
+  const int64_t stride = kBandColumns * bytes;
   for (int i = 0; i < block_; ++i)
-    for (int j = 0; j < count; ++j) index[i * count + j] = start(i) / unsigned(elements) + unsigned(j);
-  kernels_.philox(options_.key.seed, options_.key.offset, index, block_ * count, drawn);
-  for (int i = 0; i < block_; ++i)
-    std::memcpy(band.random + i * ColumnBand::kRandomStride, drawn + i * count * 16 + start(i) % unsigned(elements) * unsigned(bytes),
-                size_t(kBandColumns * bytes));
+    std::memcpy(band.random + i * stride,
+                drawn + i * count * 16 + int64_t((first + unsigned(i) * step) % unsigned(elements)) * bytes, size_t(stride));
+}
+
+void ColumnSource::ask_for_output(int b, const ColumnBand &band, const BlockScaled &out) const {
+  const int bits = format(element_).storage_bits, exist = blocks(band);
+  const int64_t width = exist * block_ * bits / 8;
+  for (int64_t c = band.columns * b / exist; c < band.columns * (b + 1) / exist; ++c) {
+    const uint8_t *const codes = out.codes.data() + (band.column + c) * out.row_bytes() + band.row * bits / 8;
+    for (int64_t byte = 0; byte < width; byte += 64) __builtin_prefetch(codes + byte, 1, 2);
+    __builtin_prefetch(codes + width - 1, 1, 2);
+    __builtin_prefetch(out.scales.data() + (band.column + c) * out.scale_cols() + band.row / block_, 1, 2);
+  }
 }
 
 void ColumnSource::store(const ColumnBand &band, BlockScaled &out) const {

@@ -20,9 +20,8 @@ struct ColumnBand {
   /// Tile t of the block that was loaded: (block, kGroup), +0 where the matrix ends.
   alignas(64) float tiles[kBandTiles][kColumnRows * kGroup];
   alignas(64) uint32_t amax[kBandTiles][kGroup];
-  /// The random bits of the block's rows, each kRandomStride bytes after the last.
-  static constexpr int kRandomStride = 4 * kBandColumns + 16;
-  alignas(64) uint8_t random[kColumnRows * kRandomStride];
+  /// The random bits of the block's rows: (block, kBandColumns), of as many bytes as each element has.
+  alignas(64) uint8_t random[kColumnRows * kBandColumns * 4];
 
   alignas(64) uint32_t codes[kColumnRows / 4 * kGroup][kBandColumns]; ///< words of EncodeColumns
   alignas(64) uint8_t scales[kGroup][kBandColumns];
@@ -46,6 +45,9 @@ public:
   void load(int b, ColumnBand &band) const;
   /// Its random bits, for stochastic rounding.
   void load_random(int b, ColumnBand &band) const;
+  /// Asks for the memory of a share of the band's rows of the output, as many as block b is of its blocks: each is in
+  /// a page of its own.
+  void ask_for_output(int b, const ColumnBand &band, const BlockScaled &out) const;
   /// Codes and scales to where they belong in the output.
   void store(const ColumnBand &band, BlockScaled &out) const;
 

@@ -274,12 +274,14 @@ void Engine::run_columns(const Level &level, BlockScaled &out) const {
 void Engine::quantize_band(const ColumnSource &source, const Level &level, ColumnBand &band, BlockScaled &out) const {
   const int words = rule_.block * format(rule_.element).storage_bits / 32;
   const bool stochastic = options_.rounding != ElementRounding::nearest;
+  const int random_bytes = random_unit(options_).bytes;
   bool left = !level.usable;
   for (int b = 0; b < source.blocks(band); ++b) {
     std::fill_n(band.again[b], kBandTiles, level.usable ? 0 : 0xFFFF);
     if (!level.usable) continue;
     source.load(b, band);
     if (stochastic) source.load_random(b, band);
+    source.ask_for_output(b, band, out);
     for (int t = 0; t < source.tiles(band); ++t) {
       const float *const x = band.tiles[t];
       alignas(64) float factors[kGroup];
@@ -289,8 +291,8 @@ void Engine::quantize_band(const ColumnSource &source, const Level &level, Colum
                                          kernels_->errors(weigh, x, own, values, sums);
                                        });
       left = left || band.again[b][t] != 0;
-      encode_columns_(x, rule_.block, factors, band.random + kGroup * t * random_unit(options_).bytes,
-                      ColumnBand::kRandomStride, band.codes[words * b] + kGroup * t, kBandColumns);
+      encode_columns_(x, rule_.block, factors, band.random + kGroup * t * random_bytes, kBandColumns * random_bytes,
+                      band.codes[words * b] + kGroup * t, kBandColumns);
     }
   }
   if (level.usable) source.store(band, out);
