@@ -136,10 +136,10 @@ void FdpaPacker::pack(int index, const FdpaLine &line) {
       lay_row(piece, n, link_, lines_, values_.data() + at, exponents_.data() + 4 * at);
       continue;
     }
-    double *const values = values_.data() + int64_t{first} * link_ * steps_ + k * vector_ + place - first;
-    uint8_t *const exponents = exponents_.data() + k * lines_ + index;
-    for (int64_t i = 0; i < n; ++i) values[i * vector_] = piece.values[i];
+    uint8_t *const exponents = exponents_.data() + k * lines_ + within * (lines_ / vector_) + first / vector_;
     for (int64_t i = 0; i < n; ++i) exponents[i * lines_] = piece.exponents[i];
+    double *const values = values_.data() + int64_t{first} * link_ * steps_ + k * vector_ + place - first;
+    for (int64_t i = 0; i < n; ++i) values[i * vector_] = piece.values[i];
   }
 }
 
