@@ -7,7 +7,7 @@
 #include "nvfp4/emulator/simd/avx2.hpp"
 
 namespace nvfp4::gemm {
-const FdpaKernels *fdpa_avx2() { return &FdpaSimd<simd::Avx2, 4, 1>::kTable; }
+const FdpaKernels *fdpa_avx2() { return &FdpaSimd<simd::Avx2, 4>::kTable; }
 } // namespace nvfp4::gemm
 #else
 namespace nvfp4::gemm {

@@ -8,7 +8,7 @@
 #include "nvfp4/emulator/simd/avx512.hpp"
 
 namespace nvfp4::gemm {
-const FdpaKernels *fdpa_avx512_popcount() { return &FdpaSimd<simd::Avx512Popcount, 8, 2>::kTable; }
+const FdpaKernels *fdpa_avx512_popcount() { return &FdpaSimd<simd::Avx512Popcount, 8>::kTable; }
 } // namespace nvfp4::gemm
 #else
 namespace nvfp4::gemm {

@@ -3,6 +3,7 @@
 // or exponents near the ends of FP32 to the definition. The conditions are stated here and proven in
 // README.md.
 #include "nvfp4/emulator/cpu/float_state.hpp"
+#include "nvfp4/emulator/cpu/prefetch.hpp"
 #include "nvfp4/emulator/formats/codec.hpp"
 #include "nvfp4/emulator/gemm/element_reader.hpp"
 #include "nvfp4/emulator/gemm/engine.hpp"
@@ -17,7 +18,7 @@ namespace nvfp4::gemm {
 namespace {
 
 constexpr int64_t kChunk = 256; ///< K of one packed block
-constexpr int64_t kRows = 512, kCols = 128;
+constexpr int64_t kRows = 1024, kCols = 256;
 constexpr int64_t kMaxK = int64_t{1} << 28;
 
 struct Block {
@@ -39,6 +40,13 @@ struct Block {
         sink(s), step{j.rule->link, j.rule->fraction_bits, j.rule->output == Output::rz_e8m13},
         scaled(j.rule->family == Family::st_fdpa), values(size_t(kChunk)), exponents(size_t(kChunk)),
         scales(scaled ? size_t(kChunk / step.link) : 0) {}
+
+  /// Elements that will be read soon.
+  static void ask_for(const GemmOperand &p, int64_t row, int64_t k, int64_t n) {
+    if (row >= p.rows) return;
+    const CodeView codes = p.row(row);
+    nvfp4::ask_for(codes.data + k * codes.bits / 8, n * codes.bits / 8);
+  }
 
   /// Elements [k, k + n) of a row, decoded.
   FdpaLine read(const GemmOperand &p, int64_t row, int64_t k, int64_t n) {
@@ -81,8 +89,10 @@ struct Block {
       const int64_t n = std::min(kChunk, padded_k - k), steps = n / step.link;
       for (int64_t tile = 0; tile < tiles; ++tile)
         columns_of_b[size_t(tile)].shape_columns(kernels, step, steps);
-      for (int64_t c = 0; c < t.cols; ++c)
+      for (int64_t c = 0; c < t.cols; ++c) {
+        ask_for(*job.b, t.col + c + 4, k, n);
         columns_of_b[size_t(c / nr)].pack(int(c % nr), read(*job.b, t.col + c, k, n));
+      }
       rows_of_a.shape_rows(kernels, step, steps);
       for (int64_t p = 0; p < panels; ++p) {
         const int64_t rows = std::min<int64_t>(mr, t.rows - p * mr);
@@ -90,6 +100,8 @@ struct Block {
         for (int64_t tile = 0; tile < tiles; ++tile) {
           float *const state = acc.data() + size_t(p * tiles + tile) * tile_size;
           if (k == 0) read_start(t, p, tile, state);
+          for (int64_t r = tile * mr / tiles; r < (tile + 1) * mr / tiles; ++r)
+            ask_for(*job.a, t.row + (p + 1) * mr + r, k, n);
           kernels.tile(rows_of_a.panel(), columns_of_b[size_t(tile)].panel(), steps, step,
                        int(std::min<int64_t>(nr, t.cols - tile * nr)), state, state);
         }

@@ -25,8 +25,8 @@ struct FdpaPanel {
   const double *values;
   const double *scales;     ///< (2, lines): what an element was multiplied by, and its inverse; B: as values
   const uint32_t *signs;    ///< (steps, lines): bit k is the sign of element k
-  const uint8_t *exponents; ///< signed bytes below kTopA and kTopB; A: (steps, lines, link, 4 times); B:
-                            ///< (steps, link, lines)
+  const uint8_t *exponents; ///< signed bytes up to kTopA and kTopB; A: (steps, lines, link, 4 times); B:
+                            ///< (steps, link, vector, lines / vector): a byte of each vector of columns to a lane
 };
 
 /// Exponent of the largest element of a line after scaling.

@@ -7,7 +7,7 @@
 #include "nvfp4/emulator/simd/neon.hpp"
 
 namespace nvfp4::gemm {
-const FdpaKernels *fdpa_neon() { return &FdpaSimd<simd::Neon, 8, 2>::kTable; }
+const FdpaKernels *fdpa_neon() { return &FdpaSimd<simd::Neon, 8>::kTable; }
 } // namespace nvfp4::gemm
 #else
 namespace nvfp4::gemm {

@@ -17,80 +17,82 @@ double power(int e) { return bit_cast<double>(uint64_t(std::clamp(e, -1022, 1023
 /// What a line without elements has as its largest exponent: so low that its products with any other line are
 /// no phantoms for an accumulator.
 constexpr int kEmptyMax = -140;
-constexpr int64_t kPiece = 256; ///< elements of a line that are prepared at a time
 
-/// A piece of a line as the kernels want it, in order along K.
-struct Piece {
-  double values[kPiece];
-  uint8_t exponents[kPiece];
-  uint8_t signs[kPiece];
+/// How the elements of one step go into a panel.
+struct Step {
+  const float *values;
+  const int16_t *exponents;
+  double factor; ///< exact products, and so far above kTiny that their sum with it is the product or kTiny
+  int up;        ///< added to exponents
 };
 
-/// A product of an element and a factor is exact, and so far above kTiny that the sum is the product or
-/// kTiny.
-[[gnu::always_inline]] inline void scale(const float *values, int64_t n, double factor, double *to) {
-  for (int64_t i = 0; i < n; ++i) to[i] = double(values[i]) * factor + kTiny;
-}
-[[gnu::always_inline]] inline void shift(const int16_t *exponents, int64_t n, int by, uint8_t *to) {
-  for (int64_t i = 0; i < n; ++i) {
-    const int16_t e = int16_t(exponents[i] + by);
-    to[i] = uint8_t(e > kZeroByte ? e : kZeroByte);
-  }
-}
-[[gnu::always_inline]] inline void take_signs(const float *values, int64_t n, uint8_t *to) {
-  for (int64_t i = 0; i < n; ++i) to[i] = uint8_t(bit_cast<uint32_t>(values[i]) >> 31);
-}
-
-NVFP4_MULTIVERSION void prepare(const FdpaLine &line, int64_t from, int64_t n, int link, int exponent, int up,
-                                double past, Piece &piece) {
-  if (line.scales == nullptr) {
-    scale(line.values + from, n, power(exponent) * past, piece.values);
-    shift(line.exponents + from, n, up, piece.exponents);
-  } else {
-    for (int64_t i = 0; i < n; i += link) {
-      const int s = line.scales[(from + i) / link];
-      scale(line.values + from + i, link, power(exponent + s) * past, piece.values + i);
-      shift(line.exponents + from + i, link, up + s, piece.exponents + i);
-    }
-  }
-  take_signs(line.values + from, n, piece.signs);
-}
-
-/// Eight bytes of 0 and 1 as bits, the first lowest.
-uint32_t bits_of(const uint8_t *bytes) {
-  uint64_t all;
-  std::memcpy(&all, bytes, 8);
-  return uint32_t(all * 0x0102040810204080 >> 56);
-}
-
-uint32_t sign_word(const uint8_t *signs, int link) {
-  if (link == 4) {
-    uint32_t four;
-    std::memcpy(&four, signs, 4);
-    return four * 0x01020408u >> 24 & 0xF;
-  }
+template <int link> [[gnu::always_inline]] inline uint32_t signs_of(const Step &s) {
+  uint8_t bytes[link < 8 ? 8 : link] = {};
+  for (int k = 0; k < link; ++k) bytes[k] = uint8_t(bit_cast<uint32_t>(s.values[k]) >> 31);
   uint32_t word = 0;
-  for (int k = 0; k < link; k += 8) word |= bits_of(signs + k) << k;
+  for (int k = 0; k < link; k += 8) { // eight bytes of 0 and 1 as bits, the first lowest
+    uint64_t all;
+    std::memcpy(&all, bytes + k, 8);
+    word |= uint32_t(all * 0x0102040810204080 >> 56) << k;
+  }
   return word;
+}
+template <int link> [[gnu::always_inline]] inline void scale(const Step &s, double *to) {
+  for (int k = 0; k < link; ++k) to[k] = double(s.values[k]) * s.factor + kTiny;
+}
+[[gnu::always_inline]] inline uint8_t exponent_byte(const Step &s, int k) {
+  const int16_t e = int16_t(s.exponents[k] + s.up);
+  return uint8_t(e > kZeroByte ? e : kZeroByte);
+}
+
+/// A line's share of a panel, and from one step to the next.
+struct Target {
+  double *values;
+  uint8_t *exponents;
+  uint32_t *signs;
+  int64_t lines;  ///< of the panel
+  int64_t vector; ///< columns of a vector
+};
+
+template <int link>
+[[gnu::always_inline]] inline void lay_row(const Step &s, int64_t t, const Target &to) {
+  to.signs[t * to.lines] = signs_of<link>(s);
+  scale<link>(s, to.values + t * to.lines * link);
+  uint32_t words[link];
+  for (int k = 0; k < link; ++k) words[k] = exponent_byte(s, k) * 0x01010101u;
+  std::memcpy(to.exponents + 4 * t * to.lines * link, words, sizeof words);
+}
+template <int link>
+[[gnu::always_inline]] inline void lay_column(const Step &s, int64_t t, const Target &to) {
+  to.signs[t * to.lines] = signs_of<link>(s);
+  double values[link];
+  uint8_t bytes[link];
+  scale<link>(s, values);
+  for (int k = 0; k < link; ++k) bytes[k] = exponent_byte(s, k);
+  for (int k = 0; k < link; ++k) to.values[(t * link + k) * to.vector] = values[k];
+  for (int k = 0; k < link; ++k) to.exponents[(t * link + k) * to.lines] = bytes[k];
 }
 
 template <int link>
-[[gnu::always_inline]] inline void lay_row(const Piece &piece, int64_t n, int lines, double *values,
-                                           uint8_t *exponents) {
-  uint32_t words[kPiece];
-  for (int64_t i = 0; i < n; ++i) words[i] = piece.exponents[i] * 0x01010101u;
-  for (int64_t i = 0; i < n; i += link) {
-    std::memcpy(values + i * lines, piece.values + i, sizeof(double) * link);
-    std::memcpy(exponents + 4 * i * lines, words + i, sizeof(uint32_t) * link);
+[[gnu::always_inline]] inline void lay(const FdpaLine &line, bool row, int power_of_line, int up, const Target &to) {
+  const auto factor = [&](int scale) { return power(power_of_line + scale) * (row ? kPast : 1); };
+  const double alone = factor(0);
+  for (int64_t t = 0; t < line.n / link; ++t) {
+    const int scale = line.scales == nullptr ? 0 : line.scales[t];
+    const Step s{line.values + t * link, line.exponents + t * link, line.scales == nullptr ? alone : factor(scale),
+                 up + scale};
+    if (row)
+      lay_row<link>(s, t, to);
+    else
+      lay_column<link>(s, t, to);
   }
 }
-NVFP4_MULTIVERSION void lay_row(const Piece &piece, int64_t n, int link, int lines, double *values,
-                                uint8_t *exponents) {
+NVFP4_MULTIVERSION void lay(const FdpaLine &line, int link, bool row, int power_of_line, int up, const Target &to) {
   switch (link) {
-  case 4: return lay_row<4>(piece, n, lines, values, exponents);
-  case 8: return lay_row<8>(piece, n, lines, values, exponents);
-  case 16: return lay_row<16>(piece, n, lines, values, exponents);
-  default: return lay_row<32>(piece, n, lines, values, exponents);
+  case 4: return lay<4>(line, row, power_of_line, up, to);
+  case 8: return lay<8>(line, row, power_of_line, up, to);
+  case 16: return lay<16>(line, row, power_of_line, up, to);
+  default: return lay<32>(line, row, power_of_line, up, to);
   }
 }
 
@@ -125,22 +127,13 @@ void FdpaPacker::pack(int index, const FdpaLine &line) {
   const int place = first + within % 4 / 2 * (vector_ / 2) + within / 4 * 2 + within % 2;
   scales_[size_t(place)] = power(power_of_line);
   scales_[size_t(lines_ + place)] = power(-power_of_line);
-  Piece piece;
-  uint32_t *sign = signs_.data() + index;
-  for (int64_t k = 0; k < line.n; k += kPiece) {
-    const int64_t n = std::min(kPiece, line.n - k);
-    prepare(line, k, n, link_, power_of_line, (row ? kTopA : kTopB) - max, row ? kPast : 1, piece);
-    for (int64_t i = 0; i < n; i += link_, sign += lines_) *sign = sign_word(piece.signs + i, link_);
-    if (row) {
-      const int64_t at = k * lines_ + index * link_;
-      lay_row(piece, n, link_, lines_, values_.data() + at, exponents_.data() + 4 * at);
-      continue;
-    }
-    double *const values = values_.data() + int64_t{first} * link_ * steps_ + k * vector_ + place - first;
-    uint8_t *const exponents = exponents_.data() + k * lines_ + index;
-    for (int64_t i = 0; i < n; ++i) values[i * vector_] = piece.values[i];
-    for (int64_t i = 0; i < n; ++i) exponents[i * lines_] = piece.exponents[i];
-  }
+  const int up = (row ? kTopA : kTopB) - max;
+  if (row)
+    return lay(line, link_, row, power_of_line, up,
+               {values_.data() + index * link_, exponents_.data() + 4 * index * link_, signs_.data() + index, lines_, 0});
+  lay(line, link_, row, power_of_line, up,
+      {values_.data() + int64_t{first} * link_ * steps_ + place - first,
+       exponents_.data() + within * (lines_ / vector_) + first / vector_, signs_.data() + index, lines_, vector_});
 }
 
 } // namespace nvfp4::gemm

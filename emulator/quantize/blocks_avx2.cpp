@@ -109,6 +109,18 @@ void block_amax(const float *x, int block, uint32_t *words) {
   }
 }
 
+void column_amax(const float *x, int64_t stride, int block, float *copy, uint32_t *words) {
+  __m256i largest[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
+  for (int i = 0; i < block; ++i)
+    for (int half = 0; half < 2; ++half) {
+      const float *const at = x + i * stride + 8 * half;
+      largest[half] = _mm256_max_epu32(largest[half], magnitude(at));
+      _mm256_storeu_ps(copy + kGroup * i + 8 * half, _mm256_loadu_ps(at));
+    }
+  for (int half = 0; half < 2; ++half)
+    _mm256_storeu_si256(reinterpret_cast<__m256i *>(words + 8 * half), largest[half]);
+}
+
 uint32_t scales(const ScaleSteps &steps, const uint32_t *words, float *factors, uint8_t *codes) {
   uint32_t redo = 0;
   for (int half = 0; half < 2; ++half) {
@@ -131,9 +143,11 @@ void errors(const ErrorRule &rule, const float *x, const float *factors, const f
 
 constexpr Kernels kTable{amax,
                          block_amax,
+                         column_amax,
                          scales,
                          errors,
                          encoder_avx2,
+                         column_encoder_avx2,
                          philox_avx2,
                          rotate_avx2,
                          rotate_columns_avx2,

@@ -110,6 +110,17 @@ void block_amax(const float *x, int block, uint32_t *words) {
   store_maxima(v, words);
 }
 
+void column_amax(const float *x, int64_t stride, int block, float *copy, uint32_t *words) {
+  __m512i largest[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
+  for (int i = 0; i < block; i += 2)
+    for (int j = 0; j < 2; ++j) {
+      const __m512i v = _mm512_loadu_si512(x + (i + j) * stride);
+      _mm512_storeu_si512(copy + kGroup * (i + j), v);
+      largest[j] = _mm512_max_epu32(largest[j], _mm512_and_si512(v, _mm512_set1_epi32(0x7FFFFFFF)));
+    }
+  _mm512_storeu_si512(words, _mm512_max_epu32(largest[0], largest[1]));
+}
+
 uint32_t scales(const ScaleSteps &steps, const uint32_t *words, float *factors, uint8_t *codes) {
   const auto s = VectorScale<V16>{steps}(_mm512_loadu_si512(words));
   _mm512_storeu_ps(factors, s.factor);
@@ -123,9 +134,11 @@ void errors(const ErrorRule &rule, const float *x, const float *factors, const f
 
 constexpr Kernels kTable{amax,
                          block_amax,
+                         column_amax,
                          scales,
                          errors,
                          encoder_avx512,
+                         column_encoder_avx512,
                          philox_avx512,
                          rotate_avx512,
                          rotate_columns_avx512,

@@ -142,23 +142,51 @@ void encode(const float *x, int block, const float *factors, const uint8_t *rand
   }
 }
 
-template <ElementRounding R> Encode find(FormatId element, Meet meet) {
+/// Columns: a lane has its own factor, and its codes meet in a word without leaving it.
+template <class T, Meet meet, ElementRounding R>
+void encode_columns(const float *x, int block, const float *factors, const uint8_t *random, int64_t random_stride,
+                    uint32_t *to, int64_t to_stride) {
+  constexpr int bits = T::bits + 1, rows = 32 / bits;
+  constexpr int random_size = R == nearest ? 0 : R == sr_exact ? 4 : 1;
+  for (int half = 0; half < 2; ++half, x += 8, factors += 8, random += 8 * random_size, to += 8) {
+    const __m256 factor = _mm256_loadu_ps(factors);
+    for (int first = 0; first < block; first += rows) {
+      __m256i word = _mm256_setzero_si256();
+      for (int i = first + rows - 1; i >= first; --i) {
+        const float *const at = x + kGroup * i;
+        const __m256 y = with_factor(meet, at, factor);
+        const __m256i code = round<T, R>(y, random + random_stride * i);
+        word = _mm256_or_si256(_mm256_slli_epi32(word, bits), with_sign<T>(meet, at, y, code));
+      }
+      _mm256_storeu_si256(reinterpret_cast<__m256i *>(to + first / rows * to_stride), word);
+    }
+  }
+}
+
+/// The functions of an element, of a meeting and of a rounding: along rows and down columns.
+struct Encoders {
+  Encode rows = nullptr;
+  EncodeColumns columns = nullptr;
+};
+template <class T, Meet meet, ElementRounding R>
+constexpr Encoders kEncoders{encode<T, meet, R>, encode_columns<T, meet, R>};
+
+template <ElementRounding R> Encoders find(FormatId element, Meet meet) {
   if (element == FormatId::e2m1) {
     switch (meet) {
-    case Meet::multiply: return encode<E2m1, Meet::multiply, R>;
-    case Meet::multiply_flushed: return encode<E2m1, Meet::multiply_flushed, R>;
-    case Meet::divide: return encode<E2m1, Meet::divide, R>;
+    case Meet::multiply: return kEncoders<E2m1, Meet::multiply, R>;
+    case Meet::multiply_flushed: return kEncoders<E2m1, Meet::multiply_flushed, R>;
+    case Meet::divide: return kEncoders<E2m1, Meet::divide, R>;
     }
   }
   if constexpr (R != sr_te)
-    if (meet == Meet::multiply && (element == FormatId::e4m3 || element == FormatId::e5m2))
-      return element == FormatId::e4m3 ? encode<E4m3, Meet::multiply, R> : encode<E5m2, Meet::multiply, R>;
-  return nullptr;
+    if (meet == Meet::multiply) {
+      if (element == FormatId::e4m3) return kEncoders<E4m3, Meet::multiply, R>;
+      if (element == FormatId::e5m2) return kEncoders<E5m2, Meet::multiply, R>;
+    }
+  return {};
 }
-
-} // namespace
-
-Encode encoder_avx2(FormatId element, Meet meet, ElementRounding rounding) {
+Encoders find(FormatId element, Meet meet, ElementRounding rounding) {
   switch (rounding) {
   case nearest: return find<nearest>(element, meet);
   case sr_carry8: return find<sr_carry8>(element, meet);
@@ -166,6 +194,15 @@ Encode encoder_avx2(FormatId element, Meet meet, ElementRounding rounding) {
   case sr_exact: break;
   }
   return find<sr_exact>(element, meet);
+}
+
+} // namespace
+
+Encode encoder_avx2(FormatId element, Meet meet, ElementRounding rounding) {
+  return find(element, meet, rounding).rows;
+}
+EncodeColumns column_encoder_avx2(FormatId element, Meet meet, ElementRounding rounding) {
+  return find(element, meet, rounding).columns;
 }
 
 } // namespace nvfp4::quant

@@ -150,23 +150,53 @@ void encode_fp8(const float *x, int block, const float *factors, const uint8_t *
   }
 }
 
-template <ElementRounding R> Encode find(FormatId element, Meet meet) {
-  if (element == FormatId::e2m1) {
+/// Columns: a lane has its own factor, and its codes meet in a word without leaving it.
+template <FormatId element, Meet meet, ElementRounding R>
+void encode_columns(const float *x, int block, const float *factors, const uint8_t *random, int64_t random_stride,
+                    uint32_t *to, int64_t to_stride) {
+  constexpr int bits = element == FormatId::e2m1 ? 4 : 8, rows = 32 / bits;
+  const __m512 factor = _mm512_loadu_ps(factors);
+  for (int first = 0; first < block; first += rows, to += to_stride) {
+    __m512i word = _mm512_setzero_si512();
+#pragma GCC unroll 8
+    for (int i = first + rows - 1; i >= first; --i) {
+      const float *const at = x + kGroup * i;
+      const uint8_t *const own = random + random_stride * i;
+      const __m512 y = with_factor(meet, at, factor);
+      __m512i code;
+      if constexpr (element == FormatId::e2m1)
+        code = round_e2m1<R>(y, own);
+      else
+        code = round_fp8<element == FormatId::e4m3 ? 3 : 2, R>(y, own);
+      word = _mm512_or_si512(_mm512_slli_epi32(word, bits), with_sign<bits - 1>(meet, at, y, code));
+    }
+    _mm512_storeu_si512(to, word);
+  }
+}
+
+/// The functions of an element, of a meeting and of a rounding: along rows and down columns.
+struct Encoders {
+  Encode rows = nullptr;
+  EncodeColumns columns = nullptr;
+};
+template <ElementRounding R> Encoders find(FormatId element, Meet meet) {
+  using enum FormatId;
+  if (element == e2m1) {
     switch (meet) {
-    case Meet::multiply: return encode_e2m1<Meet::multiply, R>;
-    case Meet::multiply_flushed: return encode_e2m1<Meet::multiply_flushed, R>;
-    case Meet::divide: return encode_e2m1<Meet::divide, R>;
+    case Meet::multiply: return {encode_e2m1<Meet::multiply, R>, encode_columns<e2m1, Meet::multiply, R>};
+    case Meet::multiply_flushed:
+      return {encode_e2m1<Meet::multiply_flushed, R>, encode_columns<e2m1, Meet::multiply_flushed, R>};
+    case Meet::divide: return {encode_e2m1<Meet::divide, R>, encode_columns<e2m1, Meet::divide, R>};
     }
   }
   if constexpr (R != sr_te)
-    if (meet == Meet::multiply && (element == FormatId::e4m3 || element == FormatId::e5m2))
-      return element == FormatId::e4m3 ? encode_fp8<3, R> : encode_fp8<2, R>;
-  return nullptr;
+    if (meet == Meet::multiply) {
+      if (element == e4m3) return {encode_fp8<3, R>, encode_columns<e4m3, Meet::multiply, R>};
+      if (element == e5m2) return {encode_fp8<2, R>, encode_columns<e5m2, Meet::multiply, R>};
+    }
+  return {};
 }
-
-} // namespace
-
-Encode encoder_avx512(FormatId element, Meet meet, ElementRounding rounding) {
+Encoders find(FormatId element, Meet meet, ElementRounding rounding) {
   switch (rounding) {
   case nearest: return find<nearest>(element, meet);
   case sr_carry8: return find<sr_carry8>(element, meet);
@@ -174,6 +204,15 @@ Encode encoder_avx512(FormatId element, Meet meet, ElementRounding rounding) {
   case sr_exact: break;
   }
   return find<sr_exact>(element, meet);
+}
+
+} // namespace
+
+Encode encoder_avx512(FormatId element, Meet meet, ElementRounding rounding) {
+  return find(element, meet, rounding).rows;
+}
+EncodeColumns column_encoder_avx512(FormatId element, Meet meet, ElementRounding rounding) {
+  return find(element, meet, rounding).columns;
 }
 
 } // namespace nvfp4::quant

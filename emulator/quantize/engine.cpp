@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <memory>
 #include <omp.h>
 
 namespace nvfp4::quant {
@@ -48,12 +49,11 @@ bool steps_cover(const Rule &r, FormatId source) {
   return r.block == 16 || r.block == 32;
 }
 
-/// Null where elements meet their factor in a way that no kernel has.
-Encode find_encoder(const Kernels &kernels, const Rule &r, ElementRounding rounding) {
+/// How elements meet their factor, if in a way that kernels have.
+std::optional<Meet> meeting(const Rule &r) {
   const bool divides = r.scaling == Scaling::divide || r.scaling == Scaling::divide_encode;
-  if (divides != (r.negative_zero == NegativeZero::drop_exact) || (divides && r.flush)) return nullptr;
-  const Meet meet = divides ? Meet::divide : r.flush ? Meet::multiply_flushed : Meet::multiply;
-  return kernels.encoder(r.element, meet, rounding);
+  if (divides != (r.negative_zero == NegativeZero::drop_exact) || (divides && r.flush)) return {};
+  return divides ? Meet::divide : r.flush ? Meet::multiply_flushed : Meet::multiply;
 }
 
 ScaleSteps make_steps(const Rule &r, const GlobalScale &g, FormatId source) {
@@ -90,8 +90,10 @@ const std::array<float, 256> &scale_values() {
 Engine::Engine(MatrixView<const float> x, const Rule &rule, const QuantizeOptions &options, int threads)
     : x_(x), rule_(rule), options_(options), threads_(x.rows * x.cols < kWorthAThread ? 1 : threads),
       kernels_(choose_kernels(options.isa)) {
-  if (kernels_ != nullptr && steps_cover(rule, options.source))
-    encode_ = find_encoder(*kernels_, rule, options.rounding);
+  const std::optional<Meet> meet = meeting(rule);
+  if (kernels_ == nullptr || !steps_cover(rule, options.source) || !meet) return;
+  encode_ = kernels_->encoder(rule.element, *meet, options.rounding);
+  encode_columns_ = kernels_->column_encoder(rule.element, *meet, options.rounding);
 }
 
 Engine::Level Engine::level(const GlobalScale &g) const {
@@ -152,6 +154,7 @@ Amax Engine::maximum() const {
 }
 
 void Engine::run(const GlobalScale &global, BlockScaled &out) const {
+  if (in_columns()) return run_columns(level(global), out);
   const PanelSource source(x_, rule_, options_, *kernels_);
   PanelWalk walk = source.walk();
   if (rule_.per_row) walk.across = false; // a strip at a time: its maxima first
@@ -203,8 +206,9 @@ void Engine::row_levels(const PanelSource &source, int64_t strip, Panel &panel, 
   }
 }
 
-uint32_t Engine::choose_scales(const Panel &panel, int r, int rows, const Level &level, const uint32_t *words,
-                               float *factors, uint8_t *scales) const {
+template <class ErrorsOf>
+uint32_t Engine::choose_scales(const Level &level, const uint32_t *words, float *factors, uint8_t *scales,
+                               ErrorsOf errors_of) const {
   uint32_t again = kernels_->scales(level.steps, words, factors, scales);
   if (rule_.four_over_six == FourOverSix::off) return again;
   ScaleSteps to_four = level.steps;
@@ -212,8 +216,15 @@ uint32_t Engine::choose_scales(const Panel &panel, int r, int rows, const Level 
   alignas(64) float four_factors[kGroup], sums[kGroup], four_sums[kGroup];
   uint8_t four_scales[kGroup];
   again |= kernels_->scales(to_four, words, four_factors, four_scales);
-  error_sums(panel, r, rows, level, factors, scales, sums);
-  error_sums(panel, r, rows, level, four_factors, four_scales, four_sums);
+  const ErrorRule weigh{level.global.amax, largest_element(rule_) * rule_.e4m3_max,
+                        rule_.four_over_six == FourOverSix::mse, rule_.fused_error};
+  const auto sum = [&](const float *own, const uint8_t *codes, float *to) {
+    alignas(64) float values[kGroup];
+    for (int b = 0; b < kGroup; ++b) values[b] = scale_values()[codes[b]];
+    errors_of(weigh, own, values, to);
+  };
+  sum(factors, scales, sums);
+  sum(four_factors, four_scales, four_sums);
   for (int b = 0; b < kGroup; ++b)
     if (four_sums[b] < sums[b]) {
       factors[b] = four_factors[b];
@@ -222,21 +233,85 @@ uint32_t Engine::choose_scales(const Panel &panel, int r, int rows, const Level 
   return again;
 }
 
-void Engine::error_sums(const Panel &panel, int r, int rows, const Level &level, const float *factors,
-                        const uint8_t *scales, float *sums) const {
-  const ErrorRule weigh{level.global.amax, largest_element(rule_) * rule_.e4m3_max,
-                        rule_.four_over_six == FourOverSix::mse, rule_.fused_error};
-  alignas(64) float values[kGroup], transposed[16 * kGroup], of_row[kPanelRows][kGroup] = {};
-  for (int b = 0; b < kGroup; ++b) values[b] = scale_values()[scales[b]];
-  for (int i = 0; i < rows; ++i) {
-    kernels_->transpose(panel.x[r + i], 16, transposed, kGroup);
-    kernels_->errors(weigh, transposed, factors, values, of_row[i]);
+uint32_t Engine::choose_scales(const Panel &panel, int r, int rows, const Level &level, const uint32_t *words,
+                               float *factors, uint8_t *scales) const {
+  return choose_scales(level, words, factors, scales,
+                       [&](const ErrorRule &weigh, const float *own, const float *values, float *sums) {
+                         alignas(64) float transposed[16 * kGroup], of_row[kPanelRows][kGroup] = {};
+                         for (int i = 0; i < rows; ++i) {
+                           kernels_->transpose(panel.x[r + i], 16, transposed, kGroup);
+                           kernels_->errors(weigh, transposed, own, values, of_row[i]);
+                         }
+                         if (options_.block_rows > 1)
+                           add_rows_as_tree([&](int i, int j) {
+                             for (int b = 0; b < kGroup; ++b) of_row[i][b] = of_row[i][b] + of_row[j][b];
+                           });
+                         std::copy_n(of_row[0], kGroup, sums);
+                       });
+}
+
+void Engine::run_columns(const Level &level, BlockScaled &out) const {
+  const ColumnSource source(x_, rule_, options_, *kernels_);
+  const int64_t across = source.across(), items = source.down() * across;
+  const bool searched = !options_.global_amax && !options_.global_scale; // by maximum()
+  LoopProgress progress(&options_.progress, items, searched ? kMaximumShare : 0.0);
+#pragma omp parallel num_threads(threads_)
+  {
+    const FloatState state;
+    const auto band = std::make_unique<ColumnBand>();
+#pragma omp for schedule(static)
+    for (int64_t item = 0; item < items; ++item) {
+      if (progress.stopped()) continue;
+      const int64_t from_end = items - 1 - item; // as in run()
+      source.place(from_end / across, from_end % across, *band);
+      quantize_band(source, level, *band, out);
+      progress.finished(omp_get_thread_num());
+    }
   }
-  if (options_.block_rows > 1)
-    add_rows_as_tree([&](int i, int j) {
-      for (int b = 0; b < kGroup; ++b) of_row[i][b] = of_row[i][b] + of_row[j][b];
-    });
-  std::copy_n(of_row[0], kGroup, sums);
+  progress.finish();
+}
+
+void Engine::quantize_band(const ColumnSource &source, const Level &level, ColumnBand &band, BlockScaled &out) const {
+  const int words = rule_.block * format(rule_.element).storage_bits / 32;
+  const bool stochastic = options_.rounding != ElementRounding::nearest;
+  const int random_bytes = random_unit(options_).bytes;
+  bool left = !level.usable;
+  for (int b = 0; b < source.blocks(band); ++b) {
+    std::fill_n(band.again[b], kBandTiles, level.usable ? 0 : 0xFFFF);
+    if (!level.usable) continue;
+    source.load(b, band);
+    if (stochastic) source.load_random(b, band);
+    source.ask_for_output(b, band, out);
+    for (int t = 0; t < source.tiles(band); ++t) {
+      const float *const x = band.tiles[t];
+      alignas(64) float factors[kGroup];
+      uint8_t *const scales = band.scales[b] + kGroup * t;
+      band.again[b][t] = choose_scales(level, band.amax[t], factors, scales,
+                                       [&](const ErrorRule &weigh, const float *own, const float *values, float *sums) {
+                                         kernels_->errors(weigh, x, own, values, sums);
+                                       });
+      left = left || band.again[b][t] != 0;
+      encode_columns_(x, rule_.block, factors, band.random + kGroup * t * random_bytes, kBandColumns * random_bytes,
+                      band.codes[words * b] + kGroup * t, kBandColumns);
+    }
+  }
+  if (level.usable) source.store(band, out);
+  if (left) redo_columns(source, level, band, out);
+}
+
+void Engine::redo_columns(const ColumnSource &source, const Level &level, ColumnBand &band, BlockScaled &out) const {
+  for (int b = 0; b < source.blocks(band); ++b) {
+    if (std::all_of(band.again[b], band.again[b] + source.tiles(band), [](uint32_t bits) { return bits == 0; })) continue;
+    source.load(b, band);
+    for (int64_t c = 0; c < band.columns; ++c) {
+      const int64_t t = c / kGroup, lane = c % kGroup;
+      if ((band.again[b][t] >> lane & 1) == 0) continue;
+      float column[kColumnRows];
+      for (int i = 0; i < rule_.block; ++i) column[i] = band.tiles[t][i * kGroup + lane];
+      const float *const x = column;
+      Strip{rule_, options_, level.global, out, band.column + c, 1}.quantize_block(band.row / rule_.block + b, &x);
+    }
+  }
 }
 
 void Engine::quantize_rows(const Panel &panel, const Level *own, const Level &shared,

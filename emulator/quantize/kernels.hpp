@@ -40,6 +40,12 @@ enum class Meet : uint8_t { multiply, multiply_flushed, divide };
 using Encode = void (*)(const float *x, int block, const float *factors, const uint8_t *random,
                         uint8_t *codes);
 
+/// The codes of kGroup blocks that are columns of `block` rows of kGroup floats each; factors (kGroup); random
+/// as above, that of each row at a multiple of random_stride. Word w of a column, to + w * to_stride + column, has
+/// the codes of rows 8 w and following (4 w for codes of 8 bits), the first lowest.
+using EncodeColumns = void (*)(const float *x, int block, const float *factors, const uint8_t *random,
+                               int64_t random_stride, uint32_t *to, int64_t to_stride);
+
 /// How four-over-six weighs a candidate.
 struct ErrorRule {
   float amax, range; ///< range = 6 M
@@ -51,6 +57,8 @@ struct Kernels {
   uint32_t (*amax)(const float *x, int64_t n);
   /// The same for each of kGroup blocks of 16 or 32.
   void (*block_amax)(const float *x, int block, uint32_t *words);
+  /// The same for kGroup columns of `block` rows, which are copied to (block, kGroup), where they may be already.
+  void (*column_amax)(const float *x, int64_t stride, int block, float *copy, uint32_t *words);
   /// kGroup scale codes and factors from the maxima. Returns a bit for each block that the definition must
   /// redo: a NaN or Inf in it, or a factor that is not a positive finite number or 0 (0 counts where it
   /// divides).
@@ -60,15 +68,15 @@ struct Kernels {
                  float *sums);
   /// Null where the combination is not covered.
   Encode (*encoder)(FormatId element, Meet, ElementRounding);
+  EncodeColumns (*column_encoder)(FormatId element, Meet, ElementRounding); ///< null where encoder's is
   /// The 16 bytes of each Philox block, one after the other. count is a multiple of 8.
   void (*philox)(uint64_t seed, uint64_t offset, const uint64_t *index, int count, uint8_t *bytes);
   /// rotate16 on `groups` groups of 16 (at most 32), out of place or in place. Returns a bit for each group
   /// that it left as it was, for the definition.
   uint32_t (*rotate)(const float *x, int groups, uint16_t signs, float *rotated);
-  /// rotate16 down the columns of `tiles` tiles of 16 x 16 that stand side by side, each written transposed:
-  /// tile t to to + t * to_tile. Returns false, with worthless results, where FP32 does not hold the sums.
-  bool (*rotate_columns)(const float *x, int64_t stride, int tiles, uint16_t signs, float *to,
-                         int64_t to_stride, int64_t to_tile);
+  /// rotate16 down the columns of `tiles` tiles of 16 x 16 that stand side by side, one after the other to `to`,
+  /// which is not x. Returns false, with worthless results, where FP32 does not hold the sums.
+  bool (*rotate_columns)(const float *x, int64_t stride, int tiles, uint16_t signs, float *to, int64_t to_tile);
   /// The largest word, without its sign, of what rotate and rotate_columns would give; above kInfinity where
   /// FP32 does not hold the sums.
   uint32_t (*rotated_amax)(const float *x, int groups, uint16_t signs);
@@ -84,19 +92,19 @@ const Kernels *kernels_avx2();
 
 // The parts of those tables that live in files of their own.
 Encode encoder_avx512(FormatId element, Meet meet, ElementRounding rounding);
+EncodeColumns column_encoder_avx512(FormatId element, Meet meet, ElementRounding rounding);
 void philox_avx512(uint64_t seed, uint64_t offset, const uint64_t *index, int count, uint8_t *bytes);
 uint32_t rotate_avx512(const float *x, int groups, uint16_t signs, float *rotated);
-bool rotate_columns_avx512(const float *x, int64_t stride, int tiles, uint16_t signs, float *to,
-                           int64_t to_stride, int64_t to_tile);
+bool rotate_columns_avx512(const float *x, int64_t stride, int tiles, uint16_t signs, float *to, int64_t to_tile);
 uint32_t rotated_amax_avx512(const float *x, int groups, uint16_t signs);
 uint32_t rotated_columns_amax_avx512(const float *x, int64_t stride, int tiles, uint16_t signs);
 void transpose_avx512(const float *x, int64_t stride, float *transposed, int64_t to_stride);
 void transpose_bytes_avx512(const uint8_t *x, int64_t stride, uint8_t *transposed, int64_t to_stride);
 Encode encoder_avx2(FormatId element, Meet meet, ElementRounding rounding);
+EncodeColumns column_encoder_avx2(FormatId element, Meet meet, ElementRounding rounding);
 void philox_avx2(uint64_t seed, uint64_t offset, const uint64_t *index, int count, uint8_t *bytes);
 uint32_t rotate_avx2(const float *x, int groups, uint16_t signs, float *rotated);
-bool rotate_columns_avx2(const float *x, int64_t stride, int tiles, uint16_t signs, float *to,
-                         int64_t to_stride, int64_t to_tile);
+bool rotate_columns_avx2(const float *x, int64_t stride, int tiles, uint16_t signs, float *to, int64_t to_tile);
 uint32_t rotated_amax_avx2(const float *x, int groups, uint16_t signs);
 uint32_t rotated_columns_amax_avx2(const float *x, int64_t stride, int tiles, uint16_t signs);
 void transpose_avx2(const float *x, int64_t stride, float *transposed, int64_t to_stride);

@@ -10,15 +10,19 @@ namespace {
 
 constexpr int kTileSide = 16;
 
-/// Elements of one Philox block and bytes of one element.
-struct RandomUnit {
-  int elements, bytes;
-};
-RandomUnit random_unit(const QuantizeOptions &o) {
-  return o.rounding == ElementRounding::sr_exact ? RandomUnit{4, 4} : RandomUnit{16, 1};
-}
-
 } // namespace
+
+void rotate_groups(const Kernels &kernels, const float *x, int groups, uint16_t signs, float *rotated) {
+  const uint32_t left = kernels.rotate(x, groups, signs, rotated);
+  if (left == 0) return;
+  for (int g = 0; g < groups; ++g) {
+    if ((left >> g & 1) == 0) continue;
+    float values[kHadamardSize];
+    std::copy_n(rotated + g * kHadamardSize, kHadamardSize, values);
+    rotate16(values, signs);
+    std::copy_n(values, kHadamardSize, rotated + g * kHadamardSize);
+  }
+}
 
 PanelSource::PanelSource(MatrixView<const float> x, const Rule &rule, const QuantizeOptions &options,
                          const Kernels &kernels)
@@ -88,25 +92,10 @@ void PanelSource::turn_tiles(int64_t first_row, int tiles, int i, Panel &panel) 
   float *const to = panel.buffer + i;
   for (int j = kTileSide; j < 2 * kTileSide && i + j < panel.width; ++j) // each row is in a page of its own
     for (int t = 0; t < tiles; ++t) __builtin_prefetch(x + j * x_.stride + t * kTileSide);
-  if (options_.hadamard &&
-      kernels_.rotate_columns(x, x_.stride, tiles, options_.sign_mask, to, kBufferRow, kTile))
-    return;
   for (int t = 0; t < tiles; ++t)
     kernels_.transpose(x + t * kTileSide, x_.stride, to + t * kTile, kBufferRow);
   for (int r = 0; options_.hadamard && r < tiles * kTileSide; ++r)
     rotate(to + r * kBufferRow, 1, to + r * kBufferRow);
-}
-
-void PanelSource::rotate(const float *x, int groups, float *rotated) const {
-  const uint32_t left = kernels_.rotate(x, groups, options_.sign_mask, rotated);
-  if (left == 0) return;
-  for (int g = 0; g < groups; ++g) {
-    if ((left >> g & 1) == 0) continue;
-    float values[kHadamardSize];
-    std::copy_n(rotated + g * kHadamardSize, kHadamardSize, values);
-    rotate16(values, options_.sign_mask);
-    std::copy_n(values, kHadamardSize, rotated + g * kHadamardSize);
-  }
 }
 
 Amax PanelSource::maximum_of(const float *x, int64_t n) const {

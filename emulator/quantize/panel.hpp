@@ -13,6 +13,17 @@ inline constexpr int kBufferRow = kMaxGroupWidth + 16;
 inline constexpr int kStrips = 4; // of columns that are read at once: whole lines of every row
 inline constexpr int kRandomRow = 4 * kMaxGroupWidth + 256;
 
+/// Elements of one Philox block and bytes of one element.
+struct RandomUnit {
+  int elements, bytes;
+};
+[[nodiscard]] inline RandomUnit random_unit(const QuantizeOptions &o) {
+  return o.rounding == ElementRounding::sr_exact ? RandomUnit{4, 4} : RandomUnit{16, 1};
+}
+
+/// rotate16 on `groups` groups (at most 32), by the definition where the kernels leave one.
+void rotate_groups(const Kernels &kernels, const float *x, int groups, uint16_t signs, float *rotated);
+
 struct Panel {
   int64_t first_row = 0; ///< of the output
   int rows = 0;
@@ -84,7 +95,9 @@ private:
   void random_row(int r, Panel &panel) const;
   void random_columns(Panel &panel) const;
   void random_transposed(int i, Panel &panel) const;
-  void rotate(const float *x, int groups, float *rotated) const;
+  void rotate(const float *x, int groups, float *rotated) const {
+    rotate_groups(kernels_, x, groups, options_.sign_mask, rotated);
+  }
 
   MatrixView<const float> x_;
   const QuantizeOptions &options_;

@@ -79,6 +79,7 @@ struct Words {
   using W = __m256i;
   static W zero() { return _mm256_setzero_si256(); }
   static W load(const float *x) { return load_words(x); }
+  static void store(float *to, W x) { _mm256_storeu_si256(reinterpret_cast<__m256i *>(to), x); }
   static W as_word(F x) { return _mm256_castps_si256(x); }
   static uint32_t largest(W x) {
     alignas(32) uint32_t word[8];
@@ -138,30 +139,11 @@ template <bool store>
   return {Words::largest(top), Words::largest(out)};
 }
 
-[[gnu::noinline]] uint32_t rotate_columns(const float *x, int64_t stride, int tiles, uint16_t signs,
-                                          float *to, int64_t to_stride, int64_t to_tile) {
-  const Flips flips(signs);
-  __m256i top = _mm256_setzero_si256();
-  for (int half = 0; half < 2 * tiles; ++half) {
-    __m256i row[16];
-    for (int i = 0; i < 16; ++i) row[i] = load_words(x + i * stride + 8 * half);
-    rotate_rows<Words>(row, flips, top);
-    alignas(32) float rotated[16 * 8];
-    for (int i = 0; i < 16; ++i) _mm256_store_si256(reinterpret_cast<__m256i *>(rotated + 8 * i), row[i]);
-    float *const at = to + half / 2 * to_tile + half % 2 * 8 * to_stride;
-    transpose8(rotated, 8, at, to_stride);
-    transpose8(rotated + 64, 8, at + 8, to_stride);
-  }
-  return Words::largest(top);
-}
-
 } // namespace
 
-bool rotate_columns_avx2(const float *x, int64_t stride, int tiles, uint16_t signs, float *to,
-                         int64_t to_stride, int64_t to_tile) {
+bool rotate_columns_avx2(const float *x, int64_t stride, int tiles, uint16_t signs, float *to, int64_t to_tile) {
   _mm_setcsr(kDefaultMode);
-  return rotate_columns(x, stride, tiles, signs, to, to_stride, to_tile) <= kLargestFp32 &&
-         (_mm_getcsr() & kInexact) == 0;
+  return rotate_down<Words>(x, stride, tiles, signs, to, to_tile) <= kLargestFp32 && (_mm_getcsr() & kInexact) == 0;
 }
 
 uint32_t rotated_amax_avx2(const float *x, int groups, uint16_t signs) {

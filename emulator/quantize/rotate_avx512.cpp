@@ -86,6 +86,7 @@ struct Words {
   using W = __m512i;
   static W zero() { return _mm512_setzero_si512(); }
   static W load(const float *x) { return load_words(x); }
+  static void store(float *to, W x) { _mm512_storeu_si512(to, x); }
   static W as_word(F x) { return _mm512_castps_si512(x); }
   static uint32_t largest(W x) { return _mm512_reduce_max_epu32(x); }
   static W max(W a, W b) { return _mm512_max_epu32(a, b); }
@@ -108,46 +109,6 @@ struct Words {
     out = _mm512_max_epu32(out, Words::magnitude(transform_fp32(y)));
   }
   return {_mm512_reduce_max_epu32(top), _mm512_reduce_max_epu32(out)};
-}
-
-[[gnu::always_inline]] inline void transpose_rows(__m512 (&r)[16], float *transposed, int64_t to_stride) {
-  __m512 s[16];
-  for (int i = 0; i < 16; i += 2) { // pairs of rows: 32-bit pairs
-    s[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
-    s[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
-  }
-  for (int i = 0; i < 16; i += 4) // four rows: a column in each 128-bit lane
-    for (int j = 0; j < 2; ++j) {
-      const __m512d a = _mm512_castps_pd(s[i + j]), b = _mm512_castps_pd(s[i + 2 + j]);
-      r[i + 2 * j] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
-      r[i + 2 * j + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
-    }
-  for (int j = 0; j < 4; ++j) { // r[4 q + j] has column 4 L + j of rows 4 q.. in lane L
-    const __m512 a = _mm512_shuffle_f32x4(r[j], r[4 + j], 0x44),
-                 b = _mm512_shuffle_f32x4(r[8 + j], r[12 + j], 0x44);
-    const __m512 c = _mm512_shuffle_f32x4(r[j], r[4 + j], 0xEE),
-                 d = _mm512_shuffle_f32x4(r[8 + j], r[12 + j], 0xEE);
-    float *const to = transposed + j * to_stride;
-    _mm512_storeu_ps(to, _mm512_shuffle_f32x4(a, b, 0x88));
-    _mm512_storeu_ps(to + 4 * to_stride, _mm512_shuffle_f32x4(a, b, 0xDD));
-    _mm512_storeu_ps(to + 8 * to_stride, _mm512_shuffle_f32x4(c, d, 0x88));
-    _mm512_storeu_ps(to + 12 * to_stride, _mm512_shuffle_f32x4(c, d, 0xDD));
-  }
-}
-
-[[gnu::noinline]] uint32_t rotate_columns(const float *x, int64_t stride, int tiles, uint16_t signs,
-                                          float *to, int64_t to_stride, int64_t to_tile) {
-  const Flips flips(signs);
-  __m512i top = _mm512_setzero_si512();
-  for (int t = 0; t < tiles; ++t) {
-    __m512i row[16];
-    for (int i = 0; i < 16; ++i) row[i] = load_words(x + i * stride + 16 * t);
-    rotate_rows<Words>(row, flips, top);
-    __m512 r[16];
-    for (int i = 0; i < 16; ++i) r[i] = _mm512_castsi512_ps(row[i]);
-    transpose_rows(r, to + t * to_tile, to_stride);
-  }
-  return _mm512_reduce_max_epu32(top);
 }
 
 /// The range of one or several groups.
@@ -199,14 +160,33 @@ uint32_t rotate_avx512(const float *x, int groups, uint16_t signs, float *rotate
 void transpose_avx512(const float *x, int64_t stride, float *transposed, int64_t to_stride) {
   __m512 r[16];
   for (int i = 0; i < 16; ++i) r[i] = _mm512_loadu_ps(x + i * stride);
-  transpose_rows(r, transposed, to_stride);
+  __m512 s[16];
+  for (int i = 0; i < 16; i += 2) { // pairs of rows: 32-bit pairs
+    s[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
+    s[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
+  }
+  for (int i = 0; i < 16; i += 4) // four rows: a column in each 128-bit lane
+    for (int j = 0; j < 2; ++j) {
+      const __m512d a = _mm512_castps_pd(s[i + j]), b = _mm512_castps_pd(s[i + 2 + j]);
+      r[i + 2 * j] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
+      r[i + 2 * j + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
+    }
+  for (int j = 0; j < 4; ++j) { // r[4 q + j] has column 4 L + j of rows 4 q.. in lane L
+    const __m512 a = _mm512_shuffle_f32x4(r[j], r[4 + j], 0x44),
+                 b = _mm512_shuffle_f32x4(r[8 + j], r[12 + j], 0x44);
+    const __m512 c = _mm512_shuffle_f32x4(r[j], r[4 + j], 0xEE),
+                 d = _mm512_shuffle_f32x4(r[8 + j], r[12 + j], 0xEE);
+    float *const to = transposed + j * to_stride;
+    _mm512_storeu_ps(to, _mm512_shuffle_f32x4(a, b, 0x88));
+    _mm512_storeu_ps(to + 4 * to_stride, _mm512_shuffle_f32x4(a, b, 0xDD));
+    _mm512_storeu_ps(to + 8 * to_stride, _mm512_shuffle_f32x4(c, d, 0x88));
+    _mm512_storeu_ps(to + 12 * to_stride, _mm512_shuffle_f32x4(c, d, 0xDD));
+  }
 }
 
-bool rotate_columns_avx512(const float *x, int64_t stride, int tiles, uint16_t signs, float *to,
-                           int64_t to_stride, int64_t to_tile) {
+bool rotate_columns_avx512(const float *x, int64_t stride, int tiles, uint16_t signs, float *to, int64_t to_tile) {
   _mm_setcsr(kDefaultMode);
-  return rotate_columns(x, stride, tiles, signs, to, to_stride, to_tile) <= kLargestFp32 &&
-         (_mm_getcsr() & kInexact) == 0;
+  return rotate_down<Words>(x, stride, tiles, signs, to, to_tile) <= kLargestFp32 && (_mm_getcsr() & kInexact) == 0;
 }
 
 uint32_t rotated_amax_avx512(const float *x, int groups, uint16_t signs) {

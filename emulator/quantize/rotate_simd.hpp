@@ -78,5 +78,23 @@ template <class V>
   return {V::largest(top), V::largest(out)};
 }
 
+/// Rotates `tiles` tiles that stand side by side; returns the largest magnitude that came in.
+template <class V>
+[[gnu::noinline]] uint32_t rotate_down(const float *x, int64_t stride, int tiles, uint16_t signs, float *to,
+                                       int64_t to_tile) {
+  const Flips flips(signs);
+  typename V::W top = V::zero();
+  for (int c = 0; c < 16 * tiles; c += V::lanes) {
+    typename V::W row[16];
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; ++i) row[i] = V::load(x + i * stride + c);
+    rotate_rows<V>(row, flips, top);
+    float *const at = to + c / 16 * to_tile + c % 16;
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; ++i) V::store(at + 16 * i, row[i]);
+  }
+  return V::largest(top);
+}
+
 } // namespace
 } // namespace nvfp4::quant

@@ -62,12 +62,20 @@ struct Avx512 {
   static D mul(D a, D b) { return _mm512_mul_pd(a, b); }
   static D fma(D a, D b, D c) { return _mm512_fmadd_pd(a, b, c); }
   static D bit_and(D a, D b) { return _mm512_and_pd(a, b); }
+  /// 1.5 times the power of two at or below a positive number.
+  static D middle_of_binade(D x) {
+    return _mm512_castsi512_pd(_mm512_ternarylogic_epi64(_mm512_castpd_si512(x), _mm512_set1_epi64(0x7FF0000000000000),
+                                                         _mm512_set1_epi64(0x0008000000000000), 0xEA)); // a & b | c
+  }
 
   static I add(I a, I b) { return _mm512_add_epi32(a, b); }
   static I sub(I a, I b) { return _mm512_sub_epi32(a, b); }
   static I max(I a, I b) { return _mm512_max_epi32(a, b); }
   static I add_saturated8(I a, I b) { return _mm512_adds_epi8(a, b); }
   static I max8(I a, I b) { return _mm512_max_epi8(a, b); }
+  /// Bytes 0, 2, ... of 16-bit words, times 16, and bytes 1, 3, ...; as 16-bit words.
+  static I even_bytes_times16(I x) { return _mm512_maddubs_epi16(x, _mm512_set1_epi16(0x0010)); }
+  static I odd_bytes_times16(I x) { return _mm512_maddubs_epi16(x, _mm512_set1_epi16(0x1000)); }
   static I bit_and(I a, I b) { return _mm512_and_si512(a, b); }
   static I bit_xor(I a, I b) { return _mm512_xor_si512(a, b); }
   /// How many bits of each lane are set.

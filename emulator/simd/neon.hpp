@@ -56,12 +56,24 @@ struct Neon {
   static D bit_and(D a, D b) {
     return vreinterpretq_f64_u64(vandq_u64(vreinterpretq_u64_f64(a), vreinterpretq_u64_f64(b)));
   }
+  /// 1.5 times the power of two at or below a positive number.
+  static D middle_of_binade(D x) {
+    return vreinterpretq_f64_u64(vorrq_u64(vandq_u64(vreinterpretq_u64_f64(x), vdupq_n_u64(0x7FF0000000000000)),
+                                           vdupq_n_u64(0x0008000000000000)));
+  }
 
   static I add(I a, I b) { return vaddq_s32(a, b); }
   static I sub(I a, I b) { return vsubq_s32(a, b); }
   static I max(I a, I b) { return vmaxq_s32(a, b); }
   static I add_saturated8(I a, I b) { return vreinterpretq_s32_s8(vqaddq_s8(bytes(a), bytes(b))); }
   static I max8(I a, I b) { return vreinterpretq_s32_s8(vmaxq_s8(bytes(a), bytes(b))); }
+  /// Bytes 0, 2, ... of 16-bit words, times 16, and bytes 1, 3, ...; as 16-bit words.
+  static I even_bytes_times16(I x) {
+    return vreinterpretq_s32_u16(vshrq_n_u16(vshlq_n_u16(vreinterpretq_u16_s32(x), 8), 4));
+  }
+  static I odd_bytes_times16(I x) {
+    return vreinterpretq_s32_u16(vshlq_n_u16(vshrq_n_u16(vreinterpretq_u16_s32(x), 8), 4));
+  }
   static I bit_and(I a, I b) { return vandq_s32(a, b); }
   static I bit_xor(I a, I b) { return veorq_s32(a, b); }
   /// How many bits of each lane are set.

@@ -114,6 +114,26 @@ TEST_CASE("element encoders over all words", "[quantize][kernels]") {
             for (int i = 0; i < kElements; ++i)
               mismatches[n](words[i], want[i],
                             nibbles ? codes[i / 2] >> (i % 2 * 4) & 15u : uint32_t{codes[i]}, bits[i]);
+            // the same blocks as columns, and again as the upper halves of blocks of 32
+            const EncodeColumns columns = list[n].kernels->column_encoder(element, meet, rounding);
+            constexpr int kStride = 16 * 4 + 8;
+            for (const int block : {16, 32}) {
+              float turned[2 * kElements] = {};
+              uint8_t noise[32 * kStride] = {};
+              for (int i = 0; i < kElements; ++i) {
+                const int row = i % 16 + block - 16, column = i / 16, size = wide ? 4 : 1;
+                turned[16 * row + column] = x[i];
+                std::memcpy(noise + row * kStride + column * size, random + i * size, size_t(size));
+              }
+              const int width = nibbles ? 4 : 8, each = 32 / width;
+              uint32_t got[8 * 20];
+              columns(turned, block, factors, noise, kStride, got, 20);
+              for (int i = 0; i < kElements; ++i) {
+                const int row = i % 16 + block - 16;
+                mismatches[n](words[i], want[i],
+                              got[row / each * 20 + i / 16] >> (row % each * width) & ((1u << width) - 1), bits[i]);
+              }
+            }
           }
         });
         for (size_t n = 0; n < list.size(); ++n) {
@@ -268,13 +288,15 @@ TEST_CASE("rotation down columns, in place, and its maxima", "[quantize][kernels
         std::copy_n(column, 16, want.begin() + 16 * c);
         for (const float v : column) largest = std::max(largest, bit_cast<uint32_t>(v) & 0x7FFFFFFF);
       }
-      constexpr int kRow = 24;
-      std::vector<float> got(size_t(columns * kRow));
-      const bool held = kernels->rotate_columns(x.data(), stride, tiles, signs, got.data(), kRow, 16 * kRow);
+      constexpr int kTile = 16 * 16 + 48;
+      std::vector<float> got(size_t(tiles * kTile));
+      const bool held = kernels->rotate_columns(x.data(), stride, tiles, signs, got.data(), kTile);
       (held ? sure : unsure) += 1;
       needless += !held && trial % 3 == 0 && trial % 11 != 0;
       for (int c = 0; held && c < columns; ++c)
-        different += std::memcmp(&got[size_t(c * kRow)], &want[size_t(16 * c)], 64) != 0;
+        for (int i = 0; i < 16; ++i)
+          different += bit_cast<uint32_t>(got[size_t(c / 16 * kTile + 16 * i + c % 16)]) !=
+                       bit_cast<uint32_t>(want[size_t(16 * c + i)]);
       const uint32_t down = kernels->rotated_columns_amax(x.data(), stride, tiles, signs);
       wrong_maximum += held != (down <= kInfinity) || (held && down != largest);
       // the same groups along rows
@@ -375,7 +397,19 @@ TEST_CASE("tiles and maxima", "[quantize][kernels]") {
       CHECK(kernels->amax(reinterpret_cast<const float *>(x.data()), n) == want);
     }
     for (const int block : {16, 32}) {
+      std::vector<uint32_t> rows(32 * 24), copy(32 * 16);
+      for (uint32_t &v : rows) v = uint32_t(engine());
       uint32_t words[kGroup];
+      kernels->column_amax(reinterpret_cast<const float *>(rows.data()), 24, block,
+                           reinterpret_cast<float *>(copy.data()), words);
+      for (size_t c = 0; c < kGroup; ++c) {
+        uint32_t want = 0;
+        for (size_t i = 0; i < size_t(block); ++i) {
+          want = std::max(want, rows[24 * i + c] & 0x7FFFFFFFu);
+          CHECK(copy[16 * i + c] == rows[24 * i + c]);
+        }
+        CHECK(words[c] == want);
+      }
       kernels->block_amax(reinterpret_cast<const float *>(x.data()), block, words);
       for (int b = 0; b < kGroup; ++b) {
         uint32_t want = 0;
