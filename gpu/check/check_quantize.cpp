@@ -38,15 +38,19 @@ bool same_word(float a, float b) {
 
 void compare(Tally &t, const BlockScaled &got, const BlockScaled &want, const std::string &what) {
   t.values += want.codes.size() + want.scales.size();
-  const auto bytes = [&](const std::vector<uint8_t> &x, const std::vector<uint8_t> &y, const char *name) {
+  const auto bytes = [&](const std::vector<uint8_t> &x, const std::vector<uint8_t> &y, const char *name, int64_t of_row) {
     if (x.size() != y.size()) t.mismatch(what + ": " + name + " have another size");
+    size_t wrong = 0;
+    for (size_t i = 0; i < std::min(x.size(), y.size()); ++i) wrong += x[i] != y[i];
     for (size_t i = 0; i < std::min(x.size(), y.size()); ++i)
       if (x[i] != y[i])
-        t.mismatch(what + ": " + name + " byte " + std::to_string(i) + ": got " + std::to_string(x[i]) +
+        t.mismatch(what + ": " + std::to_string(wrong) + " of " + std::to_string(y.size()) + " bytes of " + name + ", first " +
+                   std::to_string(i) + " (row " + std::to_string(int64_t(i) / of_row) + "): got " + std::to_string(x[i]) +
                    ", want " + std::to_string(y[i]));
   };
-  bytes(got.codes, want.codes, "codes");
-  bytes(got.scales, want.scales, "scales");
+  bytes(got.codes, want.codes, "codes", std::max<int64_t>(want.row_bytes(), 1));
+  bytes(got.scales, want.scales, want.layout == ScaleLayout::linear ? "scales" : "tiled scales",
+        std::max<int64_t>(want.scale_cols(), 1));
   if (want.row_amax.size() != got.row_amax.size()) t.mismatch(what + ": row_amax has another size");
   for (size_t i = 0; i < std::min(want.row_amax.size(), got.row_amax.size()); ++i)
     if (!same_word(got.row_amax[i], want.row_amax[i])) t.mismatch(what + ": row_amax " + std::to_string(i));
@@ -137,12 +141,11 @@ Tally check_quantize(int repeats) {
   Tally all;
   uint64_t seed = 77;
   for (const Convention &c : conventions()) {
-    if (!cuda::quantizes(c)) continue;
     Tally t;
     Outputs outputs;
     for (int repeat = 0; repeat < std::max(repeats, 1); ++repeat)
       for (const Axis axis : {Axis::row, Axis::col})
-        for (const int block_rows : {1, 16})
+        for (const int block_rows : {1, c.rule.block == 128 ? 128 : 16})
           for (int rounding = 0; rounding < 4; ++rounding)
             for (const bool hadamard : {false, true}) {
               for (int kind = 0; kind < kDataKinds; ++kind, ++seed) {
@@ -169,6 +172,7 @@ Tally check_quantize(int repeats) {
     for (const char *name : {"te", "torchao", "fouroversix", "ggml", "mxfp4", "mxfp8-e4m3"})
       if (c.name == name && repeats > 0 && outputs.together == 0)
         t.mismatch("no tensor was quantized together with others");
+    if (repeats > 0 && t.values == 0) t.mismatch(std::string(c.name) + ": nothing was compared");
     t.print(("quantize " + std::string(c.name)).c_str());
     all.add(t);
   }

@@ -5,6 +5,7 @@
 #include "nvfp4/gpu/check/training.hpp"
 #include "nvfp4/gpu/device/timeline.hpp"
 #include "nvfp4/gpu/models/session.hpp"
+#include "nvfp4/reference_models/images/steps.hpp"
 #include "nvfp4/reference_models/train/training_step.hpp"
 
 #include <algorithm>
@@ -51,6 +52,26 @@ void print_activity(const Activity &ran, const std::map<std::string, cuda::Timel
               1e3 * ran.busy(of_linear_layers) / steps, by_events / steps, 1e3 * unknown / steps);
 }
 
+/// Loss words and digests of a run's steps on both devices, and its line.
+Tally compare_steps(const std::string &name, const std::vector<StepRecord> &gpu, double gpu_seconds,
+                    const std::vector<StepRecord> &cpu, double cpu_seconds) {
+  Tally t;
+  if (gpu.size() != cpu.size()) t.mismatch(name + ": another number of steps");
+  for (size_t i = 0; i < std::min(cpu.size(), gpu.size()); ++i) {
+    t.values += 2;
+    char text[240];
+    std::snprintf(text, sizeof text, "%s, step %zu: loss GPU %08x, CPU %08x; digest GPU %s, CPU %s", name.c_str(), i + 1,
+                  gpu[i].loss, cpu[i].loss, gpu[i].digest.c_str(), cpu[i].digest.c_str());
+    if (gpu[i].loss != cpu[i].loss) t.mismatch(text);
+    if (gpu[i].digest != cpu[i].digest) t.mismatch(text);
+  }
+  char what[160];
+  std::snprintf(what, sizeof what, "train %s, %zu steps (GPU %.1f s, CPU %.1f s)", name.c_str(), cpu.size(), gpu_seconds,
+                cpu_seconds);
+  t.print(what);
+  return t;
+}
+
 } // namespace
 
 Tally check_training(const std::vector<StepsOptions> &runs, int cpu_threads,
@@ -93,23 +114,38 @@ Tally check_training(const std::vector<StepsOptions> &runs, int cpu_threads,
   for (size_t r = 0; r < runs.size(); ++r) {
     if (failures[r]) std::rethrow_exception(failures[r]);
     const TrainingRun &run = all[r];
-    Tally t;
-    for (size_t i = 0; i < run.cpu.size(); ++i) {
-      t.values += 2;
-      char text[160];
-      std::snprintf(text, sizeof text, "step %zu: loss GPU %08x, CPU %08x; digest GPU %s, CPU %s", i + 1,
-                    run.gpu[i].loss, run.cpu[i].loss, run.gpu[i].digest.c_str(), run.cpu[i].digest.c_str());
-      if (run.gpu[i].loss != run.cpu[i].loss) t.mismatch(text);
-      if (run.gpu[i].digest != run.cpu[i].digest) t.mismatch(text);
-    }
-    char what[160];
-    std::snprintf(what, sizeof what, "train %s %s %s, %lld steps (GPU %.1f s, CPU %.1f s)",
-                  run.options.model.c_str(), run.options.size.c_str(), run.options.recipe.c_str(),
-                  static_cast<long long>(run.options.steps), run.gpu_seconds, run.cpu_seconds);
-    t.print(what);
+    const StepsOptions &o = run.options;
+    const Tally t = compare_steps(o.model + " " + o.size + " " + o.recipe, run.gpu, run.gpu_seconds, run.cpu, run.cpu_seconds);
     total.add(t);
   }
   if (records != nullptr) *records = std::move(all);
+  return total;
+}
+
+Tally check_image_training(int64_t steps, int cpu_threads) {
+  cuda::register_cuda_device();
+  std::vector<std::string> recipes = {"fp32", "bf16", "nvfp4", "hcp", "mxfp8"};
+  for (const std::string_view name : image_recipes()) recipes.emplace_back(name);
+  Tally total;
+  for (const std::string &recipe : recipes) {
+    ImageOptions o;
+    o.widths = "8,24"; // ragged blocks
+    o.hidden = 40;
+    o.recipe = recipe;
+    o.steps = steps;
+    o.batch = 8;
+    o.threads = cpu_threads;
+    const auto timed = [&o](const char *device, double &seconds) {
+      o.device = device;
+      const Clock::time_point start = Clock::now();
+      std::vector<StepRecord> records = run_image_steps(o);
+      seconds = seconds_since(start);
+      return records;
+    };
+    double cpu_seconds = 0, gpu_seconds = 0;
+    const std::vector<StepRecord> cpu = timed("cpu", cpu_seconds), gpu = timed("cuda", gpu_seconds);
+    total.add(compare_steps("cnn " + o.widths + " " + recipe, gpu, gpu_seconds, cpu, cpu_seconds));
+  }
   return total;
 }
 

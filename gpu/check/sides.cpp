@@ -20,15 +20,19 @@ Tally both_sides(const std::function<void(Side &)> &work, uint64_t seed) {
   for (size_t i = 0; i < want.size(); ++i) {
     const size_t width = want[i].width, n = want[i].bytes.size() / width;
     t.values += n;
+    const auto word = [width](const std::vector<uint8_t> &bytes, size_t j) {
+      uint64_t w = 0;
+      std::memcpy(&w, bytes.data() + j * width, width);
+      return w;
+    };
+    const bool untouched = !got[i].before.empty() && got[i].bytes == got[i].before;
     for (size_t j = 0; j < n; ++j) {
-      uint64_t a = 0, b = 0;
-      std::memcpy(&a, want[i].bytes.data() + j * width, width);
-      std::memcpy(&b, got[i].bytes.data() + j * width, width);
+      const uint64_t a = word(want[i].bytes, j), b = word(got[i].bytes, j);
       if (a == b) continue;
-      char text[160];
-      std::snprintf(text, sizeof text, "seed %llu, %s, element %zu of %zu: GPU %llx, CPU %llx",
-                    static_cast<unsigned long long>(seed), want[i].name.c_str(), j, n,
-                    static_cast<unsigned long long>(b), static_cast<unsigned long long>(a));
+      char text[240];
+      std::snprintf(text, sizeof text, "seed %llu, %s, element %zu of %zu: GPU %llx, CPU %llx%s",
+                    static_cast<unsigned long long>(seed), want[i].name.c_str(), j, n, static_cast<unsigned long long>(b),
+                    static_cast<unsigned long long>(a), untouched ? "; the GPU wrote nothing there" : "");
       t.mismatch(text);
     }
   }

@@ -12,10 +12,10 @@ namespace nvfp4::crosscheck {
 
 class Side {
 public:
-  /// One written array, in host memory, named after the kernel that wrote it.
+  /// One written array, in host memory, named after the launch that it was made for.
   struct Written {
     std::string name;
-    std::vector<uint8_t> bytes;
+    std::vector<uint8_t> bytes, before; ///< before: of floats; what stood there
     size_t width;
   };
 
@@ -60,12 +60,13 @@ public:
       data = in(n);
     else
       data = static_cast<E *>(memory(n * int64_t(sizeof(E))));
-    outputs_.push_back({data, n * int64_t(sizeof(E)), sizeof(E) % 8 == 0 ? size_t{8} : size_t{4}, runs_});
+    outputs_.push_back({data, n * int64_t(sizeof(E)), sizeof(E) % 8 == 0 ? size_t{8} : size_t{4}, launches_.size(), {}});
+    if constexpr (std::is_same_v<E, float>) outputs_.back().before = downloaded(data, n * 4);
     return data;
   }
   template <class K> void run(const K &kernel) {
     backend_.run(kernel);
-    ++runs_;
+    launches_.push_back(name_of(kernel));
   }
   [[nodiscard]] models::Backend<float> &backend() { return backend_; }
   [[nodiscard]] models::OperandEngine &engine() { return engine_; }
@@ -74,9 +75,9 @@ public:
     std::vector<Written> all;
     for (size_t i = 0; i < outputs_.size(); ++i) {
       const Output &o = outputs_[i];
-      all.push_back({"launch " + std::to_string(o.run + 1) + ", array " + std::to_string(i + 1),
-                     std::vector<uint8_t>(size_t(o.bytes)), o.width});
-      backend_.download(all.back().bytes.data(), o.data, size_t(o.bytes));
+      const char *const kernel = o.launch < launches_.size() ? launches_[o.launch] : "none";
+      all.push_back({"launch " + std::to_string(o.launch + 1) + " (" + kernel + "), array " + std::to_string(i + 1),
+                     downloaded(o.data, o.bytes), o.before, o.width});
     }
     return all;
   }
@@ -85,10 +86,20 @@ private:
   struct Output {
     const void *data;
     int64_t bytes;
-    size_t width;
-    int64_t run;
+    size_t width, launch;
+    std::vector<uint8_t> before;
   };
 
+#define NVFP4_NAME(Kernel)                                                                                   \
+  static const char *name_of(const models::Kernel<float> &) { return #Kernel; }
+  NVFP4_MODEL_KERNELS(NVFP4_NAME)
+#undef NVFP4_NAME
+
+  [[nodiscard]] std::vector<uint8_t> downloaded(const void *data, int64_t bytes) {
+    std::vector<uint8_t> to(static_cast<size_t>(bytes));
+    if (bytes > 0) backend_.download(to.data(), data, to.size());
+    return to;
+  }
   void *memory(int64_t bytes) {
     models::Array<uint8_t> a(backend_, bytes);
     arrays_.push_back(a);
@@ -107,7 +118,7 @@ private:
   Random random_;
   std::vector<models::Array<uint8_t>> arrays_;
   std::vector<Output> outputs_;
-  int64_t runs_ = 0;
+  std::vector<const char *> launches_; ///< names of kernels
 };
 
 /// Runs the work on both and compares every written word.

@@ -16,6 +16,10 @@ struct TrainingRun {
 [[nodiscard]] Tally check_training(const std::vector<models::StepsOptions> &runs, int cpu_threads,
                                    std::vector<TrainingRun> *records = nullptr);
 
+/// Convolutional networks of 2 blocks for `steps` steps of 8 images, under fp32, bf16, nvfp4, hcp, mxfp8 and the recipes that
+/// only they have, on both devices; the CPU's on `cpu_threads` threads.
+[[nodiscard]] Tally check_image_training(int64_t steps, int cpu_threads);
+
 /// MODEL,SIZE,RECIPE,STEPS,BATCH,LENGTH as a run; without STEPS where `timed`. Throws Error that says so.
 [[nodiscard]] models::StepsOptions parse_run(const std::string &text, bool timed);
 /// The runs that are compared by default: GLA for `steps` steps, qwen3, gdn, qwen2.5, gsa and mamba2 for

@@ -108,9 +108,6 @@ __global__ void amax_value_kernel(AmaxWords *maxima, float *out) {
 /// The CPU's checks and the description of the result, from a matrix with the right k and no rows.
 BlockScaled describe(int64_t rows, int64_t cols, int64_t stride, const Convention &convention,
                      const QuantizeOptions &options) {
-  if (!quantizes(convention))
-    throw Error("cuda::quantize: convention '" + std::string(convention.name) +
-                "' has FP32 block scales, which only the CPU quantizes; use the CPU");
   if (rows < 0 || cols < 0 || stride < cols)
     throw Error("cuda::quantize: expected a matrix with stride >= columns, got " + std::to_string(rows) +
                 " x " + std::to_string(cols) + ", stride " + std::to_string(stride));
@@ -238,14 +235,14 @@ void run(Planned &p, DeviceBlockScaled &out, cudaStream_t stream) {
     LevelEnd end{rule, job.source, p.level, maxima, out.globals.as<GlobalScale>(), left};
     const int64_t looked_at = t.rotates || !t.turned ? job.rows * job.k : job.rows * t.present;
     const bool finds = p.level.from == GlobalFrom::maxima && looked_at > 0;
-    if (finds && t.rotates) {
-      if (rule.per_row) end.out = nullptr;
+    if (rule.per_row) end.out = nullptr;
+    if (finds && t.rotates && rule.per_row) {
+      rotated_row_maxima(t, maxima, stream);
+    } else if (finds && t.rotates) {
       rotated_maximum(t, end, stream);
     } else if (finds && rule.per_row && t.turned) {
-      end.out = nullptr;
       find_column_maxima(t, maxima, stream);
     } else if (finds) {
-      if (rule.per_row) end.out = nullptr;
       find_maxima(job.x, t.turned ? t.present : job.rows, t.turned ? job.rows : job.k, job.stride,
                   rule.per_row, end, stream);
     }

@@ -36,10 +36,6 @@ struct Intake {
   int64_t zero_rows = 0;      ///< rows of +0 after those of x, which need not be there; for Axis::col
 };
 
-/// Whether the twin quantizes under a convention: not with FP32 block scales, whose words in batches were not the CPU's
-/// on an H200 (fp8-token, 2026-11-30; not mended).
-[[nodiscard]] inline bool quantizes(const Convention &c) { return c.rule.scale != FormatId::f32; }
-
 /// Quantizes x (rows, cols), `stride` elements from row to row, on the stream. Options are
 /// emulator/quantize's with the same refusals; `threads` is not read. device_amax, when given, is the amax in
 /// device memory (options.global_amax and global_scale must be empty then). Nothing is waited for.

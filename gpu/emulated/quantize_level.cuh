@@ -63,6 +63,8 @@ __device__ inline void end_level(const LevelEnd &e) {
 
 /// The maximum of the rotated matrix, and its end.
 void rotated_maximum(const TileJob &t, const LevelEnd &end, cudaStream_t stream);
+/// Those of its rows, merged into `maxima`, one a row.
+void rotated_row_maxima(const TileJob &t, AmaxWords *maxima, cudaStream_t stream);
 
 /// One of several quantizations that share launches.
 struct SmallJob {

@@ -2,7 +2,7 @@
 // The maximum of a rotated matrix, without exact rotations: FP32 sums whose error is bounded settle its BF16
 // word unless it lies where two words meet. There the definition runs.
 #include "nvfp4/gpu/emulated/quantize_level.cuh"
-#include "nvfp4/gpu/emulated/quantize_scale.cuh"
+#include "nvfp4/gpu/emulated/quantize_tile.cuh"
 
 #include <algorithm>
 
@@ -119,13 +119,8 @@ __global__ void settle_kernel(const __grid_constant__ TileJob t, const uint32_t 
   }
   Amax a;
   for (int64_t i = thread; i < t.job.rows * columns; i += int64_t(gridDim.x) * blockDim.x) {
-    const int64_t r = i / columns, first = i % columns * kHadamardSize;
     float x[kHadamardSize];
-    for (int64_t j = 0; j < kHadamardSize; ++j)
-      x[j] = !t.turned               ? t.job.x[r * t.job.stride + first + j]
-             : first + j < t.present ? t.job.x[(first + j) * t.job.stride + r]
-                                     : 0.0f;
-    rotate16(x, t.signs);
+    rotated_group(t, i, x);
     for (const float v : x) a.add(v);
   }
   a = warp_merged(a);
@@ -133,7 +128,33 @@ __global__ void settle_kernel(const __grid_constant__ TileJob t, const uint32_t 
   end_level(end);
 }
 
+/// The maximum of every row of the rotated matrix, exact rotations. A warp whose groups are of one row goes to memory once.
+__global__ void rotated_rows_kernel(const __grid_constant__ TileJob t, AmaxWords *out) {
+  const int64_t groups = t.job.rows * (t.job.k / kHadamardSize), step = int64_t(gridDim.x) * blockDim.x;
+  const int lane = int(threadIdx.x) % 32;
+  // whole warps stay together
+  for (int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; i - lane < groups; i += step) {
+    Amax a;
+    int64_t row = -1;
+    if (i < groups) {
+      float x[kHadamardSize];
+      row = rotated_group(t, i, x);
+      for (const float v : x) a.add(v);
+    }
+    const bool together = __all_sync(kAllLanes, row == __shfl_sync(kAllLanes, row, 0));
+    if (together) a = warp_merged(a);
+    if (row >= 0 && (!together || lane == 0)) merge_into(&out[row], a);
+  }
+}
+
 } // namespace
+
+void rotated_row_maxima(const TileJob &t, AmaxWords *maxima, cudaStream_t stream) {
+  const int64_t groups = t.job.rows * (t.job.k / kHadamardSize);
+  if (groups == 0) return;
+  rotated_rows_kernel<<<unsigned(std::min<int64_t>(8192, (groups + 127) / 128)), 128, 0, stream>>>(t, maxima);
+  check_launch("rotated_rows_kernel");
+}
 
 void rotated_maximum(const TileJob &t, const LevelEnd &end, cudaStream_t stream) {
   int64_t rows = t.job.rows, k = t.job.k;

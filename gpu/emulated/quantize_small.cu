@@ -11,19 +11,6 @@
 namespace nvfp4::cuda {
 namespace {
 
-/// Group `i` of 16 rotated, by the definition where rotate16_fast does not do it. Neighbours in i are
-/// neighbours in memory.
-__device__ inline void rotated_group(const TileJob &t, int64_t i, float (&x)[kHadamardSize]) {
-  const QuantizeJob &job = t.job;
-  const int64_t groups = job.k / kHadamardSize, r = t.turned ? i % job.rows : i / groups,
-                first = (t.turned ? i / job.rows : i % groups) * kHadamardSize;
-  for (int j = 0; j < kHadamardSize; ++j)
-    x[j] = !t.turned               ? job.x[r * job.stride + first + j]
-           : first + j < t.present ? job.x[(first + j) * job.stride + r]
-                                   : 0.0f;
-  if (!rotate16_fast(x, t.signs)) rotate16(x, t.signs);
-}
-
 constexpr int kThreads = 1024;
 
 /// This thread's part of the maximum of a tensor, which a block of kThreads looks at.

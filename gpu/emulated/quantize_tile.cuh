@@ -144,6 +144,20 @@ __device__ inline bool rotate16_fast(float *x, uint16_t signs) {
   return true;
 }
 
+/// Group `i` of 16 of the whole matrix, rotated; by the definition where rotate16_fast does not do it. Neighbours in i
+/// are neighbours in memory: along rows, or across columns of a turned source. Returns the output row.
+__device__ inline int64_t rotated_group(const TileJob &t, int64_t i, float (&x)[kHadamardSize]) {
+  const QuantizeJob &job = t.job;
+  const int64_t groups = job.k / kHadamardSize, r = t.turned ? i % job.rows : i / groups,
+                first = (t.turned ? i / job.rows : i % groups) * kHadamardSize;
+  for (int j = 0; j < kHadamardSize; ++j)
+    x[j] = !t.turned               ? job.x[r * job.stride + first + j]
+           : first + j < t.present ? job.x[(first + j) * job.stride + r]
+                                   : 0.0f;
+  if (!rotate16_fast(x, t.signs)) rotate16(x, t.signs);
+  return r;
+}
+
 /// A thread's block from the tile, rounded and rotated; false where a group of it could not be rotated.
 template <int block>
 __device__ inline bool fetch_block(const TileJob &t, const float *tile, int tile_row, int tile_block,

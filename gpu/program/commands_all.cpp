@@ -43,6 +43,7 @@ Tally everything(bool quick, int threads) {
   else
     part("blackwell simulate", printed("blackwell simulate", cuda::blackwell::simulate(quick ? 128 : 512)));
   part("training", check_training(default_runs(quick ? 4 : 200, quick ? 2 : 20), threads));
+  part("images", check_image_training(quick ? 2 : 20, threads));
   return total;
 }
 

@@ -11,7 +11,7 @@ namespace nvfp4::crosscheck {
 namespace {
 
 struct Options {
-  int tiles = 8, repeats = 1, steps = 200, others = 20, threads = 2;
+  int tiles = 8, repeats = 1, steps = 200, others = 20, images = 20, threads = 2;
   bool large = false, brief = false;
   std::string match, folder, recorded;
   std::vector<std::string> runs;
@@ -36,8 +36,8 @@ std::vector<models::StepsOptions> parsed(const std::vector<std::string> &texts, 
 
 Tally train(const Options &o) {
   std::vector<TrainingRun> records;
-  const Tally tally = check_training(o.runs.empty() ? default_runs(o.steps, o.others) : parsed(o.runs, false),
-                                     o.threads, &records);
+  Tally tally = check_training(o.runs.empty() ? default_runs(o.steps, o.others) : parsed(o.runs, false), o.threads, &records);
+  if (o.runs.empty() && o.images > 0) tally.add(check_image_training(o.images, o.threads));
   if (!o.folder.empty()) write_slices(o.folder, records);
   return tally;
 }
@@ -91,6 +91,9 @@ void register_training(CLI::App &app, int &exit_code) {
   training
       ->add_option("--other-steps", o->others,
                    "Steps of qwen3, qwen2.5, gdn, gsa, mamba2, and of products inside mixers")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 1000000));
+  training->add_option("--image-steps", o->images, "Steps of convolutional networks")
       ->capture_default_str()
       ->check(CLI::Range(0, 1000000));
   training->add_option("--run", o->runs, "Such runs instead: MODEL,SIZE,RECIPE,STEPS,BATCH,LENGTH")

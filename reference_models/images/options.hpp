@@ -48,6 +48,6 @@ inline constexpr auto kImageTrainFields = std::tuple{
     field("checkpoint_every", &ImageOptions::checkpoint_every, "Steps between checkpoints; 0: 100", at_least(0)),
     field("resume", &ImageOptions::resume, "Continue the run in --out, bit for bit"),
     field("threads", &ImageOptions::threads, "0: all; changes no bit", from_to(0, 1024)),
-    field("device", &ImageOptions::device, "cpu")};
+    field("device", &ImageOptions::device, "cpu or cuda")};
 
 } // namespace nvfp4::models

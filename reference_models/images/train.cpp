@@ -4,14 +4,10 @@
 
 #include "nvfp4/golden/io/message.hpp"
 #include "nvfp4/golden/io/stream.hpp"
-#include "nvfp4/reference_models/images/data.hpp"
-#include "nvfp4/reference_models/images/network.hpp"
 #include "nvfp4/reference_models/images/options.hpp"
+#include "nvfp4/reference_models/images/steps.hpp"
 #include "nvfp4/reference_models/train/fields.hpp"
-#include "nvfp4/reference_models/train/first_not_finite.hpp"
-#include "nvfp4/reference_models/train/optimizer.hpp"
 #include "nvfp4/reference_models/train/run_folder.hpp"
-#include "nvfp4/reference_models/train/session.hpp"
 
 #include <chrono>
 #include <filesystem>
@@ -38,8 +34,6 @@ std::string description(const ImageOptions &given, const ImageConfig &config, co
   j["parameters"] = parameter_count(config);
   return j.dump();
 }
-
-int64_t steps_of_schedule(const ImageOptions &o) { return o.schedule_steps > 0 ? o.schedule_steps : o.steps; }
 
 /// Where a stored run differs from `mine`, both run.json; empty: nowhere that decides bits.
 std::string difference(const std::string &mine, const std::string &theirs, const std::string &where) {
@@ -82,12 +76,6 @@ std::vector<int64_t> parse_widths(const std::string &text) {
   return out;
 }
 
-/// On an H200 the kernels of images had other words than on the CPU (2026-11-30, gpu/README.md).
-Session device_of(const std::string &device, int threads) {
-  if (device != "cpu") throw Error("a convolutional network runs on the CPU only, got device " + device + "; use cpu");
-  return make_device(device, threads);
-}
-
 class ImageTrainer {
 public:
   ImageTrainer(const ImageOptions &options, const std::function<void(const StepReport &)> &on_step,
@@ -99,17 +87,11 @@ public:
     } else {
       config_ = image_config(o_), recipe_ = image_recipe(o_);
     }
-    data_ = open_images(o_.data, o_.validation, o_.validation_data, !o_.plain);
-    session_ = device_of(o_.device, o_.threads);
-    network_ = std::make_unique<ImageNetwork<float>>(*session_.backend, session_.engine.get(), config_, recipe_, o_.batch, true);
-    optimizer_ = std::make_unique<Optimizer<float>>(network_->parameters(),
-                                                    AdamWOptions{o_.beta1, o_.beta2, o_.epsilon, o_.weight_decay, o_.clip});
-    const std::string mine = description(o_, config_, recipe_, *data_), where = io::printable(o_.out) + "/run.json: ";
+    steps_ = std::make_unique<ImageSteps>(o_, config_, recipe_);
+    const std::string mine = description(o_, config_, recipe_, steps_->data()), where = io::printable(o_.out) + "/run.json: ";
     folder_ = std::make_unique<RunFolder>(
         o_.out,
         RunRecord{mine, o_.data, [mine, where](const std::string &stored) { return difference(mine, stored, where); }}, o_.resume);
-    pixels_.resize(size_t(o_.batch * kImageSize));
-    labels_.resize(size_t(o_.batch));
     start();
   }
 
@@ -126,7 +108,7 @@ public:
     result.steps = state_.step;
     result.diverged = diverged_;
     result.not_finite = not_finite_;
-    result.parameter_digest = optimizer_->digest(state_.step);
+    result.parameter_digest = steps_->optimizer().digest(state_.step);
     result.last_finite_loss = losses_.empty() ? kUnknown : double(losses_.back());
     result.final_loss = diverged_ != 0 ? kUnknown : result.last_finite_loss;
     result.smoothed_loss = result.validation_loss = kUnknown;
@@ -146,23 +128,23 @@ public:
 
 private:
   [[nodiscard]] Digests digests() {
-    const std::string digest = optimizer_->digest(state_.step);
-    return {digest, state_digest(digest, state_.tokens, network_->hot_channels())};
+    const std::string digest = steps_->optimizer().digest(state_.step);
+    return {digest, state_digest(digest, state_.tokens, steps_->network().hot_channels())};
   }
 
   void start() {
-    network_->initialise(o_.seed);
+    steps_->network().initialise(o_.seed);
     std::error_code code;
     if (o_.resume && std::filesystem::exists(folder_->checkpoint(), code)) {
       const Checkpoint checkpoint = read_checkpoint(folder_->checkpoint(), CheckpointKind::images);
       if (image_config_from_json(checkpoint.model, checkpoint.source) != config_ ||
           to_json(parse_image_recipe(checkpoint.recipe, checkpoint.source + ": recipe")) != to_json(recipe_))
         throw Error(checkpoint.source + ": is of another network or recipe than " + io::printable(o_.out) + "/run.json");
-      load_checkpoint(checkpoint, network_->parameters(), true);
-      network_->set_hot_channels(checkpoint.state.hot_channels);
+      load_checkpoint(checkpoint, steps_->network().parameters(), true);
+      steps_->network().set_hot_channels(checkpoint.state.hot_channels);
       state_ = checkpoint.state;
       saved_step_ = state_.step;
-      network_->parameters_changed();
+      steps_->network().parameters_changed();
     }
     losses_ = folder_->go_back(state_.step, digests());
   }
@@ -172,30 +154,12 @@ private:
     StepReport report;
     report.step = step;
     report.steps = o_.steps;
-    report.learning_rate = learning_rate(parse_enum<Schedule>(o_.schedule), o_.learning_rate, o_.final_learning_rate, o_.warmup,
-                                         steps_of_schedule(o_), step);
-    const StepContext context{.seed = o_.seed, .step = step - 1, .micro_batch = 0, .training = true};
-    data_->training_batch(o_.seed, step - 1, pixels_, labels_);
-    network_->set_images(pixels_, labels_);
-    report.loss = float(network_->forward(context).loss / double(o_.batch));
-    network_->backward(context);
-    const double norm = optimizer_->gradient_norm();
-    report.gradient_norm = float(norm);
-    const bool sick = !network_->finite();
-    if (sick || !std::isfinite(report.loss) || !std::isfinite(report.gradient_norm)) {
-      not_finite_ = network_->first_not_finite();
-      if (!not_finite_) not_finite_ = NotFinite{.tensor = "gradients of a layer's output", .what = StepTensor::output_grad, .inf = 1};
-    }
-    (void)optimizer_->step(step, report.learning_rate, norm);
-    clip_weights();
-    network_->parameters_changed();
-    if (!not_finite_ && !optimizer_->finite())
-      for (const StepTensor what : {StepTensor::first_moment, StepTensor::second_moment, StepTensor::updated_weight})
-        if (!not_finite_) not_finite_ = not_finite_parameter(network_->parameters(), what);
-    if (not_finite_) {
-      not_finite_->step = step;
-      diverged_ = step;
-    }
+    report.learning_rate = steps_->learning_rate(step);
+    const StepOutcome outcome = steps_->step(step);
+    report.loss = outcome.loss;
+    report.gradient_norm = float(outcome.gradient_norm);
+    not_finite_ = outcome.not_finite;
+    if (not_finite_) diverged_ = step;
     state_.step = step;
     state_.tokens += o_.batch;
     report.tokens = state_.tokens;
@@ -214,19 +178,12 @@ private:
     if (on_step_) on_step_(report);
   }
 
-  /// Of the weights of convolutions and linear layers: those that decay.
-  void clip_weights() {
-    if (recipe_.soft_clip == 0) return;
-    Parameters<float> &p = network_->parameters();
-    session_.backend->run(SoftClip<float>{p.decaying(), float(recipe_.soft_clip), p.values()});
-  }
-
   void validate(int64_t step);
 
   void save() {
-    state_.hot_channels = network_->hot_channels();
+    state_.hot_channels = steps_->network().hot_channels();
     folder_->note_files(state_.step);
-    io::write_safetensors(folder_->checkpoint(), checkpoint_stream(network_->parameters(), CheckpointKind::images,
+    io::write_safetensors(folder_->checkpoint(), checkpoint_stream(steps_->network().parameters(), CheckpointKind::images,
                                                                    to_json(config_), to_json(recipe_), state_, true));
     saved_step_ = state_.step;
   }
@@ -236,15 +193,11 @@ private:
   std::function<bool()> stop_;
   ImageConfig config_;
   Recipe recipe_;
-  std::unique_ptr<ImageSource> data_;
-  Session session_;
-  std::unique_ptr<ImageNetwork<float>> network_;
-  std::unique_ptr<Optimizer<float>> optimizer_;
+  std::unique_ptr<ImageSteps> steps_;
   std::unique_ptr<RunFolder> folder_;
   CheckpointState state_;
   int64_t saved_step_ = -1, diverged_ = 0;
-  std::vector<float> losses_, pixels_;
-  std::vector<int32_t> labels_;
+  std::vector<float> losses_;
   std::optional<ImageEvaluation> measured_;
   std::optional<NotFinite> not_finite_;
 };
@@ -275,7 +228,7 @@ ImageEvaluation measure(ImageNetwork<float> &network, const ImageSource &data, i
 }
 
 void ImageTrainer::validate(int64_t step) {
-  measured_ = measure(*network_, *data_, o_.batch, o_.eval_images);
+  measured_ = measure(steps_->network(), steps_->data(), o_.batch, o_.eval_images);
   if (!measured_->not_finite) return;
   not_finite_ = measured_->not_finite;
   not_finite_->step = step;
@@ -325,7 +278,7 @@ ImageEvaluation evaluate_images(const ImageEvaluationOptions &o) {
   const Recipe recipe = o.recipe.empty() ? parse_image_recipe(checkpoint.recipe, checkpoint.source + ": recipe")
                                          : load_image_recipe(o.recipe);
   const std::unique_ptr<ImageSource> data = open_images(o.data, o.validation, o.validation_data, false);
-  const Session session = device_of(o.device, o.threads);
+  const Session session = make_device(o.device, o.threads);
   ImageNetwork<float> network(*session.backend, session.engine.get(), config, recipe, o.batch, false);
   load_checkpoint(checkpoint, network.parameters(), false);
   network.parameters_changed();

@@ -245,7 +245,7 @@ template <class T> struct MaxPoolForward {
   const T *x;
   T *y;
 
-  [[nodiscard]] int64_t rows() const { return images * (height / 2) * (width / 2); }
+  [[nodiscard]] NVFP4_INLINE int64_t rows() const { return images * (height / 2) * (width / 2); }
   [[nodiscard]] int64_t teams() const { return row_teams(rows()); }
   template <class Team> NVFP4_INLINE void operator()(const Team &team, int64_t index) const {
     const auto s = *this;
@@ -266,7 +266,7 @@ template <class T> struct MaxPoolBackward {
   const T *dy, *x;
   T *dx;
 
-  [[nodiscard]] int64_t rows() const { return images * height * width; }
+  [[nodiscard]] NVFP4_INLINE int64_t rows() const { return images * height * width; }
   [[nodiscard]] int64_t teams() const { return row_teams(rows()); }
   template <class Team> NVFP4_INLINE void operator()(const Team &team, int64_t index) const {
     const auto s = *this;

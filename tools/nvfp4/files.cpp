@@ -4,6 +4,8 @@
 #include "nvfp4/golden/io/file.hpp"
 #include "nvfp4/golden/io/message.hpp"
 
+#include <CLI/CLI.hpp>
+
 namespace nvfp4::tool {
 namespace {
 

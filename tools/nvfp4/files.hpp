@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // What holds for the files on every command line: names are text, and no verb writes over what it reads.
 #pragma once
-#include <CLI/CLI.hpp>
+namespace CLI {
+class App;
+}
 
 namespace nvfp4::tool {
 

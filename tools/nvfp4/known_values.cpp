@@ -9,6 +9,7 @@
 #include "nvfp4/reference_models/family/family.hpp"
 #include "nvfp4/reference_models/recipe/recipe.hpp"
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <sstream>
 

@@ -2,10 +2,14 @@
 // What may stand on the command line, read from its description: values of options, completions of a word,
 // and what a misspelt word may have meant.
 #pragma once
-#include <CLI/CLI.hpp>
-
 #include <string>
 #include <vector>
+
+namespace CLI {
+class App;
+class Option;
+class ParseError;
+} // namespace CLI
 
 namespace nvfp4::tool {
 

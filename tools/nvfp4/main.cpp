@@ -13,6 +13,7 @@
 #include "nvfp4/gpu/models/session.hpp"
 #endif
 
+#include <CLI/CLI.hpp>
 #include <csignal>
 #include <cstdio>
 #include <exception>
@@ -47,36 +48,37 @@ int main(int argc, char **argv) {
 #if NVFP4_CUDA
   nvfp4::cuda::register_cuda_device();
 #endif
-  register_info(app, exit_code);
-  register_quantize(app, exit_code);
-  register_dequantize(app, exit_code);
-  register_compare(app, exit_code);
-  register_import(app, exit_code);
-  register_convert(app, exit_code);
-  register_mma(app, exit_code);
-  register_gemm(app, exit_code);
-  register_golden(app, exit_code);
-  register_bench(app, exit_code);
-  register_check(app, exit_code);
-  register_inspect(app, exit_code);
-  register_export(app, exit_code);
-  register_train(app, exit_code);
-  register_eval(app, exit_code);
-  register_init(app, exit_code);
-  register_forward(app, exit_code);
-  register_generate(app, exit_code);
-  register_cnn(app, exit_code);
-  register_experiment(app, exit_code);
-  register_lab(app, exit_code);
-  register_report(app, exit_code);
-  register_log(app, exit_code);
-  register_record(app, exit_code);
-  register_replay(app, exit_code);
-  register_crosscheck(app, exit_code);
-  register_recipe(app, exit_code);
-  register_completion(app, exit_code);
-  register_man(app, exit_code);
-  read_numbers_strictly(app);
+  Command program(app);
+  register_info(program, exit_code);
+  register_quantize(program, exit_code);
+  register_dequantize(program, exit_code);
+  register_compare(program, exit_code);
+  register_import(program, exit_code);
+  register_convert(program, exit_code);
+  register_mma(program, exit_code);
+  register_gemm(program, exit_code);
+  register_golden(program, exit_code);
+  register_bench(program, exit_code);
+  register_check(program, exit_code);
+  register_inspect(program, exit_code);
+  register_export(program, exit_code);
+  register_train(program, exit_code);
+  register_eval(program, exit_code);
+  register_init(program, exit_code);
+  register_forward(program, exit_code);
+  register_generate(program, exit_code);
+  register_cnn(program, exit_code);
+  register_experiment(program, exit_code);
+  register_lab(program, exit_code);
+  register_report(program, exit_code);
+  register_log(program, exit_code);
+  register_record(program, exit_code);
+  register_replay(program, exit_code);
+  register_crosscheck(program, exit_code);
+  register_recipe(program, exit_code);
+  register_completion(program, exit_code);
+  register_man(program, exit_code);
+  read_numbers_strictly(program);
   app.parse_complete_callback([&app] { check_outputs(app); });
   try {
     check_names(argc, argv);

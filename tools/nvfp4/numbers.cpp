@@ -3,6 +3,7 @@
 #include "tools/nvfp4/numbers.hpp"
 #include "nvfp4/golden/io/message.hpp"
 
+#include <CLI/CLI.hpp>
 #include <charconv>
 #include <cmath>
 #include <cstdint>
@@ -33,8 +34,8 @@ template <class Check> void check_first(CLI::Option &option, Check check) {
 }
 
 template <class Number>
-CLI::Option *add_any_fp32(CLI::App &verb, const std::string &name, Number &number, const std::string &help,
-                          std::optional<float> low) {
+Option *add_any_fp32(Command &verb, const std::string &name, Number &number, const std::string &help,
+                     std::optional<float> low) {
   const auto take = [&number, name, low](const std::string &text) {
     const std::optional<float> value = number_of<float>(text);
     if (!value || (low && *value < *low))
@@ -43,24 +44,10 @@ CLI::Option *add_any_fp32(CLI::App &verb, const std::string &name, Number &numbe
                                            io::in_quotes(text));
     number = *value;
   };
-  return verb.add_option_function<std::string>(name, take, help)->type_name("FP32");
+  return verb.add_option_function(name, take, help, "FP32");
 }
 
-} // namespace
-
-std::string whole_number_fault(const std::string &text, bool is_signed) {
-  const bool good = is_signed ? number_of<int64_t>(text).has_value() : number_of<uint64_t>(text).has_value();
-  if (good && !has_leading_zero(text)) return {};
-  return std::string("expected a whole number in decimal ") +
-         (is_signed ? "from -2^63 to 2^63 - 1" : "from 0 to 2^64 - 1") + ", got " + io::in_quotes(text);
-}
-
-std::string number_fault(const std::string &text) {
-  if (number_of<double>(text) && !has_leading_zero(text)) return {};
-  return "expected a finite number in decimal, such as 0.5 or 1e-3, got " + io::in_quotes(text);
-}
-
-void read_numbers_strictly(CLI::App &app) {
+void read_strictly(CLI::App &app) {
   for (CLI::Option *const option : app.get_options()) {
     const std::string type = option->get_type_name();
     if (type.starts_with("INT"))
@@ -77,22 +64,38 @@ void read_numbers_strictly(CLI::App &app) {
       });
   }
   for (CLI::App *const verb : app.get_subcommands([](const CLI::App *) { return true; }))
-    read_numbers_strictly(*verb);
+    read_strictly(*verb);
 }
 
-CLI::Option *add_fp32(CLI::App &verb, const std::string &name, float &number, const std::string &help,
-                      std::optional<float> low) {
+} // namespace
+
+std::string whole_number_fault(const std::string &text, bool is_signed) {
+  const bool good = is_signed ? number_of<int64_t>(text).has_value() : number_of<uint64_t>(text).has_value();
+  if (good && !has_leading_zero(text)) return {};
+  return std::string("expected a whole number in decimal ") +
+         (is_signed ? "from -2^63 to 2^63 - 1" : "from 0 to 2^64 - 1") + ", got " + io::in_quotes(text);
+}
+
+std::string number_fault(const std::string &text) {
+  if (number_of<double>(text) && !has_leading_zero(text)) return {};
+  return "expected a finite number in decimal, such as 0.5 or 1e-3, got " + io::in_quotes(text);
+}
+
+void read_numbers_strictly(Command &program) { read_strictly(program.cli()); }
+
+Option *add_fp32(Command &verb, const std::string &name, float &number, const std::string &help,
+                 std::optional<float> low) {
   return add_any_fp32(verb, name, number, help, low);
 }
-CLI::Option *add_fp32(CLI::App &verb, const std::string &name, std::optional<float> &number,
-                      const std::string &help, std::optional<float> low) {
+Option *add_fp32(Command &verb, const std::string &name, std::optional<float> &number, const std::string &help,
+                 std::optional<float> low) {
   return add_any_fp32(verb, name, number, help, low);
 }
 
-CLI::Option *add_threads(CLI::App &verb, int &threads) {
+Option *add_threads(Command &verb, int &threads) {
   return verb.add_option("--threads", threads, "0: all; changes no bit")
       ->capture_default_str()
-      ->check(CLI::Range(0, 1024));
+      ->check(Range{0, 1024});
 }
 
 } // namespace nvfp4::tool

@@ -2,7 +2,7 @@
 // Numbers of the command line, read alike by every verb: decimal, whole where they count something, finite,
 // none that its type cannot hold, and rounded once.
 #pragma once
-#include <CLI/CLI.hpp>
+#include "tools/nvfp4/command.hpp"
 
 #include <optional>
 #include <string>
@@ -17,15 +17,15 @@ namespace nvfp4::tool {
 
 /// Puts these checks before all others of every option that takes numbers, those of sub-verbs included. Call
 /// it when all options are there.
-void read_numbers_strictly(CLI::App &app);
+void read_numbers_strictly(Command &program);
 
 /// An FP32 number, finite and from `low` on, rounded from the decimal text at once.
-CLI::Option *add_fp32(CLI::App &verb, const std::string &name, float &number, const std::string &help,
+Option *add_fp32(Command &verb, const std::string &name, float &number, const std::string &help,
                       std::optional<float> low = {});
-CLI::Option *add_fp32(CLI::App &verb, const std::string &name, std::optional<float> &number,
+Option *add_fp32(Command &verb, const std::string &name, std::optional<float> &number,
                       const std::string &help, std::optional<float> low = {});
 
 /// --threads N from 0 to 1024; 0 means all.
-CLI::Option *add_threads(CLI::App &verb, int &threads);
+Option *add_threads(Command &verb, int &threads);
 
 } // namespace nvfp4::tool

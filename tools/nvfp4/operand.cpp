@@ -23,6 +23,12 @@ const std::map<std::string, AlphaRule> &alpha_rules() {
   return rules;
 }
 
+OneOf alpha_rule_names() {
+  OneOf names;
+  for (const auto &[name, rule] : alpha_rules()) names.words.push_back(name);
+  return names;
+}
+
 void check_epilogue(const GemmFlags &f) {
   if (f.beta == 0.0f && !f.c.empty()) throw Error("--c " + f.c + " has no effect without --beta");
   if (f.beta != 0.0f && f.c.empty()) throw Error("--beta " + std::to_string(f.beta) + " needs --c FILE");

@@ -3,6 +3,7 @@
 // What must fit together is the library's to say.
 #pragma once
 #include "nvfp4/golden/operand_tensor.hpp"
+#include "tools/nvfp4/command.hpp"
 
 #include <map>
 #include <optional>
@@ -23,8 +24,9 @@ struct GemmFlags {
   float alpha = 1.0f, beta = 0.0f;
 };
 
-/// by_convention, mul_const, div or sdec_product; the names for a CLI check.
+/// by_convention, mul_const, div or sdec_product; their names, for a check.
 [[nodiscard]] const std::map<std::string, AlphaRule> &alpha_rules();
+[[nodiscard]] OneOf alpha_rule_names();
 
 /// Throws Error for C without beta and beta without C.
 void check_epilogue(const GemmFlags &flags);

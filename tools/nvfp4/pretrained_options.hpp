@@ -2,8 +2,7 @@
 // Options that a Hugging Face folder takes beside those of a checkpoint of ours.
 #pragma once
 #include "nvfp4/reference_models/pretrained/run.hpp"
-
-#include <CLI/CLI.hpp>
+#include "tools/nvfp4/command.hpp"
 
 namespace nvfp4::tool {
 
@@ -12,7 +11,7 @@ struct PretrainedFlags {
   bool rotate = false, patch = false;
 };
 
-inline void add_folder_options(CLI::App &verb, PretrainedFlags &f) {
+inline void add_folder_options(Command &verb, PretrainedFlags &f) {
   verb.add_option("--preset", f.preset,
                   "Of a folder: quantize every linear layer of the blocks by this convention (nvfp4 info), "
                   "weights and inputs, instead of a recipe");

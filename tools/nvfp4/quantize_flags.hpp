@@ -3,17 +3,16 @@
 #pragma once
 #include "nvfp4/emulator/names.hpp"
 #include "nvfp4/golden/quantized_tensor.hpp"
-
-#include <CLI/CLI.hpp>
+#include "tools/nvfp4/command.hpp"
 
 #include <charconv>
 
 namespace nvfp4::tool {
 
 /// Takes the names of an enumeration and no others.
-template <NamedEnum E> CLI::IsMember member() {
+template <NamedEnum E> OneOf member() {
   constexpr auto table = names_of(E{});
-  return CLI::IsMember(std::vector<std::string>(table.names.begin(), table.names.end()));
+  return {std::vector<std::string>(table.names.begin(), table.names.end())};
 }
 
 /// Rows that share a scale, from "1x16" or "16x16" ("1x32" for MX); checks the block against the convention.

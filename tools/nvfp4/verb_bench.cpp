@@ -278,20 +278,20 @@ int run(const Options &o) {
 
 } // namespace
 
-void register_bench(CLI::App &app, int &exit_code) {
-  CLI::App *verb = app.add_subcommand("bench", "Speed of matrix products beside SGEMM, of quantization "
+void register_bench(Command &app, int &exit_code) {
+  Command *verb = app.add_subcommand("bench", "Speed of matrix products beside SGEMM, of quantization "
                                                "beside memcpy, of training, and the machine's peaks");
   auto o = std::make_shared<Options>();
   verb->add_option("--work", o->works,
                    "nvfp4, mxfp4, bf16, fp16, fp8, mxfp8, quantize (default nvfp4, bf16, quantize)")
       ->delimiter(',');
   verb->add_option("--largest", o->largest, "Largest square, 256 to 4096 (default 2048)")
-      ->check(CLI::Range(256, 4096));
+      ->check(Range{256, 4096});
   verb->add_option("--threads", o->threads, "Numbers of threads (default 1 and all); 0: all")
       ->delimiter(',')
-      ->check(CLI::Range(0, 1024));
+      ->check(Range{0, 1024});
   verb->add_option("--repeats", o->repeats, "Interleaved repeats, medians are shown (default 7)")
-      ->check(CLI::Range(1, 1000));
+      ->check(Range{1, 1000});
   verb->add_option("-o,--output", o->out, "Also write JSON to this file");
   verb->add_option("--compare", o->compare, "JSON of an older run: show its ratios and the change");
   verb->add_flag("--train", o->train, "Training steps by recipe instead, with a profile by operation");
@@ -299,10 +299,10 @@ void register_bench(CLI::App &app, int &exit_code) {
   verb->add_option("--size", o->shape.size, "With --train: preset")->capture_default_str();
   verb->add_option("--batch", o->shape.batch, "With --train: sequences a step")
       ->capture_default_str()
-      ->check(CLI::Range(1, 1 << 16));
+      ->check(Range{1, 1 << 16});
   verb->add_option("--sequence", o->shape.sequence, "With --train: tokens a sequence")
       ->capture_default_str()
-      ->check(CLI::Range(2, 1 << 16));
+      ->check(Range{2, 1 << 16});
   verb->add_option("--recipes", o->recipes, "With --train (default fp32, bf16, nvfp4, chon)")->delimiter(',');
   verb->add_flag("--json", o->json_output, "JSON on standard output instead of the table");
   verb->footer("Rates count a multiply-add as two operations. Ratios are to OpenBLAS SGEMM of the same shape "

@@ -66,8 +66,8 @@ int run(const Options &o) {
 
 } // namespace
 
-void register_check(CLI::App &app, int &exit_code) {
-  CLI::App *verb = app.add_subcommand(
+void register_check(Command &app, int &exit_code) {
+  Command *verb = app.add_subcommand(
       "check", "Is a kernel's output what the hardware arithmetic gives? If not, which mistake explains it");
   auto o = std::make_shared<Options>();
   verb->add_option("--a", o->a, "A (M, K): written by nvfp4 quantize, or dense");
@@ -81,10 +81,10 @@ void register_check(CLI::App &app, int &exit_code) {
   verb->add_option(
           "--alpha-rule", o->alpha_rule,
           "How global scales meet: by_convention (default), mul_const (TransformerEngine), div, sdec_product")
-      ->check(CLI::IsMember(alpha_rules()));
+      ->check(alpha_rule_names());
   verb->add_option("--out", o->out,
                    "Type to which the epilogue rounds (default: D's); bf16 and f16 also where D is F32")
-      ->check(CLI::IsMember({"f32", "bf16", "f16"}));
+      ->check(OneOf{{"f32", "bf16", "f16"}});
   verb->add_option("--accumulation", o->accumulation,
                    "FP4 accumulation model (default mmasim): " + name_list<Accumulation>());
   verb->add_option("--a-source", o->a_source, "A before quantization: other quantizers are tried too");
@@ -96,7 +96,7 @@ void register_check(CLI::App &app, int &exit_code) {
   verb->add_option("--sample", o->sample,
                    "Rows and columns on which each mistake is tried (default 128); what explains them is "
                    "verified on all outputs")
-      ->check(CLI::Range(4, 65536));
+      ->check(Range{4, 65536});
   verb->add_flag("--pairs", o->pairs, "Where no single mistake explains D, try all pairs (slow); without it, those that are cheap to try");
   verb->add_flag("--full", o->full,
                  "Compute every output under an explanation of the sample, however long it takes");

@@ -40,7 +40,7 @@ QuantizerProblem read_problem(const QuantizedCheck &o, int threads) {
 
 } // namespace
 
-void add_quantized_options(CLI::App &verb, QuantizedCheck &o) {
+void add_quantized_options(Command &verb, QuantizedCheck &o) {
   verb.add_option("--quantized", o.mine,
                   "Instead of a product: a quantizer's output, a file as nvfp4 quantize writes it");
   verb.add_option("--source", o.source, "With --quantized: the tensor that was quantized, F32, BF16 or F16");

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The part of nvfp4 check that compares a quantizer's output with a convention.
 #pragma once
-#include <CLI/CLI.hpp>
+#include "tools/nvfp4/command.hpp"
 
 #include <optional>
 #include <string>
@@ -13,7 +13,7 @@ struct QuantizedCheck {
   std::optional<float> amax;
 };
 
-void add_quantized_options(CLI::App &verb, QuantizedCheck &o);
+void add_quantized_options(Command &verb, QuantizedCheck &o);
 /// Exit code 0: every byte is equal; 1: some differ.
 [[nodiscard]] int check_quantized(const QuantizedCheck &o, int threads, bool json);
 

@@ -22,7 +22,7 @@ using namespace nvfp4::models;
 
 struct CnnVerb {
   ImageOptions flags;
-  std::map<std::string, const CLI::Option *> given; ///< by field
+  std::map<std::string, const Option *> given; ///< by field
   std::string checkpoint;
   bool json = false;
 
@@ -114,11 +114,11 @@ int run_cnn(const CnnVerb &v) {
 
 } // namespace
 
-void register_cnn(CLI::App &app, int &exit_code) {
+void register_cnn(Command &app, int &exit_code) {
   auto *verb = app.add_subcommand("cnn", "Train a small convolutional network in exact arithmetic, or measure one");
   auto o = std::make_shared<CnnVerb>();
   add_fields(*verb, kImageTrainFields, o->flags, kEveryField,
-             [&](const auto &f, CLI::Option *option) { o->given[f.name] = option; });
+             [&](const auto &f, Option *option) { o->given[f.name] = option; });
   verb->add_option("--checkpoint", o->checkpoint,
                    "Measure this checkpoint instead: accuracy on held-out images, 10000 at the most, 100 at a time, under its "
                    "own recipe or --recipe");

@@ -34,8 +34,8 @@ int run(const Options &o) {
 
 } // namespace
 
-void register_compare(CLI::App &app, int &exit_code) {
-  CLI::App *verb = app.add_subcommand(
+void register_compare(Command &app, int &exit_code) {
+  Command *verb = app.add_subcommand(
       "compare", "Are two tensors, quantized files, checkpoints, logs or folders equal, and where not");
   auto o = std::make_shared<Options>();
   verb->add_option("a", o->a, "A file (.npy, .safetensors, .json, .jsonl), - for standard input, or a folder")

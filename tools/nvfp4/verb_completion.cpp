@@ -57,8 +57,8 @@ struct Options {
 
 } // namespace
 
-void register_completion(CLI::App &app, int &) {
-  CLI::App *verb =
+void register_completion(Command &app, int &) {
+  Command *verb =
       app.add_subcommand("completion", "A script that completes verbs, options and names in your shell");
   verb->require_subcommand(1);
   for (const auto &[name, script] : {std::pair{"bash", kBash}, {"zsh", kZsh}, {"fish", kFish}})
@@ -66,11 +66,11 @@ void register_completion(CLI::App &app, int &) {
       std::fputs(text, stdout);
     });
   auto o = std::make_shared<Options>();
-  CLI::App *words = verb->add_subcommand("words", "What may follow: the scripts ask this");
+  Command *words = verb->add_subcommand("words", "What may follow: the scripts ask this");
   words->add_option("words", o->words,
                     "The words after the program's name, behind --; the last one is completed");
   words->callback([o, &app] {
-    for (const std::string &c : completions(app, o->words)) std::printf("%s\n", c.c_str());
+    for (const std::string &c : completions(app.cli(), o->words)) std::printf("%s\n", c.c_str());
   });
   verb->footer("Example: source <(nvfp4 completion bash)\n"
                "An installation has the scripts where the shells look for them.");

@@ -99,8 +99,8 @@ int run(const Options &o) {
 
 } // namespace
 
-void register_convert(CLI::App &app, int &exit_code) {
-  CLI::App *verb = app.add_subcommand("convert", "Numbers through one conversion instruction, or into any small format, bit for bit");
+void register_convert(Command &app, int &exit_code) {
+  Command *verb = app.add_subcommand("convert", "Numbers through one conversion instruction, or into any small format, bit for bit");
   auto o = std::make_shared<Options>();
   verb->add_option("in", o->in, ".npy or .safetensors of the type that the conversion reads; U8 holds one code a byte of "
                                 "formats without a dtype")

@@ -54,7 +54,9 @@ int run(const Options &o) {
       steps.steps = everything ? 20 : o.train;
       runs.push_back(steps);
     }
-    all.add(check_training(runs, o.threads > 0 ? o.threads : omp_get_max_threads()));
+    const int threads = o.threads > 0 ? o.threads : omp_get_max_threads();
+    all.add(check_training(runs, threads));
+    if (everything) all.add(check_image_training(20, threads));
   }
   if (all.values == 0) throw Error("nothing matches: see nvfp4 info units, or leave the names out");
   all.print("total");
@@ -72,7 +74,7 @@ int run(const Options &) {
 
 } // namespace
 
-void register_crosscheck(CLI::App &app, int &exit_code) {
+void register_crosscheck(Command &app, int &exit_code) {
   auto *verb = app.add_subcommand("crosscheck", "Compare the GPU with the CPU, word by word");
   auto o = std::make_shared<Options>();
   auto *units = verb->add_option("--units", o->units,
@@ -81,23 +83,23 @@ void register_crosscheck(CLI::App &app, int &exit_code) {
   auto *layers =
       verb->add_option("--layers", o->layers, "Kernels and linear layers whose name has this, \"\" for all")
           ->expected(0, 1);
-  verb->add_option("--train", o->train, "Training steps a recipe")->check(CLI::Range(1, 100000));
+  verb->add_option("--train", o->train, "Training steps a recipe")->check(Range{1, 100000});
   verb->add_option("--model", o->model, "With --train: " + models::family_names() + ", or a JSON file")
       ->capture_default_str();
   verb->add_option("--size", o->size, "With --train: preset of the family")->capture_default_str();
   verb->add_option("--batch", o->batch, "With --train: sequences a step")
       ->capture_default_str()
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
+      ->check(Range{int64_t{1}, int64_t{1} << 20});
   verb->add_option("--sequence", o->sequence, "With --train: tokens a sequence")
       ->capture_default_str()
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
+      ->check(Range{int64_t{1}, int64_t{1} << 20});
   verb->add_option("--recipe", o->recipe, "With --train: one recipe instead of fp32, bf16, nvfp4, hcp, chon");
   verb->add_option("--tiles", o->tiles, "Tiles a unit and class of input")
       ->capture_default_str()
-      ->check(CLI::Range(1, 10000));
+      ->check(Range{1, 10000});
   verb->add_option("--threads", o->threads, "CPU threads of one training run; 0: all")
       ->capture_default_str()
-      ->check(CLI::Range(0, 1024));
+      ->check(Range{0, 1024});
   verb->add_flag("--json", o->json, "A last line of JSON");
   verb->footer("Without --units, --layers and --train: everything, 20 steps a recipe.\n"
                "Example: nvfp4 crosscheck --units wgmma --train 50 --recipe chon");

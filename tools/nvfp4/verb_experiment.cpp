@@ -235,8 +235,8 @@ int experiment(const Options &o) {
 
 } // namespace
 
-void register_experiment(CLI::App &app, int &exit_code) {
-  CLI::App *verb =
+void register_experiment(Command &app, int &exit_code) {
+  Command *verb =
       app.add_subcommand("experiment", "A grid of training runs, models x recipes x seeds, with a summary");
   auto o = std::make_shared<Options>();
   verb->add_option("file", o->file, "JSON: models, recipes, seeds, out, and options of nvfp4 train by name")
@@ -247,7 +247,7 @@ void register_experiment(CLI::App &app, int &exit_code) {
       "Only this part of the runs: I/N, or env: as SLURM_ARRAY_TASK_ID or RANK and WORLD_SIZE say");
   verb->add_option("--jobs", o->jobs, "Runs side by side, each in a process of its own")
       ->capture_default_str()
-      ->check(CLI::Range(1, 256));
+      ->check(Range{1, 256});
   verb->add_option("--devices", o->devices,
                    "Devices of the jobs in turn: cpu, cuda, cuda:N; default: the grid's")
       ->delimiter(',');

@@ -47,7 +47,7 @@ int run(Options o) {
 
 } // namespace
 
-void register_export(CLI::App &app, int &exit_code) {
+void register_export(Command &app, int &exit_code) {
   auto *verb =
       app.add_subcommand("export", "A checkpoint in another container, codes and block scales untouched");
   auto o = std::make_shared<Options>();
@@ -65,7 +65,7 @@ void register_export(CLI::App &app, int &exit_code) {
   verb->add_flag("--exact", o->how.exact,
                  "Refuse where a reconstructed FP32 value changes because the global scale is stored or "
                  "applied otherwise");
-  verb->add_option("--threads", o->how.threads, "Threads (default: all)")->check(CLI::NonNegativeNumber);
+  verb->add_option("--threads", o->how.threads, "Threads (default: all)")->check(NotNegative{});
   verb->add_flag("--json", o->json, "One line of JSON");
   verb->footer("Example: nvfp4 export model-bf16 -o model-nvfp4 --to modelopt --convention te");
   verb->callback([o, &exit_code] { exit_code = run(*o); });

@@ -88,7 +88,7 @@ int run_forward_verb(const Forward &given) {
 
 } // namespace
 
-void register_init(CLI::App &app, int &exit_code) {
+void register_init(Command &app, int &exit_code) {
   auto *verb = app.add_subcommand("init", "Write a fresh checkpoint");
   auto o = std::make_shared<InitOptions>();
   verb->add_option("--model", o->model, family_names() + ", or a JSON file")->capture_default_str();
@@ -100,7 +100,7 @@ void register_init(CLI::App &app, int &exit_code) {
   verb->callback([o, &exit_code] { exit_code = run_init(*o); });
 }
 
-void register_forward(CLI::App &app, int &exit_code) {
+void register_forward(Command &app, int &exit_code) {
   auto *verb = app.add_subcommand("forward", "Run a checkpoint on given tokens and write every tensor");
   auto o = std::make_shared<Forward>();
   verb->add_option("--checkpoint", o->checkpoint,

@@ -102,20 +102,20 @@ int run(const Options &o) {
 
 } // namespace
 
-void register_gemm(CLI::App &app, int &exit_code) {
-  CLI::App *verb = app.add_subcommand("gemm", "D = alpha * A * B^T + beta * C in a unit's exact arithmetic");
+void register_gemm(Command &app, int &exit_code) {
+  Command *verb = app.add_subcommand("gemm", "D = alpha * A * B^T + beta * C in a unit's exact arithmetic");
   auto o = std::make_shared<Options>();
   verb->add_option("a", o->a, "A (M, K): written by nvfp4 quantize, or dense; - is standard input")->required();
   verb->add_option("b", o->b, "B (N, K): likewise")->required();
   verb->add_option("-o,--output", o->out, "Output .npy or .safetensors; holds d (M, N); - is standard output")->required();
   verb->add_option("--unit", o->unit, "ARCH:INSTRUCTION (nvfp4 info --units), or a product and what it multiplies: B200, RTX5090:mxfp4, H100:bf16")->required();
-  verb->add_option("--out", o->type, "f32, bf16 or f16")->check(CLI::IsMember({"f32", "bf16", "f16", "f64"}));
+  verb->add_option("--out", o->type, "f32, bf16 or f16")->check(OneOf{{"f32", "bf16", "f16", "f64"}});
   add_fp32(*verb, "--alpha", o->alpha,
            "Factor of A * B^T; the global scales of quantized operands come on top");
   verb->add_option(
           "--alpha-rule", o->alpha_rule,
           "How global scales meet: by_convention (default), mul_const (TransformerEngine), div, sdec_product")
-      ->check(CLI::IsMember(alpha_rules()));
+      ->check(alpha_rule_names());
   add_fp32(*verb, "--beta", o->beta, "Factor of C");
   verb->add_option("--c", o->c, "C (M, N), F32, BF16 or F16");
   verb->add_option(

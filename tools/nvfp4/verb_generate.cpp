@@ -69,7 +69,7 @@ int run(const Options &o) {
 
 } // namespace
 
-void register_generate(CLI::App &app, int &exit_code) {
+void register_generate(Command &app, int &exit_code) {
   auto *verb = app.add_subcommand("generate", "New tokens from a Hugging Face folder or a .gguf file");
   auto o = std::make_shared<Options>();
   verb->add_option("folder", o->folder, "config.json and .safetensors files, or a .gguf file: Llama, Qwen2.5, Qwen3, Gemma 3")
@@ -77,10 +77,10 @@ void register_generate(CLI::App &app, int &exit_code) {
   verb->add_option("--tokens", o->tokens, "The prompt: int32 [T] (.npy or .safetensors)")->required();
   verb->add_option("--new", o->generate.tokens, "New tokens at most")
       ->capture_default_str()
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 24));
+      ->check(Range{int64_t{1}, int64_t{1} << 24});
   verb->add_option("--temperature", o->generate.temperature, "0: the largest logit")
       ->capture_default_str()
-      ->check(CLI::Range(0.0, 1e6));
+      ->check(Range{0.0, 1e6});
   verb->add_option("--seed", o->generate.seed, "With a temperature")->capture_default_str();
   verb->add_option("--recipe", o->flags.recipe, "Built-in name or JSON file (default bf16)");
   add_folder_options(*verb, o->flags);

@@ -151,45 +151,45 @@ int capture([[maybe_unused]] const Options &o) {
 
 } // namespace
 
-void register_golden(CLI::App &app, int &exit_code) {
-  CLI::App *verb = app.add_subcommand("golden", "Golden vectors: list, verify, generate, capture on a GPU");
+void register_golden(Command &app, int &exit_code) {
+  Command *verb = app.add_subcommand("golden", "Golden vectors: list, verify, generate, capture on a GPU");
   verb->require_subcommand(1);
   auto o = std::make_shared<Options>();
-  const auto common = [&](CLI::App *sub) {
+  const auto common = [&](Command *sub) {
     sub->add_option("--dir", o->dir, "Golden folder (default: the one of this project)");
     sub->add_option("--match", o->match, "Only files whose subject or path contains this text");
     sub->add_option("--kind", o->kind, "Only mma, convert, convert-digest or quantize")
-        ->check(CLI::IsMember({"mma", "convert", "convert-digest", "quantize"}));
+        ->check(OneOf{{"mma", "convert", "convert-digest", "quantize"}});
     sub->add_flag("--json", o->json, "Machine-readable output");
   };
   std::vector<std::string> provenances;
   for (const golden::Provenance p : enumerators<golden::Provenance>()) provenances.emplace_back(to_string(p));
-  CLI::App *l = verb->add_subcommand("list", "Every golden file with its evidence");
+  Command *l = verb->add_subcommand("list", "Every golden file with its evidence");
   common(l);
-  l->add_option("--provenance", o->provenance, name_list<golden::Provenance>())->check(CLI::IsMember(provenances));
+  l->add_option("--provenance", o->provenance, name_list<golden::Provenance>())->check(OneOf{provenances});
   l->callback([o, &exit_code] { exit_code = list(*o); });
 
-  CLI::App *v = verb->add_subcommand("verify", "Recompute golden files and compare; exit code 1 on any mismatch");
+  Command *v = verb->add_subcommand("verify", "Recompute golden files and compare; exit code 1 on any mismatch");
   common(v);
   v->add_option("file", o->file, "One golden file instead of the whole set");
-  v->add_option("--provenance", o->provenance, name_list<golden::Provenance>())->check(CLI::IsMember(provenances));
+  v->add_option("--provenance", o->provenance, name_list<golden::Provenance>())->check(OneOf{provenances});
   v->add_option("--accumulation", o->accumulation, "FP4 model for files that name none (captures): " + name_list<Accumulation>());
   v->add_flag("--exact", o->exact, "Recompute with the multiprecision oracle (slow)");
   v->add_flag("--full", o->full, "All 2^32 inputs of the conversion digests instead of a sample");
   v->footer("Example: nvfp4 golden verify --provenance hardware");
   v->callback([o, &exit_code] { exit_code = verify(*o); });
 
-  CLI::App *g = verb->add_subcommand("generate", "Write model vectors again and rebuild the manifest");
+  Command *g = verb->add_subcommand("generate", "Write model vectors again and rebuild the manifest");
   common(g);
-  g->add_option("--cases", o->cases, "MMA cases of each input class")->check(CLI::Range(1, 100000));
+  g->add_option("--cases", o->cases, "MMA cases of each input class")->check(Range{1, 100000});
   g->add_option("--seed", o->seed, "Seed of the inputs");
   g->callback([o, &exit_code] { exit_code = generate(*o); });
 
-  CLI::App *c = verb->add_subcommand("capture", "Run this machine's GPU and write hardware vectors; exit code 3 without one");
+  Command *c = verb->add_subcommand("capture", "Run this machine's GPU and write hardware vectors; exit code 3 without one");
   c->add_option("--out", o->out, "Folder to write (default: capture)");
   c->add_option("--match", o->match, "Only units whose name contains this text");
   c->add_option("--seed", o->seed, "Seed of the inputs");
-  c->add_option("--tiles", o->tiles, "Tiles of each input class")->check(CLI::Range(1, 10000));
+  c->add_option("--tiles", o->tiles, "Tiles of each input class")->check(Range{1, 10000});
   c->callback([o, &exit_code] { exit_code = capture(*o); });
   register_golden_training(*verb, exit_code);
 }

@@ -99,7 +99,7 @@ int verify(const Options &o) {
 
 } // namespace
 
-void register_golden_training(CLI::App &golden, int &exit_code) {
+void register_golden_training(Command &golden, int &exit_code) {
   auto *verb = golden.add_subcommand(
       "training", "Repeat the recorded first steps of each model and recipe; exit code 1 when a bit differs");
   auto o = std::make_shared<Options>();
@@ -111,7 +111,7 @@ void register_golden_training(CLI::App &golden, int &exit_code) {
   verb->add_flag("--record", o->write, "Write the slices instead");
   verb->add_flag("--mixers", o->mixers,
                  "With --record: runs with products inside mixers instead, as golden/mixers has them");
-  verb->add_option("--steps", o->steps, "With --record")->capture_default_str()->check(CLI::Range(1, 100000));
+  verb->add_option("--steps", o->steps, "With --record")->capture_default_str()->check(Range{1, 100000});
   verb->add_flag("--json", o->json, "One line of JSON");
   verb->footer("Example: nvfp4 golden training --match chon");
   verb->callback([o, &exit_code] {

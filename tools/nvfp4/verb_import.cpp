@@ -102,8 +102,8 @@ int run(Options o) {
 
 } // namespace
 
-void register_import(CLI::App &app, int &exit_code) {
-  CLI::App *verb =
+void register_import(Command &app, int &exit_code) {
+  Command *verb =
       app.add_subcommand("import", "Raw codes and scales of a kernel or checkpoint, into a quantized file");
   auto o = std::make_shared<Options>();
   verb->add_option(
@@ -134,12 +134,12 @@ void register_import(CLI::App &app, int &exit_code) {
       ->check(member<golden::NibbleOrder>());
   verb->add_flag("--unpacked", o->import.unpacked, "FP4 codes stand one a byte");
   verb->add_option("--k", o->import.k, "Length of a row without padding (default: all codes)")
-      ->check(CLI::Range(int64_t{0}, int64_t{1} << 40));
+      ->check(Range{int64_t{0}, int64_t{1} << 40});
   verb->add_option("--block", o->block, "1x16 or 16x16 (1x32, 32x32 for MX)");
   verb->add_option("--axis", o->axis, "row, or col for the columnwise copy, stored transposed")
       ->check(member<Axis>());
   verb->add_option("--source-dtype", o->source, "Type of the tensor that was quantized")
-      ->check(CLI::IsMember({"f32", "bf16", "f16"}));
+      ->check(OneOf{{"f32", "bf16", "f16"}});
   verb->add_flag("--hadamard", o->import.hadamard,
                  "The values are rotated by the 16-point Hadamard with TransformerEngine's signs");
   verb->add_flag("--json", o->json, "One line of JSON about each result");

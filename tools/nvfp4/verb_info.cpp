@@ -94,8 +94,8 @@ void print_summary(const Options &o) {
 
 } // namespace
 
-void register_info(CLI::App &app, int &) {
-  CLI::App *verb = app.add_subcommand("info", "List units, conversions and conventions, with their evidence");
+void register_info(Command &app, int &) {
+  Command *verb = app.add_subcommand("info", "List units, conversions and conventions, with their evidence");
   auto o = std::make_shared<Options>();
   verb->add_flag("--units", o->units, "The catalogue: architecture x instruction");
   verb->add_flag("--products", o->products, "Products that --unit knows, and what each multiplies: RTX5090:nvfp4, H100:bf16");

@@ -54,7 +54,7 @@ int run(const Options &o) {
 
 } // namespace
 
-void register_inspect(CLI::App &app, int &exit_code) {
+void register_inspect(Command &app, int &exit_code) {
   auto *verb = app.add_subcommand("inspect", "What a checkpoint holds, and what is wrong with it");
   auto o = std::make_shared<Options>();
   verb->add_option("path", o->path,
@@ -71,7 +71,7 @@ void register_inspect(CLI::App &app, int &exit_code) {
                    "With --against, a trainer's weights: whether this recipe's forward products quantize them to "
                    "the bytes of PATH, layer by layer, and if not, why; exit code 1 then");
   verb->add_option("--threads", o->inspection.threads, "Threads (default: all)")
-      ->check(CLI::NonNegativeNumber);
+      ->check(NotNegative{});
   verb->add_flag("--details", o->details,
                  "Channels, blocks and scales of each weight; the default for up to four");
   verb->add_flag("--json", o->json, "One line of JSON");

@@ -52,11 +52,11 @@ int lab(const Options &o) {
 
 } // namespace
 
-void register_lab(CLI::App &app, int &exit_code) {
-  CLI::App *verb = app.add_subcommand(
+void register_lab(Command &app, int &exit_code) {
+  Command *verb = app.add_subcommand(
       "lab", "Recipes and formats side by side: losses, errors, biases, costs, published claims");
   auto o = std::make_shared<Options>();
-  add_fields(*verb, models::kLabFields, o->lab, models::kEveryField, [](const auto &, CLI::Option *) {});
+  add_fields(*verb, models::kLabFields, o->lab, models::kEveryField, [](const auto &, Option *) {});
   verb->add_option("--rates", o->lab.rates,
                    "Multiples of the learning rate, all of which are run; the first counts for gaps")
       ->delimiter(',')

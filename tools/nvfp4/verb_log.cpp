@@ -58,8 +58,8 @@ int run(const Options &o) {
 
 } // namespace
 
-void register_log(CLI::App &app, int &exit_code) {
-  CLI::App *verb = app.add_subcommand("log", "Logs and diagnostics of runs as CSV and for TensorBoard");
+void register_log(Command &app, int &exit_code) {
+  Command *verb = app.add_subcommand("log", "Logs and diagnostics of runs as CSV and for TensorBoard");
   auto o = std::make_shared<Options>();
   verb->add_option("folders", o->folders, "Folders of runs, or of experiments")->required();
   verb->add_option("--csv", o->log, "CSV to write: a line a step");

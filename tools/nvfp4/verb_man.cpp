@@ -6,6 +6,7 @@
 #include "tools/nvfp4/known_values.hpp"
 #include "tools/nvfp4/verbs.hpp"
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cctype>
 #include <filesystem>
@@ -114,8 +115,8 @@ void write_pages(const CLI::App &app, const std::string &folder) {
 
 } // namespace
 
-void register_man(CLI::App &app, int &) {
-  CLI::App *verb = app.add_subcommand("man", "Manual pages, from the text of --help");
+void register_man(Command &app, int &) {
+  Command *verb = app.add_subcommand("man", "Manual pages, from the text of --help");
   auto o = std::make_shared<Options>();
   verb->add_option("verb", o->verb, "Whose page is printed: golden verify, say; without it the program's");
   verb->add_option("--out", o->out, "Write all pages into this folder instead");
@@ -123,10 +124,10 @@ void register_man(CLI::App &app, int &) {
   verb->callback([o, &app] {
     if (!o->out.empty()) {
       std::filesystem::create_directories(o->out);
-      write_pages(app, o->out);
+      write_pages(app.cli(), o->out);
       return;
     }
-    const CLI::App *at = &app;
+    const CLI::App *at = &app.cli();
     for (const std::string &word : o->verb) {
       const std::vector<const CLI::App *> verbs = verbs_of(*at);
       const auto found =

@@ -35,8 +35,8 @@ int run(const Options &o) {
 
 } // namespace
 
-void register_mma(CLI::App &app, int &exit_code) {
-  CLI::App *verb = app.add_subcommand("mma", "Independent dot products on one tensor-core unit, raw bits in and out");
+void register_mma(Command &app, int &exit_code) {
+  Command *verb = app.add_subcommand("mma", "Independent dot products on one tensor-core unit, raw bits in and out");
   auto o = std::make_shared<Options>();
   verb->add_option("--unit", o->unit, "ARCH:INSTRUCTION (nvfp4 info --units), or a product and what it multiplies: B200, RTX5090:mxfp4, H100:bf16")->required();
   verb->add_option("in", o->in, ".safetensors with a, b [n, K], scale_a, scale_b [n, K/block], c [n]")->required();

@@ -195,8 +195,8 @@ int run_dequantize(const Options &o) {
 
 } // namespace
 
-void register_quantize(CLI::App &app, int &exit_code) {
-  CLI::App *verb = app.add_subcommand("quantize", "Block-scale a tensor as a named implementation does");
+void register_quantize(Command &app, int &exit_code) {
+  Command *verb = app.add_subcommand("quantize", "Block-scale a tensor as a named implementation does");
   auto o = std::make_shared<Options>();
   verb->add_option("in", o->in, ".npy or .safetensors, F32, BF16, F16 or F64; - is standard input")
       ->required();
@@ -227,14 +227,14 @@ void register_quantize(CLI::App &app, int &exit_code) {
   verb->callback([o, &exit_code] { exit_code = run_quantize(*o); });
 }
 
-void register_dequantize(CLI::App &app, int &exit_code) {
-  CLI::App *verb = app.add_subcommand("dequantize", "Values of tensors that nvfp4 quantize wrote");
+void register_dequantize(Command &app, int &exit_code) {
+  Command *verb = app.add_subcommand("dequantize", "Values of tensors that nvfp4 quantize wrote");
   auto o = std::make_shared<Options>();
   verb->add_option("in", o->inputs, "Files written by nvfp4 quantize; - is standard input")->required();
   verb->add_option("-o,--output", o->out,
                    "Output .npy or .safetensors; for several files a folder; - is standard output")
       ->required();
-  verb->add_option("--dtype", o->dtype, "f32, bf16 or f16")->check(CLI::IsMember({"f32", "bf16", "f16"}));
+  verb->add_option("--dtype", o->dtype, "f32, bf16 or f16")->check(OneOf{{"f32", "bf16", "f16"}});
   verb->add_flag("--json", o->json, "One line of JSON about the result");
   verb->add_flag("--keep-rotation", o->keep_rotation, "Do not undo the Hadamard rotation");
   verb->footer("Example: nvfp4 dequantize x.q.safetensors -o x.npy\n"

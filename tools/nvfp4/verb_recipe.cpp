@@ -87,22 +87,22 @@ int check(const Options &o) {
 
 } // namespace
 
-void register_recipe(CLI::App &app, int &exit_code) {
-  CLI::App *verb =
+void register_recipe(Command &app, int &exit_code) {
+  Command *verb =
       app.add_subcommand("recipe", "Training recipes: list them, show one as JSON, check a file");
   verb->require_subcommand(1);
   auto o = std::make_shared<Options>();
-  CLI::App *l = verb->add_subcommand("list", "The built-in recipes");
+  Command *l = verb->add_subcommand("list", "The built-in recipes");
   l->add_flag("--json", o->json, "One line of JSON");
   l->callback([o, &exit_code] { exit_code = list(*o); });
-  CLI::App *s = verb->add_subcommand("show", "The JSON of a recipe, to start one of your own from");
+  Command *s = verb->add_subcommand("show", "The JSON of a recipe, to start one of your own from");
   s->add_option("recipe", o->name, "A built-in recipe or a file")->required();
   s->add_flag("--full", o->full, "With every field, defaults too");
   s->footer(
       "Example: nvfp4 recipe show nvfp4 > mine.json\n"
       "         nvfp4 train --model gla --size tiny --recipe mine.json --data task:copy --out runs/mine");
   s->callback([o, &exit_code] { exit_code = show(*o); });
-  CLI::App *c = verb->add_subcommand("check", "Is a file a recipe? Exit code 2 with what is wrong if not");
+  Command *c = verb->add_subcommand("check", "Is a file a recipe? Exit code 2 with what is wrong if not");
   c->add_option("file", o->name, "A JSON file")->required();
   c->add_flag("--json", o->json, "One line of JSON");
   c->footer("reference_models/recipe/README.md lists the fields.\nExample: nvfp4 recipe check mine.json");

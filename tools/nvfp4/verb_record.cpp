@@ -43,7 +43,7 @@ Json facts(const NotFinite &n) { return fields_to_json(kNotFiniteFields, n); }
 struct RecordOptions {
   RecordRequest request;
   TrainOptions flags;
-  std::vector<std::pair<std::string, CLI::Option *>> given; ///< fields of `flags` by name
+  std::vector<std::pair<std::string, Option *>> given; ///< fields of `flags` by name
   std::string taps;
   bool json = false;
 };
@@ -344,7 +344,7 @@ int run_replay(ReplayOptions o) {
 
 } // namespace
 
-void register_record(CLI::App &app, int &exit_code) {
+void register_record(Command &app, int &exit_code) {
   auto *verb = app.add_subcommand("record", "Record one training step: everything needed to repeat it");
   auto o = std::make_shared<RecordOptions>();
   RecordRequest &r = o->request;
@@ -359,7 +359,7 @@ void register_record(CLI::App &app, int &exit_code) {
                    "Tensors to keep: [layers.N.]ROLE.input, .output, .output_grad or .input_grad, with commas between");
   verb->add_flag("--grads", r.gradients, "Also keep every parameter's gradient");
   const auto of_the_step = [](const auto &each) { return (each.marks & kRecorded) != 0; };
-  add_fields(*verb, kTrainFields, f, of_the_step, [&](const auto &each, CLI::Option *option) {
+  add_fields(*verb, kTrainFields, f, of_the_step, [&](const auto &each, Option *option) {
     option->group(
         "The run; what is not given is as in the run.json beside the checkpoint, or, without one, as shown. "
         "--model and --size count only where the checkpoint does not say which model it is");
@@ -374,7 +374,7 @@ void register_record(CLI::App &app, int &exit_code) {
   verb->callback([o, &exit_code] { exit_code = run_record(*o); });
 }
 
-void register_replay(CLI::App &app, int &exit_code) {
+void register_replay(Command &app, int &exit_code) {
   auto *verb = app.add_subcommand(
       "replay", "Repeat a recorded step: bit for bit, or under another recipe, operator by operator");
   auto o = std::make_shared<ReplayOptions>();

@@ -53,8 +53,8 @@ int report(const Options &o) {
 
 } // namespace
 
-void register_report(CLI::App &app, int &exit_code) {
-  CLI::App *verb =
+void register_report(Command &app, int &exit_code) {
+  Command *verb =
       app.add_subcommand("report", "One HTML page about training runs: losses, gaps, tensors, orderings");
   auto o = std::make_shared<Options>();
   verb->add_option("folders", o->folders, "Folders of runs, or of experiments")->required();

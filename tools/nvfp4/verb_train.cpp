@@ -29,7 +29,7 @@ using namespace nvfp4::models;
 
 struct TrainVerb {
   TrainOptions flags;
-  std::map<std::string, const CLI::Option *> given; ///< by field
+  std::map<std::string, const Option *> given; ///< by field
   bool json = false;
 
   [[nodiscard]] bool has(const char *field) const { return given.at(field)->count() > 0; }
@@ -188,10 +188,10 @@ int run_eval(const EvalOptions &given) {
 
 } // namespace
 
-void register_train(CLI::App &app, int &exit_code) {
+void register_train(Command &app, int &exit_code) {
   auto *verb = app.add_subcommand("train", "Train a small language model in exact arithmetic");
   auto o = std::make_shared<TrainVerb>();
-  add_fields(*verb, kTrainFields, o->flags, kEveryField, [&](const auto &f, CLI::Option *option) {
+  add_fields(*verb, kTrainFields, o->flags, kEveryField, [&](const auto &f, Option *option) {
     if (f.name == std::string_view("out")) option->required();
     o->given[f.name] = option;
   });
@@ -205,7 +205,7 @@ void register_train(CLI::App &app, int &exit_code) {
   verb->callback([o, &exit_code] { exit_code = run_train(*o); });
 }
 
-void register_eval(CLI::App &app, int &exit_code) {
+void register_eval(Command &app, int &exit_code) {
   auto *verb = app.add_subcommand("eval", "Validation loss of a checkpoint");
   auto o = std::make_shared<EvalOptions>();
   verb->add_option("--checkpoint", o->checkpoint,
@@ -216,18 +216,18 @@ void register_eval(CLI::App &app, int &exit_code) {
   verb->add_option("--recipe", o->folder.recipe, "Default: the checkpoint's own; of a folder bf16");
   add_folder_options(*verb, o->folder);
   verb->add_option("--bos", o->bos, "Of a folder: the first input of every sequence is this token")
-      ->check(CLI::Range(int64_t{0}, int64_t{1} << 31));
+      ->check(Range{int64_t{0}, int64_t{1} << 31});
   verb->add_option("--model", o->model, "Where the checkpoint does not say: family or JSON file");
   verb->add_option("--size", o->size, "Preset")->capture_default_str();
   verb->add_option("--batch", o->batch, "Sequences at a time")
       ->capture_default_str()
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
+      ->check(Range{int64_t{1}, int64_t{1} << 20});
   verb->add_option("--sequence", o->sequence, "Tokens a sequence")
       ->capture_default_str()
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
+      ->check(Range{int64_t{1}, int64_t{1} << 20});
   verb->add_option("--batches", o->batches, "How many")
       ->capture_default_str()
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
+      ->check(Range{int64_t{1}, int64_t{1} << 40});
   verb->add_option("--validation", o->validation, "Fraction of the data held out")->capture_default_str();
   verb->add_option("--validation-data", o->validation_data,
                    "Files to validate on instead of a fraction of --data");

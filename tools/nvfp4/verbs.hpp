@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the verbs of the program share: registration and exit codes.
 #pragma once
-#include <CLI/CLI.hpp>
+#include "tools/nvfp4/command.hpp"
 
 #include <string>
 
@@ -17,35 +17,35 @@ enum ExitCode {
 };
 
 /// Each verb registers its options and, as callback, the function whose exit code ends the program.
-void register_info(CLI::App &app, int &exit_code);
-void register_quantize(CLI::App &app, int &exit_code);
-void register_dequantize(CLI::App &app, int &exit_code);
-void register_compare(CLI::App &app, int &exit_code);
-void register_import(CLI::App &app, int &exit_code);
-void register_recipe(CLI::App &app, int &exit_code);
-void register_completion(CLI::App &app, int &exit_code);
-void register_man(CLI::App &app, int &exit_code);
-void register_convert(CLI::App &app, int &exit_code);
-void register_mma(CLI::App &app, int &exit_code);
-void register_gemm(CLI::App &app, int &exit_code);
-void register_golden(CLI::App &app, int &exit_code);
-void register_golden_training(CLI::App &golden, int &exit_code);
-void register_bench(CLI::App &app, int &exit_code);
-void register_check(CLI::App &app, int &exit_code);
-void register_train(CLI::App &app, int &exit_code);
-void register_eval(CLI::App &app, int &exit_code);
-void register_init(CLI::App &app, int &exit_code);
-void register_cnn(CLI::App &app, int &exit_code);
-void register_experiment(CLI::App &app, int &exit_code);
-void register_lab(CLI::App &app, int &exit_code);
-void register_report(CLI::App &app, int &exit_code);
-void register_log(CLI::App &app, int &exit_code);
-void register_record(CLI::App &app, int &exit_code);
-void register_replay(CLI::App &app, int &exit_code);
-void register_crosscheck(CLI::App &app, int &exit_code);
-void register_forward(CLI::App &app, int &exit_code);
-void register_generate(CLI::App &app, int &exit_code);
-void register_inspect(CLI::App &app, int &exit_code);
-void register_export(CLI::App &app, int &exit_code);
+void register_info(Command &app, int &exit_code);
+void register_quantize(Command &app, int &exit_code);
+void register_dequantize(Command &app, int &exit_code);
+void register_compare(Command &app, int &exit_code);
+void register_import(Command &app, int &exit_code);
+void register_recipe(Command &app, int &exit_code);
+void register_completion(Command &app, int &exit_code);
+void register_man(Command &app, int &exit_code);
+void register_convert(Command &app, int &exit_code);
+void register_mma(Command &app, int &exit_code);
+void register_gemm(Command &app, int &exit_code);
+void register_golden(Command &app, int &exit_code);
+void register_golden_training(Command &golden, int &exit_code);
+void register_bench(Command &app, int &exit_code);
+void register_check(Command &app, int &exit_code);
+void register_train(Command &app, int &exit_code);
+void register_eval(Command &app, int &exit_code);
+void register_init(Command &app, int &exit_code);
+void register_cnn(Command &app, int &exit_code);
+void register_experiment(Command &app, int &exit_code);
+void register_lab(Command &app, int &exit_code);
+void register_report(Command &app, int &exit_code);
+void register_log(Command &app, int &exit_code);
+void register_record(Command &app, int &exit_code);
+void register_replay(Command &app, int &exit_code);
+void register_crosscheck(Command &app, int &exit_code);
+void register_forward(Command &app, int &exit_code);
+void register_generate(Command &app, int &exit_code);
+void register_inspect(Command &app, int &exit_code);
+void register_export(Command &app, int &exit_code);
 
 } // namespace nvfp4::tool

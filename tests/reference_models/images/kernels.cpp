@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Kernels of networks: ties and NaN in pools, odd sizes, tanh, soft clipping, the 15 levels of weights, and a run that clips.
 #include "nvfp4/golden/io/file.hpp"
-#include "nvfp4/reference_models/images/train.hpp"
+#include "nvfp4/reference_models/images/steps.hpp"
 #include "nvfp4/reference_models/train/checkpoint.hpp"
 #include "tests/reference_models/images/support.hpp"
 #include "tests/temporary_folder.hpp"
@@ -78,6 +78,26 @@ TEST_CASE("A run under tanh-int4 clips the weights after each step, and those al
   CHECK(clipped > 2);
   CHECK(other > 3);
   CHECK(weights("fp32", "b").first > 3);
+}
+
+TEST_CASE("Steps without a folder are those of a run, on any thread", "[images][steps]") {
+  const TemporaryFolder folder;
+  for (const char *recipe : {"hcp", "tanh-int4"}) {
+    ImageOptions o;
+    o.widths = "8,24", o.hidden = 40, o.steps = 3, o.batch = 4, o.eval_images = 4, o.recipe = recipe, o.threads = 1;
+    const std::vector<StepRecord> steps = run_image_steps(o);
+    REQUIRE(steps.size() == 3);
+    o.out = folder.file(recipe);
+    CHECK(train_images(o).parameter_digest == steps.back().digest);
+    CHECK(steps[0].digest != steps[1].digest);
+    o.threads = 3;
+    CHECK(run_image_steps(o) == steps);
+    o.seed = 2;
+    CHECK(run_image_steps(o).back().digest != steps.back().digest);
+  }
+  ImageOptions o;
+  o.device = "nowhere";
+  CHECK_THROWS_AS(run_image_steps(o), Error);
 }
 
 } // namespace nvfp4::test
