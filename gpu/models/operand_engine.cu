@@ -138,7 +138,7 @@ private:
   static QuantizeRequest request(const QuantizeTask &task, CudaOperand &out) {
     const models::OperandRecipe &recipe = *task.recipe;
     if (models::needs_cpu(recipe))
-      throw Error("operands with decoded or scale_correction run on the CPU only; use device cpu");
+      throw Error(std::string("operands with ") + models::kNeedsCpu + " run on the CPU only; use device cpu");
     int64_t rows = task.rows;
     if (recipe.hadamard && task.axis == Axis::col)
       rows = (rows + kHadamardSize - 1) / kHadamardSize * kHadamardSize;

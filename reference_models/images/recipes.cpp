@@ -68,6 +68,15 @@ Recipe for_images(Recipe recipe) {
       recipe.gate_inputs.format != OperandFormat::f32)
     throw Error("recipe '" + recipe.name + "' speaks of mixers, which a convolutional network has none of: drop mixers, "
                 "mixer_rules, kv_cache and gate_inputs");
+  if (recipe.amax_period > 1 || std::ranges::any_of(recipe.rules, [](const RecipeRule &rule) { return rule.from > 0; }))
+    throw Error("recipe '" + recipe.name + "' changes or holds something from step to step, which a convolutional network does not: "
+                "drop amax_period and rules with 'from'");
+  for (const auto &[name, l] : recipe.linears)
+    for (const GemmRecipe *g : {&l.fprop, &l.dgrad, &l.wgrad})
+      for (const OperandRecipe *o : {&g->a, &g->b})
+        if (o->format == OperandFormat::simulated || o->hadamard_size != 16 || o->hadamard_signs != RotationSigns::fixed)
+          throw Error("recipe '" + recipe.name + "' has simulated operands or other rotations than those of 16 under the fixed signs, "
+                      "which a convolution's parts have no form of");
   std::erase_if(recipe.rules, [](const RecipeRule &rule) { return !rule.families.empty(); });
   return recipe;
 }

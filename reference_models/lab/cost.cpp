@@ -3,7 +3,6 @@
 #include "nvfp4/reference_models/lab/cost.hpp"
 
 #include "nvfp4/emulator/quantize/convention.hpp"
-#include "nvfp4/emulator/quantize/hadamard.hpp"
 #include "nvfp4/emulator/tensorcore/catalogue.hpp"
 #include "nvfp4/reference_models/linear/product_recipe.hpp"
 
@@ -15,7 +14,7 @@ namespace {
 
 bool is_block_scaled(const OperandRecipe &o) { return !o.convention.empty(); }
 
-/// Bits an element of one copy.
+/// Bits an element of one copy. A simulated one counts as what it stands for.
 double bits_of(const OperandRecipe &o) {
   if (!is_block_scaled(o)) return o.format == OperandFormat::f32 ? 32 : 16;
   const Rule &r = find_convention(o.convention).rule;
@@ -30,7 +29,7 @@ double bits_of(const OperandRecipe &first, const OperandRecipe &second) {
 }
 
 /// A butterfly of n values is n log2 n additions, and a multiplication each.
-double rotation_of(const OperandRecipe &o) { return o.hadamard ? std::log2(double(kHadamardSize)) + 1 : 0; }
+double rotation_of(const OperandRecipe &o) { return o.hadamard ? std::log2(double(o.hadamard_size)) + 1 : 0; }
 
 double random_bits_of(const OperandRecipe &o) {
   if (o.scale_correction == ScaleCorrection::eden) return 32.0 / 16; // a word a block

@@ -78,7 +78,7 @@ Plan make_plan(const LabOptions &o) {
     for (const auto &[linear, l] : load_recipe(name).linears) cpu_only = cpu_only || needs_cpu(l);
     if (cpu_only && o.device != "cpu" && o.recipes != "all")
       throw Error("--recipes " + recipe_label(name) +
-                  ": its operands (decoded, scale_correction) are made on the CPU only; use --device cpu");
+                  ": its operands (" + kNeedsCpu + ") are made on the CPU only; use --device cpu");
     return cpu_only && o.device != "cpu";
   });
   Experiment e;
@@ -401,7 +401,7 @@ LabResult run_lab(const LabOptions &o, const TrainFunction &train, const LabCall
     const std::string &label = plan.labels[i];
     parts.push_back({"recipe-" + label, [&, i](const auto &progress) {
                        const Recipe recipe =
-                           load_recipe(plan.recipes[i]).for_family(std::string(plan.config.family->name));
+                           load_recipe(plan.recipes[i]).at_start().for_family(std::string(plan.config.family->name));
                        Measures m;
                        write_cost(m, label, recipe_cost(recipe, recorded(0)));
                        for (size_t b = 0; b < size_t(o.seeds); ++b) {

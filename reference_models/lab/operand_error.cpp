@@ -25,29 +25,46 @@ void write_error(const QuantizeStatistics &s, Measures &to, const std::string &n
 QuantizeStatistics operand_error(const OperandRecipe &recipe, FormatId source, MatrixView<const float> x, Axis axis,
                                  RandomKey key, int threads) {
   QuantizeStatistics error;
+  const auto add = [&error](float value, float stored) {
+    const double v = double(value), d = double(stored) - v;
+    error.elements += 1;
+    if (!std::isfinite(v) || !std::isfinite(d)) return;
+    error.signal += v * v;
+    error.noise += d * d;
+  };
   if (recipe.convention.empty()) {
     for (int64_t r = 0; r < x.rows; ++r)
-      for (int64_t c = 0; c < x.cols; ++c) {
-        const double v = double(x(r, c)),
-                     d = recipe.format == OperandFormat::f32 ? 0.0 : double(round_to_bf16(x(r, c))) - v;
-        error.elements += 1;
-        if (!std::isfinite(v) || !std::isfinite(d)) continue;
-        error.signal += v * v;
-        error.noise += d * d;
-      }
+      for (int64_t c = 0; c < x.cols; ++c) add(x(r, c), recipe.format == OperandFormat::f32 ? x(r, c) : round_to_bf16(x(r, c)));
     return error;
   }
   // as linear layers do: rounded to the source, padded with rows of zeros to whole groups of a rotation along them
+  const bool wide = recipe.hadamard && recipe.hadamard_size != kHadamardSize;
   int64_t rows = x.rows;
-  if (recipe.hadamard && axis == Axis::col) rows = (rows + kHadamardSize - 1) / kHadamardSize * kHadamardSize;
+  if (recipe.hadamard && axis == Axis::col && !wide) rows = (rows + kHadamardSize - 1) / kHadamardSize * kHadamardSize;
   std::vector<float> values(size_t(rows * x.cols), 0.0f);
   for (int64_t r = 0; r < x.rows; ++r)
     for (int64_t c = 0; c < x.cols; ++c) values[size_t(r * x.cols + c)] = round_to(source, x(r, c));
   const MatrixView<const float> view(values.data(), rows, x.cols);
-  BlockScaled q;
   cpu::Workspace workspace;
-  cpu::quantize_blocks(q, {nullptr, &recipe, source, nullptr, values.data(), rows, x.cols, axis, key}, workspace, threads);
-  return total(quantize_statistics(view, q, threads));
+  const QuantizeTask task{nullptr, &recipe, source, nullptr, values.data(), rows, x.cols, axis, key};
+  const bool simulated = recipe.format == OperandFormat::simulated;
+  Rotated turned; // what is quantized, where quantize() does not rotate it or its copy is not read
+  if (wide || (simulated && recipe.hadamard))
+    turned = rotated(values.data(), rows, x.cols, axis, recipe.hadamard_size, task.signs);
+  if (simulated) {
+    const Rotated stored = cpu::simulated_values(task, workspace, threads);
+    const std::vector<float> &meant = turned.values.empty() ? values : turned.values;
+    for (size_t i = 0; i < meant.size(); ++i) {
+      const float y = round_to_bf16(stored.values[i]);
+      add(meant[i], y);
+      error.flushed += std::isfinite(meant[i]) && meant[i] != 0.0f && y == 0.0f ? 1 : 0;
+    }
+    return error;
+  }
+  BlockScaled q;
+  cpu::quantize_blocks(q, task, workspace, threads);
+  const MatrixView<const float> wide_view(turned.values.data(), turned.rows, turned.cols);
+  return total(quantize_statistics(wide ? wide_view : view, q, threads));
 }
 
 QuantizeStatistics rule_error(const Rule &rule, MatrixView<const float> x) {

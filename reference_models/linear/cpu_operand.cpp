@@ -5,6 +5,7 @@
 #include "nvfp4/emulator/cpu/multiversion.hpp"
 #include "nvfp4/emulator/quantize/dequantize.hpp"
 #include "nvfp4/emulator/quantize/global_alpha.hpp"
+#include "nvfp4/reference_models/kernels/elementwise.hpp"
 #include "nvfp4/reference_models/linear/scale_correction.hpp"
 
 #include <algorithm>
@@ -154,7 +155,57 @@ void read_values(const CpuOperand &q, int64_t width, std::vector<float> &out) {
 void quantize_blocks(BlockScaled &q, const QuantizeTask &task, Workspace &workspace, int threads) {
   const OperandRecipe &recipe = *task.recipe;
   const Convention &convention = find_convention(recipe.convention);
+  quantize_values(q, rounded(task.source, task.x, task.rows * task.cols, workspace), task, convention, workspace, threads);
+}
+
+namespace {
+
+/// The mean over rows of each column: sums as of bias gradients, over the number of rows.
+std::vector<float> column_means(const float *x, int64_t rows, int64_t cols) {
+  std::vector<float> sums(size_t(cols), 0.0f);
+  const AccumulateColumns<float> sum{rows, cols, x, sums.data()};
+  for (int64_t i = 0; i < sum.teams(); ++i) sum(CpuTeam<Baseline, float>{}, i);
+  for (float &s : sums) s = s / float(rows);
+  return sums;
+}
+
+} // namespace
+
+Rotated simulated_values(const QuantizeTask &task, Workspace &workspace, int threads) {
+  // a copy that another product made lies along rows: fprop's, or dgrad's of dy
+  const OperandRecipe own = *task.recipe;
+  OperandRecipe made = own;
+  QuantizeTask of = task;
+  of.recipe = &made;
+  if (own.decoded) {
+    made.decoded = false;
+    made.convention = own.first_convention;
+    made.block_rows = own.first_block_rows;
+    made.rounding = own.first_rounding;
+    made.mean = own.first_mean;
+    of.axis = Axis::row;
+  }
   const float *x = rounded(task.source, task.x, task.rows * task.cols, workspace);
+  std::vector<float> means, centred;
+  if (made.mean == MeanSplit::kept) {
+    means = column_means(x, task.rows, task.cols);
+    centred.resize(size_t(task.rows * task.cols));
+    for (int64_t r = 0; r < task.rows; ++r)
+      for (int64_t c = 0; c < task.cols; ++c) centred[size_t(r * task.cols + c)] = x[r * task.cols + c] - means[size_t(c)];
+    x = centred.data();
+  }
+  BlockScaled &q = workspace.first;
+  quantize_values(q, x, of, find_convention(made.convention), workspace, threads);
+  // in the tensor's orientation
+  Rotated y{of.axis == Axis::row ? q.rows : q.k, of.axis == Axis::row ? q.k : q.rows,
+            dequantize(q, {.undo_hadamard = false, .threads = threads})};
+  for (size_t i = 0; !means.empty() && i < y.values.size(); ++i) y.values[i] = y.values[i] + means[i % means.size()];
+  return y;
+}
+
+void quantize_values(BlockScaled &q, const float *x, const QuantizeTask &task, const Convention &convention, Workspace &workspace,
+                     int threads) {
+  const OperandRecipe &recipe = *task.recipe;
   if (recipe.decoded) {
     quantize_into(workspace.first, {x, task.rows, task.cols}, find_convention(recipe.first_convention),
                   {.block_rows = recipe.first_block_rows, .source = task.source, .threads = threads, .isa = workspace.isa});
@@ -163,8 +214,18 @@ void quantize_blocks(BlockScaled &q, const QuantizeTask &task, Workspace &worksp
       round_all(workspace.decoded.data(), int64_t(workspace.decoded.size()), workspace.decoded.data());
     x = workspace.decoded.data();
   }
-  int64_t rows = task.rows;
-  if (recipe.hadamard && task.axis == Axis::col && rows % kHadamardSize != 0) {
+  int64_t rows = task.rows, cols = task.cols;
+  QuantizeOptions options = task.options();
+  options.threads = threads;
+  options.isa = workspace.isa;
+  Rotated turned;
+  if (recipe.hadamard && recipe.hadamard_size != kHadamardSize) {
+    turned = rotated(x, task.rows, task.cols, task.axis, recipe.hadamard_size, task.signs);
+    x = turned.values.data();
+    rows = turned.rows;
+    cols = turned.cols;
+    options.hadamard = false;
+  } else if (recipe.hadamard && task.axis == Axis::col && rows % kHadamardSize != 0) {
     rows = round_up(rows, kHadamardSize);
     std::vector<float> &copy = recipe.decoded ? workspace.decoded : workspace.rounded;
     if (x == task.x) {
@@ -175,11 +236,8 @@ void quantize_blocks(BlockScaled &q, const QuantizeTask &task, Workspace &worksp
     std::fill(copy.begin() + task.rows * task.cols, copy.begin() + rows * task.cols, 0.0f);
     x = copy.data();
   }
-  QuantizeOptions options = task.options();
-  options.threads = threads;
-  options.isa = workspace.isa;
-  quantize_into(q, {x, rows, task.cols}, convention, options);
-  if (recipe.scale_correction == ScaleCorrection::eden) correct_scales(q, {x, rows, task.cols}, task.key);
+  quantize_into(q, {x, rows, cols}, convention, options);
+  if (recipe.scale_correction == ScaleCorrection::eden) correct_scales(q, {x, rows, cols}, task.key);
 }
 
 void quantize(const QuantizeTask &task, Workspace &workspace, int threads) {
@@ -187,6 +245,12 @@ void quantize(const QuantizeTask &task, Workspace &workspace, int threads) {
   const UnitRule &unit = task.unit->rule;
   if (task.recipe->format == OperandFormat::bf16) {
     pack_bf16(out, unit, task.x, task.rows, task.cols, task.axis);
+    return;
+  }
+  if (task.recipe->format == OperandFormat::simulated) {
+    const Rotated values = simulated_values(task, workspace, threads);
+    pack_bf16(out, unit, values.values.data(), values.rows, values.cols, task.axis);
+    out.quantized.global_amax = workspace.first.global_amax;
     return;
   }
   GemmOperand &p = out.packed;

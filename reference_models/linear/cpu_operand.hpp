@@ -25,6 +25,12 @@ struct Workspace {
 void quantize(const QuantizeTask &task, Workspace &workspace, int threads);
 /// The codes and scales of a block-scaled operand alone; `out`, `unit` and what they hold are not read.
 void quantize_blocks(BlockScaled &q, const QuantizeTask &task, Workspace &workspace, int threads);
+/// The same of values in the source type instead of the task's tensor, by a convention instead of its own.
+void quantize_values(BlockScaled &q, const float *x, const QuantizeTask &task, const Convention &convention, Workspace &workspace,
+                     int threads);
+/// What a simulated operand holds before it is rounded to BF16, in the tensor's orientation, with what fills up a rotation's last
+/// group; a rotation stays.
+[[nodiscard]] Rotated simulated_values(const QuantizeTask &task, Workspace &workspace, int threads);
 void patch(const PatchTask &task, Workspace &workspace);
 
 /// x as the recipe's source type has it: x itself, or a rounded copy in the workspace.

@@ -7,7 +7,8 @@
 namespace nvfp4::models {
 
 Operand &DataCopies::find(uint64_t contents, const QuantizeTask &task, bool &fill) {
-  const bool random = task.recipe->rounding != ElementRounding::nearest;
+  const bool random = task.recipe->rounding != ElementRounding::nearest ||
+                      task.recipe->scale_correction != ScaleCorrection::none;
   Copy wanted{.contents = contents,
               .recipe = *task.recipe,
               .source = task.source,
@@ -15,7 +16,8 @@ Operand &DataCopies::find(uint64_t contents, const QuantizeTask &task, bool &fil
               .rows = task.rows,
               .cols = task.cols,
               .axis = task.axis,
-              .key = random ? task.key : RandomKey{}};
+              .key = random ? task.key : RandomKey{},
+              .signs = task.signs};
   auto at = std::find_if(copies_.begin(), copies_.end(), [&](const Copy &c) { return c.is(wanted); });
   fill = at == copies_.end();
   if (fill) {

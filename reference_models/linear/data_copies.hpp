@@ -29,13 +29,14 @@ private:
     const Unit *unit = nullptr;
     int64_t rows = 0, cols = 0;
     Axis axis = Axis::row;
-    RandomKey key = {}; ///< 0 without stochastic rounding
+    RandomKey key = {}; ///< 0 where no random word decides
+    SignWords signs = kFixedSigns;
     std::unique_ptr<Operand> operand = {};
 
     [[nodiscard]] bool is(const Copy &o) const {
       return contents == o.contents && recipe == o.recipe && source == o.source && unit == o.unit &&
              rows == o.rows && cols == o.cols && axis == o.axis && key.seed == o.key.seed &&
-             key.offset == o.key.offset;
+             key.offset == o.key.offset && signs == o.signs;
     }
   };
 

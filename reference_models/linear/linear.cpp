@@ -2,11 +2,12 @@
 // The order of work in a group of linear layers: quantize, choose and patch hot channels, multiply, add up.
 #include "nvfp4/reference_models/linear/linear.hpp"
 
-#include "nvfp4/emulator/quantize/convention.hpp"
 #include "nvfp4/reference_models/linear/data_copies.hpp"
 #include "nvfp4/reference_models/linear/patched_product.hpp"
+#include "nvfp4/reference_models/linear/product_recipe.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace nvfp4::models {
 namespace {
@@ -15,10 +16,6 @@ namespace {
 template <class T> View<const T> matrix(const T *data, int64_t cols) { return {data, cols, 1}; }
 
 bool is_f32(const GemmRecipe &g) { return g.a.format == OperandFormat::f32; }
-
-bool has_global_scale(const OperandRecipe &o) {
-  return !o.convention.empty() && find_convention(o.convention).rule.global != GlobalRule::none;
-}
 
 } // namespace
 
@@ -29,6 +26,7 @@ template <class T> struct LinearGroup<T>::Impl {
   std::vector<LinearRecipe> recipes;
   std::vector<MemberProducts> products; ///< empty when all is f32
   std::vector<Array<float>> terms;      ///< dgrads of the members but the first
+  std::optional<Recipe> changing; ///< where its rules depend on the step
   Stages stages;
   FiniteWatch<T> *watch = nullptr;
   std::function<void(std::span<float>)> reduce;
@@ -40,24 +38,43 @@ template <class T> struct LinearGroup<T>::Impl {
   Impl(Backend<T> &b, OperandEngine *e, std::vector<LinearWeight<T>> m, const Recipe &recipe)
       : backend(b), engine(e), members(std::move(m)), terms(members.size()) {
     if (members.empty()) throw Error("a group of linear layers needs a member");
-    for (const LinearWeight<T> &w : members) {
+    for (const LinearWeight<T> &w : members)
       if (w.in != members[0].in)
         throw Error("linear layers of a group must share their input; " + w.role + " does not");
-      recipes.push_back(recipe.resolve(w.role, w.layer, w.layers));
-      if (recipes.back().weights != WeightLevels::none)
-        throw Error("recipe '" + recipe.name + "' changes the weights of " + w.role + ", which nvfp4 cnn alone does");
-      if (recipes.back().all_f32()) continue;
-      if (std::is_same_v<T, double>)
-        throw Error("recipe '" + recipe.name + "' cannot run in double precision; only fp32 can");
-      if (engine == nullptr)
-        throw Error("recipe '" + recipe.name + "' needs an operand engine for " + w.role);
+    // a recipe with a rule from a part of a run says so at the first step behind 0
+    if (std::ranges::any_of(recipe.rules, [](const RecipeRule &r) { return r.from > 0; })) changing = recipe;
+    for (const int64_t step : recipe.phases())
+      for (const LinearWeight<T> &w : members) check(recipe.name, w, recipe.resolve(w.role, w.layer, w.layers, step));
+    take(recipe, 0);
+  }
+
+  void check(const std::string &recipe, const LinearWeight<T> &w, const LinearRecipe &linear) const {
+    if (linear.weights != WeightLevels::none)
+      throw Error("recipe '" + recipe + "' changes the weights of " + w.role + ", which nvfp4 cnn alone does");
+    if (linear.all_f32()) return;
+    if (std::is_same_v<T, double>)
+      throw Error("recipe '" + recipe + "' cannot run in double precision; only fp32 can");
+    if (engine == nullptr) throw Error("recipe '" + recipe + "' needs an operand engine for " + w.role);
+  }
+
+  /// The recipes of a step, and the products where a recipe is another than before.
+  void take(const Recipe &recipe, int64_t step) {
+    std::vector<LinearRecipe> now;
+    for (const LinearWeight<T> &w : members) now.push_back(recipe.resolve(w.role, w.layer, w.layers, step));
+    if (now == recipes) return;
+    const std::vector<MemberProducts> before = std::exchange(products, {});
+    recipes = std::move(now);
+    if constexpr (std::is_same_v<T, float>) {
+      if (std::ranges::all_of(recipes, &LinearRecipe::all_f32)) return;
+      for (size_t i = 0; i < members.size(); ++i) {
+        products.emplace_back(backend, *engine, recipes[i], WeightShape{members[i].in, members[i].out, members[i].id});
+        if (!before.empty()) products[i].take_state(before[i]);
+      }
     }
-    const auto all_f32 = [](const LinearRecipe &r) { return r.all_f32(); };
-    if constexpr (std::is_same_v<T, float>)
-      if (!std::all_of(recipes.begin(), recipes.end(), all_f32))
-        for (size_t i = 0; i < members.size(); ++i)
-          products.emplace_back(backend, *engine, recipes[i],
-                                WeightShape{members[i].in, members[i].out, members[i].id});
+  }
+
+  void at_step(int64_t step) {
+    if (changing) take(*changing, step);
   }
 
   void forward(const StepContext &step, const T *x, int64_t rows, std::span<T *const> y) {
@@ -194,6 +211,8 @@ template <class T> struct LinearGroup<T>::Impl {
       }
       quantize(stages.quantize);
       for (size_t i = 0; i < members.size(); ++i)
+        if (!is_f32(recipes[i].fprop)) products[i].fprop.hold_amaxes();
+      for (size_t i = 0; i < members.size(); ++i)
         if (!is_f32(recipes[i].fprop)) products[i].fprop.choose_and_patch(stages, used);
       engine->patch(stages.patch);
       for (size_t i = 0; i < members.size(); ++i)
@@ -226,6 +245,10 @@ template <class T> struct LinearGroup<T>::Impl {
         p.quantize_shared_b(stages, of_x, fill);
       }
       quantize(stages.quantize);
+      for (size_t i = 0; i < members.size(); ++i) {
+        if (dx != nullptr && !is_f32(recipes[i].dgrad)) products[i].dgrad.hold_amaxes();
+        if (on_engine_wgrad(i)) products[i].wgrad.hold_amaxes();
+      }
       for (size_t i = 0; i < members.size(); ++i)
         if (dx != nullptr && !is_f32(recipes[i].dgrad)) products[i].dgrad.choose_and_patch(stages, used);
       engine->patch(stages.patch);
@@ -309,6 +332,21 @@ template <class T> void LinearGroup<T>::share_data(DataCopies &copies, uint64_t 
 template <class T>
 void LinearGroup<T>::show_input_grads(std::function<void(const LinearWeight<T> &, const T *)> show) {
   impl_->show = std::move(show);
+}
+
+template <class T> void LinearGroup<T>::at_step(int64_t step) { impl_->at_step(step); }
+
+template <class T> auto LinearGroup<T>::held_amaxes(size_t member) const -> HeldAmaxes {
+  if (impl_->products.empty()) return {};
+  const MemberProducts &p = impl_->products.at(member);
+  return {p.fprop.held_amaxes(), p.dgrad.held_amaxes(), p.wgrad.held_amaxes()};
+}
+
+template <class T> void LinearGroup<T>::set_held_amaxes(size_t member, const HeldAmaxes &held) {
+  if (impl_->products.empty()) return;
+  MemberProducts &p = impl_->products.at(member);
+  for (const auto &[product, of] : {std::pair(&p.fprop, &held[0]), {&p.dgrad, &held[1]}, {&p.wgrad, &held[2]}})
+    product->set_held_amaxes(*of);
 }
 
 template <class T> void LinearGroup<T>::watch(FiniteWatch<T> *watch) { impl_->watch = watch; }

@@ -8,6 +8,7 @@
 #include "nvfp4/reference_models/linear/random_key.hpp"
 #include "nvfp4/reference_models/recipe/recipe.hpp"
 
+#include <array>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -70,6 +71,14 @@ public:
 
   [[nodiscard]] std::span<const LinearWeight<T>> members() const;
   [[nodiscard]] const LinearRecipe &recipe(size_t member) const;
+  /// From now on layers are what the recipe makes of them at this step, counted from 0 (at first: at 0). Hot channels and held
+  /// amaxes stay where the product stays as it was. Error as the constructor's.
+  void at_step(int64_t step);
+  /// Amaxes that the operands of a member's products hold, by product, then a and b; state for checkpoints.
+  using HeldAmaxes = std::array<std::array<std::optional<float>, 2>, 3>;
+  [[nodiscard]] HeldAmaxes held_amaxes(size_t member) const;
+  /// Takes those that the layer holds; the others are ignored.
+  void set_held_amaxes(size_t member, const HeldAmaxes &held);
   /// State for checkpoints, of fprop or dgrad; empty for members without HCP there.
   [[nodiscard]] const HotChannels &hot_channels(size_t member, Product product = Product::fprop) const;
   /// Error when the state does not fit the layer.

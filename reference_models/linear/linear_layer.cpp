@@ -19,6 +19,9 @@ std::vector<LinearWeight<float>> member(const LayerPlace &p) {
 LinearLayer::LinearLayer(std::shared_ptr<LayerDevice> device, const LayerPlace &place, const Recipe &recipe)
     : device_(std::move(device)), place_(place),
       group_(*device_->backend, device_->engine.get(), member(place), recipe) {
+  if (recipe.amax_period > 1)
+    throw Error("recipe '" + recipe.name + "' holds amaxes between steps, which layers of another program do not keep: use "
+                "amax_period 1");
   const std::lock_guard lock(device_->turn);
   if (device_->engine && !device_->copies) device_->copies.emplace(*device_->engine);
 }
@@ -34,8 +37,10 @@ bool LinearLayer::choice_is_due(int64_t step) const { return models::choice_is_d
 /// The device is the caller's, and the group has its memory, channels and reduction.
 class LinearLayer::Call {
 public:
-  Call(LinearLayer &layer, const LayerInput &input, const LayerGradients &gradients, const Reduce &reduce)
+  Call(LinearLayer &layer, const StepContext &step, const LayerInput &input, const LayerGradients &gradients,
+       const Reduce &reduce)
       : lock_(layer.device_->turn), device_(*layer.device_), group_(layer.group_) {
+    group_.at_step(step.step);
     LinearWeight<float> memory;
     memory.weight = input.weight;
     memory.bias = input.bias;
@@ -75,7 +80,7 @@ HotChannels given(const LayerInput &input) {
 
 std::vector<float> LinearLayer::scores(Product product, const StepContext &step, const float *data,
                                        int64_t rows, const float *weight, const Reduce &reduce) {
-  const Call call(*this, {.weight = weight}, {}, reduce);
+  const Call call(*this, step, {.weight = weight}, {}, reduce);
   return group_.scores(0, product, step, data, rows);
 }
 
@@ -84,7 +89,7 @@ std::vector<int32_t> LinearLayer::select(Product product, std::span<const float>
 }
 
 void LinearLayer::forward(const StepContext &step, const LayerInput &input, float *y, const Reduce &reduce) {
-  const Call call(*this, input, {}, reduce);
+  const Call call(*this, step, input, {}, reduce);
   group_.set_hot_channels(0, given(input), Product::fprop);
   float *const out[] = {y};
   group_.forward(without_choice(step), input.x, input.rows, out);
@@ -92,7 +97,7 @@ void LinearLayer::forward(const StepContext &step, const LayerInput &input, floa
 
 void LinearLayer::backward(const StepContext &step, const LayerInput &input, const float *dy,
                            const LayerGradients &gradients, const Reduce &reduce) {
-  const Call call(*this, input, gradients, reduce);
+  const Call call(*this, step, input, gradients, reduce);
   group_.set_hot_channels(0, given(input), Product::dgrad);
   const float *const from[] = {dy};
   group_.backward(without_choice(step), input.x, input.rows, from, gradients.x);

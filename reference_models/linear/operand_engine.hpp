@@ -6,6 +6,7 @@
 #include "nvfp4/emulator/gemm/epilogue.hpp"
 #include "nvfp4/emulator/quantize/quantize.hpp"
 #include "nvfp4/emulator/tensorcore/catalogue.hpp"
+#include "nvfp4/reference_models/linear/rotation.hpp"
 #include "nvfp4/reference_models/recipe/recipe.hpp"
 
 #include <memory>
@@ -34,6 +35,7 @@ struct QuantizeTask {
   RandomKey key; ///< of stochastic rounding; rows are padded with zeros to 16 for a rotation along them
   bool of_data = false;                  ///< x or dy, not a weight
   std::optional<float> global_amax = {}; ///< instead of x's own, where the convention has a global scale
+  SignWords signs = kFixedSigns;         ///< of a rotation
 
   /// How it is quantized, of a format that has a convention.
   [[nodiscard]] QuantizeOptions options() const {
@@ -42,6 +44,7 @@ struct QuantizeTask {
             .rounding = recipe->rounding,
             .key = key,
             .hadamard = recipe->hadamard,
+            .sign_mask = uint16_t(signs[0]),
             .source = source,
             .global_amax = global_amax};
   }

@@ -80,8 +80,11 @@ void OperatorProducts::run(const StepContext &step, Product product, std::span<c
     for (const QuantizeTask &t : tasks)
       if (t.x == s.data && t.recipe == &operand) return t.out; // heads that share w
     Operand &out = engine_->temporary(used++);
+    // what is decoded from dgrad's copy of dy meets that copy's words
+    const bool of_dgrad = product == Product::wgrad && use == RandomUse::operand_a && operand.decoded;
     tasks.push_back({&out, &operand, recipe_.source, &unit, s.data, s.rows, s.cols, s.axis,
-                     operator_key(step.seed, id_, product, use, s.stream, step.step, step.micro_batch)});
+                     operator_key(step.seed, id_, of_dgrad ? Product::dgrad : product, use, s.stream, step.step, step.micro_batch)});
+    tasks.back().signs = rotation_signs(operand.hadamard_signs, step.seed, product, step.step);
     return &out;
   };
   using enum Epilogue::Into;

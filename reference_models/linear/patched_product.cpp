@@ -50,9 +50,38 @@ PatchedProduct::PatchedProduct(Backend<float> &backend, OperandEngine &engine, c
 }
 
 RandomKey PatchedProduct::key(RandomUse use, int64_t micro_batch) const {
-  RandomKey key = random_key(seed_, layer_, product_, use, step_, micro_batch);
+  // what is decoded from dgrad's copy of dy meets that copy's words
+  const bool of_dgrad = product_ == Product::wgrad && use == RandomUse::operand_a && gemm_.a.decoded;
+  RandomKey key = random_key(seed_, layer_, of_dgrad ? Product::dgrad : product_, use, step_, micro_batch);
   key.seed += part_ << 40;
   return key;
+}
+
+SignWords PatchedProduct::signs(const OperandRecipe &operand) const {
+  return rotation_signs(operand.hadamard_signs, seed_, product_, step_);
+}
+
+bool PatchedProduct::holds(const OperandRecipe &operand) const {
+  return linear_.amax_period > 1 && has_global_scale(operand);
+}
+
+bool PatchedProduct::amax_is_due(size_t side) const {
+  return training_ && (!held_[side] || (micro_batch_ == 0 && step_ % linear_.amax_period == 0));
+}
+
+void PatchedProduct::hold_amaxes() {
+  for (const auto &[side, operand, q] : {std::tuple(size_t{0}, &gemm_.a, a_), {size_t{1}, &gemm_.b, b_}})
+    if (filled_[side] && holds(*operand) && amax_is_due(side)) held_[side] = engine_->global_amax(*q);
+}
+
+void PatchedProduct::take_state(const PatchedProduct &before) {
+  if (gemm_ == before.gemm_) set_held_amaxes(before.held_);
+  if (hcp_on_ && before.hcp_on_ && hcp_ == before.hcp_) set_hot_channels(before.hot_);
+}
+
+void PatchedProduct::set_held_amaxes(const HeldAmaxes &held) {
+  if (holds(gemm_.a)) held_[0] = held[0];
+  if (holds(gemm_.b)) held_[1] = held[1];
 }
 
 void PatchedProduct::begin(const StepContext &step, const Source &a, const Source &b) {
@@ -63,24 +92,32 @@ void PatchedProduct::begin(const StepContext &step, const Source &a, const Sourc
   training_ = step.training;
   from_a_ = a;
   from_b_ = b;
+  filled_ = {};
 }
 
 QuantizeTask PatchedProduct::task_of_a() const {
-  return {nullptr,      &gemm_.a,     linear_.source,
-          unit_,        from_a_.data, from_a_.rows,
-          from_a_.cols, from_a_.axis, key(RandomUse::operand_a, micro_batch_),
-          true};
+  QuantizeTask task{nullptr,      &gemm_.a,     linear_.source,
+                    unit_,        from_a_.data, from_a_.rows,
+                    from_a_.cols, from_a_.axis, key(RandomUse::operand_a, micro_batch_),
+                    true};
+  task.signs = signs(gemm_.a);
+  if (holds(gemm_.a) && !amax_is_due(0)) task.global_amax = held_[0];
+  return task;
 }
 
 QuantizeTask PatchedProduct::task_of_b(bool of_data) const {
-  return {nullptr,      &gemm_.b,     linear_.source,
-          unit_,        from_b_.data, from_b_.rows,
-          from_b_.cols, from_b_.axis, key(RandomUse::operand_b, of_data ? micro_batch_ : 0),
-          of_data};
+  QuantizeTask task{nullptr,      &gemm_.b,     linear_.source,
+                    unit_,        from_b_.data, from_b_.rows,
+                    from_b_.cols, from_b_.axis, key(RandomUse::operand_b, of_data ? micro_batch_ : 0),
+                    of_data};
+  task.signs = signs(gemm_.b);
+  if (holds(gemm_.b) && !amax_is_due(1)) task.global_amax = held_[1];
+  return task;
 }
 
 void PatchedProduct::quantize_a(Stages &stages, Operand &into, bool fill) {
   a_ = &into;
+  filled_[0] = fill;
   if (!fill) return;
   stages.quantize.push_back(task_of_a());
   stages.quantize.back().out = a_;
@@ -98,6 +135,7 @@ void PatchedProduct::quantize_shared_b(Stages &stages, Operand &into, bool fill)
 
 void PatchedProduct::quantize_into_b(Stages &stages, Operand &into, bool fill, bool of_data) {
   b_ = &into;
+  filled_[1] = fill;
   if (!fill) return;
   stages.quantize.push_back(task_of_b(of_data));
   stages.quantize.back().out = b_;
@@ -233,6 +271,11 @@ MemberProducts::MemberProducts(Backend<float> &backend, OperandEngine &engine, c
 void MemberProducts::weights_changed() {
   fprop.weights_changed();
   dgrad.weights_changed();
+}
+
+void MemberProducts::take_state(const MemberProducts &before) {
+  for (const auto &[mine, theirs] : {std::pair(&fprop, &before.fprop), {&dgrad, &before.dgrad}, {&wgrad, &before.wgrad}})
+    mine->take_state(*theirs);
 }
 
 } // namespace nvfp4::models

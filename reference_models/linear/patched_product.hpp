@@ -65,6 +65,16 @@ public:
 
   [[nodiscard]] const HotChannels &hot_channels() const { return hot_; }
   void set_hot_channels(HotChannels state);
+
+  /// Amaxes that operands a and b keep between steps (LinearRecipe::amax_period).
+  using HeldAmaxes = std::array<std::optional<float>, 2>;
+  /// After quantization: keeps those of this step where they fall due.
+  void hold_amaxes();
+  [[nodiscard]] const HeldAmaxes &held_amaxes() const { return held_; }
+  /// Takes those that this product keeps; the others are ignored.
+  void set_held_amaxes(const HeldAmaxes &held);
+  /// Hot channels and amaxes of a product that was in this one's place, as far as it was made alike.
+  void take_state(const PatchedProduct &before);
   /// Channels of the contraction, known at construction for weights.
   int64_t contraction = 0;
 
@@ -74,6 +84,9 @@ private:
   [[nodiscard]] QuantizeTask task_of_b(bool of_data) const;
   void adopt();
   [[nodiscard]] RandomKey key(RandomUse use, int64_t micro_batch) const;
+  [[nodiscard]] SignWords signs(const OperandRecipe &operand) const;
+  [[nodiscard]] bool holds(const OperandRecipe &operand) const;
+  [[nodiscard]] bool amax_is_due(size_t side) const;
   PatchTask patch_task(Operand &out, const Operand &main, const Source &from,
                        std::vector<Segment> segments) const;
 
@@ -95,6 +108,8 @@ private:
   std::unique_ptr<Operand> weight_; ///< operand b where it is the layer's own: all but wgrad
   bool weight_valid_ = false;
 
+  HeldAmaxes held_;
+  std::array<bool, 2> filled_{}; ///< by a task of this call
   HotChannels hot_;
   Array<int32_t> device_channels_;
   std::vector<int32_t> on_device_; ///< what is there
@@ -116,6 +131,8 @@ struct MemberProducts {
   MemberProducts(Backend<float> &backend, OperandEngine &engine, const LinearRecipe &recipe,
                  const WeightShape &shape);
   void weights_changed();
+  /// The hot channels and held amaxes of `before`, of products that it has made as these do.
+  void take_state(const MemberProducts &before);
 };
 
 } // namespace nvfp4::models

@@ -431,6 +431,44 @@ template <class T> void Model<T>::set_hot_channels(const std::map<std::string, H
     throw Error("the checkpoint has hot channels of layers that this model does not have");
 }
 
+template <class T> void Model<T>::at_step(int64_t step) {
+  visit_all([step](LinearGroup<T> &g, const T *, std::span<const T *const>) { g.at_step(step); });
+}
+
+namespace {
+
+template <class T> std::string amax_name(const LinearWeight<T> &w, Product product, size_t side) {
+  return std::to_string(w.layer) + "." + w.role + "." + std::string(to_string(product)) + (side == 0 ? ".a" : ".b");
+}
+
+} // namespace
+
+template <class T> std::map<std::string, float> Model<T>::held_amaxes() {
+  std::map<std::string, float> out;
+  visit_all([&](LinearGroup<T> &g, const T *, std::span<const T *const>) {
+    for (size_t i = 0; i < g.members().size(); ++i) {
+      const auto held = g.held_amaxes(i);
+      for (const Product p : enumerators<Product>())
+        for (size_t side = 0; side < 2; ++side)
+          if (held[size_t(p)][side]) out[amax_name(g.members()[i], p, side)] = *held[size_t(p)][side];
+    }
+  });
+  return out;
+}
+
+template <class T> void Model<T>::set_held_amaxes(const std::map<std::string, float> &state) {
+  visit_all([&](LinearGroup<T> &g, const T *, std::span<const T *const>) {
+    for (size_t i = 0; i < g.members().size(); ++i) {
+      typename LinearGroup<T>::HeldAmaxes held;
+      for (const Product p : enumerators<Product>())
+        for (size_t side = 0; side < 2; ++side)
+          if (const auto at = state.find(amax_name(g.members()[i], p, side)); at != state.end())
+            held[size_t(p)][side] = at->second;
+      g.set_held_amaxes(i, held);
+    }
+  });
+}
+
 template struct BlockContext<float>;
 template struct BlockContext<double>;
 template class Model<float>;

@@ -70,6 +70,12 @@ public:
   /// HCP's state by layer, "0.attn.q_proj" of fprop and "0.attn.q_proj.dgrad"; layers that have none are not
   /// in it.
   [[nodiscard]] std::map<std::string, HotChannels> hot_channels();
+  /// From now on linear layers are what the recipe makes of them at this step, counted from 0 (LinearGroup::at_step).
+  void at_step(int64_t step);
+  /// Amaxes that linear layers hold between steps, as "LAYER.ROLE.PRODUCT.a" or ".b".
+  [[nodiscard]] std::map<std::string, float> held_amaxes();
+  /// Takes those whose layers hold amaxes under this model's recipe; the others are ignored.
+  void set_held_amaxes(const std::map<std::string, float> &held);
   /// Those of `state` whose layers have HCP under this model's recipe.
   [[nodiscard]] std::map<std::string, HotChannels>
   hot_channel_layers(const std::map<std::string, HotChannels> &state);

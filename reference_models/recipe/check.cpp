@@ -24,6 +24,7 @@ bool fits(OperandFormat format, const Rule &rule) {
            rule.scale == FormatId::ue8m0;
   case OperandFormat::block_scaled:
     return rule.scale != FormatId::f32 && rule.decoding != Decoding::bf16_reciprocal; // neither has a product here
+  case OperandFormat::simulated: return true;
   case OperandFormat::f32:
   case OperandFormat::bf16:
   case OperandFormat::fp8: break;
@@ -47,7 +48,7 @@ void check_operand(const OperandRecipe &o, const std::string &path, bool multipl
   }
   const std::string name = "convention '" + o.convention + "' ";
   if (!fits(o.format, c->rule)) fail(name + "does not give " + std::string(to_string(o.format)));
-  if (c->rule.per_row && multiplied)
+  if (c->rule.per_row && multiplied && o.format != OperandFormat::simulated)
     fail(name + "has a scale per row, which a product of the tensor core cannot undo");
   if (o.block_rows != 1 && o.block_rows != 16)
     fail("expected block_rows 1 or 16, got " + std::to_string(o.block_rows));
@@ -55,6 +56,12 @@ void check_operand(const OperandRecipe &o, const std::string &path, bool multipl
   if (o.block_rows == 16 && o.hadamard)
     fail("16x16 tiles serve both orientations, a Hadamard rotation one; drop one of them");
   if (o.hadamard && !c->can.hadamard) fail(name + "has no Hadamard rotation");
+  if (o.hadamard_size != 16 && o.hadamard_size != 32 && o.hadamard_size != 64 && o.hadamard_size != 128)
+    fail("expected hadamard_size 16, 32, 64 or 128, got " + std::to_string(o.hadamard_size));
+  if (!o.hadamard && (o.hadamard_size != 16 || o.hadamard_signs != RotationSigns::fixed))
+    fail("hadamard_size and hadamard_signs speak of a rotation; set hadamard");
+  if (o.mean != MeanSplit::none && (o.format != OperandFormat::simulated || o.hadamard))
+    fail("mean is for simulated operands without a rotation");
   if (o.rounding != ElementRounding::nearest &&
       (!c->can.stochastic || (o.rounding == ElementRounding::sr_te && c->rule.element != FormatId::e2m1)))
     fail(name + "does not round that way; use rne");
@@ -65,11 +72,25 @@ void check_operand(const OperandRecipe &o, const std::string &path, bool multipl
 
 /// What is quantized again was quantized first, in a way that a copy can be read back from.
 void check_decoded(const LinearRecipe &l, const std::string &path) {
+  const auto simulated = [](const OperandRecipe &o) { return o.format == OperandFormat::simulated; };
   for (const auto &[operand, name] : {std::pair(&l.fprop.a, ".fprop.a"), {&l.fprop.b, ".fprop.b"}, {&l.dgrad.a, ".dgrad.a"},
                                       {&l.wgrad.a, ".wgrad.a"}})
-    if (operand->decoded) throw Error(path + name + ": decoded is for W of dgrad (b) and x of wgrad (b)");
-  for (const auto &[again, first, name] : {std::tuple(&l.dgrad.b, &l.fprop.b, ".dgrad.b"), {&l.wgrad.b, &l.fprop.a, ".wgrad.b"}}) {
+    if (operand->decoded && (operand != &l.wgrad.a || !simulated(*operand)))
+      throw Error(path + name + ": decoded is for W of dgrad (b) and x of wgrad (b)");
+  for (const auto &[operand, name] : {std::pair(&l.fprop.b, ".fprop.b"), {&l.dgrad.b, ".dgrad.b"}})
+    if (operand->mean != MeanSplit::none) throw Error(path + name + ": mean is over tokens, which a weight has none of");
+  for (const auto &[again, first, name] : {std::tuple(&l.dgrad.b, &l.fprop.b, ".dgrad.b"),
+                                           {&l.wgrad.b, &l.fprop.a, ".wgrad.b"},
+                                           {&l.wgrad.a, &l.dgrad.a, ".wgrad.a"}}) {
     if (!again->decoded) continue;
+    if (simulated(*again) != simulated(*first))
+      throw Error(path + name + ": decoded takes a simulated copy where the operand is simulated, and another where it is not");
+    if (simulated(*again) && (again->mean != MeanSplit::none || again->rounding != ElementRounding::nearest || again->hadamard ||
+                              first->hadamard || again->block_rows != 1 || again->convention != first->convention))
+      throw Error(path + name +
+                  ": a simulated operand that is decoded is another product's copy as it is; give that copy's convention and "
+                  "drop mean, rounding, block_rows and rotations");
+    if (simulated(*again)) continue;
     if (again->convention.empty() || first->convention.empty() || first->hadamard || first->rounding != ElementRounding::nearest ||
         first->scale_correction != ScaleCorrection::none)
       throw Error(path + name +
@@ -84,6 +105,8 @@ void check_gemm(const GemmRecipe &g, const std::string &path) {
                 " and " + std::string(to_string(g.b.format)));
   if (g.a.hadamard != g.b.hadamard)
     throw Error(path + ": both operands are rotated or none; hadamard differs");
+  if (g.a.hadamard_size != g.b.hadamard_size || g.a.hadamard_signs != g.b.hadamard_signs)
+    throw Error(path + ": both operands are rotated alike; hadamard_size or hadamard_signs differs");
   if (g.a.format == OperandFormat::f32) {
     if (g.output != FormatId::f32) throw Error(path + ".output: f32 operands give f32");
     if (!g.unit.empty()) throw Error(path + ".unit: f32 operands use no tensor core");
@@ -97,7 +120,7 @@ void check_gemm(const GemmRecipe &g, const std::string &path) {
   }
   const UnitRule &u = unit->rule;
   const auto takes = [&](const OperandRecipe &o, FormatId element) {
-    if (o.convention.empty()) return element == FormatId::bf16 && u.scale_block == 0;
+    if (o.convention.empty() || o.format == OperandFormat::simulated) return element == FormatId::bf16 && u.scale_block == 0;
     const Rule &r = find_convention(o.convention).rule;
     return element == r.element && u.scale_block == r.block && u.scale == r.scale;
   };
@@ -125,6 +148,8 @@ void check_hcp(const LinearRecipe &l, const std::string &path) {
 
 void check_stored(const OperandRecipe &o, const std::string &path) {
   check_operand(o, path, false);
+  if (o.format == OperandFormat::simulated)
+    throw Error(path + ".format: what is stored has the format itself; simulated is for operands of products");
   if (o.block_rows != 1 || o.rounding != ElementRounding::nearest || o.hadamard || o.decoded ||
       o.scale_correction != ScaleCorrection::none)
     throw Error(path +
@@ -135,6 +160,8 @@ void check_stored(const OperandRecipe &o, const std::string &path) {
 void check_rule(const Recipe &recipe, const RecipeRule &rule, const std::string &path, bool in_mixer) {
   if (!recipe.linears.contains(rule.use))
     throw Error(path + ".use: " + io::in_quotes(rule.use) + " is not among this recipe's linears");
+  if (in_mixer && rule.from != 0)
+    throw Error(path + ".from: operators inside mixers keep one linear for all steps; drop it");
   if (in_mixer && recipe.linears.at(rule.use).hcp.enabled)
     throw Error(path + ".use: " + io::in_quotes(rule.use) +
                 " has the Hot-Channel Patch, which is for linear layers; name a linear without hcp");
@@ -190,6 +217,9 @@ void check_recipe(const Recipe &recipe, const std::string &where) {
     check_gemm(l.wgrad, path + ".wgrad");
     check_hcp(l, path + ".hcp");
     check_decoded(l, path);
+    const auto of_tensor = [](const OperandRecipe &o) { return o.decoded && o.format != OperandFormat::simulated; };
+    if (recipe.amax_period > 1 && (of_tensor(l.dgrad.b) || of_tensor(l.wgrad.b)))
+      throw Error(path + ": decoded makes fprop's copy anew, which does not know a held amax; use amax_period 1");
   }
 }
 

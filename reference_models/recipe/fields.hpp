@@ -18,13 +18,21 @@ inline constexpr auto kOperandFields = std::tuple{
     field("block_rows", &OperandRecipe::block_rows, "Rows of a block: 1, or 16 for tiles"),
     field("rounding", &OperandRecipe::rounding, ": of elements"),
     field("hadamard", &OperandRecipe::hadamard,
-          "Rotate groups of 16 along the contraction; both operands or none"),
+          "Rotate groups along the contraction; both operands or none"),
+    field("hadamard_size", &OperandRecipe::hadamard_size, "Elements of a group: 16, 32, 64 or 128").marked(kOptional),
+    field("hadamard_signs", &OperandRecipe::hadamard_signs,
+          ": TransformerEngine's signs, none, or new ones for each product and step")
+        .marked(kOptional),
     field("decoded", &OperandRecipe::decoded,
-          "W of dgrad and x of wgrad: quantized from what fprop's copy decodes to, not from the tensor")
+          "W of dgrad and x of wgrad: quantized from what fprop's copy decodes to, not from the tensor; of simulated operands "
+          "that copy itself, and dy of wgrad dgrad's")
         .marked(kOptional),
     field("scale_correction", &OperandRecipe::scale_correction,
           ": of nvfp4 in blocks of one row to nearest: groups of 128 get their length along the tensor back, by a factor on their "
           "scales that is rounded stochastically")
+        .marked(kOptional),
+    field("mean", &OperandRecipe::mean,
+          ": of simulated x and dy: each channel's mean over tokens is subtracted before quantization and added after it")
         .marked(kOptional)};
 
 /// Besides the operands `a` and `b`.
@@ -72,6 +80,10 @@ inline constexpr auto kRuleFields = std::tuple{
         .marked(kOptional),
     field("last", &RecipeRule::last, "Last blocks, likewise; with both, either is enough", from_to(0, 1e6))
         .marked(kOptional),
+    field("from", &RecipeRule::from,
+          "Step from which on the rule counts, the first being 0, or below 1 that part of the run's steps, to the nearest",
+          from_to(0, 1e12))
+        .marked(kOptional),
     field("use", &RecipeRule::use, "One of the recipe's linears")};
 
 /// Besides `units`, `linears` and `rules`.
@@ -83,6 +95,11 @@ inline constexpr auto kRecipeFields = std::tuple{
     field("mixers", &Recipe::mixers, ": operands of GLA's recurrence and of softmax attention (see the end)"),
     field("amax", &Recipe::amax,
           ": over whose x and dy a global amax is taken where ranks share the data (`nvfp4.torch`)")
+        .marked(kOptional),
+    field("amax_period", &Recipe::amax_period,
+          "Steps between which global amaxes are held: they are taken in the first micro-batch of steps 0, D, 2 D, ...; 1: with "
+          "every quantization",
+          at_least(1))
         .marked(kOptional),
     field("soft_clip", &Recipe::soft_clip,
           "b: after a step every weight is b tanh(weight / b), in convolutional networks; 0: as it is", from_to(0, 1e6))

@@ -14,7 +14,8 @@ using Json = nlohmann::ordered_json;
 
 std::string default_convention(OperandFormat f) {
   switch (f) {
-  case OperandFormat::nvfp4: return "te";
+  case OperandFormat::nvfp4:
+  case OperandFormat::simulated: return "te";
   case OperandFormat::mxfp4: return "mxfp4";
   case OperandFormat::mxfp8: return "mxfp8-e4m3";
   case OperandFormat::block_scaled: return "nvint4";
@@ -70,10 +71,10 @@ LinearRecipe read_linear(const Json &json, const std::string &path) {
 RecipeRule read_rule(const Json &json, const std::string &path) {
   RecipeRule rule;
   read_fields(kRuleFields, rule, json, path + ": ", {"use"});
-  for (const auto &[key, blocks] : {std::pair("first", rule.first), std::pair("last", rule.last)})
-    if (blocks > 1 && blocks != double(int64_t(blocks)))
-      throw Error(path + ": '" + key + "' takes a number of blocks, or a fraction below 1, got " +
-                  shown(blocks));
+  for (const auto &[key, of, amount] :
+       {std::tuple("first", "blocks", rule.first), {"last", "blocks", rule.last}, {"from", "steps", rule.from}})
+    if (amount > 1 && amount != double(int64_t(amount)))
+      throw Error(path + ": '" + key + "' takes a number of " + of + ", or a fraction below 1, got " + shown(amount));
   return rule;
 }
 

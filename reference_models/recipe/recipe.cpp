@@ -27,8 +27,11 @@ bool protects_by_analogy(const RecipeRule &rule, const ModelFamily &family) {
          std::ranges::equal(rule.roles, find_family(family.post_qk_as).post_qk);
 }
 
-bool applies(const RecipeRule &rule, std::string_view role, int64_t layer, int64_t layers,
+bool is_part_of_run(const RecipeRule &rule) { return rule.from > 0 && rule.from < 1; }
+
+bool applies(const RecipeRule &rule, std::string_view role, int64_t layer, int64_t layers, int64_t step,
              const ModelFamily *family) {
+  if (double(step) < rule.from) return false;
   const auto is = [](std::string_view wanted) {
     return [wanted](std::string_view x) { return matches_role(x, wanted); };
   };
@@ -47,14 +50,17 @@ bool applies(const RecipeRule &rule, std::string_view role, int64_t layer, int64
 
 /// The last of `rules` that speaks of the role; null: none.
 const RecipeRule *last_rule(const Recipe &recipe, const std::vector<RecipeRule> &rules,
-                            const std::string &role, int64_t layer, int64_t layers) {
+                            const std::string &role, int64_t layer, int64_t layers, int64_t step = 0) {
   const ModelFamily *const bound = family_or_null(recipe.family);
   const RecipeRule *last = nullptr;
   for (const RecipeRule &rule : rules) {
     if (!rule.families.empty() && bound == nullptr)
       throw Error("recipe '" + recipe.name +
                   "' has rules for model families; bind it with for_family() first");
-    if (applies(rule, role, layer, layers, bound)) last = &rule;
+    if (step > 0 && is_part_of_run(rule))
+      throw Error("recipe '" + recipe.name + "' has a rule from " + std::to_string(rule.from) +
+                  " of a run's steps, whose number is not known here; give a step");
+    if (applies(rule, role, layer, layers, step, bound)) last = &rule;
   }
   return last;
 }
@@ -75,6 +81,7 @@ void replace(std::string &text, std::string_view what, std::string_view with) {
 /// The unit of a product: its own, or the recipe's for the format.
 std::string unit_of(const Recipe &recipe, const GemmRecipe &gemm) {
   if (gemm.a.format == OperandFormat::f32 || !gemm.unit.empty()) return gemm.unit;
+  if (gemm.a.format == OperandFormat::simulated) return unit_of(recipe, {});
   if (gemm.a.format == OperandFormat::block_scaled) {
     const Rule &r = find_convention(gemm.a.convention).rule;
     const Format element = format(r.element), scale = format(r.scale);
@@ -158,22 +165,48 @@ void keep_in_bf16(Recipe &recipe, int64_t first, int64_t last) {
   if (rule.first > 0 || rule.last > 0) recipe.rules.push_back(rule);
 }
 
-LinearRecipe Recipe::resolve(const std::string &role, int64_t layer, int64_t layers) const {
+Recipe Recipe::for_run(int64_t steps) const {
+  Recipe bound = *this;
+  for (RecipeRule &rule : bound.rules)
+    if (is_part_of_run(rule)) rule.from = std::floor(rule.from * double(steps) + 0.5);
+  return bound;
+}
+
+Recipe Recipe::at_start() const {
+  Recipe first = *this;
+  std::erase_if(first.rules, [](const RecipeRule &rule) { return rule.from > 0; });
+  return first;
+}
+
+std::vector<int64_t> Recipe::phases() const {
+  std::vector<int64_t> steps{0};
+  for (const RecipeRule &rule : rules)
+    if (rule.from >= 1) steps.push_back(int64_t(rule.from));
+  std::ranges::sort(steps);
+  steps.erase(std::ranges::unique(steps).begin(), steps.end());
+  return steps;
+}
+
+LinearRecipe Recipe::resolve(const std::string &role, int64_t layer, int64_t layers, int64_t step) const {
   const bool in_mixer = mixer_operator_or_null(role) != nullptr;
-  const RecipeRule *const rule = last_rule(*this, in_mixer ? mixer_rules : rules, role, layer, layers);
+  const RecipeRule *const rule = last_rule(*this, in_mixer ? mixer_rules : rules, role, layer, layers, step);
   LinearRecipe linear = rule != nullptr ? linears.at(rule->use)
                         : !in_mixer
                             ? linears.at(default_linear)
                             : uniform(mixers == FormatId::bf16 ? OperandFormat::bf16 : OperandFormat::f32);
   for (GemmRecipe *g : {&linear.fprop, &linear.dgrad, &linear.wgrad}) g->unit = unit_of(*this, *g);
-  for (const auto &[again, first] : {std::pair(&linear.dgrad.b, &linear.fprop.b), {&linear.wgrad.b, &linear.fprop.a}}) {
+  for (const auto &[again, first] :
+       {std::pair(&linear.dgrad.b, &linear.fprop.b), {&linear.wgrad.b, &linear.fprop.a}, {&linear.wgrad.a, &linear.dgrad.a}}) {
     if (!again->decoded) continue;
     again->first_convention = first->convention;
     again->first_block_rows = first->block_rows;
+    again->first_rounding = first->rounding;
+    again->first_mean = first->mean;
   }
   linear.source = source;
   linear.accumulation = accumulation;
   linear.amax = amax;
+  linear.amax_period = amax_period;
   linear.bf16_unit = unit_of(*this, {});
   return linear;
 }

@@ -25,11 +25,25 @@ static_assert(names_of(AmaxScope{}).end_with(AmaxScope::all_ranks));
 /// What an operand's elements are. f32 operands are multiplied by the backend's own kernel, both or none;
 /// fp8, E4M3 with one scale a tensor, is for what is stored only (model/stored_values.hpp). block_scaled: of any convention
 /// with one scale a block, multiplied by the exact unit of its elements and scales, which is ours and no hardware's.
-enum class OperandFormat : uint8_t { f32, bf16, nvfp4, mxfp4, mxfp8, fp8, block_scaled };
+/// simulated: what a copy of any convention decodes to, in BF16, as programs do that quantize and compute in 16 bits.
+enum class OperandFormat : uint8_t { f32, bf16, nvfp4, mxfp4, mxfp8, fp8, block_scaled, simulated };
 [[nodiscard]] constexpr auto names_of(OperandFormat) {
-  return enum_names("operand format", "f32", "bf16", "nvfp4", "mxfp4", "mxfp8", "fp8", "block-scaled");
+  return enum_names("operand format", "f32", "bf16", "nvfp4", "mxfp4", "mxfp8", "fp8", "block-scaled", "simulated");
 }
-static_assert(names_of(OperandFormat{}).end_with(OperandFormat::block_scaled));
+static_assert(names_of(OperandFormat{}).end_with(OperandFormat::simulated));
+
+/// The signs of a rotation (rotate.hpp): of TransformerEngine, none, or new ones for each product at each step.
+enum class RotationSigns : uint8_t { fixed, none, step };
+[[nodiscard]] constexpr auto names_of(RotationSigns) { return enum_names("hadamard signs", "fixed", "none", "step"); }
+static_assert(names_of(RotationSigns{}).end_with(RotationSigns::step));
+
+/// What happens to the mean over tokens of each channel of x or dy.
+enum class MeanSplit : uint8_t {
+  none,
+  kept, ///< subtracted before quantization and added to the values after it, in FP32
+};
+[[nodiscard]] constexpr auto names_of(MeanSplit) { return enum_names("mean", "none", "kept"); }
+static_assert(names_of(MeanSplit{}).end_with(MeanSplit::kept));
 
 /// What happens to block scales once the elements have their codes.
 enum class ScaleCorrection : uint8_t {
@@ -54,14 +68,20 @@ struct OperandRecipe {
   std::string convention = {}; ///< of quantize/convention.hpp; empty for f32 and bf16
   int block_rows = 1;          ///< 16: tiles, so that both orientations have the same values
   ElementRounding rounding = ElementRounding::nearest;
-  bool hadamard = false; ///< rotate groups of 16 along the contraction; both operands or none
+  bool hadamard = false; ///< rotate groups along the contraction; both operands or none
+  int hadamard_size = 16; ///< of the groups: 16, 32, 64 or 128
+  RotationSigns hadamard_signs = RotationSigns::fixed;
   /// Quantized from what fprop's copy of the tensor decodes to, rounded to the source type, not from the tensor: W of dgrad
-  /// and x of wgrad, as a system does that keeps the quantized copy alone.
+  /// and x of wgrad, as a system does that keeps the quantized copy alone. Of simulated operands that copy itself, and
+  /// dy of wgrad dgrad's.
   bool decoded = false;
   ScaleCorrection scale_correction = ScaleCorrection::none;
-  // Of fprop's copy where `decoded`; resolve() fills them in.
+  MeanSplit mean = MeanSplit::none; ///< of simulated operands
+  // Of the first copy where `decoded`; resolve() fills them in.
   std::string first_convention = {};
   int first_block_rows = 1;
+  ElementRounding first_rounding = ElementRounding::nearest;
+  MeanSplit first_mean = MeanSplit::none;
 
   bool operator==(const OperandRecipe &) const = default;
 };
@@ -139,6 +159,7 @@ struct LinearRecipe {
       FormatId::bf16; ///< x, weight and dy are rounded to it first, as TransformerEngine's tensors are
   Accumulation accumulation = Accumulation::mmasim;
   AmaxScope amax = AmaxScope::rank; ///< of x and dy; weights are the same on all ranks
+  int64_t amax_period = 1;          ///< see Recipe
   std::string bf16_unit = {};       ///< multiplies BF16 residuals
 
   [[nodiscard]] bool all_f32() const;
@@ -152,6 +173,8 @@ struct RecipeRule {
   /// The first or last n blocks, or, below 1, that fraction of them, to the nearest and at least one; 0: no
   /// condition. Such a rule never matches lm_head. With both, either is enough.
   double first = 0, last = 0;
+  /// Step from which on the rule counts, from 0, or, below 1, that part of a run's steps (for_run()); 0: always.
+  double from = 0;
   std::string use = {};
 
   bool operator==(const RecipeRule &) const = default;
@@ -165,6 +188,9 @@ struct Recipe {
   /// unit of BF16 products (backend/bf16_mixers.hpp).
   FormatId mixers = FormatId::f32;
   AmaxScope amax = AmaxScope::rank;
+  /// D: global amaxes are taken in the first micro-batch of steps 0, D, 2 D, ... and held in between, each operand of each
+  /// product its own, as Graphcore's sample and hold (arXiv 2609.02846); 1: with every quantization.
+  int64_t amax_period = 1;
   double soft_clip = 0; ///< b: after a step every weight is b tanh(weight / b); 0: as it is. Convolutional networks only
   /// Unit by operand format (bf16, nvfp4, mxfp4, mxfp8); {a} and {b} stand for the element formats.
   std::map<std::string, std::string> units = {};
@@ -185,9 +211,16 @@ struct Recipe {
 
   /// The same recipe for models of one family; Error when it is unknown.
   [[nodiscard]] Recipe for_family(const std::string &model_family) const;
-  /// What `role` of block `layer` of `layers` uses; lm_head has layer = layers. Error when the recipe has
-  /// rules for families and was not bound to one.
-  [[nodiscard]] LinearRecipe resolve(const std::string &role, int64_t layer, int64_t layers) const;
+  /// The same recipe for a run of so many steps: rules say `from` which step they count, to the nearest.
+  [[nodiscard]] Recipe for_run(int64_t steps) const;
+  /// The same without the rules that count from a later step than 0.
+  [[nodiscard]] Recipe at_start() const;
+  /// The steps at which other rules begin to count, 0 first. Error like resolve()'s.
+  [[nodiscard]] std::vector<int64_t> phases() const;
+  /// What `role` of block `layer` of `layers` uses at a step, counted from 0; lm_head has layer = layers. Error
+  /// when the recipe has rules for families and was not bound to one, and for a step behind 0 when it has rules from a part of
+  /// a run and was not bound to a run.
+  [[nodiscard]] LinearRecipe resolve(const std::string &role, int64_t layer, int64_t layers, int64_t step = 0) const;
   /// Whether it says anything that only a convolutional network follows.
   [[nodiscard]] bool has_weight_rules() const;
   /// Whether a mixer rule speaks of this operator. Error likewise.

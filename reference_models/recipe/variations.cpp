@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Recipes that differ from a built-in one in a switch or two: what systems do differently, one thing at a
-// time. A system's name is given to none of them, since none has all of its arithmetic; README.md says what
-// is from where.
+// time. README.md says what is from where, and of the few that have a system's name what of its arithmetic is not theirs.
 #include "nvfp4/reference_models/recipe/recipe.hpp"
 
 #include <array>
@@ -68,6 +67,71 @@ constexpr std::array kVariations{
                                   "b": {"format": "block-scaled", "convention": "amd-fp4"}},
                         "wgrad": {"a": {"format": "block-scaled", "convention": "amd-fp4", "rounding": "sr-carry8"},
                                   "b": {"format": "block-scaled", "convention": "amd-fp4"}}}}})",
+                    false},
+    RecipeVariation{"nvfp4-bf16-end", "nvfp4", "nvfp4 whose forward products are BF16 in the last 18 % of the steps",
+                    R"({"linears": {"bf16-forward": {"fprop": {"a": "bf16", "b": "bf16"},
+                          "dgrad": {"a": {"format": "nvfp4", "rounding": "sr-carry8"}, "b": {"format": "nvfp4", "block_rows": 16}},
+                          "wgrad": {"a": {"format": "nvfp4", "rounding": "sr-carry8", "hadamard": true},
+                                    "b": {"format": "nvfp4", "hadamard": true}}}},
+                        "rules": [{"from": 0.82, "use": "bf16-forward"}, {"last": 0.15, "use": "bf16"},
+                                  {"roles": ["lm_head"], "use": "head"}]})"},
+    RecipeVariation{"fp4-all-the-way", "nvfp4-sr-x",
+                    "FP4 All the Way: stochastic rounding of dy, and of x in wgrad; backward products are BF16 in the last 10 % of "
+                    "the steps",
+                    R"({"linears": {"bf16-backward": {"fprop": {"a": "nvfp4", "b": "nvfp4"}, "dgrad": {"a": "bf16", "b": "bf16"},
+                                                      "wgrad": {"a": "bf16", "b": "bf16"}}},
+                        "rules": [{"from": 0.9, "use": "bf16-backward"}, {"roles": ["lm_head"], "use": "head"}]})"},
+    RecipeVariation{"nvfp4-nemotron3", "nvfp4",
+                    "nvfp4 with Nemotron 3's layers in BF16: the last 15 % of the blocks, projections of attention, Mamba-2's output",
+                    R"({"rules": [{"last": 0.15, "use": "bf16"},
+                                  {"families": ["qwen3", "qwen2.5"], "use": "bf16",
+                                   "roles": ["attn.q_proj", "attn.k_proj", "attn.v_proj", "attn.o_proj"]},
+                                  {"families": ["mamba2"], "roles": ["attn.out_proj"], "use": "bf16"},
+                                  {"roles": ["lm_head"], "use": "head"}]})"},
+    RecipeVariation{"nvfp4-rht128", "nvfp4", "nvfp4 with wgrad rotated in groups of 128",
+                    R"({"linears": {"nvfp4": {"wgrad": {"a": {"hadamard_size": 128}, "b": {"hadamard_size": 128}}}}})"},
+    RecipeVariation{"nvfp4-new-signs", "nvfp4", "nvfp4 whose rotation of wgrad has new signs at each step",
+                    R"({"linears": {"nvfp4": {"wgrad": {"a": {"hadamard_signs": "step"}, "b": {"hadamard_signs": "step"}}}}})"},
+    RecipeVariation{"nvfp4-held-amax", "nvfp4", "nvfp4 whose global amaxes are taken every 50 steps and held in between",
+                    R"({"amax_period": 50})"},
+    RecipeVariation{"nvfp4-ms-eden", "nvfp4",
+                    "four over six in fprop; backward from fprop's decoded copies, rotated in groups of 128 with new signs at each "
+                    "step, to nearest under scales that are corrected and rounded stochastically",
+                    R"({"linears": {"nvfp4": {
+                        "fprop": {"a": {"convention": "te-4over6-mse"}, "b": {"convention": "te-4over6-mse", "block_rows": 1}},
+                        "dgrad": {"a": {"rounding": "rne", "hadamard": true, "hadamard_size": 128, "hadamard_signs": "step",
+                                        "scale_correction": "eden"},
+                                  "b": {"block_rows": 1, "decoded": true, "hadamard": true, "hadamard_size": 128,
+                                        "hadamard_signs": "step", "scale_correction": "eden"}},
+                        "wgrad": {"a": {"rounding": "rne", "hadamard_size": 128, "hadamard_signs": "step",
+                                        "scale_correction": "eden"},
+                                  "b": {"decoded": true, "hadamard_size": 128, "hadamard_signs": "step",
+                                        "scale_correction": "eden"}}}}})"},
+    RecipeVariation{"nvfp4-mean", "nvfp4-plain",
+                    "x and dy less their means over tokens in NVFP4, the means in high precision; values of fprop's and dgrad's "
+                    "copies serve all products, in BF16",
+                    R"({"linears": {"nvfp4": {
+                        "fprop": {"a": {"format": "simulated", "mean": "kept"}, "b": {"format": "simulated"}},
+                        "dgrad": {"a": {"format": "simulated", "mean": "kept", "rounding": "sr-exact"},
+                                  "b": {"format": "simulated", "decoded": true}},
+                        "wgrad": {"a": {"format": "simulated", "decoded": true},
+                                  "b": {"format": "simulated", "decoded": true}}}}})",
+                    false},
+    RecipeVariation{"nvfp4-wgrad-nvint4", "nvfp4", "nvfp4 with both operands of wgrad in NVINT4, exact sums",
+                    R"({"linears": {"nvfp4": {"wgrad": {
+                        "a": {"format": "block-scaled", "convention": "nvint4", "rounding": "sr-carry8"},
+                        "b": {"format": "block-scaled", "convention": "nvint4"}}}}})",
+                    false},
+    RecipeVariation{"mxfp4-rht", "mxfp4-sr-rht", "mxfp4-sr-rht to nearest: wgrad rotated, no stochastic rounding",
+                    R"({"linears": {"mxfp4": {"dgrad": {"a": {"rounding": "rne"}}, "wgrad": {"a": {"rounding": "rne"}}}}})"},
+    RecipeVariation{"hif4", "nvfp4-plain", "HiFloat4 to nearest, wgrad rotated, exact sums",
+                    R"({"linears": {"nvfp4": {
+                        "fprop": {"a": {"format": "block-scaled", "convention": "hif4"},
+                                  "b": {"format": "block-scaled", "convention": "hif4"}},
+                        "dgrad": {"a": {"format": "block-scaled", "convention": "hif4"},
+                                  "b": {"format": "block-scaled", "convention": "hif4"}},
+                        "wgrad": {"a": {"format": "block-scaled", "convention": "hif4", "hadamard": true},
+                                  "b": {"format": "block-scaled", "convention": "hif4", "hadamard": true}}}}})",
                     false}};
 
 } // namespace

@@ -107,6 +107,7 @@ OperatorOutputs run_operator(Backend<float> &backend, OperandEngine &engine, con
   w.weight_grad = dw.data();
   w.bias_grad = nullptr;
   LinearGroup<float> layer(backend, &engine, {w}, recipe);
+  layer.at_step(step.step);
   const LinearRecipe &linear = layer.recipe(0);
   float *const out[] = {y.data()};
   const float *const dy[] = {o.output_grad};

@@ -36,7 +36,7 @@ Recipe recipe_of(const RecordRequest &r, const Checkpoint &checkpoint) {
 }
 
 /// Layers with HCP that have no channels.
-std::vector<std::string> waiting(Model<float> &model, const Recipe &recipe) {
+std::vector<std::string> waiting(Model<float> &model, const Recipe &recipe, int64_t step) {
   const Recipe bound = recipe.for_family(std::string(model.config().family->name));
   const std::map<std::string, HotChannels> chosen = model.hot_channels();
   std::vector<std::string> out;
@@ -44,7 +44,7 @@ std::vector<std::string> waiting(Model<float> &model, const Recipe &recipe) {
   for (int64_t layer = 0; layer < model.config().layers; ++layer)
     for (const std::string &role : roles) {
       const std::string name = std::to_string(layer) + "." + role;
-      if (role != "lm_head" && bound.resolve(role, layer, model.config().layers).hcp.enabled &&
+      if (role != "lm_head" && bound.resolve(role, layer, model.config().layers, step).hcp.enabled &&
           !chosen.contains(name))
         out.push_back(name);
     }
@@ -67,7 +67,7 @@ RecordReport record_slice(const RecordRequest &r, const std::function<void(int64
   check_options(o);
   const Checkpoint checkpoint = read_checkpoint(r.checkpoint);
   const ModelConfig config = checkpoint.config ? *checkpoint.config : find_model(o.model, o.size);
-  const Recipe recipe = recipe_of(r, checkpoint);
+  const Recipe recipe = recipe_of(r, checkpoint).for_run(schedule_steps(o));
   const std::vector<Tap> taps = parse_taps(r.taps, config);
   CheckpointState state = checkpoint.state;
   if (r.step <= state.step)
@@ -83,7 +83,9 @@ RecordReport record_slice(const RecordRequest &r, const std::function<void(int64
   Model<float> &model = *session.model;
   Optimizer<float> optimizer(model.parameters(), {o.beta1, o.beta2, o.epsilon, o.weight_decay, o.clip});
   load_checkpoint(checkpoint, model.parameters(), config, checkpoint.optimizer);
+  if (state.step > 0) model.at_step(state.step - 1);
   model.set_hot_channels(model.hot_channel_layers(state.hot_channels));
+  model.set_held_amaxes(state.held_amaxes);
   model.parameters_changed();
   RecordReport report;
   report.recipe = recipe.name;
@@ -98,11 +100,12 @@ RecordReport record_slice(const RecordRequest &r, const std::function<void(int64
     if (on_step) on_step(state.step);
   }
   state.hot_channels = model.hot_channels();
+  state.held_amaxes = model.held_amaxes();
   io::TensorFile before =
       io::collect(checkpoint_stream(model.parameters(), config, to_json(recipe), state, true));
   const SliceStep s = inputs(o, *data, r.step);
   report.result = run_step(model, optimizer, s, taps, r.gradients);
-  report.waiting = waiting(model, recipe);
+  report.waiting = waiting(model, recipe, r.step - 1);
   save_slice(r.output, std::move(before), s, report.result);
   return report;
 }

@@ -26,6 +26,8 @@ Session session_of(const Slice &slice, const Recipe &recipe, const Place &place)
       make_session(place.device, place.threads, *slice.before.config, recipe, s.batch, s.sequence, true);
   load_checkpoint(slice.before, session.model->parameters(), *slice.before.config, true);
   session.model->parameters_changed();
+  session.model->at_step(std::max<int64_t>(0, s.step - 2)); // as after the step before
+  session.model->set_held_amaxes(slice.before.state.held_amaxes);
   return session;
 }
 

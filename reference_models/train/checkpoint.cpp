@@ -26,7 +26,8 @@ int64_t to_number(const std::string &text, const std::string &source, const char
 } // namespace
 
 std::string state_digest(const std::string &digest, int64_t tokens,
-                         const std::map<std::string, HotChannels> &hot_channels) {
+                         const std::map<std::string, HotChannels> &hot_channels,
+                         const std::map<std::string, float> &held_amaxes) {
   io::Sha256 hash;
   const auto add = [&](const auto &values) { hash.add(std::as_bytes(std::span(values))); };
   const auto number = [&](int64_t n) { add(std::array{n}); };
@@ -40,6 +41,11 @@ std::string state_digest(const std::string &digest, int64_t tokens,
     add(hot.indices);
     number(int64_t(hot.scores.size()));
     add(hot.scores);
+  }
+  for (const auto &[name, amax] : held_amaxes) {
+    add(name);
+    add(std::array{'\0'});
+    add(std::array{amax});
   }
   return hash.hex().substr(0, 16);
 }
@@ -99,6 +105,11 @@ io::TensorStream checkpoint_stream(const Parameters<float> &parameters, Checkpoi
                      {"tokens", std::to_string(state.tokens)},
                      {"optimizer", optimizer ? "adamw" : "none"},
                      {"hcp_chosen_at", chosen.dump()}};
+  if (!state.held_amaxes.empty()) {
+    nlohmann::json held = nlohmann::json::object();
+    for (const auto &[name, amax] : state.held_amaxes) held[name] = bit_cast<uint32_t>(amax);
+    stream.metadata["held_amaxes"] = held.dump();
+  }
   stream.bytes = [&backend = parameters.backend(), sizes = stream.tensors, device = std::move(device),
                   hosted = std::move(hosted),
                   copy = std::vector<float>()](size_t i) mutable -> std::span<const std::byte> {
@@ -176,6 +187,15 @@ Checkpoint parse_checkpoint(io::TensorReader tensors, const std::string &source,
       throw Error(out.source + ": expected the tensors hcp." + io::printable(name, 60) +
                   ".indices and .scores");
     out.state.hot_channels[name] = std::move(hot);
+  }
+  if (const std::string text = get("held_amaxes"); !text.empty()) {
+    const std::string at = out.source + ": metadata \"held_amaxes\": ";
+    const auto held = io::parse_json(text, at);
+    if (!held.is_object()) throw Error(at + "expected a JSON object");
+    for (const auto &[name, word] : held.items()) {
+      if (!word.is_number_unsigned() || word.get<uint64_t>() > 0xFFFFFFFFu) throw Error(at + "expected FP32 words");
+      out.state.held_amaxes[name] = bit_cast<float>(word.get<uint32_t>());
+    }
   }
   return out;
 }

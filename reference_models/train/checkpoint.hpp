@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Checkpoints: one safetensors file with the parameters under their Hugging Face names, and for a run that is
-// to continue the optimizer's moments ("optimizer.m.NAME", "optimizer.v.NAME") and HCP's state
-// ("hcp.LAYER.ROLE.indices", ".scores").
+// to continue the optimizer's moments ("optimizer.m.NAME", "optimizer.v.NAME"), HCP's state
+// ("hcp.LAYER.ROLE.indices", ".scores") and, where a recipe holds amaxes, their FP32 words (metadata "held_amaxes").
 #pragma once
 #include "nvfp4/golden/io/stream.hpp"
 #include "nvfp4/reference_models/model/model.hpp"
@@ -14,14 +14,17 @@ struct CheckpointState {
   int64_t step = 0;   ///< optimizer steps done
   int64_t tokens = 0; ///< trained so far
   std::map<std::string, HotChannels> hot_channels;
+  std::map<std::string, float> held_amaxes = {}; ///< Model::held_amaxes()
 };
 
 /// Of everything that a run carries from step to step, as 16 hexadecimal digits: the first of the SHA-256 of
 /// `digest` (Optimizer::digest: parameters, moments, step), tokens as int64, and for each layer with hot
 /// channels in the order of names: its name and a zero byte, chosen_at and the number of channels as int64,
-/// their indices as int32, the number of scores as int64, the scores as FP32; all little endian.
+/// their indices as int32, the number of scores as int64, the scores as FP32; then for each held amax in the order of names its
+/// name, a zero byte and the FP32 value; all little endian.
 [[nodiscard]] std::string state_digest(const std::string &digest, int64_t tokens,
-                                       const std::map<std::string, HotChannels> &hot_channels);
+                                       const std::map<std::string, HotChannels> &hot_channels,
+                                       const std::map<std::string, float> &held_amaxes = {});
 
 /// What a checkpoint is of: a language model or a network for images.
 enum class CheckpointKind : uint8_t { language, images };

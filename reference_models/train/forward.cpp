@@ -30,6 +30,8 @@ ForwardPass run_forward(const ForwardOptions &o, const io::TensorFile &input) {
   Model<float> &model = *session.model;
   load_checkpoint(checkpoint, model.parameters(), config, false);
   model.parameters_changed();
+  if (checkpoint.state.step > 0) model.at_step(checkpoint.state.step - 1); // as in its last step
+  model.set_held_amaxes(checkpoint.state.held_amaxes);
   const std::map<std::string, HotChannels> known = model.hot_channel_layers(checkpoint.state.hot_channels);
   model.set_hot_channels(known);
   StepContext step;

@@ -11,7 +11,7 @@ std::vector<StepRecord> run_steps(const StepsOptions &o, const std::function<voi
   const ModelConfig config = find_model(o.model, o.size);
   const std::unique_ptr<DataSource> data = open_data(o.data, 0.05, o.sequence);
   Session session =
-      make_session(o.device, o.threads, config, load_recipe(o.recipe), o.batch, o.sequence, true);
+      make_session(o.device, o.threads, config, load_recipe(o.recipe).for_run(o.steps), o.batch, o.sequence, true);
   Model<float> &model = *session.model;
   Optimizer<float> optimizer(model.parameters(), {});
   initialise(model.parameters(), config, o.seed);

@@ -31,6 +31,7 @@ public:
     config_ = find_model(o_.model, o_.size, o_.sizes);
     check_vocabulary(*data_, config_);
     if (o_.bf16_first >= 0 || o_.bf16_last >= 0) keep_in_bf16(recipe_, o_.bf16_first, o_.bf16_last);
+    recipe_ = recipe_.for_run(schedule_steps(o_));
     if (o_.device == "cpu") check_memory(config_, o_.batch, o_.sequence, true, o_.accumulation);
     session_ = make_session(o_.device, o_.threads, config_, recipe_, o_.batch, o_.sequence, true);
     optimizer_ = std::make_unique<Optimizer<float>>(
@@ -84,7 +85,7 @@ private:
 
   [[nodiscard]] Digests digests() {
     const std::string digest = optimizer_->digest(state_.step);
-    return {digest, state_digest(digest, state_.tokens, model().hot_channels())};
+    return {digest, state_digest(digest, state_.tokens, model().hot_channels(), model().held_amaxes())};
   }
 
   void start(const std::function<void(double)> &on_start) {
@@ -98,7 +99,9 @@ private:
         throw Error(checkpoint.source + ": is of another model or recipe than " + io::printable(o_.out) +
                     "/run.json");
       load_checkpoint(checkpoint, model().parameters(), config_, true);
+      if (checkpoint.state.step > 0) model().at_step(checkpoint.state.step - 1); // as after its last step
       model().set_hot_channels(checkpoint.state.hot_channels);
+      model().set_held_amaxes(checkpoint.state.held_amaxes);
       state_ = checkpoint.state;
       saved_step_ = state_.step;
     }
@@ -190,6 +193,7 @@ private:
   void save() {
     if (recorder_) recorder_->save();
     state_.hot_channels = model().hot_channels();
+    state_.held_amaxes = model().held_amaxes();
     folder_->note_files(state_.step);
     save_checkpoint(folder_->checkpoint(), model().parameters(), config_, to_json(recipe_), state_, true);
     saved_step_ = state_.step;

@@ -32,6 +32,7 @@ void set_micro_batch(Model<float> &model, const StepInput &s, int64_t micro) {
 
 double accumulate_gradients(Model<float> &model, const StepInput &s, const StepCallbacks &call) {
   double loss = 0, weight = 0;
+  model.at_step(s.step - 1);
   for (const float w : s.weights) weight += double(w);
   if (weight == 0) weight = 1;
   for (int64_t micro = 0; micro < s.accumulation; ++micro) {

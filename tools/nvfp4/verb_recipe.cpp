@@ -28,13 +28,13 @@ int list(const Options &o) {
     if (o.json)
       all.push_back({{"recipe", name}, {"description", r.description}});
     else
-      fmt::print("{:<16} {}\n", name, r.description);
+      fmt::print("{:<20} {}\n", name, r.description);
   }
   for (const models::RecipeVariation &v : models::recipe_variations()) {
     if (o.json)
       all.push_back({{"recipe", v.name}, {"description", v.description}});
     else
-      fmt::print("{:<16} {}\n", v.name, v.description);
+      fmt::print("{:<20} {}\n", v.name, v.description);
   }
   if (o.json) fmt::print("{}\n", all.dump());
   return kEqual;

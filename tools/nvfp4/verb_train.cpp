@@ -158,6 +158,8 @@ int run_eval(const EvalOptions &given) {
   Session session = make_session(o.device, o.threads, config, recipe, o.batch, o.sequence, false);
   load_checkpoint(checkpoint, session.model->parameters(), config, false);
   session.model->parameters_changed();
+  if (checkpoint.state.step > 0) session.model->at_step(checkpoint.state.step - 1); // as in its last step
+  session.model->set_held_amaxes(checkpoint.state.held_amaxes);
   std::map<std::string, HotChannels> known = session.model->hot_channel_layers(checkpoint.state.hot_channels);
   session.model->set_hot_channels(known);
   Progress progress("eval");

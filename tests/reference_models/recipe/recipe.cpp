@@ -189,6 +189,12 @@ TEST_CASE("which layer takes what", "[recipe]") {
     for (const char *recipe : {"nvfp4", "hcp", "post-qk", "chon", "mxfp4-sr-rht"})
       CHECK(table(recipe, family, 3, 4) == all('b', 'b'));
   }
+  // Nemotron 3's choice: projections of attention, Mamba-2's output, the last blocks
+  CHECK(table("nvfp4-nemotron3", "qwen3", 1, 4) == "bbbbnnnb");
+  CHECK(table("nvfp4-nemotron3", "llama", 1, 4) == "bbbbnnnb");
+  CHECK(table("nvfp4-nemotron3", "mamba2", 1, 4) == "nbb");
+  CHECK(table("nvfp4-nemotron3", "gla", 1, 4) == "nnnnnnnnnnb");
+  CHECK(table("nvfp4-nemotron3", "gla", 3, 4) == "bbbbbbbbbbb");
   CHECK(table("post-qk", "gla", 0, 4) == "nnnnbbbnnnb"); // q k v g gk.0 gk.1 o, gate up down, lm_head
   CHECK(table("chon", "gla", 0, 4) == "NNNNbbbNNNb");
   CHECK(table("chon", "qwen3", 1, 4) == "NNbNNNNb"); // q k v o
@@ -238,7 +244,7 @@ TEST_CASE("a recipe names the format of a KV cache", "[recipe]") {
   CHECK(load_recipe("chon+kv_cache=bf16+mixers=bf16").kv_cache.format == OperandFormat::bf16);
   CHECK(load_recipe("chon+kv_cache=fp8").kv_cache == OperandRecipe{.format = OperandFormat::fp8});
   CHECK_THROWS_WITH(load_recipe("chon+kv_cache=fp4"),
-                    Catch::Contains("+kv_cache= and one of f32, bf16, nvfp4, mxfp4, mxfp8, fp8 or block-scaled"));
+                    Catch::Contains("+kv_cache= and one of f32, bf16, nvfp4, mxfp4, mxfp8, fp8, block-scaled or simulated"));
   const auto with = [&](const std::string &operand) {
     return parse_recipe(replaced(to_json(plain), "\"rules\"", "\"kv_cache\": " + operand + ", \"rules\""),
                         "r");

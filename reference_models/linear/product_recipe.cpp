@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+// What an operand's convention says.
+#include "nvfp4/reference_models/linear/product_recipe.hpp"
+
+#include "nvfp4/emulator/quantize/convention.hpp"
+
+namespace nvfp4::models {
+
+bool has_global_scale(const OperandRecipe &o) {
+  if (o.convention.empty()) return false;
+  const Rule &rule = find_convention(o.convention).rule;
+  return has_level(rule) && !rule.per_row;
+}
+
+} // namespace nvfp4::models
