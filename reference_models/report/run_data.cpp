@@ -170,8 +170,15 @@ void flatten(RunContent &out, const Json &tree, const std::string &place) {
             (place.empty() ? "" : place + " ") + (tree.is_array() ? std::to_string(number++) : item.key()));
 }
 
-/// A recipe as this release writes it, so that fields which an older one did not know count as their
+/// A model or recipe as this release writes it, so that fields which an older one did not know count as their
 /// defaults; as it stands if it is none.
+Json whole_model(const Json &model) {
+  try {
+    return Json::parse(to_json(config_from_json(model.dump(), "model")));
+  } catch (const Error &) {
+    return model;
+  }
+}
 Json whole_recipe(const Json &recipe) {
   try {
     return Json::parse(to_json(parse_recipe(recipe.dump(), "recipe")));
@@ -192,7 +199,7 @@ void take_contents(RunData &run, const Fields &f, const std::string &advice) {
     flatten(run.setting, all[field.name], std::string(name));
   });
   if (schedule_steps(options) == options.steps) run.setting["schedule_steps"] = "all";
-  Json model = f.object("model").json(), recipe = whole_recipe(f.object("recipe").json());
+  Json model = whole_model(f.object("model").json()), recipe = whole_recipe(f.object("recipe").json());
   model.erase("name");
   recipe.erase("name");
   flatten(run.setting, model, "model");
