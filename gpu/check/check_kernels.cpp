@@ -31,6 +31,7 @@ void elementwise(Side &s, const Sizes &z) {
                      2.3f, 0.8f});
   s.run(SwigluForward<float>{n, s.in(n, 4), s.in(n), s.out(n)});
   s.run(SwigluBackward<float>{n, s.in(n), s.in(n, 4), s.in(n), s.out(n), s.out(n)});
+  s.run(GegluForward<float>{n, s.in(n, 4), s.in(n), s.out(n)});
   s.run(GateForward<float>{n, s.in(n, 8), s.out(n), 16.0f});
   s.run(GateBackward<float>{n, s.in(n), s.in(n, 8), s.out(n), 16.0f});
 }
@@ -111,6 +112,19 @@ void attention(Side &s, const Sizes &z) {
       z.tokens(), z.length, z.heads, z.key, s.in(z.length * z.key / 2), s.in(z.length * z.key / 2)};
   s.run(RopeForward<float>{rope, q, s.out(n)});
   s.run(RopeBackward<float>{rope, q, s.out(n)});
+}
+
+/// New tokens behind cached ones, with and without a window, under every rounding of what is kept.
+void cached(Side &s, const Sizes &z) {
+  const AttentionShape<float> queries{z.batch, z.length, z.heads, z.kv_heads, z.key, 0.125f};
+  const int64_t n = z.tokens() * z.heads * z.key, m = z.tokens() * z.kv_heads * z.key;
+  for (const KvRounding rounding : {KvRounding::none, KvRounding::bf16, KvRounding::e4m3}) {
+    const int64_t past = rounding == KvRounding::none ? 0 : 5, window = rounding == KvRounding::bf16 ? 7 : 0;
+    const CachedAttentionShape<float> shape{queries, past, past + z.length + 3, window};
+    float *const keys = s.out(shape.elements()), *const values = s.out(shape.elements());
+    s.run(KvStore<float>{shape, s.in(m), s.in(m), keys, values, rounding, 0.25f, 0.5f});
+    s.run(CachedAttention<float>{shape, s.in(n), keys, values, s.out(n)});
+  }
 }
 
 void delta(Side &s, const Sizes &z) {
@@ -235,6 +249,7 @@ Tally check_kernels(const std::string &match) {
            {"FP32 products", products},
            {"gated linear attention", gla},
            {"softmax attention and RoPE", attention},
+           {"attention behind a cache", cached},
            {"gated delta rule and convolution", delta},
            {"gated slot attention", slots},
            {"Mamba-2's scan", scan},

@@ -65,7 +65,7 @@ struct Fp4Paths {
   unsigned long long tiles_mixed = 0;  ///< the others; the rest counts within these three
   unsigned long long summed = 0;  ///< steps of outputs whose four groups the tensor core summed, or could
   unsigned long long framed = 0;  ///< steps in which FP32 pairs held every bit and nothing was cut
-  unsigned long long guarded = 0; ///< steps in which something may have been cut, under guard
+  unsigned long long guarded = 0; ///< steps of guarded tiles, in which something may have been cut
   unsigned long long halved = 0;  ///< steps of mostly fast tiles summed in two halves
   unsigned long long apart = 0;   ///< steps of mostly fast tiles done by fragments, counted again by their way
   unsigned long long repaired = 0; ///< of the guarded ones, done over with every cut
@@ -79,13 +79,13 @@ struct Fp4Paths {
 /// An FP4 operand as the fast engine reads it: values as BF16 and the ranges that decide which shortcuts
 /// hold. Prepare a weight once and use it in many products. It refers to the DeviceOperand's memory, which
 /// must live as long. Memory: 2 bytes an element, and per 64 elements 24 bytes of scratch, 16 of exponents,
-/// half a byte of ranges.
+/// three of ranges.
 struct Fp4Operand {
   DeviceOperand source; ///< K padded to 64, own memory where the caller's was not
   FormatId scale = FormatId::ue4m3;
   int scale_block = 16;
   int64_t padded_rows = 0, steps = 0;
-  DeviceBuffer codes, scales, values, raw, presence, halves, halves8, ranges8, ranges128, row_info;
+  DeviceBuffer codes, scales, values, raw, presence, halves, halves8, tops, ranges8, ranges128, row_info;
 };
 void prepare_fp4(const UnitRule &rule, const DeviceOperand &operand, Fp4Operand &out, cudaStream_t stream);
 

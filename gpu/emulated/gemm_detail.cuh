@@ -109,6 +109,7 @@ struct Fp4View {
   const uint16_t *values;    ///< (padded_rows, 64 steps) BF16
   const uint8_t *halves;     ///< (steps, padded_rows), StepHalves::low
   const uint8_t *halves8;    ///< (steps, padded_rows / 8), the largest StepHalves::width
+  const uint8_t *tops;       ///< (steps, padded_rows), exponent field of 2^(largest scale exponent); 0: no products
   const uint32_t *ranges8;   ///< (steps, padded_rows / 8)
   const uint32_t *ranges128; ///< (steps, padded_rows / 128)
   const RowInfo *rows;       ///< (padded_rows)
@@ -122,6 +123,7 @@ struct Fp4View {
   return {o.values.as<uint16_t>(),
           o.halves.as<uint8_t>(),
           o.halves8.as<uint8_t>(),
+          o.tops.as<uint8_t>(),
           o.ranges8.as<uint32_t>(),
           o.ranges128.as<uint32_t>(),
           o.row_info.as<RowInfo>(),

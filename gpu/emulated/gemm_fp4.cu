@@ -50,7 +50,7 @@ struct SideWorst {
   int reach;          ///< largest scale exponent - lsb
 };
 
-/// FP32 holds frames and guards of rows within these scale exponents.
+/// FP32 holds frames and cuts of rows within these scale exponents.
 constexpr int kLowestFramed = -30, kHighestFramed = 40;
 /// Bits above the least multiple: that a frame holds exactly; that no accumulator can be cut below.
 constexpr int kFrameSpread = 44, kUncutSpread = 35;

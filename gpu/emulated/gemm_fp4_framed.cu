@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Tiles of the exact FP4 product on Hopper in which some steps span more bits than an FP32 sum: the tensor
 // core gives the four groups of a step apart, and FP32 pairs in a frame fixed per output add them and the
-// accumulator without error, or plain sums where those are exact. Where alignment may cut, a guard finds the
-// few outputs that a cut could change. README.md has the proofs.
+// accumulator without error, or plain sums where those are exact. Where alignment may cut, they are cut as it
+// would, and FP64 does the few outputs whose alignment is not known. README.md has the proofs.
 #include "nvfp4/gpu/emulated/gemm_fp4_framed.cuh"
 
 namespace nvfp4::cuda {
@@ -19,20 +19,24 @@ using FramedRing = Ring<kTileN, kFramedStages>;
 constexpr int kSharedFramed = int(FramedRing::kAllBytes) +
                               kWarps * (16 * kPitch * int(sizeof(float)) + int(sizeof(WarpFactors))) + 1024;
 
-/// The ranges of a warp's 16 rows (lanes 0 and 1) and 32 columns (lanes 2 to 5) by steps, eight rows a lane.
-struct StepRanges {
+/// What kStepWords says, by steps.
+struct StepWords {
   const uint32_t *at;
   int stride;
 
-  __device__ StepRanges(const Fp4Job &job, int64_t row, int64_t col) {
-    const int lane = min(int(threadIdx.x) % 32, 1 + kFragments);
-    at = lane < 2 ? job.a.ranges8 + row / 8 + lane : job.b.ranges8 + col / 8 + lane - 2;
-    stride = int((lane < 2 ? job.a.padded_rows : job.b.padded_rows) / 8);
+  __device__ StepWords(const Fp4Job &job, int64_t row, int64_t col) {
+    const int lane = min(int(threadIdx.x) % 32, kStepWords - 1);
+    const bool ranges = lane < kTopsOfRows, of_a = ranges ? lane < 2 : lane < kTopsOfColumns;
+    const Fp4View &side = of_a ? job.a : job.b;
+    const int64_t first = of_a ? row : col;
+    at = ranges ? side.ranges8 + first / 8 + (of_a ? lane : lane - 2)
+                : reinterpret_cast<const uint32_t *>(side.tops + first) + lane - (of_a ? kTopsOfRows : kTopsOfColumns);
+    stride = int(side.padded_rows / (ranges ? 8 : 4));
   }
   [[nodiscard]] __device__ uint32_t next() {
-    const uint32_t range = *at;
+    const uint32_t word = *at;
     at += stride;
-    return range;
+    return word;
   }
 };
 
@@ -80,11 +84,11 @@ __device__ void multiply_tiles(const CUtensorMap *map_a, const CUtensorMap *map_
     // accumulators of framed tiles can be cut under mmasim only
     set_factors(job, row, col, job.accumulation == Accumulation::mmasim, factors);
     float acc[kOutputs] = {}, g[4][kOutputs];
-    StepRanges ranges(job, row, col);
-    uint32_t ahead = ranges.next();
+    StepWords words(job, row, col);
+    uint32_t ahead = words.next();
     for (int t = 0; t < steps; ++t) {
-      const uint32_t range = ahead;
-      if (t + 1 < steps) ahead = ranges.next();
+      const uint32_t here = ahead;
+      if (t + 1 < steps) ahead = words.next();
       if (lane == 0 && t % kWarps == warp && t + kAhead < steps)
         feed_step(map_a, map_b, ahead_of(ring, kAhead), tile_row, tile_col, t + kAhead);
       __syncwarp();
@@ -105,10 +109,10 @@ __device__ void multiply_tiles(const CUtensorMap *map_a, const CUtensorMap *map_
       ring.advance();
       if (guarded) {
         const uint32_t repaired =
-            guarded_steps(job, row + lane / 4, col + lane % 4 * 2, t, rows, columns, g, acc);
+            guarded_steps(job, row + lane / 4, col + lane % 4 * 2, t, here, g, acc);
         if (counts) count_guarded(job, repaired);
       } else {
-        const uint32_t fragments = summed_fragments(range);
+        const uint32_t fragments = summed_fragments(here);
         guarded = __any_sync(0xFFFFFFFF, framed_steps(rows, columns, fragments, g, acc)) != 0;
         if (counts) count_framed(job, fragments);
       }

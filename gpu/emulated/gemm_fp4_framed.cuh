@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Steps of 16 x 32 outputs of a warp from the four groups that the tensor core gives apart, in frames or
-// under guard. Internal to gemm_fp4_framed.cu; README.md has the proofs.
+// cut as alignment does. Internal to gemm_fp4_framed.cu; README.md has the proofs.
 #pragma once
 #include "nvfp4/gpu/emulated/gemm_fp4_frame.hpp"
 #include "nvfp4/gpu/emulated/gemm_fp4_tiles.cuh"
@@ -9,13 +9,16 @@ namespace nvfp4::cuda::hopper {
 
 constexpr int kPieceN = 32;
 constexpr int kFragments = kPieceN / 8, kOutputs = kPieceN / 2; // of a thread
+/// What a warp reads of a step, a word a lane: ranges8 of its rows (lanes 0 and 1) and columns, eight a lane, then `tops` of
+/// its rows and of its columns, four a lane.
+constexpr int kTopsOfRows = 2 + kFragments, kTopsOfColumns = kTopsOfRows + 4, kStepWords = kTopsOfColumns + kPieceN / 4;
 
 struct RowFactors {
-  FrameFactors frame;
+  float magic; ///< frame_magic()
   float limit; ///< accumulators below it are not cut by anything
 };
-struct ColumnFactors { ///< FrameFactors of two neighbouring columns
-  float magic[2], guard[2], scale[2];
+struct ColumnFactors { ///< of two neighbouring columns
+  float magic[2];
 };
 struct WarpFactors { ///< of a warp's 16 rows and 32 columns, in shared memory: registers are short
   RowFactors row[16];
@@ -31,10 +34,7 @@ __device__ inline void set_factors(const Fp4Job &job, int row, int col, bool lim
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       const RowInfo x = job.b.rows[col + 2 * lane + i];
-      const FrameFactors frame = frame_factors(false, x.empty(), x.max, x.norm);
-      f.columns[lane].magic[i] = frame.magic;
-      f.columns[lane].guard[i] = frame.guard;
-      f.columns[lane].scale[i] = frame.scale;
+      f.columns[lane].magic[i] = frame_magic(false, x.norm);
       if (!x.empty()) least_lsb = min(least_lsb, int(x.lsb));
     }
   }
@@ -42,7 +42,7 @@ __device__ inline void set_factors(const Fp4Job &job, int row, int col, bool lim
   if (lane < 16) {
     const RowInfo x = job.a.rows[row + lane];
     limited = limited && !x.empty() && least_lsb != 0x3FFF;
-    f.row[lane] = {frame_factors(true, x.empty(), x.max, x.norm),
+    f.row[lane] = {frame_magic(true, x.norm),
                    limited ? uncut_below(x.lsb + least_lsb) : __int_as_float(0x7F800000)};
   }
   __syncwarp();
@@ -75,7 +75,7 @@ __device__ inline bool framed_steps(const RowFactors *rows, const ColumnFactors 
       const ColumnFactors c = columns[4 * j];
 #pragma unroll
       for (int i = 4 * j; i < 4 * j + 4; ++i)
-        acc[i] = framed_step(rows[i / 2 % 2 * 8].frame.magic, c.magic[i % 2], acc[i], groups_of(g, i));
+        acc[i] = framed_step(rows[i / 2 % 2 * 8].magic, c.magic[i % 2], acc[i], groups_of(g, i));
     }
 #pragma unroll
     for (int i = 4 * j; i < 4 * j + 4; ++i) beyond |= fabsf(acc[i]) >= rows[i / 2 % 2 * 8].limit;
@@ -90,28 +90,33 @@ __device__ inline bool framed_steps(const RowFactors *rows, const ColumnFactors 
   return aligned_sum(job.rule.fraction_bits, alignment_top(job, row, col, t, acc), acc, g0, g1, g2, g3);
 }
 
-/// A step whose terms may be cut. The number of outputs for which FP64 had to do it.
-__device__ inline uint32_t guarded_steps(const Fp4Job &job, int row, int col, int t, const RowFactors *rows,
-                                         const ColumnFactors *columns, const float (&g)[4][kOutputs],
-                                         float (&acc)[kOutputs]) {
+/// Byte `i` of a word as an exponent field; 0 is 0.
+__device__ inline float power_of_byte(uint32_t word, int i) {
+  return bit_cast<float>((word >> (8 * i) & 255) << 23);
+}
+
+/// A step whose terms may be cut. `words`: StepWords. The number of outputs for which FP64 had to do it.
+__device__ inline uint32_t guarded_steps(const Fp4Job &job, int row, int col, int t, uint32_t words,
+                                         const float (&g)[4][kOutputs], float (&acc)[kOutputs]) {
+  const int lane = int(threadIdx.x & 31);
+  float of_row[2]; // powers of two of their largest scale exponents
+#pragma unroll
+  for (int h = 0; h < 2; ++h)
+    of_row[h] = power_of_byte(__shfl_sync(0xFFFFFFFF, words, kTopsOfRows + 2 * h + lane / 16), lane / 4 % 4);
   uint32_t repaired = 0;
 #pragma unroll
-  for (int i = 0; i < kOutputs; ++i) {
-    const FrameFactors &r = rows[i / 2 % 2 * 8].frame;
-    const ColumnFactors &c = columns[i / 4 * 4];
-    float result;
-    if (!cut_step(mul_rn(r.scale, c.scale[i % 2]), acc[i], groups_of(g, i), result)) {
-      float high, low;
-      sum_in_frame(r.magic, c.magic[i % 2], acc[i], groups_of(g, i), high, low);
-      const float guard = guard_of(r.guard, c.guard[i % 2], acc[i]);
-      result = least_end(high, low, guard);
-      if (result != most_end(high, low, guard)) {
-        result = repaired_step(job, row + i / 2 % 2 * 8, col + i / 4 * 8 + i % 2, t, acc[i], g[0][i], g[1][i],
-                               g[2][i], g[3][i]);
+  for (int j = 0; j < kFragments; ++j) {
+    const uint32_t two = __shfl_sync(0xFFFFFFFF, words, kTopsOfColumns + 2 * j + lane % 4 / 2) >> (lane % 2 * 16);
+    const float of_column[2] = {power_of_byte(two, 0), power_of_byte(two, 1)};
+#pragma unroll
+    for (int i = 4 * j; i < 4 * j + 4; ++i) {
+      float result;
+      if (!cut_step(mul_rn(of_row[i / 2 % 2], of_column[i % 2]), acc[i], groups_of(g, i), result)) {
+        result = repaired_step(job, row + i / 2 % 2 * 8, col + 8 * j + i % 2, t, acc[i], g[0][i], g[1][i], g[2][i], g[3][i]);
         ++repaired;
       }
+      acc[i] = result;
     }
-    acc[i] = result;
   }
   return repaired;
 }

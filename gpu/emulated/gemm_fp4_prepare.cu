@@ -34,7 +34,7 @@ struct Preparation {
   uint16_t *values;
   RawStep *raw;
   Presence *presence;
-  uint8_t *halves, *halves8;
+  uint8_t *halves, *halves8, *tops;
   uint32_t *ranges8, *ranges128;
   RowInfo *rows;
 };
@@ -90,6 +90,7 @@ __device__ inline void expand_step(const Preparation &p, int64_t row, int64_t t,
   const StepHalves half = halves_of(norms, out.max < out.min ? 0 : ceil_log2(out.norm2) - 2 * out.lsb);
   out.half = uint8_t(field(half.width));
   p.halves[t * p.padded_rows + row] = uint8_t(half.low);
+  p.tops[t * p.padded_rows + row] = uint8_t(out.max < out.min ? 0 : min(max(int(out.max) + 127, 1), 254));
   p.raw[t * p.padded_rows + row] = out;
   p.presence[t * p.padded_rows + row] = seen;
 }
@@ -299,6 +300,7 @@ Preparation plan(const UnitRule &rule, const DeviceOperand &operand, Fp4Operand 
   out.raw.reserve(rows * steps * int64_t(sizeof(RawStep)));
   out.presence.reserve(rows * steps * int64_t(sizeof(Presence)));
   out.halves.reserve(rows * steps);
+  out.tops.reserve(rows * steps);
   out.halves8.reserve(rows * steps / 8);
   out.ranges8.reserve(rows * steps / 2);
   out.ranges128.reserve(rows * steps / 32);
@@ -313,6 +315,7 @@ Preparation plan(const UnitRule &rule, const DeviceOperand &operand, Fp4Operand 
           .presence = out.presence.as<Presence>(),
           .halves = out.halves.as<uint8_t>(),
           .halves8 = out.halves8.as<uint8_t>(),
+          .tops = out.tops.as<uint8_t>(),
           .ranges8 = out.ranges8.as<uint32_t>(),
           .ranges128 = out.ranges128.as<uint32_t>(),
           .rows = out.row_info.as<RowInfo>()};

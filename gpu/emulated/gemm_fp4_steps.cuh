@@ -14,7 +14,7 @@ enum class TileWay : uint8_t {
   fast,    ///< the tensor core sums every step
   mostly,  ///< framed, but the tensor core may sum a good part of the steps
   framed,  ///< FP32 pairs in a frame hold every step; nothing is cut as long as accumulators stay small
-  guarded, ///< the same pairs, and a guard that finds the outputs that a cut could change
+  guarded, ///< steps may be cut: pairs cut as alignment would, FP64 where its exponent is not known
 };
 
 struct Fp4Job {

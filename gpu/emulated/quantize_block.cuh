@@ -357,7 +357,9 @@ template <class Launch> [[nodiscard]] bool launch_known(const Rule &r, const Lau
                         Steps{O::sixth_by_encode, R::plain, S::inverse_capped, false, mse, true}>(r, launch);
   if (r.scaling == S::search)
     return launch_known<FormatId::e2m1, 16, Way::search, Steps{O::sixth, R::ggml, S::search}>(r, launch);
-  return launch_known<FormatId::e2m1, 16, Way::plain, Steps{O::sixth_by_encode, R::cap_flt_max, S::inverse_capped},
+  if (quantizing_part(r) == quantizing_part(Rule{})) return false; // TeRule knows more
+  return launch_known<FormatId::e2m1, 16, Way::plain, Steps{O::amax_by_encode_sixth, R::cap_flt_max, S::inverse_capped},
+                      Steps{O::sixth_by_encode, R::cap_flt_max, S::inverse_capped},
                       Steps{O::encode_by_amax_k6, R::plain, S::inverse, true},
                       Steps{O::encode_by_amax_k6, R::plain, S::inverse},
                       Steps{O::amax_by_six_decode, R::clamp_tiny, S::divide},
