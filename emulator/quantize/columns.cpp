@@ -26,7 +26,9 @@ void ColumnSource::load(int b, ColumnBand &band) const {
   const int whole = row + block_ <= x_.rows ? int(band.columns / kGroup) : 0;
   const float *const x = x_.row(row) + band.column;
   if (options_.hadamard)
-    for (int t = 0; t < whole; t += kRotatedTiles) rotate(b, t, std::min(kRotatedTiles, whole - t), band);
+    for (int t = 0; t < whole; t += kRotatedTiles)
+      for (int i = 0; i < block_; i += kHadamardSize)
+        rotate(x + i * x_.stride + kGroup * t, std::min(kRotatedTiles, whole - t), band.tiles[t] + kGroup * i);
   for (int t = 0; t < tiles(band); ++t) {
     float *const tile = band.tiles[t];
     const bool ready = t >= whole || options_.hadamard;
@@ -38,20 +40,24 @@ void ColumnSource::load(int b, ColumnBand &band) const {
   }
 }
 
-/// Tiles [first, first + count), whole ones.
-void ColumnSource::rotate(int b, int first, int count, ColumnBand &band) const {
-  for (int group = 0; group < block_; group += kHadamardSize) {
-    const float *const x = x_.row(band.row + b * block_ + group) + band.column + kGroup * first;
-    float *const to = band.tiles[first] + kGroup * group;
-    constexpr int64_t kTile = kColumnRows * kGroup;
-    if (kernels_.rotate_columns(x, x_.stride, count, options_.sign_mask, to, kTile)) continue;
-    for (int t = 0; t < count; ++t) {
-      alignas(64) float turned[kGroup * kHadamardSize];
-      kernels_.transpose(x + kGroup * t, x_.stride, turned, kHadamardSize);
-      rotate_groups(kernels_, turned, kGroup, options_.sign_mask, turned);
-      kernels_.transpose(turned, kHadamardSize, to + t * kTile, kGroup);
-    }
+/// 16 rows of tiles that stand side by side; halves where FP32 does not hold all of them.
+void ColumnSource::rotate(const float *x, int tiles, float *to) const {
+  constexpr int64_t kTile = kColumnRows * kGroup;
+  if (kernels_.rotate_columns(x, x_.stride, tiles, options_.sign_mask, to, kTile)) return;
+  if (tiles > 1) {
+    const int half = tiles / 2;
+    rotate(x, half, to);
+    return rotate(x + kGroup * half, tiles - half, to + kTile * half);
   }
+  rotate_turned(x, x_.stride, to);
+}
+
+/// A tile by rows, where some may need FP64 or the definition.
+void ColumnSource::rotate_turned(const float *x, int64_t stride, float *to) const {
+  alignas(64) float turned[kGroup * kHadamardSize];
+  kernels_.transpose(x, stride, turned, kHadamardSize);
+  rotate_groups(kernels_, turned, kGroup, options_.sign_mask, turned);
+  kernels_.transpose(turned, kHadamardSize, to, kGroup);
 }
 
 /// A tile that the matrix does not fill.
@@ -61,13 +67,7 @@ void ColumnSource::copy(int b, int tile, ColumnBand &band) const {
   const int64_t rows = std::min<int64_t>(block_, x_.rows - row), columns = std::min<int64_t>(kGroup, x_.cols - column);
   std::fill_n(to, block_ * kGroup, 0.0f);
   for (int64_t i = 0; i < rows; ++i) std::copy_n(x_.row(row + i) + column, columns, to + kGroup * i);
-  if (!options_.hadamard) return;
-  alignas(64) float turned[kGroup * kHadamardSize];
-  for (int64_t group = 0; group < rows; group += kHadamardSize) {
-    kernels_.transpose(to + kGroup * group, kGroup, turned, kHadamardSize);
-    rotate_groups(kernels_, turned, kGroup, options_.sign_mask, turned);
-    kernels_.transpose(turned, kHadamardSize, to + kGroup * group, kGroup);
-  }
+  for (int64_t i = 0; options_.hadamard && i < rows; i += kHadamardSize) rotate_turned(to + kGroup * i, kGroup, to + kGroup * i);
 }
 
 /// The columns of a row are neighbours in the random sequence, from somewhere in a Philox block on.

@@ -52,7 +52,8 @@ public:
   void store(const ColumnBand &band, BlockScaled &out) const;
 
 private:
-  void rotate(int b, int first, int count, ColumnBand &band) const;
+  void rotate(const float *x, int tiles, float *to) const;
+  void rotate_turned(const float *x, int64_t stride, float *to) const;
   void copy(int b, int tile, ColumnBand &band) const;
 
   MatrixView<const float> x_;

@@ -15,6 +15,11 @@ public:
   /// Whether this rule and these options have kernels here. If not, nothing else may be called.
   [[nodiscard]] bool covers() const { return encode_ != nullptr; }
 
+  /// Whether run() takes blocks as columns of the matrix as they stand, and not as rows of panels.
+  [[nodiscard]] bool in_columns() const {
+    return covers() && options_.axis == Axis::col && options_.block_rows == 1 && !rule_.per_row;
+  }
+
   /// Over the tensor, after rotation.
   [[nodiscard]] Amax maximum() const;
 
@@ -43,10 +48,6 @@ private:
   void quantize_tiles(const Panel &panel, const Level &level, BlockScaled &out) const;
   void store_row(const Panel &panel, int r, const float *factors, const uint8_t *scales,
                  BlockScaled &out) const;
-  /// Whether columns are quantized as they stand; else as rows of a panel.
-  [[nodiscard]] bool in_columns() const {
-    return options_.axis == Axis::col && options_.block_rows == 1 && !rule_.per_row;
-  }
   void run_columns(const Level &level, BlockScaled &out) const;
   void quantize_band(const ColumnSource &source, const Level &level, ColumnBand &band, BlockScaled &out) const;
   void redo_columns(const ColumnSource &source, const Level &level, ColumnBand &band, BlockScaled &out) const;

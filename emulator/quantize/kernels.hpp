@@ -11,6 +11,10 @@ inline constexpr int kGroup = 16;
 /// Bits of the smallest word that is not a finite magnitude.
 inline constexpr uint32_t kInfinity = 0x7F800000;
 
+/// Floats ahead of what they read along rows that kernels ask for: more than the CPU does by itself where it waits for
+/// the inexact flag, and the rows of random bits and codes between.
+inline constexpr int kAhead = 1024;
+
 /// What block_scale reads, with everything that does not depend on the block computed beforehand. Only for
 /// positive finite S and p.
 struct ScaleSteps {

@@ -54,7 +54,8 @@ void PanelSource::load_row(int r, Panel &panel) const {
   const bool whole = panel.width == shape_.group;
   panel.x[r] = whole && !options_.hadamard ? x : to;
   if (whole) {
-    if (options_.hadamard) rotate(x, panel.width / kHadamardSize, to);
+    if (options_.hadamard) return rotate(x, panel.width / kHadamardSize, to);
+    for (int i = 0; i < panel.width; i += kTileSide) __builtin_prefetch(x + i + kAhead);
     return;
   }
   std::copy_n(x, panel.width, to);
@@ -126,22 +127,24 @@ Amax PanelSource::rotated_maximum(int64_t strip, int64_t index, Panel &panel) co
 Amax PanelSource::rotated_maximum_down(int64_t first) const {
   constexpr int kTiles = 4;
   Amax all;
-  for (int64_t c = 0; c < x_.cols; c += kTiles * kTileSide) {
-    const int tiles = int(std::min<int64_t>(kTiles, (x_.cols - c) / kTileSide));
-    const float *const x = x_.row(first) + c;
-    const uint32_t word = kernels_.rotated_columns_amax(x, x_.stride, tiles, options_.sign_mask);
-    if (word <= kInfinity) {
-      all.merge({word, false, true});
-      continue;
-    }
-    for (int t = 0; t < tiles; ++t) {
-      alignas(64) float turned[kTileSide * kTileSide];
-      kernels_.transpose(x + t * kTileSide, x_.stride, turned, kTileSide);
-      rotate(turned, kTileSide, turned);
-      all.merge(maximum_of(turned, kTileSide * kTileSide));
-    }
-  }
+  for (int64_t c = 0; c < x_.cols; c += kTiles * kTileSide)
+    all.merge(rotated_maximum_down(x_.row(first) + c, int(std::min<int64_t>(kTiles, (x_.cols - c) / kTileSide))));
   return all;
+}
+
+/// Of tiles that stand side by side; halves where FP32 does not hold all of them.
+Amax PanelSource::rotated_maximum_down(const float *x, int tiles) const {
+  const uint32_t word = kernels_.rotated_columns_amax(x, x_.stride, tiles, options_.sign_mask);
+  if (word <= kInfinity) return {word, false, true};
+  if (tiles > 1) {
+    Amax all = rotated_maximum_down(x, tiles / 2);
+    all.merge(rotated_maximum_down(x + tiles / 2 * kTileSide, tiles - tiles / 2));
+    return all;
+  }
+  alignas(64) float turned[kTileSide * kTileSide];
+  kernels_.transpose(x, x_.stride, turned, kTileSide);
+  rotate(turned, kTileSide, turned);
+  return maximum_of(turned, kTileSide * kTileSide);
 }
 
 void PanelSource::load_random(Panel &panel) const {

@@ -88,6 +88,7 @@ public:
   void load_random(Panel &panel) const;
 
 private:
+  [[nodiscard]] Amax rotated_maximum_down(const float *x, int tiles) const;
   void load_row(int r, Panel &panel) const;
   void load_transposed(Panel &panel) const;
   void hold_strips(int64_t first_row, Panel &panel) const;

@@ -124,6 +124,7 @@ template <bool store>
   __m256i top = Words::zero(), out = top;
   for (int g = 0; g < groups; ++g) {
     const __m256i a = load_words(x + 16 * g), b = load_words(x + 16 * g + 8);
+    __builtin_prefetch(x + 16 * g + kAhead);
     top = Words::max(top, Words::max(Words::magnitude(a), Words::magnitude(b)));
     __m256 y = Words::as_float(_mm256_xor_si256(round_bf16(a), flip0)),
            z = Words::as_float(_mm256_xor_si256(round_bf16(b), flip1));

@@ -73,6 +73,7 @@ inline void rotate_group(const float *x, __m512i flip, float *rotated) {
   __m512i top = _mm512_setzero_si512();
   for (int g = 0; g < groups; ++g) {
     const __m512i raw = load_words(x + 16 * g);
+    __builtin_prefetch(x + 16 * g + kAhead);
     top = _mm512_max_epu32(top, _mm512_and_si512(raw, _mm512_set1_epi32(0x7FFFFFFF)));
     const __m512 y = _mm512_castsi512_ps(_mm512_xor_si512(round_bf16(raw), flip));
     _mm512_storeu_si512(rotated + 16 * g, round_bf16(transform_fp32(y)));
@@ -104,6 +105,7 @@ struct Words {
   __m512i top = _mm512_setzero_si512(), out = top;
   for (int g = 0; g < groups; ++g) {
     const __m512i raw = load_words(x + 16 * g);
+    __builtin_prefetch(x + 16 * g + kAhead);
     top = _mm512_max_epu32(top, Words::magnitude(raw));
     const __m512 y = _mm512_castsi512_ps(_mm512_xor_si512(round_bf16(raw), flip));
     out = _mm512_max_epu32(out, Words::magnitude(transform_fp32(y)));

@@ -70,7 +70,10 @@ template <class V>
     typename V::W row[16];
     typename V::F y[16];
 #pragma GCC unroll 16
-    for (int i = 0; i < 16; ++i) row[i] = V::load(x + i * stride + c);
+    for (int i = 0; i < 16; ++i) {
+      row[i] = V::load(x + i * stride + c);
+      if (c % 16 == 0) __builtin_prefetch(x + i * stride + c + kAhead / 4);
+    }
     sum_rows<V>(row, flips, top, y);
 #pragma GCC unroll 16
     for (int i = 0; i < 16; ++i) out = V::max(out, V::magnitude(V::as_word(V::quarter(y[i]))));

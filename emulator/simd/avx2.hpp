@@ -92,10 +92,6 @@ struct Avx2 {
   static F to_float(I x) { return _mm256_cvtepi32_ps(x); }
   static D widen_low(F x) { return _mm256_cvtps_pd(_mm256_castps256_ps128(x)); }
   static D widen_high(F x) { return _mm256_cvtps_pd(_mm256_extractf128_ps(x, 1)); }
-  /// Unsigned bytes, one to a lane.
-  static I widen8(const uint8_t *at) {
-    return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i *>(at)));
-  }
 
   // Two halves of another kind: of each four lanes the first two, and the other two.
   static D widen_first(F x) { return widen_low(pairs_apart(x)); }

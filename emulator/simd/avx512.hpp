@@ -98,10 +98,6 @@ struct Avx512 {
   static F to_float(I x) { return _mm512_cvtepi32_ps(x); }
   static D widen_low(F x) { return _mm512_cvtps_pd(_mm512_castps512_ps256(x)); }
   static D widen_high(F x) { return _mm512_cvtps_pd(_mm512_extractf32x8_ps(x, 1)); }
-  /// Unsigned bytes, one to a lane.
-  static I widen8(const uint8_t *at) {
-    return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i *>(at)));
-  }
 
   // Two halves of another kind: of each four lanes the first two, and the other two.
   static D widen_first(F x) { return widen_low(pairs_apart(x)); }

@@ -94,13 +94,6 @@ struct Neon {
   static F to_float(I x) { return vcvtq_f32_s32(x); }
   static D widen_low(F x) { return vcvt_f64_f32(vget_low_f32(x)); }
   static D widen_high(F x) { return vcvt_high_f64_f32(x); }
-  /// Unsigned bytes, one to a lane.
-  static I widen8(const uint8_t *at) {
-    uint32_t x;
-    __builtin_memcpy(&x, at, 4);
-    const uint8x8_t bytes = vreinterpret_u8_u32(vdup_n_u32(x));
-    return vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(vmovl_u8(bytes))));
-  }
 
   // Two halves of another kind: of each four lanes the first two, and the other two.
   static D widen_first(F x) { return widen_low(x); }

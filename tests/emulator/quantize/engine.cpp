@@ -159,7 +159,10 @@ TEST_CASE("what the vector path covers", "[quantize][engine]") {
                               (e != FormatId::e2m1 && e != FormatId::e4m3 && e != FormatId::e5m2) ||
                               (c.name == "compressed-tensors" && source == FormatId::f16);
           CAPTURE(c.name, int(o.rounding), int(source));
-          CHECK(quant::Engine(m.view(), c.rule, o, 1).covers() == (kernels && !scalar));
+          const quant::Engine engine(m.view(), c.rule, o, 1);
+          CHECK(engine.covers() == (kernels && !scalar));
+          CHECK(engine.in_columns() ==
+                (kernels && !scalar && o.axis == Axis::col && o.block_rows == 1 && !c.rule.per_row));
         }
   }
 }
@@ -175,6 +178,32 @@ TEST_CASE("whole groups, dense and strided, give the same codes", "[quantize][en
       Matrix dense(32, 496);
       for (int64_t r = 0; r < 32; ++r) std::copy_n(inside.row(r), 496, dense.x.begin() + r * 496);
       check_equal(quantize(dense.view(), c, o), quantize(inside, c, o));
+    }
+  }
+}
+
+TEST_CASE("columns over several bands, ragged and strided", "[quantize][engine]") {
+  Words words(75);
+  for (const char *const name : {"te", "modelopt", "te-4over6", "mxfp4", "mxfp8-e4m3", "mxfp8-e5m2-ceil"}) {
+    const Convention &c = find_convention(name);
+    for (const QuantizeOptions &o : all_options(c)) {
+      if (o.axis != Axis::col || o.block_rows != 1) continue;
+      for (const auto &[rows, cols] : {std::pair<int64_t, int64_t>(528, 272), {272, 533}, {1040, 40}})
+        for (const Fill fill : {Fill::few_specials, Fill::wide_blocks}) {
+          CAPTURE(name, rows, cols, int(fill));
+          const Matrix m = filled(rows, cols, fill, FormatId::f32, words);
+          check_all_isas(m, c, o);
+          for (const Isa isa : vector_isas()) {
+            QuantizeOptions own = o;
+            own.isa = isa;
+            const bool kernels = isa != Isa::neon && isa != Isa::neon_dot;
+            CHECK(quant::Engine(m.view(), c.rule, own, 1).in_columns() == kernels);
+          }
+          const MatrixView<const float> inside(m.x.data() + 5, rows, cols - 9, cols);
+          Matrix dense(rows, cols - 9);
+          for (int64_t r = 0; r < rows; ++r) std::copy_n(inside.row(r), cols - 9, dense.x.begin() + r * (cols - 9));
+          check_equal(quantize(dense.view(), c, o), quantize(inside, c, o));
+        }
     }
   }
 }

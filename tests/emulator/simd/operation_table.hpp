@@ -51,7 +51,17 @@ template <class V> struct OperationTable {
     {"add_saturated8", [](const In &in, Out &out) { on_ints(in, out, [](I x, I y, I) { return V::add_saturated8(x, y); }); }},
     {"max8", [](const In &in, Out &out) { on_ints(in, out, [](I x, I y, I) { return V::max8(x, y); }); }},
     {"count_bits", [](const In &in, Out &out) { on_ints(in, out, [](I x, I, I) { return V::count_bits(x); }); }},
-    {"widen8", [](const In &in, Out &out) { for (int i = 0; i < 16; i += V::lanes) put(out, i, V::widen8(bytes(in.x) + i)); }},
+    {"even_bytes_times16", [](const In &in, Out &out) { on_ints(in, out, [](I x, I, I) { return V::even_bytes_times16(x); }); }},
+    {"odd_bytes_times16", [](const In &in, Out &out) { on_ints(in, out, [](I x, I, I) { return V::odd_bytes_times16(x); }); }},
+    {"middle_of_binade", [](const In &in, Out &out) { for (int i = 0; i < 16; i += V::lanes) { // y without its sign, x below it
+       const I high = V::template shift_right<1>(ints(in.y + i));
+       alignas(64) double first[V::lanes / 2], second[V::lanes / 2];
+       V::store(first, V::middle_of_binade(V::join_first(ints(in.x + i), high)));
+       V::store(second, V::middle_of_binade(V::join_second(ints(in.x + i), high)));
+       for (int j = 0; j < V::lanes / 2; ++j) {
+         out.wide[i + 4 * (j / 2) + j % 2] = first[j];
+         out.wide[i + 4 * (j / 2) + j % 2 + 2] = second[j];
+       } } }},
     {"join", [](const In &in, Out &out) { for (int i = 0; i < 16; i += V::lanes) {
        alignas(64) double first[V::lanes / 2], second[V::lanes / 2];
        V::store(first, V::join_first(ints(in.x + i), ints(in.y + i)));
