@@ -118,7 +118,7 @@ template <class V, int rows> struct FdpaSimd {
       for (int r = 0; r < kMr; ++r) c.begin(p, r, tops[i].of(r, v), signs_x, signs_y);
       I top[kRowsAhead];
       for (int r = 0; r < kRowsAhead; ++r) top[r] = V::spread_byte(kZeroByte);
-#pragma GCC unroll 32
+#pragma GCC unroll 4 // more, and clang 14 keeps sums on the stack
       for (int k = 0; k < link; ++k) {
         c.add(x, y, k);
         if (finds) raise<link>(top, ahead.a, ahead.b, row, k);
