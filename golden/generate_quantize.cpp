@@ -116,6 +116,10 @@ std::vector<Case> cases(const Convention &c) {
       o.rounding = ElementRounding::sr_te;
       list.push_back({"sr_te", o});
     }
+    if (c.rule.scale == FormatId::ue5m3g) { // that rounding's own
+      o.rounding = ElementRounding::sr_mid8;
+      list.push_back({"sr_mid8", o});
+    }
   }
   return list;
 }

@@ -14,8 +14,8 @@
 namespace nvfp4 {
 
 enum class FormatId : uint8_t { e2m1, e3m2, e2m3, e4m3, e5m2, ue4m3, ue8m0, bf16, f16, tf32, e8m13, f32, f64, ue5m3, e1m2, int4, int8, ue5m3g, s1p2, if4, mixfp4,
-  ue4m3f, hif4s };
-inline constexpr int kFormatCount = 23;
+  ue4m3f, hif4s, int16 };
+inline constexpr int kFormatCount = 24;
 
 /// What the codes with the largest exponent field mean.
 enum class Specials : uint8_t {
@@ -29,7 +29,7 @@ enum class Encoding : uint8_t {
   floating,       ///< field 0 is subnormal: its exponent is 1 - bias and its significand has no hidden bit
   powers_of_two,  ///< field E is 2^(E - bias) throughout, there is no zero (UE8M0)
   normal,         ///< field E is 2^(E - bias) times a significand with its hidden bit throughout, there is no zero (E6M2)
-  twos_complement ///< no exponent field; negative numbers are complements. Of INT8 as INT4 the lowest code is no result
+  twos_complement ///< no exponent field; negative numbers are complements. Of integers the lowest code is no result
 };
 
 /// What the bits above a scale's code say of its block.
@@ -108,6 +108,8 @@ struct Format {
   case int4: return {int4, "int4", 4, 4, 0, 3, 0, -2, Specials::finite_only, true, Encoding::twos_complement};
   // MXINT8's element (OCP MX 1.0, 5.3.4): steps of 2^-6
   case int8: return {int8, "int8", 8, 8, 0, 7, 0, 0, Specials::finite_only, true, Encoding::twos_complement};
+  // whole numbers of dynamic fixed point (Das et al., arXiv 1802.00930), whose tensor has one exponent outside
+  case int16: return {int16, "int16", 16, 16, 0, 15, 0, -14, Specials::finite_only, true, Encoding::twos_complement};
   // Graphcore's definition (arXiv 2609.02846): the top exponent is unused, 61440 the largest. What its codes would mean
   // is not said; here they are Inf and NaN, and none is written
   case ue5m3g: return {ue5m3g, "ue5m3g", 8, 8, 5, 3, 0, 15, Specials::ieee, false};

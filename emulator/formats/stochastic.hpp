@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Stochastic rounding as three named models. All saturate to the largest finite value, keep the sign of zero and turn
+// Stochastic rounding as four named models. All saturate to the largest finite value, keep the sign of zero and turn
 // NaN into the canonical NaN (+max for formats without one), like cvt.rs.satfinite.
 #pragma once
 #include "nvfp4/emulator/formats/codec.hpp"
@@ -12,6 +12,8 @@ enum class Stochastic : uint8_t {
   carry8, ///< 8 random bits added to the top 8 discarded bits, away from zero iff they carry: cvt.rs on Blackwell as
           ///< probed by Dao-AILab/quack; what lies below those 8 bits never matters
   te,     ///< TransformerEngine's software fallback for E2M1 (common/util/ptx.cuh, PR #3281): one fmaf, then floor
+  mid8,   ///< Graphcore's StochasticFast for E2M1 (MrHuff/ue5m3-fp4 backends/triton/_rounding.py @9bae397): away iff the discarded
+          ///< part of a step plus (2 r8 + 1) / 512, one FP32 addition, is at least 1
   exact,  ///< 32 random bits against the whole discarded part: away iff fraction * 2^32 + r32 >= 2^32
 };
 
@@ -47,6 +49,19 @@ namespace detail {
   const float t = fmaf(float(r8) * (1.0f / 256.0f), step_of(magnitude), magnitude);
   const float step = step_of(t);
   const float q = t >= 6.0f ? 6.0f : floorf(t * (1.0f / step)) * step;
+  return encode(FormatId::e2m1, (word >> 31) != 0 ? -q : q);
+}
+
+/// Graphcore's 8-bit rounding to E2M1: the middles of 256 intervals. r8 in 0..255.
+[[nodiscard]] NVFP4_HD inline uint64_t encode_mid8_sr(float x, uint32_t r8) {
+  if (x != x) return canonical_nan(format(FormatId::e2m1));
+  const uint32_t word = bit_cast<uint32_t>(x);
+  const float magnitude = bit_cast<float>(word & 0x7FFFFFFFu);
+  if (magnitude >= 6.0f) return encode(FormatId::e2m1, x);
+  const float step = magnitude >= 4.0f ? 2.0f : magnitude >= 2.0f ? 1.0f : 0.5f;
+  const float steps = magnitude * (1.0f / step), whole = floorf(steps);
+  const bool away = (steps - whole) + float(2 * r8 + 1) * (1.0f / 512.0f) >= 1.0f;
+  const float q = (away ? whole + 1.0f : whole) * step;
   return encode(FormatId::e2m1, (word >> 31) != 0 ? -q : q);
 }
 

@@ -96,6 +96,7 @@ Shape shape(FormatId id) {
   case FormatId::e5m2: return {5, 2, 15, Top::ieee};
   case FormatId::int4: return {0, 3, -2, Top::number, true, true, 0, true};
   case FormatId::int8: return {0, 7, 0, Top::number, true, true, 0, true};
+  case FormatId::int16: return {0, 15, -14, Top::number, true, true, 0, true};
   case FormatId::ue4m3: return {4, 3, 7, Top::nan, false};
   case FormatId::ue5m3: return {5, 3, 15, Top::nan, false};
   case FormatId::ue5m3g: return {5, 3, 15, Top::ieee, false};

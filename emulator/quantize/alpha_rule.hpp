@@ -33,7 +33,7 @@ struct AlphaShare {
 [[nodiscard]] NVFP4_HD inline AlphaShare alpha_share(const Rule &r, float amax, float decode) {
   if (!has_level(r)) return {};
   const float range = largest_element(r) * r.e4m3_max;
-  const bool follows = r.global == GlobalRule::te && amax == amax;
+  const bool follows = r.global == GlobalRule::te && r.decoding != Decoding::value_decode && amax == amax;
   if (r.per_row) return {1.0f, range, 1.0f / range, follows};
   return {amax, range, decode, follows};
 }

@@ -40,6 +40,10 @@ namespace detail {
 [[nodiscard]] NVFP4_HD inline float reciprocal(const Rule &r, float a) {
   return divide(r.flush || r.scaling == Scaling::inverse, 1.0f, a);
 }
+/// What Metis divides by: of a maximum.
+[[nodiscard]] NVFP4_HD inline float offset_sixth(const Rule &r, float amax) {
+  return divide(r.flush, amax, largest_element(r)) + 1e-9f;
+}
 /// Exponent of the largest element: of the power of two not above it.
 [[nodiscard]] NVFP4_HD inline int max_exponent(FormatId element) {
   const Format f = format(element);
@@ -113,6 +117,12 @@ struct GlobalScale {
     const float p = min_number(amax, kFltMax) / range;
     return {amax, 1.0f, p < 1e-30f ? 1e-30f : p};
   }
+  case GlobalRule::offset_sixth: return {amax, 1.0f, detail::offset_sixth(r, amax) / r.e4m3_max};
+  case GlobalRule::macro: {
+    const uint32_t word = bit_cast<uint32_t>(largest_element(r) / (amax < 1e-12f ? 1e-12f : amax));
+    const float s = bit_cast<float>((word & 0x007F8000u) | 0x3F800000u);
+    return {amax, s, 1.0f / s};
+  }
   case GlobalRule::compressed_tensors: break;
   }
   const float tiny = power_of_two(-126); // FP16's is larger, but there S is Inf, so 1, long before
@@ -160,6 +170,14 @@ namespace detail {
   case ScaleOrder::sixth: return divide(f, bmax, largest_element(r));
   case ScaleOrder::amax_sixth: return divide(f, g.amax, largest_element(r));
   case ScaleOrder::amax_by_inverse_max: return multiply(f, bmax, inverse_largest(r));
+  case ScaleOrder::offset_sixth_by_decode: return divide(f, offset_sixth(r, bmax), g.decode);
+  case ScaleOrder::macro_even: { // the code of ScaleRounding::power_normal, below
+    const float m = round_to_bf16(bmax * g.encode);
+    const int even = int((bit_cast<uint32_t>(m) + (uint32_t{1} << (22 - format(r.element).mantissa_bits))) >> 23);
+    const int exponent = even - max_exponent(r.element);
+    if (m != m || even == 0xFF) return m;
+    return power_of_two((exponent < 1 ? 1 : exponent) - 127) / g.encode;
+  }
   case ScaleOrder::bf16_inverse_top: {
     const float top = 4.0f * largest_element(r);
     return round_to_bf16(bmax * round_to_bf16(1.0f / top));
@@ -202,6 +220,10 @@ namespace detail {
   case clamp_normal: return nearest(clamp(s, smallest_normal(r.scale)));
   case clamp_finite: return nearest(s != s ? smallest(r.scale) : clamp(s, smallest(r.scale)));
   case clamp_tiny: return nearest(clamp(s == 0.0f ? 1.0f : s, smallest(r.scale)));
+  case one_if_zero: {
+    const uint32_t code = nearest(s);
+    return code == 0 ? nearest(1.0f) : code;
+  }
   case eighth_if_zero: {
     const uint32_t code = nearest(s);
     return code == 0 ? nearest(0.125f) : code;
@@ -213,6 +235,7 @@ namespace detail {
     return bit_cast<uint32_t>(g.decode * value_f32(FormatId::ue4m3, code));
   }
   case power_up: return uint32_t(encode(r.scale, s, Rounding::upward));
+  case power_normal: s = s < power_of_two(-126) ? power_of_two(-126) : s; break;
   case power_exact: break;
   }
   return uint32_t(encode(r.scale, s, Rounding::toward_zero, Overflow::ieee));
@@ -221,7 +244,9 @@ namespace detail {
 /// x times a factor, or over it.
 [[nodiscard]] NVFP4_HD inline float meet(const Rule &r, float x, float factor) {
   const bool divides = r.scaling == Scaling::divide || r.scaling == Scaling::divide_encode ||
-                       r.scaling == Scaling::divide_scale || r.scaling == Scaling::divide_bf16_reciprocal;
+                       r.scaling == Scaling::divide_scale || r.scaling == Scaling::divide_bf16_reciprocal ||
+                       r.scaling == Scaling::divide_unrounded;
+  if (r.scaling == Scaling::macro_bf16) return round_to_bf16(x * factor);
   return divides ? divide(r.flush, x, factor) : multiply(r.flush, x, factor);
 }
 
@@ -243,6 +268,11 @@ namespace detail {
     if (code == 0) return power_of_two(126);
     if (code == 0xFF) return 0.0f; // 1 / Inf; Inf * 0 and Inf / Inf are NaN alike
     break;
+  case Scaling::divide_unrounded: return sf; // of what the code does not say: see scale_of_code()
+  case Scaling::macro_bf16: { // sf is a power of two over S, rounded: times S, next to that power
+    const uint32_t field = (bit_cast<uint32_t>(sf * g.encode) + 0x400000u) >> 23;
+    return g.encode * power_of_two(127 - int(field));
+  }
   case Scaling::inverse_scale: return reciprocal(r, sf);
   case Scaling::divide_scale: return sf;
   case Scaling::bf16_reciprocal: return round_to_bf16(1.0f / sf);
@@ -265,8 +295,9 @@ namespace detail {
   const float value = value_f32(r.scale, word);
   const bool zero = (r.zero_multiplier == ZeroMultiplier::zero_amax && bmax == 0.0f) ||
                     (r.zero_multiplier == ZeroMultiplier::zero_scale && value == 0.0f);
-  return {word, value, zero ? 0.0f : detail::scale_factor(r, uint8_t(word), value, g), false,
-          is_flagged(format(r.scale), word)};
+  const float factor = r.scaling == Scaling::divide_unrounded ? detail::offset_sixth(r, bmax)
+                                                              : detail::scale_factor(r, uint8_t(word), value, g);
+  return {word, value, zero ? 0.0f : factor, false, is_flagged(format(r.scale), word)};
 }
 
 /// The scale of a block, without the exponents of its parts. `second` asks for the second candidate.
@@ -320,11 +351,15 @@ namespace detail {
 
 /// How an element is rounded. `nearest` is the convention's own nearest; the others are the models of
 /// Stochastic.
-enum class ElementRounding : uint8_t { nearest, sr_carry8, sr_te, sr_exact };
+enum class ElementRounding : uint8_t { nearest, sr_carry8, sr_te, sr_exact, sr_mid8 };
 [[nodiscard]] constexpr auto names_of(ElementRounding) {
-  return enum_names("rounding", "rne", "sr-carry8", "sr-te", "sr-exact");
+  return enum_names("rounding", "rne", "sr-carry8", "sr-te", "sr-exact", "sr-mid8");
 }
-static_assert(names_of(ElementRounding{}).end_with(ElementRounding::sr_exact));
+static_assert(names_of(ElementRounding{}).end_with(ElementRounding::sr_mid8));
+/// Whether a rounding is to E2M1 only.
+[[nodiscard]] NVFP4_HD constexpr bool is_of_e2m1(ElementRounding r) {
+  return r == ElementRounding::sr_te || r == ElementRounding::sr_mid8;
+}
 
 namespace detail {
 [[nodiscard]] NVFP4_HD inline uint8_t nearest_by_search(float x, float d) {
@@ -359,8 +394,8 @@ namespace detail {
   return scale.flagged ? y * (1.0f / format(r.element).other_unit) : y;
 }
 
-/// The code of one element under its own scale (element_scale). `random` has 8 bits for sr_carry8 and sr_te
-/// (E2M1 only), 32 for sr_exact, and is not read for nearest. Stochastic rounding does not go with
+/// The code of one element under its own scale (element_scale). `random` has 8 bits for sr_carry8, sr_te and sr_mid8
+/// (these two of E2M1 only), 32 for sr_exact, and is not read for nearest. Stochastic rounding does not go with
 /// Scaling::search.
 [[nodiscard]] NVFP4_HD inline uint8_t encode_element(const Rule &r, float x, const BlockScale &scale,
                                                      ElementRounding rounding = ElementRounding::nearest,
@@ -375,6 +410,7 @@ namespace detail {
   case ElementRounding::sr_carry8: return uint8_t(encode_carry8(element, y, random));
   case ElementRounding::sr_te: return uint8_t(encode_te_sr(y, random));
   case ElementRounding::sr_exact: return uint8_t(encode_exact_sr(element, y, random));
+  case ElementRounding::sr_mid8: return uint8_t(encode_mid8_sr(y, random));
   case ElementRounding::nearest: break;
   }
   if (r.ties == Ties::away) return uint8_t(encode(element, y, Rounding::nearest_away));
@@ -399,6 +435,7 @@ namespace detail {
   switch (r.decoding) {
   case Decoding::amax_constant: return v * ((sf * g.amax) * (1.0f / (largest_element(r) * r.e4m3_max)));
   case Decoding::scale_decode: return v * (sf * g.decode);
+  case Decoding::value_decode: return (v * sf) * g.decode;
   case Decoding::scale_encode: return v * (sf / g.encode);
   case Decoding::amax_divide: return ((v * sf) * g.amax) / (largest_element(r) * r.e4m3_max);
   case Decoding::bf16_reciprocal: return v * (1.0f / round_to_bf16(1.0f / sf));

@@ -184,6 +184,37 @@ constexpr Rule fp8(ScaleOrder order, bool per_row, Scaling scaling, float least_
           .decoding = Decoding::scale_only};
 }
 
+/// FP4 under the PyTorch backend's static scales. top: 6, or less for unbiased stochastic rounding.
+constexpr Rule fouroversix_static(float top) {
+  return {.amax_nan = AmaxNan::propagate,
+          .global = GlobalRule::quotient,
+          .top = top,
+          .order = ScaleOrder::sixth_by_encode,
+          .scale_rounding = ScaleRounding::plain,
+          .scaling = Scaling::inverse_ieee,
+          .zero_multiplier = ZeroMultiplier::zero_scale,
+          .negative_zero = NegativeZero::drop_exact,
+          .nan_code = NanCode::zero,
+          .decoding = Decoding::amax_divide};
+}
+
+/// ALTO's exponent: as torchao's EVEN, at least that of 2^-126.
+constexpr Rule mx_alto() {
+  Rule r = mx_floor_rule(e2m1);
+  r.order = ScaleOrder::exponent_even;
+  r.scale_rounding = ScaleRounding::power_normal;
+  return r;
+}
+
+/// The power of two not below bmax over 7.25, above which rounding to 6 costs more than a step.
+constexpr Rule mx_uos() {
+  Rule r = mx_floor_rule(e2m1);
+  r.top = 7.25f;
+  r.order = ScaleOrder::sixth;
+  r.scale_rounding = ScaleRounding::power_up;
+  return r;
+}
+
 constexpr Rule mxfp4_flashinfer() {
   Rule r = mx_up(e2m1);
   r.amax_nan = AmaxNan::unless_all;
@@ -293,6 +324,10 @@ constexpr std::array kTable{
                ConventionEvidence::transcribed, kFos},
     Convention{"fouroversix-mae", "", fouroversix(FourOverSix::mae), kNoSr, ConventionEvidence::transcribed,
                kFos},
+    Convention{"fouroversix-static", "fouroversix-static-6", fouroversix_static(0.0f), kAll, ConventionEvidence::transcribed, kFosPython,
+               "of that commit; stochastic rounding by the models here"},
+    Convention{"fouroversix-unbiased", "", fouroversix_static(kUnbiasedTop), kAll, ConventionEvidence::transcribed, kFosPython,
+               "of that commit, style stochastic_unbiased; stochastic rounding by the models here"},
     Convention{"te-4over6", "te-4over6-mae", te_four_over_six(FourOverSix::mae), kTilesOnly,
                ConventionEvidence::transcribed, kTe46, kTeVersions},
     Convention{"te-4over6-mse", "", te_four_over_six(FourOverSix::mse), kTilesOnly,
@@ -317,6 +352,43 @@ constexpr std::array kTable{
                kAll,
                ConventionEvidence::transcribed,
                "AMD-AGI/ALTO alto/kernels/fp4/amdfp4 @3cf5912, without the outer scale"},
+    Convention{"ue5m3-graphcore",
+               "graphcore",
+               {.scale = ue5m3g,
+                .scale_rounding = ScaleRounding::one_if_zero,
+                .scaling = Scaling::inverse_ieee,
+                .negative_zero = NegativeZero::drop_exact,
+                .decoding = Decoding::value_decode},
+               kAll,
+               ConventionEvidence::transcribed,
+               "MrHuff/ue5m3-fp4 src/ue5m3_fp4/backends/triton/{quantization,_rounding}.py @9bae397, scale target 448",
+               "of that commit, whose stochastic rounding is sr-mid8; it refuses what is not finite"},
+    Convention{"metis-nvfp4",
+               "",
+               {.amax_nan = AmaxNan::propagate,
+                .global = GlobalRule::offset_sixth,
+                .order = ScaleOrder::offset_sixth_by_decode,
+                .scale_rounding = ScaleRounding::plain,
+                .scaling = Scaling::divide_unrounded,
+                .negative_zero = NegativeZero::drop_exact,
+                .decoding = Decoding::scale_decode},
+               kAll,
+               ConventionEvidence::transcribed,
+               "sii-research/Metis Metis/quant.py Cast2NVFp4e2m1Block, Cast2NVFp4e2m1BlockNOSR @3c2e72e",
+               "of that commit on FP32 tensors; its rounding of code numbers taken as exact, NaN not modelled"},
+    Convention{"quartet2-eden",
+               "",
+               {.e4m3_max = 256.0f,
+                .global = GlobalRule::part_sixth,
+                .top = kEdenTop,
+                .order = ScaleOrder::sixth_by_decode,
+                .scale_rounding = ScaleRounding::one_if_zero,
+                .scaling = Scaling::divide,
+                .decoding = Decoding::value_decode},
+               kAll,
+               ConventionEvidence::transcribed,
+               "IST-DASLab/Quartet-II src/models/quantization/schemes/quartet_2.py eden_1x16s_fp4_kernel @204a81c, before its correction",
+               "of that commit, with its kernel's 256 for the simulation's 255.99 and ties to even as cvt has them; NaN not modelled"},
     Convention{"alto-nvfp4",
                "",
                {.amax_nan = AmaxNan::zero,
@@ -358,6 +430,26 @@ constexpr std::array kTable{
                ConventionEvidence::upstream_run,
                "vllm-project/compressed-tensors quantization/utils/mxfp_utils.py, compressors/mxfp4 on CPU, wheel of 0.20.1",
                "compressed-tensors 0.20 (0.20.1 was run); NaN and Inf not compared"},
+    Convention{"mxfp4-alto", "", mx_alto(), kNoTiles, ConventionEvidence::transcribed,
+               "AMD-AGI/ALTO alto/kernels/fp4/mxfp4/mxfp_quantization.py, clip mode none @00557ce", "of that commit; NaN and Inf not modelled"},
+    Convention{"mxfp4-uos", "", mx_uos(), kNoTiles, ConventionEvidence::transcribed,
+               "AMD-AGI/ALTO, the scale mode UOS: 2^ceil(log2(bmax / 7.25)) @74e251d",
+               "of that commit; the quotient rounded once, where log2 may take it for a power"},
+    Convention{"mxfp4-macro",
+               "",
+               {.scale = f32,
+                .block = 32,
+                .amax_nan = AmaxNan::propagate,
+                .global = GlobalRule::macro,
+                .outer_block = 128,
+                .order = ScaleOrder::macro_even,
+                .scale_rounding = ScaleRounding::as_it_is,
+                .scaling = Scaling::macro_bf16,
+                .decoding = Decoding::scale_only},
+               {.tiles = false},
+               ConventionEvidence::transcribed,
+               "AMD-AGI/ALTO alto/kernels/fp4/mxfp4/{macro_block_scaling,mxfp_quantization}.py @27fa9e4, 1x128",
+               "of that commit on BF16 tensors; its two scales in one FP32 word, which rounds where it would divide the value"},
     Convention{"mxfp4-ggml", "", mx_ggml(), {.stochastic = false, .tiles = false}, ConventionEvidence::upstream_run,
                "ggml-org/llama.cpp gguf-py gguf/quants.py MXFP4, ggml-quants.c quantize_row_mxfp4_ref, wheel of gguf 0.19.0",
                "gguf 0.17 to 0.19 (0.19.0 was run); a bmax within an FP32 rounding below a power of two, which log2f takes "
@@ -402,6 +494,20 @@ constexpr std::array kTable{
                ConventionEvidence::transcribed,
                "MixFP4, arXiv 2605.31035, from its abstract: NVFP4's scales, two candidates a block, the lesser squared error",
                "ours where the abstract is silent: te's steps, E1M2 as 0, 1, ... 7, its scale bmax / 7"},
+    Convention{"ufp4",
+               "",
+               {.element = e1m2,
+                .scale = f32,
+                .global = GlobalRule::none,
+                .order = ScaleOrder::sixth,
+                .scale_rounding = ScaleRounding::as_it_is,
+                .scaling = Scaling::inverse_scale,
+                .zero_multiplier = ZeroMultiplier::zero_scale,
+                .decoding = Decoding::scale_only},
+               kAll,
+               ConventionEvidence::transcribed,
+               "UFP4, arXiv 2606.20381: the evenly spaced grid under one FP32 scale a block",
+               "ours where it was read in excerpts: blocks of 16, SF = bmax / 3.5, q = E1M2(x * (1 / SF))"},
     Convention{"tetrajet-v2",
                "",
                {.scale = f32,

@@ -41,7 +41,9 @@ bool steps_cover(const Rule &r, FormatId source) {
       r.scaling == Scaling::divide_bf16_reciprocal || r.order == ScaleOrder::bf16_inverse_top ||
       r.order == ScaleOrder::amax_sixth || r.outer_block != 0 ||
       r.scaling == Scaling::inverse_scale || r.scaling == Scaling::divide_scale ||
-      r.ties != Ties::even)
+      r.ties != Ties::even || r.top != 0.0f || r.scaling == Scaling::divide_unrounded ||
+      r.order == ScaleOrder::offset_sixth_by_decode || r.order == ScaleOrder::macro_even ||
+      r.scale_rounding == ScaleRounding::one_if_zero || r.scale_rounding == ScaleRounding::power_normal)
     return false;
   if (r.four_over_six != FourOverSix::off &&
       (r.block != 16 || r.element != FormatId::e2m1 || r.second_scale != SecondScale::wider))

@@ -34,8 +34,9 @@ void check_options(MatrixView<const float> x, const Convention &c, const Quantiz
   if (stochastic && r.four_over_six != FourOverSix::off)
     refuse(c, "stochastic rounding: the choice between two candidates would be made on random errors");
   if (stochastic && !c.can.stochastic) refuse(c, "stochastic rounding: the implementation has none");
-  if (o.rounding == ElementRounding::sr_te && r.element != FormatId::e2m1)
-    refuse(c, "sr_te, which rounds to E2M1 only; use sr_carry8 or sr_exact");
+  if (is_of_e2m1(o.rounding) && r.element != FormatId::e2m1)
+    refuse(c, (o.rounding == ElementRounding::sr_te ? "sr_te" : "sr_mid8") +
+                  std::string(", which rounds to E2M1 only; use sr_carry8 or sr_exact"));
   if (o.hadamard && !c.can.hadamard) refuse(c, "a Hadamard rotation: the implementation excludes it");
   if (o.block_rows != 1 && !c.can.tiles)
     refuse(c, r.per_row ? "16x16 tiles: a tile has no row scale of its own"

@@ -33,12 +33,15 @@ enum class GlobalRule : uint8_t {
   decode,   ///< p = amax / 6M; S unused
   part_sixth,     ///< p = (amax / 448) / 6, 1 where that is 0, amax over `outer_block` elements of a row
   decode_floored, ///< p = max(min(amax, FLT_MAX) / 6M, 1e-30); S unused
+  offset_sixth,   ///< p = (amax / 6 + 1e-9) / M; S unused
+  macro, ///< S = the upper 8 of the 23 fraction bits of 6 / max(amax, 1e-12), from 1 to below 2; p = 1 / S; of `outer_block`s
   compressed_tensors ///< S = (1 / max(amax, tiny)) * 6M, each step in the source type; NaN and Inf -> 1; p =
                      ///< 1 / S
 };
 [[nodiscard]] constexpr auto names_of(GlobalRule) {
   return enum_names("global scale", "none", "S = min(6M / amax, FLT_MAX)", "S = 6M / amax",
-                    "S from the caller", "p = amax / 6M", "p = (amax / M) / 6 of a part of a row", "p = amax / 6M, at least 1e-30", "S = (1 / amax) * 6M");
+                    "S from the caller", "p = amax / 6M", "p = (amax / M) / 6 of a part of a row", "p = amax / 6M, at least 1e-30",
+                    "p = (amax / 6 + 1e-9) / M", "S = 8 fraction bits of 6 / amax of a part of a row", "S = (1 / amax) * 6M");
 }
 static_assert(names_of(GlobalRule{}).end_with(GlobalRule::compressed_tensors));
 
@@ -54,6 +57,8 @@ enum class ScaleOrder : uint8_t {
   sixth,                ///< bmax / 6
   amax_sixth,           ///< amax / 6, of the tensor or the row: one scale for all of it, repeated by blocks
   amax_by_inverse_max,  ///< bmax * f32(1 / largest element value)
+  offset_sixth_by_decode, ///< (bmax / 6 + 1e-9) / p
+  macro_even,           ///< exponent_even of bf16(bmax * S), over S
   exponent_floor,       ///< power of two: exponent field of bmax minus that of the largest element value
   exponent_field,       ///< the same, but Inf is 2^128 and has a scale as well
   exponent_ceil,        ///< that of the power of two not below bmax
@@ -63,7 +68,8 @@ enum class ScaleOrder : uint8_t {
 [[nodiscard]] constexpr auto names_of(ScaleOrder) {
   return enum_names("scale before rounding", "bmax * (S * K6)", "(bmax / 6) * S", "S * (bmax * K6)",
                     "(bmax / 6) / p", "bmax / (6 * p)", "(bmax / p) / 6", "S * source(bmax / 6)", "bmax / 6", "amax / 6",
-                    "bmax * (1 / largest element)", "exponent of bmax minus that of the largest element",
+                    "bmax * (1 / largest element)", "(bmax / 6 + 1e-9) / p", "exponent of bf16(bmax * S) rounded half up, over S",
+                    "exponent of bmax minus that of the largest element",
                     "the same with Inf as 2^128", "the same of bmax rounded up to a power of two",
                     "the same of bmax rounded half up to the element's significand",
                     "bf16(bmax * bf16(1 / (4 * largest element)))");
@@ -78,20 +84,22 @@ enum class ScaleRounding : uint8_t {
   clamp_normal,   ///< to [smallest normal, largest scale], [2^-6, 448] of UE4M3; NaN stays NaN
   clamp_finite,   ///< NaN becomes the smallest scale; to [smallest, largest scale]
   clamp_tiny,     ///< 0 becomes 1, then to [smallest, largest scale], [2^-9, 448] of UE4M3; NaN stays NaN
+  one_if_zero,    ///< nearest even, saturating; a zero code becomes 1; NaN stays NaN
   eighth_if_zero, ///< to at most the largest scale, nearest even; a zero code becomes 0.125; NaN stays NaN
   ggml,     ///< UE4M3 only: round half up on bit 19, [248, Inf] -> 448, subnormals floor(512 s + 0.5) up to 7
   power_up, ///< the power of two not below, Inf -> the largest, NaN stays (cvt.rp.satfinite.ue8m0x2)
   as_it_is, ///< FP32 scales: at least `least_scale`, not rounded
   e4m3_by_decode, ///< FP32 scales: E4M3 of it, 2^-9 for 0, times p, one product
+  power_normal, ///< already a power of two; below 2^-126 -> 2^-126, not finite -> NaN
   power_exact, ///< already a power of two; below the smallest -> code 0, not finite -> NaN
 };
 [[nodiscard]] constexpr auto names_of(ScaleRounding) {
   return enum_names("scale rounding", "capped at FLT_MAX, NaN too", "capped at the largest scale, NaN too",
                     "saturating, NaN stays", "clamped from the smallest normal scale up",
                     "clamped from the smallest scale up, NaN to it",
-                    "clamped from the smallest scale up, 0 to 1", "0.125 where the code is 0",
+                    "clamped from the smallest scale up, 0 to 1", "1 where the code is 0", "0.125 where the code is 0",
                     "ggml: half up, 248 to 448", "power of two not below", "as it is, in FP32", "E4M3 times p, in FP32",
-                    "power of two as it is");
+                    "power of two from 2^-126 on", "power of two as it is");
 }
 static_assert(names_of(ScaleRounding{}).end_with(ScaleRounding::power_exact));
 
@@ -107,6 +115,8 @@ enum class Scaling : uint8_t {
   exponent,       ///< x * 2^(127 - code), 2^127 for code 0, NaN for code 0xFF
   exponent_one,   ///< the same, but 1 for code 0
   exponent_normal, ///< x / max(2^(code - 127), 2^-126): 2^126 for code 0, a division by Inf for code 0xFF
+  divide_unrounded,       ///< x / (bmax / 6 + 1e-9): what the scale was before it was rounded
+  macro_bf16,             ///< bf16(x * (1 / SF)), 1 / SF exact: S over a power of two
   inverse_scale,          ///< x * (1 / SF)
   divide_scale,           ///< x / SF
   bf16_reciprocal,        ///< x * bf16(1 / SF)
@@ -116,7 +126,7 @@ enum class Scaling : uint8_t {
   return enum_names("element scaling", "x * min(1 / (SF * p), FLT_MAX)", "x * (1 / (SF * p))", "x * (1 / (SF * p)) in IEEE operations",
                     "x * ((1 / p) / SF)", "x / (SF * p)", "x / (SF / S)", "search of the nearest k * SF / 2",
                     "x * 2^(127 - code)", "x * 2^(127 - code), x for code 0",
-                    "x / max(2^(code - 127), 2^-126)", "x * (1 / SF)", "x / SF", "x * bf16(1 / SF)", "x / (1 / bf16(1 / SF))");
+                    "x / max(2^(code - 127), 2^-126)", "x / (bmax / 6 + 1e-9)", "bf16(x * S * 2^-e)", "x * (1 / SF)", "x / SF", "x * bf16(1 / SF)", "x / (1 / bf16(1 / SF))");
 }
 static_assert(names_of(Scaling{}).end_with(Scaling::divide_bf16_reciprocal));
 
@@ -187,12 +197,13 @@ enum class Decoding : uint8_t {
   scale_decode,  ///< v * (SF * p)
   scale_encode,  ///< v * (SF / S)
   amax_divide,   ///< ((v * SF) * amax) / 6M
+  value_decode,  ///< (v * SF) * p
   scale_only,    ///< v * SF
   bf16_reciprocal, ///< v * (1 / bf16(1 / SF)): not the format's own value
 };
 [[nodiscard]] constexpr auto names_of(Decoding) {
   return enum_names("decoding", "v * ((SF * amax) * (1 / 6M))", "v * (SF * p)", "v * (SF / S)",
-                    "((v * SF) * amax) / 6M", "v * SF", "v * (1 / bf16(1 / SF))");
+                    "((v * SF) * amax) / 6M", "(v * SF) * p", "v * SF", "v * (1 / bf16(1 / SF))");
 }
 static_assert(names_of(Decoding{}).end_with(Decoding::bf16_reciprocal));
 
@@ -204,6 +215,7 @@ struct Rule {
   AmaxNan amax_nan = AmaxNan::ignore;
   GlobalRule global = GlobalRule::te;
   bool per_row = false; ///< one amax, S and p per row instead of per tensor
+  float top = 0.0f; ///< the 6 of the formulas where it is not the largest element: what a block's maximum is to land on
   int16_t outer_block = 0; ///< elements of a row that have a p of their own, which their scales hold; 0: none have
   ScaleOrder order = ScaleOrder::amax_by_encode_sixth;
   ScaleRounding scale_rounding = ScaleRounding::cap_flt_max;
@@ -236,13 +248,17 @@ struct Rule {
   return r.global == GlobalRule::decode || r.global == GlobalRule::decode_floored;
 }
 
+/// Tops of rules: fouroversix's 6 * 16 / 17 for unbiased stochastic rounding, Quartet II's 6 / (17 / 16 * 0.93).
+inline constexpr float kUnbiasedTop = float(6.0 * 16.0 / 17.0), kEdenTop = float(6.0 / (17.0 / 16.0 * 0.93));
 inline constexpr float kSixth = 1.0f / 6.0f; // 0x3E2AAAAB
-/// The 6 of the formulas: the largest element. E2M1 first, for speed alone.
+/// The 6 of the formulas: the largest element, or the rule's own. E2M1 first, for speed alone.
 [[nodiscard]] NVFP4_HD inline float largest_element(const Rule &r) {
+  if (r.top != 0.0f) return r.top;
   return r.element == FormatId::e2m1 ? 6.0f : largest(r.element);
 }
 /// Its reciprocal, rounded: K6.
 [[nodiscard]] NVFP4_HD inline float inverse_largest(const Rule &r) {
+  if (r.top != 0.0f) return 1.0f / r.top;
   return r.element == FormatId::e2m1 ? kSixth : 1.0f / largest(r.element);
 }
 

@@ -16,7 +16,7 @@ namespace nvfp4 {
 template <class Visit> void for_each_rule_field(Visit visit) {
   using enum FormatId;
   // one name per field: another number of them is an error here, and the list below must grow as well
-  [[maybe_unused]] const auto &[element, scale, block, e4m3_max, amax_nan, global, per_row, outer_block, order,
+  [[maybe_unused]] const auto &[element, scale, block, e4m3_max, amax_nan, global, per_row, top, outer_block, order,
                                 scale_rounding, least_scale, scaling, zero_multiplier, negative_zero, nan_code, ties,
                                 four_over_six, second_scale, fused_error, flush, decoding] = Rule{};
   const auto field = [&]<class T>(const char *name, T Rule::*member) {
@@ -32,6 +32,7 @@ template <class Visit> void for_each_rule_field(Visit visit) {
   visit("scale", &Rule::scale, formats_where(&Format::of_scales));
   visit("block", &Rule::block, std::vector<int16_t>{16, 32, 64, 128});
   visit("outer_block", &Rule::outer_block, std::vector<int16_t>{0, 128});
+  visit("top", &Rule::top, std::vector<float>{0.0f, kUnbiasedTop, kEdenTop, 7.25f});
   visit("least_scale", &Rule::least_scale, std::vector<float>{0.0f, 1e-10f / 448.0f});
   visit("e4m3_max", &Rule::e4m3_max, std::vector<float>{448.0f, 256.0f});
   field("amax_nan", &Rule::amax_nan);

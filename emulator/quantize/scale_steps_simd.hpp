@@ -49,6 +49,8 @@ template <class V> struct VectorScale {
     case ScaleOrder::exponent_ceil:
     case ScaleOrder::exponent_even:
     case ScaleOrder::amax_sixth:
+    case ScaleOrder::offset_sixth_by_decode:
+    case ScaleOrder::macro_even:
     case ScaleOrder::bf16_inverse_top: break; // not covered
     }
     return divide(bmax, all(c.top));

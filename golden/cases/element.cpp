@@ -23,6 +23,7 @@ const ElementFormat &format_of(Element e) {
       {"mixfp4", 4, 2, 1, 1, 0, false, false, false, false, Element::e1m2, 2.0},
       {"ue4m3f", 8, 4, 3, 7, 0, false, true},
       {"hif4s", 32, 6, 2, 48, 0, false, true, false, true},
+      {"int16", 16, 0, 15, -14, 0, false, false, true},
   };
   return table[int(e)];
 }

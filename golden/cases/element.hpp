@@ -8,8 +8,8 @@
 namespace nvfp4::golden::cases {
 
 enum class Element : uint8_t { e2m1, e3m2, e2m3, e4m3, e5m2, ue4m3, ue8m0, bf16, f16, tf32, f32, f64, e1m2, int4, int8, ue5m3, ue5m3g,
-  s1p2, if4, mixfp4, ue4m3f, hif4s };
-inline constexpr int kElements = 22;
+  s1p2, if4, mixfp4, ue4m3f, hif4s, int16 };
+inline constexpr int kElements = 23;
 
 /// value = (-1)^s * 1.m * 2^(E - bias), or 0.m * 2^(1 - bias) when the field E is 0.
 struct ElementFormat {

@@ -146,7 +146,7 @@ Tally check_quantize(int repeats) {
     for (int repeat = 0; repeat < std::max(repeats, 1); ++repeat)
       for (const Axis axis : {Axis::row, Axis::col})
         for (const int block_rows : {1, c.rule.block == 128 ? 128 : 16})
-          for (int rounding = 0; rounding < 4; ++rounding)
+          for (int rounding = 0; rounding < 5; ++rounding)
             for (const bool hadamard : {false, true}) {
               for (int kind = 0; kind < kDataKinds; ++kind, ++seed) {
                 const uint64_t mixed = seed * 0x9E3779B97F4A7C15;

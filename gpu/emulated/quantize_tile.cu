@@ -34,6 +34,9 @@ bool tiles_cover(const TileJob &t) {
   const bool scales = r.scale == FormatId::ue4m3 || r.scale == FormatId::ue8m0; // what fast_scale knows
   const bool steps = r.ties == Ties::even && r.order != ScaleOrder::bf16_inverse_top &&
                      r.scaling != Scaling::bf16_reciprocal && r.scaling != Scaling::divide_bf16_reciprocal &&
+                     r.scaling != Scaling::divide_unrounded && r.order != ScaleOrder::offset_sixth_by_decode &&
+                     r.scale_rounding != ScaleRounding::one_if_zero && r.scale_rounding != ScaleRounding::power_normal &&
+                     r.top == 0.0f && job.rounding != ElementRounding::sr_mid8 &&
                      (r.four_over_six == FourOverSix::off || r.second_scale == SecondScale::wider);
   const bool adaptive = r.four_over_six != FourOverSix::off || r.scaling == Scaling::search;
   // Philox calls of a turned source are shared by neighbouring rows of the output

@@ -36,7 +36,8 @@ double random_bits_of(const OperandRecipe &o) {
   switch (o.rounding) {
   case ElementRounding::nearest: return 0;
   case ElementRounding::sr_carry8:
-  case ElementRounding::sr_te: return 8;
+  case ElementRounding::sr_te:
+  case ElementRounding::sr_mid8: return 8;
   case ElementRounding::sr_exact: break;
   }
   return 32;

@@ -74,7 +74,7 @@ public:
     const float v = elements_[size_t(codes[c / 2] >> (4 * (c % 2)) & 15)];
     const uint8_t scale = scales[c / 16];
     // 1 times a factor is the factor, unless the rule multiplies in another order
-    if (rule_.decoding == Decoding::amax_divide)
+    if (rule_.decoding == Decoding::amax_divide || rule_.decoding == Decoding::value_decode)
       return decode_values(rule_, v, values(rule_.scale)[scale], global_);
     return v * factors_[scale];
   }

@@ -23,7 +23,7 @@ bool fits(OperandFormat format, const Rule &rule) {
     return (rule.element == FormatId::e4m3 || rule.element == FormatId::e5m2) &&
            rule.scale == FormatId::ue8m0;
   case OperandFormat::block_scaled:
-    return rule.scale != FormatId::f32 && rule.decoding != Decoding::bf16_reciprocal; // neither has a product here
+    return rule.decoding != Decoding::bf16_reciprocal; // which has no product
   case OperandFormat::simulated: return true;
   case OperandFormat::f32:
   case OperandFormat::bf16:
@@ -63,7 +63,7 @@ void check_operand(const OperandRecipe &o, const std::string &path, bool multipl
   if (o.mean != MeanSplit::none && (o.format != OperandFormat::simulated || o.hadamard))
     fail("mean is for simulated operands without a rotation");
   if (o.rounding != ElementRounding::nearest &&
-      (!c->can.stochastic || (o.rounding == ElementRounding::sr_te && c->rule.element != FormatId::e2m1)))
+      (!c->can.stochastic || (is_of_e2m1(o.rounding) && c->rule.element != FormatId::e2m1)))
     fail(name + "does not round that way; use rne");
   if (o.scale_correction != ScaleCorrection::none &&
       (o.format != OperandFormat::nvfp4 || o.block_rows != 1 || o.rounding != ElementRounding::nearest || !c->can.stochastic))

@@ -85,8 +85,9 @@ std::string unit_of(const Recipe &recipe, const GemmRecipe &gemm) {
   if (gemm.a.format == OperandFormat::block_scaled) {
     const Rule &r = find_convention(gemm.a.convention).rule;
     const Format element = format(r.element), scale = format(r.scale);
-    return std::string("exact:dot.k") + (element.storage_bits == 4 ? "64" : "32") + ".f32." + std::string(element.name) + "." +
-           std::string(scale.name) + ".block" + std::to_string(r.block);
+    const int k = std::max(element.storage_bits == 4 ? 64 : 32, int(r.block));
+    return "exact:dot.k" + std::to_string(k) + ".f32." + std::string(element.name) + "." + std::string(scale.name) + ".block" +
+           std::to_string(r.block);
   }
   const auto at = recipe.units.find(std::string(to_string(gemm.a.format)));
   if (at == recipe.units.end()) return {};

@@ -99,13 +99,13 @@ constexpr std::array kVariations{
                     "step, to nearest under scales that are corrected and rounded stochastically",
                     R"({"linears": {"nvfp4": {
                         "fprop": {"a": {"convention": "te-4over6-mse"}, "b": {"convention": "te-4over6-mse", "block_rows": 1}},
-                        "dgrad": {"a": {"rounding": "rne", "hadamard": true, "hadamard_size": 128, "hadamard_signs": "step",
+                        "dgrad": {"a": {"convention": "quartet2-eden", "rounding": "rne", "hadamard": true, "hadamard_size": 128, "hadamard_signs": "step",
                                         "scale_correction": "eden"},
-                                  "b": {"block_rows": 1, "decoded": true, "hadamard": true, "hadamard_size": 128,
+                                  "b": {"convention": "quartet2-eden", "block_rows": 1, "decoded": true, "hadamard": true, "hadamard_size": 128,
                                         "hadamard_signs": "step", "scale_correction": "eden"}},
-                        "wgrad": {"a": {"rounding": "rne", "hadamard_size": 128, "hadamard_signs": "step",
+                        "wgrad": {"a": {"convention": "quartet2-eden", "rounding": "rne", "hadamard_size": 128, "hadamard_signs": "step",
                                         "scale_correction": "eden"},
-                                  "b": {"decoded": true, "hadamard_size": 128, "hadamard_signs": "step",
+                                  "b": {"convention": "quartet2-eden", "decoded": true, "hadamard_size": 128, "hadamard_signs": "step",
                                         "scale_correction": "eden"}}}}})"},
     RecipeVariation{"nvfp4-mean", "nvfp4-plain",
                     "x and dy less their means over tokens in NVFP4, the means in high precision; values of fprop's and dgrad's "
@@ -122,8 +122,11 @@ constexpr std::array kVariations{
                         "a": {"format": "block-scaled", "convention": "nvint4", "rounding": "sr-carry8"},
                         "b": {"format": "block-scaled", "convention": "nvint4"}}}}})",
                     false},
-    RecipeVariation{"mxfp4-rht", "mxfp4-sr-rht", "mxfp4-sr-rht to nearest: wgrad rotated, no stochastic rounding",
-                    R"({"linears": {"mxfp4": {"dgrad": {"a": {"rounding": "rne"}}, "wgrad": {"a": {"rounding": "rne"}}}}})"},
+    RecipeVariation{"mxfp4-rht", "mxfp4-sr-rht", "mxfp4-sr-rht to nearest under ALTO's scales: wgrad rotated, no stochastic rounding",
+                    R"({"linears": {"mxfp4": {
+                        "fprop": {"a": {"convention": "mxfp4-alto"}, "b": {"convention": "mxfp4-alto"}},
+                        "dgrad": {"a": {"convention": "mxfp4-alto", "rounding": "rne"}, "b": {"convention": "mxfp4-alto"}},
+                        "wgrad": {"a": {"convention": "mxfp4-alto", "rounding": "rne"}, "b": {"convention": "mxfp4-alto"}}}}})"},
     RecipeVariation{"hif4", "nvfp4-plain", "HiFloat4 to nearest, wgrad rotated, exact sums",
                     R"({"linears": {"nvfp4": {
                         "fprop": {"a": {"format": "block-scaled", "convention": "hif4"},
@@ -132,6 +135,55 @@ constexpr std::array kVariations{
                                   "b": {"format": "block-scaled", "convention": "hif4"}},
                         "wgrad": {"a": {"format": "block-scaled", "convention": "hif4", "hadamard": true},
                                   "b": {"format": "block-scaled", "convention": "hif4", "hadamard": true}}}}})",
+                    false},
+    RecipeVariation{"ue5m3-graphcore", "nvfp4-plain",
+                    "Graphcore's: UE5M3 up to 61440 under global amaxes held for 50 steps, weights in tiles, dy by its stochastic "
+                    "rounding; the head in FP32; exact sums",
+                    R"({"amax_period": 50, "linears": {"nvfp4": {
+                        "fprop": {"a": {"format": "block-scaled", "convention": "ue5m3-graphcore"},
+                                  "b": {"format": "block-scaled", "convention": "ue5m3-graphcore", "block_rows": 16}},
+                        "dgrad": {"a": {"format": "block-scaled", "convention": "ue5m3-graphcore", "rounding": "sr-mid8"},
+                                  "b": {"format": "block-scaled", "convention": "ue5m3-graphcore", "block_rows": 16}},
+                        "wgrad": {"a": {"format": "block-scaled", "convention": "ue5m3-graphcore", "rounding": "sr-mid8"},
+                                  "b": {"format": "block-scaled", "convention": "ue5m3-graphcore"}}},
+                        "head": {"fprop": {"a": {"format": "f32"}, "b": {"format": "f32"}, "output": "f32"},
+                                 "dgrad": {"a": {"format": "f32"}, "b": {"format": "f32"}, "output": "f32"},
+                                 "wgrad": {"a": {"format": "f32"}, "b": {"format": "f32"}, "output": "f32"}}}})",
+                    false},
+    RecipeVariation{"fouroversix", "nvfp4",
+                    "Four Over Six: four over six for x and W, static scales for dy; wgrad rotated, dy stochastic; the last sixth of "
+                    "the blocks in BF16",
+                    R"({"linears": {"nvfp4": {
+                        "fprop": {"a": {"convention": "fouroversix"}, "b": {"convention": "fouroversix", "block_rows": 1}},
+                        "dgrad": {"a": {"convention": "fouroversix-static", "rounding": "sr-exact"},
+                                  "b": {"convention": "fouroversix", "block_rows": 1}},
+                        "wgrad": {"a": {"convention": "fouroversix-static", "rounding": "sr-exact"},
+                                  "b": {"convention": "fouroversix"}}}},
+                        "rules": [{"last": 0.1667, "use": "bf16"}, {"roles": ["lm_head"], "use": "head"}]})"},
+    RecipeVariation{"metis-mean", "nvfp4-mean", "nvfp4-mean under the scales of Metis' code, whose elements do not see their rounding",
+                    R"({"linears": {"nvfp4": {
+                        "fprop": {"a": {"convention": "metis-nvfp4"}, "b": {"convention": "metis-nvfp4"}},
+                        "dgrad": {"a": {"convention": "metis-nvfp4"}, "b": {"convention": "metis-nvfp4"}},
+                        "wgrad": {"a": {"convention": "metis-nvfp4"}, "b": {"convention": "metis-nvfp4"}}}}})",
+                    false},
+    RecipeVariation{"ufp4", "nvfp4-plain", "UFP4: E1M2 under FP32 scales, every product rotated, dy stochastic, exact sums",
+                    R"({"linears": {"nvfp4": {
+                        "fprop": {"a": {"format": "block-scaled", "convention": "ufp4", "hadamard": true},
+                                  "b": {"format": "block-scaled", "convention": "ufp4", "hadamard": true}},
+                        "dgrad": {"a": {"format": "block-scaled", "convention": "ufp4", "hadamard": true, "rounding": "sr-exact"},
+                                  "b": {"format": "block-scaled", "convention": "ufp4", "hadamard": true}},
+                        "wgrad": {"a": {"format": "block-scaled", "convention": "ufp4", "hadamard": true, "rounding": "sr-exact"},
+                                  "b": {"format": "block-scaled", "convention": "ufp4", "hadamard": true}}}}})",
+                    false},
+    RecipeVariation{"mxfp4-macro", "nvfp4-plain",
+                    "MXFP4 whose blocks of 32 share 8 more bits of scale over 128, to nearest, wgrad rotated, exact sums",
+                    R"({"linears": {"nvfp4": {
+                        "fprop": {"a": {"format": "block-scaled", "convention": "mxfp4-macro"},
+                                  "b": {"format": "block-scaled", "convention": "mxfp4-macro"}},
+                        "dgrad": {"a": {"format": "block-scaled", "convention": "mxfp4-macro"},
+                                  "b": {"format": "block-scaled", "convention": "mxfp4-macro"}},
+                        "wgrad": {"a": {"format": "block-scaled", "convention": "mxfp4-macro", "hadamard": true},
+                                  "b": {"format": "block-scaled", "convention": "mxfp4-macro", "hadamard": true}}}}})",
                     false}};
 
 } // namespace

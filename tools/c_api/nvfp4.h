@@ -76,9 +76,10 @@ nvfp4_operand nvfp4_default_operand(void); /* all zero, global_decode 1 */
 
 typedef enum nvfp4_rounding {
   NVFP4_NEAREST_EVEN = 0,
-  NVFP4_STOCHASTIC_CARRY8 = 1, /* the three models of stochastic rounding: emulator/formats/stochastic.hpp */
+  NVFP4_STOCHASTIC_CARRY8 = 1, /* the four models of stochastic rounding: emulator/formats/stochastic.hpp */
   NVFP4_STOCHASTIC_TE = 2,
-  NVFP4_STOCHASTIC_EXACT = 3
+  NVFP4_STOCHASTIC_EXACT = 3,
+  NVFP4_STOCHASTIC_MID8 = 4
 } nvfp4_rounding;
 
 /* Start from nvfp4_default_quantizer(). */

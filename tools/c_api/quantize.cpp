@@ -23,6 +23,7 @@ QuantizeOptions options_of(const nvfp4_quantizer &q) {
   case NVFP4_STOCHASTIC_CARRY8: o.rounding = ElementRounding::sr_carry8; break;
   case NVFP4_STOCHASTIC_TE: o.rounding = ElementRounding::sr_te; break;
   case NVFP4_STOCHASTIC_EXACT: o.rounding = ElementRounding::sr_exact; break;
+  case NVFP4_STOCHASTIC_MID8: o.rounding = ElementRounding::sr_mid8; break;
   default:
     throw Error("quantizer.rounding is " + std::to_string(int(q.rounding)) +
                 "; expected one of nvfp4_rounding");

@@ -12,7 +12,7 @@
 namespace nvfp4::test {
 namespace {
 
-enum class Formula { amax_constant, amax_divide, amax_decode, encode_decode, encode_divide, scale_only, reciprocal };
+enum class Formula { amax_constant, amax_divide, amax_decode, encode_decode, encode_divide, metis, graphcore, eden, scale_only, reciprocal };
 
 /// The right column of the document's table.
 const std::map<std::string, Formula> kFormulas = {
@@ -21,6 +21,9 @@ const std::map<std::string, Formula> kFormulas = {
     {"v * (SF * p), p = amax / 2688", Formula::amax_decode},
     {"v * (SF * p), p = 1 / S", Formula::encode_decode},
     {"v * (SF / S)", Formula::encode_divide},
+    {"v * (SF * p), p = (amax / 6 + 1e-9) / 448", Formula::metis},
+    {"(v * SF) * p, p = 1 / S", Formula::graphcore},
+    {"(v * SF) * p, p = (amax / 256) / V", Formula::eden},
     {"v * SF", Formula::scale_only},
     {"v * (1 / bf16(1 / SF))", Formula::reciprocal}};
 
@@ -64,6 +67,7 @@ float element(FormatId f, int code, bool flagged) {
   if (f == FormatId::mixfp4 && flagged) return float(code & 7) * (code < 8 ? 1.0f : -1.0f);
   if (f == FormatId::if4 || f == FormatId::mixfp4) return small_float(code, 2, 1, 1);
   if (f == FormatId::e2m1) return small_float(code, 2, 1, 1);
+  if (f == FormatId::e1m2) return small_float(code, 1, 2, 0);
   if (f == FormatId::e2m3) return small_float(code, 2, 3, 1);
   if (f == FormatId::e3m2) return small_float(code, 3, 2, 3);
   if (f == FormatId::int4) return float(code < 8 ? code : code - 16);
@@ -84,6 +88,7 @@ float scale(FormatId f, const uint8_t *at, int place) {
   if (f == FormatId::f32)
     return bit_cast<float>(uint32_t(at[0]) | uint32_t(at[1]) << 8 | uint32_t(at[2]) << 16 | uint32_t(at[3]) << 24);
   if (f == FormatId::ue4m3 || f == FormatId::ue4m3f) return (code & 0x7F) == 0x7F ? not_a_number() : small_float(code & 0x7F, 4, 3, 7);
+  if (f == FormatId::ue5m3g) return small_float(code, 5, 3, 15);
   if (f == FormatId::ue5m3) return code == 0xFF ? not_a_number() : small_float(code, 5, 3, 15);
   REQUIRE(f == FormatId::ue8m0);
   return code == 0xFF ? not_a_number() : std::ldexp(1.0f, code - 127);
@@ -99,6 +104,13 @@ float value(Formula formula, float v, float sf, float amax, float s, float range
   case Formula::amax_decode: a = amax / range, b = sf * a; return v * b;
   case Formula::encode_decode: a = 1.0f / s, b = sf * a; return v * b;
   case Formula::encode_divide: a = sf / s; return v * a;
+  case Formula::metis: a = amax / 6.0f, a = a + 1e-9f, a = a / 448.0f, b = sf * a; return v * b;
+  case Formula::graphcore: a = v * sf, b = 1.0f / s; return a * b;
+  case Formula::eden: {
+    const float top = float(6.0 / (17.0 / 16.0 * 0.93)), p = amax == 0 ? 1.0f : amax / 256.0f / top;
+    a = v * sf;
+    return a * p;
+  }
   case Formula::reciprocal: a = 1.0f / sf, b = bf16(a), a = 1.0f / b; return v * a;
   case Formula::scale_only: break;
   }
@@ -108,6 +120,8 @@ float value(Formula formula, float v, float sf, float amax, float s, float range
 /// M times the largest element.
 float range_of(std::string_view name) {
   if (name == "nvint4") return 7.0f * 448.0f;
+  if (name == "fouroversix-static") return 2688.0f;
+  if (name == "fouroversix-unbiased") return float(6.0 * 16.0 / 17.0) * 448.0f;
   return name.starts_with("fouroversix") || name.starts_with("te-4over6") ? 1536.0f : 2688.0f;
 }
 
@@ -171,7 +185,9 @@ TEST_CASE("alpha is what the document says", "[quantize][alpha][rules]") {
     const std::string &n = q.convention;
     if (n == "torchao" || n == "torchao015" || n == "modelopt" || n == "alto-nvfp4") return q.global_amax / 2688.0f;
     if (n == "ggml" || n == "amd-fp4" || n.starts_with("mx") || n.starts_with("hif4") || n.starts_with("fp8") ||
-        n == "tetrajet-v2") return 1.0f;
+        n == "tetrajet-v2" || n == "ufp4") return 1.0f;
+    if (n == "metis-nvfp4") return (q.global_amax / 6.0f + 1e-9f) / 448.0f;
+    if (n == "quartet2-eden") return q.global_amax / 256.0f / float(6.0 / (17.0 / 16.0 * 0.93));
     return n == "row-scaled" ? bit_cast<float>(0x39C30C31u) : 1.0f / q.global_encode;
   };
   const auto amax = [](const BlockScaled &q) { return q.convention == "row-scaled" ? 1.0f : q.global_amax; };

@@ -115,6 +115,7 @@ TEST_CASE("quantizing the dequantized tensor gives it back", "[quantize]") {
     if (c.rule.four_over_six != FourOverSix::off) continue; // a block scaled to 4 has no 6 to show its scale
     if (c.rule.scale_rounding == ScaleRounding::power_up || c.rule.order == ScaleOrder::exponent_ceil)
       continue; // a maximum that rounds down to the largest code
+    if (c.rule.top != 0.0f) continue; // a maximum that lands between two codes
     if (c.rule.scale_rounding == ScaleRounding::ggml || c.rule.per_row) continue; // amax itself may move
     if (c.rule.order == ScaleOrder::bf16_inverse_top) continue; // E6M2's steps: the maximum need not reach 7 again
     if (c.rule.scale == FormatId::f32) continue; // a quotient that is rounded in FP32 need not come back

@@ -9,7 +9,7 @@ using namespace nvfp4::test;
 TEST_CASE("random bits follow the element, not the axis, the tile or the thread", "[quantize]") {
   const Matrix m = gaussian(48, 64, 41);
   for (const ElementRounding rounding :
-       {ElementRounding::sr_carry8, ElementRounding::sr_te, ElementRounding::sr_exact}) {
+       {ElementRounding::sr_carry8, ElementRounding::sr_te, ElementRounding::sr_exact, ElementRounding::sr_mid8}) {
     const BlockScaled tile =
         quantize_as(m, "te", {.block_rows = 16, .rounding = rounding, .key = {7, 9}, .threads = 1});
     const BlockScaled col = quantize_as(

@@ -165,7 +165,7 @@ TEST_CASE("MS-EDEN's operands: fprop's decoded copies, rotated in 128 with a ste
   const auto made = [&](const Floats &v, int64_t n, Axis axis, Product p, RandomUse use) {
     const Rotated turned = rotated(v.data(), n, int64_t(v.size()) / n, axis, 128, rotation_signs(RotationSigns::step, 9, p, 4));
     const MatrixView<const float> view(turned.values.data(), turned.rows, turned.cols);
-    BlockScaled q = quantize(view, find_convention("te"), {.axis = axis, .source = FormatId::bf16});
+    BlockScaled q = quantize(view, find_convention("quartet2-eden"), {.axis = axis, .source = FormatId::bf16});
     correct_scales(q, view, random_key(9, 7, p, use, 4, 0));
     return q;
   };

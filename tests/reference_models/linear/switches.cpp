@@ -146,11 +146,11 @@ TEST_CASE("corrected scales give groups their length back, in the mean without a
     }
 }
 
-TEST_CASE("block-scaled operands: NVINT4, MXINT8, UE5M3 and HiFloat4 products are exact sums of decoded values",
+TEST_CASE("block-scaled operands: NVINT4, MXINT8, UE5M3, HiFloat4 and FP32-scaled products are exact sums of decoded values",
           "[switches]") {
   constexpr int64_t rows = 20, in = 96, out = 32;
   const StepContext step{3, 1, 0, false};
-  for (const char *name : {"nvint4-hadamard", "mxint8", "ue5m3", "hif4"}) {
+  for (const char *name : {"nvint4-hadamard", "mxint8", "ue5m3", "hif4", "ue5m3-graphcore", "ufp4", "mxfp4-macro"}) {
     INFO(name);
     const Recipe r = switched(name);
     Group g(r, rows, in, {out});
@@ -174,6 +174,37 @@ TEST_CASE("block-scaled operands: NVINT4, MXINT8, UE5M3 and HiFloat4 products ar
   }
 }
 
+TEST_CASE("variations whose operands are quantized once are their three products by hand, bit for bit", "[switches]") {
+  constexpr int64_t rows = 48, in = 64, out = 48;
+  const StepContext step{3, 1, 0, false};
+  for (const char *name : {"nvfp4-w1x16", "nvfp4-sr-x", "nvfp4-4over6", "nvint4-hadamard", "mxint8", "ue5m3", "fp4-all-the-way",
+                           "nvfp4-wgrad-nvint4", "mxfp4-rht", "hif4", "ue5m3-graphcore", "fouroversix", "ufp4", "mxfp4-macro"}) {
+    INFO(name);
+    Group g(switched(name), rows, in, {out});
+    for (int64_t i = 0; i < in; ++i) g.x[size_t(5 * in + i)] = 0.0f; // zeros, outliers
+    g.x[3] = 300.0f;
+    g.dy[0][70] = -0.5f;
+    const Floats grads_before = g.weight_grads[0];
+    g.forward(step);
+    g.backward(step);
+    const LinearRecipe &l = g.layers->recipe(0);
+    const auto product = [&](const GemmRecipe &gemm, Product p, const Floats &a, int64_t a_rows, Axis a_axis, const Floats &b,
+                             int64_t b_rows, Axis b_axis, const Floats &c) {
+      const auto key = [&](RandomUse use) { return random_key(step.seed, 7, p, use, step.step, 0); };
+      const BlockScaled qa = quantize_by_hand(gemm.a, in_bf16(a), a_rows, a_axis, key(RandomUse::operand_a)),
+                        qb = quantize_by_hand(gemm.b, in_bf16(b), b_rows, b_axis, key(RandomUse::operand_b));
+      const Unit &unit = find_unit(gemm.unit);
+      return values_of(GemmPlan(unit, {.beta = c.empty() ? 0.0f : 1.0f, .out = c.empty() ? gemm.output : FormatId::f32})
+                           .run(make_operand(unit, Side::a, qa), make_operand(unit, Side::b, qb),
+                                {.c = {reinterpret_cast<const uint8_t *>(c.data()), 4 * c.size()}}));
+    };
+    const Floats &w = g.weights[0], &dy = g.dy[0];
+    CHECK(same_bits(g.y[0], product(l.fprop, Product::fprop, g.x, rows, Axis::row, w, out, Axis::row, {})));
+    CHECK(same_bits(g.dx, product(l.dgrad, Product::dgrad, dy, rows, Axis::row, w, out, Axis::col, {})));
+    CHECK(same_bits(g.weight_grads[0], product(l.wgrad, Product::wgrad, dy, rows, Axis::col, g.x, rows, Axis::col, grads_before)));
+  }
+}
+
 TEST_CASE("variations round-trip, differ from their bases, and what has no meaning is refused",
           "[switches]") {
   const auto refused = [](Recipe r, const char *expected) {
@@ -185,7 +216,7 @@ TEST_CASE("variations round-trip, differ from their bases, and what has no meani
     }
     CHECK_THAT(what, Catch::Contains(expected));
   };
-  CHECK(recipe_variations().size() == 20);
+  CHECK(recipe_variations().size() == 25);
   for (const RecipeVariation &v : recipe_variations()) {
     INFO(v.name);
     const Recipe r = load_recipe(std::string(v.name));

@@ -381,8 +381,8 @@ def quantize(
 
     x: F32, BF16, F16, F64 (rounded to FP32), F8 or F4; leading axes become rows, one axis is one row. Blocks lie along the last
     axis, or with ``axis="col"`` along the rows. convention: a name of :func:`conventions`. block: (1, length) or (length,
-    length), length 16, 32 for MX ((1, 16) means (1, 32) there). rounding: ``rne``, ``sr-carry8``, ``sr-te`` or ``sr-exact``, the last
-    three stochastic with words of (seed, offset, element). hadamard: 16-point random rotation along the blocks first.
+    length), length 16, 32 for MX ((1, 16) means (1, 32) there). rounding: ``rne``, ``sr-carry8``, ``sr-te``, ``sr-mid8`` or ``sr-exact``, the last
+    four stochastic with words of (seed, offset, element). hadamard: 16-point random rotation along the blocks first.
     scale_layout: ``linear`` or ``128x4``. global_amax: instead of the tensor's own. global_scale: the word that the convention
     stores, for those whose caller gives it. threads: 0 for all; changes no bit. progress gets the fraction done; what it
     raises, and Ctrl-C, end the work.

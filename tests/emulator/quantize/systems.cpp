@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: Apache-2.0
+// Conventions of systems beside NVIDIA's, each computed a second time here from its formulas, with the oracle's
+// conversions: Graphcore, Metis, Quartet II, fouroversix' static scales, ALTO, UFP4.
+#include "nvfp4/emulator/gemm/gemm.hpp"
+#include "nvfp4/emulator/oracle/oracle.hpp"
+#include "tests/catch.hpp"
+#include "tests/emulator/quantize/support.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <functional>
+#include <set>
+
+using namespace nvfp4;
+using namespace nvfp4::test;
+
+namespace {
+
+/// Log-normal rows, outliers, exact ties, zeros of both signs, tiny and huge rows; ragged.
+Matrix hard(int64_t rows, int64_t cols, uint32_t seed) {
+  Matrix m = gaussian(rows, cols, seed);
+  std::mt19937 words(seed + 1);
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t c = 0; c < cols; ++c) {
+      float &v = m(r, c);
+      switch (r % 8) {
+      case 1: v = std::ldexp(v, int(words() % 24) - 12); break;
+      case 2: v = words() % 40 == 0 ? 100.0f * v : v; break;
+      case 3: v = 0.125f * float(int(words() % 57) - 28); break;
+      case 4: v = words() % 3 == 0 ? v : words() % 2 == 0 ? 0.0f : -0.0f; break;
+      case 5: v = std::ldexp(v, -30 - int(words() % 8)); break;
+      case 6: v = std::ldexp(v, 8 + int(words() % 5)); break;
+      case 7: v = c / 64 % 2 == 0 ? 0.0f : 1e-3f * v; break;
+      default: break;
+      }
+      v = bf16(v);
+    }
+  return m;
+}
+
+float nearest(FormatId f, float x) {
+  return value_f32(f, oracle::convert(f, FormatId::f32, bit_cast<uint32_t>(x), oracle::Rounding::rn, true));
+}
+
+/// One block by hand: its scale's value, and what an element is rounded from.
+struct Block {
+  float scale;
+  std::function<float(float)> scaled;
+};
+
+/// Compares codes, scales and what they decode to, and says how many scales had a property.
+void compare(const char *name, const Matrix &m, const std::function<Block(float bmax, float amax, float part)> &block,
+             const std::function<float(float v, float scale, float amax, float part)> &decoded, FormatId element = FormatId::e2m1,
+             bool minus_zero = true) {
+  INFO(name);
+  const Convention &c = find_convention(name);
+  const BlockScaled q = quantize_as(m, name, {.source = FormatId::bf16});
+  const std::vector<float> y = dequantize(q);
+  float amax = 0;
+  for (const float v : m.x) amax = std::max(amax, std::fabs(v));
+  int64_t wrong_scales = 0, wrong_codes = 0, wrong_values = 0;
+  std::set<uint32_t> scales;
+  for (int64_t r = 0; r < m.rows; ++r)
+    for (int64_t b = 0; b < q.blocks(); ++b) {
+      const int64_t first = b * q.block, last = std::min(m.cols, first + q.block);
+      float bmax = 0, part = 0;
+      for (int64_t i = first; i < last; ++i) bmax = std::max(bmax, std::fabs(m(r, i)));
+      for (int64_t i = first / 128 * 128; i < std::min(m.cols, first / 128 * 128 + 128); ++i) part = std::max(part, std::fabs(m(r, i)));
+      const Block want = block(bmax, amax, part);
+      scales.insert(q.scale_code(r, b));
+      wrong_scales += bit_cast<uint32_t>(value_f32(c.rule.scale, q.scale_code(r, b))) != bit_cast<uint32_t>(want.scale);
+      for (int64_t i = first; i < last; ++i) {
+        const float scaled = want.scaled(m(r, i));
+        const float v = !minus_zero && scaled == 0 ? 0.0f : nearest(element, scaled);
+        wrong_codes += bit_cast<uint32_t>(value_f32(element, q.code(r, i))) != bit_cast<uint32_t>(v);
+        wrong_values += bit_cast<uint32_t>(y[size_t(r * m.cols + i)]) != bit_cast<uint32_t>(decoded(v, want.scale, amax, part));
+      }
+    }
+  CHECK(wrong_scales == 0);
+  CHECK(wrong_codes == 0);
+  CHECK(wrong_values == 0);
+  CHECK(scales.size() > 20); // the data reach many scales
+}
+
+} // namespace
+
+TEST_CASE("Graphcore's UE5M3: te's steps, scales to 61440, 1 for a scale of 0", "[quantize][systems]") {
+  const auto level = [](float amax) { return 2688.0f / amax; };
+  compare(
+      "ue5m3-graphcore", hard(64, 300, 1),
+      [&](float bmax, float amax, float) {
+        const float s = level(amax), p = 1.0f / s, sixth = 1.0f / 6.0f;
+        float sf = nearest(FormatId::ue5m3g, std::min(bmax * (s * sixth), 61440.0f));
+        if (sf == 0) sf = 1.0f;
+        const float inverse = 1.0f / (sf * p);
+        return Block{sf, [inverse](float x) { return x * inverse; }};
+      },
+      [&](float v, float sf, float amax, float) { return (v * sf) * (1.0f / level(amax)); }, FormatId::e2m1, false);
+  // a held amax that is too small: scales go on to 61440, where E4M3's stop at 448
+  const Matrix m = gaussian(4, 64, 3, FormatId::bf16, 100.0f);
+  const BlockScaled wide = quantize_as(m, "ue5m3-graphcore", {.global_amax = 2.0f}), narrow = quantize_as(m, "te", {.global_amax = 2.0f});
+  float most = 0, most_narrow = 0;
+  for (const uint8_t s : wide.scales) most = std::max(most, value_f32(FormatId::ue5m3g, s));
+  for (const uint8_t s : narrow.scales) most_narrow = std::max(most_narrow, value_f32(FormatId::ue4m3, s));
+  CHECK(most > 10000.0f);
+  CHECK(most_narrow == 448.0f);
+  const BlockScaled beyond = quantize_as(m, "ue5m3-graphcore", {.global_amax = 1e-3f});
+  CHECK(std::ranges::all_of(beyond.scales, [](uint8_t s) { return value_f32(FormatId::ue5m3g, s) == 61440.0f; }));
+}
+
+TEST_CASE("Metis: elements see the scale before it is rounded", "[quantize][systems]") {
+  compare(
+      "metis-nvfp4", hard(64, 300, 5),
+      [](float bmax, float amax, float) {
+        const float s = bmax / 6.0f + 1e-9f, p = (amax / 6.0f + 1e-9f) / 448.0f;
+        return Block{nearest(FormatId::e4m3, s / p), [s](float x) { return x / s; }};
+      },
+      [](float v, float sf, float amax, float) { return v * (sf * ((amax / 6.0f + 1e-9f) / 448.0f)); }, FormatId::e2m1, false);
+  const Matrix m = gaussian(64, 256, 6);
+  const BlockScaled q = quantize_as(m, "metis-nvfp4"), te = quantize_as(m, "te");
+  int64_t other = 0;
+  for (size_t i = 0; i < q.codes.size(); ++i) other += q.codes[i] != te.codes[i];
+  CHECK(other > 400); // a scale that was rounded moves elements over ties
+}
+
+TEST_CASE("Quartet II: scales with headroom for a correction", "[quantize][systems]") {
+  const float top = float(6.0 / (17.0 / 16.0 * 0.93));
+  const auto level = [top](float amax) { return (amax / 256.0f) / top; };
+  compare(
+      "quartet2-eden", hard(64, 300, 7),
+      [&](float bmax, float amax, float) {
+        const float p = level(amax);
+        float sf = nearest(FormatId::e4m3, (bmax / top) / p);
+        if (sf == 0) sf = 1.0f;
+        return Block{sf, [d = sf * p](float x) { return x / d; }};
+      },
+      [&](float v, float sf, float amax, float) { return (v * sf) * level(amax); });
+  const Matrix m = gaussian(16, 256, 8);
+  for (const uint8_t s : quantize_as(m, "quartet2-eden").scales) CHECK(value_f32(FormatId::ue4m3, s) <= 256.0f);
+}
+
+TEST_CASE("fouroversix: static scales, and those for unbiased stochastic rounding", "[quantize][systems]") {
+  for (const auto &[name, top] : {std::pair("fouroversix-static", 6.0f), {"fouroversix-unbiased", float(6.0 * 16.0 / 17.0)}}) {
+    const float range = top * 448.0f;
+    compare(
+        name, hard(64, 300, 9),
+        [range, top](float bmax, float amax, float) {
+          const float e = range / amax, d = 1.0f / e, sf = nearest(FormatId::e4m3, (bmax / top) * e);
+          const float factor = sf == 0 ? 0.0f : 1.0f / (sf * d);
+          return Block{sf, [factor](float x) { return x * factor; }};
+        },
+        [range](float v, float sf, float amax, float) { return ((v * sf) * amax) / range; }, FormatId::e2m1, false);
+  }
+  // nothing saturates where the top leaves room for a scale rounded down by a seventeenth
+  const Matrix m = gaussian(64, 256, 10);
+  const BlockScaled q = quantize_as(m, "fouroversix-unbiased");
+  const std::vector<float> y = dequantize(q);
+  float worst = 0;
+  for (size_t i = 0; i < y.size(); ++i)
+    if (std::fabs(y[i]) == 6 * std::fabs(y[i]) / 6) worst = std::max(worst, std::fabs(m.x[i]) - std::fabs(y[i]));
+  CHECK(worst < 1.0f);
+}
+
+TEST_CASE("ALTO's exponents, UOS and macro blocks", "[quantize][systems]") {
+  const auto power = [](int e) { return std::ldexp(1.0f, e); };
+  const auto even = [](float bmax) { return int((bit_cast<uint32_t>(bmax) + (1u << 21)) >> 23) - 127 - 2; };
+  compare(
+      "mxfp4-alto", hard(64, 300, 11),
+      [&](float bmax, float, float) {
+        const float sf = power(std::max(-126, even(bmax)));
+        return Block{sf, [sf](float x) { return x / sf; }};
+      },
+      [](float v, float sf, float, float) { return v * sf; });
+  compare(
+      "mxfp4-uos", hard(64, 300, 12),
+      [&](float bmax, float, float) {
+        int e = -127;
+        while (power(e) < bmax / 7.25f) ++e;
+        return Block{power(e), [e](float x) { return float(std::ldexp(double(x), -e)); }};
+      },
+      [](float v, float sf, float, float) { return v * sf; });
+  const auto macro = [](float part) {
+    const uint32_t word = bit_cast<uint32_t>(6.0f / std::max(part, 1e-12f));
+    return bit_cast<float>((word & 0x007F8000u) | 0x3F800000u);
+  };
+  compare(
+      "mxfp4-macro", hard(64, 300, 13),
+      [&](float bmax, float, float part) {
+        const float m = macro(part);
+        const int e = std::max(-126, even(bf16(bmax * m)));
+        return Block{power(e) / m, [m, e](float x) { return float(std::ldexp(double(bf16(x * m)), -e)); }};
+      },
+      [](float v, float sf, float, float) { return v * sf; });
+  // the maximum of each 128 comes near 6 or 3 times a power of two: less error than MXFP4's power alone
+  const Matrix m = gaussian(64, 1024, 14);
+  const auto error = [&](const char *name) {
+    const std::vector<float> y = dequantize(quantize_as(m, name, {.source = FormatId::bf16}));
+    double sum = 0;
+    for (size_t i = 0; i < y.size(); ++i) sum += (double(y[i]) - double(m.x[i])) * (double(y[i]) - double(m.x[i]));
+    return sum;
+  };
+  CHECK(error("mxfp4-macro") < error("mxfp4-alto"));
+}
+
+TEST_CASE("UFP4: an even grid under FP32 scales", "[quantize][systems]") {
+  compare(
+      "ufp4", hard(64, 300, 15),
+      [](float bmax, float, float) {
+        const float sf = bmax / 3.5f, factor = sf == 0 ? 0.0f : 1.0f / sf;
+        return Block{sf, [factor](float x) { return x * factor; }};
+      },
+      [](float v, float sf, float, float) { return v * sf; }, FormatId::e1m2);
+}
+
+TEST_CASE("Graphcore's stochastic rounding: the middles of 256 intervals, each in one FP32 addition", "[quantize][systems]") {
+  std::mt19937 words(17);
+  std::vector<float> values = {0.0f, -0.0f, 0.25f, 0.5f, 1.75f, 2.0f, 2.5f, 3.9999998f, 4.0f, 5.0f, 5.9999995f, 6.0f, 1e30f, 1e-30f, -0.1f};
+  for (int i = 0; i < 4000; ++i) values.push_back(std::ldexp(float(int(words() % 0x1000000) - 0x800000), -21 - int(words() % 12)));
+  const float grid[] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6};
+  int64_t wrong = 0, ups = 0;
+  for (const float x : values)
+    for (uint32_t r = 0; r < 256; ++r) {
+      const float a = std::min(std::fabs(x), 6.0f);
+      int low = 0;
+      while (low < 6 && grid[low + 1] <= a) ++low;
+      const float step = grid[low + 1] - grid[low], delta = (a - grid[low]) / step; // exact: powers of two
+      const bool up = a < 6 && delta + float(2 * r + 1) / 512.0f >= 1.0f;
+      const float want = std::copysign(a >= 6 ? 6.0f : grid[low + (up ? 1 : 0)], x);
+      ups += up;
+      wrong += bit_cast<uint32_t>(value_f32(FormatId::e2m1, encode_mid8_sr(x, r))) != bit_cast<uint32_t>(want);
+    }
+  CHECK(wrong == 0);
+  CHECK(ups > 100000);
+  CHECK(value_f32(FormatId::e2m1, encode_mid8_sr(std::nanf(""), 3)) == 6.0f);
+  // a mean without carry8's half step: 0.3 lies 0.6 of a step from 0
+  double mid = 0, cut = 0;
+  for (uint32_t r = 0; r < 256; ++r) {
+    mid += double(value_f32(FormatId::e2m1, encode_mid8_sr(0.3f, r))) / 256;
+    cut += double(value_f32(FormatId::e2m1, encode_carry8(FormatId::e2m1, 0.3f, r))) / 256;
+  }
+  CHECK(std::fabs(mid - 0.3) <= 0.5 / 512);
+  CHECK(cut <= mid);
+  CHECK_THROWS_WITH(quantize_as(gaussian(2, 64, 1), "nvint4", {.rounding = ElementRounding::sr_mid8}), Catch::Contains("sr_mid8"));
+}
+
+TEST_CASE("INT16 products are exact sums of whole numbers", "[quantize][systems]") {
+  const Unit &unit = find_unit("exact:dot.k32.f32.int16");
+  std::mt19937 words(19);
+  constexpr int64_t rows = 3, k = 96;
+  std::vector<uint8_t> a(size_t(2 * rows * k)), b(a.size());
+  std::vector<int64_t> x, y;
+  for (auto *v : {&x, &y}) {
+    std::vector<uint8_t> &bytes = v == &x ? a : b;
+    for (size_t i = 0; i < size_t(rows * k); ++i) {
+      const int64_t n = int64_t(words() % 65535) - 32767;
+      v->push_back(n);
+      bytes[2 * i] = uint8_t(n & 0xFF);
+      bytes[2 * i + 1] = uint8_t(n >> 8 & 0xFF);
+    }
+  }
+  const GemmResult d = multiply(unit, make_operand(unit, Side::a, RawCodes{rows, k, a}), make_operand(unit, Side::b, RawCodes{rows, k, b}));
+  for (int64_t i = 0; i < rows; ++i)
+    for (int64_t j = 0; j < rows; ++j) {
+      float want = 0; // each step of 32 exact, rounded once to FP32
+      for (int64_t first = 0; first < k; first += 32) {
+        long double sum = want;
+        for (int64_t n = first; n < first + 32; ++n) sum += (long double)(x[size_t(i * k + n)] * y[size_t(j * k + n)]);
+        want = float(sum);
+      }
+      CHECK(d.f32(i, j) == want);
+    }
+  CHECK(value_f32(FormatId::int16, 0x8001) == -32767.0f);
+  CHECK(encode(FormatId::int16, 1e9f) == 0x7FFF);
+  CHECK(encode(FormatId::int16, -2.5f) == 0xFFFE);
+}
