@@ -56,9 +56,8 @@ constexpr int kLowestFramed = -30, kHighestFramed = 40;
 constexpr int kFrameSpread = 44, kUncutSpread = 35;
 
 /// About what gemm_fp4_mostly.cu spends on a tile, in cycles, beyond one of whole steps: a step in halves, a
-/// fragment apart (a warp's time, shared by eight). What gemm_fp4_framed.cu spends a step. The last is measured (sigma 1 and
-/// outliers, 2026-11-30), the first two are counts of instructions.
-constexpr int kHalvedCost = 1200, kApartCost = 100, kFramedCost = 3200;
+/// fragment apart. What gemm_fp4_framed.cu spends a step, beyond the same.
+constexpr int kHalvedCost = 3000, kApartCost = 500, kFramedCost = 2600;
 
 /// How many of a tile's fragments of 16 x 8 halves do not hold in a step: their widths add up to too much.
 __device__ inline int fragments_apart(const Fp4Job &job, int64_t row, int64_t col, int64_t t) {
