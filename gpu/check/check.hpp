@@ -52,7 +52,8 @@ struct Tally {
 [[nodiscard]] Tally check_kernels(const std::string &match);
 [[nodiscard]] Tally check_linear(const std::string &match);
 /// Speed of quantization and products beside its ceilings, those of a file of operands among them; compares
-/// the large product with the CPU. `match`, if not empty: only products whose name in a line has this text.
+/// the large product with the CPU. `match`, if not empty: only products whose line
+/// has this text in "gemm UNIT LABEL [M, N, K]".
 [[nodiscard]] Tally time_twin(int64_t size, const std::string &recorded = {}, const std::string &match = {});
 
 /// Tensor-core rate of mma.sync on registers alone, operations per second: BF16 m16n8k16 and S8 m16n8k32.

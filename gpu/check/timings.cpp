@@ -116,7 +116,9 @@ Tally time_twin(int64_t size, const std::string &recorded, const std::string &ma
   bool timed = false;
   const auto product = [&](const char *name, const HostOperand &a, const HostOperand &b, const char *what,
                            Accumulation model) {
-    if (std::string(what).find(match) == std::string::npos) return;
+    const std::string label = std::string("gemm ") + name + ' ' + what + " [" + std::to_string(a.rows) + ", " +
+                              std::to_string(b.rows) + ", " + std::to_string(a.k) + ']';
+    if (label.find(match) == std::string::npos) return;
     timed = true;
     const Unit &unit = find_unit(name);
     const Resident x(a), y(b);

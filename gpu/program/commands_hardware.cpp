@@ -126,7 +126,7 @@ void register_speed(CLI::App &app, int &exit_code) {
       ->check(CLI::ExistingFile);
   auto match = std::make_shared<std::string>();
   twin->add_option("--match", *match,
-                   "Only products whose name in a line contains this; no quantization, no comparison");
+                   "Only products of which 'gemm UNIT LABEL [M, N, K]' contains this; no quantization, no comparison");
   twin->callback([size, recorded, match, &exit_code] {
     cuda::require_device();
     const Tally tally = time_twin(*size, *recorded, *match);
