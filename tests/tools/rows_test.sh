@@ -24,7 +24,7 @@ done
 allowed=" emulator/formats/format.hpp emulator/oracle/oracle.cpp emulator/tensorcore/catalogue_rows.inc emulator/tensorcore/products.cpp \
 emulator/quantize/convention.cpp golden/cases/element.cpp golden/cases/element.hpp golden/generate_quantize.cpp "
 for format in int16 ue5m3g s1p2; do
-  for file in $(source_files "\b$format\b" | tr ' ' '\n' | grep -v '^emulator/simd/'); do # there it is an intrinsic's
+  for file in $(source_files "\b$format\b" | tr ' ' '\n' | grep -vE '^(emulator/simd|tools/python)/'); do # there it is an intrinsic's, or NumPy's
     [[ $allowed == *" $file "* ]] || say "format $format stands in $file"
   done
   "$nvfp4" info --units --match "$format" | grep -q exact: || say "no exact unit of $format"
@@ -40,7 +40,7 @@ for name in nvfp4-rht128 fp4-all-the-way metis-mean mxfp4-macro; do
 done
 
 # the worked example
-sed -n '/^<!-- mine.json -->$/,/^```$/p' "$root/reference_models/lab/README.md" | sed -n '/^{/,/^}/p' >mine.json
+awk '/^<!-- mine.json -->$/ {on = 1} on && /^[{]/ {json = 1} json {print} json && /^[}]/ {exit}' "$root/reference_models/lab/README.md" >mine.json
 [ -s mine.json ] || say "lab/README.md has no mine.json"
 good recipe check mine.json
 grep -q "a recipe, 'mine'" out.txt || say "recipe check: $(cat out.txt)"
