@@ -191,7 +191,7 @@ Encoders find(FormatId element, Meet meet, ElementRounding rounding) {
   case nearest: return find<nearest>(element, meet);
   case sr_carry8: return find<sr_carry8>(element, meet);
   case sr_te: return find<sr_te>(element, meet);
-  case sr_mid8: return nullptr; // the definition's
+  case sr_mid8: return {}; // the definition's
   case sr_exact: break;
   }
   return find<sr_exact>(element, meet);
