@@ -13,7 +13,9 @@ template <class V, int rows> struct FdpaSimd {
   using D = typename V::D;
 
   static constexpr int kMr = rows, kVectors = 4, kNr = kVectors * V::lanes, kHalf = V::lanes / 2;
-  static constexpr int kSteps = 4; ///< whose exponents are found before their products are summed
+  /// Steps whose exponents are found before their products are summed: each vector of columns, in as many steps, finds
+  /// those of one later step.
+  static constexpr int kSteps = kVectors;
   static constexpr int kRowsAhead = kMr / kVectors; ///< whose exponents one vector's step finds for later steps
 
   static const uint8_t *bytes(const void *at) { return static_cast<const uint8_t *>(at); }
@@ -58,7 +60,7 @@ template <class V, int rows> struct FdpaSimd {
     I origin; ///< added to the exponent field of 2^top: that of 1.5 * 2^(52 - F + top)
     D keep;   ///< the bits of the result
   };
-  /// Where exponents of later steps are, and where their largest belong.
+  /// Where exponents of a later step are, and where their largest belong.
   struct Ahead {
     const uint8_t *a, *b;
     Tops *tops;
@@ -101,7 +103,7 @@ template <class V, int rows> struct FdpaSimd {
   };
 
   /// The chains of vector v of the columns over n steps from t on; `tops` has those steps'. With `finds`, exponents
-  /// of kRowsAhead rows of later steps are found in each of them: CPUs that have one pipe of two for exponents do
+  /// of kRowsAhead rows of a later step are found in each of them: CPUs that have one pipe of two for exponents do
   /// so for nothing while products are added.
   template <int link, bool finds>
   [[gnu::always_inline]] static void chain(const Panels &p, int64_t t, int n, int v, const Tops *tops,
@@ -111,7 +113,8 @@ template <class V, int rows> struct FdpaSimd {
     for (int r = 0; r < kMr; ++r)
       for (int h = 0; h < 2; ++h) c.sum[h][r] = V::load(acc[r] + h * kHalf);
     const double *x = p.a.values + t * kMr * link, *y = p.b.values + (v * p.steps + t) * link * V::lanes;
-    for (int i = 0, row = 0; i < n; ++i, x += kMr * link, y += link * V::lanes) {
+    for (int i = 0; i < n; ++i, x += kMr * link, y += link * V::lanes) {
+      const int row = i * kRowsAhead; // whose exponents are found
       const uint8_t *const signs_x = bytes(p.a.signs + (t + i) * kMr);
       const uint8_t *const signs_y = bytes(p.b.signs + (t + i) * kNr + v * V::lanes);
 #pragma GCC unroll 8
@@ -125,11 +128,7 @@ template <class V, int rows> struct FdpaSimd {
       }
 #pragma GCC unroll 8
       for (int r = 0; r < kMr; ++r) c.end(p, r);
-      if (!finds) continue;
-      for (int r = 0; r < kRowsAhead; ++r) ahead.tops->set(row + r, top[r]);
-      if ((row += kRowsAhead) < kMr) continue;
-      row = 0;
-      ahead = {ahead.a + 4 * kMr * link, ahead.b + kNr * link, ahead.tops + 1};
+      for (int r = 0; finds && r < kRowsAhead; ++r) ahead.tops->set(row + r, top[r]);
     }
 #pragma GCC unroll 8
     for (int r = 0; r < kMr; ++r)
@@ -177,9 +176,8 @@ template <class V, int rows> struct FdpaSimd {
     for (int64_t t = 0; t < steps; t += kSteps) {
       Tops *const now = tops[t / kSteps % 2], *const then = tops[(t / kSteps + 1) % 2];
       if (vectors == kVectors && t + 2 * kSteps <= steps) {
-        constexpr int share = kSteps / kVectors; // of the later steps
         for (int v = 0; v < kVectors; ++v)
-          chain<link, true>(p, t, kSteps, v, now, acc[v], at(t + kSteps + v * share, then + v * share));
+          chain<link, true>(p, t, kSteps, v, now, acc[v], at(t + kSteps + v, then + v));
       } else {
         const int n = int(steps - t < kSteps ? steps - t : kSteps);
         for (int v = 0; v < vectors; ++v) chain<link, false>(p, t, n, v, now, acc[v], {});
