@@ -38,6 +38,9 @@ void expect_paths(Tally &t, const cuda::Fp4Paths &p, Accumulation model, bool br
       {"mostly fast tiles", p.tiles_mostly, frames && (hardware || model == Accumulation::exact)},
       {"steps in halves", p.halved, frames && (hardware || model == Accumulation::exact)},
       {"fragments apart", p.apart, frames && hardware && !brief},
+      {"carried tiles", p.tiles_carried, frames && hardware && !brief},
+      {"carried steps", p.carried, frames && hardware && !brief},
+      {"outgrown tiles", p.tiles_outgrown, frames && hardware && !brief},
       {"framed tiles", p.tiles_framed, frames && (hardware || (model == Accumulation::exact && !brief))},
       {"mixed tiles", p.tiles_mixed, true},
       {"summed steps", p.summed, true},
@@ -51,6 +54,17 @@ void expect_paths(Tally &t, const cuda::Fp4Paths &p, Accumulation model, bool br
        !brief && (model == Accumulation::nadpe || model == Accumulation::tcgen05_model)}};
   for (const auto &row : rows)
     if (row.wanted && row.count == 0) t.mismatch(std::string("no operand took the path of ") + row.name);
+}
+
+/// Nothing negative, and a large block in the same place of every fourth step of every row: tiles are carried until their
+/// accumulators are too large for it.
+HostOperand growing_operand(const UnitRule &rule, int64_t rows, int64_t k, uint64_t seed) {
+  HostOperand h = fp4_operand(rule, Fp4Kind::quantized, rows, k, seed);
+  for (uint8_t &two : h.codes) two &= 0x77;
+  const int64_t step = 64 / rule.scale_block, blocks = k / rule.scale_block;
+  for (size_t i = 0; i < h.scales.size(); ++i)
+    h.scales[i] = uint8_t(encode(rule.scale, int64_t(i) % blocks % (4 * step) == 0 ? 448.0f : 1.0f, Rounding::upward));
+  return h;
 }
 
 Tally check_fp4(cuda::DeviceBuffer &paths, bool brief, const std::string &match) {
@@ -77,6 +91,10 @@ Tally check_fp4(cuda::DeviceBuffer &paths, bool brief, const std::string &match)
                                 "kind " + std::to_string(kind) + "/" + std::to_string(int(other)), workspace,
                                 paths.as<cuda::Fp4Paths>()));
         }
+      if (!brief)
+        t.add(compare_product(unit, growing_operand(unit.rule, 40, 16384, seed),
+                              growing_operand(unit.rule, 24, 16384, seed + 1), model, "growing", workspace,
+                              paths.as<cuda::Fp4Paths>()));
       const cuda::Fp4Paths taken = paths.download<cuda::Fp4Paths>(1)[0];
       expect_paths(t, taken, model, brief);
       const std::string what = "gemm " + unit.instruction + " " + std::string(to_string(model));

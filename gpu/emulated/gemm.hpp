@@ -61,12 +61,15 @@ struct Fp4Paths {
   unsigned long long tiles_fast =
       0; ///< 128 x 128 tiles that nothing but the tensor core and FP32 additions made
   unsigned long long tiles_mostly = 0; ///< tiles of which the tensor core summed many steps whole (sm_90)
+  unsigned long long tiles_carried = 0; ///< tiles whose accumulators went through the tensor core in two parts (sm_90)
+  unsigned long long tiles_outgrown = 0; ///< of these, halves of tiles done over as framed ones
   unsigned long long tiles_framed = 0; ///< tiles whose groups FP32 pairs added (sm_90)
-  unsigned long long tiles_mixed = 0;  ///< the others; the rest counts within these three
+  unsigned long long tiles_mixed = 0;  ///< the others; the rest counts within these
   unsigned long long summed = 0;  ///< steps of outputs whose four groups the tensor core summed, or could
   unsigned long long framed = 0;  ///< steps in which FP32 pairs held every bit and nothing was cut
   unsigned long long guarded = 0; ///< steps in which something may have been cut, under guard
   unsigned long long halved = 0;  ///< steps of mostly fast tiles summed in two halves
+  unsigned long long carried = 0; ///< steps of carried tiles that added to parts of accumulators
   unsigned long long apart = 0;   ///< steps of mostly fast tiles done by fragments, counted again by their way
   unsigned long long repaired = 0; ///< of the guarded ones, done over with every cut
   unsigned long long split = 0;    ///< steps summed in pairs of FP32
@@ -78,14 +81,15 @@ struct Fp4Paths {
 
 /// An FP4 operand as the fast engine reads it: values as BF16 and the ranges that decide which shortcuts
 /// hold. Prepare a weight once and use it in many products. It refers to the DeviceOperand's memory, which
-/// must live as long. Memory: 2 bytes an element, and per 64 elements 24 bytes of scratch, 16 of exponents,
-/// half a byte of ranges.
+/// must live as long. Memory: 2 bytes an element, and per 64 elements 32 bytes of scratch, 16 of exponents,
+/// about three of ranges.
 struct Fp4Operand {
   DeviceOperand source; ///< K padded to 64, own memory where the caller's was not
   FormatId scale = FormatId::ue4m3;
   int scale_block = 16;
   int64_t padded_rows = 0, steps = 0;
-  DeviceBuffer codes, scales, values, raw, presence, halves, halves8, ranges8, ranges128, row_info;
+  DeviceBuffer codes, scales, values, raw, presence, halves, halves8, carried, carried8, carried128, ranges8,
+      ranges128, row_info;
 };
 void prepare_fp4(const UnitRule &rule, const DeviceOperand &operand, Fp4Operand &out, cudaStream_t stream);
 

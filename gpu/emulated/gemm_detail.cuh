@@ -53,7 +53,7 @@ struct RowInfo {
   int16_t nan;  ///< a scale is NaN
   int16_t lsb;  ///< every element times its scale is a multiple of 2^lsb
   int16_t norm; ///< the norm of all of them is at most 2^norm
-  int16_t pad;
+  int16_t grid; ///< carry_grid(); no meaning where a step's width says that the row is not carried
   [[nodiscard]] NVFP4_HD bool empty() const { return min > max; }
 };
 
@@ -109,6 +109,8 @@ struct Fp4View {
   const uint16_t *values;    ///< (padded_rows, 64 steps) BF16
   const uint8_t *halves;     ///< (steps, padded_rows), StepHalves::low
   const uint8_t *halves8;    ///< (steps, padded_rows / 8), the largest StepHalves::width
+  const uint8_t *carried;    ///< (steps, padded_rows), CarriedStep::low
+  const uint32_t *carried128; ///< (steps, padded_rows / 128), the largest CarriedStep::width (low 16 bits) and norm, signed
   const uint32_t *ranges8;   ///< (steps, padded_rows / 8)
   const uint32_t *ranges128; ///< (steps, padded_rows / 128)
   const RowInfo *rows;       ///< (padded_rows)
@@ -122,6 +124,8 @@ struct Fp4View {
   return {o.values.as<uint16_t>(),
           o.halves.as<uint8_t>(),
           o.halves8.as<uint8_t>(),
+          o.carried.as<uint8_t>(),
+          o.carried128.as<uint32_t>(),
           o.ranges8.as<uint32_t>(),
           o.ranges128.as<uint32_t>(),
           o.row_info.as<RowInfo>(),

@@ -4,6 +4,7 @@
 // gemm_fp4_steps.cuh takes the step. README.md has the proofs. Tiles of 128 x 128, operands by cp.async and
 // ldmatrix; on sm_90 gemm_fp4_wgmma.cu takes the tiles in which every step is fast, gemm_fp4_framed.cu most
 // others.
+#include "nvfp4/gpu/emulated/gemm_fp4_carry.hpp"
 #include "nvfp4/gpu/emulated/gemm_fp4_steps.cuh"
 
 #include <algorithm>
@@ -48,6 +49,7 @@ struct SideWorst {
   int least, largest; ///< scale exponents
   int spread;         ///< of all K, norm - lsb
   int reach;          ///< largest scale exponent - lsb
+  int lsb;            ///< of all K, the least
 };
 
 /// FP32 holds frames and guards of rows within these scale exponents.
@@ -102,18 +104,24 @@ __global__ void __launch_bounds__(2 * kTile) classify_kernel(const __grid_consta
                 col = int64_t(blockIdx.x) / job.tiles_m * kTile;
   const Limits limits(job.accumulation);
   int slow = 0, apart = 0; // steps, and fragments of them
+  int carry = -0x8000;     // the largest of slow steps' widths and norms, as carried_step_of() has them
   for (int64_t t = threadIdx.x; t < job.steps; t += blockDim.x)
     if (!limits.tensor_core_sums(StepRange::sum(job.a.ranges128[(t * job.a.padded_rows + row) / 128],
                                                 job.b.ranges128[(t * job.b.padded_rows + col) / 128]))) {
       ++slow;
+      carry = max(carry, int(int16_t(job.a.carried128[(t * job.a.padded_rows + row) / 128])) +
+                             (int(job.b.carried128[(t * job.b.padded_rows + col) / 128]) >> 16));
       if (job.frames) apart += fragments_apart(job, row, col, t);
     }
   __shared__ SideWorst worst[2]; // of A's rows and of B's
-  __shared__ int slow_steps, apart_fragments;
-  if (threadIdx.x < 2) worst[threadIdx.x] = {127, -128, -1000, -1000};
-  if (threadIdx.x == 0) slow_steps = apart_fragments = 0;
+  __shared__ int slow_steps, apart_fragments, widest_carry;
+  if (threadIdx.x < 2) worst[threadIdx.x] = {127, -128, -1000, -1000, 1000};
+  if (threadIdx.x == 0) slow_steps = apart_fragments = 0, widest_carry = -0x8000;
   __syncthreads();
-  if (slow != 0) atomicAdd(&slow_steps, slow);
+  if (slow != 0) {
+    atomicAdd(&slow_steps, slow);
+    atomicMax(&widest_carry, carry);
+  }
   if (apart != 0) atomicAdd(&apart_fragments, apart);
   const bool second = threadIdx.x >= kTile;
   const RowInfo r = second ? job.b.rows[col + threadIdx.x - kTile] : job.a.rows[row + threadIdx.x];
@@ -123,6 +131,7 @@ __global__ void __launch_bounds__(2 * kTile) classify_kernel(const __grid_consta
     atomicMax(&side.largest, int(r.max));
     atomicMax(&side.spread, r.norm - r.lsb);
     atomicMax(&side.reach, r.max - r.lsb);
+    atomicMin(&side.lsb, int(r.lsb));
   }
   const bool nan = __syncthreads_or(r.nan != 0) != 0;
   if (threadIdx.x != 0) return;
@@ -133,10 +142,13 @@ __global__ void __launch_bounds__(2 * kTile) classify_kernel(const __grid_consta
     way = TileWay::mixed;
   else if (slow_steps != 0)
     way = slow_way(job, limits, worst[0], worst[1]);
-  if (way == TileWay::framed && float(kHalvedCost) * float(slow_steps) + float(kApartCost) * float(apart_fragments) <=
+  if (way == TileWay::framed && widest_carry - 8 * worst[1].lsb <= kCarriedWidth)
+    way = TileWay::carried;
+  else if (way == TileWay::framed && float(kHalvedCost) * float(slow_steps) + float(kApartCost) * float(apart_fragments) <=
                                     float(kFramedCost) * float(job.steps))
     way = TileWay::mostly;
   job.ways[blockIdx.x] = way;
+  for (int i = 0; i < 2; ++i) job.outgrown_at(row, col + 64 * i) = 0;
 }
 
 /// Tiles in bands of 16 rows of tiles, down each column of a band first, so that neighbours share operands in
@@ -279,7 +291,7 @@ void gemm_fp4(const UnitRule &rule, const Fp4Operand &a, const Fp4Operand &b, co
               Accumulation accumulation, cudaStream_t stream, Fp4Paths *paths) {
   check_fp4(rule, a, b, output);
   const int64_t tiles = a.padded_rows / kTile * (b.padded_rows / kTile);
-  const StreamBuffer ways(tiles * int64_t(sizeof(TileWay)), stream);
+  const StreamBuffer ways(tiles * int64_t(sizeof(TileWay)), stream), outgrown(2 * tiles, stream);
   int device = 0, processors = 0, major = 0;
   check(cudaGetDevice(&device), "cudaGetDevice");
   check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "cudaDeviceGetAttribute");
@@ -298,6 +310,7 @@ void gemm_fp4(const UnitRule &rule, const Fp4Operand &a, const Fp4Operand &b, co
                    .out = output,
                    .paths = paths,
                    .ways = ways.as<TileWay>(),
+                   .outgrown = outgrown.as<uint8_t>(),
                    .frames = hopper};
   classify_kernel<<<unsigned(tiles), 2 * kTile, 0, stream>>>(job);
   check_launch("classify_kernel");

@@ -2,8 +2,9 @@
 // Tiles of the exact FP4 product on Hopper in which the tensor core may sum a good part of the steps, as
 // products of trained models have them: a warpgroup sums a step of 64 rows whole where that is exact for all
 // of them, as gemm_fp4_wgmma.cu does, and in two halves, by the scales of A's groups, where it is not. What
-// neither holds exactly is done over by fragments of 16 x 8. README.md has the proofs.
-#include "nvfp4/gpu/emulated/gemm_fp4_halves.hpp"
+// neither holds exactly is done over by fragments of 16 x 8. README.md has the proofs. Carried tiles
+// (gemm_fp4_carried.cuh) come behind, in the same launch.
+#include "nvfp4/gpu/emulated/gemm_fp4_carried.cuh"
 #include "nvfp4/gpu/emulated/gemm_fp4_tiles.cuh"
 
 namespace nvfp4::cuda {
@@ -13,37 +14,6 @@ using namespace hopper;
 
 constexpr int kHalvedN = 32; ///< columns of one sum of halves
 constexpr int kPairedWidth = 85; ///< twice the bits above the least multiple that a group may have in split_step()
-
-/// Maxima, byte by byte, of ranges of 8 rows each.
-template <int Count> __device__ inline uint32_t worst_of(const uint32_t *ranges) {
-  uint32_t worst = 0;
-#pragma unroll
-  for (int i = 0; i < Count / 4; ++i) {
-    const uint4 r = reinterpret_cast<const uint4 *>(ranges)[i];
-    worst = __vmaxu4(worst, __vmaxu4(__vmaxu4(r.x, r.y), __vmaxu4(r.z, r.w)));
-  }
-  return worst;
-}
-
-/// A bit for each of 32 steps.
-struct StepBits {
-  uint32_t whole; ///< the tensor core may sum it for 64 rows and TileN columns
-  uint32_t grown; ///< an accumulator might cut something
-};
-template <int TileN>
-__device__ inline StepBits classify_steps(const Fp4Job &job, const Limits &limits, int row, int col,
-                                          int first) {
-  const int64_t t = first + int(threadIdx.x) % 32;
-  bool whole = false, grown = false;
-  if (t < job.steps) {
-    const StepRange range =
-        StepRange::sum(worst_of<8>(job.a.ranges8 + (t * job.a.padded_rows + row) / 8),
-                       worst_of<TileN / 8>(job.b.ranges8 + (t * job.b.padded_rows + col) / 8));
-    whole = limits.tensor_core_sums(range);
-    grown = range.growth >= limits.growth;
-  }
-  return {__ballot_sync(0xFFFFFFFF, whole), __ballot_sync(0xFFFFFFFF, grown)};
-}
 
 /// What a warp reads of a step that is not whole.
 struct HalvedStep {
@@ -135,7 +105,7 @@ __device__ __noinline__ float4 fragment_step(const Fp4Job &job, int row, int col
 
 /// One warpgroup's 64 rows of every mostly fast tile.
 template <int TileN>
-__device__ void multiply_tiles(const Fp4Job &job, int64_t tiles, int warpgroup, Ring<TileN> ring,
+__device__ void multiply_tiles(const Fp4Job &job, int64_t tiles, int warpgroup, Ring<TileN> &ring,
                                float *staging) {
   const Limits limits(job.accumulation);
   const int steps = int(job.steps), lane = int(threadIdx.x) % 32, warp_rows = int(threadIdx.x) / 32 % 4 * 16;
@@ -285,17 +255,20 @@ __global__ void __launch_bounds__(kThreads, 1)
     mostly_fast_kernel(const __grid_constant__ CUtensorMap map_a, const __grid_constant__ CUtensorMap map_b,
                        const __grid_constant__ Fp4Job job, int64_t tiles) {
   extern __shared__ uint8_t shared[];
-  const Ring<TileN> ring((shared_address(shared) + 1023) & ~1023u);
+  Ring<TileN> ring((shared_address(shared) + 1023) & ~1023u);
   ring.start(4 * kConsumers);
   const int warpgroup = int(threadIdx.x / 128), warp = int(threadIdx.x / 32);
   if (warpgroup == kConsumers) {
     fewer_registers<24>();
-    if (warp == 4 * kConsumers) feed_steps<TileWay::mostly>(&map_a, &map_b, job, tiles, ring);
+    if (warp != 4 * kConsumers) return;
+    feed_steps<TileWay::mostly>(&map_a, &map_b, job, tiles, ring);
+    feed_steps<TileWay::carried>(&map_a, &map_b, job, tiles, ring);
   } else {
     more_registers<240>();
     float *staging =
         reinterpret_cast<float *>(shared + (ring.empty + 8 * kStages<TileN> - shared_address(shared)));
     multiply_tiles<TileN>(job, tiles, warpgroup, ring, staging + warp * 16 * kPitch);
+    multiply_carried<TileN>(job, tiles, warpgroup, ring, staging + warp * 16 * kPitch);
   }
 }
 

@@ -2,7 +2,7 @@
 // Prepares FP4 operands for gemm_fp4.cu: elements times scale as BF16, which is exact, and per step of K = 64
 // the ranges that decide whether sums are exact and whether alignment can cut anything.
 #include "nvfp4/gpu/emulated/gemm_fp4_expand.cuh"
-#include "nvfp4/gpu/emulated/gemm_fp4_halves.hpp"
+#include "nvfp4/gpu/emulated/gemm_fp4_carry.hpp"
 
 #include <algorithm>
 
@@ -16,7 +16,27 @@ struct RawStep {
   int8_t nan;      ///< a scale is NaN
   uint8_t half;    ///< width of the wider half
   int32_t lsb; ///< every element times scale is a multiple of 2^lsb; 127 when all are zero
+  int8_t lsbs[4]; ///< of the groups, by their scales alone: what their codes happen to be would part groups of one kind
+  uint16_t norms[4]; ///< sums of squares of the groups, the upper half of an FP32 rounded up
+
+  [[nodiscard]] __device__ uint64_t leasts() const {
+    uint64_t set = 0;
+#pragma unroll
+    for (int g = 0; g < 4; ++g)
+      if (norms[g] != 0) set |= least_bit(lsbs[g]);
+    return set;
+  }
+  [[nodiscard]] __device__ CarriedStep carried(int least, int grid) const {
+    double n[4];
+    int l[4];
+#pragma unroll
+    for (int g = 0; g < 4; ++g) n[g] = double(__uint_as_float(uint32_t(norms[g]) << 16)), l[g] = lsbs[g];
+    return carried_step_of(n, l, least, grid);
+  }
 };
+
+/// The upper half of an FP32 that is at least x.
+__device__ inline uint16_t upper_half(double x) { return uint16_t((__float_as_uint(__double2float_ru(x)) + 0xFFFF) >> 16); }
 
 __device__ inline uint32_t field(int x) { return uint32_t(min(max(x, 0), kSaturated)); }
 
@@ -34,7 +54,8 @@ struct Preparation {
   uint16_t *values;
   RawStep *raw;
   Presence *presence;
-  uint8_t *halves, *halves8;
+  uint8_t *halves, *halves8, *carried;
+  uint32_t *carried8, *carried128;
   uint32_t *ranges8, *ranges128;
   RowInfo *rows;
 };
@@ -42,7 +63,7 @@ struct Preparation {
 /// Step t of a row: 64 codes to 64 BF16 values, eight at a time by put(piece, words); and what the step has.
 template <class Put>
 __device__ inline void expand_step(const Preparation &p, int64_t row, int64_t t, const Put &put) {
-  RawStep out{0.0, -128, 127, 0, 0, 127};
+  RawStep out{0.0, -128, 127, 0, 0, 127, {127, 127, 127, 127}, {0, 0, 0, 0}};
   Presence seen{{0, 0}, {0, 0, 0, 0}, 0};
   GroupNorm norms[kMaxGroups];
   uint4 words[2] = {};
@@ -85,6 +106,8 @@ __device__ inline void expand_step(const Preparation &p, int64_t row, int64_t t,
     norms[g] = {double(int(seen_codes.squares) * m * m) * power_f64(2 * (e - 4)), e,
                 seen_codes.twos() + __ffs(m) - 1 + e - 4};
     out.lsb = min(out.lsb, norms[g].lsb);
+    out.lsbs[g] = int8_t(max(__ffs(m) - 1 + e - 4, -128));
+    out.norms[g] = upper_half(norms[g].norm2);
     out.norm2 = sum_up(out.norm2, norms[g].norm2);
   }
   const StepHalves half = halves_of(norms, out.max < out.min ? 0 : ceil_log2(out.norm2) - 2 * out.lsb);
@@ -122,13 +145,16 @@ __device__ inline uint32_t worst(uint32_t a, uint32_t b) { return __vmaxu4(a, b)
 struct Prefix {
   double norm2; ///< of all elements, rounded up
   int lsb;
+  uint64_t leasts; ///< of groups, least_bit()
 
   __device__ void add(const RawStep &s) {
     if (s.max < s.min) return;
+    leasts |= s.leasts();
     norm2 = sum_up(norm2, s.norm2);
     lsb = min(lsb, s.lsb);
   }
   __device__ void add(const Prefix &p) {
+    leasts |= p.leasts;
     norm2 = sum_up(norm2, p.norm2);
     lsb = min(lsb, p.lsb);
   }
@@ -146,7 +172,7 @@ template <int parts>
 __device__ inline void scan_rows(const Preparation &p, int64_t row, int part, ScanMemory<parts> &memory) {
   const int lane = int(threadIdx.x) % 32;
   const int64_t first = p.steps * part / parts, end = p.steps * (part + 1) / parts;
-  Prefix own{0.0, 127};
+  Prefix own{0.0, 127, 0};
   RowInfo seen{127, -128, 0, 0, 0, 0};
 #pragma unroll 4
   for (int64_t t = first; t < end; ++t) {
@@ -160,7 +186,11 @@ __device__ inline void scan_rows(const Preparation &p, int64_t row, int part, Sc
   memory.left[part][lane] = own;
   memory.info[part][lane] = seen;
   __syncthreads();
-  Prefix before{0.0, 127};
+  Prefix before{0.0, 127, 0}, all{0.0, 127, 0};
+  for (int i = 0; i < parts; ++i) all.add(memory.left[i][lane]);
+  const int norm = all.lsb == 127 ? 0 : (ceil_log2(all.norm2) + 1) >> 1;
+  const bool carried = carries(all.leasts);
+  const int least = carried ? least_of(all.leasts) : 0, grid = carried ? carry_grid(all.leasts, norm) : 0;
   for (int i = 0; i < part; ++i) before.add(memory.left[i][lane]);
 #pragma unroll 4
   for (int64_t t = first; t < end; ++t) {
@@ -172,14 +202,21 @@ __device__ inline void scan_rows(const Preparation &p, int64_t row, int part, Sc
       packed = field(ceil_log2(s.norm2) - 2 * s.lsb) | field(growth) << 8 |
                field(int(s.max) - before.lsb) << 16 | uint32_t(min(max(127 - s.lsb, 0), 255)) << 24;
     }
-    uint32_t half = s.half;
+    uint32_t half = s.half, carry = 0x3FFF3FFF; // beyond every limit
+    if (carried || all.leasts == 0) {
+      const CarriedStep c = s.carried(least, grid);
+      p.carried[t * p.padded_rows + row] = uint8_t(c.low);
+      carry = (uint32_t(c.width) & 0xFFFF) | uint32_t(c.norm) << 16;
+    }
     for (int d = 1; d < 8; d *= 2) {
       packed = worst(packed, __shfl_xor_sync(0xFFFFFFFF, packed, d));
       half = max(half, __shfl_xor_sync(0xFFFFFFFF, half, d));
+      carry = __vmaxs2(carry, __shfl_xor_sync(0xFFFFFFFF, carry, d));
     }
     if (row % 8 == 0) {
       p.ranges8[(t * p.padded_rows + row) / 8] = packed;
       p.halves8[(t * p.padded_rows + row) / 8] = uint8_t(half);
+      p.carried8[(t * p.padded_rows + row) / 8] = carry;
     }
   }
   if (part != 0) return;
@@ -189,11 +226,10 @@ __device__ inline void scan_rows(const Preparation &p, int64_t row, int part, Sc
     seen.max = max(seen.max, other.max);
     seen.nan = int16_t(seen.nan | other.nan);
   }
-  Prefix all = own;
-  for (int i = 1; i < parts; ++i) all.add(memory.left[i][lane]);
   if (!seen.empty()) {
     seen.lsb = int16_t(all.lsb);
-    seen.norm = int16_t((ceil_log2(all.norm2) + 1) >> 1);
+    seen.norm = int16_t(norm);
+    seen.grid = int16_t(grid);
   }
   p.rows[row] = seen;
 }
@@ -207,9 +243,13 @@ __global__ void __launch_bounds__(32 * kParts) scan_kernel(const __grid_constant
 
 /// Step i / (padded rows / 128) of 128 rows.
 __device__ inline void coarsen(const Preparation &p, int64_t i) {
-  uint32_t w = 0;
-  for (int j = 0; j < 16; ++j) w = worst(w, p.ranges8[i * 16 + j]);
+  uint32_t w = 0, carry = p.carried8[i * 16];
+  for (int j = 0; j < 16; ++j) {
+    w = worst(w, p.ranges8[i * 16 + j]);
+    carry = __vmaxs2(carry, p.carried8[i * 16 + j]);
+  }
   p.ranges128[i] = w;
+  p.carried128[i] = carry;
 }
 
 __global__ void coarsen_kernel(const __grid_constant__ Preparation p, int64_t count) {
@@ -300,6 +340,9 @@ Preparation plan(const UnitRule &rule, const DeviceOperand &operand, Fp4Operand 
   out.presence.reserve(rows * steps * int64_t(sizeof(Presence)));
   out.halves.reserve(rows * steps);
   out.halves8.reserve(rows * steps / 8);
+  out.carried.reserve(rows * steps);
+  out.carried8.reserve(rows * steps / 2);
+  out.carried128.reserve(rows * steps / 32);
   out.ranges8.reserve(rows * steps / 2);
   out.ranges128.reserve(rows * steps / 32);
   out.row_info.reserve(rows * int64_t(sizeof(RowInfo)));
@@ -313,6 +356,9 @@ Preparation plan(const UnitRule &rule, const DeviceOperand &operand, Fp4Operand 
           .presence = out.presence.as<Presence>(),
           .halves = out.halves.as<uint8_t>(),
           .halves8 = out.halves8.as<uint8_t>(),
+          .carried = out.carried.as<uint8_t>(),
+          .carried8 = out.carried8.as<uint32_t>(),
+          .carried128 = out.carried128.as<uint32_t>(),
           .ranges8 = out.ranges8.as<uint32_t>(),
           .ranges128 = out.ranges128.as<uint32_t>(),
           .rows = out.row_info.as<RowInfo>()};

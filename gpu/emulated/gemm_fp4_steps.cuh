@@ -13,6 +13,7 @@ enum class TileWay : uint8_t {
   mixed,   ///< fragment by fragment and step by step, product_kernel<true>
   fast,    ///< the tensor core sums every step
   mostly,  ///< framed, but the tensor core may sum a good part of the steps
+  carried, ///< framed, but the tensor core may sum every step, in two parts where it has to, to parts of the accumulators
   framed,  ///< FP32 pairs in a frame hold every step; nothing is cut as long as accumulators stay small
   guarded, ///< the same pairs, and a guard that finds the outputs that a cut could change
 };
@@ -26,10 +27,14 @@ struct Fp4Job {
   GemmOutput out;
   Fp4Paths *paths;
   TileWay *ways; ///< (tiles_n, tiles_m)
+  uint8_t *outgrown; ///< (2 tiles_n, tiles_m), 128 x 64 each: 1 where accumulators were too large to be carried
   bool frames;   ///< framed and guarded tiles have a kernel on this device
 
   [[nodiscard]] __device__ TileWay way(int64_t row, int64_t col) const {
     return ways[(col >> 7) * tiles_m + (row >> 7)];
+  }
+  [[nodiscard]] __device__ uint8_t &outgrown_at(int64_t row, int64_t col) const {
+    return outgrown[(col >> 6) * tiles_m + (row >> 7)];
   }
   /// Accumulators' words are the output's.
   [[nodiscard]] __device__ bool writes_plainly() const {
@@ -41,8 +46,8 @@ struct Fp4Job {
 /// Throws Error where gemm_fp4() does not take the operands.
 void check_fp4(const UnitRule &rule, const Fp4Operand &a, const Fp4Operand &b, const GemmOutput &output);
 
-/// Fast tiles (gemm_fp4_wgmma.cu), mostly fast ones (gemm_fp4_mostly.cu), framed and guarded ones
-/// (gemm_fp4_framed.cu) on sm_90's wgmma.
+/// Fast tiles (gemm_fp4_wgmma.cu), mostly fast and carried ones (gemm_fp4_mostly.cu), framed and guarded ones and what
+/// carried ones left (gemm_fp4_framed.cu) on sm_90's wgmma, in this order.
 void gemm_fp4_wgmma(const Fp4Job &job, int processors, cudaStream_t stream);
 void gemm_fp4_mostly(const Fp4Job &job, int processors, cudaStream_t stream);
 void gemm_fp4_framed(const Fp4Job &job, int processors, cudaStream_t stream);

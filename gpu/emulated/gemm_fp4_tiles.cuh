@@ -17,7 +17,7 @@ template <int TileN> __device__ inline TileAt tile_of(const Fp4Job &job, int64_t
 }
 
 /// The block's next tile from `index` on whose way is one of two, looked for by a whole warp; `tiles` or more
-/// where there is none.
+/// where there is none. Those that outgrew being carried are framed ones.
 template <int TileN, TileWay one, TileWay other = one>
 __device__ inline int64_t next_tile(const Fp4Job &job, int64_t index, int64_t tiles) {
   for (; index < tiles; index += 32 * int64_t(gridDim.x)) {
@@ -26,7 +26,8 @@ __device__ inline int64_t next_tile(const Fp4Job &job, int64_t index, int64_t ti
     if (mine < tiles) {
       const TileAt at = tile_of<TileN>(job, mine);
       const TileWay way = job.way(at.row, at.col);
-      found = way == one || way == other;
+      found = way == one || way == other ||
+              (one == TileWay::framed && way == TileWay::carried && job.outgrown_at(at.row, at.col) != 0);
     }
     const uint32_t lanes = __ballot_sync(0xFFFFFFFF, found);
     if (lanes != 0) return index + (__ffs(int(lanes)) - 1) * int64_t(gridDim.x);
@@ -61,7 +62,7 @@ template <int TileN, int Stages = kStages<TileN>> struct Ring {
 /// One warp keeps the stages full, step by step of every tile of this way.
 template <TileWay way, int TileN, int Stages>
 __device__ void feed_steps(const CUtensorMap *map_a, const CUtensorMap *map_b, const Fp4Job &job,
-                           int64_t tiles, Ring<TileN, Stages> ring) {
+                           int64_t tiles, Ring<TileN, Stages> &ring) {
   const bool leader = (threadIdx.x & 31) == 0;
   for (int64_t i = next_tile<TileN, way>(job, blockIdx.x, tiles); i < tiles;
        i = next_tile<TileN, way>(job, i + gridDim.x, tiles)) {
@@ -129,6 +130,37 @@ __device__ __forceinline__ void whole_steps(Ring<TileN> &ring, int warpgroup, Co
     wgmma_wait<0>();
     add(even);
   }
+}
+
+/// Maxima, byte by byte, of ranges of 8 rows each.
+template <int Count> __device__ inline uint32_t worst_of(const uint32_t *ranges) {
+  uint32_t worst = 0;
+#pragma unroll
+  for (int i = 0; i < Count / 4; ++i) {
+    const uint4 r = reinterpret_cast<const uint4 *>(ranges)[i];
+    worst = __vmaxu4(worst, __vmaxu4(__vmaxu4(r.x, r.y), __vmaxu4(r.z, r.w)));
+  }
+  return worst;
+}
+
+/// A bit for each of 32 steps.
+struct StepBits {
+  uint32_t whole; ///< the tensor core may sum it for 64 rows and TileN columns
+  uint32_t grown; ///< an accumulator might cut something
+};
+template <int TileN>
+__device__ inline StepBits classify_steps(const Fp4Job &job, const Limits &limits, int row, int col,
+                                          int first) {
+  const int64_t t = first + int(threadIdx.x) % 32;
+  bool whole = false, grown = false;
+  if (t < job.steps) {
+    const StepRange range =
+        StepRange::sum(worst_of<8>(job.a.ranges8 + (t * job.a.padded_rows + row) / 8),
+                       worst_of<TileN / 8>(job.b.ranges8 + (t * job.b.padded_rows + col) / 8));
+    whole = limits.tensor_core_sums(range);
+    grown = range.growth >= limits.growth;
+  }
+  return {__ballot_sync(0xFFFFFFFF, whole), __ballot_sync(0xFFFFFFFF, grown)};
 }
 
 /// Starts a kernel over the tiles of 128 x TileN of a job, at most a block a multiprocessor; the operands

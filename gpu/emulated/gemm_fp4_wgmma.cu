@@ -28,7 +28,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     fast_tiles_kernel(const __grid_constant__ CUtensorMap map_a, const __grid_constant__ CUtensorMap map_b,
                       const __grid_constant__ Fp4Job job, int64_t tiles) {
   extern __shared__ uint8_t shared[];
-  const Ring<TileN> ring((shared_address(shared) + 1023) & ~1023u);
+  Ring<TileN> ring((shared_address(shared) + 1023) & ~1023u);
   ring.start(4 * kConsumers);
   const int warpgroup = int(threadIdx.x / 128);
   if (warpgroup == kConsumers) {

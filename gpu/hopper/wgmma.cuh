@@ -82,16 +82,20 @@ NVFP4_WGMMA_OP(E5m2, "k32.f32.e5m2.e5m2", "");
 NVFP4_WGMMA_OP(E4m3E5m2, "k32.f32.e4m3.e5m2", "");
 NVFP4_WGMMA_OP(E5m2E4m3, "k32.f32.e5m2.e4m3", "");
 
-/// D += A * B^T of 64 x 32, K = 16, A from registers: each warp's 16 rows as mma.m16n8k16 has them. D = A * B^T where
-/// Accumulate is 0.
-template <int Accumulate = 1>
-__device__ inline void multiply_registers(float (&d)[16], const uint32_t (&a)[4], uint64_t b) {
-  NVFP4_IF_HOPPER(asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %21, 0;\n"
-                               "wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 " NVFP4_LIST16
-                               ", {%16, %17, %18, %19}, %20, p, 1, 1, 0;\n}"
-                               : NVFP4_R16(d, 0)
-                               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(Accumulate)));
-}
+// D += A * B^T of 64 x 32, 64 x 64 or 64 x 128, K = 16, A from registers: each warp's 16 rows as mma.m16n8k16 has them. D =
+// A * B^T where Accumulate is 0. A0 to A3, B and P: the operands behind those of D.
+#define NVFP4_WGMMA_REGISTERS(REGISTERS, SHAPE, LIST, A0, A1, A2, A3, B, P, ...)                                             \
+  template <int Accumulate = 1>                                                                                             \
+  __device__ inline void multiply_registers(float (&d)[REGISTERS], const uint32_t (&a)[4], uint64_t b) {                    \
+    NVFP4_IF_HOPPER(asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, " P ", 0;\n"                                            \
+                                 "wgmma.mma_async.sync.aligned." SHAPE "k16.f32.bf16.bf16 " LIST                            \
+                                 ", {" A0 ", " A1 ", " A2 ", " A3 "}, " B ", p, 1, 1, 0;\n}"                                \
+                                 : __VA_ARGS__                                                                              \
+                                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(Accumulate)));                   \
+  }
+NVFP4_WGMMA_REGISTERS(16, "m64n32", NVFP4_LIST16, "%16", "%17", "%18", "%19", "%20", "%21", NVFP4_R16(d, 0))
+NVFP4_WGMMA_REGISTERS(32, "m64n64", NVFP4_LIST32, "%32", "%33", "%34", "%35", "%36", "%37", NVFP4_R16(d, 0), NVFP4_R16(d, 16))
+NVFP4_WGMMA_REGISTERS(64, "m64n128", NVFP4_LIST64, "%64", "%65", "%66", "%67", "%68", "%69", NVFP4_R64(d, 0))
 
 __device__ inline void wgmma_fence() {
   NVFP4_IF_HOPPER(asm volatile("wgmma.fence.sync.aligned;" ::: "memory"));

@@ -5,9 +5,10 @@
 #include "nvfp4/emulator/tensorcore/execute.hpp"
 #include "nvfp4/golden/io/file.hpp"
 #include "nvfp4/gpu/emulated/gemm_fp4_frame.hpp"
-#include "nvfp4/gpu/emulated/gemm_fp4_halves.hpp"
+#include "nvfp4/gpu/emulated/gemm_fp4_carry.hpp"
 #include "nvfp4/tests/catch.hpp"
 
+#include <array>
 #include <random>
 
 using namespace nvfp4;
@@ -63,6 +64,7 @@ StepGroups groups_of(const Row &a, const Row &b, int64_t t) {
 /// A step of a row as gemm_fp4_prepare.cu finds it.
 struct StepFacts {
   GroupNorm groups[kMaxGroups] = {};
+  int scale_lsbs[kMaxGroups] = {}; ///< what a group's elements are multiples of whatever its codes
   int width = 0; ///< 0 for rows of zeros
 
   StepFacts(const Row &r, int64_t t) {
@@ -77,6 +79,7 @@ struct StepFacts {
         squares += m * m;
         if (m != 0) lsb = std::min(lsb, __builtin_ctz(unsigned(std::abs(m))) + s.exponent - 4);
       }
+      scale_lsbs[i] = __builtin_ctz(s.significand | 16u) + s.exponent - 4;
       groups[i] = {std::ldexp(double(squares), 2 * (s.exponent - 4)), s.exponent, lsb};
       norm2 += groups[i].norm2;
       least = std::min(least, lsb);
@@ -85,8 +88,52 @@ struct StepFacts {
   }
 };
 
+/// A row whose accumulators may be carried, all of K.
+struct Carry {
+  bool holds = false;
+  int least = 0, grid = 0;
+
+  Carry(const Row &r, int norm) {
+    uint64_t leasts = 0;
+    for (int64_t t = 0; t < r.steps(); ++t)
+      for (int i = 0; i < kMaxGroups; ++i) {
+        const StepFacts f(r, t);
+        if (f.groups[i].norm2 != 0) leasts |= least_bit(f.scale_lsbs[i]);
+      }
+    holds = carries(leasts);
+    if (holds) least = least_of(leasts), grid = carry_grid(leasts, norm);
+  }
+  [[nodiscard]] CarriedStep step(const Row &r, int64_t t) const {
+    const StepFacts f(r, t);
+    double norms[kMaxGroups];
+    int lsbs[kMaxGroups];
+    for (int i = 0; i < kMaxGroups; ++i) norms[i] = f.groups[i].norm2, lsbs[i] = f.scale_lsbs[i];
+    return carried_step_of(norms, lsbs, least, grid);
+  }
+};
+
+/// The group at `at` of a row as BF16: elements times their scale.
+std::array<uint16_t, kGroup> bf16_group(const Row &r, size_t at) {
+  const GroupScale s = decode_scale(rule().scale, r.scales[at]);
+  std::array<uint16_t, kGroup> words{};
+  for (int i = 0; i < kGroup; ++i) {
+    const int m = e2m1_twice(CodeView{r.codes.data() + at * 8, 4}[i]) * int(s.significand);
+    words[size_t(i)] = uint16_t(bit_cast<uint32_t>(std::ldexp(float(m), s.exponent - 4)) >> 16);
+  }
+  return words;
+}
+
+/// Hopper's wgmma of K = 16: `sum` plus the group's products, those of A left out unless `of_a`.
+float hopper_sum(float sum, const Row &a, const Row &b, size_t at, bool of_a) {
+  static const UnitRule &r = find_unit("sm_90:wgmma.k16.f32.bf16").rule;
+  const auto x = of_a ? bf16_group(a, at) : std::array<uint16_t, kGroup>{}, y = bf16_group(b, at);
+  return bit_cast<float>(uint32_t(fdpa(r, {reinterpret_cast<const uint8_t *>(x.data()), 16},
+                                       {reinterpret_cast<const uint8_t *>(y.data()), 16}, kGroup,
+                                       bit_cast<uint32_t>(sum))));
+}
+
 struct Seen {
-  int64_t halved = 0, framed = 0, cut = 0, bounded = 0, open = 0, wrong = 0;
+  int64_t carried = 0, both = 0, outgrown = 0, halved = 0, framed = 0, cut = 0, bounded = 0, open = 0, wrong = 0;
 };
 
 /// One output: every step by every way that vouches for it.
@@ -95,6 +142,9 @@ void compare_chain(const Row &a, const Row &b, Seen &seen) {
   const FrameFactors fa = x.factors(true), fb = y.factors(false);
   const bool holds = x.norm - x.lsb + y.norm - y.lsb <= 44 && x.max - x.lsb + y.max - y.lsb <= 35;
   const float limit = holds ? std::ldexp(1.0f, x.lsb + y.lsb + 36) : 0.0f;
+  const Carry ca(a, x.norm), cb(b, y.norm);
+  const bool carried = ca.holds && cb.holds && x.max - x.lsb + y.max - y.lsb <= 35;
+  const float carried_limit = carried ? carry_limit(ca.grid + cb.least) : 0.0f;
   float acc = 0.0f;
   for (int64_t t = 0; t < a.steps(); ++t) {
     const StepGroups g = groups_of(a, b, t);
@@ -111,6 +161,29 @@ void compare_chain(const Row &a, const Row &b, Seen &seen) {
       seen.wrong += double(float(high)) != high || double(float(low)) != low; // 24 bits
       seen.halved += halves.low != 0;
       same(halved_step(acc, float(high), float(low)));
+    }
+    if (carried && ca.step(a, t).width + cb.step(b, t).norm - 8 * cb.least <= kCarriedWidth) {
+      if (std::fabs(acc) < carried_limit) {
+        const CarriedStep c = ca.step(a, t);
+        float high, low;
+        part_accumulator(acc, carry_magic(ca.grid + cb.least), high, low);
+        const float groups[] = {g.g0, g.g1, g.g2, g.g3};
+        double sums[] = {double(high), double(low)};
+        for (int i = 0; i < kMaxGroups; ++i) {
+          double &sum = sums[c.low >> i & 1];
+          sum += double(groups[i]);
+          seen.wrong += double(float(sum)) != sum; // 24 bits after every group
+          const size_t at = size_t(t) * kMaxGroups + size_t(i);
+          high = hopper_sum(high, a, b, at, (c.low >> i & 1) == 0);
+          low = hopper_sum(low, a, b, at, (c.low >> i & 1) != 0);
+        }
+        ++seen.carried;
+        seen.both += c.low != 0 && c.low != 15 && high != 0 && low != 0;
+        seen.wrong += high != float(sums[0]) || low != float(sums[1]);
+        same(add_rz(high, low));
+      } else {
+        ++seen.outgrown;
+      }
     }
     if (std::fabs(acc) < limit) {
       ++seen.framed;
@@ -189,6 +262,8 @@ TEST_CASE("steps in frames are the chain's words") {
   CHECK(all.wrong == 0);
   // every way is taken, and few steps are left to FP64
   CHECK(all.halved > 2000);
+  CHECK(all.carried > 10000);
+  CHECK(all.both > 1000);
   CHECK(all.framed > 5000);
   CHECK(all.cut > 20000);
   CHECK(all.bounded > 10000);
@@ -273,6 +348,57 @@ TEST_CASE("both sums of a step in halves, at the ends of what they may be") {
     moved += double(got) != sum;
   }
   CHECK(moved > 100000);
+}
+
+TEST_CASE("grids at which accumulators are parted") {
+  const auto set = [](std::initializer_list<int> lsbs) {
+    uint64_t s = 0;
+    for (const int l : lsbs) s |= least_bit(l);
+    return s;
+  };
+  CHECK(carry_grid(set({-2, -1, 0, 5, 6}), 14) == 5);  // the gap's upper end
+  CHECK(carry_grid(set({-2, -1, 0, 1, 2, 3}), 11) == 0); // no gap: 11 bits below the norm
+  CHECK(carry_grid(set({-2, -1}), 4) == -2);           // never below the least
+  CHECK(carry_grid(set({-2, -1}), 11) == 0);           // nothing above
+  CHECK(carry_grid(set({-8, 20}), 30) == 5);           // at most 13 bits above the least
+  CHECK(carry_grid(set({-8, 0, 20}), 12) == 5);
+  CHECK(carry_grid(set({-2, 0, 5}), 11) == 5);           // from below a wide gap
+  CHECK(carry_grid(set({-2, 0, 3}), 11) == 0);
+  CHECK(least_of(set({3, -7, 22})) == -7);
+  CHECK(carries(set({-39, 22})));
+  CHECK_FALSE(carries(set({-40, 0})));
+  CHECK_FALSE(carries(set({-1000, 0})));
+  CHECK_FALSE(carries(set({0, 23})));
+  CHECK_FALSE(carries(0));
+  CHECK(eighth_bits(0.0) == -8000);
+  CHECK(eighth_bits(1.0) == 0);
+  CHECK(eighth_bits(2.0) == 4);
+  CHECK(eighth_bits(4.0) == 8);
+  CHECK(eighth_bits(std::nextafter(1.0, 2.0)) == 1);
+  std::mt19937_64 random(29);
+  for (int i = 0; i < 200000; ++i) { // roots of two among them, and their neighbours
+    double x = std::ldexp(1.0 + double(random() >> 12) * 0x1p-52, int(random() % 81) - 40);
+    if (i % 4 == 0) x = std::nextafter(std::exp2(double(int(random() % 81) - 40) / 4), i % 8 == 0 ? INFINITY : 0.0);
+    const int q = eighth_bits(x);
+    REQUIRE(exp2l(static_cast<long double>(q) / 4) >= x); // 64 bits: more than x has
+    REQUIRE(exp2l(static_cast<long double>(q - 1) / 4) < x);
+  }
+  // parts of accumulators below the limit, down to 2^-14 grids
+  int64_t parted = 0;
+  for (int i = 0; i < 200000; ++i) {
+    const int g = int(random() % 41) - 20;
+    const int64_t n = int64_t(random() % (uint64_t{1} << 24));
+    const float acc = std::ldexp(float(random() % 2 == 0 ? n : -n), g - int(random() % 15));
+    if (std::fabs(acc) >= carry_limit(g)) continue;
+    float high, low;
+    part_accumulator(acc, carry_magic(g), high, low);
+    const double grids = std::ldexp(double(high), -g);
+    REQUIRE(double(high) + double(low) == double(acc));
+    REQUIRE(grids / 2 == std::nearbyint(grids / 2));
+    REQUIRE(std::fabs(low) <= std::ldexp(1.0f, g));
+    parted += high != 0 && low != 0;
+  }
+  CHECK(parted > 50000);
 }
 
 TEST_CASE("cuts that add up at the edge of a word") {
