@@ -20,6 +20,7 @@ namespace nvfp4::tool {
 template <class T> struct Range {
   T low, high;
 };
+template <class T> Range(T, T) -> Range<T>; // clang before 17 does not find it
 /// These words and no others.
 struct OneOf {
   std::vector<std::string> words;

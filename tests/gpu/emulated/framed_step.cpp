@@ -8,6 +8,7 @@
 #include "nvfp4/gpu/emulated/gemm_fp4_carry.hpp"
 #include "nvfp4/tests/catch.hpp"
 
+#include <array>
 #include <random>
 
 using namespace nvfp4;
@@ -117,6 +118,26 @@ struct Carry {
   }
 };
 
+/// The group at `at` of a row as BF16: elements times their scale.
+std::array<uint16_t, kGroup> bf16_group(const Row &r, size_t at) {
+  const GroupScale s = decode_scale(rule().scale, r.scales[at]);
+  std::array<uint16_t, kGroup> words{};
+  for (int i = 0; i < kGroup; ++i) {
+    const int m = e2m1_twice(CodeView{r.codes.data() + at * 8, 4}[i]) * int(s.significand);
+    words[size_t(i)] = uint16_t(bit_cast<uint32_t>(std::ldexp(float(m), s.exponent - 4)) >> 16);
+  }
+  return words;
+}
+
+/// Hopper's wgmma of K = 16: `sum` plus the group's products, those of A left out unless `of_a`.
+float hopper_sum(float sum, const Row &a, const Row &b, size_t at, bool of_a) {
+  static const UnitRule &r = find_unit("sm_90:wgmma.k16.f32.bf16").rule;
+  const auto x = of_a ? bf16_group(a, at) : std::array<uint16_t, kGroup>{}, y = bf16_group(b, at);
+  return bit_cast<float>(uint32_t(fdpa(r, {reinterpret_cast<const uint8_t *>(x.data()), 16},
+                                       {reinterpret_cast<const uint8_t *>(y.data()), 16}, kGroup,
+                                       bit_cast<uint32_t>(sum))));
+}
+
 struct Seen {
   int64_t carried = 0, both = 0, outgrown = 0, halved = 0, framed = 0, cut = 0, open = 0, wrong = 0;
 };
@@ -158,10 +179,14 @@ void compare_chain(const Row &a, const Row &b, Seen &seen) {
           double &sum = sums[c.low >> i & 1];
           sum += double(groups[i]);
           seen.wrong += double(float(sum)) != sum; // 24 bits after every group
+          const size_t at = size_t(t) * kMaxGroups + size_t(i);
+          high = hopper_sum(high, a, b, at, (c.low >> i & 1) == 0);
+          low = hopper_sum(low, a, b, at, (c.low >> i & 1) != 0);
         }
         ++seen.carried;
         seen.both += c.low != 0 && c.low != 15 && high != 0 && low != 0;
-        same(add_rz(float(sums[0]), float(sums[1])));
+        seen.wrong += high != float(sums[0]) || low != float(sums[1]);
+        same(add_rz(high, low));
       } else {
         ++seen.outgrown;
       }
