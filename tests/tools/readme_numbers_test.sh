@@ -129,6 +129,9 @@ claim gpu/README.md "@ outputs](../golden/evidence/h200-hopper-gemm.txt)" "$hopp
 claim gpu/hopper/README.md "@ GEMMs (six instructions x twelve cases, up to 8192 x 8192 x 8192 in full), @ outputs" "$(lines h200-hopper-gemm.txt ' outputs .*mismatches 0')" "$hopper"
 attention=$(sed -nE 's/.*wrong: o 0 o32 0 .* of ([0-9]+),.*/\1/p' golden/evidence/h200-attention.txt | awk '{n += $1} END {printf "%.0f\n", n}')
 claim gpu/README.md "[@](../golden/evidence/h200-attention.txt)" "$attention"
+other=$(sed -nE 's/^nvfp4-gpu quantize: .* mismatches ([0-9]+) .*first: fp8-token .*/\1/p' golden/evidence/h200-merged-2026-11-30.txt)
+claim gpu/README.md "on 2026-11-30 @ words under \`fp8-token\` were not the CPU's" "$other"
+claim gpu/README.md "differs in the same @ words" "$other"
 claim gpu/hopper/ATTENTION.md "@ cases, lengths" "$(lines h200-attention.txt 'wrong: o 0 ')"
 claim gpu/hopper/ATTENTION.md "(forward): @ words, 0 mismatches" "$attention"
 read -r gla_cases gla_words <<<"$(sed -nE 's/^([0-9]+) cases, ([0-9]+) words, 0 mismatches$/\1 \2/p' golden/evidence/h200-hopper-gla.txt)"
