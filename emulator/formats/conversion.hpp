@@ -78,7 +78,7 @@ enum class RandomByteOrder : uint8_t {
 
 /// cvt.rs.satfinite.{e2m1,e3m2,e2m3,e4m3,e5m2}x4.f32 d, {a, b, e, f}, rbits: d holds a in its top element.
 [[nodiscard]] constexpr uint32_t cvt_rs_x4(FormatId to, const std::array<float, 4> &abef, uint32_t rbits,
-                                                    RandomByteOrder order) {
+                                            RandomByteOrder order) {
   const int bits = format(to).storage_bits;
   uint32_t d = 0;
   for (int i = 0; i < 4; ++i)

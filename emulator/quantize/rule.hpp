@@ -31,7 +31,7 @@ enum class GlobalRule : uint8_t {
   quotient, ///< S = 6M / amax unguarded, p = 1 / S; amax = 0: all codes and scales stay 0
   caller,   ///< S comes from the caller; from an amax it is 6M / amax, 1 where that is not finite or is 0
   decode,   ///< p = amax / 6M; S unused
-  part_sixth,     ///< p = (amax / 448) / 6, 1 where that is 0, amax over `outer_block` elements of a row
+  part_sixth,     ///< p = (amax / e4m3_max) / largest element, 1 where that is 0; of `outer_block`s of a row, 0: of the whole
   decode_floored, ///< p = max(min(amax, FLT_MAX) / 6M, 1e-30); S unused
   offset_sixth,   ///< p = (amax / 6 + 1e-9) / M; S unused
   macro, ///< S = the upper 8 of the 23 fraction bits of 6 / max(amax, 1e-12), from 1 to below 2; p = 1 / S; of `outer_block`s

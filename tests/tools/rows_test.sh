@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# rows_test.sh NVFP4 SOURCE_ROOT: a format, a convention and a recipe are rows. Counts the files that name one, which are those
+# rows_test.sh NVFP4 SOURCE_ROOT: a format, a convention and a recipe are rows. Looks which files name some of them, which are those
 # with the rows, and runs the worked example of reference_models/lab/README.md: a recipe file is in every list and table.
 # shellcheck source=tests/tools/opening.sh
 . "$(dirname "$(realpath "$0")")/opening.sh"
@@ -12,7 +12,7 @@ source_files() { # PATTERN: those of the program's sources that have it
 
 # a convention: its row, and recipes that use it
 "$nvfp4" info --conventions >conventions.txt
-for name in ufp4 metis-nvfp4 ue5m3-graphcore quartet2-eden mxfp4-alto mxfp4-uos mxfp4-macro fouroversix-unbiased hif4-rne; do
+for name in ufp4 metis-nvfp4 ue5m3-graphcore quartet2-eden mxfp4-alto mxfp4-uos mxfp4-macro fouroversix-unbiased hif4-rne fouroversix-static; do
   found=$(source_files "\"$name\"")
   [ "${found/reference_models\/recipe\/variations.cpp /}" = "emulator/quantize/convention.cpp " ] || say "convention $name stands in $found"
   grep -q "^$name\b" conventions.txt || say "info --conventions has no $name"
