@@ -55,6 +55,8 @@ struct Task {
 /// Cuts a job's outputs into rectangles of at most rows x cols; with few rectangles, rows are cut further so
 /// that its threads have work. Row cuts fall on multiples of `row_step`.
 [[nodiscard]] std::vector<Task> cut(const Job &job, int64_t rows, int64_t cols, int64_t row_step);
+/// Those of run_fdpa(): 256 columns wide, or 128 where the job would have fewer tasks than threads.
+[[nodiscard]] std::vector<Task> fdpa_tasks(const Job &job, int64_t row_step);
 
 /// The definition: dot() of one output. For what the vector kernels cannot prove.
 [[nodiscard]] uint32_t reference_output(const Job &job, int64_t i, int64_t j);

@@ -182,12 +182,17 @@ const FdpaKernels *fdpa_kernels(Isa isa) {
   return nullptr;
 }
 
+std::vector<Task> fdpa_tasks(const Job &job, int64_t row_step) {
+  std::vector<Task> tasks = cut(job, kRows, kCols, row_step);
+  if (int64_t(tasks.size()) < job.threads) tasks = cut(job, kRows, kCols / 2, row_step);
+  return tasks;
+}
+
 bool run_fdpa(const Job &job, Isa isa, Sink sink) {
   const FdpaKernels *kernels = fdpa_kernels(isa);
   if (kernels == nullptr || !covered(*job.rule) || job.a->padded_k == 0 || job.a->padded_k > kMaxK)
     return false;
-  const std::vector<Task> tasks = cut(job, kRows, kCols, kernels->mr);
-  run_tasks<Block>(job, *kernels, sink, tasks);
+  run_tasks<Block>(job, *kernels, sink, fdpa_tasks(job, kernels->mr));
   return true;
 }
 

@@ -2,9 +2,11 @@
 // The FDPA engine against the definition: every unit with an FP32 accumulator, element classes from ordinary
 // to raw words, ragged shapes, and sums at the edge of 32 bits.
 #include "nvfp4/emulator/gemm/element_reader.hpp"
+#include "nvfp4/emulator/gemm/engine.hpp"
 #include "nvfp4/emulator/gemm/fdpa_panel.hpp"
 #include "tests/emulator/gemm/support.hpp"
 
+#include <algorithm>
 #include <functional>
 #include <limits>
 
@@ -297,6 +299,33 @@ TEST_CASE("rows with NaN and Inf need no definition", "[gemm][fdpa]") {
       CHECK(first_difference(got, want, 20) == "");
     }
   }
+}
+
+TEST_CASE("tasks of the FDPA engine take each output once, narrower ones where threads would have none", "[gemm][fdpa]") {
+  const auto tasks = [](int64_t rows, int64_t cols, int threads) {
+    gemm::Job job{};
+    job.rows = rows;
+    job.cols = cols;
+    job.threads = threads;
+    return gemm::fdpa_tasks(job, 14);
+  };
+  CHECK(tasks(512, 512, 2).size() < tasks(512, 512, 64).size());
+  CHECK(tasks(1024, 1024, 64).size() >= 64);
+  for (const int64_t rows : {1, 70, 512, 1100})
+    for (const int64_t cols : {1, 128, 129, 257, 700})
+      for (const int threads : {1, 2, 5, 64}) {
+        CAPTURE(rows, cols, threads);
+        std::vector<int> taken(size_t(rows * cols));
+        int64_t widest = 0;
+        for (const gemm::Task &t : tasks(rows, cols, threads)) {
+          widest = std::max(widest, t.cols);
+          for (int64_t i = t.row; i < t.row + t.rows; ++i)
+            for (int64_t j = t.col; j < t.col + t.cols; ++j) ++taken.at(size_t(i * cols + j));
+        }
+        CHECK(std::ranges::all_of(taken, [](int n) { return n == 1; }));
+        if (threads == 1) CHECK(widest == std::min<int64_t>(cols, 256));
+        if (threads == 64 && rows <= 512) CHECK(widest <= 128);
+      }
 }
 
 TEST_CASE("kernels of AVX-512 give the same with and without VPOPCNTDQ", "[gemm][fdpa]") {
