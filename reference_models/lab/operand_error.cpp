@@ -23,7 +23,7 @@ void write_error(const QuantizeStatistics &s, Measures &to, const std::string &n
 }
 
 QuantizeStatistics operand_error(const OperandRecipe &recipe, FormatId source, MatrixView<const float> x, Axis axis,
-                                 RandomKey key, int threads) {
+                                 RandomKey key, int threads, const SignWords &signs) {
   QuantizeStatistics error;
   const auto add = [&error](float value, float stored) {
     const double v = double(value), d = double(stored) - v;
@@ -46,7 +46,8 @@ QuantizeStatistics operand_error(const OperandRecipe &recipe, FormatId source, M
     for (int64_t c = 0; c < x.cols; ++c) values[size_t(r * x.cols + c)] = round_to(source, x(r, c));
   const MatrixView<const float> view(values.data(), rows, x.cols);
   cpu::Workspace workspace;
-  const QuantizeTask task{nullptr, &recipe, source, nullptr, values.data(), rows, x.cols, axis, key};
+  QuantizeTask task{nullptr, &recipe, source, nullptr, values.data(), rows, x.cols, axis, key};
+  task.signs = signs;
   const bool simulated = recipe.format == OperandFormat::simulated;
   Rotated turned; // what is quantized, where quantize() does not rotate it or its copy is not read
   if (wide || (simulated && recipe.hadamard))

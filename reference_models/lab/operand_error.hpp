@@ -17,9 +17,11 @@ namespace nvfp4::models {
 void write_error(const QuantizeStatistics &s, Measures &to, const std::string &name);
 
 /// x (rows, cols) as an operand contracted along `axis`, rounded to `source` first. f32 operands have no
-/// error; those in BF16 that of the rounding.
+/// error; those in BF16 that of the rounding. signs: of a rotation, those that recipe.hadamard_signs mean
+/// (rotation_signs()).
 [[nodiscard]] QuantizeStatistics operand_error(const OperandRecipe &recipe, FormatId source,
-                                               MatrixView<const float> x, Axis axis, RandomKey key, int threads);
+                                               MatrixView<const float> x, Axis axis, RandomKey key, int threads,
+                                               const SignWords &signs = kFixedSigns);
 
 /// x in blocks of one row under a rule that no convention has, element by element by the definition
 /// (block_rule.hpp), to nearest. The global scale is that of the whole of x.

@@ -204,9 +204,11 @@ void measure_operands(Measures &to, const std::string &name, const Recipe &recip
       const LinearRecipe linear = recipe.resolve(o.role, o.layer, o.layers);
       const std::vector<float> &data = o.*side.data;
       const int64_t cols = side.data == &LabOperator::dy ? o.out : o.in;
-      all.merge(operand_error(gemm_of(linear, side.product).*side.operand, linear.source,
+      const OperandRecipe &operand = gemm_of(linear, side.product).*side.operand;
+      all.merge(operand_error(operand, linear.source,
                               {data.data(), int64_t(data.size()) / cols, cols}, side.axis,
-                              random_key(kFirstSeed, o.id, side.product, side.use, 0, 0), threads));
+                              random_key(kFirstSeed, o.id, side.product, side.use, 0, 0), threads,
+                              rotation_signs(operand.hadamard_signs, kFirstSeed, side.product, 0)));
     }
     write_error(all, to, name + "/" + side.name);
   }

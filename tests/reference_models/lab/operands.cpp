@@ -7,6 +7,7 @@
 #include "nvfp4/reference_models/lab/cost.hpp"
 #include "nvfp4/reference_models/lab/operand_error.hpp"
 #include "nvfp4/reference_models/lab/operators.hpp"
+#include "nvfp4/reference_models/linear/rotation.hpp"
 
 #include <cmath>
 #include <limits>
@@ -69,6 +70,31 @@ TEST_CASE(
   const QuantizeStatistics want = statistics(rotated, padded, 48, cols, Axis::col);
   CHECK(mine.noise == want.noise);
   CHECK(mine.elements == 48 * cols);
+}
+
+TEST_CASE("the lab rotates operands under the signs of the recipe") {
+  constexpr int64_t rows = 64, in = 48, out = 32;
+  LabOperator o = gaussian_operator(rows, in, out, 3);
+  for (size_t i = 0; i < o.x.size(); i += 7) o.x[i] *= 40;
+  Recipe recipe = load_recipe("nvfp4");
+  recipe.rules.clear();
+  LinearRecipe &linear = recipe.linears.at(recipe.default_linear);
+  REQUIRE(linear.wgrad.b.hadamard);
+  for (const RotationSigns signs : {RotationSigns::fixed, RotationSigns::none, RotationSigns::step}) {
+    linear.wgrad.a.hadamard_signs = linear.wgrad.b.hadamard_signs = signs;
+    Measures measured;
+    measure_operands(measured, "operand", recipe, {o}, 1);
+    const MatrixView<const float> x(o.x.data(), rows, in);
+    const BlockScaled q =
+        quantize(x, find_convention(linear.wgrad.b.convention),
+                 {.axis = Axis::col,
+                  .block_rows = linear.wgrad.b.block_rows,
+                  .hadamard = true,
+                  .sign_mask = uint16_t(rotation_signs(signs, 1000, Product::wgrad, 0)[0]),
+                  .source = linear.source});
+    INFO(to_string(signs));
+    CHECK(measured.mean("operand/wgrad.x/error") == relative_error(total(quantize_statistics(x, q))));
+  }
 }
 
 TEST_CASE("operands of BF16 have the error of that rounding, of FP32 none; what is not finite is left out") {
