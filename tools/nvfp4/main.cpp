@@ -73,5 +73,5 @@ int main(int argc, char **argv) {
 #endif
   tool::add_known_values("recipe", tool::recipe_names);
   tool::add_known_values("model", tool::model_names);
-  return tool::run_program(argc, argv, tool::add_verbs);
+  return tool::run_program("nvfp4", argc, argv, tool::add_verbs);
 }

@@ -22,4 +22,4 @@ void add_verbs(Command &program, int &exit_code) {
 } // namespace
 } // namespace nvfp4::tool
 
-int main(int argc, char **argv) { return nvfp4::tool::run_program(argc, argv, nvfp4::tool::add_verbs); }
+int main(int argc, char **argv) { return nvfp4::tool::run_program("nvfp4-arithmetic", argc, argv, nvfp4::tool::add_verbs); }

@@ -134,7 +134,7 @@ int generate(const Options &o) {
 } // namespace
 
 Command *register_golden(Command &app, int &exit_code) {
-  Command *verb = app.add_subcommand("golden", "Golden vectors: list, verify, generate, capture on a GPU");
+  Command *verb = app.add_subcommand("golden", "Golden vectors: list them, recompute and compare, write");
   verb->require_subcommand(1);
   auto o = std::make_shared<Options>();
   const auto common = [&](Command *sub) {

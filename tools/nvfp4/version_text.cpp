@@ -9,7 +9,7 @@
 
 namespace nvfp4::tool {
 
-std::string version_text() {
+std::string version_text(const std::string &program) {
 #if defined(__clang__)
   const std::string compiler = "clang " __clang_version__;
 #else
@@ -18,7 +18,7 @@ std::string version_text() {
   std::string sets;
   for (const Isa isa : kIsas)
     if (supported(isa)) sets += std::string(sets.empty() ? "" : ", ") + to_string(isa);
-  return "nvfp4 " NVFP4_VERSION_STRING " (commit " NVFP4_COMMIT ")\ncompiler: " + compiler +
+  return program + " " NVFP4_VERSION_STRING " (commit " NVFP4_COMMIT ")\ncompiler: " + compiler +
          "\ninstruction sets: " + sets + "; in use: " + to_string(choose_isa(asked_isa())) + "\nCUDA: " +
 #if NVFP4_CUDA
          "built in" NVFP4_CUDA_VERSION;

@@ -5,7 +5,7 @@
 
 namespace nvfp4::tool {
 
-/// Version and commit, compiler, instruction sets that this CPU runs, CUDA: a line each.
-[[nodiscard]] std::string version_text();
+/// Name of the program, version and commit, compiler, instruction sets that this CPU runs, CUDA: a line each.
+[[nodiscard]] std::string version_text(const std::string &program);
 
 } // namespace nvfp4::tool
