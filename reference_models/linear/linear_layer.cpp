@@ -18,21 +18,25 @@ std::vector<LinearWeight<float>> member(const LayerPlace &p) {
 
 LinearLayer::LinearLayer(std::shared_ptr<LayerDevice> device, const LayerPlace &place, const Recipe &recipe)
     : device_(std::move(device)), place_(place),
-      group_(*device_->backend, device_->engine.get(), member(place), recipe) {
+      group_(*device_->backend, device_->engine.get(), member(place), recipe), hcp_(group_.recipe(0).hcp) {
   if (recipe.amax_period > 1)
     throw Error("recipe '" + recipe.name + "' holds amaxes between steps, which layers of another program do not keep: use "
                 "amax_period 1");
+  for (const int64_t step : recipe.phases())
+    if (recipe.resolve(place.role, place.layer, place.layers, step).hcp != hcp_)
+      throw Error("recipe '" + recipe.name + "' changes the Hot-Channel Patch of " + place.role + " at step " +
+                  std::to_string(step) + ", which layers of another program cannot: their channels are chosen by one rule. Give "
+                  "all linears of its rules with 'from' the same hcp");
   const std::lock_guard lock(device_->turn);
   if (device_->engine && !device_->copies) device_->copies.emplace(*device_->engine);
 }
 
 int64_t LinearLayer::channels(Product product) const {
-  const HcpRecipe &h = recipe().hcp;
-  if (product == Product::wgrad || (product == Product::dgrad && !h.dgrad)) return 0;
-  return h.channels(product == Product::fprop ? place_.in : place_.out);
+  if (product == Product::wgrad || (product == Product::dgrad && !hcp_.dgrad)) return 0;
+  return hcp_.channels(product == Product::fprop ? place_.in : place_.out);
 }
 
-bool LinearLayer::choice_is_due(int64_t step) const { return models::choice_is_due(recipe().hcp, step); }
+bool LinearLayer::choice_is_due(int64_t step) const { return models::choice_is_due(hcp_, step); }
 
 /// The device is the caller's, and the group has its memory, channels and reduction.
 class LinearLayer::Call {

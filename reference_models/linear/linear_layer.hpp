@@ -48,9 +48,11 @@ using Reduce = std::function<void(std::span<float>)>;
 
 class LinearLayer {
 public:
-  /// The recipe is bound to a family where it has rules for families. Error as LinearGroup's.
+  /// The recipe is bound to a family where it has rules for families. Error as LinearGroup's, for a recipe that holds
+  /// amaxes between steps, and for one whose hcp changes with the step (`from`).
   LinearLayer(std::shared_ptr<LayerDevice> device, const LayerPlace &place, const Recipe &recipe);
 
+  /// Of the step that was called last, 0 before.
   [[nodiscard]] const LinearRecipe &recipe() const { return group_.recipe(0); }
   /// Hot channels of fprop or dgrad once they are chosen; 0 where the recipe has no patch there.
   [[nodiscard]] int64_t channels(Product product) const;
@@ -78,6 +80,7 @@ private:
   std::shared_ptr<LayerDevice> device_;
   LayerPlace place_;
   LinearGroup<float> group_;
+  HcpRecipe hcp_; ///< at every step
 };
 
 } // namespace nvfp4::models

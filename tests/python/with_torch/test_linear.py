@@ -152,6 +152,28 @@ def _hcp() -> str:
     return str(_nvfp4.linear_recipe(json.dumps(short), "gla")[1])
 
 
+def test_a_patch_that_changes_with_the_step_is_refused(tmp_path):
+    def late(linear, recipe):
+        recipe["linears"]["plain"] = {k: v for k, v in linear.items() if k != "hcp"}
+        recipe["default"] = "plain"
+        recipe["rules"] = [{"from": 10, "use": "nvfp4"}]
+
+    with pytest.raises(ValueError, match="changes the Hot-Channel Patch of .* at step 10"):
+        Linear(96, 80, recipe=recipe_file(tmp_path, late))
+
+    def formats_alone(linear, recipe):
+        late(linear, recipe)
+        recipe["linears"]["plain"]["hcp"] = linear["hcp"]
+        recipe["linears"]["plain"]["wgrad"] = {"a": "bf16", "b": "bf16"}
+
+    changing, first, last = (make(96, 80, recipe_file(tmp_path, change)) for change in
+                             (formats_alone, lambda l, r: l.update(wgrad={"a": "bf16", "b": "bf16"}), lambda l, r: None))
+    x, dy = hard(64, 96), hard(64, 80, seed=2)
+    for other, at in ((first, 9), (last, 10)):
+        for a, b in zip(passes(changing, x, dy, at), passes(other, x, dy, at), strict=True):
+            assert_same_bits(b, a)
+
+
 def test_hot_channels_are_chosen_kept_and_refreshed(tmp_path):
     layer, x, dy = make(96, 80, "hcp"), hard(64, 96), hard(64, 80, seed=2)
     assert layer.hot_channels.tolist() == [-1] * 16  # ceil(96 / 16 / 16) * 16

@@ -5,6 +5,7 @@
 #include "tests/reference_models/linear/hcp_support.hpp"
 
 #include <limits>
+#include <numeric>
 
 namespace nvfp4::test {
 namespace {
@@ -322,6 +323,38 @@ TEST_CASE("scores and shapes that a layer cannot have are refused", "[linear][la
   CHECK_THROWS_AS(layer.forward({}, {g.x.data(), 16, g.weights[0].data(), nullptr, hot}, g.y[0].data()),
                   Error);
   CHECK_THROWS_AS(LinearLayer(cpu_device(), {"lm_head", 0, 0, 0, 0, 16}, recipe), Error);
+}
+
+TEST_CASE("a layer refuses a patch that comes or goes with the step, and takes what else changes", "[linear][layer]") {
+  Recipe recipe = load_recipe("hcp");
+  recipe.rules.clear();
+  recipe.linears["plain"] = load_recipe("nvfp4-plain").linears.at("nvfp4");
+  recipe.rules = {{.roles = {"attn.*"}, .from = 10, .use = "plain"}};
+  const auto made = [&](const char *role) { return LinearLayer(cpu_device(), {role, 0, 4, 7, 32, 16}, recipe); };
+  const auto refusal = [&](const char *role) -> std::string {
+    try {
+      (void)made(role);
+    } catch (const Error &error) {
+      return error.what();
+    }
+    return {};
+  };
+  CHECK_THAT(refusal("attn.q_proj"), Catch::Contains("changes the Hot-Channel Patch of attn.q_proj at step 10"));
+  CHECK(refusal("mlp.up_proj").empty()); // no rule speaks of it
+  std::swap(recipe.default_linear, recipe.rules[0].use);
+  CHECK_THAT(refusal("attn.q_proj"), Catch::Contains("changes the Hot-Channel Patch of attn.q_proj at step 10"));
+  // formats may change: channels are those of any step, whatever step was called last
+  recipe.linears["plain"].hcp = recipe.linears.at(recipe.rules[0].use).hcp;
+  LinearLayer layer = made("attn.q_proj");
+  CHECK(layer.channels(Product::fprop) == layer.recipe().hcp.channels(32));
+  CHECK(layer.choice_is_due(50));
+  Group g(recipe, 16, 32, {16});
+  std::vector<int32_t> hot(size_t(layer.channels(Product::fprop)));
+  std::iota(hot.begin(), hot.end(), 0);
+  Floats early(g.y[0].size()), late(early.size());
+  layer.forward({.step = 9}, {g.x.data(), 16, g.weights[0].data(), nullptr, hot}, early.data());
+  layer.forward({.step = 10}, {g.x.data(), 16, g.weights[0].data(), nullptr, hot}, late.data());
+  CHECK(layer.channels(Product::fprop) == int64_t(hot.size()));
 }
 
 } // namespace nvfp4::test
