@@ -59,7 +59,8 @@ const RecipeRule *last_rule(const Recipe &recipe, const std::vector<RecipeRule> 
                   "' has rules for model families; bind it with for_family() first");
     if (step > 0 && is_part_of_run(rule))
       throw Error("recipe '" + recipe.name + "' has a rule from " + std::to_string(rule.from) +
-                  " of a run's steps, whose number is not known here; give a step");
+                  " of a run's steps, whose number is not known here; write the step into the rule: a JSON file ('nvfp4 "
+                  "recipe show NAME' prints one) with \"from\" as a whole number");
     if (applies(rule, role, layer, layers, step, bound)) last = &rule;
   }
   return last;
