@@ -19,7 +19,8 @@ struct DequantizeOptions {
 
 /// Values in the orientation of the tensor that was quantized: (rows, k) for Axis::row, (k, rows) for
 /// Axis::col; the padding is left out. Throws Error when sizes do not fit or the tensor lacks what its rule
-/// reads.
+/// reads. Values are the same words on every machine, but for the sign and payload of a NaN, which are those that its
+/// products make.
 [[nodiscard]] std::vector<float> dequantize(const BlockScaled &q, const DequantizeOptions &options = {});
 
 } // namespace nvfp4
