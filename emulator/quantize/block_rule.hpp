@@ -119,6 +119,7 @@ struct GlobalScale {
   }
   case GlobalRule::offset_sixth: return {amax, 1.0f, detail::offset_sixth(r, amax) / r.e4m3_max};
   case GlobalRule::macro: {
+    if (amax != amax) return {amax, 1.5f, 1.0f / 1.5f}; // whatever its bits, which machines make differently
     const uint32_t word = bit_cast<uint32_t>(largest_element(r) / (amax < 1e-12f ? 1e-12f : amax));
     const float s = bit_cast<float>((word & 0x007F8000u) | 0x3F800000u);
     return {amax, s, 1.0f / s};
@@ -137,8 +138,8 @@ struct GlobalScale {
   return r.outer_block != 0 ? GlobalScale{amax, 1.0f, 1.0f} : global_from_amax(r, amax, source);
 }
 
-/// The second level from the word that the convention stores: p where the rule is `decode`, else S. The other
-/// one is its reciprocal.
+/// The second level from the word that the convention stores: p where stores_decode() says so, else S, whose
+/// reciprocal is p.
 [[nodiscard]] NVFP4_HD inline GlobalScale global_from_word(const Rule &r, float word) {
   const float unknown = bit_cast<float>(0x7FC00000u);
   if (stores_decode(r)) return {unknown, 1.0f, word};
@@ -243,11 +244,8 @@ namespace detail {
 
 /// x times a factor, or over it.
 [[nodiscard]] NVFP4_HD inline float meet(const Rule &r, float x, float factor) {
-  const bool divides = r.scaling == Scaling::divide || r.scaling == Scaling::divide_encode ||
-                       r.scaling == Scaling::divide_scale || r.scaling == Scaling::divide_bf16_reciprocal ||
-                       r.scaling == Scaling::divide_unrounded;
   if (r.scaling == Scaling::macro_bf16) return round_to_bf16(x * factor);
-  return divides ? divide(r.flush, x, factor) : multiply(r.flush, x, factor);
+  return divides(r.scaling) ? divide(r.flush, x, factor) : multiply(r.flush, x, factor);
 }
 
 [[nodiscard]] NVFP4_HD inline float scale_factor(const Rule &r, uint8_t code, float sf,
@@ -270,7 +268,8 @@ namespace detail {
     break;
   case Scaling::divide_unrounded: return sf; // of what the code does not say: see scale_of_code()
   case Scaling::macro_bf16: { // sf is a power of two over S, rounded: times S, next to that power
-    const uint32_t field = (bit_cast<uint32_t>(sf * g.encode) + 0x400000u) >> 23;
+    const float power = sf * g.encode; // NaN and more than FP32 holds: field 256, whatever the NaN's bits
+    const uint32_t field = power != power ? 256u : (bit_cast<uint32_t>(power) + 0x400000u) >> 23;
     return g.encode * power_of_two(127 - int(field));
   }
   case Scaling::inverse_scale: return reciprocal(r, sf);
@@ -324,8 +323,7 @@ namespace detail {
   const int shift = scale_shift(f, scale.code, i);
   own.value = scale.value * float(1 << shift);
   // what multiplies is halved where what divides is doubled: powers of two, both exact
-  own.factor = r.scaling == Scaling::divide_bf16_reciprocal ? scale.factor * float(1 << shift)
-                                                            : scale.factor * power_of_two(-shift);
+  own.factor = scale.factor * (divides(r.scaling) ? float(1 << shift) : power_of_two(-shift));
   return own;
 }
 

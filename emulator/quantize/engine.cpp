@@ -53,9 +53,9 @@ bool steps_cover(const Rule &r, FormatId source) {
 
 /// How elements meet their factor, if in a way that kernels have.
 std::optional<Meet> meeting(const Rule &r) {
-  const bool divides = r.scaling == Scaling::divide || r.scaling == Scaling::divide_encode;
-  if (divides != (r.negative_zero == NegativeZero::drop_exact) || (divides && r.flush)) return {};
-  return divides ? Meet::divide : r.flush ? Meet::multiply_flushed : Meet::multiply;
+  const bool over = divides(r.scaling);
+  if (over != (r.negative_zero == NegativeZero::drop_exact) || (over && r.flush)) return {};
+  return over ? Meet::divide : r.flush ? Meet::multiply_flushed : Meet::multiply;
 }
 
 ScaleSteps make_steps(const Rule &r, const GlobalScale &g, FormatId source) {

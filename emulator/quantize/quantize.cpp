@@ -47,10 +47,9 @@ void check_options(MatrixView<const float> x, const Convention &c, const Quantiz
   if (o.hadamard && k % kHadamardSize != 0)
     throw Error("quantize: a Hadamard rotation needs a multiple of 16 along k, got " + std::to_string(k));
   if (o.global_amax && o.global_scale) throw Error("quantize: give global_amax or global_scale, not both");
-  if (o.global_amax && (r.per_row || !has_level(r)))
+  if (o.global_amax && !has_tensor_level(r))
     refuse(c, "a given global_amax: it has no scale per tensor");
-  if (o.global_scale && (r.per_row || (r.global != GlobalRule::caller && !stores_decode(r) &&
-                                       r.global != GlobalRule::compressed_tensors)))
+  if (o.global_scale && (r.per_row || !(takes_encode(r) || stores_decode(r))))
     refuse(c, "a given global_scale: it stores none; give global_amax where it has one");
 }
 

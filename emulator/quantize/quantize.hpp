@@ -29,7 +29,8 @@ struct QuantizeOptions {
   FormatId source = FormatId::f32;
   std::optional<float> global_amax = {}; ///< instead of the tensor's own (a gathered or calibrated one)
   /// Instead of an amax, the word that the convention stores: S for flashinfer, flashinfer-exact, vllm and
-  /// compressed-tensors, p for torchao, modelopt and alto-nvfp4. The other conventions take only an amax.
+  /// compressed-tensors, p for torchao, modelopt,
+  /// alto-nvfp4, metis-nvfp4 and quartet2-eden. The other conventions take only an amax.
   std::optional<float> global_scale = {};
   int threads = 0;             ///< 0: all that OpenMP offers
   std::optional<Isa> isa = {}; ///< instead of the best that the CPU has

@@ -31,16 +31,18 @@ enum class GlobalRule : uint8_t {
   quotient, ///< S = 6M / amax unguarded, p = 1 / S; amax = 0: all codes and scales stay 0
   caller,   ///< S comes from the caller; from an amax it is 6M / amax, 1 where that is not finite or is 0
   decode,   ///< p = amax / 6M; S unused
-  part_sixth,     ///< p = (amax / e4m3_max) / largest element, 1 where that is 0; of `outer_block`s of a row, 0: of the whole
+  part_sixth, ///< p = (amax / e4m3_max) / largest element, 1 where that is 0; S unused; of `outer_block`s of a row, 0: of the
+              ///< whole
   decode_floored, ///< p = max(min(amax, FLT_MAX) / 6M, 1e-30); S unused
   offset_sixth,   ///< p = (amax / 6 + 1e-9) / M; S unused
-  macro, ///< S = the upper 8 of the 23 fraction bits of 6 / max(amax, 1e-12), from 1 to below 2; p = 1 / S; of `outer_block`s
+  macro, ///< S = the upper 8 of the 23 fraction bits of 6 / max(amax, 1e-12), from 1 to below 2, 1.5 of NaN; p = 1 / S; of
+         ///< `outer_block`s
   compressed_tensors ///< S = (1 / max(amax, tiny)) * 6M, each step in the source type; NaN and Inf -> 1; p =
                      ///< 1 / S
 };
 [[nodiscard]] constexpr auto names_of(GlobalRule) {
   return enum_names("global scale", "none", "S = min(6M / amax, FLT_MAX)", "S = 6M / amax",
-                    "S from the caller", "p = amax / 6M", "p = (amax / M) / 6 of a part of a row", "p = amax / 6M, at least 1e-30",
+                    "S from the caller", "p = amax / 6M", "p = (amax / M) / 6", "p = amax / 6M, at least 1e-30",
                     "p = (amax / 6 + 1e-9) / M", "S = 8 fraction bits of 6 / amax of a part of a row", "S = (1 / amax) * 6M");
 }
 static_assert(names_of(GlobalRule{}).end_with(GlobalRule::compressed_tensors));
@@ -129,6 +131,11 @@ enum class Scaling : uint8_t {
                     "x / max(2^(code - 127), 2^-126)", "x / (bmax / 6 + 1e-9)", "bf16(x * S * 2^-e)", "x * (1 / SF)", "x / SF", "x * bf16(1 / SF)", "x / (1 / bf16(1 / SF))");
 }
 static_assert(names_of(Scaling{}).end_with(Scaling::divide_bf16_reciprocal));
+/// Whether an element is divided by a block's factor, not multiplied with it.
+[[nodiscard]] NVFP4_HD constexpr bool divides(Scaling s) {
+  return s == Scaling::divide || s == Scaling::divide_encode || s == Scaling::divide_unrounded ||
+         s == Scaling::divide_scale || s == Scaling::divide_bf16_reciprocal;
+}
 
 /// When the multiplier is forced to 0.
 enum class ZeroMultiplier : uint8_t {
@@ -242,10 +249,17 @@ struct Rule {
 [[nodiscard]] NVFP4_HD constexpr bool has_level(const Rule &r) {
   return r.global != GlobalRule::none && r.outer_block == 0;
 }
+/// Whether that is one scale of the whole tensor, which an amax decides.
+[[nodiscard]] NVFP4_HD constexpr bool has_tensor_level(const Rule &r) { return has_level(r) && !r.per_row; }
 
-/// Whether p is the word of the second level, not S.
+/// Whether p is the word of the second level, and S unused.
 [[nodiscard]] NVFP4_HD constexpr bool stores_decode(const Rule &r) {
-  return r.global == GlobalRule::decode || r.global == GlobalRule::decode_floored;
+  return has_level(r) && (r.global == GlobalRule::decode || r.global == GlobalRule::decode_floored ||
+                          r.global == GlobalRule::offset_sixth || r.global == GlobalRule::part_sixth);
+}
+/// Whether S is the word, of a convention that takes it from its caller.
+[[nodiscard]] NVFP4_HD constexpr bool takes_encode(const Rule &r) {
+  return r.global == GlobalRule::caller || r.global == GlobalRule::compressed_tensors;
 }
 
 /// Tops of rules: fouroversix's 6 * 16 / 17 for unbiased stochastic rounding, Quartet II's 6 / (17 / 16 * 0.93).

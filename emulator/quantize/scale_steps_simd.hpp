@@ -137,7 +137,7 @@ template <class V> struct VectorScale {
     if (c.zero_multiplier == ZeroMultiplier::zero_amax) factor = where_zero(bmax, all(0.0f), factor);
     if (c.flush) factor = flush(factor);
     redo |= V::not_finite(V::as_int(factor));
-    if (c.scaling == Scaling::divide || c.scaling == Scaling::divide_encode) redo |= V::zeros(factor);
+    if (divides(c.scaling)) redo |= V::zeros(factor);
     return {code, factor, redo};
   }
 };

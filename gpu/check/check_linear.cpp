@@ -61,6 +61,11 @@ struct Variant {
   std::function<void(LinearRecipe &)> change;
 };
 
+/// fprop's operands, to nearest, a scale for each block of a row.
+void set_convention(LinearRecipe &l, const char *name) {
+  for (OperandRecipe *o : {&l.fprop.a, &l.fprop.b}) o->convention = name, o->block_rows = 1;
+}
+
 const std::vector<Variant> &variants() {
   using Hcp = HcpRecipe;
   static const std::vector<Variant> all = {
@@ -81,10 +86,12 @@ const std::vector<Variant> &variants() {
          l.hcp.kernel = Hcp::Kernel::dual;
        }},
       {"also in dgrad", [](LinearRecipe &l) { l.hcp.dgrad = true; }},
-      {"four over six", // the patch through memory
-       [](LinearRecipe &l) {
-         for (OperandRecipe *o : {&l.fprop.a, &l.fprop.b}) o->convention = "te-4over6", o->block_rows = 1;
-       }},
+      {"four over six", [](LinearRecipe &l) { set_convention(l, "te-4over6"); }}, // the patch through memory
+      // elements over what their scale was before it was rounded; with headroom; times a scale made by IEEE operations
+      {"metis-nvfp4", [](LinearRecipe &l) { set_convention(l, "metis-nvfp4"); }},
+      {"quartet2-eden", [](LinearRecipe &l) { set_convention(l, "quartet2-eden"); }},
+      {"fouroversix-static", [](LinearRecipe &l) { set_convention(l, "fouroversix-static"); }},
+      {"torchao", [](LinearRecipe &l) { set_convention(l, "torchao"); }}, // a dividing one that has a kernel of its own
   };
   return all;
 }

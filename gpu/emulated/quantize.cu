@@ -159,7 +159,7 @@ Planned plan(const float *x, int64_t rows, int64_t cols, int64_t stride, const C
     throw Error("cuda::quantize: rows of zeros are for Axis::col, got " + std::to_string(intake.zero_rows));
   out.info = describe(padded_rows, cols, stride, convention, options);
   if (device_amax != nullptr &&
-      (options.global_amax || options.global_scale || rule.per_row || !has_level(rule)))
+      (options.global_amax || options.global_scale || !has_tensor_level(rule)))
     throw Error("cuda::quantize: device_amax goes with conventions that take an amax, and without another");
   const BlockScaled &info = out.info;
   const bool turned = options.axis == Axis::col, tiled = options.layout == ScaleLayout::tiled_128x4;

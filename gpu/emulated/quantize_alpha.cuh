@@ -19,7 +19,7 @@ struct AlphaSource {
 [[nodiscard]] __device__ inline float alpha_of(const AlphaSource &s, float alpha) {
   // a level per row counts with amax 1, whatever the rows have
   const auto share = [](const Rule &r, const GlobalScale *g) {
-    const bool one = r.global != GlobalRule::none && !r.per_row;
+    const bool one = has_tensor_level(r);
     return alpha_share(r, one ? g->amax : 1.0f, one ? g->decode : 1.0f);
   };
   return combined_alpha(AlphaRule::by_convention, share(s.rule_a, s.a), share(s.rule_b, s.b), alpha);

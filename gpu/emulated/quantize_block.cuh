@@ -163,7 +163,7 @@ struct Candidate {
 
 /// x becomes x times (or over) the factor. Subnormal results have code 0 whether they are flushed or not.
 template <int block> __device__ inline void meet(const Rule &rule, float (&x)[block], float factor) {
-  if (rule.scaling == Scaling::divide || rule.scaling == Scaling::divide_encode) {
+  if (divides(rule.scaling)) {
 #pragma unroll
     for (float &v : x) v = detail::divide(rule.flush, v, factor);
   } else if (rule.flush) {
@@ -250,7 +250,7 @@ template <class R, ElementRounding rounding> __device__ __forceinline__ void qua
     BlockScale four;
     redo = fast_scale(rule, bmax, global, job.source, true, four) || redo || rule.e4m3_max != 256.0f ||
            !(global.amax >= 0x1p-60f && global.amax <= 0x1p60f) || rule.flush ||
-           rule.scaling == Scaling::divide || rule.scaling == Scaling::divide_encode ||
+           divides(rule.scaling) ||
            rule.negative_zero == NegativeZero::drop_exact;
     const Candidate by_six(rule, x, scale, global.amax), by_four(rule, x, four, global.amax);
     float six_error = by_six.error, four_error = by_four.error;
@@ -328,10 +328,12 @@ template <class R, class Launch> void launch_rounding(ElementRounding rounding, 
   case sr_carry8: return launch.template run<R, sr_carry8>();
   case sr_exact: return launch.template run<R, sr_exact>();
   case sr_te:
-    if constexpr (R::element == FormatId::e2m1) launch.template run<R, sr_te>();
-    return;
-  case sr_mid8: return; // by the definition: tiles_cover()
+    if constexpr (R::element == FormatId::e2m1) return launch.template run<R, sr_te>();
+    break;
+  case sr_mid8: break; // by the definition: tiles_cover()
   }
+  throw Error("quantize: no tile kernel rounds " + std::string(format(R::element).name) + " by " +
+              std::string(to_string(rounding)));
 }
 
 /// With the kernel that is compiled for the rule's steps; false if there is none.

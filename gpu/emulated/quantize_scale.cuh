@@ -65,8 +65,7 @@ namespace nvfp4::cuda {
                     (r.zero_multiplier == ZeroMultiplier::zero_scale && value == 0.0f);
   const float factor = zero ? 0.0f : detail::scale_factor(r, uint8_t(code), value, g);
   out = {uint8_t(code), value, factor, false};
-  const bool divides = r.scaling == Scaling::divide || r.scaling == Scaling::divide_encode;
-  return redo || !(fabsf(factor) <= kFltMax) || (divides && factor == 0.0f);
+  return redo || !(fabsf(factor) <= kFltMax) || (divides(r.scaling) && factor == 0.0f);
 }
 
 } // namespace nvfp4::cuda

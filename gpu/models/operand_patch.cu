@@ -73,12 +73,10 @@ __global__ void __launch_bounds__(kThreads)
   const Rule &rule = s.rule;
   const GlobalScale global = global_from_amax(rule, s.global->amax, FormatId::f32);
   const BlockScale scale = block_scale(rule, amax.value(rule.amax_nan), global, FormatId::f32);
-  const bool divides = rule.scaling == Scaling::divide || rule.scaling == Scaling::divide_encode;
   uint32_t packed[2] = {};
 #pragma unroll
   for (int i = 0; i < kBlock; ++i) {
-    const float y = divides ? detail::divide(rule.flush, x[i], scale.factor)
-                            : detail::multiply(rule.flush, x[i], scale.factor);
+    const float y = detail::meet(rule, x[i], scale.factor);
     uint32_t code = element_code<FormatId::e2m1, ElementRounding::nearest>(y, 0);
     if (rule.negative_zero == NegativeZero::drop_exact && y == 0.0f) code = 0;
     if (y != y) code = detail::nan_code(rule, rule.element, x[i]);
@@ -167,7 +165,7 @@ void patch(const PatchTask &task, PatchWorkspace &workspace, cudaStream_t stream
   if (rows * width == 0) return;
   const auto is_copy = [&](Segment s) { return task.whole_blocks && s == Segment::value; };
   if (rule.four_over_six == FourOverSix::off && rule.scaling != Scaling::search &&
-      rule.global != GlobalRule::none && q.row_bytes() % 8 == 0) {
+      rule.ties == Ties::even && has_tensor_level(rule) && q.row_bytes() % 8 == 0) {
     Target target{codes, scales, info.row_bytes(), info.scale_cols(), own, int(segments), {}, {}};
     for (size_t i = 0; i < task.segments.size(); ++i) {
       target.residual[i] = task.segments[i] == Segment::residual;
@@ -189,7 +187,7 @@ void patch(const PatchTask &task, PatchWorkspace &workspace, cudaStream_t stream
       gather(segment);
       quantize(workspace.gathered.as<float>(), rows, task.count, task.count, find_convention(q.convention),
                {.threads = 1}, workspace.segment, stream,
-               rule.global != GlobalRule::none ? &main.q.global()->amax : nullptr);
+               has_tensor_level(rule) ? &main.q.global()->amax : nullptr);
       const BlockScaled &part = workspace.segment.info;
       copy_rows(codes + column / 2, info.row_bytes(), workspace.segment.codes.as<uint8_t>(), part.row_bytes(),
                 part.row_bytes(), rows, stream);

@@ -217,10 +217,8 @@ TEST_CASE("given maxima and scales of any size", "[quantize][engine]") {
                           INFINITY, -INFINITY, NAN,       -1.0f,     -0.0f,  6.0f, 448.f, 2688.0f,  1e-38f};
   for (const Convention &c : conventions()) {
     CAPTURE(c.name);
-    const GlobalRule g = c.rule.global;
-    if (c.rule.per_row || !has_level(c.rule)) continue;
-    const bool scale =
-        g == GlobalRule::caller || stores_decode(c.rule) || g == GlobalRule::compressed_tensors;
+    if (!has_tensor_level(c.rule)) continue;
+    const bool scale = takes_encode(c.rule) || stores_decode(c.rule);
     for (const float value : values)
       for (const Fill fill :
            {Fill::gaussian, Fill::any_bits, Fill::wide_blocks, Fill::subnormal, Fill::tiny, Fill::huge}) {

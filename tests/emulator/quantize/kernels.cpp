@@ -184,9 +184,8 @@ TEST_CASE("scale steps over all maxima", "[quantize][kernels]") {
           for (int b = 0; b < kGroup; ++b) {
             const uint32_t word = words[first + b];
             const BlockScale want = block_scale(rule, bit_cast<float>(word), global, FormatId::bf16);
-            const bool divides = rule.scaling == Scaling::divide || rule.scaling == Scaling::divide_encode;
             const bool usable = finite(word) && want.factor >= 0.0f && want.factor <= kFltMax &&
-                                !(divides && want.factor == 0.0f);
+                                !(divides(rule.scaling) && want.factor == 0.0f);
             if ((redo >> b & 1) != 0) {
               redo_mismatch(word, 1, usable ? 0 : 1); // never without need
               continue;

@@ -202,6 +202,73 @@ TEST_CASE("ALTO's exponents, UOS and macro blocks", "[quantize][systems]") {
   CHECK(error("mxfp4-macro") < error("mxfp4-alto"));
 }
 
+TEST_CASE("a macro block with a NaN takes 1.5, whatever the bits of the NaN", "[quantize][systems]") {
+  const Rule &rule = find_convention("mxfp4-macro").rule;
+  // of a CPU, of a GPU, of upstream's own: quotients of NaN keep these or not
+  for (const uint32_t word : {0x7FC00000u, 0x7FFFFFFFu, 0xFFC00000u, 0xFFFFFFFFu, 0x7FC12345u, 0x7F800001u, 0xFFABCDEFu}) {
+    CAPTURE(word);
+    const GlobalScale g = global_from_amax(rule, bit_cast<float>(word), FormatId::f32);
+    CHECK(bit_cast<uint32_t>(g.encode) == 0x3FC00000u);
+    CHECK(bit_cast<uint32_t>(g.decode) == bit_cast<uint32_t>(1.0f / 1.5f));
+    // of a scale that is one: the factor that the quotient's quiet NaN gave
+    CHECK(detail::scale_factor(rule, 0, bit_cast<float>(word), g) == 1.5f * 0x1p-129f);
+  }
+  Matrix m = hard(32, 300, 21);
+  const Matrix plain = m;
+  const uint32_t nans[] = {0x7FC00000u, 0xFFC12345u, 0x7FFFFFFFu, 0xFFFFFFFFu};
+  for (int64_t r = 0; r < m.rows; r += 2) m(r, 128 + r) = bit_cast<float>(nans[r / 2 % 4]); // in the second part
+  for (int64_t r = 1; r < m.rows; r += 4) m(r, 17) = r % 8 == 1 ? INFINITY : -INFINITY;
+  const BlockScaled q = quantize_as(m, "mxfp4-macro", {.source = FormatId::bf16}),
+                    whole = quantize_as(plain, "mxfp4-macro", {.source = FormatId::bf16});
+  int64_t wrong = 0, compared = 0;
+  for (int64_t r = 0; r < m.rows; r += 2)
+    for (int64_t b = 0; b < q.blocks(); ++b) {
+      const int64_t first = b * 32, last = std::min(m.cols, first + 32);
+      if (b < 4 || b >= 8) { // other parts of the row know nothing of it
+        wrong += q.scale_code(r, b) != whole.scale_code(r, b);
+        continue;
+      }
+      if (b == 4 + r / 32) continue; // the NaN's own block has a NaN scale
+      float bmax = 0;
+      for (int64_t i = first; i < last; ++i) bmax = std::max(bmax, std::fabs(m(r, i)));
+      const int e = std::max(-126, int((bit_cast<uint32_t>(bf16(bmax * 1.5f)) + (1u << 21)) >> 23) - 127 - 2);
+      wrong += bit_cast<float>(q.scale_code(r, b)) != std::ldexp(1.0f, e) / 1.5f;
+      for (int64_t i = first; i < last; ++i, ++compared)
+        wrong += value_f32(FormatId::e2m1, q.code(r, i)) != nearest(FormatId::e2m1, float(std::ldexp(double(bf16(m(r, i) * 1.5f)), -e)));
+    }
+  CHECK(wrong == 0);
+  CHECK(compared > 1000);
+}
+
+TEST_CASE("elements are divided where the name of their scaling says so", "[quantize][systems]") {
+  int64_t over = 0;
+  for (const Scaling s : enumerators<Scaling>()) {
+    const std::string name(to_string(s));
+    CAPTURE(name);
+    // a power of two: its inverse multiplies
+    const bool says = name.starts_with("x / ") && s != Scaling::exponent_normal;
+    CHECK(divides(s) == says);
+    CHECK(detail::meet(Rule{.scaling = s}, 6.0f, 2.0f) == (says ? 3.0f : 12.0f));
+    over += divides(s);
+  }
+  CHECK(over == 5);
+}
+
+TEST_CASE("p is the word of conventions that have no S", "[quantize][systems]") {
+  const Matrix m = hard(32, 300, 23);
+  for (const char *name : {"torchao", "modelopt", "alto-nvfp4", "metis-nvfp4", "quartet2-eden"}) {
+    CAPTURE(name);
+    CHECK(stores_decode(find_convention(name).rule));
+    const BlockScaled own = quantize_as(m, name), given = quantize_as(m, name, {.global_scale = own.global_decode});
+    CHECK(own.global_encode == 1.0f);
+    CHECK((given.codes == own.codes));
+    CHECK((given.scales == own.scales));
+    CHECK(given.global_decode == own.global_decode);
+  }
+  for (const char *name : {"te", "fouroversix-static", "ue5m3-graphcore", "tetrajet-v2", "mxfp4-macro", "row-scaled"})
+    CHECK_FALSE(stores_decode(find_convention(name).rule));
+}
+
 TEST_CASE("UFP4: an even grid under FP32 scales", "[quantize][systems]") {
   compare(
       "ufp4", hard(64, 300, 15),
