@@ -38,16 +38,14 @@ std::vector<Trial> trials(const Weight &mine, const Weight &original, const Agai
       q.block_rows = block_rows;
       q.source = stored == FormatId::bf16 || stored == FormatId::f16 ? stored : FormatId::f32;
       q.threads = o.threads;
-      if (c.rule.global != GlobalRule::none) q.global_amax = own;
+      if (has_tensor_level(c.rule)) q.global_amax = own;
       all.push_back({&c, q, "own"});
-      if (c.rule.global == GlobalRule::none) continue;
+      if (!has_tensor_level(c.rule)) continue;
       if (o.fused_amax && *o.fused_amax != own) {
         q.global_amax = *o.fused_amax;
         all.push_back({&c, q, "fused"});
       }
-      const bool takes_p = stores_decode(c.rule),
-                 takes_s =
-                     c.rule.global == GlobalRule::compressed_tensors || c.rule.global == GlobalRule::caller;
+      const bool takes_p = stores_decode(c.rule), takes_s = takes_encode(c.rule);
       const bool divides = mine.container->global_use == GlobalUse::divides;
       if (mine.global && (divides ? takes_s : takes_p)) {
         q.global_amax.reset();

@@ -50,8 +50,8 @@ struct ExportReport {
   int64_t copied = 0; ///< tensors that are the source's byte for byte
   int64_t inverted =
       0; ///< global scales that became 1 / x; the word is kept in the metadata for the way back
-  /// Carried weights some of whose reconstructed FP32 values change, by a rounding, because the global scale
-  /// is inverted or applied at another place.
+  /// Weights some of whose reconstructed FP32 values change, by a rounding, because the global scale is inverted
+  /// or applied at another place: of carried ones values that stand in them, of quantized ones any that codes have.
   int64_t values_apart = 0;
   int64_t rounded = 0; ///< numbers that BF16 does not hold, rounded
   std::vector<std::string> notes;

@@ -217,6 +217,16 @@ private:
     return false;
   }
 
+  /// Whether any value that codes of a convention can have is another as the container's software reads them.
+  static bool apart(const Rule &rule, const GlobalScale &g, const Container &to, float word) {
+    for (int s = 0; s < 256; ++s)
+      for (uint8_t code = 1; code < 8; ++code)
+        if (const float a = decode_element(rule, code, uint8_t(s), 0, g), b = value(to, code, uint8_t(s), word);
+            std::bit_cast<uint32_t>(a) != std::bit_cast<uint32_t>(b) && !(std::isnan(a) && std::isnan(b)))
+          return true;
+    return false;
+  }
+
   void check_scales(const Weight &w, const Container &to) const {
     if (to.family != "gguf" || w.container->family == "gguf") return;
     for (int64_t index = 0; index < w.batch; ++index)
@@ -319,7 +329,7 @@ private:
     const bool rounds = how.source == FormatId::bf16 && q.source != FormatId::bf16;
     if (how.source) q.source = *how.source;
     q.threads = o_.threads;
-    const bool none = convention.rule.global == GlobalRule::none;
+    const bool none = !has_tensor_level(convention.rule);
     if (!none) {
       q.global_amax = amax_of(w);
       if (rounds) q.global_amax = round_to_bf16(*q.global_amax); // rounding keeps the order
@@ -342,10 +352,24 @@ private:
     add_codes(w, to, make);
     if (to.global.empty() || (none && !to.needs_global)) return;
     const GlobalScale g = none ? GlobalScale{} : global_from_amax(convention.rule, *q.global_amax, q.source);
-    const float word = to.global_use == GlobalUse::divides ? g.encode : g.decode;
+    const std::string name = base_of(w) + std::string(to.global);
+    float word = to.global_use == GlobalUse::divides ? g.encode : g.decode;
+    if (to.global_use == GlobalUse::divides && stores_decode(convention.rule)) {
+      word = 1.0f / g.decode; // the convention has p alone
+      if (!(std::isfinite(word) && word > 0))
+        refuse(w.name, "its global scale has no finite positive reciprocal, which --to " +
+                           std::string(to_string(o_.target)) + " stores");
+      const bool differs = apart(convention.rule, g, to, word);
+      if (differs && o_.exact)
+        refuse(w.name, "the global scale of " + std::string(convention.name) +
+                           " has to be inverted and some values then differ in FP32; leave out --exact to accept that");
+      ++report_.inverted;
+      report_.values_apart += differs;
+      plan_.words[kWordKey + name] = hex_word(g.decode);
+    }
     const std::vector<int64_t> shape =
         to.family == "modelopt" ? std::vector<int64_t>{} : std::vector<int64_t>{1};
-    add(base_of(w) + std::string(to.global), "F32", shape, [word] {
+    add(name, "F32", shape, [word] {
       return Bytes{to_bytes(std::span(&word, 1)), {}};
     });
   }

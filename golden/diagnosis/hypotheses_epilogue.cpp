@@ -20,7 +20,7 @@ struct Global {
 Global global_of(const std::optional<BlockScaled> &q) {
   if (!q) return {};
   const Rule &rule = find_convention(q->convention).rule;
-  if (rule.global == GlobalRule::none || rule.per_row) return {};
+  if (!has_tensor_level(rule)) return {};
   const bool stores_decode = nvfp4::stores_decode(rule);
   return {q->global_decode, stores_decode ? 1.0f / q->global_decode : q->global_encode, q->global_amax,
           largest_element(rule) * rule.e4m3_max, rule.global == GlobalRule::te && q->global_amax == q->global_amax};

@@ -44,7 +44,7 @@ double plainest(double low, double high) {
 } // namespace
 
 std::vector<float> find_amax(const QuantizerProblem &p, const Making &base, const BlockSample &sample) {
-  if (base.rule.per_row || base.rule.global == GlobalRule::none || base.options.global_scale ||
+  if (!has_tensor_level(base.rule) || base.options.global_scale ||
       base.options.rounding != ElementRounding::nearest)
     return {};
   constexpr uint32_t last = 0x7F7FFFFF;
@@ -83,7 +83,7 @@ std::optional<uint16_t> find_sign_mask(const QuantizerProblem &p, const Making &
   Making m = base;
   m.options.hadamard = false;
   const SourceTensor plain = prepare(p, m);
-  if (base.rule.global != GlobalRule::none && !base.options.global_scale)
+  if (has_tensor_level(base.rule) && !base.options.global_scale)
     m.options.global_amax = p.mine.global_amax;
   std::vector<SourceTensor> sources;
   std::vector<std::pair<int64_t, int64_t>> chosen;

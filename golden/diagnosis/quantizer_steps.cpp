@@ -248,7 +248,7 @@ void add_source_steps(const QuantizerProblem &p, const Making &base, std::vector
     add("rounding-nearest", "the elements are rounded to nearest, not stochastically",
         [](Making &m) { m.options.rounding = ElementRounding::nearest; });
   const float amax = p.mine.global_amax;
-  if (!o.global_scale && !base.rule.per_row && base.rule.global != GlobalRule::none && amax == amax)
+  if (!o.global_scale && has_tensor_level(base.rule) && amax == amax)
     add("amax-as-stored", "the global scale is that of the stored amax, not of the one that it should be",
         [amax](Making &m) { m.options.global_amax = amax; });
 }

@@ -110,6 +110,17 @@ TEST_CASE("every convention comes back from its words, whichever word of the sec
       }
     }
   }
+  for (const char *name : {"torchao", "metis-nvfp4", "quartet2-eden"}) { // they have p alone
+    CAPTURE(name);
+    const BlockScaled q = quantized(name);
+    const Raw raw(q);
+    ImportOptions o = options_of(q);
+    const io::Tensor p = one(q.global_decode);
+    o.global_is = GlobalMeaning::encode;
+    CHECK(error_of(raw.codes, raw.scales, &p, o).find("decodes with") != std::string::npos);
+    o.global_is = GlobalMeaning::decode;
+    check_same(import_quantized(raw.codes, raw.scales, &p, o), q);
+  }
   CHECK(by_encode >= 8); // compressed-tensors, flashinfer, flashinfer-exact, vllm, in two layouts
   CHECK(by_decode >= 8); // torchao, modelopt and those with S whose values need p alone
 }

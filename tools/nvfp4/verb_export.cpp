@@ -37,7 +37,7 @@ int run(Options o) {
     fmt::print("{} global scales became their reciprocals; the words they were stand in the metadata\n",
                r.inverted);
   if (r.values_apart > 0)
-    fmt::print("{} carried weights have FP32 values that differ in a rounding, because the global scale is "
+    fmt::print("{} weights have FP32 values that differ in a rounding, because the global scale is "
                "stored or applied otherwise (--exact refuses)\n",
                r.values_apart);
   if (r.rounded > 0) fmt::print("{} numbers were rounded to BF16\n", r.rounded);

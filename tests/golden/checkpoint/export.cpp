@@ -4,6 +4,8 @@
 #include "tests/golden/checkpoint/support.hpp"
 
 #include "nvfp4/emulator/formats/bf16.hpp"
+#include "nvfp4/emulator/quantize/dequantize.hpp"
+#include "nvfp4/emulator/quantize/quantize.hpp"
 #include "nvfp4/golden/checkpoint/against.hpp"
 #include "nvfp4/golden/checkpoint/export.hpp"
 
@@ -87,6 +89,53 @@ TEST_CASE("exact export passes powers of two and refuses what rounds otherwise",
                 "inverted");
   CHECK_FALSE(fs::exists(folder / "d"));
   CHECK(write(folder / "m", folder / "d", Target::compressed_tensors).values_apart == 1);
+}
+
+TEST_CASE("a container that divides gets the reciprocal of conventions that have p alone", "[checkpoint]") {
+  Folder folder;
+  std::vector<float> x(size_t(kRows * kK));
+  for (size_t i = 0; i < x.size(); ++i) // log-normal-like, with outliers and zeros
+    x[i] = mix(i) % 11 == 0 ? 0.0f : std::ldexp(float(int64_t(mix(i) % 4096) - 2048), -16 - int(mix(i + 77) % 9));
+  x[37] = 3.7f;
+  folder.tensors("x.safetensors", {io::Tensor::from("l.q_proj.weight", {kRows, kK}, x)});
+  int apart = 0, same = 0;
+  for (const std::string name : {"modelopt", "torchao", "metis-nvfp4", "quartet2-eden", "alto-nvfp4"}) {
+    CAPTURE(name);
+    const BlockScaled q = quantize({x.data(), kRows, kK}, find_convention(name), {});
+    REQUIRE(q.global_encode == 1.0f); // unused
+    const ExportReport r = write(folder / "x.safetensors", folder / ("c-" + name), Target::compressed_tensors, name);
+    CHECK(r.quantized == 1);
+    CHECK(r.inverted == 1);
+    const Checkpoint c = open_checkpoint(folder / ("c-" + name));
+    float word = 0;
+    std::memcpy(&word, c.find("l.q_proj.weight_global_scale")->bytes.data(), 4);
+    CHECK(word == 1.0f / q.global_decode);
+    // what a reader of the container makes of it
+    const std::vector<float> got = values(find_weights(c).all.front(), 0, 0, kRows), want = dequantize(q);
+    double worst = 0;
+    for (size_t i = 0; i < want.size(); ++i)
+      worst = std::max(worst, want[i] == 0 ? std::fabs(double(got[i])) : std::fabs(double(got[i]) / double(want[i]) - 1));
+    CHECK(worst < 1e-6);
+    // and the way back
+    (void)write(folder / ("c-" + name), folder / ("m-" + name), Target::modelopt);
+    const Checkpoint back = open_checkpoint(folder / ("m-" + name));
+    std::memcpy(&word, back.find("l.q_proj.weight_scale_2")->bytes.data(), 4);
+    CHECK(word == q.global_decode);
+    // values are the same words where p comes back from its reciprocal and the rule multiplies in the reader's order
+    if (got != want) CHECK(r.values_apart == 1);
+    const auto exactly = [&] { (void)write(folder / "x.safetensors", folder / ("e-" + name), Target::compressed_tensors, name, true); };
+    if (r.values_apart == 1)
+      check_refused(exactly, "has to be inverted");
+    else
+      exactly();
+    (r.values_apart == 1 ? apart : same) += 1;
+    CHECK(write(folder / "x.safetensors", folder / ("mm-" + name), Target::modelopt, name, true).inverted == 0);
+  }
+  CHECK(apart > 0);
+  CHECK(same > 0);
+  folder.tensors("zero.safetensors", {io::Tensor::from("l.q_proj.weight", {kRows, kK}, std::vector<float>(x.size()))});
+  check_refused([&] { (void)write(folder / "zero.safetensors", folder / "z", Target::compressed_tensors, "torchao"); },
+                "no finite positive reciprocal");
 }
 
 TEST_CASE("export refuses with the reason and leaves nothing", "[checkpoint]") {
