@@ -49,6 +49,10 @@ public:
     hopper_ = options.own_tensor_cores && major == 9 && minor == 0;
   }
 
+  void check_supported(const models::LinearRecipe &recipe) const override {
+    if (models::needs_cpu(recipe)) refuse();
+  }
+
   std::unique_ptr<Operand> make_operand() override { return std::make_unique<CudaOperand>(); }
 
   void quantize(std::span<const QuantizeTask> tasks) override {
@@ -134,11 +138,14 @@ private:
                              : models::View<const float>{data, 1, cols};
   }
 
+  [[noreturn]] static void refuse() {
+    throw Error(std::string("operands with ") + models::kNeedsCpu + " run on the CPU only; use device cpu");
+  }
+
   /// A scaled operand is empty from here on.
   static QuantizeRequest request(const QuantizeTask &task, CudaOperand &out) {
     const models::OperandRecipe &recipe = *task.recipe;
-    if (models::needs_cpu(recipe))
-      throw Error(std::string("operands with ") + models::kNeedsCpu + " run on the CPU only; use device cpu");
+    if (models::needs_cpu(recipe)) refuse();
     int64_t rows = task.rows;
     if (recipe.hadamard && task.axis == Axis::col)
       rows = (rows + kHadamardSize - 1) / kHadamardSize * kHadamardSize;

@@ -3,16 +3,13 @@
 #include "nvfp4/reference_models/images/convolution.hpp"
 
 #include "nvfp4/emulator/quantize/convention.hpp"
+#include "nvfp4/reference_models/linear/product_recipe.hpp"
 
 #include <algorithm>
 #include <cmath>
 
 namespace nvfp4::models {
 namespace {
-
-bool has_global_scale(const OperandRecipe &o) {
-  return !o.convention.empty() && find_convention(o.convention).rule.global != GlobalRule::none;
-}
 
 /// The amax of two parts of a tensor, of those of the parts: NaN as the convention has it for the whole.
 float joined(AmaxNan rule, float a, float b) {

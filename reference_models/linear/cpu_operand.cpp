@@ -290,7 +290,7 @@ void patch(const PatchTask &task, Workspace &workspace) {
     } else {
       gather(task, main, segment, workspace.gathered);
       QuantizeOptions options{.threads = 1, .isa = workspace.isa};
-      if (convention.rule.global != GlobalRule::none) options.global_amax = q.global_amax;
+      if (has_tensor_level(convention.rule)) options.global_amax = q.global_amax;
       quantize_into(workspace.segment, {workspace.gathered.data(), rows, task.count}, convention, options);
       copy_columns(workspace.segment, p, column);
     }

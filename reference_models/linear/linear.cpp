@@ -55,6 +55,7 @@ template <class T> struct LinearGroup<T>::Impl {
     if (std::is_same_v<T, double>)
       throw Error("recipe '" + recipe + "' cannot run in double precision; only fp32 can");
     if (engine == nullptr) throw Error("recipe '" + recipe + "' needs an operand engine for " + w.role);
+    engine->check_supported(linear);
   }
 
   /// The recipes of a step, and the products where a recipe is another than before.

@@ -86,6 +86,9 @@ public:
   virtual ~OperandEngine() = default;
   [[nodiscard]] virtual std::unique_ptr<Operand> make_operand() = 0;
 
+  /// Error for a recipe with operands that this engine does not make: asked of all of a run before its first step.
+  virtual void check_supported(const LinearRecipe &) const {}
+
   virtual void quantize(std::span<const QuantizeTask> tasks) = 0;
   virtual void patch(std::span<const PatchTask> tasks) = 0;
   virtual void multiply(std::span<const GemmTask> tasks) = 0;

@@ -49,6 +49,7 @@ OperatorProducts::OperatorProducts(Backend<float> &backend, OperandEngine *engin
                                    uint64_t id)
     : backend_(&backend), engine_(engine), recipe_(std::move(recipe)), id_(id) {
   if (engine_ == nullptr && !recipe_.all_f32()) throw Error("products inside a mixer need an operand engine");
+  if (engine_ != nullptr) engine_->check_supported(recipe_);
 }
 
 void OperatorProducts::run(const StepContext &step, Product product, std::span<const OperatorMatrices> of,

@@ -7,9 +7,7 @@
 namespace nvfp4::models {
 
 bool has_global_scale(const OperandRecipe &o) {
-  if (o.convention.empty()) return false;
-  const Rule &rule = find_convention(o.convention).rule;
-  return has_level(rule) && !rule.per_row;
+  return !o.convention.empty() && has_tensor_level(find_convention(o.convention).rule);
 }
 
 } // namespace nvfp4::models

@@ -57,7 +57,7 @@ std::string quantizer_text(const OperandRecipe &o) {
   if (o.convention.empty()) return std::string(to_string(o.format));
   return o.convention + (o.block_rows > 1 ? ", 16x16 tiles" : "") + (o.hadamard ? ", rotated" : "") +
          (o.rounding != ElementRounding::nearest ? ", " + std::string(to_string(o.rounding)) : "") +
-         (find_convention(o.convention).rule.global == GlobalRule::none ? "" : ", own amax");
+         (has_level(find_convention(o.convention).rule) ? ", own amax" : "");
 }
 
 /// Numbers on both sides: the words in BF16.

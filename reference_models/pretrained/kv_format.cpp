@@ -47,7 +47,7 @@ bool is_token_by_token(const OperandRecipe &kv_cache) {
   if (kv_cache.format == OperandFormat::fp8) return false; // one scale for all tokens of a head
   if (kv_cache.convention.empty()) return true;
   const Rule &rule = find_convention(kv_cache.convention).rule;
-  return rule.per_row || rule.global == GlobalRule::none;
+  return !has_tensor_level(rule); // a level of each row, or of parts of it, is a token's own
 }
 
 } // namespace nvfp4::models::pretrained

@@ -42,10 +42,8 @@ std::string unit_for(const Recipe &recipe, const Rule &inputs, std::string_view 
 /// The word that a convention stores, from a container's: it multiplies (p) or divides (S).
 std::optional<float> word_for(const Convention &convention, const Weight &w) {
   const std::optional<float> word = checkpoint::input_word(w, 0);
-  if (!word || convention.rule.global == GlobalRule::none) return std::nullopt;
-  const bool takes_p = stores_decode(convention.rule),
-             takes_s = convention.rule.global == GlobalRule::compressed_tensors ||
-                       convention.rule.global == GlobalRule::caller;
+  if (!word || !has_level(convention.rule)) return std::nullopt;
+  const bool takes_p = stores_decode(convention.rule), takes_s = takes_encode(convention.rule);
   if (!takes_p && !takes_s)
     throw Error("weight " + w.name + " has an input scale, but convention '" + std::string(convention.name) +
                 "' makes its global scale from an amax; give modelopt, torchao, compressed-tensors, vllm or "
@@ -110,9 +108,9 @@ LayerPlan Linears::plan(const Engines &e, int64_t layer, const LinearName &name)
   plan.weights = e.files.weight(weight_name(c, layer, name)).kind();
   if (m.way == Way::stored) {
     plan.inputs =
-        std::string(m.stored.convention->name) + (m.stored.convention->rule.global == GlobalRule::none ? ""
-                                                  : m.stored.word ? ", static"
-                                                                  : ", dynamic");
+        std::string(m.stored.convention->name) + (!has_level(m.stored.convention->rule) ? ""
+                                                  : m.stored.word                       ? ", static"
+                                                                                        : ", dynamic");
     plan.unit = m.stored.unit->name();
     return plan;
   }

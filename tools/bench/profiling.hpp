@@ -104,6 +104,7 @@ public:
   ProfilingEngine(models::OperandEngine &inner, Profile &profile) : inner_(inner), profile_(profile) {}
 
   std::unique_ptr<models::Operand> make_operand() override { return inner_.make_operand(); }
+  void check_supported(const models::LinearRecipe &recipe) const override { inner_.check_supported(recipe); }
   void quantize(std::span<const models::QuantizeTask> tasks) override {
     const Stopwatch watch(profile_, "quantize operands");
     inner_.quantize(tasks);

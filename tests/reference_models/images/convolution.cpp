@@ -3,6 +3,7 @@
 // of one part and of several, of any stride, with values of every size, NaN and Inf.
 #include "nvfp4/emulator/quantize/quantize.hpp"
 #include "tests/reference_models/images/support.hpp"
+#include "tests/reference_models/linear/forwarding_engine.hpp"
 
 #include <tuple>
 
@@ -197,6 +198,25 @@ TEST_CASE("Weights of 15 levels: what the products see, in all three of them", "
   const StepContext step{.seed = 3};
   check_equal(by_parts(layer, recipe, step), by_parts(rounded, everywhere("fp32"), step));
   CHECK_FALSE(same_words(by_parts(layer, everywhere("fp32"), step).y, by_parts(layer, recipe, step).y));
+}
+
+TEST_CASE("A convolution finds amaxes of all patches where a convention has one for the tensor", "[images][convolution]") {
+  struct Counting : ForwardingEngine {
+    mutable int64_t asked = 0;
+    float global_amax(const Operand &q) const override { return ++asked, ForwardingEngine::global_amax(q); }
+  };
+  for (const char *name : {"nvfp4", "mxfp4-macro", "mxfp8"}) {
+    CAPTURE(name);
+    const auto backend = make_cpu_backend(1);
+    Counting engine;
+    Layer l(kCases[0], 3);
+    const Recipe recipe = everywhere(to_json(load_recipe(name)));
+    Convolution<float> c(*backend, &engine, l.s, l.weight(), recipe);
+    Floats y(size_t(l.images * l.s.out_pixels() * l.s.outputs)), dx(l.x.size());
+    c.forward({.seed = 3}, l.x.data(), l.images, y.data());
+    c.backward({.seed = 3}, l.x.data(), l.images, l.dy.data(), dx.data());
+    CHECK((engine.asked > 0) == (std::string_view(name) == "nvfp4")); // parts of rows and blocks have their own
+  }
 }
 
 TEST_CASE("What a convolution cannot be is refused in one line", "[images][convolution]") {

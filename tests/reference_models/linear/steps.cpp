@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a recipe changes or holds from step to step: rules that count from a step on, and held amaxes.
+#include "tests/reference_models/linear/forwarding_engine.hpp"
 #include "tests/reference_models/linear/support.hpp"
 
 #include <algorithm>
@@ -50,6 +51,23 @@ TEST_CASE("rules count from their step on, parts of a run to the nearest step", 
   CHECK_THROWS_WITH(parse_recipe(json, "r"), Catch::Contains("rules[0]: 'from' takes a number of steps, or a fraction below 1"));
   json.replace(json.find("1.5"), 3, "-1");
   CHECK_THROWS_WITH(parse_recipe(json, "r"), Catch::Contains("from"));
+}
+
+TEST_CASE("an engine refuses what it cannot do before the first step, whichever step a rule counts from", "[steps]") {
+  struct Refusing : ForwardingEngine {
+    void check_supported(const LinearRecipe &l) const override {
+      if (l.fprop.a.format == OperandFormat::bf16) throw Error("no BF16 here");
+    }
+  } engine;
+  const auto backend = make_cpu_backend(1);
+  Floats w(size_t(32 * 48));
+  const auto make = [&](const Recipe &recipe) {
+    const LinearGroup<float> group(*backend, &engine, {{.role = "mlp.up_proj", .layer = 0, .layers = 4, .in = 48, .out = 32, .weight = w.data()}},
+                                   recipe);
+  };
+  CHECK_NOTHROW(make(uniform_recipe("nvfp4-bf16-end", "nvfp4")));
+  CHECK_THROWS_WITH(make(uniform_recipe("nvfp4-bf16-end", "bf16-forward")), "no BF16 here");
+  CHECK_THROWS_WITH(make(everywhere("nvfp4-bf16-end").for_run(10)), "no BF16 here"); // from step 8 on
 }
 
 TEST_CASE("a layer is at each step what its rule says, bit for bit", "[steps]") {
