@@ -46,6 +46,8 @@ void complete_hot_channels(Model<float> &model, const Recipe &recipe, const Slic
     backward = backward || (linear.hcp.enabled && linear.hcp.dgrad);
   }
   if (starts.empty()) return;
+  model.at_step(s.step - 1); // a patch may begin with this step
+  const std::map<std::string, float> held = model.held_amaxes();
   set_micro_batch(model, s, 0);
   for (const int64_t start : starts) {
     model.forward({s.seed, start, 0, true});
@@ -61,6 +63,9 @@ void complete_hot_channels(Model<float> &model, const Recipe &recipe, const Slic
     if (at != state.end() && at->second.indices.size() == fresh.indices.size()) fitting.insert(*at);
   }
   model.set_hot_channels(fitting);
+  // the passes quantized weights and held amaxes as their own steps do
+  model.set_held_amaxes(held);
+  model.parameters_changed();
 }
 
 } // namespace nvfp4::models

@@ -103,12 +103,42 @@ TEST_CASE("recorded steps before, at and behind a change are the trainer's, and 
     const StepReport &trained = reports[size_t(step) - 1];
     CHECK(std::bit_cast<uint32_t>(report.result.loss) == std::bit_cast<uint32_t>(trained.loss));
     CHECK(float(report.result.gradient_norm) == trained.gradient_norm);
-    CHECK(replay_identically(read_slice(r.output), {}).mismatches.empty());
+    const Slice slice = read_slice(r.output);
+    CHECK(replay_identically(slice, {}).mismatches.empty());
+    // and by its own recipe, for which channels are asked for and amaxes are the run's
+    const Recipe own = parse_recipe(slice.before.recipe, "s");
+    for (const bool choose : {false, true}) CHECK(compare_recipes(slice, {{own, choose}}, false, {}).outcomes[0].same_bits);
   }
   // under a recipe that counts from a part of a run, a slice cannot say which step that is
   const Slice slice = read_slice(r.output);
   CHECK_THAT(refusal([&] { (void)compare_recipes(slice, {{load_recipe("nvfp4-bf16-end"), false}}, false, {}); }),
-             Catch::Contains("nvfp4-bf16-end") && Catch::Contains("of a run's steps"));
+             Catch::Contains("nvfp4-bf16-end") && Catch::Contains("of a run's steps") &&
+                 Catch::Contains("with \"from\" as a whole number"));
+}
+
+TEST_CASE("channels are chosen for a patch that begins with the recorded step", "[changing]") {
+  const SliceFolder folder;
+  TrainOptions o = options(folder, "nvfp4", "run");
+  o.steps = 2;
+  (void)train(o);
+  RecordRequest r;
+  r.checkpoint = o.out + "/checkpoint.safetensors";
+  r.output = folder.file("s.safetensors");
+  r.options = *options_beside(r.checkpoint);
+  r.step = 3;
+  (void)record_slice(r);
+  const Slice slice = read_slice(r.output);
+  Recipe whole = load_recipe("hcp"); // the patch from step 0 on, and from step 2, counted from 0, on
+  whole.rules.clear();
+  Recipe late = whole;
+  late.linears["before"] = late.linears.at(late.default_linear);
+  late.linears["before"].hcp = {};
+  late.rules = {{.from = 2, .use = late.default_linear}};
+  late.default_linear = "before";
+  const Comparison out = compare_recipes(slice, {{whole, true}, {late, true}, {late, false}}, false, {});
+  CHECK(std::bit_cast<uint32_t>(out.outcomes[1].loss) == std::bit_cast<uint32_t>(out.outcomes[0].loss));
+  CHECK(out.outcomes[1].gradient_norm == out.outcomes[0].gradient_norm);
+  CHECK(out.outcomes[2].gradient_norm != out.outcomes[0].gradient_norm); // no patch
 }
 
 TEST_CASE("runs of a few steps without a folder change too", "[changing]") {
