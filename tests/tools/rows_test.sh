@@ -5,9 +5,9 @@
 # shellcheck source=tests/tools/opening.sh
 . "$(dirname "$(realpath "$0")")/opening.sh"
 root=$2
-source_files() { # PATTERN: those of the program's sources that have it
+source_files() { # PATTERN: those of the program's sources that have it; gpu/check tests
   (cd "$root" && grep -rlE "$1" emulator gpu golden reference_models tools \
-    --include='*.cpp' --include='*.hpp' --include='*.cu' --include='*.cuh' --include='*.inc' --include='*.py' | sort | tr '\n' ' ')
+    --include='*.cpp' --include='*.hpp' --include='*.cu' --include='*.cuh' --include='*.inc' --include='*.py' | grep -v '^gpu/check/' | sort | tr '\n' ' ')
 }
 
 # a convention: its row, and recipes that use it

@@ -29,15 +29,7 @@ std::vector<std::string> model_names() {
 }
 
 void add_verbs(Command &program, int &exit_code) {
-  register_info(program, exit_code);
-  register_quantize(program, exit_code);
-  register_dequantize(program, exit_code);
-  register_compare(program, exit_code);
-  register_import(program, exit_code);
-  register_convert(program, exit_code);
-  register_mma(program, exit_code);
-  register_gemm(program, exit_code);
-  Command &golden = *register_golden(program, exit_code);
+  Command &golden = *register_arithmetic(program, exit_code);
   register_golden_capture(golden, exit_code);
   register_golden_training(golden, exit_code);
   register_bench(program, exit_code);

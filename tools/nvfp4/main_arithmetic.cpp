@@ -7,15 +7,7 @@ namespace nvfp4::tool {
 namespace {
 
 void add_verbs(Command &program, int &exit_code) {
-  register_info(program, exit_code);
-  register_quantize(program, exit_code);
-  register_dequantize(program, exit_code);
-  register_compare(program, exit_code);
-  register_import(program, exit_code);
-  register_convert(program, exit_code);
-  register_mma(program, exit_code);
-  register_gemm(program, exit_code);
-  register_golden(program, exit_code);
+  register_arithmetic(program, exit_code);
   register_check(program, exit_code);
 }
 

@@ -50,4 +50,17 @@ void register_generate(Command &app, int &exit_code);
 void register_inspect(Command &app, int &exit_code);
 void register_export(Command &app, int &exit_code);
 
+/// The verbs that both programs begin with; returns golden.
+inline Command *register_arithmetic(Command &program, int &exit_code) {
+  register_info(program, exit_code);
+  register_quantize(program, exit_code);
+  register_dequantize(program, exit_code);
+  register_compare(program, exit_code);
+  register_import(program, exit_code);
+  register_convert(program, exit_code);
+  register_mma(program, exit_code);
+  register_gemm(program, exit_code);
+  return register_golden(program, exit_code);
+}
+
 } // namespace nvfp4::tool
