@@ -69,4 +69,27 @@ inline std::string nibbles(const BlockScaled &q, int64_t row = 0) {
   return s;
 }
 
+/// Log-normal rows, outliers, exact ties, zeros of both signs, tiny and huge rows; ragged where the shape is. Tiny ones lie some `tiny` binades
+/// below Gaussian ones, huge ones from `huge` to `huge` + `spread` - 1 above.
+inline Matrix hard(int64_t rows, int64_t cols, uint32_t seed, int tiny, int huge, int spread) {
+  Matrix m = gaussian(rows, cols, seed);
+  std::mt19937 words(seed + 1);
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t c = 0; c < cols; ++c) {
+      float &v = m(r, c);
+      switch (r % 8) {
+      case 1: v = std::ldexp(v, int(words() % 24) - 12); break;
+      case 2: v = words() % 40 == 0 ? 100.0f * v : v; break;
+      case 3: v = 0.125f * float(int(words() % 57) - 28); break;
+      case 4: v = words() % 3 == 0 ? v : words() % 2 == 0 ? 0.0f : -0.0f; break;
+      case 5: v = std::ldexp(v, -tiny - int(words() % 8)); break;
+      case 6: v = std::ldexp(v, huge + int(words() % uint32_t(spread))); break;
+      case 7: v = c / 64 % 2 == 0 ? 0.0f : 1e-3f * v; break;
+      default: break;
+      }
+      v = bf16(v);
+    }
+  return m;
+}
+
 } // namespace nvfp4::test
