@@ -185,7 +185,7 @@ std::vector<int64_t> Recipe::phases() const {
   for (const RecipeRule &rule : rules)
     if (rule.from >= 1) steps.push_back(int64_t(rule.from));
   std::ranges::sort(steps);
-  steps.erase(std::ranges::unique(steps).begin(), steps.end());
+  steps.erase(std::unique(steps.begin(), steps.end()), steps.end());
   return steps;
 }
 

@@ -85,13 +85,11 @@ bool finished(const TrainOptions &options, const DescribeFunction &describe, Tra
 
 RunDescription describe_run(const TrainOptions &o) {
   check_options(o);
-  Recipe recipe = load_recipe(o.recipe);
-  if (o.bf16_first >= 0 || o.bf16_last >= 0) keep_in_bf16(recipe, o.bf16_first, o.bf16_last);
   const ModelConfig model = find_model(o.model, o.size, o.sizes);
   const std::unique_ptr<DataSource> data = open_data(o.data, o.validation, o.sequence, o.validation_data);
   check_vocabulary(*data, model);
   if (o.device == "cpu") check_memory(model, o.batch, o.sequence, true, o.accumulation);
-  return {o, model, to_json(recipe), data->digest(), data->describe()};
+  return {o, model, to_json(recipe_of_run(o)), data->digest(), data->describe()};
 }
 
 std::vector<double> time_steps(TrainOptions t, int64_t steps, const std::string &folder, const TrainFunction &train) {

@@ -2,8 +2,6 @@
 // What is done with the list of fields.
 #include "nvfp4/reference_models/train/options.hpp"
 
-#include "nvfp4/reference_models/recipe/recipe.hpp"
-
 namespace nvfp4::models {
 
 using Json = nlohmann::ordered_json;
@@ -17,6 +15,13 @@ std::string recipe_names() {
 void check_options(const TrainOptions &options) {
   check_bounds(kTrainFields, options);
   (void)parse_enum<Schedule>(options.schedule);
+}
+
+Recipe recipe_of_run(const TrainOptions &options) {
+  Recipe recipe = load_recipe(options.recipe);
+  if (options.bf16_first >= 0 || options.bf16_last >= 0)
+    keep_in_bf16(recipe, options.bf16_first, options.bf16_last);
+  return recipe.for_run(schedule_steps(options));
 }
 
 Json options_to_json(const TrainOptions &options) { return fields_to_json(kTrainFields, options); }

@@ -4,6 +4,7 @@
 #pragma once
 #include "nvfp4/reference_models/family/family.hpp"
 #include "nvfp4/reference_models/fields/json.hpp"
+#include "nvfp4/reference_models/recipe/recipe.hpp"
 #include "nvfp4/reference_models/train/schedule.hpp"
 #include "nvfp4/reference_models/train/trainer.hpp"
 
@@ -109,6 +110,10 @@ bool set_option(TrainOptions &options, std::string_view key, const nlohmann::ord
 [[nodiscard]] inline int64_t schedule_steps(const TrainOptions &options) {
   return options.schedule_steps > 0 ? options.schedule_steps : options.steps;
 }
+
+/// The recipe of a run: the one named, with the options' blocks in BF16, for the steps of the schedule. Error like
+/// load_recipe()'s.
+[[nodiscard]] Recipe recipe_of_run(const TrainOptions &options);
 
 /// The learning rate of a step of a run.
 [[nodiscard]] inline float learning_rate(const TrainOptions &o, int64_t step) {

@@ -26,12 +26,10 @@ class Trainer {
 public:
   Trainer(const TrainOptions &options, const std::function<void(const StepReport &)> &on_step,
           const std::function<bool()> &stop, const std::function<void(double)> &on_start)
-      : o_(options), on_step_(on_step), stop_(stop), recipe_(load_recipe(options.recipe)),
+      : o_(options), on_step_(on_step), stop_(stop), recipe_(recipe_of_run(options)),
         data_(open_data(options.data, options.validation, options.sequence, options.validation_data)) {
     config_ = find_model(o_.model, o_.size, o_.sizes);
     check_vocabulary(*data_, config_);
-    if (o_.bf16_first >= 0 || o_.bf16_last >= 0) keep_in_bf16(recipe_, o_.bf16_first, o_.bf16_last);
-    recipe_ = recipe_.for_run(schedule_steps(o_));
     if (o_.device == "cpu") check_memory(config_, o_.batch, o_.sequence, true, o_.accumulation);
     session_ = make_session(o_.device, o_.threads, config_, recipe_, o_.batch, o_.sequence, true);
     optimizer_ = std::make_unique<Optimizer<float>>(

@@ -36,6 +36,11 @@ grid g 6 '"bf16", "./mine.json"' '' >grid.json
 grep -q "4 runs, 0 of them finished before; at most 24 steps to do" err.txt || say "not said what is to do: $(cat err.txt)"
 "$nvfp4" experiment grid.json --json >second.json 2>err.txt || say "again: $(cat err.txt)"
 cmp -s first.json second.json || say "finished runs give another summary"
+# a rule that counts from a part of the run on is the same rule
+grid end 6 '"bf16", "nvfp4-bf16-end"' '' >other.json
+"$nvfp4" experiment other.json --json >out.txt 2>err.txt || say "nvfp4-bf16-end: $(cat err.txt)"
+"$nvfp4" experiment other.json --json >again.txt 2>err.txt || say "nvfp4-bf16-end again: $(cat err.txt)"
+cmp -s out.txt again.txt || say "finished runs of nvfp4-bf16-end give another summary"
 
 # side by side and in parts: the same bits and the same summary
 grid jobs 6 '"bf16", "./mine.json"' '' >other.json
