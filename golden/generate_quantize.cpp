@@ -84,7 +84,7 @@ struct Case {
 };
 
 /// Every option that the convention takes, each alone; they combine without new arithmetic.
-std::vector<Case> cases(const Convention &c) {
+std::vector<Case> cases_of(const Convention &c) {
   QuantizeOptions base;
   base.source = FormatId::bf16;
   std::vector<Case> list = {{"row", base}};
@@ -135,7 +135,7 @@ size_t generate_quantize(const std::string &folder) {
     size_t count = 0;
     for (const Input &in : all) {
       f.tensors.push_back(io::Tensor::from(in.name + ".input", {in.rows, in.cols}, in.values));
-      for (const Case &one : cases(c)) {
+      for (const Case &one : cases_of(c)) {
         if (one.options.hadamard && in.rows % 16 != 0) continue; // rotation takes whole groups of 16
         const BlockScaled q = quantize(MatrixView<const float>(in.values.data(), in.rows, in.cols), c, one.options);
         const std::string name = in.name + "." + one.name;

@@ -22,7 +22,7 @@ std::string type_of(const io::Tensor &t) {
   return std::string(io::info(t.dtype).safetensors) + " " + io::shape_text(t.shape);
 }
 
-std::span<const uint8_t> bytes(const io::Tensor &t) {
+std::span<const uint8_t> byte_span(const io::Tensor &t) {
   return {reinterpret_cast<const uint8_t *>(t.data.data()), t.data.size()};
 }
 
@@ -58,7 +58,7 @@ void take_codes(BlockScaled &q, const io::Tensor &t, const ImportOptions &o) {
   if (o.hadamard && q.k % kHadamardSize != 0)
     wrong(t, "a rotated tensor needs k to be a multiple of 16, got " + std::to_string(q.k));
   q.codes.assign(size_t(q.rows * q.row_bytes()), 0);
-  const uint8_t *in = bytes(t).data();
+  const uint8_t *in = byte_span(t).data();
   for (int64_t r = 0; r < q.rows; ++r, in += width) {
     uint8_t *out = q.codes.data() + r * q.row_bytes();
     for (int64_t i = 0; i < width; ++i) {
@@ -89,7 +89,7 @@ std::vector<uint8_t> scale_words(const BlockScaled &q, const io::Tensor &t) {
   const bool same = t.dtype == io::DType::f8_e8m0
                         ? q.scale == FormatId::ue8m0
                         : t.dtype == io::DType::f8_e4m3 && (q.scale == FormatId::ue4m3 || q.scale == FormatId::ue4m3f);
-  if (is_byte(t.dtype) || same) return {bytes(t).begin(), bytes(t).end()};
+  if (is_byte(t.dtype) || same) return {byte_span(t).begin(), byte_span(t).end()};
   const std::optional<FormatId> from = format_of(t.dtype);
   if (from != FormatId::f32 && from != FormatId::bf16 && from != FormatId::f16)
     wrong(t, "block scales of convention '" + q.convention + "' are " + format(q.scale).name +
@@ -98,7 +98,7 @@ std::vector<uint8_t> scale_words(const BlockScaled &q, const io::Tensor &t) {
                   : q.scale == FormatId::ue4m3 ? "F8_E4M3"
                                                : "I8") +
                  ", or values as F32, BF16 or F16, got " + type_of(t));
-  const CodeView in{bytes(t).data(), format(*from).storage_bits};
+  const CodeView in{byte_span(t).data(), format(*from).storage_bits};
   std::vector<uint8_t> words(size_t(*io::element_count(t.shape)));
   for (size_t i = 0; i < words.size(); ++i) {
     const float v = value_f32(*from, in[int64_t(i)]);
@@ -159,7 +159,7 @@ std::vector<float> values_of(const io::Tensor &t) {
   const std::optional<FormatId> from = format_of(t.dtype);
   if (from != FormatId::f32 && from != FormatId::bf16 && from != FormatId::f16)
     wrong(t, "expected a global scale in F32, BF16 or F16, got " + type_of(t));
-  const CodeView in{bytes(t).data(), format(*from).storage_bits};
+  const CodeView in{byte_span(t).data(), format(*from).storage_bits};
   std::vector<float> v(size_t(*io::element_count(t.shape)));
   for (size_t i = 0; i < v.size(); ++i) {
     v[i] = value_f32(*from, in[int64_t(i)]);

@@ -9,10 +9,16 @@
 #include <atomic>
 #include <memory>
 #include <omp.h>
+#include <string>
 
 namespace nvfp4::gemm {
 
 using Sink = AccumulatorSink;
+
+/// "[2, 3]", for messages.
+[[nodiscard]] inline std::string shape_text(int64_t rows, int64_t cols) {
+  return "[" + std::to_string(rows) + ", " + std::to_string(cols) + "]";
+}
 
 /// One product: D(i, j) = the chain of instructions over a's row i and b's row j, for `rows` rows of a from
 /// `first` on and `cols` rows of b from `first_col` on.

@@ -12,7 +12,7 @@
 namespace nvfp4::gemm {
 namespace {
 
-constexpr int kRows = 4, kCols = 16, kStep = 64;
+constexpr int kTileRows = 4, kTileCols = 16, kStep = 64;
 
 /// The double nearest to c + s, or of two as near the one with an odd last bit; so is any that is not c + s itself.
 NVFP4_INLINE double add_to_odd(double c, double s) {
@@ -26,24 +26,24 @@ NVFP4_INLINE double add_to_odd(double c, double s) {
 
 /// c (rows, 16) from a, `rows` of steps * 64 doubles, and b (steps * 64, 16), from +0.
 NVFP4_MULTIVERSION void multiply_tile(const double *a, int64_t stride, const double *b, int64_t steps, float *c) {
-  float acc[kRows][kCols] = {};
+  float acc[kTileRows][kTileCols] = {};
   for (int64_t s = 0; s < steps; ++s) {
-    double sum[kRows][kCols] = {};
+    double sum[kTileRows][kTileCols] = {};
     for (int64_t k = s * kStep; k < (s + 1) * kStep; ++k) {
-      const double *const from = b + k * kCols;
-      for (int r = 0; r < kRows; ++r) {
+      const double *const from = b + k * kTileCols;
+      for (int r = 0; r < kTileRows; ++r) {
         const double x = a[r * stride + k];
 #pragma omp simd
-        for (int j = 0; j < kCols; ++j) sum[r][j] += x * from[j];
+        for (int j = 0; j < kTileCols; ++j) sum[r][j] += x * from[j];
       }
     }
-    for (int r = 0; r < kRows; ++r) {
+    for (int r = 0; r < kTileRows; ++r) {
 #pragma omp simd
-      for (int j = 0; j < kCols; ++j) acc[r][j] = float(add_to_odd(double(acc[r][j]), sum[r][j]));
+      for (int j = 0; j < kTileCols; ++j) acc[r][j] = float(add_to_odd(double(acc[r][j]), sum[r][j]));
     }
   }
-  for (int r = 0; r < kRows; ++r)
-    for (int j = 0; j < kCols; ++j) c[r * kCols + j] = acc[r][j];
+  for (int r = 0; r < kTileRows; ++r)
+    for (int j = 0; j < kTileCols; ++j) c[r * kTileCols + j] = acc[r][j];
 }
 
 /// Values of the 16 codes of an element format and of the 256 of the scales.
@@ -61,13 +61,13 @@ struct Kernels {
   Tables a, b;
 };
 
-struct Block {
+struct ExactWorker {
   const Job &job;
   const Kernels &kernels;
   const Sink &sink;
   Buffer<double> a_rows, b_columns;
 
-  Block(const Job &j, const Kernels &k, const Sink &s) : job(j), kernels(k), sink(s) {}
+  ExactWorker(const Job &j, const Kernels &k, const Sink &s) : job(j), kernels(k), sink(s) {}
 
   /// to[k * step] = element k of a row times its scale.
   void unpack(const GemmOperand &from, const Tables &tables, int64_t row, double *to, int64_t step) const {
@@ -84,23 +84,23 @@ struct Block {
 
   void run(const Task &t) {
     const int64_t k = job.a->padded_k, steps = k / kStep;
-    double *const b = b_columns.reserve(size_t(k) * kCols), *const a = a_rows.reserve(size_t(kRows) * size_t(k));
-    for (int64_t j = t.col; j < t.col + t.cols; j += kCols) {
-      const int64_t cols = std::min<int64_t>(kCols, t.col + t.cols - j);
-      std::fill_n(b, k * kCols, 0.0);
-      for (int64_t c = 0; c < cols; ++c) unpack(*job.b, kernels.b, j + c, b + c, kCols);
-      for (int64_t i = t.row; i < t.row + t.rows; i += kRows) {
-        const int64_t rows = std::min<int64_t>(kRows, t.row + t.rows - i);
-        std::fill_n(a, kRows * k, 0.0);
+    double *const b = b_columns.reserve(size_t(k) * kTileCols), *const a = a_rows.reserve(size_t(kTileRows) * size_t(k));
+    for (int64_t j = t.col; j < t.col + t.cols; j += kTileCols) {
+      const int64_t cols = std::min<int64_t>(kTileCols, t.col + t.cols - j);
+      std::fill_n(b, k * kTileCols, 0.0);
+      for (int64_t c = 0; c < cols; ++c) unpack(*job.b, kernels.b, j + c, b + c, kTileCols);
+      for (int64_t i = t.row; i < t.row + t.rows; i += kTileRows) {
+        const int64_t rows = std::min<int64_t>(kTileRows, t.row + t.rows - i);
+        std::fill_n(a, kTileRows * k, 0.0);
         for (int64_t r = 0; r < rows; ++r) unpack(*job.a, kernels.a, i + r, a + r * k, 1);
-        alignas(64) float out[kRows * kCols];
+        alignas(64) float out[kTileRows * kTileCols];
         multiply_tile(a, k, b, steps, out);
         for (int64_t r = 0; r < rows; ++r)
           for (int64_t c = 0; c < cols; ++c) {
-            float &word = out[r * kCols + c]; // NaN has words of its own
+            float &word = out[r * kTileCols + c]; // NaN has words of its own
             if (word != word) word = bit_cast<float>(reference_output(job, i + r, j + c));
           }
-        sink.store(sink.context, i, j, rows, cols, reinterpret_cast<const uint32_t *>(out), kCols);
+        sink.store(sink.context, i, j, rows, cols, reinterpret_cast<const uint32_t *>(out), kTileCols);
       }
     }
   }
@@ -117,7 +117,7 @@ bool run_exact(const Job &job, Sink sink) {
       rule.scale_block != 16 || !covered(rule.a) || !covered(rule.b) || job.start.data != nullptr || job.a->padded_k == 0)
     return false;
   const Kernels kernels{{rule.a, rule.scale}, {rule.b, rule.scale}};
-  run_tasks<Block>(job, kernels, sink, cut(job, 512, kCols * 4, kRows));
+  run_tasks<ExactWorker>(job, kernels, sink, cut(job, 512, kTileCols * 4, kTileRows));
   return true;
 }
 

@@ -17,10 +17,6 @@
 namespace nvfp4 {
 namespace {
 
-std::string shape(int64_t rows, int64_t cols) {
-  return "[" + std::to_string(rows) + ", " + std::to_string(cols) + "]";
-}
-
 /// The definition, output by output: emit(i, j, accumulator word).
 template <class Emit> void run_reference(const gemm::Job &job, bool oracle, Emit emit) {
   const int64_t outputs = job.rows * job.cols;
@@ -88,7 +84,7 @@ void check_inputs(const Unit &unit, const GemmOptions &o, const GemmInputs &in, 
                   const GemmOperand &b, int64_t m, int64_t n) {
   const auto bytes = [&](const char *name, size_t got, FormatId id) {
     if (got != size_t(m * n) * size_t(format(id).storage_bits / 8))
-      throw Error(std::string(name) + " must be " + shape(m, n) + " " + format(id).name + ", " +
+      throw Error(std::string(name) + " must be " + gemm::shape_text(m, n) + " " + format(id).name + ", " +
                   std::to_string(m * n * format(id).storage_bits / 8) + " bytes, got " + std::to_string(got));
   };
   const auto vector = [](const char *name, size_t got, int64_t want) {
@@ -219,7 +215,7 @@ GemmReport GemmPlan::accumulate(const GemmOperand &a, const GemmOperand &b, std:
   check_operands(*unit_, a, b);
   if (!options_.groups.empty()) throw Error("accumulators of a grouped product: use run()");
   if (int64_t(acc.size()) != a.rows * b.rows || (!start.empty() && start.size() != acc.size()))
-    throw Error("accumulators must be " + shape(a.rows, b.rows) + ", got " + std::to_string(acc.size()) +
+    throw Error("accumulators must be " + gemm::shape_text(a.rows, b.rows) + ", got " + std::to_string(acc.size()) +
                 (start.empty() ? "" : " and as start " + std::to_string(start.size())));
   const gemm::Job job{&unit_->rule,
                       options_.accumulation,

@@ -3,6 +3,7 @@
 #include "nvfp4/emulator/gemm/operand.hpp"
 
 #include "nvfp4/emulator/formats/codec.hpp"
+#include "nvfp4/emulator/gemm/engine.hpp"
 #include "nvfp4/emulator/quantize/hadamard.hpp"
 
 #include <algorithm>
@@ -13,10 +14,6 @@ namespace nvfp4 {
 namespace {
 
 int64_t round_up(int64_t x, int64_t to) { return (x + to - 1) / to * to; }
-
-std::string shape(int64_t rows, int64_t k) {
-  return "[" + std::to_string(rows) + ", " + std::to_string(k) + "]";
-}
 
 std::string operand_name(Side side) { return side == Side::a ? "operand A" : "operand B"; }
 
@@ -47,7 +44,7 @@ void check_scales(const std::string &name, const Unit &unit, int64_t rows, int64
   if (int64_t(got) == want) return;
   const bool other = int64_t(got) == (linear ? scale_size_128x4(rows, blocks) : rows * blocks);
   throw Error(
-      name + ": unit " + unit.name() + " needs " + shape(rows, blocks) + " scales, " + std::to_string(want) +
+      name + ": unit " + unit.name() + " needs " + gemm::shape_text(rows, blocks) + " scales, " + std::to_string(want) +
       (linear ? " bytes row by row" : " bytes in 128x4 tiles") + ", got " + std::to_string(got) + " bytes" +
       (other ? linear ? "; that is the size of 128x4 tiles" : "; that is the size of linear scales" : ""));
 }
@@ -56,7 +53,7 @@ void check_codes(const std::string &name, FormatId id, int64_t rows, int64_t k, 
   const int bits = format(id).storage_bits;
   const int64_t want = rows < 0 || k < 0 ? -1 : rows * ((k * bits + 7) / 8);
   if (int64_t(got) != want)
-    throw Error(name + ": " + shape(rows, k) + " " + format(id).name + " codes take " + std::to_string(want) +
+    throw Error(name + ": " + gemm::shape_text(rows, k) + " " + format(id).name + " codes take " + std::to_string(want) +
                 " bytes, got " + std::to_string(got));
 }
 

@@ -11,12 +11,12 @@
 namespace nvfp4::diagnosis {
 namespace {
 
-using Indices = std::span<const int64_t>;
+using IndexSpan = std::span<const int64_t>;
 
 int thread_count(const Problem &p) { return p.threads > 0 ? p.threads : omp_get_max_threads(); }
 
 /// Some rows of an operand, elements [first, last) along K.
-RawOperand cut(const RawOperand &o, Indices rows, int64_t first, int64_t last) {
+RawOperand cut(const RawOperand &o, IndexSpan rows, int64_t first, int64_t last) {
   RawOperand part = o;
   part.rows = int64_t(rows.size());
   part.k = last - first;
@@ -121,7 +121,7 @@ uint64_t folded_dot(const Reduction &r, const GemmOperand &a, const GemmOperand 
 }
 
 /// Accumulators of one part of K, from `start` or, where it is empty, from +0.
-std::vector<uint64_t> accumulate(const Problem &p, const Computation &c, Indices rows, Indices cols,
+std::vector<uint64_t> accumulate(const Problem &p, const Computation &c, IndexSpan rows, IndexSpan cols,
                                  int64_t first, int64_t last, const std::vector<uint64_t> &start) {
   const RawOperand a = cut(*c.a, rows, first, last), b = cut(*c.b, cols, first, last);
   const Reduction &r = c.reduction;
@@ -169,7 +169,7 @@ uint64_t add(FormatId acc, uint64_t x, uint64_t y) {
 }
 
 /// All parts, joined.
-std::vector<uint64_t> accumulate(const Problem &p, const Computation &c, Indices rows, Indices cols) {
+std::vector<uint64_t> accumulate(const Problem &p, const Computation &c, IndexSpan rows, IndexSpan cols) {
   const Reduction &r = c.reduction;
   const int64_t k = c.a->k, n = int64_t(cols.size());
   std::vector<uint64_t> start(r.start_from_c ? rows.size() * cols.size() : 0);
@@ -232,7 +232,7 @@ void store(std::vector<uint8_t> &words, size_t at, uint64_t word, size_t width) 
 
 /// D written column by column: the word at (i, j) of a row-major reader is output (f % M, f / M), f = i * N +
 /// j.
-std::vector<uint8_t> evaluate_column_major(const Problem &p, Computation c, Indices rows, Indices cols) {
+std::vector<uint8_t> evaluate_column_major(const Problem &p, Computation c, IndexSpan rows, IndexSpan cols) {
   c.epilogue.column_major_d = false;
   const int64_t m = p.m(), n = p.n();
   const size_t width = size_t(format(p.word).storage_bits / 8);
@@ -317,7 +317,7 @@ std::optional<BlockScaled> without_bytes(const std::optional<BlockScaled> &q) {
 
 } // namespace
 
-SmallComputation cut_out(const Problem &p, const Computation &c, Indices rows, Indices cols) {
+SmallComputation cut_out(const Problem &p, const Computation &c, IndexSpan rows, IndexSpan cols) {
   // not the operands, which may be large
   SmallComputation s{
       {p.unit, p.accumulation, {}, {}, p.alpha, p.beta, p.alpha_rule, {}, p.round, p.word, p.threads, p.isa},
@@ -326,7 +326,7 @@ SmallComputation cut_out(const Problem &p, const Computation &c, Indices rows, I
   s.problem.b.scaled = without_bytes(p.b.scaled);
   s.computation.a = std::make_shared<const RawOperand>(cut(*c.a, rows, 0, c.a->k));
   s.computation.b = std::make_shared<const RawOperand>(cut(*c.b, cols, 0, c.b->k));
-  const auto pick = [](std::vector<float> &factors, Indices of) {
+  const auto pick = [](std::vector<float> &factors, IndexSpan of) {
     if (factors.empty()) return;
     std::vector<float> some;
     for (const int64_t r : of) some.push_back(factors[size_t(r)]);
@@ -380,7 +380,7 @@ Computation reference_computation(const Problem &p) {
   return c;
 }
 
-std::vector<uint8_t> evaluate(const Problem &p, const Computation &c, Indices rows, Indices cols) {
+std::vector<uint8_t> evaluate(const Problem &p, const Computation &c, IndexSpan rows, IndexSpan cols) {
   if (c.epilogue.column_major_d) return evaluate_column_major(p, c, rows, cols);
   const Epilogue &e = c.epilogue;
   const FormatId acc_format = c.reduction.unit.rule.acc;
@@ -391,7 +391,7 @@ std::vector<uint8_t> evaluate(const Problem &p, const Computation &c, Indices ro
   if (c.reduction.alpha_on_partials && c.reduction.split()) last.alpha = 1.0f;
   constexpr size_t band = 256; // rows at a time bound the memory of accumulators
   for (size_t first = 0; first < rows.size(); first += band) {
-    const Indices some = rows.subspan(first, std::min(band, rows.size() - first));
+    const IndexSpan some = rows.subspan(first, std::min(band, rows.size() - first));
     const std::vector<uint64_t> acc = accumulate(p, c, some, cols);
 #pragma omp parallel for num_threads(thread_count(p))
     for (int64_t o = 0; o < int64_t(acc.size()); ++o) {

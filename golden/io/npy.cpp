@@ -18,7 +18,7 @@ struct Header {
   std::optional<std::vector<int64_t>> shape;
 };
 
-[[noreturn]] void fail(std::string_view source, const std::string &reason) {
+[[noreturn]] void refuse(std::string_view source, const std::string &reason) {
   throw Error(message_prefix(source, "data") + reason);
 }
 
@@ -40,16 +40,16 @@ public:
       else if (key == "shape")
         set(header.shape, key, shape());
       else
-        fail(source_, "npy header: expected the keys descr, fortran_order and shape, got " + in_quotes(key));
+        refuse(source_, "npy header: expected the keys descr, fortran_order and shape, got " + in_quotes(key));
       if (take(',')) continue;
       expect('}');
       break;
     }
     skip_space();
-    if (!rest_.empty()) fail(source_, "npy header: expected its end, got " + next());
-    if (!header.dtype) fail(source_, "npy header: the key descr is missing");
-    if (!header.fortran_order) fail(source_, "npy header: the key fortran_order is missing");
-    if (!header.shape) fail(source_, "npy header: the key shape is missing");
+    if (!rest_.empty()) refuse(source_, "npy header: expected its end, got " + next());
+    if (!header.dtype) refuse(source_, "npy header: the key descr is missing");
+    if (!header.fortran_order) refuse(source_, "npy header: the key fortran_order is missing");
+    if (!header.shape) refuse(source_, "npy header: the key shape is missing");
     return header;
   }
 
@@ -57,7 +57,7 @@ private:
   std::string_view rest_, source_;
 
   template <class T> void set(std::optional<T> &field, std::string_view key, T value) {
-    if (field) fail(source_, "npy header: the key " + std::string(key) + " stands there twice");
+    if (field) refuse(source_, "npy header: the key " + std::string(key) + " stands there twice");
     field = std::move(value);
   }
 
@@ -76,15 +76,15 @@ private:
   }
 
   void expect(char wanted) {
-    if (!take(wanted)) fail(source_, std::string("npy header: expected ") + wanted + ", got " + next());
+    if (!take(wanted)) refuse(source_, std::string("npy header: expected ") + wanted + ", got " + next());
   }
 
   std::string_view quoted_string() {
     skip_space();
     if (rest_.empty() || (rest_[0] != '\'' && rest_[0] != '"'))
-      fail(source_, "npy header: expected a quoted string, got " + next());
+      refuse(source_, "npy header: expected a quoted string, got " + next());
     const size_t end = rest_.find(rest_[0], 1);
-    if (end == std::string_view::npos) fail(source_, "npy header: a string without an end: " + next());
+    if (end == std::string_view::npos) refuse(source_, "npy header: a string without an end: " + next());
     const std::string_view text = rest_.substr(1, end - 1);
     rest_.remove_prefix(end + 1);
     return text;
@@ -93,7 +93,7 @@ private:
   DType dtype() {
     skip_space();
     if (rest_.starts_with('['))
-      fail(source_, "npy header: expected an array of numbers, got a structured dtype: " + next());
+      refuse(source_, "npy header: expected an array of numbers, got a structured dtype: " + next());
     const std::string_view text = quoted_string();
     std::string known;
     for (const DTypeInfo &row : dtype_table) {
@@ -106,7 +106,7 @@ private:
     std::string hint;
     if (text.starts_with('>')) hint = " (big endian: save with astype('<...'))";
     if (text.find('V') != text.npos) hint = " (raw bytes, as bfloat16 arrays are saved: use .safetensors)";
-    fail(source_, "descr: expected one of " + known + ", got " + in_quotes(text) + hint);
+    refuse(source_, "descr: expected one of " + known + ", got " + in_quotes(text) + hint);
   }
 
   bool boolean() {
@@ -117,7 +117,7 @@ private:
       rest_.remove_prefix(word.size());
       return value;
     }
-    fail(source_, "fortran_order: expected True or False, got " + next());
+    refuse(source_, "fortran_order: expected True or False, got " + next());
   }
 
   int64_t length() {
@@ -128,8 +128,8 @@ private:
     for (; digits < rest_.size() && rest_[digits] >= '0' && rest_[digits] <= '9'; ++digits)
       if (__builtin_mul_overflow(value, 10, &value) ||
           __builtin_add_overflow(value, rest_[digits] - '0', &value))
-        fail(source_, "shape: expected lengths below 2^63, got " + at);
-    if (digits == 0) fail(source_, "shape: expected a non-negative integer, got " + at);
+        refuse(source_, "shape: expected lengths below 2^63, got " + at);
+    if (digits == 0) refuse(source_, "shape: expected a non-negative integer, got " + at);
     rest_.remove_prefix(digits);
     if (rest_.starts_with('L')) rest_.remove_prefix(1); // Python 2 wrote long integers so
     return value;
@@ -141,12 +141,12 @@ private:
     bool comma = false;
     expect('(');
     while (!take(')')) {
-      if (!lengths.empty() && !comma) fail(source_, "shape: expected , or ), got " + next());
-      if (lengths.size() == rank_limit) fail(source_, "shape: expected at most 64 dimensions, got more");
+      if (!lengths.empty() && !comma) refuse(source_, "shape: expected , or ), got " + next());
+      if (lengths.size() == rank_limit) refuse(source_, "shape: expected at most 64 dimensions, got more");
       lengths.push_back(length());
       comma = take(',');
     }
-    if (lengths.size() == 1 && !comma) fail(source_, "shape: expected a tuple such as (2,), got a number");
+    if (lengths.size() == 1 && !comma) refuse(source_, "shape: expected a tuple such as (2,), got a number");
     return lengths;
   }
 };
@@ -184,30 +184,30 @@ NpyHeader parse_npy_header(std::span<const std::byte> bytes, size_t file_size, s
   const std::string_view text(reinterpret_cast<const char *>(bytes.data()), bytes.size());
   constexpr size_t version_end = npy_magic.size() + 2;
   if (text.size() < version_end || !text.starts_with(npy_magic))
-    fail(source, "expected a .npy file, which starts with \\x93NUMPY and a version, got " +
+    refuse(source, "expected a .npy file, which starts with \\x93NUMPY and a version, got " +
                      in_quotes(text.substr(0, 8)));
   const auto major = uint8_t(text[version_end - 2]), minor = uint8_t(text[version_end - 1]);
   if (major < 1 || major > 3 || minor != 0)
-    fail(source,
+    refuse(source,
          "expected npy version 1.0, 2.0 or 3.0, got " + std::to_string(major) + "." + std::to_string(minor));
 
   const size_t length_size = major == 1 ? 2 : 4;
   if (text.size() < version_end + length_size)
-    fail(source, "the file ends within the length of the npy header");
+    refuse(source, "the file ends within the length of the npy header");
   uint32_t header_size = 0;
   std::memcpy(&header_size, bytes.data() + version_end, length_size);
   const auto rest = text.substr(version_end + length_size);
   if (header_size > rest.size())
-    fail(source, "the npy header should have " + std::to_string(header_size) +
+    refuse(source, "the npy header should have " + std::to_string(header_size) +
                      " bytes, but the file ends after " + std::to_string(rest.size()));
 
   Header header = HeaderParser(rest.substr(0, header_size), source).parse();
   const size_t data_offset = version_end + length_size + header_size, data_size = file_size - data_offset;
   const auto expected = byte_count(*header.dtype, *header.shape);
   if (!expected)
-    fail(source, "shape " + shape_text(*header.shape) + " has more elements than 64 bits can count");
+    refuse(source, "shape " + shape_text(*header.shape) + " has more elements than 64 bits can count");
   if (data_size != *expected)
-    fail(source, (data_size < *expected ? "truncated: shape " : "trailing data: shape ") +
+    refuse(source, (data_size < *expected ? "truncated: shape " : "trailing data: shape ") +
                      shape_text(*header.shape) + " of " + std::string(info(*header.dtype).npy) + " needs " +
                      std::to_string(*expected) + " bytes after the header, got " + std::to_string(data_size));
   return {*header.dtype, *header.fortran_order, std::move(*header.shape), data_offset};

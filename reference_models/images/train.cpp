@@ -19,8 +19,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr const char *kAdvice = "; restore the file or start the run again in another folder";
-
 std::string description(const ImageOptions &given, const ImageConfig &config, const Recipe &recipe, const ImageSource &data) {
   ImageOptions options = given;
   options.resume = false;
@@ -38,12 +36,12 @@ std::string description(const ImageOptions &given, const ImageConfig &config, co
 /// Where a stored run differs from `mine`, both run.json; empty: nowhere that decides bits.
 std::string difference(const std::string &mine, const std::string &theirs, const std::string &where) {
   const Json here = Json::parse(mine), there = Json::parse(theirs);
-  const Fields stored(there, where, kAdvice);
+  const Fields stored(there, where, kRestoreRun);
   if (!stored.has("kind") || stored.text("kind") != "images") return "it is of a language model";
   ImageOptions a, b;
   for (const auto &[key, value] : here["options"].items()) (void)set_field(kImageTrainFields, a, key, value, where);
   const Fields options = stored.object("options");
-  for (const auto &[key, value] : options.json().items()) (void)set_field(kImageTrainFields, b, key, value, where, kAdvice);
+  for (const auto &[key, value] : options.json().items()) (void)set_field(kImageTrainFields, b, key, value, where, kRestoreRun);
   if (steps_of_schedule(a) != steps_of_schedule(b) || a.steps < b.steps)
     return "steps: " + std::to_string(a.steps) + " here under a schedule for " + std::to_string(steps_of_schedule(a)) + ", " +
            std::to_string(b.steps) + " there under one for " + std::to_string(steps_of_schedule(b)) +
@@ -254,12 +252,12 @@ Recipe image_recipe(const ImageOptions &o) {
 
 StoredImageRun read_image_run(const std::string &folder) {
   const std::string where = io::printable(folder) + "/run.json: ";
-  const Fields stored(Json::parse(read_run_json(folder)), where, kAdvice);
+  const Fields stored(Json::parse(read_run_json(folder)), where, kRestoreRun);
   if (!stored.has("kind") || stored.text("kind") != "images")
     throw Error(where + "is a run of a language model; continue it with nvfp4 train --resume");
   StoredImageRun run;
   const Fields options = stored.object("options");
-  for (const auto &[key, value] : options.json().items()) (void)set_field(kImageTrainFields, run.options, key, value, where, kAdvice);
+  for (const auto &[key, value] : options.json().items()) (void)set_field(kImageTrainFields, run.options, key, value, where, kRestoreRun);
   run.config = image_config_from_json(stored.object("model").json().dump(), where + "model");
   run.recipe = parse_image_recipe(stored.object("recipe").json().dump(), where + "recipe");
   return run;

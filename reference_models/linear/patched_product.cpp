@@ -11,12 +11,11 @@ namespace nvfp4::models {
 namespace {
 
 using Kernel = HcpRecipe::Kernel;
-using Side = HcpRecipe::Side;
 
 /// Segments of operand a behind (or beside) its main columns; operand b has the other one at the same place.
-std::vector<Segment> segments_of_a(Side side) {
-  if (side == Side::activation) return {Segment::residual};
-  if (side == Side::weight) return {Segment::value};
+std::vector<Segment> segments_of_a(HcpRecipe::Side side) {
+  if (side == HcpRecipe::Side::activation) return {Segment::residual};
+  if (side == HcpRecipe::Side::weight) return {Segment::value};
   return {Segment::residual, Segment::value};
 }
 

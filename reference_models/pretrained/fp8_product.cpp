@@ -14,7 +14,7 @@ namespace {
 constexpr float kLargest = 448.0f;
 constexpr std::string_view kVllm = "vllm-project/vllm csrc/quantization/fp8/common.cu";
 
-constexpr std::array kRows{
+constexpr std::array kFp8Inputs{
     Fp8Inputs{.name = "fp8-static", .scope = InputScope::stored, .by_reciprocal = true, .source = kVllm},
     Fp8Inputs{.name = "fp8-tensor", .scope = InputScope::tensor, .by_reciprocal = true, .source = kVllm},
     Fp8Inputs{.name = "fp8-token",
@@ -47,17 +47,17 @@ GemmOperand columns(Side side, std::span<const uint8_t> codes, int64_t rows, int
 
 } // namespace
 
-std::span<const Fp8Inputs> fp8_inputs() { return kRows; }
+std::span<const Fp8Inputs> fp8_inputs() { return kFp8Inputs; }
 
 const Fp8Inputs *find_fp8_inputs(std::string_view name) {
   const auto at =
-      std::find_if(kRows.begin(), kRows.end(), [&](const Fp8Inputs &r) { return r.name == name; });
-  return at == kRows.end() ? nullptr : &*at;
+      std::find_if(kFp8Inputs.begin(), kFp8Inputs.end(), [&](const Fp8Inputs &r) { return r.name == name; });
+  return at == kFp8Inputs.end() ? nullptr : &*at;
 }
 
 std::string fp8_inputs_names() {
   std::string names;
-  for (const Fp8Inputs &r : kRows) names.append(names.empty() ? "" : ", ").append(r.name);
+  for (const Fp8Inputs &r : kFp8Inputs) names.append(names.empty() ? "" : ", ").append(r.name);
   return names;
 }
 

@@ -12,7 +12,7 @@
 namespace nvfp4::models {
 namespace {
 
-struct Range {
+struct Interval {
   double low = std::numeric_limits<double>::infinity(), high = -std::numeric_limits<double>::infinity();
   void add(double v) {
     if (!std::isfinite(v)) return;
@@ -28,7 +28,7 @@ struct Range {
   }
 };
 
-struct Axis {
+struct AxisScale {
   double low, high, from, to;
   [[nodiscard]] double at(double v) const { return from + (v - low) / (high - low) * (to - from); }
 };
@@ -65,7 +65,7 @@ void spread(std::vector<EndLabel> &labels, double top, double bottom, double gap
   }
 }
 
-std::string path_of(const Series &s, const Axis &x, const Axis &y) {
+std::string path_of(const Series &s, const AxisScale &x, const AxisScale &y) {
   std::string d;
   bool pen_down = false;
   for (const Point &p : s.points) {
@@ -166,12 +166,12 @@ std::vector<double> round_ticks(double low, double high, int count) {
 namespace {
 
 /// What the axes of a line chart span.
-struct Ranges {
-  Range x, y;
+struct Intervals {
+  Interval x, y;
 };
 
-Ranges ranges_of(const LineChart &chart) {
-  Ranges r;
+Intervals ranges_of(const LineChart &chart) {
+  Intervals r;
   for (const Series &s : chart.series)
     for (const Point &p : s.points)
       if (std::isfinite(p.y)) r.x.add(p.x), r.y.add(p.y);
@@ -194,7 +194,7 @@ std::string stroke(int color, bool dashed) {
 }
 
 /// Lines, bands and rules, cut at the plot's edge: a nested svg does that and keeps the coordinates.
-std::string plot_of(const LineChart &chart, const Axis &x, const Axis &y) {
+std::string plot_of(const LineChart &chart, const AxisScale &x, const AxisScale &y) {
   std::string out = fmt::format("<svg x=\"{0:.1f}\" y=\"{1:.1f}\" width=\"{2:.1f}\" height=\"{3:.1f}\" "
                                 "viewBox=\"{0:.1f} {1:.1f} {2:.1f} {3:.1f}\">\n",
                                 x.from - 4, y.to - 4, x.to - x.from + 8, y.from - y.to + 8);
@@ -222,7 +222,7 @@ std::string plot_of(const LineChart &chart, const Axis &x, const Axis &y) {
 }
 
 /// Labels stand beside the ends of their lines, or in a legend below a narrow chart.
-std::string draw(const LineChart &chart, const Ranges &range, double width) {
+std::string draw(const LineChart &chart, const Intervals &range, double width) {
   const bool beside = width >= kWideChart;
   double header = 0;
   std::string out = title_lines(chart.title, width, header);
@@ -239,7 +239,7 @@ std::string draw(const LineChart &chart, const Ranges &range, double width) {
   for (const auto &rule : chart.rules) label_width = std::max(label_width, text_width(rule.second));
   const double top = header + 10, bottom = top + 206, left = 58;
   const double right = beside ? width - std::min(210.0, label_width + 14) : width - 12;
-  const Axis x{range.x.low, range.x.high, left, right}, y{range.y.low, range.y.high, bottom, top};
+  const AxisScale x{range.x.low, range.x.high, left, right}, y{range.y.low, range.y.high, bottom, top};
 
   for (const double t : round_ticks(range.y.low, range.y.high, 5)) {
     out += line(left, y.at(t), right, y.at(t), "grid");
@@ -282,8 +282,8 @@ std::string draw(const LineChart &chart, const Ranges &range, double width) {
 }
 
 /// Nothing where no bar has a finite value.
-Range range_of(const BarChart &chart) {
-  Range xs;
+Interval range_of(const BarChart &chart) {
+  Interval xs;
   bool any = false;
   xs.add(0);
   for (const BarGroup &g : chart.groups)
@@ -293,10 +293,10 @@ Range range_of(const BarChart &chart) {
       xs.add(b.value - b.half_width.value_or(0));
     }
   if (xs.low == xs.high) xs.high = 1;
-  return any ? xs : Range{};
+  return any ? xs : Interval{};
 }
 
-std::string draw(const BarChart &chart, const Range &xs, double width) {
+std::string draw(const BarChart &chart, const Interval &xs, double width) {
   double group_width = 0;
   std::vector<LegendItem> items;
   for (const BarGroup &g : chart.groups) {
@@ -308,7 +308,7 @@ std::string draw(const BarChart &chart, const Range &xs, double width) {
                                   b.color, b.pale ? " pale" : "")});
   }
   const double left = std::clamp(group_width + 12, 60.0, width * 0.37), right = width - 64;
-  const Axis x{xs.low, xs.high, left + (xs.low < 0 ? 60 : 0), right};
+  const AxisScale x{xs.low, xs.high, left + (xs.low < 0 ? 60 : 0), right};
   double y = 0;
   std::string out = title_lines(chart.title, width, y);
   y += 4;
@@ -358,13 +358,13 @@ std::string draw(const BarChart &chart, const Range &xs, double width) {
 } // namespace
 
 Drawing line_chart(const LineChart &chart) {
-  const Ranges range = ranges_of(chart);
+  const Intervals range = ranges_of(chart);
   if (range.y.empty()) return {};
   return {chart.title, draw(chart, range, kWideChart), draw(chart, range, kNarrowChart), csv_of(chart)};
 }
 
 Drawing bar_chart(const BarChart &chart) {
-  const Range range = range_of(chart);
+  const Interval range = range_of(chart);
   if (range.empty()) return {};
   return {chart.title, draw(chart, range, kWideChart), draw(chart, range, kNarrowChart), csv_of(chart)};
 }

@@ -15,7 +15,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr const char *kFormat = "nvfp4-slice";
-constexpr const char *kVersion = "1";
+constexpr const char *kSliceVersion = "1";
 
 template <class T> std::string hex(T value) {
   char text[17];
@@ -78,7 +78,7 @@ SliceStep read_step(io::TensorFile &file, const std::string &source) {
 
 void save_slice(const std::string &path, io::TensorFile before, const SliceStep &s, const StepResult &r) {
   before.metadata["format"] = kFormat;
-  before.metadata["version"] = kVersion;
+  before.metadata["version"] = kSliceVersion;
   before.metadata["step_options"] = Json{
       {"step", s.step},
       {"seed", s.seed},
@@ -118,8 +118,8 @@ Slice parse_slice(io::TensorFile file, const std::string &source) {
   };
   if (!is_slice(file))
     throw Error(source + ": expected a training slice, got a file of format " + io::in_quotes(get("format")));
-  if (get("version") != kVersion)
-    throw Error(source + ": expected a slice of version " + kVersion + ", got version " +
+  if (get("version") != kSliceVersion)
+    throw Error(source + ": expected a slice of version " + kSliceVersion + ", got version " +
                 io::in_quotes(get("version")) + "; use the release that wrote it");
   Slice slice;
   slice.step = read_step(file, source);

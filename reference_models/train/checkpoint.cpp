@@ -15,7 +15,7 @@ namespace {
 constexpr const char *format_of(CheckpointKind kind) {
   return kind == CheckpointKind::language ? "nvfp4-checkpoint" : "nvfp4-image-checkpoint";
 }
-constexpr const char *kVersion = "1";
+constexpr const char *kCheckpointVersion = "1";
 
 int64_t to_number(const std::string &text, const std::string &source, const char *key) {
   if (text.empty() || text.size() > 18 || text.find_first_not_of("0123456789") != std::string::npos)
@@ -98,7 +98,7 @@ io::TensorStream checkpoint_stream(const Parameters<float> &parameters, Checkpoi
     chosen[name] = hot.chosen_at;
   }
   stream.metadata = {{"format", format_of(kind)},
-                     {"version", kVersion},
+                     {"version", kCheckpointVersion},
                      {"model", model},
                      {"recipe", recipe},
                      {"step", std::to_string(state.step)},
@@ -151,8 +151,8 @@ Checkpoint parse_checkpoint(io::TensorReader tensors, const std::string &source,
                   io::in_quotes(get("format")));
     return out; // parameters of another program
   }
-  if (get("version") != kVersion)
-    throw Error(out.source + ": expected a checkpoint of version " + kVersion + ", got version " +
+  if (get("version") != kCheckpointVersion)
+    throw Error(out.source + ": expected a checkpoint of version " + kCheckpointVersion + ", got version " +
                 io::in_quotes(get("version")) + "; use the release that wrote it");
   out.model = get("model");
   if (kind == CheckpointKind::language) out.config = config_from_json(out.model, out.source + ": model");

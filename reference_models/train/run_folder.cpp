@@ -37,16 +37,14 @@ Json description(const RunDescription &run) {
   return j;
 }
 
-constexpr const char *kAdvice = "; restore the file or start the run again in another folder";
-
 /// run.json, checked against its own checksum.
 Json stored_run(const std::string &folder) {
   const std::string file = folder + "/run.json", where = io::printable(file) + ": ";
-  Json json = parse_json(read_text(file), where, kAdvice);
-  const Fields fields(json, where, kAdvice);
+  Json json = parse_json(read_text(file), where, kRestoreRun);
+  const Fields fields(json, where, kRestoreRun);
   if (fields.count("version", 1) != 1)
     throw Error(where + "expected the description of a run, version 1; use the release that wrote it");
-  check_seal(json, where, kAdvice);
+  check_seal(json, where, kRestoreRun);
   return json;
 }
 
@@ -58,8 +56,8 @@ void write_run_json(const std::string &folder, Json json) {
 TrainOptions options_of(const Json &json, const std::string &folder) {
   const std::string where = io::printable(folder) + "/run.json: ";
   TrainOptions options;
-  const Fields stored = Fields(json, where, kAdvice).object("options");
-  for (const auto &[key, value] : stored.json().items()) set_option(options, key, value, where, kAdvice);
+  const Fields stored = Fields(json, where, kRestoreRun).object("options");
+  for (const auto &[key, value] : stored.json().items()) set_option(options, key, value, where, kRestoreRun);
   return options;
 }
 
@@ -68,7 +66,7 @@ Json rewritten(const Json &recipe, const std::string &where) {
   try {
     return Json::parse(to_json(parse_recipe(recipe.dump(), where + "recipe")));
   } catch (const Error &error) {
-    throw Error(error.what() + std::string(kAdvice));
+    throw Error(error.what() + std::string(kRestoreRun));
   }
 }
 
@@ -92,9 +90,9 @@ std::string tree_difference(const Json &here, const Json &there, const std::stri
 
 std::string difference_between(const RunDescription &run, const Json &stored, const std::string &folder) {
   const std::string where = io::printable(folder) + "/run.json: ";
-  const Fields fields(stored, where, kAdvice);
+  const Fields fields(stored, where, kRestoreRun);
   const std::string different =
-      first_difference(run.options, fields.object("options").json(), where, kAdvice);
+      first_difference(run.options, fields.object("options").json(), where, kRestoreRun);
   if (!different.empty()) return different;
   const Json mine = description(run), recipe = rewritten(fields.object("recipe").json(), where);
   for (const auto &[key, value] :

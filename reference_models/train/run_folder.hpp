@@ -19,6 +19,9 @@ inline constexpr const char *kRunFiles[] = {
     "checksums.json",   "diagnostics.jsonl", "diagnostics.safetensors",
     "sensitivity.json", "result.json"};
 
+/// What an error in one of them ends with.
+inline constexpr const char *kRestoreRun = "; restore the file or start the run again in another folder";
+
 /// Throws Error if an output would replace a file of the run in a folder.
 void check_not_of_run(const std::string &output, const std::string &folder);
 

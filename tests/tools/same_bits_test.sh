@@ -11,7 +11,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 {
   cmake -S "$root" -B "$work/build" -DCMAKE_CXX_COMPILER="$compiler" -DCMAKE_BUILD_TYPE=None -DCMAKE_CXX_FLAGS="$flags" \
-    -DNVFP4_TESTS=OFF -DNVFP4_CUDA=OFF
+    -DNVFP4_TESTS=OFF -DNVFP4_CUDA=OFF -DCMAKE_UNITY_BUILD=ON
   cmake --build "$work/build" -j "$(nproc)" --target nvfp4_program
 } >"$work/log" 2>&1 || { tail -n 40 "$work/log"; exit 1; }
 nvfp4=$work/build/nvfp4

@@ -3,6 +3,7 @@
 // Counters are medians: bytes read per second, the same for memcpy, and the median of the ratios of
 // neighbours.
 #include "tools/bench/quantize_suite.hpp"
+#include "tools/bench/yardstick.hpp"
 #include "tools/environment.hpp"
 
 #include <benchmark/benchmark.h>

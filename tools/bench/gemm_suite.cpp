@@ -110,11 +110,6 @@ GemmOperand quantized(const Unit &unit, Side side, int64_t rows, int64_t k, uint
   return make_operand(unit, side, RawCodes{rows, k, codes}, RawScales(scales, ScaleLayout::linear));
 }
 
-double median(std::vector<double> x) {
-  std::sort(x.begin(), x.end());
-  return x.empty() ? 0 : x[x.size() / 2];
-}
-
 } // namespace
 
 std::span<const Work> works() { return kWorks; }

@@ -14,7 +14,7 @@ namespace {
 
 constexpr float kAmax = 5.5f;
 constexpr auto kRs = ElementRounding::sr_carry8;
-const QuantizeWork kWorks[] = {
+const QuantizeWork kQuantizeWorks[] = {
     {"te", "te"},
     {"te_amax_given", "te", {.global_amax = kAmax}},
     {"te_fresh_memory", "te", {}, true},
@@ -72,12 +72,7 @@ void copy(size_t size, int threads) {
 
 } // namespace
 
-std::span<const QuantizeWork> quantize_works() { return kWorks; }
-
-double median(std::vector<double> v) {
-  std::nth_element(v.begin(), v.begin() + std::ptrdiff_t(v.size() / 2), v.end());
-  return v[v.size() / 2];
-}
+std::span<const QuantizeWork> quantize_works() { return kQuantizeWorks; }
 
 QuantizeBench::QuantizeBench(const QuantizeWork &work, const MatrixShape &shape, int threads)
     : work_(work), shape_(shape), threads_(threads), options_(work.options) {

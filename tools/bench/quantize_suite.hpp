@@ -44,6 +44,4 @@ private:
   BlockScaled out_;
 };
 
-[[nodiscard]] double median(std::vector<double> v);
-
 } // namespace nvfp4::bench

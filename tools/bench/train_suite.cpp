@@ -4,6 +4,7 @@
 #include "nvfp4/reference_models/train/training_step.hpp"
 #include "tools/bench/profiling.hpp"
 #include "tools/bench/quantize_suite.hpp"
+#include "tools/bench/yardstick.hpp"
 #include "tools/environment.hpp"
 
 #include <algorithm>

@@ -88,6 +88,12 @@ double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
+double median(std::vector<double> v) {
+  if (v.empty()) return 0;
+  std::nth_element(v.begin(), v.begin() + std::ptrdiff_t(v.size() / 2), v.end());
+  return v[v.size() / 2];
+}
+
 Blas::Blas() {
   const Isa isa = choose_isa(tool::asked_isa());
   setenv("OPENBLAS_CORETYPE",

@@ -5,11 +5,15 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace nvfp4::bench {
 
 /// Seconds on a steady clock.
 [[nodiscard]] double now();
+
+/// The upper one of two; 0 of nothing.
+[[nodiscard]] double median(std::vector<double> v);
 
 /// OpenBLAS, loaded at run time. Debian's build may choose slow kernels by itself: OPENBLAS_CORETYPE is set
 /// to SkylakeX or Haswell, after what NVFP4_ISA or the CPU allows, unless the caller has set it.
