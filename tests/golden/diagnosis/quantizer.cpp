@@ -296,7 +296,7 @@ TEST_CASE("random bytes are explained by nothing, and single ones are counted by
           "[diagnosis][quantizer]") {
   Random random{13};
   for (const char *convention : {"te", "mxfp4", "mxfp8-e4m3"}) {
-    QuantizerProblem p = problem(hard(64, 512, 14), convention);
+    QuantizerProblem p = problem(hard(32, 256, 14), convention);
     const QuantizerProblem right = p;
     for (uint8_t &b : p.mine.codes) b = uint8_t(random());
     for (uint8_t &b : p.mine.scales) b = uint8_t(random() & 0x7F);
