@@ -33,22 +33,53 @@ const Kernels *choose_kernels(std::optional<Isa> asked) {
   return nullptr;
 }
 
+/// Whether the kernels compute a block's scale before rounding (ScaleSteps::unrounded()).
+bool is_quotient(ScaleOrder o) {
+  using enum ScaleOrder;
+  switch (o) {
+  case amax_by_encode_sixth:
+  case sixth_by_encode:
+  case encode_by_amax_k6:
+  case sixth_by_decode:
+  case amax_by_six_decode:
+  case decode_by_sixth:
+  case source_sixth:
+  case sixth:
+  case amax_by_inverse_max: return true;
+  default: return false;
+  }
+}
+
+/// Whether they take it from the exponent.
+bool is_exponent(ScaleOrder o) {
+  using enum ScaleOrder;
+  return o == exponent_floor || o == exponent_field || o == exponent_ceil || o == exponent_even;
+}
+
+/// Roundings to UE4M3, and how elements are scaled by such a scale.
+bool rounds_to_e4m3(ScaleRounding r) {
+  using enum ScaleRounding;
+  return r == cap_flt_max || r == cap_largest || r == plain || r == clamp_normal || r == clamp_tiny || r == eighth_if_zero;
+}
+bool scales_by_e4m3(Scaling s) {
+  using enum Scaling;
+  return s == inverse_capped || s == inverse || s == inverse_decode || s == divide || s == divide_encode;
+}
+
+/// Whether the kernels have all steps of a rule. A step that is not listed is left to the definition.
 bool steps_cover(const Rule &r, FormatId source) {
   if (r.order == ScaleOrder::source_sixth && source == FormatId::f16) return false;
-  if (r.scale != FormatId::ue4m3 && format(r.scale).encoding != Encoding::powers_of_two) return false;
-  if (r.scale_rounding == ScaleRounding::ggml || r.scaling == Scaling::search ||
-      r.scaling == Scaling::inverse_ieee || r.scaling == Scaling::bf16_reciprocal ||
-      r.scaling == Scaling::divide_bf16_reciprocal || r.order == ScaleOrder::bf16_inverse_top ||
-      r.order == ScaleOrder::amax_sixth || r.outer_block != 0 ||
-      r.scaling == Scaling::inverse_scale || r.scaling == Scaling::divide_scale ||
-      r.ties != Ties::even || r.top != 0.0f || r.scaling == Scaling::divide_unrounded ||
-      r.order == ScaleOrder::offset_sixth_by_decode || r.order == ScaleOrder::macro_even ||
-      r.scale_rounding == ScaleRounding::one_if_zero || r.scale_rounding == ScaleRounding::power_normal)
-    return false;
-  if (r.four_over_six != FourOverSix::off &&
-      (r.block != 16 || r.element != FormatId::e2m1 || r.second_scale != SecondScale::wider))
-    return false;
-  return r.block == 16 || r.block == 32;
+  if (r.outer_block != 0 || r.ties != Ties::even || r.top != 0.0f || (r.block != 16 && r.block != 32)) return false;
+  if (r.scale == FormatId::ue4m3) {
+    if (r.four_over_six != FourOverSix::off && (r.block != 16 || r.element != FormatId::e2m1 ||
+                                                r.second_scale != SecondScale::wider || divides(r.scaling)))
+      return false;
+    return is_quotient(r.order) && rounds_to_e4m3(r.scale_rounding) && scales_by_e4m3(r.scaling);
+  }
+  if (format(r.scale).encoding != Encoding::powers_of_two || r.four_over_six != FourOverSix::off) return false;
+  if (r.scaling != Scaling::exponent && r.scaling != Scaling::exponent_one && r.scaling != Scaling::exponent_normal) return false;
+  return (r.scale_rounding == ScaleRounding::power_exact && is_exponent(r.order)) ||
+         (r.scale_rounding == ScaleRounding::power_up && is_quotient(r.order));
 }
 
 /// How elements meet their factor, if in a way that kernels have.
@@ -120,11 +151,12 @@ Amax Engine::maximum() const {
 #pragma omp for schedule(static) nowait
       for (int64_t item = 0; item < items; ++item) {
         if (progress.stopped()) continue;
-        const int64_t line = item / walk.length(), at = item % walk.length();
-        if (down)
+        if (down) {
           mine.merge(source.rotated_maximum_down(item * kHadamardSize));
-        else
+        } else {
+          const int64_t line = item / walk.length(), at = item % walk.length();
           mine.merge(source.rotated_maximum(walk.across ? at : line, walk.across ? line : at, panel));
+        }
         progress.finished(omp_get_thread_num());
       }
 #pragma omp critical(nvfp4_quantize_amax)

@@ -21,9 +21,9 @@ Global global_of(const std::optional<BlockScaled> &q) {
   if (!q) return {};
   const Rule &rule = find_convention(q->convention).rule;
   if (!has_tensor_level(rule)) return {};
-  const bool stores_decode = nvfp4::stores_decode(rule);
-  return {q->global_decode, stores_decode ? 1.0f / q->global_decode : q->global_encode, q->global_amax,
-          largest_element(rule) * rule.e4m3_max, rule.global == GlobalRule::te && q->global_amax == q->global_amax};
+  const AlphaShare share = alpha_share(rule, q->global_amax, q->global_decode);
+  return {q->global_decode, stores_decode(rule) ? 1.0f / q->global_decode : q->global_encode, q->global_amax, share.range,
+          share.follows_amax};
 }
 
 /// Forms of alpha without, with twice, or with the inverse of the global scales of `sides` (1: A, 2: B).

@@ -3,6 +3,7 @@
 // has, shapes with ragged edges, data of every range.
 #include "nvfp4/emulator/quantize/engine.hpp"
 #include "nvfp4/emulator/cpu/isa.hpp"
+#include "nvfp4/emulator/quantize/rule_fields.hpp"
 #include "tests/catch.hpp"
 #include "tests/emulator/quantize/support.hpp"
 
@@ -243,4 +244,46 @@ TEST_CASE("a tensor's memory can be used again", "[quantize][engine]") {
       CHECK(out.convention == c.name);
       CHECK(out.rows == rows);
     }
+}
+
+TEST_CASE("a rule with one step changed is the definition's on every instruction set", "[quantize][engine]") {
+  Words words(23);
+  Matrix m = filled(40, 56, Fill::wide_blocks, FormatId::f32, words);
+  std::fill_n(m.x.begin() + 56, 5 * 56, 0.0f);
+  m(7, 3) = -0.0f;
+  m(9, 9) = 0x1p-140f;
+  const auto bits = [](FormatId f) { return format(f).storage_bits; };
+  int64_t changes = 0, vectors = 0;
+  for (const Convention &c : conventions()) {
+    for_each_rule_field([&]<class T>(const char *name, T Rule::*member, const std::vector<T> &values) {
+      for (const T value : values) {
+        Convention changed = c;
+        changed.rule.*member = value;
+        if (changed.rule.block != c.rule.block || bits(changed.rule.element) != bits(c.rule.element) ||
+            bits(changed.rule.scale) != bits(c.rule.scale) || changed.rule == c.rule)
+          continue;
+        CAPTURE(c.name, name, field_text(value));
+        for (const Axis axis : {Axis::row, Axis::col}) {
+          const auto made = [&](Isa isa) -> std::optional<BlockScaled> {
+            try {
+              return quantize(m.view(), changed, {.axis = axis, .threads = 1, .isa = isa});
+            } catch (const Error &) { // a step without a meaning there
+              return std::nullopt;
+            }
+          };
+          const std::optional<BlockScaled> want = made(Isa::scalar);
+          for (const Isa isa : vector_isas()) {
+            const std::optional<BlockScaled> got = made(isa);
+            REQUIRE(got.has_value() == want.has_value());
+            if (!got) continue;
+            ++vectors;
+            if (got->codes != want->codes || got->scales != want->scales) FAIL_CHECK("other words");
+          }
+          ++changes;
+        }
+      }
+    });
+  }
+  CHECK(changes > 4000);
+  CHECK((vectors > 0) == !vector_isas().empty());
 }
