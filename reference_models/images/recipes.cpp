@@ -68,7 +68,7 @@ Recipe for_images(Recipe recipe) {
       recipe.gate_inputs.format != OperandFormat::f32)
     throw Error("recipe '" + recipe.name + "' speaks of mixers, which a convolutional network has none of: drop mixers, "
                 "mixer_rules, kv_cache and gate_inputs");
-  if (recipe.amax_period > 1 || std::ranges::any_of(recipe.rules, [](const RecipeRule &rule) { return rule.from > 0; }))
+  if (recipe.amax_period > 1 || recipe.changes())
     throw Error("recipe '" + recipe.name + "' changes or holds something from step to step, which a convolutional network does not: "
                 "drop amax_period and rules with 'from'");
   for (const auto &[name, l] : recipe.linears)

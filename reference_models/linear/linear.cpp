@@ -2,6 +2,7 @@
 // The order of work in a group of linear layers: quantize, choose and patch hot channels, multiply, add up.
 #include "nvfp4/reference_models/linear/linear.hpp"
 
+#include "nvfp4/emulator/quantize/hadamard.hpp"
 #include "nvfp4/reference_models/linear/data_copies.hpp"
 #include "nvfp4/reference_models/linear/patched_product.hpp"
 #include "nvfp4/reference_models/linear/product_recipe.hpp"
@@ -42,7 +43,7 @@ template <class T> struct LinearGroup<T>::Impl {
       if (w.in != members[0].in)
         throw Error("linear layers of a group must share their input; " + w.role + " does not");
     // a recipe with a rule from a part of a run says so at the first step behind 0
-    if (std::ranges::any_of(recipe.rules, [](const RecipeRule &r) { return r.from > 0; })) changing = recipe;
+    if (recipe.changes()) changing = recipe;
     for (const int64_t step : recipe.phases())
       for (const LinearWeight<T> &w : members) check(recipe.name, w, recipe.resolve(w.role, w.layer, w.layers, step));
     take(recipe, 0);
@@ -55,6 +56,15 @@ template <class T> struct LinearGroup<T>::Impl {
     if (std::is_same_v<T, double>)
       throw Error("recipe '" + recipe + "' cannot run in double precision; only fp32 can");
     if (engine == nullptr) throw Error("recipe '" + recipe + "' needs an operand engine for " + w.role);
+    const auto check_rotation = [&](const GemmRecipe &g, const char *product, int64_t contraction) {
+      if (g.a.hadamard && g.a.hadamard_size == kHadamardSize && contraction % kHadamardSize != 0)
+        throw Error("recipe '" + recipe + "' rotates groups of 16 in " + product + " of " + w.role + ", which contracts " +
+                    std::to_string(contraction) + " elements; expected a multiple of 16, or hadamard false there");
+    };
+    if (changing) { // else the first step says so
+      check_rotation(linear.fprop, "fprop", w.in);
+      check_rotation(linear.dgrad, "dgrad", w.out);
+    }
     engine->check_supported(linear);
   }
 

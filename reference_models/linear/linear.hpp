@@ -29,6 +29,9 @@ struct StepContext {
   /// Number of the part, where a layer's data come in parts with random words of their own (images/convolution.hpp):
   /// 2^40 times it is added to the seed of every key.
   uint64_t part = 0;
+  /// Amaxes that a recipe holds between steps are taken anew where they fall due. false: only where there are none, as
+  /// in a pass that chooses hot channels for a trained model.
+  bool refreshes_amaxes = true;
 };
 
 /// One weight of the model: (out, in) row-major, y = x weight^T + bias.

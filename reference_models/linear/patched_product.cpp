@@ -65,12 +65,13 @@ bool PatchedProduct::holds(const OperandRecipe &operand) const {
 }
 
 bool PatchedProduct::amax_is_due(size_t side) const {
-  return training_ && (!held_[side] || (micro_batch_ == 0 && step_ % linear_.amax_period == 0));
+  return training_ &&
+         (!held_[side] || (refreshes_amaxes_ && micro_batch_ == 0 && step_ % linear_.amax_period == 0));
 }
 
 void PatchedProduct::hold_amaxes() {
   for (const auto &[side, operand, q] : {std::tuple(size_t{0}, &gemm_.a, a_), {size_t{1}, &gemm_.b, b_}})
-    if (filled_[side] && holds(*operand) && amax_is_due(side)) held_[side] = engine_->global_amax(*q);
+    if (holds(*operand) && amax_is_due(side)) held_[side] = engine_->global_amax(*q); // of a shared copy too
 }
 
 void PatchedProduct::take_state(const PatchedProduct &before) {
@@ -89,9 +90,9 @@ void PatchedProduct::begin(const StepContext &step, const Source &a, const Sourc
   step_ = step.step;
   micro_batch_ = step.micro_batch;
   training_ = step.training;
+  refreshes_amaxes_ = step.refreshes_amaxes;
   from_a_ = a;
   from_b_ = b;
-  filled_ = {};
 }
 
 QuantizeTask PatchedProduct::task_of_a() const {
@@ -116,7 +117,6 @@ QuantizeTask PatchedProduct::task_of_b(bool of_data) const {
 
 void PatchedProduct::quantize_a(Stages &stages, Operand &into, bool fill) {
   a_ = &into;
-  filled_[0] = fill;
   if (!fill) return;
   stages.quantize.push_back(task_of_a());
   stages.quantize.back().out = a_;
@@ -134,7 +134,6 @@ void PatchedProduct::quantize_shared_b(Stages &stages, Operand &into, bool fill)
 
 void PatchedProduct::quantize_into_b(Stages &stages, Operand &into, bool fill, bool of_data) {
   b_ = &into;
-  filled_[1] = fill;
   if (!fill) return;
   stages.quantize.push_back(task_of_b(of_data));
   stages.quantize.back().out = b_;

@@ -102,14 +102,13 @@ private:
 
   uint64_t seed_ = 0, part_ = 0;
   int64_t step_ = 0, micro_batch_ = 0;
-  bool training_ = true;
+  bool training_ = true, refreshes_amaxes_ = true;
   Source from_a_, from_b_;
   Operand *a_ = nullptr, *b_ = nullptr;
   std::unique_ptr<Operand> weight_; ///< operand b where it is the layer's own: all but wgrad
   bool weight_valid_ = false;
 
   HeldAmaxes held_;
-  std::array<bool, 2> filled_{}; ///< by a task of this call
   HotChannels hot_;
   Array<int32_t> device_channels_;
   std::vector<int32_t> on_device_; ///< what is there

@@ -4,6 +4,7 @@
 
 #include "nvfp4/golden/io/message.hpp"
 #include "nvfp4/reference_models/fields/json.hpp"
+#include "nvfp4/reference_models/pretrained/trained_layers.hpp"
 
 #include <cmath>
 
@@ -15,7 +16,9 @@ Recipe recipe_of(const RunOptions &o) {
   if (o.preset.empty() && (o.rotate || o.patch))
     throw Error("--rotate and --patch change a preset: give --preset");
   if (!o.preset.empty()) return preset_recipe(o.preset, o.rotate, o.patch);
-  return load_recipe(o.recipe.empty() ? "bf16" : o.recipe);
+  const Recipe recipe = load_recipe(o.recipe.empty() ? "bf16" : o.recipe);
+  check_constant(recipe);
+  return recipe;
 }
 
 } // namespace
@@ -174,6 +177,7 @@ EvalResult run_eval(const RunOptions &o, const DataSource &data, int64_t batch, 
     StepContext step;
     step.seed = o.seed;
     step.training = i == 0; // chooses the hot channels
+    step.refreshes_amaxes = false;
     s.decoder->progress = [&](double f) {
       if (o.progress) o.progress((double(i) + f) / double(batches));
     };

@@ -16,7 +16,14 @@ std::optional<ModulePlace> linear_place(const std::string &name) {
   return place;
 }
 
+void check_constant(const Recipe &recipe) {
+  if (recipe.changes())
+    throw Error("recipe '" + recipe.name + "' has rules with 'from', and weights that are served or exported have no step: "
+                "give the recipe that the last steps ran, without 'from'");
+}
+
 TrainedLayers::TrainedLayers(const checkpoint::Weights &weights, const Recipe &recipe) {
+  check_constant(recipe);
   std::vector<std::string> roles;
   for (const checkpoint::Weight &w : weights.all)
     if (const auto place = linear_place(w.name)) {

@@ -11,9 +11,13 @@ namespace nvfp4::models::pretrained {
 /// A layer of a model whose weights have these names; nothing for norms, embeddings and the like.
 [[nodiscard]] std::optional<ModulePlace> linear_place(const std::string &name);
 
+/// Error for a recipe with rules that count from a later step: weights that are served or exported have no step.
+void check_constant(const Recipe &recipe);
+
 /// A recipe, bound to the family that a checkpoint's layers are of.
 class TrainedLayers {
 public:
+  /// Error also like check_constant()'s.
   TrainedLayers(const checkpoint::Weights &weights, const Recipe &recipe);
 
   [[nodiscard]] LinearRecipe resolve(const ModulePlace &place) const;

@@ -90,6 +90,9 @@ void check_decoded(const LinearRecipe &l, const std::string &path) {
       throw Error(path + name +
                   ": a simulated operand that is decoded is another product's copy as it is; give that copy's convention and "
                   "drop mean, rounding, block_rows and rotations");
+    if (simulated(*again) && again != &l.wgrad.a && first->rounding != ElementRounding::nearest)
+      throw Error(path + name + ": a simulated operand of fprop that is decoded is rounded to nearest there: another product "
+                                "would draw other random words");
     if (simulated(*again)) continue;
     if (again->convention.empty() || first->convention.empty() || first->hadamard || first->rounding != ElementRounding::nearest ||
         first->scale_correction != ScaleCorrection::none)

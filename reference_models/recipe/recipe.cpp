@@ -153,7 +153,7 @@ Recipe Recipe::for_family(const std::string &model_family) const {
 void keep_in_bf16(Recipe &recipe, int64_t first, int64_t last) {
   if (!recipe.linears.contains("bf16"))
     throw Error("recipe '" + recipe.name + "' has no linear named \"bf16\", which blocks in BF16 would use");
-  const auto is_ours = [](const RecipeRule &r) { return r.use == "bf16" && (r.first > 0 || r.last > 0); };
+  const auto is_ours = [](const RecipeRule &r) { return r.use == "bf16" && r.from == 0 && (r.first > 0 || r.last > 0); };
   RecipeRule rule;
   rule.use = "bf16";
   for (const RecipeRule &r : recipe.rules)
@@ -172,6 +172,10 @@ Recipe Recipe::for_run(int64_t steps) const {
   for (RecipeRule &rule : bound.rules)
     if (is_part_of_run(rule)) rule.from = std::floor(rule.from * double(steps) + 0.5);
   return bound;
+}
+
+bool Recipe::changes() const {
+  return std::ranges::any_of(rules, [](const RecipeRule &rule) { return rule.from > 0; });
 }
 
 Recipe Recipe::at_start() const {

@@ -213,6 +213,8 @@ struct Recipe {
   [[nodiscard]] Recipe for_family(const std::string &model_family) const;
   /// The same recipe for a run of so many steps: rules say `from` which step they count, to the nearest.
   [[nodiscard]] Recipe for_run(int64_t steps) const;
+  /// Whether it has rules that count from a later step than 0.
+  [[nodiscard]] bool changes() const;
   /// The same without the rules that count from a later step than 0.
   [[nodiscard]] Recipe at_start() const;
   /// The steps at which other rules begin to count, 0 first. Error like resolve()'s.

@@ -25,6 +25,7 @@ Evaluation evaluate(Model<float> &model, const DataSource &data, int64_t batches
     model.set_tokens(tokens, weights);
     StepContext step;
     step.training = choose_hot_channels && i == 0;
+    step.refreshes_amaxes = false;
     (void)model.finite(); // of what came before
     model.forward(step);
     const double loss = model.loss_sum(0);

@@ -37,6 +37,7 @@ ForwardPass run_forward(const ForwardOptions &o, const io::TensorFile &input) {
   StepContext step;
   step.seed = o.seed;
   step.training = known.empty(); // nothing stored: choose the hot channels on this input
+  step.refreshes_amaxes = false;
   ForwardPass pass;
   io::TensorFile &out = pass.tensors;
   const auto keep = [&](const std::string &name, std::vector<int64_t> shape, const float *data) {

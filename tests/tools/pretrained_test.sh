@@ -63,6 +63,9 @@ expect 1 '"differing":' inspect served --against c.safetensors --recipe nvfp4 --
 expect 2 'name them with --against' inspect served --recipe nvfp4
 
 # a recipe's own bytes: the trainer and the server are alike, layers that it keeps in BF16 included
+expect 2 "recipe 'nvfp4-bf16-end' has rules with 'from', and weights that are served or exported have no step" export model -o changing --to modelopt --recipe nvfp4-bf16-end
+expect 2 "has rules with 'from'" inspect served --against c.safetensors --recipe nvfp4-bf16-end
+expect 2 "has rules with 'from'" forward --checkpoint model --recipe nvfp4-bf16-end --tokens t.npy --dump b.safetensors
 expect 0 'weights carried, [0-9]+ quantized' export model -o by-recipe --to modelopt --recipe nvfp4-plain
 expect 0 '^alike: all 28' inspect by-recipe --against c.safetensors --recipe nvfp4-plain
 expect 0 . export model -o tiles --to compressed-tensors --recipe nvfp4

@@ -87,6 +87,12 @@ cmp -s unkilled/diagnostics.jsonl killed/diagnostics.jsonl || say "a killed and 
 ls -A killed | grep -q tmp && say "unfinished files stayed behind"
 grep -q '"diverged":true' killed/log.jsonl && say "the run diverged"
 
+# held amaxes are a checkpoint's state: eval has the validation loss of the run, and another amax another one
+"$nvfp4" train --model gla --size tiny --recipe nvfp4-held-amax --data text.txt --steps 3 --batch 1 --sequence 32 --eval-batches 3 --learning-rate 0.01 --out held --json >held.txt 2>err.txt || say "train: $(cat err.txt)"
+"$nvfp4" eval --checkpoint held/checkpoint.safetensors --data text.txt --batch 1 --sequence 32 --batches 3 --json >out.txt 2>err.txt || say "eval: $(cat err.txt)"
+loss=$(grep -o '"validation_loss":[0-9.e-]*' held.txt | cut -d: -f2)
+[ -n "$loss" ] && grep -q ":$loss[,}]" out.txt || say "eval of held amaxes has another loss than $loss: $(cat out.txt)"
+
 # one process a folder; a checkpoint of another run is not continued
 "$nvfp4" train $run --out twice >out.txt 2>&1 &
 pid=$!

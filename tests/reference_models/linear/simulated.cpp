@@ -132,6 +132,7 @@ TEST_CASE("what a simulated operand cannot be is refused", "[simulated]") {
   refused([](LinearRecipe &l) { l.fprop.a.hadamard = l.fprop.b.hadamard = true; }, "mean is for simulated operands without a rotation");
   refused([](LinearRecipe &l) { l.dgrad.b.rounding = ElementRounding::sr_exact; }, "is another product's copy as it is");
   refused([](LinearRecipe &l) { l.wgrad.b.convention = "mxfp4"; }, "is another product's copy as it is");
+  refused([](LinearRecipe &l) { l.fprop.b.rounding = ElementRounding::sr_exact; }, "would draw other random words");
   refused([](LinearRecipe &l) { l.fprop.a.format = OperandFormat::nvfp4; }, "mean is for simulated operands");
   Recipe r = load_recipe("nvfp4");
   r.linears.at("nvfp4").wgrad.a.decoded = true;

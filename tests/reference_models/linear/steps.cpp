@@ -70,6 +70,22 @@ TEST_CASE("an engine refuses what it cannot do before the first step, whichever 
   CHECK_THROWS_WITH(make(everywhere("nvfp4-bf16-end").for_run(10)), "no BF16 here"); // from step 8 on
 }
 
+TEST_CASE("a rotation that a layer has no groups for is refused before the first step where it comes later", "[steps]") {
+  Recipe late = everywhere("nvfp4-bf16-end");
+  late.linears["late"] = late.linears.at("bf16-forward");
+  for (OperandRecipe *o : {&late.linears["late"].dgrad.a, &late.linears["late"].dgrad.b})
+    *o = {.format = OperandFormat::nvfp4, .convention = "te", .hadamard = true};
+  late.rules = {{.from = 5, .use = "late"}};
+  const auto backend = make_cpu_backend(1);
+  const auto engine = make_cpu_operand_engine(1);
+  Floats w(size_t(32 * 48));
+  const auto make = [&](int64_t out) {
+    const LinearGroup<float> group(*backend, engine.get(), {{.role = "attn.b_proj", .layer = 0, .layers = 4, .in = 48, .out = out, .weight = w.data()}}, late);
+  };
+  CHECK_NOTHROW(make(32));
+  CHECK_THROWS_WITH(make(2), Catch::Contains("rotates groups of 16 in dgrad of attn.b_proj, which contracts 2 elements"));
+}
+
 TEST_CASE("a layer is at each step what its rule says, bit for bit", "[steps]") {
   constexpr int64_t rows = 48, in = 80, out = 64;
   const Recipe changing = everywhere("nvfp4-bf16-end").for_run(10);

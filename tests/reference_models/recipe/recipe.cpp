@@ -298,6 +298,18 @@ TEST_CASE("first and last blocks by number and by fraction", "[recipe]") {
   CHECK(protected_blocks(9, 0, 3) == "bbbn");
 }
 
+TEST_CASE("blocks that options keep in BF16 leave rules alone that count from a later step", "[recipe]") {
+  Recipe r = load_recipe("nvfp4");
+  r.rules = {{.first = 1, .from = 5, .use = "bf16"}, {.last = 0.5, .use = "bf16"}};
+  keep_in_bf16(r, -1, 1);
+  REQUIRE(r.rules.size() == 2);
+  CHECK(r.rules[0].from == 5);
+  CHECK(r.rules[0].first == 1);
+  CHECK(r.rules[1].last == 1);
+  CHECK(r.changes());
+  CHECK_FALSE(load_recipe("nvfp4").changes());
+}
+
 TEST_CASE("the head keeps FP32 outputs, weight gradients too", "[recipe]") {
   for (const char *name : {"bf16", "nvfp4", "chon", "mxfp8"}) {
     const Recipe r = load_recipe(name).for_family("gla");
