@@ -3,7 +3,6 @@
 #include "tools/bench/train_suite.hpp"
 #include "nvfp4/reference_models/train/training_step.hpp"
 #include "tools/bench/profiling.hpp"
-#include "tools/bench/quantize_suite.hpp"
 #include "tools/bench/yardstick.hpp"
 #include "tools/environment.hpp"
 
