@@ -120,8 +120,9 @@ TEST_CASE("Quartet II: scales with headroom for a correction", "[quantize][syste
 }
 
 TEST_CASE("fouroversix: static scales, and those for unbiased stochastic rounding", "[quantize][systems]") {
-  for (const auto &[name, top] : {std::pair("fouroversix-static", 6.0f), {"fouroversix-unbiased", float(6.0 * 16.0 / 17.0)}}) {
-    const float range = top * 448.0f;
+  for (const auto &system : {std::pair("fouroversix-static", 6.0f), {"fouroversix-unbiased", float(6.0 * 16.0 / 17.0)}}) {
+    const char *const name = system.first; // clang 14 captures no structured bindings
+    const float top = system.second, range = top * 448.0f;
     compare(
         name, hard(64, 300, 9),
         [range, top](float bmax, float amax, float) {
