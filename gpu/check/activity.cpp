@@ -3,11 +3,13 @@
 
 #include "nvfp4/gpu/device/device.hpp"
 
+#include <cxxabi.h>
 #include <dlfcn.h>
 
 #include <algorithm>
 #include <cstdlib>
 #include <map>
+#include <string>
 #include <utility>
 
 #if __has_include(<cupti.h>)
@@ -50,8 +52,10 @@ struct Seen {
   uint64_t start, end;
   bool kernel;
   uint32_t call;
+  std::string_view name;
 };
 std::vector<Seen> seen;
+std::map<std::string, std::string, std::less<>> names;         // of kernels, as linked and as read
 std::map<uint32_t, uint64_t> calls;                            // when the host made it, by number
 std::vector<std::pair<uint64_t, std::string_view>> operations; // when the host had given it
 
@@ -74,9 +78,32 @@ void CUPTIAPI give_buffer(uint8_t **buffer, size_t *size, size_t *records) {
   *records = 0; // as many as fit
 }
 
-template <class Record> void note(const CUpti_Activity *record, bool kernel) {
+template <class Record> void note(const CUpti_Activity *record, std::string_view name = {}) {
   const auto *const r = reinterpret_cast<const Record *>(record);
-  seen.push_back({r->start, r->end, kernel, r->correlationId});
+  seen.push_back({r->start, r->end, !name.empty(), r->correlationId, name});
+}
+
+/// A kernel's name with its template's arguments, without namespaces, return type and arguments.
+std::string readable(const char *linked) {
+  int status = 0;
+  char *const whole = abi::__cxa_demangle(linked, nullptr, nullptr, &status);
+  std::string name = status == 0 ? whole : linked;
+  std::free(whole);
+  for (const std::string_view part : {"(anonymous namespace)::", "nvfp4::", "cuda::", "void "})
+    for (size_t at = name.find(part); at != std::string::npos; at = name.find(part, at)) name.erase(at, part.size());
+  int depth = 0;
+  for (size_t i = 0; i < name.size(); ++i) {
+    depth += name[i] == '<' ? 1 : name[i] == '>' ? -1 : 0;
+    if (name[i] == '(' && depth == 0) name.resize(i);
+  }
+  return name;
+}
+
+std::string_view name_of(const char *linked) {
+  if (linked == nullptr) return "a kernel without a name";
+  auto known = names.find(linked);
+  if (known == names.end()) known = names.emplace(linked, readable(linked)).first;
+  return known->second;
 }
 
 void CUPTIAPI take_buffer(CUcontext, uint32_t, uint8_t *buffer, size_t, size_t valid) {
@@ -84,9 +111,12 @@ void CUPTIAPI take_buffer(CUcontext, uint32_t, uint8_t *buffer, size_t, size_t v
   CUpti_Activity *record = nullptr;
   while (next(buffer, valid, &record) == CUPTI_SUCCESS) {
     switch (record->kind) {
-    case CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL: note<CUpti_ActivityKernel9>(record, true); break;
-    case CUPTI_ACTIVITY_KIND_MEMCPY: note<CUpti_ActivityMemcpy5>(record, false); break;
-    case CUPTI_ACTIVITY_KIND_MEMSET: note<CUpti_ActivityMemset4>(record, false); break;
+    case CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL: {
+      note<CUpti_ActivityKernel9>(record, name_of(reinterpret_cast<const CUpti_ActivityKernel9 *>(record)->name));
+      break;
+    }
+    case CUPTI_ACTIVITY_KIND_MEMCPY: note<CUpti_ActivityMemcpy5>(record); break;
+    case CUPTI_ACTIVITY_KIND_MEMSET: note<CUpti_ActivityMemset4>(record); break;
     case CUPTI_ACTIVITY_KIND_RUNTIME: {
       const auto *const r = reinterpret_cast<const CUpti_ActivityAPI *>(record);
       calls[r->correlationId] = r->start;
@@ -115,6 +145,7 @@ bool start_activity() {
   seen.clear();
   calls.clear();
   operations.clear();
+  names.clear();
   bool all = callbacks(give_buffer, take_buffer) == CUPTI_SUCCESS;
   for (const CUpti_ActivityKind kind : kKinds) all = all && enable(kind) == CUPTI_SUCCESS;
   return all;
@@ -134,7 +165,7 @@ Activity stop_activity() {
   Activity out;
   out.known = flush(CUPTI_ACTIVITY_FLAG_FLUSH_FORCED) == CUPTI_SUCCESS && !seen.empty();
   for (const CUpti_ActivityKind kind : kKinds) static_cast<void>(disable(kind));
-  for (const Seen &s : seen) out.spans.push_back({s.start, s.end, s.kernel, operation_of(s.call)});
+  for (const Seen &s : seen) out.spans.push_back({s.start, s.end, s.kernel, operation_of(s.call), s.name});
   return out;
 }
 

@@ -11,11 +11,11 @@ namespace nvfp4::crosscheck {
 
 struct Activity {
   /// A kernel, a copy or a clear of memory, in ns, and the operation that gave it; "" where that is not
-  /// known.
+  /// known. `name` is a kernel's, without arguments, and stays until the next start.
   struct Span {
     uint64_t start, end;
     bool kernel;
-    std::string_view operation;
+    std::string_view operation, name;
   };
   bool known = false; ///< false: no libcupti, or one that another profiler has
   std::vector<Span> spans = {};

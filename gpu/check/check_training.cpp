@@ -52,6 +52,27 @@ void print_activity(const Activity &ran, const std::map<std::string, cuda::Timel
               1e3 * ran.busy(of_linear_layers) / steps, by_events / steps, 1e3 * unknown / steps);
 }
 
+/// The `most` kernels that take longest.
+void print_kernels(const Activity &ran, int steps, int most) {
+  struct Time {
+    uint64_t ns = 0;
+    int64_t count = 0;
+  };
+  std::map<std::pair<std::string_view, std::string_view>, Time> times; // by operation and name
+  for (const Activity::Span &s : ran.spans)
+    if (s.kernel) {
+      Time &t = times[{s.operation, s.name}];
+      t.ns += s.end - s.start;
+      ++t.count;
+    }
+  std::vector<std::pair<std::pair<std::string_view, std::string_view>, Time>> sorted(times.begin(), times.end());
+  std::sort(sorted.begin(), sorted.end(), [](const auto &a, const auto &b) { return a.second.ns > b.second.ns; });
+  sorted.resize(std::min(sorted.size(), size_t(most)));
+  for (const auto &[key, t] : sorted)
+    std::printf("  kernel %9.3f ms a step  %6.1f times  %-22.*s %.*s\n", double(t.ns) * 1e-6 / steps, double(t.count) / steps,
+                int(key.first.size()), key.first.data(), int(std::min<size_t>(key.second.size(), 150)), key.second.data());
+}
+
 /// Loss words and digests of a run's steps on both devices, and its line.
 Tally compare_steps(const std::string &name, const std::vector<StepRecord> &gpu, double gpu_seconds,
                     const std::vector<StepRecord> &cpu, double cpu_seconds) {
@@ -149,7 +170,7 @@ Tally check_image_training(int64_t steps, int cpu_threads) {
   return total;
 }
 
-void profile_training(const StepsOptions &o, int timed) {
+void profile_training(const StepsOptions &o, int timed, int kernels, int64_t after) {
   cuda::Timeline timeline;
   cuda::register_cuda_device(&timeline);
   const ModelConfig config = find_model(o.model, o.size);
@@ -176,6 +197,7 @@ void profile_training(const StepsOptions &o, int timed) {
     return seconds_since(start) / steps;
   };
   one(); // allocates, and chooses hot channels
+  for (int64_t i = 0; i < after; ++i) one();
   timeline.listen(false);
   const double first = several(1);
   const double seconds = several(std::clamp(int(0.2 / first), timed, 50)); // small models for long enough
@@ -202,6 +224,7 @@ void profile_training(const StepsOptions &o, int timed) {
     std::printf("  %-24s %9.3f ms a step  %6lld times\n", sorted[i].first.c_str(),
                 sorted[i].second.milliseconds / timed,
                 static_cast<long long>(sorted[i].second.count / timed));
+  print_kernels(ran, timed, kernels);
   std::fflush(stdout);
   cuda::register_cuda_device();
 }

@@ -11,9 +11,9 @@ namespace nvfp4::crosscheck {
 namespace {
 
 struct Options {
-  int tiles = 8, repeats = 1, steps = 200, others = 20, images = 20, threads = 2;
+  int tiles = 8, repeats = 1, steps = 200, others = 20, images = 20, threads = 2, kernels = 0, after = 0;
   bool large = false, brief = false;
-  std::string match, folder, recorded;
+  std::string match, folder, recorded, data = models::StepsOptions{}.data;
   std::vector<std::string> runs;
 };
 
@@ -105,9 +105,19 @@ void register_training(CLI::App &app, int &exit_code) {
       ->check(CLI::ExistingDirectory);
   CLI::App *const profile = app.add_subcommand("profile", "Time training steps by operation");
   profile->add_option("runs", o->runs, "MODEL,SIZE,RECIPE,BATCH,LENGTH")->required()->delimiter(' ');
+  profile->add_option("--data", o->data, "What to train on, as for nvfp4 train")->capture_default_str();
+  profile->add_option("--kernels", o->kernels, "So many kernels by name, those that take longest")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 1000));
+  profile->add_option("--after", o->after, "Steps before those that are timed")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 1000000));
   profile->callback([o] {
     cuda::require_device();
-    for (const models::StepsOptions &run : parsed(o->runs, true)) profile_training(run, 3);
+    for (models::StepsOptions run : parsed(o->runs, true)) {
+      run.data = o->data;
+      profile_training(run, 3, o->kernels, o->after);
+    }
   });
 }
 
