@@ -94,14 +94,15 @@ std::vector<RecordedProduct> read_products(const std::string &path) {
 }
 
 HostOperand repeated(const HostOperand &operand, int64_t rows, int64_t k) {
+  const int64_t scales = int64_t(operand.scales.size()) / operand.rows, block = operand.k / scales;
   HostOperand h{operand.format, rows, k, std::vector<uint8_t>(size_t(rows * k / 2)),
-                std::vector<uint8_t>(size_t(rows * k / 16))};
+                std::vector<uint8_t>(size_t(rows * (k / block)))};
   for (int64_t r = 0; r < rows; ++r) {
     const int64_t from = r % operand.rows;
     for (int64_t i = 0; i < k / 2; ++i)
       h.codes[size_t(r * k / 2 + i)] = operand.codes[size_t((from * operand.k + i * 2 % operand.k) / 2)];
-    for (int64_t i = 0; i < k / 16; ++i)
-      h.scales[size_t(r * k / 16 + i)] = operand.scales[size_t(from * operand.k / 16 + i % (operand.k / 16))];
+    for (int64_t i = 0; i < k / block; ++i)
+      h.scales[size_t(r * (k / block) + i)] = operand.scales[size_t(from * scales + i % scales)];
   }
   return h;
 }

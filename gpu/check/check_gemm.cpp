@@ -40,7 +40,7 @@ void expect_paths(Tally &t, const cuda::Fp4Paths &p, const Unit &unit, Accumulat
       {"fragments apart", p.apart, frames && hardware && !brief},
       {"carried tiles", p.tiles_carried, frames && hardware && !brief},
       {"carried steps", p.carried, frames && hardware && !brief},
-      {"outgrown tiles", p.tiles_outgrown, frames && hardware && !brief && unit.rule.scale == FormatId::ue4m3},
+      {"outgrown pieces", p.outgrown, frames && hardware && !brief && unit.rule.scale == FormatId::ue4m3},
       {"framed tiles", p.tiles_framed, frames && !brief && (hardware || model == Accumulation::exact)},
       {"mixed tiles", p.tiles_mixed, true},
       {"summed steps", p.summed, true},
@@ -264,6 +264,84 @@ Tally check_dense(bool brief, const std::string &match) {
   return all;
 }
 
+/// 54 and 90 tiles of 128 x 128: with 132 multiprocessors, narrow and wide ones.
+constexpr struct TileCase {
+  const char *name;
+  int64_t m, n;
+} kTileCases[] = {{"narrow", 1100, 700}, {"wide", 1100, 1270}};
+
+/// A product of more tiles than are small: rows again and again, so that outputs are those of a small product, which
+/// check_fp4 and check_recorded hold to the CPU.
+void compare_tiles(Tally &t, const TileCase &size, const Unit &unit, const HostOperand &a, const HostOperand &b,
+                   Accumulation model, const std::string &what, cuda::Fp4Paths *paths) {
+  static cuda::GemmWorkspace workspace;
+  const auto product = [&](const HostOperand &x, const HostOperand &y, cuda::Fp4Paths *counts) {
+    cuda::DeviceBuffer d(x.rows * y.rows * 4);
+    cuda::GemmOutput out;
+    out.accumulators = true;
+    out.d = d.as<void>();
+    const Resident rx(x), ry(y);
+    cuda::gemm(unit.rule, rx.operand, ry.operand, out, model, workspace, nullptr, counts);
+    return d.download<uint32_t>(x.rows * y.rows);
+  };
+  const std::vector<uint32_t> want = product(a, b, nullptr),
+                              got = product(repeated(a, size.m, a.k), repeated(b, size.n, b.k), paths);
+  t.values += uint64_t(got.size());
+  for (int64_t i = 0; i < size.m; ++i)
+    for (int64_t j = 0; j < size.n; ++j)
+      if (got[size_t(i * size.n + j)] != want[size_t(i % a.rows * b.rows + j % b.rows)])
+        t.mismatch(unit.name() + ' ' + size.name + ' ' + std::string(to_string(model)) + ", " + what + ", output " +
+                   std::to_string(i) + ", " + std::to_string(j));
+}
+
+Tally check_tile_sizes(cuda::DeviceBuffer &paths, bool brief, const std::string &match) {
+  Tally all;
+  uint64_t seed = 1701;
+  for (const char *name : kFp4Units) {
+    const Unit &unit = find_unit(name);
+    if (unit.name().find(match) == std::string::npos) continue;
+    for (const TileCase &size : kTileCases) {
+      Tally t;
+      cuda::check(cudaMemset(paths.as<void>(), 0, sizeof(cuda::Fp4Paths)), "cudaMemset");
+      constexpr int64_t kRows = 250, kColumns = 190;
+      const auto compare = [&](Accumulation model, Fp4Kind first, Fp4Kind second, int64_t k) {
+        const HostOperand a = fp4_operand(unit.rule, first, kRows, k, seed++), b = fp4_operand(unit.rule, second, kColumns, k, seed++);
+        compare_tiles(t, size, unit, a, b, model, "kinds " + std::to_string(int(first)) + "/" + std::to_string(int(second)),
+                      paths.as<cuda::Fp4Paths>());
+      };
+      for (const Accumulation model : enumerators<Accumulation>()) {
+        if (brief) { // for compute-sanitizer
+          if (model != Accumulation::mmasim) continue;
+          for (const Fp4Kind kind : {Fp4Kind::outliers, Fp4Kind::tokens}) compare(model, kind, Fp4Kind::quantized, 128);
+          continue;
+        }
+        for (int kind = 0; kind < kFp4Kinds; ++kind) {
+          compare(model, Fp4Kind(kind), Fp4Kind(kind), 1120);
+          if (kind == 0) continue;
+          compare(model, Fp4Kind(kind), Fp4Kind::quantized, 2048);
+          compare(model, Fp4Kind::quantized, Fp4Kind(kind), 2048);
+        }
+        compare_tiles(t, size, unit, growing_operand(unit.rule, kRows, 16384, seed), growing_operand(unit.rule, kColumns, 16384, seed + 1),
+                      model, "growing", paths.as<cuda::Fp4Paths>());
+      }
+      const cuda::Fp4Paths taken = paths.download<cuda::Fp4Paths>(1)[0];
+      const bool frames = taken.tiles_framed + taken.tiles_carried != 0; // sm_90
+      const bool ue4m3 = unit.rule.scale == FormatId::ue4m3; // the others' operands do not take all of it
+      for (const auto &[what, count, wanted] :
+           {std::tuple{"fast tiles", taken.tiles_fast, true}, {"mostly fast tiles", taken.tiles_mostly, ue4m3},
+            {"steps in halves", taken.halved, ue4m3}, {"fragments apart", taken.apart, ue4m3},
+            {"carried tiles", taken.tiles_carried, true}, {"carried steps", taken.carried, true},
+            {"outgrown pieces", taken.outgrown, ue4m3}, {"framed steps", taken.framed, true},
+            {"guarded steps", taken.guarded, true}, {"mixed tiles", taken.tiles_mixed, true}})
+        if (frames && !brief && wanted && count == 0) t.mismatch(std::string("no operand took the path of ") + what);
+      t.print(("gemm of " + std::string(size.name) + " tiles " + unit.instruction).c_str());
+      print_paths("these", taken);
+      all.add(t);
+    }
+  }
+  return all;
+}
+
 /// Products of operands that a model made, as they are and again and again along K, so that accumulators
 /// grow.
 Tally check_recorded(const std::string &path) {
@@ -278,6 +356,8 @@ Tally check_recorded(const std::string &path) {
       for (const int64_t k : {p.a.k, 16 * p.a.k})
         t.add(compare_product(unit, repeated(p.a, p.a.rows, k), repeated(p.b, p.b.rows, k), model, p.name,
                               workspace, paths.as<cuda::Fp4Paths>()));
+    for (const TileCase &size : kTileCases)
+      compare_tiles(t, size, unit, p.a, p.b, Accumulation::mmasim, p.name, paths.as<cuda::Fp4Paths>());
     t.print(("gemm recorded " + p.name).c_str());
     print_paths("these", paths.download<cuda::Fp4Paths>(1)[0]);
     all.add(t);
@@ -374,6 +454,7 @@ Tally check_start() {
 Tally check_gemm(bool large, bool brief, const std::string &recorded, const std::string &match) {
   cuda::DeviceBuffer paths(sizeof(cuda::Fp4Paths));
   Tally all = check_fp4(paths, brief, match);
+  all.add(check_tile_sizes(paths, brief, match));
   all.add(check_small(brief, match));
   all.add(check_dense(brief, match));
   if (match.empty()) {

@@ -8,10 +8,10 @@
 namespace nvfp4::crosscheck {
 
 void print_paths(const char *what, const cuda::Fp4Paths &p) {
-  std::printf("  paths of %s: tiles fast %llu mostly %llu carried %llu (halves outgrown %llu) framed %llu mixed %llu; "
+  std::printf("  paths of %s: tiles fast %llu mostly %llu carried %llu (pieces outgrown %llu) framed %llu mixed %llu; "
               "steps summed %llu halved %llu carried %llu apart %llu framed %llu guarded %llu (repaired %llu) split %llu "
               "fp64 %llu aligned %llu defined %llu; outputs defined %llu\n",
-              what, p.tiles_fast, p.tiles_mostly, p.tiles_carried, p.tiles_outgrown, p.tiles_framed, p.tiles_mixed,
+              what, p.tiles_fast, p.tiles_mostly, p.tiles_carried, p.outgrown, p.tiles_framed, p.tiles_mixed,
               p.summed, p.halved, p.carried, p.apart, p.framed, p.guarded, p.repaired, p.split, p.wide,
               p.aligned, p.defined, p.outputs);
 }

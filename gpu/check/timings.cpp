@@ -157,12 +157,19 @@ Tally time_twin(int64_t size, const std::string &recorded, const std::string &ma
       const int64_t n = size / 2;
       product(nvfp4_unit, repeated(r.a, n, n), repeated(r.b, n, n), ("nvfp4 recorded " + r.name).c_str(),
               Accumulation::mmasim);
-      // the shape it had: 16,384 tokens, 512 wide
+      // the shape it had: 16,384 tokens, 512 wide; and that of a wider model
       const bool tokens_along_k = r.name == "wgrad";
-      const int64_t rows = tokens_along_k ? 512 : 16384, k = tokens_along_k ? 16384 : 512;
-      product(nvfp4_unit, repeated(r.a, rows, k), repeated(r.b, 512, k), ("nvfp4 recorded " + r.name).c_str(),
-              Accumulation::mmasim);
+      for (const int64_t wide : {512, 1024}) {
+        const int64_t rows = tokens_along_k ? wide : 16384, k = tokens_along_k ? 16384 : wide;
+        product(nvfp4_unit, repeated(r.a, rows, k), repeated(r.b, wide, k), ("nvfp4 recorded " + r.name).c_str(),
+                Accumulation::mmasim);
+      }
     }
+  // few tiles and many steps, as a gradient of weights has them
+  for (const auto &[kind, what] : {std::pair{Fp4Kind::quantized, "nvfp4 quantized"}, {Fp4Kind::outliers, "nvfp4 outliers"},
+                                   {Fp4Kind::lognormal1, "nvfp4 lognormal 1"}, {Fp4Kind::lognormal3, "nvfp4 lognormal 3"}})
+    product(nvfp4_unit, fp4_operand(rule, kind, 512, 16384, 1), fp4_operand(rule, kind, 512, 16384, 2), what,
+            Accumulation::mmasim);
   for (const int64_t n : {1024, 2048, 4096})
     product(nvfp4_unit, fp4_operand(rule, Fp4Kind::quantized, n, n, 1),
             fp4_operand(rule, Fp4Kind::quantized, n, n, 2), "nvfp4 quantized", Accumulation::mmasim);

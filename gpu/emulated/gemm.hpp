@@ -62,7 +62,7 @@ struct Fp4Paths {
       0; ///< 128 x 128 tiles that nothing but the tensor core and FP32 additions made
   unsigned long long tiles_mostly = 0; ///< tiles of which the tensor core summed many steps whole (sm_90)
   unsigned long long tiles_carried = 0; ///< tiles whose accumulators went through the tensor core in two parts (sm_90)
-  unsigned long long tiles_outgrown = 0; ///< of these, halves of tiles done over as framed ones
+  unsigned long long outgrown = 0; ///< of these, pieces of 64 x 32 done over as framed ones
   unsigned long long tiles_framed = 0; ///< tiles whose groups FP32 pairs added (sm_90)
   unsigned long long tiles_mixed = 0;  ///< the others; the rest counts within these
   unsigned long long summed = 0;  ///< steps of outputs whose four groups the tensor core summed, or could

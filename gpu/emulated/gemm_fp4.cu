@@ -148,7 +148,7 @@ __global__ void __launch_bounds__(2 * kTile) classify_kernel(const __grid_consta
                                     float(kFramedCost) * float(job.steps))
     way = TileWay::mostly;
   job.ways[blockIdx.x] = way;
-  for (int i = 0; i < 2; ++i) job.outgrown_at(row, col + 64 * i) = 0;
+  for (int i = 0; i < 8; ++i) job.outgrown_at(row + i / 4 * 64, col + i % 4 * 32) = 0;
 }
 
 /// Tiles in bands of 16 rows of tiles, down each column of a band first, so that neighbours share operands in
@@ -291,7 +291,7 @@ void gemm_fp4(const UnitRule &rule, const Fp4Operand &a, const Fp4Operand &b, co
               Accumulation accumulation, cudaStream_t stream, Fp4Paths *paths) {
   check_fp4(rule, a, b, output);
   const int64_t tiles = a.padded_rows / kTile * (b.padded_rows / kTile);
-  const StreamBuffer ways(tiles * int64_t(sizeof(TileWay)), stream), outgrown(2 * tiles, stream);
+  const StreamBuffer ways(tiles * int64_t(sizeof(TileWay)), stream), outgrown(8 * tiles, stream);
   int device = 0, processors = 0, major = 0;
   check(cudaGetDevice(&device), "cudaGetDevice");
   check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "cudaDeviceGetAttribute");

@@ -9,29 +9,29 @@
 
 namespace nvfp4::cuda::hopper {
 
-/// Whether it is true of any thread of both warpgroups that multiply. All of them come here.
-__device__ inline bool any_consumer(bool x) {
+/// Whether it is true of any thread of the warpgroups that multiply. All of them come here.
+template <int Warpgroups> __device__ inline bool any_consumer(bool x) {
   int any;
   asm volatile("{\n.reg .pred p, q;\nsetp.ne.b32 q, %1, 0;\nbarrier.cta.red.or.pred p, 1, %2, q;\nselp.b32 %0, 1, 0, p;\n}"
                : "=r"(any)
-               : "r"(int(x)), "n"(128 * kConsumers)
+               : "r"(int(x)), "n"(128 * Warpgroups)
                : "memory");
   return any != 0;
 }
 
-/// A step of a warpgroup's 64 rows. `low`: the lower parts of this thread's two rows. `most`: the largest accumulators so far.
-template <int TileN>
-__device__ __forceinline__ void carried_step(Ring<TileN> &ring, int row, const uint32_t (&low)[2], const float (&magic)[2],
-                                             float (&most)[2], float (&acc)[TileN / 2]) {
+/// A step of a warpgroup's piece, whose column `column` of the tile is the first. `low`: the lower parts of this thread's two rows. `most`: the largest accumulators so far.
+template <class G>
+__device__ __forceinline__ void carried_step(Ring<G> &ring, int row, int column, const uint32_t (&low)[2], const float (&magic)[2],
+                                             float (&most)[2], float (&acc)[G::kRegisters]) {
   const int lane = int(threadIdx.x) % 32;
-  float h[TileN / 2], l[TileN / 2];
+  float h[G::kRegisters], l[G::kRegisters];
 #pragma unroll
-  for (int i = 0; i < TileN / 2; ++i) {
+  for (int i = 0; i < G::kRegisters; ++i) {
     most[i / 2 % 2] = fmaxf(most[i / 2 % 2], fabsf(acc[i]));
     part_accumulator(acc[i], magic[i / 2 % 2], h[i], l[i]);
   }
   barrier_wait(ring.full + 8 * ring.stage, ring.parity);
-  const uint32_t stage = ring.data + ring.stage * ring.kBytes, a = stage + row * kStepBytes, b = stage + ring.kBytesA;
+  const uint32_t stage = ring.data + ring.stage * ring.kBytes, a = stage + row * kStepBytes, b = stage + ring.kBytesA + column * kStepBytes;
   uint32_t upper[4][4], lower[4][4];
 #pragma unroll
   for (int g = 0; g < 4; ++g) {
@@ -59,24 +59,26 @@ __device__ __forceinline__ void carried_step(Ring<TileN> &ring, int row, const u
   if (lane == 0) barrier_arrive(ring.empty + 8 * ring.stage);
   ring.advance();
 #pragma unroll
-  for (int i = 0; i < TileN / 2; ++i) acc[i] = add_rz(h[i], l[i]);
+  for (int i = 0; i < G::kRegisters; ++i) acc[i] = add_rz(h[i], l[i]);
 }
 
-/// One warpgroup's 64 rows of every carried tile.
-template <int TileN>
-__device__ void multiply_carried(const Fp4Job &job, int64_t tiles, int warpgroup, Ring<TileN> &ring, float *staging) {
+/// One warpgroup's piece of every carried tile.
+template <class G>
+__device__ void multiply_carried(const Fp4Job &job, int64_t tiles, int warpgroup, Ring<G> &ring, float *staging) {
+  constexpr int kPieceN = G::kPieceN;
   const Limits limits(job.accumulation);
   const int steps = int(job.steps), lane = int(threadIdx.x) % 32;
-  const int warp_row = warpgroup * 64 + int(threadIdx.x) / 32 % 4 * 16; // of the tile
+  const int warp_row = G::row_of(warpgroup) + int(threadIdx.x) / 32 % 4 * 16, // of the tile
+      column = G::column_of(warpgroup);
   const bool leader = lane == 0;
-  for (int64_t i = next_tile<TileN, TileWay::carried>(job, blockIdx.x, tiles); i < tiles;
-       i = next_tile<TileN, TileWay::carried>(job, i + gridDim.x, tiles)) {
-    const TileAt at = tile_of<TileN>(job, i);
-    const int group_row = int(at.row) + warpgroup * 64, row = int(at.row) + warp_row, col = int(at.col);
+  for (int64_t i = next_tile<G, TileWay::carried>(job, blockIdx.x, tiles); i < tiles;
+       i = next_tile<G, TileWay::carried>(job, i + gridDim.x, tiles)) {
+    const TileAt at = tile_of<G>(job, i);
+    const int group_row = int(at.row) + G::row_of(warpgroup), row = int(at.row) + warp_row, col = int(at.col) + column;
     float magic[2], limit[2], most[2] = {0.0f, 0.0f};
     {
       int lsb = 0x3FFF;
-      for (int c = lane; c < TileN; c += 32) {
+      for (int c = lane; c < kPieceN; c += 32) {
         const RowInfo y = job.b.rows[col + c];
         if (!y.empty()) lsb = min(lsb, int(y.lsb));
       }
@@ -89,9 +91,9 @@ __device__ void multiply_carried(const Fp4Job &job, int64_t tiles, int warpgroup
         limit[h] = carry_limit(grid);
       }
     }
-    float acc[TileN / 2] = {};
+    float acc[G::kRegisters] = {};
     for (int first = 0; first < steps; first += 32) {
-      const uint32_t whole = classify_steps<TileN>(job, limits, group_row, col, first).whole;
+      const uint32_t whole = classify_steps<kPieceN>(job, limits, group_row, col, first).whole;
       const int end = min(32, steps - first);
       uint32_t rest = ~whole & (0xFFFFFFFFu >> (32 - end)); // steps that are carried and not asked for yet
       uint32_t next[2];
@@ -107,26 +109,27 @@ __device__ void multiply_carried(const Fp4Job &job, int64_t tiles, int warpgroup
         const uint32_t others = ~(whole >> t);
         const int run = others == 0 ? end - t : min(__ffs(int(others)) - 1, end - t);
         if (run != 0) {
-          whole_steps<TileN>(ring, warpgroup, run, acc);
+          whole_steps<G>(ring, warpgroup, run, acc);
           t += run;
-          if (job.paths != nullptr && leader) atomicAdd(&job.paths->summed, uint64_t(run) * 16 * TileN);
+          if (job.paths != nullptr && leader) atomicAdd(&job.paths->summed, uint64_t(run) * 16 * kPieceN);
           continue;
         }
         const uint32_t here[2] = {next[0], next[1]};
         read_next();
-        carried_step<TileN>(ring, warp_row, here, magic, most, acc);
+        carried_step<G>(ring, warp_row, column, here, magic, most, acc);
         ++t;
-        if (job.paths != nullptr && leader) atomicAdd(&job.paths->carried, uint64_t(16) * TileN);
+        if (job.paths != nullptr && leader) atomicAdd(&job.paths->carried, uint64_t(16) * kPieceN);
       }
     }
-    const bool outgrown = any_consumer(most[0] >= limit[0] || most[1] >= limit[1]);
+    const bool outgrown = any_consumer<G::kWarpgroups>(most[0] >= limit[0] || most[1] >= limit[1]);
     if (!outgrown) {
-      write_tile<TileN>(job, acc, staging, row, col);
+      write_tile<kPieceN>(job, acc, staging, row, col);
     } else if (threadIdx.x == 0) { // gemm_fp4_framed.cu does it over
-      for (int c = 0; c < TileN; c += 64) job.outgrown_at(at.row, at.col + c) = 1;
-      if (job.paths != nullptr) atomicAdd(&job.paths->tiles_outgrown, uint64_t(TileN) / 64);
+      for (int r = 0; r < G::kM; r += 64)
+        for (int c = 0; c < G::kN; c += 32) job.outgrown_at(at.row + r, at.col + c) = 1;
+      if (job.paths != nullptr) atomicAdd(&job.paths->outgrown, uint64_t(G::kM / 64 * (G::kN / 32)));
     }
-    if (job.paths != nullptr && threadIdx.x == 0 && col % 128 == 0) atomicAdd(&job.paths->tiles_carried, 1ull);
+    if (job.paths != nullptr && threadIdx.x == 0 && counts_tile(at)) atomicAdd(&job.paths->tiles_carried, 1ull);
   }
 }
 

@@ -10,21 +10,22 @@ namespace {
 
 using namespace hopper;
 
-/// A block has a tile of 128 x 64; four warpgroups have 64 x 32 of it each, and their warps feed all of them
-/// by turns. Four warps to a scheduler hide the latency of dependent additions; wider pieces would leave two.
-constexpr int kTileN = 64, kWarps = 16, kBlock = 32 * kWarps;
+/// The warps of a block's pieces feed all of them by turns.
 constexpr int kFramedStages = 7, kAhead = kFramedStages - 3; // steps in flight; slower warps have the rest
-using FramedRing = Ring<kTileN, kFramedStages>;
+template <class G> using FramedRing = Ring<G, kFramedStages>;
 
-constexpr int kSharedFramed = int(FramedRing::kAllBytes) +
-                              kWarps * (16 * kPitch * int(sizeof(float)) + int(sizeof(WarpFactors))) + 1024;
+template <class G> constexpr int kWarps = 4 * G::kWarpgroups;
+template <class G>
+constexpr int kSharedFramed = int(FramedRing<G>::kAllBytes) +
+                              kWarps<G> * (16 * kPitch * int(sizeof(float)) + int(sizeof(WarpFactors))) + 1024;
 
-/// What kStepWords says, by steps.
+/// What kStepWords says, by steps, read so many steps before it is asked for.
 struct StepWords {
   const uint32_t *at;
-  int stride;
+  int stride, left;
+  uint32_t read[3];
 
-  __device__ StepWords(const Fp4Job &job, int64_t row, int64_t col) {
+  __device__ StepWords(const Fp4Job &job, int64_t row, int64_t col) : left(int(job.steps)) {
     const int lane = min(int(threadIdx.x) % 32, kStepWords - 1);
     const bool ranges = lane < kTopsOfRows, of_a = ranges ? lane < 2 : lane < kTopsOfColumns;
     const Fp4View &side = of_a ? job.a : job.b;
@@ -32,8 +33,20 @@ struct StepWords {
     at = ranges ? side.ranges8 + first / 8 + (of_a ? lane : lane - 2)
                 : reinterpret_cast<const uint32_t *>(side.tops + first) + lane - (of_a ? kTopsOfRows : kTopsOfColumns);
     stride = int(side.padded_rows / (ranges ? 8 : 4));
+#pragma unroll
+    for (uint32_t &word : read) word = read_one();
   }
   [[nodiscard]] __device__ uint32_t next() {
+    const uint32_t word = read[0];
+    read[0] = read[1];
+    read[1] = read[2];
+    read[2] = read_one();
+    return word;
+  }
+
+private:
+  __device__ uint32_t read_one() {
+    if (left-- <= 0) return 0;
     const uint32_t word = *at;
     at += stride;
     return word;
@@ -41,15 +54,16 @@ struct StepWords {
 };
 
 /// The ring this many steps on.
-__device__ inline FramedRing ahead_of(FramedRing ring, int count) {
+template <class G> __device__ inline FramedRing<G> ahead_of(FramedRing<G> ring, int count) {
   ring.stage += uint32_t(count);
   if (ring.stage >= uint32_t(kFramedStages)) ring.stage -= kFramedStages, ring.parity ^= 1;
   return ring;
 }
 
 /// One thread brings a step of a tile into a stage.
-__device__ inline void feed_step(const CUtensorMap *map_a, const CUtensorMap *map_b, const FramedRing &ring,
-                                 int row, int col, int step) {
+template <class G>
+__device__ inline void feed_step(const CUtensorMap *map_a, const CUtensorMap *map_b, const FramedRing<G> &ring, int row,
+                                 int col, int step) {
   const uint32_t full = ring.full + 8 * ring.stage, to = ring.data + ring.stage * ring.kBytes;
   barrier_wait(ring.empty + 8 * ring.stage, ring.parity ^ 1);
   barrier_expect(full, ring.kBytes);
@@ -57,27 +71,29 @@ __device__ inline void feed_step(const CUtensorMap *map_a, const CUtensorMap *ma
   copy_box(to + ring.kBytesA, map_b, step * 64, col, full);
 }
 
-/// One warpgroup's 64 x 32 of every framed or guarded tile.
+/// One warpgroup's piece of every framed or guarded tile.
+template <class G>
 __device__ void multiply_tiles(const CUtensorMap *map_a, const CUtensorMap *map_b, const Fp4Job &job,
-                               int tiles, FramedRing ring, float *staging, WarpFactors &factors) {
+                               int tiles, FramedRing<G> ring, float *staging, WarpFactors &factors) {
+  static_assert(G::kPieceN == kPieceN && kWarps<G> >= kAhead);
   const int lane = int(threadIdx.x & 31);
   const int warp = __shfl_sync(0xFFFFFFFF, int(threadIdx.x >> 5), 0); // known to be uniform
-  const int piece_row = warp / 4 % 2 * 64, piece_col = warp / 8 * kPieceN, steps = int(job.steps);
+  const int piece_row = G::row_of(warp / 4), piece_col = G::column_of(warp / 4), steps = int(job.steps);
   const bool counts = job.paths != nullptr;
   const RowFactors *const rows = factors.row + lane / 4;
   const ColumnFactors *const columns = factors.columns + lane % 4;
   const auto next = [&](int i) {
-    return int(next_tile<kTileN, TileWay::framed, TileWay::guarded>(job, i, tiles));
+    return int(next_tile<G, TileWay::framed, TileWay::guarded>(job, i, tiles));
   };
   const auto feed_first = [&](int index) { // the steps that the loop does not feed ahead
     if (lane != 0 || warp >= min(kAhead, steps) || index >= tiles) return;
-    const TileAt at = tile_of<kTileN>(job, index);
-    feed_step(map_a, map_b, ahead_of(ring, warp), int(at.row), int(at.col), warp);
+    const TileAt at = tile_of<G>(job, index);
+    feed_step<G>(map_a, map_b, ahead_of<G>(ring, warp), int(at.row), int(at.col), warp);
   };
   int index = next(int(blockIdx.x));
   feed_first(index);
   while (index < tiles) {
-    const TileAt at = tile_of<kTileN>(job, index);
+    const TileAt at = tile_of<G>(job, index);
     const int tile_row = int(at.row), tile_col = int(at.col);
     const int row = tile_row + piece_row + warp % 4 * 16, col = tile_col + piece_col;
     bool guarded = job.way(at.row, at.col) == TileWay::guarded;
@@ -85,12 +101,10 @@ __device__ void multiply_tiles(const CUtensorMap *map_a, const CUtensorMap *map_
     set_factors(job, row, col, job.accumulation == Accumulation::mmasim, factors);
     float acc[kOutputs] = {}, g[4][kOutputs];
     StepWords words(job, row, col);
-    uint32_t ahead = words.next();
     for (int t = 0; t < steps; ++t) {
-      const uint32_t here = ahead;
-      if (t + 1 < steps) ahead = words.next();
-      if (lane == 0 && t % kWarps == warp && t + kAhead < steps)
-        feed_step(map_a, map_b, ahead_of(ring, kAhead), tile_row, tile_col, t + kAhead);
+      const uint32_t here = words.next();
+      if (lane == 0 && t % kWarps<G> == warp && t + kAhead < steps)
+        feed_step<G>(map_a, map_b, ahead_of<G>(ring, kAhead), tile_row, tile_col, t + kAhead);
       __syncwarp();
       barrier_wait(ring.full + 8 * ring.stage, ring.parity);
       const uint64_t a = descriptor(ring.data + ring.stage * ring.kBytes + piece_row * kStepBytes),
@@ -121,28 +135,33 @@ __device__ void multiply_tiles(const CUtensorMap *map_a, const CUtensorMap *map_
     feed_first(index);
     __syncwarp();
     write_tile<kPieceN>(job, acc, staging, row, col);
-    if (counts && threadIdx.x == 0 && tile_col % 128 == 0) atomicAdd(&job.paths->tiles_framed, 1ull);
+    if (counts && threadIdx.x == 0 && counts_tile(at)) atomicAdd(&job.paths->tiles_framed, 1ull);
   }
 }
 
-__global__ void __launch_bounds__(kBlock, 1)
+template <class G>
+__global__ void __launch_bounds__(32 * kWarps<G>, G::kBlocks)
     framed_tiles_kernel(const __grid_constant__ CUtensorMap map_a, const __grid_constant__ CUtensorMap map_b,
                         const __grid_constant__ Fp4Job job, int tiles) {
   extern __shared__ uint8_t shared[];
-  const FramedRing ring((shared_address(shared) + 1023) & ~1023u);
-  ring.start(kWarps);
+  const FramedRing<G> ring((shared_address(shared) + 1023) & ~1023u);
+  ring.start(kWarps<G>);
   const int warp = int(threadIdx.x / 32);
-  uint8_t *const behind = shared + (ring.data - shared_address(shared)) + FramedRing::kAllBytes;
+  uint8_t *const behind = shared + (ring.data - shared_address(shared)) + FramedRing<G>::kAllBytes;
   WarpFactors *const factors = reinterpret_cast<WarpFactors *>(behind);
-  float *const staging = reinterpret_cast<float *>(factors + kWarps);
-  multiply_tiles(&map_a, &map_b, job, tiles, ring, staging + warp * 16 * kPitch, factors[warp]);
+  float *const staging = reinterpret_cast<float *>(factors + kWarps<G>);
+  multiply_tiles<G>(&map_a, &map_b, job, tiles, ring, staging + warp * 16 * kPitch, factors[warp]);
+}
+
+template <class G> void launch(const Fp4Job &job, int processors, cudaStream_t stream) {
+  launch_tiles<G>(framed_tiles_kernel<G>, "framed_tiles_kernel", 32 * kWarps<G>, kSharedFramed<G>, job, processors, stream);
 }
 
 } // namespace
 
 void gemm_fp4_framed(const Fp4Job &job, int processors, cudaStream_t stream) {
-  launch_tiles<kTileN>(framed_tiles_kernel, "framed_tiles_kernel", kBlock, kSharedFramed, job, processors,
-                       stream);
+  tile_size(job, processors) == TileSize::small ? launch<SmallTile>(job, processors, stream)
+                                                : launch<PiecedTile>(job, processors, stream);
 }
 
 } // namespace nvfp4::cuda

@@ -65,6 +65,14 @@ __device__ inline StepGroups groups_of(const float (&g)[4][kOutputs], int i) {
 __device__ inline bool framed_steps(const RowFactors *rows, const ColumnFactors *columns, uint32_t summed,
                                     const float (&g)[4][kOutputs], float (&acc)[kOutputs]) {
   bool beyond = false;
+  if (summed == 0) { // without branches between them
+#pragma unroll
+    for (int i = 0; i < kOutputs; ++i)
+      acc[i] = framed_step(rows[i / 2 % 2 * 8].magic, columns[i / 4 * 4].magic[i % 2], acc[i], groups_of(g, i));
+#pragma unroll
+    for (int i = 0; i < kOutputs; ++i) beyond |= fabsf(acc[i]) >= rows[i / 2 % 2 * 8].limit;
+    return beyond;
+  }
 #pragma unroll
   for (int j = 0; j < kFragments; ++j) {
     if ((summed >> (j + 2) & 1) != 0) {

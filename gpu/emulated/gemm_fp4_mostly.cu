@@ -103,22 +103,23 @@ __device__ __noinline__ float4 fragment_step(const Fp4Job &job, int row, int col
   return r;
 }
 
-/// One warpgroup's 64 rows of every mostly fast tile.
-template <int TileN>
-__device__ void multiply_tiles(const Fp4Job &job, int64_t tiles, int warpgroup, Ring<TileN> &ring,
-                               float *staging) {
+/// One warpgroup's piece of every mostly fast tile.
+template <class G>
+__device__ void multiply_tiles(const Fp4Job &job, int64_t tiles, int warpgroup, Ring<G> &ring, float *staging) {
+  constexpr int kPieceN = G::kPieceN;
   const Limits limits(job.accumulation);
   const int steps = int(job.steps), lane = int(threadIdx.x) % 32, warp_rows = int(threadIdx.x) / 32 % 4 * 16;
   const bool leader = lane == 0;
-  for (int64_t i = next_tile<TileN, TileWay::mostly>(job, blockIdx.x, tiles); i < tiles;
-       i = next_tile<TileN, TileWay::mostly>(job, i + gridDim.x, tiles)) {
-    const TileAt at = tile_of<TileN>(job, i);
-    const int group_row = int(at.row) + warpgroup * 64, row = group_row + warp_rows, col = int(at.col);
+  for (int64_t i = next_tile<G, TileWay::mostly>(job, blockIdx.x, tiles); i < tiles;
+       i = next_tile<G, TileWay::mostly>(job, i + gridDim.x, tiles)) {
+    const TileAt at = tile_of<G>(job, i);
+    const int group_row = int(at.row) + G::row_of(warpgroup), row = group_row + warp_rows,
+              col = int(at.col) + G::column_of(warpgroup);
     // accumulators of this thread's two rows below these are not cut by anything
     float limit[2];
     {
       int lsb = 0x3FFF;
-      for (int c = lane; c < TileN; c += 32) {
+      for (int c = lane; c < kPieceN; c += 32) {
         const RowInfo y = job.b.rows[col + c];
         if (!y.empty()) lsb = min(lsb, int(y.lsb));
       }
@@ -131,32 +132,32 @@ __device__ void multiply_tiles(const Fp4Job &job, int64_t tiles, int warpgroup, 
                        : __int_as_float(0x7F800000);
       }
     }
-    float acc[TileN / 2] = {};
+    float acc[G::kRegisters] = {};
     for (int first = 0; first < steps; first += 32) {
-      const StepBits bits = classify_steps<TileN>(job, limits, group_row, col, first);
+      const StepBits bits = classify_steps<kPieceN>(job, limits, group_row, col, first);
       const int end = min(32, steps - first);
       uint32_t rest = ~bits.whole & (0xFFFFFFFFu >> (32 - end)); // steps that are not whole
       HalvedStep next;
-      if (rest != 0) next = HalvedStep(job, row, col, TileN, first + __ffs(int(rest)) - 1);
+      if (rest != 0) next = HalvedStep(job, row, col, kPieceN, first + __ffs(int(rest)) - 1);
       for (int t = 0; t < end;) {
         const uint32_t others = ~(bits.whole >> t);
         const int run = others == 0 ? end - t : min(__ffs(int(others)) - 1, end - t);
         if (run != 0) {
-          whole_steps<TileN>(ring, warpgroup, run, acc);
+          whole_steps<G>(ring, warpgroup, run, acc);
           t += run;
-          if (job.paths != nullptr && leader) atomicAdd(&job.paths->summed, uint64_t(run) * 16 * TileN);
+          if (job.paths != nullptr && leader) atomicAdd(&job.paths->summed, uint64_t(run) * 16 * kPieceN);
           continue;
         }
         // a step in halves
         const int64_t step = first + t;
         HalvedStep here = next;
         rest &= rest - 1;
-        if (rest != 0) next = HalvedStep(job, row, col, TileN, first + __ffs(int(rest)) - 1);
+        if (rest != 0) next = HalvedStep(job, row, col, kPieceN, first + __ffs(int(rest)) - 1);
         bool halved[2];
         uint32_t apart = here.choose(halved);
         if ((bits.grown >> t & 1) != 0) {
 #pragma unroll
-          for (int j = 0; j < TileN / 8; ++j) {
+          for (int j = 0; j < kPieceN / 8; ++j) {
             bool beyond = false;
 #pragma unroll
             for (int o = 0; o < 4; ++o) beyond |= fabsf(acc[4 * j + o]) >= limit[o / 2];
@@ -164,8 +165,8 @@ __device__ void multiply_tiles(const Fp4Job &job, int64_t tiles, int warpgroup, 
           }
         }
         barrier_wait(ring.full + 8 * ring.stage, ring.parity);
-        const uint32_t a = ring.data + ring.stage * ring.kBytes + (warpgroup * 64 + warp_rows) * kStepBytes,
-                       b = ring.data + ring.stage * ring.kBytes + ring.kBytesA;
+        const uint32_t a = ring.data + ring.stage * ring.kBytes + (G::row_of(warpgroup) + warp_rows) * kStepBytes,
+                       b = ring.data + ring.stage * ring.kBytes + ring.kBytesA + G::column_of(warpgroup) * kStepBytes;
         uint32_t high[4][4], low[4][4];
 #pragma unroll
         for (int g = 0; g < 4; ++g) {
@@ -178,7 +179,7 @@ __device__ void multiply_tiles(const Fp4Job &job, int64_t tiles, int warpgroup, 
             low[g][k] = is_low ? r[k] : 0u;
           }
         }
-        constexpr int kSlices = TileN / kHalvedN, kOutputs = kHalvedN / 2, kFragments = kHalvedN / 8;
+        constexpr int kSlices = kPieceN / kHalvedN, kOutputs = kHalvedN / 2, kFragments = kHalvedN / 8;
         float h[2][kOutputs], l[2][kOutputs];
         const auto multiply_slice = [&](int s) {
           const uint32_t columns = b + s * kHalvedN * kStepBytes;
@@ -225,9 +226,9 @@ __device__ void multiply_tiles(const Fp4Job &job, int64_t tiles, int warpgroup, 
             }
           }
         }
-        if ((apart & ((1u << TileN / 8) - 1)) != 0) {
+        if ((apart & ((1u << kPieceN / 8) - 1)) != 0) {
 #pragma unroll
-          for (int j = 0; j < TileN / 8; ++j) {
+          for (int j = 0; j < kPieceN / 8; ++j) {
             if ((apart >> j & 1) == 0) continue;
             float *const d = acc + 4 * j;
             const float4 r = fragment_step(job, row, col + 8 * j, int(step), a, b + 8 * j * kStepBytes,
@@ -241,46 +242,48 @@ __device__ void multiply_tiles(const Fp4Job &job, int64_t tiles, int warpgroup, 
         ++t;
         if (job.paths != nullptr && leader)
           atomicAdd(&job.paths->halved,
-                    128ull * uint64_t(TileN / 8 - __popc(apart & ((1u << (TileN / 8)) - 1))));
+                    128ull * uint64_t(kPieceN / 8 - __popc(apart & ((1u << (kPieceN / 8)) - 1))));
       }
     }
-    write_tile<TileN>(job, acc, staging, row, col);
-    if (job.paths != nullptr && threadIdx.x == 0 && col % 128 == 0)
+    write_tile<kPieceN>(job, acc, staging, row, col);
+    if (job.paths != nullptr && threadIdx.x == 0 && counts_tile(at))
       atomicAdd(&job.paths->tiles_mostly, 1ull);
   }
 }
 
-template <int TileN>
-__global__ void __launch_bounds__(kThreads, 1)
+template <class G>
+__global__ void __launch_bounds__(G::kThreads, G::kBlocks)
     mostly_fast_kernel(const __grid_constant__ CUtensorMap map_a, const __grid_constant__ CUtensorMap map_b,
                        const __grid_constant__ Fp4Job job, int64_t tiles) {
   extern __shared__ uint8_t shared[];
-  Ring<TileN> ring((shared_address(shared) + 1023) & ~1023u);
-  ring.start(4 * kConsumers);
+  Ring<G> ring((shared_address(shared) + 1023) & ~1023u);
+  ring.start(4 * G::kWarpgroups);
   const int warpgroup = int(threadIdx.x / 128), warp = int(threadIdx.x / 32);
-  if (warpgroup == kConsumers) {
-    fewer_registers<24>();
-    if (warp != 4 * kConsumers) return;
+  if (warpgroup == G::kWarpgroups) {
+    if constexpr (G::kTakes) fewer_registers<G::kKept>();
+    if (warp != G::kFeeder) return;
     feed_steps<TileWay::mostly>(&map_a, &map_b, job, tiles, ring);
     feed_steps<TileWay::carried>(&map_a, &map_b, job, tiles, ring);
   } else {
-    more_registers<240>();
-    float *staging =
-        reinterpret_cast<float *>(shared + (ring.empty + 8 * kStages<TileN> - shared_address(shared)));
-    multiply_tiles<TileN>(job, tiles, warpgroup, ring, staging + warp * 16 * kPitch);
-    multiply_carried<TileN>(job, tiles, warpgroup, ring, staging + warp * 16 * kPitch);
+    if constexpr (G::kTakes) more_registers<G::kTaken>();
+    float *const staging = ring.staging(shared) + warp * 16 * kPitch;
+    multiply_tiles(job, tiles, warpgroup, ring, staging);
+    multiply_carried(job, tiles, warpgroup, ring, staging);
   }
 }
 
-template <int TileN> void launch(const Fp4Job &job, int processors, cudaStream_t stream) {
-  launch_tiles<TileN>(mostly_fast_kernel<TileN>, "mostly_fast_kernel", kThreads, kSharedBytes<TileN>, job,
-                      processors, stream);
+template <class G> void launch(const Fp4Job &job, int processors, cudaStream_t stream) {
+  launch_tiles<G>(mostly_fast_kernel<G>, "mostly_fast_kernel", G::kThreads, G::kSharedBytes, job, processors, stream);
 }
 
 } // namespace
 
 void gemm_fp4_mostly(const Fp4Job &job, int processors, cudaStream_t stream) {
-  narrow_tiles(job, processors) ? launch<64>(job, processors, stream) : launch<128>(job, processors, stream);
+  switch (tile_size(job, processors)) {
+  case TileSize::wide: return launch<WideTile>(job, processors, stream);
+  case TileSize::narrow: return launch<PiecedTile>(job, processors, stream);
+  case TileSize::small: return launch<SmallTile>(job, processors, stream);
+  }
 }
 
 } // namespace nvfp4::cuda

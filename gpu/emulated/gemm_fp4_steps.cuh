@@ -27,14 +27,14 @@ struct Fp4Job {
   GemmOutput out;
   Fp4Paths *paths;
   TileWay *ways; ///< (tiles_n, tiles_m)
-  uint8_t *outgrown; ///< (2 tiles_n, tiles_m), 128 x 64 each: 1 where accumulators were too large to be carried
+  uint8_t *outgrown; ///< (4 tiles_n, 2 tiles_m), 64 x 32 each: 1 where accumulators were too large to be carried
   bool frames;   ///< framed and guarded tiles have a kernel on this device
 
   [[nodiscard]] __device__ TileWay way(int64_t row, int64_t col) const {
     return ways[(col >> 7) * tiles_m + (row >> 7)];
   }
   [[nodiscard]] __device__ uint8_t &outgrown_at(int64_t row, int64_t col) const {
-    return outgrown[(col >> 6) * tiles_m + (row >> 7)];
+    return outgrown[(col >> 5) * 2 * tiles_m + (row >> 6)];
   }
   /// Accumulators' words are the output's.
   [[nodiscard]] __device__ bool writes_plainly() const {

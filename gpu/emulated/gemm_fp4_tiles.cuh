@@ -7,24 +7,63 @@
 
 namespace nvfp4::cuda::hopper {
 
-/// Tile `index` of 128 x TileN, in bands of kGroupM rows of tiles. 32 bits count the tiles of any output that
-/// fits the memory, and divide in a fraction of the time that 64 take.
-template <int TileN> __device__ inline TileAt tile_of(const Fp4Job &job, int64_t index) {
-  const uint32_t columns = uint32_t(job.tiles_n) * (128 / TileN), i = uint32_t(index),
-                 band = i / (kGroupM * columns), first = band * kGroupM, inside = i - first * columns;
-  const uint32_t rows = min(uint32_t(kGroupM), uint32_t(job.tiles_m) - first);
-  return {int64_t(first + inside % rows) * kTileM, int64_t(inside / rows) * TileN};
+/// A block's tile of M x N outputs, by pieces of 64 x PieceN, a warpgroup each.
+template <int M, int N, int PieceN> struct Geometry {
+  static constexpr int kM = M, kN = N, kPieceN = PieceN;
+  static constexpr int kAcross = N / PieceN, kWarpgroups = M / 64 * kAcross; ///< pieces of 64 rows, and all
+  static constexpr int kRegisters = PieceN / 2;                             ///< outputs of a thread
+  static constexpr int kBlocks = M * N < 128 * 64 ? 2 : 1;                  ///< of a multiprocessor
+  /// The first warp behind the pieces' feeds them. Two warpgroups and more take registers from its warpgroup: what it keeps,
+  /// and what each of theirs then has.
+  static constexpr bool kTakes = kWarpgroups > 1;
+  static constexpr int kKept = 24, kTaken = kWarpgroups == 2 ? 240 : 112;
+  static constexpr int kFeeder = 4 * kWarpgroups, kThreads = 128 * kWarpgroups + (kTakes ? 128 : 32);
+  static constexpr int kStepBytes = (M + N) * hopper::kStepBytes;
+  /// Besides the stages: rows that warps write, and what aligns them.
+  static constexpr int kOtherBytes = 4 * kWarpgroups * 16 * kPitch * int(sizeof(float)) + 1024;
+  static constexpr int kStages = (226 * 1024 / kBlocks - kOtherBytes) / (kStepBytes + 16);
+  static constexpr int kSharedBytes = kStages * (kStepBytes + 16) + kOtherBytes;
+
+  /// The first row and column of a warpgroup's piece within the tile.
+  static __device__ int row_of(int warpgroup) { return warpgroup / kAcross * 64; }
+  static __device__ int column_of(int warpgroup) { return warpgroup % kAcross * PieceN; }
+};
+using WideTile = Geometry<128, 128, 128>; ///< most outputs for the bytes that it reads
+using NarrowTile = Geometry<128, 64, 64>;
+using PiecedTile = Geometry<128, 64, 32>; ///< four warps a scheduler hide the latency of dependent additions
+using SmallTile = Geometry<64, 32, 32>;   ///< where multiprocessors would be idle
+
+enum class TileSize { wide, narrow, small };
+
+/// Small where tiles of 128 x 64 leave half of the multiprocessors without one; else narrow where that makes the
+/// fullest one's share smaller. The bits are the same.
+inline TileSize tile_size(const Fp4Job &job, int processors) {
+  const int64_t tiles = job.tiles_m * job.tiles_n;
+  const auto rounds = [&](int64_t n) { return (n + processors - 1) / processors; };
+  if (4 * tiles <= processors) return TileSize::small;
+  return rounds(2 * tiles) < 2 * rounds(tiles) ? TileSize::narrow : TileSize::wide;
 }
+
+/// Tile `index`, in bands of kGroupM rows of tiles. 32 bits count the tiles of any output that fits the memory, and divide in
+/// a fraction of the time that 64 take.
+template <class G> __device__ inline TileAt tile_of(const Fp4Job &job, int64_t index) {
+  const uint32_t columns = uint32_t(job.tiles_n) * (128 / G::kN), i = uint32_t(index),
+                 band = i / (kGroupM * columns), first = band * kGroupM, inside = i - first * columns;
+  const uint32_t rows = min(uint32_t(kGroupM), uint32_t(job.tiles_m) * (128 / G::kM) - first);
+  return {int64_t(first + inside % rows) * G::kM, int64_t(inside / rows) * G::kN};
+}
+/// Of the tiles in a tile of 128 x 128, the one that counts it.
+__device__ inline bool counts_tile(TileAt at) { return at.row % 128 == 0 && at.col % 128 == 0; }
 
 /// The block's next tile from `index` on whose way is one of two, looked for by a whole warp; `tiles` or more
 /// where there is none. Those that outgrew being carried are framed ones.
-template <int TileN, TileWay one, TileWay other = one>
+template <class G, TileWay one, TileWay other = one>
 __device__ inline int64_t next_tile(const Fp4Job &job, int64_t index, int64_t tiles) {
   for (; index < tiles; index += 32 * int64_t(gridDim.x)) {
     const int64_t mine = index + (threadIdx.x & 31) * int64_t(gridDim.x);
     bool found = false;
     if (mine < tiles) {
-      const TileAt at = tile_of<TileN>(job, mine);
+      const TileAt at = tile_of<G>(job, mine);
       const TileWay way = job.way(at.row, at.col);
       found = way == one || way == other ||
               (one == TileWay::framed && way == TileWay::carried && job.outgrown_at(at.row, at.col) != 0);
@@ -36,13 +75,17 @@ __device__ inline int64_t next_tile(const Fp4Job &job, int64_t index, int64_t ti
 }
 
 /// Shared memory by stages of one step, and their barriers.
-template <int TileN, int Stages = kStages<TileN>> struct Ring {
-  static constexpr uint32_t kBytesA = kTileM * kStepBytes, kBytes = kBytesA + TileN * kStepBytes;
+template <class G, int Stages = G::kStages> struct Ring {
+  static constexpr uint32_t kBytesA = G::kM * kStepBytes, kBytes = G::kStepBytes;
   static constexpr uint32_t kAllBytes = Stages * (kBytes + 16);
   uint32_t data, full, empty, stage = 0, parity = 0;
 
   __device__ explicit Ring(uint32_t start)
       : data(start), full(start + Stages * kBytes), empty(full + 8 * Stages) {}
+  /// What lies behind it in the block's shared memory: kPitch floats for each row of warps that write.
+  [[nodiscard]] __device__ float *staging(uint8_t *shared) const {
+    return reinterpret_cast<float *>(shared + (empty + 8 * Stages - shared_address(shared)));
+  }
   __device__ void advance() {
     if (++stage == Stages) stage = 0, parity ^= 1;
   }
@@ -60,13 +103,12 @@ template <int TileN, int Stages = kStages<TileN>> struct Ring {
 };
 
 /// One warp keeps the stages full, step by step of every tile of this way.
-template <TileWay way, int TileN, int Stages>
+template <TileWay way, class G, int Stages>
 __device__ void feed_steps(const CUtensorMap *map_a, const CUtensorMap *map_b, const Fp4Job &job,
-                           int64_t tiles, Ring<TileN, Stages> &ring) {
+                           int64_t tiles, Ring<G, Stages> &ring) {
   const bool leader = (threadIdx.x & 31) == 0;
-  for (int64_t i = next_tile<TileN, way>(job, blockIdx.x, tiles); i < tiles;
-       i = next_tile<TileN, way>(job, i + gridDim.x, tiles)) {
-    const TileAt at = tile_of<TileN>(job, i);
+  for (int64_t i = next_tile<G, way>(job, blockIdx.x, tiles); i < tiles; i = next_tile<G, way>(job, i + gridDim.x, tiles)) {
+    const TileAt at = tile_of<G>(job, i);
     if (leader) {
       for (int64_t step = 0; step < job.steps; ++step) {
         const uint32_t full = ring.full + 8 * ring.stage, to = ring.data + ring.stage * ring.kBytes;
@@ -81,11 +123,12 @@ __device__ void feed_steps(const CUtensorMap *map_a, const CUtensorMap *map_b, c
   }
 }
 
-/// The next step's products of a warpgroup's 64 rows, from zero; under way until a wait.
-template <int TileN>
-__device__ __forceinline__ void multiply_step(Ring<TileN> &ring, int warpgroup, float (&sum)[TileN / 2]) {
+/// The next step's products of a warpgroup's piece, from zero; under way until a wait.
+template <class G>
+__device__ __forceinline__ void multiply_step(Ring<G> &ring, int warpgroup, float (&sum)[G::kRegisters]) {
   barrier_wait(ring.full + 8 * ring.stage, ring.parity);
-  const uint32_t stage = ring.data + ring.stage * ring.kBytes, a = stage + warpgroup * 64 * kStepBytes, b = stage + ring.kBytesA;
+  const uint32_t stage = ring.data + ring.stage * ring.kBytes, a = stage + G::row_of(warpgroup) * kStepBytes,
+                 b = stage + ring.kBytesA + G::column_of(warpgroup) * kStepBytes;
   wgmma_fence();
   Bf16::run<0>(sum, descriptor(a), descriptor(b));
 #pragma unroll
@@ -94,11 +137,11 @@ __device__ __forceinline__ void multiply_step(Ring<TileN> &ring, int warpgroup, 
   ring.advance();
 }
 
-/// `count` > 0 steps of a warpgroup's 64 rows, each summed whole by the tensor core and added toward zero. Two sets of sums:
+/// `count` > 0 steps of a warpgroup's piece, each summed whole by the tensor core and added toward zero. Two sets of sums:
 /// one is multiplied into while the other is added. Nothing is under way before and after.
-template <int TileN, class Count>
-__device__ __forceinline__ void whole_steps(Ring<TileN> &ring, int warpgroup, Count count, float (&acc)[TileN / 2]) {
-  constexpr int kRegisters = TileN / 2;
+template <class G, class Count>
+__device__ __forceinline__ void whole_steps(Ring<G> &ring, int warpgroup, Count count, float (&acc)[G::kRegisters]) {
+  constexpr int kRegisters = G::kRegisters;
   const bool leader = (threadIdx.x & 31) == 0;
   float even[kRegisters], odd[kRegisters];
   uint32_t oldest = ring.stage; // the first stage not yet given back
@@ -106,7 +149,7 @@ __device__ __forceinline__ void whole_steps(Ring<TileN> &ring, int warpgroup, Co
 #pragma unroll
     for (float &x : sum) asm volatile("" : "+f"(x)::"memory"); // complete only from here on
     if (leader) barrier_arrive(ring.empty + 8 * oldest);
-    if (++oldest == uint32_t(kStages<TileN>)) oldest = 0;
+    if (++oldest == uint32_t(G::kStages)) oldest = 0;
 #pragma unroll
     for (int r = 0; r < kRegisters; ++r) acc[r] = __fadd_rz(acc[r], sum[r]);
   };
@@ -163,26 +206,18 @@ __device__ inline StepBits classify_steps(const Fp4Job &job, const Limits &limit
   return {__ballot_sync(0xFFFFFFFF, whole), __ballot_sync(0xFFFFFFFF, grown)};
 }
 
-/// Starts a kernel over the tiles of 128 x TileN of a job, at most a block a multiprocessor; the operands
-/// come through tensor maps.
-template <int TileN, class Count>
+/// Starts a kernel over a job's tiles, at most as many blocks as run at a time; the operands come through tensor maps.
+template <class G, class Count>
 void launch_tiles(void (*kernel)(CUtensorMap, CUtensorMap, Fp4Job, Count), const char *name, int threads,
                   int shared_bytes, const Fp4Job &job, int processors, cudaStream_t stream) {
-  const int64_t k = job.steps * 64, tiles = job.tiles_m * job.tiles_n * (128 / TileN);
-  const CUtensorMap map_a = tensor_map({job.a.values, job.a.padded_rows, k, k, 2}, kTileM),
-                    map_b = tensor_map({job.b.values, job.b.padded_rows, k, k, 2}, TileN);
+  const int64_t k = job.steps * 64, tiles = job.tiles_m * job.tiles_n * (128 / G::kM) * (128 / G::kN);
+  const CUtensorMap map_a = tensor_map({job.a.values, job.a.padded_rows, k, k, 2}, G::kM),
+                    map_b = tensor_map({job.b.values, job.b.padded_rows, k, k, 2}, G::kN);
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes),
         "shared memory of the FP4 product");
-  kernel<<<unsigned(std::min<int64_t>(tiles, processors)), threads, size_t(shared_bytes), stream>>>(
+  kernel<<<unsigned(std::min<int64_t>(tiles, int64_t{processors} * G::kBlocks)), threads, size_t(shared_bytes), stream>>>(
       map_a, map_b, job, Count(tiles));
   check_launch(name);
-}
-
-/// Whether tiles of 64 columns make the fullest multiprocessor's share smaller than tiles of 128.
-inline bool narrow_tiles(const Fp4Job &job, int processors) {
-  const int64_t tiles = job.tiles_m * job.tiles_n;
-  const auto rounds = [&](int64_t n) { return (n + processors - 1) / processors; };
-  return rounds(2 * tiles) < 2 * rounds(tiles);
 }
 
 /// Writes one warp's 16 rows of accumulators as outputs.

@@ -8,49 +8,49 @@ namespace {
 
 using namespace hopper;
 
-/// One warpgroup's 64 rows of every fast tile; the other warpgroup's instructions fill what its own two sets of sums leave.
-template <int TileN>
-__device__ void multiply_tiles(const Fp4Job &job, int64_t tiles, int warpgroup, Ring<TileN> ring,
-                               float *staging) {
-  for (int64_t i = next_tile<TileN, TileWay::fast>(job, blockIdx.x, tiles); i < tiles;
-       i = next_tile<TileN, TileWay::fast>(job, i + gridDim.x, tiles)) {
-    float acc[TileN / 2] = {};
-    whole_steps<TileN>(ring, warpgroup, job.steps, acc);
-    const TileAt at = tile_of<TileN>(job, i);
-    write_tile<TileN>(job, acc, staging, at.row + threadIdx.x / 32 * 16, at.col);
-    if (job.paths != nullptr && threadIdx.x == 0 && at.col % 128 == 0)
-      atomicAdd(&job.paths->tiles_fast, 1ull);
+/// One warpgroup's piece of every fast tile; the other warpgroups' instructions fill what its own two sets of sums leave.
+template <class G>
+__device__ void multiply_tiles(const Fp4Job &job, int64_t tiles, int warpgroup, Ring<G> ring, float *staging) {
+  for (int64_t i = next_tile<G, TileWay::fast>(job, blockIdx.x, tiles); i < tiles;
+       i = next_tile<G, TileWay::fast>(job, i + gridDim.x, tiles)) {
+    float acc[G::kRegisters] = {};
+    whole_steps<G>(ring, warpgroup, job.steps, acc);
+    const TileAt at = tile_of<G>(job, i);
+    write_tile<G::kPieceN>(job, acc, staging, at.row + G::row_of(warpgroup) + threadIdx.x / 32 % 4 * 16,
+                           at.col + G::column_of(warpgroup));
+    if (job.paths != nullptr && threadIdx.x == 0 && counts_tile(at)) atomicAdd(&job.paths->tiles_fast, 1ull);
   }
 }
 
-template <int TileN>
-__global__ void __launch_bounds__(kThreads, 1)
+template <class G>
+__global__ void __launch_bounds__(G::kThreads, G::kBlocks)
     fast_tiles_kernel(const __grid_constant__ CUtensorMap map_a, const __grid_constant__ CUtensorMap map_b,
                       const __grid_constant__ Fp4Job job, int64_t tiles) {
   extern __shared__ uint8_t shared[];
-  Ring<TileN> ring((shared_address(shared) + 1023) & ~1023u);
-  ring.start(4 * kConsumers);
+  Ring<G> ring((shared_address(shared) + 1023) & ~1023u);
+  ring.start(4 * G::kWarpgroups);
   const int warpgroup = int(threadIdx.x / 128);
-  if (warpgroup == kConsumers) {
-    fewer_registers<40>();
-    if (threadIdx.x / 32 == 4 * kConsumers) feed_steps<TileWay::fast>(&map_a, &map_b, job, tiles, ring);
+  if (warpgroup == G::kWarpgroups) {
+    if constexpr (G::kTakes) fewer_registers<G::kKept>();
+    if (threadIdx.x / 32 == G::kFeeder) feed_steps<TileWay::fast>(&map_a, &map_b, job, tiles, ring);
   } else {
-    more_registers<232>();
-    float *staging =
-        reinterpret_cast<float *>(shared + (ring.empty + 8 * kStages<TileN> - shared_address(shared)));
-    multiply_tiles(job, tiles, warpgroup, ring, staging + threadIdx.x / 32 * 16 * kPitch);
+    if constexpr (G::kTakes) more_registers<G::kTaken>();
+    multiply_tiles(job, tiles, warpgroup, ring, ring.staging(shared) + threadIdx.x / 32 * 16 * kPitch);
   }
 }
 
-template <int TileN> void launch(const Fp4Job &job, int processors, cudaStream_t stream) {
-  launch_tiles<TileN>(fast_tiles_kernel<TileN>, "fast_tiles_kernel", kThreads, kSharedBytes<TileN>, job,
-                      processors, stream);
+template <class G> void launch(const Fp4Job &job, int processors, cudaStream_t stream) {
+  launch_tiles<G>(fast_tiles_kernel<G>, "fast_tiles_kernel", G::kThreads, G::kSharedBytes, job, processors, stream);
 }
 
 } // namespace
 
 void gemm_fp4_wgmma(const Fp4Job &job, int processors, cudaStream_t stream) {
-  narrow_tiles(job, processors) ? launch<64>(job, processors, stream) : launch<128>(job, processors, stream);
+  switch (tile_size(job, processors)) {
+  case TileSize::wide: return launch<WideTile>(job, processors, stream);
+  case TileSize::narrow: return launch<NarrowTile>(job, processors, stream);
+  case TileSize::small: return launch<SmallTile>(job, processors, stream);
+  }
 }
 
 } // namespace nvfp4::cuda
