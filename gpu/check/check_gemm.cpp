@@ -294,6 +294,7 @@ void compare_tiles(Tally &t, const TileCase &size, const Unit &unit, const HostO
                    std::to_string(i) + ", " + std::to_string(j));
 }
 
+/// All kinds of operands on both sides, and with friendly ones; every path that ue4m3 operands take must be met.
 Tally check_tile_sizes(cuda::DeviceBuffer &paths, bool brief, const std::string &match) {
   Tally all;
   uint64_t seed = 1701;

@@ -30,8 +30,8 @@ struct TrainingRun {
 /// that was equal on both devices.
 void write_slices(const std::string &folder, const std::vector<TrainingRun> &runs);
 
-/// On the GPU, `after` so many steps: seconds a step and tokens a second; launches and the kernels' time, where CUPTI is there; time
-/// by operation, which costs the host an event each and is not in the seconds; and, where CUPTI is there, the
+/// On the GPU, `after` so many steps: seconds a step and tokens a second; time by operation, which costs the host
+/// an event each and is not in the seconds; and, where CUPTI is there, launches, the kernels' time, and the
 /// `kernels` kernels that take longest, by operation and name.
 void profile_training(const models::StepsOptions &options, int timed_steps, int kernels = 0, int64_t after = 0);
 
