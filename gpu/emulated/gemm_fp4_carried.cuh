@@ -19,7 +19,8 @@ template <int Warpgroups> __device__ inline bool any_consumer(bool x) {
   return any != 0;
 }
 
-/// A step of a warpgroup's piece, whose column `column` of the tile is the first. `low`: the lower parts of this thread's two rows. `most`: the largest accumulators so far.
+/// A step of a warpgroup's piece, which begins at the tile's column `column`; `row` is the warp's first. `low`: the lower parts
+/// of this thread's two rows. `most`: the largest accumulators so far.
 template <class G>
 __device__ __forceinline__ void carried_step(Ring<G> &ring, int row, int column, const uint32_t (&low)[2], const float (&magic)[2],
                                              float (&most)[2], float (&acc)[G::kRegisters]) {

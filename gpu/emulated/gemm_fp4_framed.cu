@@ -19,7 +19,7 @@ template <class G>
 constexpr int kSharedFramed = int(FramedRing<G>::kAllBytes) +
                               kWarps<G> * (16 * kPitch * int(sizeof(float)) + int(sizeof(WarpFactors))) + 1024;
 
-/// What kStepWords says, by steps, read so many steps before it is asked for.
+/// What kStepWords says, by steps, read three steps before it is asked for.
 struct StepWords {
   const uint32_t *at;
   int stride, left;
