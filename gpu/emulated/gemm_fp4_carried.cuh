@@ -31,8 +31,9 @@ __device__ __forceinline__ void carried_step(Ring<G> &ring, int row, int column,
     most[i / 2 % 2] = fmaxf(most[i / 2 % 2], fabsf(acc[i]));
     part_accumulator(acc[i], magic[i / 2 % 2], h[i], l[i]);
   }
-  barrier_wait(ring.full + 8 * ring.stage, ring.parity);
-  const uint32_t stage = ring.data + ring.stage * ring.kBytes, a = stage + row * kStepBytes, b = stage + ring.kBytesA + column * kStepBytes;
+  const uint32_t index = uniform(ring.stage), stage = ring.data + index * ring.kBytes, a = stage + row * kStepBytes,
+                 b = uint32_t(descriptor(stage + ring.kBytesA + column * kStepBytes));
+  barrier_wait(ring.full + 8 * index, ring.parity);
   uint32_t upper[4][4], lower[4][4];
 #pragma unroll
   for (int g = 0; g < 4; ++g) {
@@ -48,8 +49,8 @@ __device__ __forceinline__ void carried_step(Ring<G> &ring, int row, int column,
   wgmma_fence();
 #pragma unroll
   for (int g = 0; g < 4; ++g) {
-    multiply_registers(h, upper[g], descriptor(b + 32 * g));
-    multiply_registers(l, lower[g], descriptor(b + 32 * g));
+    multiply_registers(h, upper[g], descriptor_behind(b, g));
+    multiply_registers(l, lower[g], descriptor_behind(b, g));
   }
   wgmma_commit();
   wgmma_wait<0>();
@@ -57,7 +58,7 @@ __device__ __forceinline__ void carried_step(Ring<G> &ring, int row, int column,
   for (float &x : h) asm volatile("" : "+f"(x)::"memory"); // complete only from here on
 #pragma unroll
   for (float &x : l) asm volatile("" : "+f"(x)::"memory");
-  if (lane == 0) barrier_arrive(ring.empty + 8 * ring.stage);
+  if (lane == 0) barrier_arrive(ring.empty + 8 * index);
   ring.advance();
 #pragma unroll
   for (int i = 0; i < G::kRegisters; ++i) acc[i] = add_rz(h[i], l[i]);

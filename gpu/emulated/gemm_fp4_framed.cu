@@ -106,20 +106,20 @@ __device__ void multiply_tiles(const CUtensorMap *map_a, const CUtensorMap *map_
       if (lane == 0 && t % kWarps<G> == warp && t + kAhead < steps)
         feed_step<G>(map_a, map_b, ahead_of<G>(ring, kAhead), tile_row, tile_col, t + kAhead);
       __syncwarp();
-      barrier_wait(ring.full + 8 * ring.stage, ring.parity);
-      const uint64_t a = descriptor(ring.data + ring.stage * ring.kBytes + piece_row * kStepBytes),
-                     b = descriptor(ring.data + ring.stage * ring.kBytes + ring.kBytesA +
-                                    piece_col * kStepBytes);
+      const uint32_t stage = uniform(ring.stage), data = ring.data + stage * ring.kBytes,
+                     a = uint32_t(descriptor(data + piece_row * kStepBytes)),
+                     b = uint32_t(descriptor(data + ring.kBytesA + piece_col * kStepBytes));
+      barrier_wait(ring.full + 8 * stage, ring.parity);
       wgmma_fence();
 #pragma unroll
-      for (int k = 0; k < 4; ++k) Bf16::run<0>(g[k], a + 2 * k, b + 2 * k); // 32 bytes on
+      for (int k = 0; k < 4; ++k) Bf16::run<0>(g[k], descriptor_behind(a, k), descriptor_behind(b, k));
       wgmma_commit();
       wgmma_wait<0>();
 #pragma unroll
       for (int k = 0; k < 4; ++k)
 #pragma unroll
         for (float &x : g[k]) asm volatile("" : "+f"(x)::"memory"); // complete only from here on
-      if (lane == 0) barrier_arrive(ring.empty + 8 * ring.stage);
+      if (lane == 0) barrier_arrive(ring.empty + 8 * stage);
       ring.advance();
       if (guarded) {
         const uint32_t repaired =

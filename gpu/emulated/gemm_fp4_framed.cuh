@@ -116,15 +116,22 @@ __device__ inline uint32_t guarded_steps(const Fp4Job &job, int row, int col, in
   for (int j = 0; j < kFragments; ++j) {
     const uint32_t two = __shfl_sync(0xFFFFFFFF, words, kTopsOfColumns + 2 * j + lane % 4 / 2) >> (lane % 2 * 16);
     const float of_column[2] = {power_of_byte(two, 0), power_of_byte(two, 1)};
+    float result[4];
+    bool known[4]; // without branches between them
 #pragma unroll
-    for (int i = 4 * j; i < 4 * j + 4; ++i) {
-      float result;
-      if (!cut_step(mul_rn(of_row[i / 2 % 2], of_column[i % 2]), acc[i], groups_of(g, i), result)) {
-        result = repaired_step(job, row + i / 2 % 2 * 8, col + 8 * j + i % 2, t, acc[i], g[0][i], g[1][i], g[2][i], g[3][i]);
+    for (int o = 0; o < 4; ++o)
+      known[o] = cut_step(mul_rn(of_row[o / 2], of_column[o % 2]), acc[4 * j + o], groups_of(g, 4 * j + o), result[o]);
+    if (!(known[0] & known[1] & known[2] & known[3])) {
+#pragma unroll
+      for (int o = 0; o < 4; ++o) {
+        const int i = 4 * j + o;
+        if (known[o]) continue;
+        result[o] = repaired_step(job, row + o / 2 * 8, col + 8 * j + o % 2, t, acc[i], g[0][i], g[1][i], g[2][i], g[3][i]);
         ++repaired;
       }
-      acc[i] = result;
     }
+#pragma unroll
+    for (int o = 0; o < 4; ++o) acc[4 * j + o] = result[o];
   }
   return repaired;
 }

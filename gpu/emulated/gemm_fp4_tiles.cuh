@@ -123,16 +123,26 @@ __device__ void feed_steps(const CUtensorMap *map_a, const CUtensorMap *map_b, c
   }
 }
 
+/// What all lanes have, so that the compiler knows it: wgmma's descriptors are then made of it without moves.
+__device__ inline uint32_t uniform(uint32_t x) { return __shfl_sync(0xFFFFFFFF, x, 0); }
+
+/// The descriptor of shared memory 32 k bytes behind `low`'s, a descriptor's lower word.
+__device__ inline uint64_t descriptor_behind(uint32_t low, int k) {
+  constexpr uint64_t kUpper = descriptor(0) >> 32 << 32;
+  return kUpper | (low + 2 * uint32_t(k));
+}
+
 /// The next step's products of a warpgroup's piece, from zero; under way until a wait.
 template <class G>
 __device__ __forceinline__ void multiply_step(Ring<G> &ring, int warpgroup, float (&sum)[G::kRegisters]) {
-  barrier_wait(ring.full + 8 * ring.stage, ring.parity);
-  const uint32_t stage = ring.data + ring.stage * ring.kBytes, a = stage + G::row_of(warpgroup) * kStepBytes,
-                 b = stage + ring.kBytesA + G::column_of(warpgroup) * kStepBytes;
+  const uint32_t index = uniform(ring.stage), stage = ring.data + index * ring.kBytes,
+                 a = uint32_t(descriptor(stage + G::row_of(warpgroup) * kStepBytes)),
+                 b = uint32_t(descriptor(stage + ring.kBytesA + G::column_of(warpgroup) * kStepBytes));
+  barrier_wait(ring.full + 8 * index, ring.parity);
   wgmma_fence();
-  Bf16::run<0>(sum, descriptor(a), descriptor(b));
+  Bf16::run<0>(sum, descriptor_behind(a, 0), descriptor_behind(b, 0));
 #pragma unroll
-  for (int k = 1; k < 4; ++k) Bf16::run(sum, descriptor(a + 32 * k), descriptor(b + 32 * k));
+  for (int k = 1; k < 4; ++k) Bf16::run(sum, descriptor_behind(a, k), descriptor_behind(b, k));
   wgmma_commit();
   ring.advance();
 }

@@ -29,7 +29,7 @@ __global__ void __launch_bounds__(G::kThreads, G::kBlocks)
   extern __shared__ uint8_t shared[];
   Ring<G> ring((shared_address(shared) + 1023) & ~1023u);
   ring.start(4 * G::kWarpgroups);
-  const int warpgroup = int(threadIdx.x / 128);
+  const int warpgroup = int(uniform(threadIdx.x / 128));
   if (warpgroup == G::kWarpgroups) {
     if constexpr (G::kTakes) fewer_registers<G::kKept>();
     if (threadIdx.x / 32 == G::kFeeder) feed_steps<TileWay::fast>(&map_a, &map_b, job, tiles, ring);

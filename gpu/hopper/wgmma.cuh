@@ -17,7 +17,7 @@ namespace nvfp4::cuda::hopper {
 
 /// Rows of 128 bytes in 8-row groups of 1024 bytes, swizzled over 128 bytes: K-major operands as the copy
 /// engine writes them. `address` is 1024-byte aligned plus 32 bytes per step along K.
-__device__ inline uint64_t descriptor(uint32_t address) {
+__host__ __device__ constexpr uint64_t descriptor(uint32_t address) {
   constexpr uint64_t kSwizzle128 = uint64_t{1} << 62, kGroupStride = uint64_t{1024 >> 4} << 32,
                      kUnused = uint64_t{1} << 16;
   return ((address & 0x3FFFF) >> 4) | kUnused | kGroupStride | kSwizzle128;
