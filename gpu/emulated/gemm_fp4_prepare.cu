@@ -235,11 +235,15 @@ __device__ inline void scan_rows(const Preparation &p, int64_t row, int part, Sc
   p.rows[row] = seen;
 }
 
-constexpr int kParts = 16;
-
-__global__ void __launch_bounds__(32 * kParts) scan_kernel(const __grid_constant__ Preparation p) {
-  __shared__ ScanMemory<kParts> memory;
+/// Every warp looks at what all parts of its rows leave, so that short rows are worth few.
+template <int parts>
+__global__ void __launch_bounds__(32 * parts) scan_kernel(const __grid_constant__ Preparation p) {
+  __shared__ ScanMemory<parts> memory;
   scan_rows(p, int64_t(blockIdx.x) * 32 + threadIdx.x % 32, int(threadIdx.x) / 32, memory);
+}
+template <int parts> void scan(const Preparation &p, cudaStream_t stream) {
+  scan_kernel<parts><<<blocks_for(p.padded_rows, 32), 32 * parts, 0, stream>>>(p);
+  check_launch("scan_kernel");
 }
 
 /// Step i / (padded rows / 128) of 128 rows.
@@ -374,8 +378,7 @@ void prepare_fp4(const UnitRule &rule, const DeviceOperand &operand, Fp4Operand 
   const int64_t blocks = p.padded_rows / kRows * ((p.steps + kSteps - 1) / kSteps);
   expand_kernel<<<blocks_for(blocks, 1), kRows * kSteps, 0, stream>>>(p);
   check_launch("expand_kernel");
-  scan_kernel<<<blocks_for(p.padded_rows, 32), 32 * kParts, 0, stream>>>(p);
-  check_launch("scan_kernel");
+  p.steps <= 32 ? scan<4>(p, stream) : scan<16>(p, stream);
   const int64_t count = p.padded_rows / 128 * p.steps;
   coarsen_kernel<<<blocks_for(count, 128), 128, 0, stream>>>(p, count);
   check_launch("coarsen_kernel");
