@@ -148,6 +148,7 @@ __global__ void __launch_bounds__(2 * kTile) classify_kernel(const __grid_consta
                                     float(kFramedCost) * float(job.steps))
     way = TileWay::mostly;
   job.ways[blockIdx.x] = way;
+  atomicAdd(&job.tiles_of[int(way)], 1u);
   for (int i = 0; i < 8; ++i) job.outgrown_at(row + i / 4 * 64, col + i % 4 * 32) = 0;
 }
 
@@ -161,18 +162,8 @@ __device__ inline void tile_origin(const Fp4Job &job, int64_t tile, int64_t &row
   col = within / high * kTile;
 }
 
-/// `mixed` false: tiles where every step is fast; true: mixed ones. Each launch covers all tiles and leaves
-/// the others.
-template <bool mixed>
-__global__ void __launch_bounds__(Geometry<mixed>::threads, 1)
-    product_kernel(const __grid_constant__ Fp4Job job) {
+template <bool mixed> __device__ __forceinline__ void multiply_tile(const Fp4Job &job, uint32_t base, int64_t row, int64_t col) {
   constexpr int kThreads = Geometry<mixed>::threads, kMi = Geometry<mixed>::mi, kNj = Geometry<mixed>::nj;
-  extern __shared__ __align__(128) uint8_t shared[];
-  int64_t row, col;
-  tile_origin(job, blockIdx.x, row, col);
-  if (job.way(row, col) != (mixed ? TileWay::mixed : TileWay::fast)) return;
-
-  const uint32_t base = uint32_t(__cvta_generic_to_shared(shared));
   const int warp = int(threadIdx.x) / 32, lane = int(threadIdx.x) % 32;
   const int warp_row = warp / 4 * 16 * kMi, warp_col = warp % 4 * 32;
   float acc[kMi][kNj][4] = {};
@@ -265,12 +256,32 @@ __global__ void __launch_bounds__(Geometry<mixed>::threads, 1)
   if (threadIdx.x == 0) atomicAdd(mixed ? &job.paths->tiles_mixed : &job.paths->tiles_fast, 1ull);
 }
 
-template <bool mixed> void launch(const Fp4Job &job, cudaStream_t stream) {
+/// `mixed` false: tiles where every step is fast; true: mixed ones. Each launch covers all tiles and leaves
+/// the others.
+template <bool mixed>
+__global__ void __launch_bounds__(Geometry<mixed>::threads, 1)
+    product_kernel(const __grid_constant__ Fp4Job job) {
+  constexpr TileWay kWay = mixed ? TileWay::mixed : TileWay::fast;
+  if (!job.has(kWay)) return;
+  extern __shared__ __align__(128) uint8_t shared[];
+  const uint32_t base = uint32_t(__cvta_generic_to_shared(shared));
+  for (int64_t tile = blockIdx.x; tile < job.tiles_m * job.tiles_n; tile += gridDim.x) {
+    int64_t row, col;
+    tile_origin(job, tile, row, col);
+    if (job.way(row, col) != kWay) continue;
+    multiply_tile<mixed>(job, base, row, col);
+    __syncthreads(); // all have left the stages
+  }
+}
+
+template <bool mixed> void launch(const Fp4Job &job, int processors, cudaStream_t stream) {
   check(
       cudaFuncSetAttribute(product_kernel<mixed>, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes),
       "shared memory of the FP4 product");
-  product_kernel<mixed>
-      <<<unsigned(job.tiles_m * job.tiles_n), Geometry<mixed>::threads, kSharedBytes, stream>>>(job);
+  const int64_t tiles = job.tiles_m * job.tiles_n;
+  // usually none is mixed
+  const auto blocks = unsigned(mixed ? std::min<int64_t>(tiles, processors) : tiles);
+  product_kernel<mixed><<<blocks, Geometry<mixed>::threads, kSharedBytes, stream>>>(job);
   check_launch("product_kernel");
 }
 
@@ -291,7 +302,9 @@ void gemm_fp4(const UnitRule &rule, const Fp4Operand &a, const Fp4Operand &b, co
               Accumulation accumulation, cudaStream_t stream, Fp4Paths *paths) {
   check_fp4(rule, a, b, output);
   const int64_t tiles = a.padded_rows / kTile * (b.padded_rows / kTile);
-  const StreamBuffer ways(tiles * int64_t(sizeof(TileWay)), stream), outgrown(8 * tiles, stream);
+  const StreamBuffer ways(tiles * int64_t(sizeof(TileWay)), stream), outgrown(8 * tiles, stream),
+      tiles_of(kTileWays * int64_t(sizeof(uint32_t)), stream);
+  check(cudaMemsetAsync(tiles_of.as<void>(), 0, kTileWays * sizeof(uint32_t), stream), "cudaMemsetAsync");
   int device = 0, processors = 0, major = 0;
   check(cudaGetDevice(&device), "cudaGetDevice");
   check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "cudaDeviceGetAttribute");
@@ -310,6 +323,7 @@ void gemm_fp4(const UnitRule &rule, const Fp4Operand &a, const Fp4Operand &b, co
                    .out = output,
                    .paths = paths,
                    .ways = ways.as<TileWay>(),
+                   .tiles_of = tiles_of.as<uint32_t>(),
                    .outgrown = outgrown.as<uint8_t>(),
                    .frames = hopper};
   classify_kernel<<<unsigned(tiles), 2 * kTile, 0, stream>>>(job);
@@ -319,9 +333,9 @@ void gemm_fp4(const UnitRule &rule, const Fp4Operand &a, const Fp4Operand &b, co
     gemm_fp4_mostly(job, processors, stream);
     gemm_fp4_framed(job, processors, stream);
   } else {
-    launch<false>(job, stream);
+    launch<false>(job, processors, stream);
   }
-  launch<true>(job, stream);
+  launch<true>(job, processors, stream);
 }
 
 } // namespace nvfp4::cuda

@@ -143,6 +143,7 @@ template <class G>
 __global__ void __launch_bounds__(32 * kWarps<G>, G::kBlocks)
     framed_tiles_kernel(const __grid_constant__ CUtensorMap map_a, const __grid_constant__ CUtensorMap map_b,
                         const __grid_constant__ Fp4Job job, int tiles) {
+  if (!job.has(TileWay::framed) && !job.has(TileWay::guarded) && !job.has(TileWay::carried)) return;
   extern __shared__ uint8_t shared[];
   const FramedRing<G> ring((shared_address(shared) + 1023) & ~1023u);
   ring.start(kWarps<G>);

@@ -237,6 +237,7 @@ template <class G>
 __global__ void __launch_bounds__(G::kThreads, G::kBlocks)
     mostly_fast_kernel(const __grid_constant__ CUtensorMap map_a, const __grid_constant__ CUtensorMap map_b,
                        const __grid_constant__ Fp4Job job, int64_t tiles) {
+  if (!job.has(TileWay::mostly) && !job.has(TileWay::carried)) return;
   extern __shared__ uint8_t shared[];
   Ring<G> ring((shared_address(shared) + 1023) & ~1023u);
   ring.start(4 * G::kWarpgroups);

@@ -17,6 +17,7 @@ enum class TileWay : uint8_t {
   framed,  ///< FP32 pairs in a frame hold every step; nothing is cut as long as accumulators stay small
   guarded, ///< steps may be cut: pairs cut as alignment would, FP64 where its exponent is not known
 };
+constexpr int kTileWays = 6;
 
 struct Fp4Job {
   UnitRule rule;
@@ -27,6 +28,7 @@ struct Fp4Job {
   GemmOutput out;
   Fp4Paths *paths;
   TileWay *ways; ///< (tiles_n, tiles_m)
+  uint32_t *tiles_of; ///< (kTileWays): how many tiles go each way, so that kernels that have none end at once
   uint8_t *outgrown; ///< (4 tiles_n, 2 tiles_m), 64 x 32 each: 1 where accumulators were too large to be carried
   bool frames;   ///< framed and guarded tiles have a kernel on this device
 
@@ -36,6 +38,7 @@ struct Fp4Job {
   [[nodiscard]] __device__ uint8_t &outgrown_at(int64_t row, int64_t col) const {
     return outgrown[(col >> 5) * 2 * tiles_m + (row >> 6)];
   }
+  [[nodiscard]] __device__ bool has(TileWay w) const { return tiles_of[int(w)] != 0; }
   /// Accumulators' words are the output's.
   [[nodiscard]] __device__ bool writes_plainly() const {
     return out.accumulators || (!out.finishes && out.out == FormatId::f32 && out.alpha == 1.0f &&

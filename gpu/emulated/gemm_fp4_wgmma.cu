@@ -26,6 +26,7 @@ template <class G>
 __global__ void __launch_bounds__(G::kThreads, G::kBlocks)
     fast_tiles_kernel(const __grid_constant__ CUtensorMap map_a, const __grid_constant__ CUtensorMap map_b,
                       const __grid_constant__ Fp4Job job, int64_t tiles) {
+  if (!job.has(TileWay::fast)) return;
   extern __shared__ uint8_t shared[];
   Ring<G> ring((shared_address(shared) + 1023) & ~1023u);
   ring.start(4 * G::kWarpgroups);
