@@ -161,41 +161,65 @@ struct Prefix {
   }
 };
 
-/// What the parts of 32 rows' steps leave to each other, a warp a part.
-template <int parts> struct ScanMemory {
-  Prefix left[parts][32];
-  RowInfo info[parts][32];
+/// What warps' parts of their rows' steps leave to each other.
+template <int warps, int split> struct ScanMemory {
+  Prefix left[warps][32 / split];
+  RowInfo info[warps][32 / split];
 };
 
-/// A lane per row, a warp per part of its steps: first what each part leaves, then its ranges. The worst of 8
-/// rows is written. All threads of the block come here.
-template <int parts>
-__device__ inline void scan_rows(const Preparation &p, int64_t row, int part, ScanMemory<parts> &memory) {
-  const int lane = int(threadIdx.x) % 32;
-  const int64_t first = p.steps * part / parts, end = p.steps * (part + 1) / parts;
+template <class T> __device__ inline T other_lane(const T &x, int distance) { return __shfl_xor_sync(0xFFFFFFFF, x, distance); }
+__device__ inline Prefix other_lane(const Prefix &x, int distance) {
+  return {other_lane(x.norm2, distance), other_lane(x.lsb, distance), other_lane(x.leasts, distance)};
+}
+__device__ inline void widen(RowInfo &seen, int min, int max, int nan) {
+  seen.min = int16_t(::min(int(seen.min), min));
+  seen.max = int16_t(::max(int(seen.max), max));
+  seen.nan = int16_t(seen.nan | nan);
+}
+
+/// A lane per row, or several for parts of its steps; `warps` warps have the next parts: first what each part leaves, then its
+/// ranges. The worst of 8 rows is written. All threads of the block come here.
+template <int warps, int split>
+__device__ inline void scan_rows(const Preparation &p, int64_t first_row, int warp, ScanMemory<warps, split> &memory) {
+  constexpr int kLaneRows = 32 / split;
+  const int lane = int(threadIdx.x) % 32, lane_row = lane % kLaneRows, sub = lane / kLaneRows;
+  const int64_t row = first_row + lane_row, count = (p.steps + warps * split - 1) / (warps * split),
+                first = (int64_t(warp) * split + sub) * count;
   Prefix own{0.0, 127, 0};
   RowInfo seen{127, -128, 0, 0, 0, 0};
 #pragma unroll 4
-  for (int64_t t = first; t < end; ++t) {
+  for (int64_t t = first; t < min(first + count, p.steps); ++t) {
     const RawStep s = p.raw[t * p.padded_rows + row];
     own.add(s);
     seen.nan = int16_t(seen.nan | s.nan);
-    if (s.max < s.min) continue;
-    seen.min = min(seen.min, int16_t(s.min));
-    seen.max = max(seen.max, int16_t(s.max));
+    if (s.max >= s.min) widen(seen, s.min, s.max, 0);
   }
-  memory.left[part][lane] = own;
-  memory.info[part][lane] = seen;
+  Prefix before{0.0, 127, 0}, all = own; // of the warp so far
+#pragma unroll
+  for (int d = kLaneRows; d < 32; d *= 2) {
+    const Prefix other = other_lane(all, d);
+    if ((lane & d) != 0) before.add(other); // the lanes of earlier steps
+    all.add(other);
+    widen(seen, other_lane(int(seen.min), d), other_lane(int(seen.max), d), other_lane(int(seen.nan), d));
+  }
+  if (sub == 0) {
+    memory.left[warp][lane_row] = all;
+    memory.info[warp][lane_row] = seen;
+  }
   __syncthreads();
-  Prefix before{0.0, 127, 0}, all{0.0, 127, 0};
-  for (int i = 0; i < parts; ++i) all.add(memory.left[i][lane]);
+  all = {0.0, 127, 0};
+  for (int i = 0; i < warps; ++i) {
+    if (i == warp) before.add(all);
+    all.add(memory.left[i][lane_row]);
+  }
   const int norm = all.lsb == 127 ? 0 : (ceil_log2(all.norm2) + 1) >> 1;
   const bool carried = carries(all.leasts);
   const int least = carried ? least_of(all.leasts) : 0, grid = carried ? carry_grid(all.leasts, norm) : 0;
-  for (int i = 0; i < part; ++i) before.add(memory.left[i][lane]);
 #pragma unroll 4
-  for (int64_t t = first; t < end; ++t) {
-    const RawStep s = p.raw[t * p.padded_rows + row];
+  for (int64_t t = first; t < first + count; ++t) { // as many for all lanes
+    const bool inside = t < p.steps;
+    RawStep s{0.0, -128, 127, 0, 0, 127, {127, 127, 127, 127}, {0, 0, 0, 0}};
+    if (inside) s = p.raw[t * p.padded_rows + row];
     uint32_t packed = 0; // a step without products: nothing to cut, whatever the other operand holds
     if (s.max >= s.min) {
       const int growth = before.norm2 == 0.0 ? 0 : ceil_log2(before.norm2) - 2 * s.lsb;
@@ -204,28 +228,26 @@ __device__ inline void scan_rows(const Preparation &p, int64_t row, int part, Sc
                field(int(s.max) - before.lsb) << 16 | uint32_t(min(max(127 - s.lsb, 0), 255)) << 24;
     }
     uint32_t half = s.half, carry = 0x3FFF3FFF; // beyond every limit
-    if (carried || all.leasts == 0) {
+    if (inside && (carried || all.leasts == 0)) {
       const CarriedStep c = s.carried(least, grid);
       p.carried[t * p.padded_rows + row] = uint8_t(c.low);
       carry = (uint32_t(c.width) & 0xFFFF) | uint32_t(c.norm) << 16;
     }
     for (int d = 1; d < 8; d *= 2) {
-      packed = worst(packed, __shfl_xor_sync(0xFFFFFFFF, packed, d));
-      half = max(half, __shfl_xor_sync(0xFFFFFFFF, half, d));
-      carry = __vmaxs2(carry, __shfl_xor_sync(0xFFFFFFFF, carry, d));
+      packed = worst(packed, other_lane(packed, d));
+      half = max(half, other_lane(half, d));
+      carry = __vmaxs2(carry, other_lane(carry, d));
     }
-    if (row % 8 == 0) {
+    if (row % 8 == 0 && inside) {
       p.ranges8[(t * p.padded_rows + row) / 8] = packed;
       p.halves8[(t * p.padded_rows + row) / 8] = uint8_t(half);
       p.carried8[(t * p.padded_rows + row) / 8] = carry;
     }
   }
-  if (part != 0) return;
-  for (int i = 1; i < parts; ++i) {
-    const RowInfo &other = memory.info[i][lane];
-    seen.min = min(seen.min, other.min);
-    seen.max = max(seen.max, other.max);
-    seen.nan = int16_t(seen.nan | other.nan);
+  if (warp != 0 || sub != 0) return;
+  for (int i = 1; i < warps; ++i) {
+    const RowInfo &other = memory.info[i][lane_row];
+    widen(seen, other.min, other.max, other.nan);
   }
   if (!seen.empty()) {
     seen.lsb = int16_t(all.lsb);
@@ -235,14 +257,13 @@ __device__ inline void scan_rows(const Preparation &p, int64_t row, int part, Sc
   p.rows[row] = seen;
 }
 
-/// Every warp looks at what all parts of its rows leave, so that short rows are worth few.
-template <int parts>
-__global__ void __launch_bounds__(32 * parts) scan_kernel(const __grid_constant__ Preparation p) {
-  __shared__ ScanMemory<parts> memory;
-  scan_rows(p, int64_t(blockIdx.x) * 32 + threadIdx.x % 32, int(threadIdx.x) / 32, memory);
+template <int warps, int split>
+__global__ void __launch_bounds__(32 * warps) scan_kernel(const __grid_constant__ Preparation p) {
+  __shared__ ScanMemory<warps, split> memory;
+  scan_rows(p, int64_t(blockIdx.x) * (32 / split), int(threadIdx.x) / 32, memory);
 }
-template <int parts> void scan(const Preparation &p, cudaStream_t stream) {
-  scan_kernel<parts><<<blocks_for(p.padded_rows, 32), 32 * parts, 0, stream>>>(p);
+template <int warps, int split> void scan(const Preparation &p, cudaStream_t stream) {
+  scan_kernel<warps, split><<<unsigned(p.padded_rows / (32 / split)), 32 * warps, 0, stream>>>(p);
   check_launch("scan_kernel");
 }
 
@@ -274,7 +295,7 @@ static_assert(sizeof(SmallPreparations) <= 4096, "arguments of a kernel");
 __global__ void __launch_bounds__(1024, 1) small_kernel(const __grid_constant__ SmallPreparations all) {
   const Preparation &p = all.one[blockIdx.y];
   if (int64_t(blockIdx.x) * 128 >= p.padded_rows) return;
-  __shared__ ScanMemory<kSmallParts> memory[4];
+  __shared__ ScanMemory<kSmallParts, 1> memory[4];
   const int warp = int(threadIdx.x) / 32, group = warp / kSmallParts, part = warp % kSmallParts;
   const int64_t row = int64_t(blockIdx.x) * 128 + 32 * group + threadIdx.x % 32;
   for (int64_t t = part; t < p.steps; t += kSmallParts) {
@@ -282,7 +303,7 @@ __global__ void __launch_bounds__(1024, 1) small_kernel(const __grid_constant__ 
     expand_step(p, row, t, [=](int piece, uint4 v) { values[piece] = v; });
   }
   __syncthreads(); // steps of a row are other warps'
-  scan_rows(p, row, part, memory[group]);
+  scan_rows(p, int64_t(blockIdx.x) * 128 + 32 * group, part, memory[group]);
   __syncthreads();
   for (int64_t t = threadIdx.x; t < p.steps; t += blockDim.x)
     coarsen(p, t * (p.padded_rows / 128) + blockIdx.x);
@@ -378,7 +399,13 @@ void prepare_fp4(const UnitRule &rule, const DeviceOperand &operand, Fp4Operand 
   const int64_t blocks = p.padded_rows / kRows * ((p.steps + kSteps - 1) / kSteps);
   expand_kernel<<<blocks_for(blocks, 1), kRows * kSteps, 0, stream>>>(p);
   check_launch("expand_kernel");
-  p.steps <= 32 ? scan<4>(p, stream) : scan<16>(p, stream);
+  // every lane looks at what all warps leave, which short rows are not worth; long ones are few
+  if (p.steps <= 32)
+    scan<4, 1>(p, stream);
+  else if (p.steps < 128)
+    scan<16, 1>(p, stream);
+  else
+    scan<16, 4>(p, stream);
   const int64_t count = p.padded_rows / 128 * p.steps;
   coarsen_kernel<<<blocks_for(count, 128), 128, 0, stream>>>(p, count);
   check_launch("coarsen_kernel");
