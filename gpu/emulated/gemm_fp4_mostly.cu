@@ -12,6 +12,7 @@ namespace {
 
 using namespace hopper;
 
+constexpr int kHalvedN = 32; ///< columns of one sum of halves
 constexpr int kPairedWidth = 85; ///< twice the bits above the least multiple that a group may have in split_step()
 
 /// What a warp reads of a step that is not whole.
@@ -163,49 +164,65 @@ __device__ void multiply_tiles(const Fp4Job &job, int64_t tiles, int warpgroup, 
             if (__any_sync(0xFFFFFFFF, beyond) != 0) apart |= 1u << j;
           }
         }
-        // The tensor core sums it whole for all; eight rows that cannot be are done over in halves by their warp.
-        const uint32_t stage = ring.stage, a = ring.data + stage * ring.kBytes + (G::row_of(warpgroup) + warp_rows) * kStepBytes,
-                       b = ring.data + stage * ring.kBytes + ring.kBytesA + G::column_of(warpgroup) * kStepBytes;
-        float sum[G::kRegisters];
-        multiply_step(ring, warpgroup, sum);
-        wgmma_wait<0>();
+        barrier_wait(ring.full + 8 * ring.stage, ring.parity);
+        const uint32_t a = ring.data + ring.stage * ring.kBytes + (G::row_of(warpgroup) + warp_rows) * kStepBytes,
+                       b = ring.data + ring.stage * ring.kBytes + ring.kBytesA + G::column_of(warpgroup) * kStepBytes;
+        uint32_t high[4][4], low[4][4];
 #pragma unroll
-        for (float &x : sum) asm volatile("" : "+f"(x)::"memory"); // complete only from here on
-        if (!halved[0] && !halved[1]) {
+        for (int g = 0; g < 4; ++g) {
+          uint32_t r[4];
+          load_matrices(r, a + place(lane & 15, g * 2 + (lane >> 4)));
 #pragma unroll
-          for (int j = 0; j < kPieceN / 8; ++j)
-            if ((apart >> j & 1) == 0)
+          for (int k = 0; k < 4; ++k) {
+            const bool is_low = (here.low[k % 2] >> g & 1) != 0;
+            high[g][k] = is_low ? 0u : r[k];
+            low[g][k] = is_low ? r[k] : 0u;
+          }
+        }
+        constexpr int kSlices = kPieceN / kHalvedN, kOutputs = kHalvedN / 2, kFragments = kHalvedN / 8;
+        float h[2][kOutputs], l[2][kOutputs];
+        const auto multiply_slice = [&](int s) {
+          const uint32_t columns = b + s * kHalvedN * kStepBytes;
+          wgmma_fence();
+          multiply_registers<0>(h[s % 2], high[0], descriptor(columns));
 #pragma unroll
-              for (int o = 4 * j; o < 4 * j + 4; ++o) acc[o] = add_rz(acc[o], sum[o]);
-        } else {
-          uint32_t high[4][4], low[4][4];
+          for (int g = 1; g < 4; ++g) multiply_registers(h[s % 2], high[g], descriptor(columns + 32 * g));
+          multiply_registers<0>(l[s % 2], low[0], descriptor(columns));
 #pragma unroll
-          for (int g = 0; g < 4; ++g) {
-            uint32_t r[4];
-            load_matrices(r, a + place(lane & 15, g * 2 + (lane >> 4)));
+          for (int g = 1; g < 4; ++g) multiply_registers(l[s % 2], low[g], descriptor(columns + 32 * g));
+          wgmma_commit();
+        };
+        multiply_slice(0);
 #pragma unroll
-            for (int k = 0; k < 4; ++k) {
-              const bool is_low = (here.low[k % 2] >> g & 1) != 0;
-              high[g][k] = is_low ? 0u : r[k];
-              low[g][k] = is_low ? r[k] : 0u;
-            }
+        for (int s = 0; s < kSlices; ++s) { // one is multiplied while the one before is added
+          if (s + 1 < kSlices) {
+            multiply_slice(s + 1);
+            wgmma_wait<1>();
+          } else {
+            wgmma_wait<0>();
           }
 #pragma unroll
-          for (int j = 0; j < kPieceN / 8; ++j) {
-            uint32_t r[8];
-            load_matrices(*reinterpret_cast<uint32_t(*)[4]>(r), b + 8 * j * kStepBytes + place(lane & 7, lane >> 3));
-            load_matrices(*reinterpret_cast<uint32_t(*)[4]>(r + 4), b + 8 * j * kStepBytes + place(lane & 7, 4 + (lane >> 3)));
-            float h[4] = {}, l[4] = {};
+          for (float &x : h[s % 2]) asm volatile("" : "+f"(x)::"memory"); // complete only from here on
 #pragma unroll
-            for (int g = 0; g < 4; ++g) {
-              add_group(h, high[g], r[2 * g], r[2 * g + 1]);
-              add_group(l, low[g], r[2 * g], r[2 * g + 1]);
-            }
-            if ((apart >> j & 1) != 0) continue;
+          for (float &x : l[s % 2]) asm volatile("" : "+f"(x)::"memory");
+          float *const d = acc + s * kOutputs, *const hs = h[s % 2], *const ls = l[s % 2];
+          if ((apart >> (s * kFragments) & ((1u << kFragments) - 1)) != 0) { // zeros leave those as they are
 #pragma unroll
-            for (int o = 0; o < 4; ++o) {
-              float &d = acc[4 * j + o];
-              d = halved[o / 2] ? halved_step(d, h[o], l[o]) : add_rz(d, sum[4 * j + o]);
+            for (int r = 0; r < kOutputs; ++r)
+              if ((apart >> (s * kFragments + r / 4) & 1) != 0) hs[r] = ls[r] = 0.0f;
+          }
+#pragma unroll
+          for (int rows = 0; rows < 2; ++rows) {
+            if (halved[rows]) {
+#pragma unroll
+              for (int j = 0; j < kFragments; ++j)
+#pragma unroll
+                for (int o = 4 * j + 2 * rows; o < 4 * j + 2 * rows + 2; ++o) d[o] = halved_step(d[o], hs[o], ls[o]);
+            } else {
+#pragma unroll
+              for (int j = 0; j < kFragments; ++j)
+#pragma unroll
+                for (int o = 4 * j + 2 * rows; o < 4 * j + 2 * rows + 2; ++o) d[o] = add_rz(d[o], hs[o]);
             }
           }
         }
@@ -220,10 +237,11 @@ __device__ void multiply_tiles(const Fp4Job &job, int64_t tiles, int warpgroup, 
             d[0] = r.x, d[1] = r.y, d[2] = r.z, d[3] = r.w;
           }
         }
-        if (leader) barrier_arrive(ring.empty + 8 * stage);
+        if (leader) barrier_arrive(ring.empty + 8 * ring.stage);
+        ring.advance();
         ++t;
         if (job.paths != nullptr && leader)
-          atomicAdd(halved[0] || halved[1] ? &job.paths->halved : &job.paths->summed,
+          atomicAdd(&job.paths->halved,
                     128ull * uint64_t(kPieceN / 8 - __popc(apart & ((1u << (kPieceN / 8)) - 1))));
       }
     }
