@@ -63,7 +63,8 @@ def test_calls_from_many_threads_give_the_same_bits():
     assert not failures
 
 
-@pytest.mark.parametrize("engine", ["oracle", "vector", "mma", "convert", "check", "quantize", "dequantize"])
+@pytest.mark.parametrize("engine", ["oracle", "vector", "mma", "convert", "check", "quantize", "dequantize", "statistics",
+                                    "check_quantized", "compare", "compare_quantized"])
 def test_progress_is_told_and_its_exception_ends_the_call(engine):
     x = calm(64, 128)
     q = nvfp4.quantize(calm(2048, 512))
@@ -80,11 +81,15 @@ def test_progress_is_told_and_its_exception_ends_the_call(engine):
         "check": lambda p: nvfp4.check(d, q, q, progress=p),
         "quantize": lambda p: nvfp4.quantize(large, "fouroversix", progress=p),
         "dequantize": lambda p: nvfp4.quantize(large).dequantize(progress=p),
+        "statistics": lambda p: nvfp4.quantize(large).statistics(large, progress=p),
+        "check_quantized": lambda p: nvfp4.check_quantized(nvfp4.quantize(large[:64], "torchao"), large[:64], "te", progress=p),
+        "compare": lambda p: nvfp4.compare(large, large.astype(np.float64), progress=p),
+        "compare_quantized": lambda p: nvfp4.compare(q, q, progress=p),
     }[engine]
     told = []
     call(told.append)
     assert told and all(0 <= fraction <= 1 for fraction in told)
-    assert engine == "check" or told == sorted(told)  # a check looks for one mistake, then for two
+    assert engine.startswith("check") or told == sorted(told)  # a check looks for one mistake, then for two
 
     def stop(fraction):
         raise KeyError(f"stop at {fraction}")
@@ -93,12 +98,16 @@ def test_progress_is_told_and_its_exception_ends_the_call(engine):
         call(stop)
 
 
-@pytest.mark.parametrize("what", ["gemm", "mma", "train"])
+@pytest.mark.parametrize("what", ["gemm", "mma", "train", "check_quantized", "compare", "statistics"])
 def test_ctrl_c(what, tmp_path):
     code = {
         "gemm": "import numpy as np; x = np.ones((4096, 1024), np.float32); nvfp4.gemm(x, x, 'sm_90:wgmma.k16.f32.bf16', exact=True)",
         "mma": "import numpy as np; x = np.ones((1 << 23, 16), np.uint16); nvfp4.mma('sm_90:wgmma.k16.f32.bf16', x, x, exact=True)",
         "train": f"nvfp4.train({str(tmp_path / 'run')!r}, data='task:copy,vocab=200', steps=100000)",
+        "check_quantized": "import numpy as np; x = np.random.default_rng(0).standard_normal((4096, 4096), np.float32); "
+                           "q = nvfp4.quantize(x, 'torchao'); q.codes[5, ::7] ^= 1; nvfp4.check_quantized(q, x, 'te')",
+        "compare": "import numpy as np; x = np.ones((8192, 8192), np.float32); [nvfp4.compare(x, x) for _ in range(100)]",
+        "statistics": "import numpy as np; x = np.ones((8192, 8192), np.float32); q = nvfp4.quantize(x); [q.stats for _ in range(100)]",
     }[what]
     script = f"import sys, nvfp4; print('ready', flush=True)\ntry:\n  {code}\nexcept KeyboardInterrupt:\n  sys.exit(42)\n"
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)

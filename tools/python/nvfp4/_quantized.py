@@ -251,10 +251,11 @@ class QuantizedTensor:
         """
         return dict(self.statistics())
 
-    def statistics(self, x: Any = None, by_row: bool = False, threads: int = 0) -> Any:
-        """The same for ``x``; by_row: a list, one for each block row."""
+    def statistics(self, x: Any = None, by_row: bool = False, threads: int = 0, progress: Progress = None) -> Any:
+        """The same for ``x``; by_row: a list, one for each block row. progress gets the fraction done; what it raises, and Ctrl-C,
+        end the work."""
         array = _arrays.read(self._source(x), "x", rows_may_be_apart=True)
-        total, rows = core.statistics(self._core, array.arg, array.stride, threads)
+        total, rows = core.statistics(self._core, array.arg, array.stride, threads, progress)
         return [json.loads(row) for row in rows] if by_row else json.loads(total)
 
     def save(self, path: Union[str, os.PathLike[str]], name: str = "data") -> None:

@@ -61,12 +61,16 @@ class Weight:
         """
         return QuantizedTensor(core.checkpoint_quantized(self._core, self.name, _arrays.whole(index, "index")))
 
-    def values(self, index: int = 0, first: int = 0, count: Optional[int] = None, threads: int = 0) -> Any:
-        """float32 (count, k): rows from ``first`` of matrix ``index``, as the container's own software reconstructs them."""
+    def values(self, index: int = 0, first: int = 0, count: Optional[int] = None, threads: int = 0,
+               progress: Progress = None) -> Any:
+        """float32 (count, k): rows from ``first`` of matrix ``index``, as the container's own software reconstructs them.
+
+        progress gets the fraction done; what it raises, and Ctrl-C, end the work. ValueError for rows that are not there.
+        """
         rows = -1 if count is None else _arrays.whole(count, "count")
         if count is not None and rows < 0:
             raise ValueError(f"count is {rows}; expected at least 0")
-        return to_numpy(core.checkpoint_values(self._core, self.name, _arrays.whole(index, "index"), first, rows, threads))
+        return to_numpy(core.checkpoint_values(self._core, self.name, _arrays.whole(index, "index"), first, rows, threads, progress))
 
     def __repr__(self) -> str:
         return f"Weight({self.name}, {self.kind}, shape={self.shape})"
