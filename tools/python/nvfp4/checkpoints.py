@@ -185,7 +185,15 @@ class Checkpoint(Mapping[str, Weight]):
 
 
 def open(path: Path) -> Checkpoint:
-    """Opens a Hugging Face folder, its index, a .safetensors or a .gguf file. ValueError in one line for what cannot be read."""
+    """Opens a Hugging Face folder, its index, a .safetensors or a .gguf file. ValueError in one line for what cannot be read.
+
+    >>> import numpy as np, nvfp4, os, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = os.path.join(folder, "model.safetensors")
+    ...     nvfp4.quantize(np.eye(16, 32, dtype=np.float32)).save(file)
+    ...     nvfp4.checkpoints.open(file).tensors["codes"]
+    StoredTensor(name='codes', type='U8', shape=(16, 16))
+    """
     return Checkpoint(core.checkpoint_open(os.fspath(path)))
 
 
