@@ -187,7 +187,9 @@ def _from_torch(x: Any, name: str, torch: Any, rows_may_be_apart: bool) -> Array
     try:
         address = x.data_ptr()
     except RuntimeError:
-        raise TypeError(f"{name}: a {type(x).__name__} has no memory that can be read; give a plain tensor") from None
+        address = 0
+    if address == 0 and x.numel() > 0:
+        raise TypeError(f"{name}: a {type(x).__name__} has no memory that can be read; give a plain tensor")
     return Array((dtype, shape, address), stride, wrap, x)
 
 
