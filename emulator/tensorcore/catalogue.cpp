@@ -135,7 +135,8 @@ std::string plain_kind(std::string_view name) {
 /// The unit that stands exactly so in the catalogue, equal formats written once or twice; null if there is none.
 const Unit *unit_of_name(const std::string &name) {
   const auto stands = [](const std::string &wanted) -> const Unit * {
-    for (const Unit &u : catalogue()) // names are not put together: small products would spend most of their time here
+    // names are not put together: small products would spend most of their time here
+    for (const Unit &u : catalogue())
       if (wanted.size() == u.arch.size() + 1 + u.instruction.size() && wanted.starts_with(u.arch) &&
           wanted[u.arch.size()] == ':' && wanted.ends_with(u.instruction))
         return &u;

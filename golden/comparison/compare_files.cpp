@@ -60,7 +60,8 @@ PartComparison compare_mixed(const io::TensorFile &quantized, const io::Tensor &
   if (dense.shape.size() > 2 && io::element_count(dense.shape) == io::element_count(values.shape) &&
       dense.shape.back() == values.shape.back())
     values.shape = dense.shape; // quantize flattens leading axes
-  return quantized_first ? compare_tensors(values, dense, progress) : compare_tensors(dense, values, progress);
+  return quantized_first ? compare_tensors(values, dense, progress)
+                         : compare_tensors(dense, values, progress);
 }
 
 void compare_dense(FileComparison &c, const io::TensorReader &a, const io::TensorReader &b,

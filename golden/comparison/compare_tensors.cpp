@@ -61,7 +61,8 @@ Comparison compare_words(std::span<const uint8_t> got, std::span<const uint8_t> 
 }
 
 template <class Integer>
-void compare_integers(PartComparison &part, const io::Tensor &a, const io::Tensor &b, const Progress &progress) {
+void compare_integers(PartComparison &part, const io::Tensor &a, const io::Tensor &b,
+                      const Progress &progress) {
   part.words =
       compare_words<Integer>(bytes(a), bytes(b), columns(a.shape), progress, [](Integer v) { return v; });
   part.words.first_got &= ~uint64_t{0} >> (64 - 8 * sizeof(Integer));
@@ -83,8 +84,8 @@ void compare_bits(PartComparison &part, const io::Tensor &a, const io::Tensor &b
   part.measured = false;
   const size_t bits = io::info(a.dtype).bits;
   if (bits == 64)
-    part.words = compare_words<uint64_t>(bytes(a), bytes(b), columns(a.shape), progress,
-                                         [](uint64_t) { return 0; });
+    part.words =
+        compare_words<uint64_t>(bytes(a), bytes(b), columns(a.shape), progress, [](uint64_t) { return 0; });
   else
     part.words = compare_words<uint8_t>(
         bytes(a), bytes(b), bits == 8 ? columns(a.shape) : std::max<int64_t>(1, int64_t(a.data.size())),
@@ -111,7 +112,8 @@ bool has_numbers(io::DType d) {
   return format_of(d).has_value() || (d >= io::DType::u8 && d <= io::DType::i64) || d == io::DType::boolean;
 }
 
-void compare_values(PartComparison &part, const io::Tensor &a, const io::Tensor &b, const Progress &progress) {
+void compare_values(PartComparison &part, const io::Tensor &a, const io::Tensor &b,
+                    const Progress &progress) {
   const auto count = size_t(*io::element_count(a.shape));
   std::vector<double> x(count), y(count);
   for (size_t i = 0; i < count; ++i) {

@@ -50,8 +50,8 @@ Verdict check(const ArrayArg &d, const OperandArg &a, const OperandArg &b, const
 }
 
 Verdict check_quantized(const std::shared_ptr<QuantizedTensor> &mine, const ArrayArg &source,
-                        const std::optional<std::string> &convention, std::optional<float> amax,
-                        int threads, const Progress &progress) {
+                        const std::optional<std::string> &convention, std::optional<float> amax, int threads,
+                        const Progress &progress) {
   if (amax) expect_finite("global_amax", *amax, true);
   diagnosis::QuantizerProblem p;
   p.mine = mine->scaled;

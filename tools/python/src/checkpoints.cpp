@@ -107,9 +107,11 @@ ArrayResult values(const Held &c, const std::string &name, int64_t index, int64_
   if (count == -1) count = w.rows - first;
   check_rows(w, index, first, count);
   std::vector<float> all;
-  const int64_t some = std::max<int64_t>(128, (int64_t{1} << 21) / std::max<int64_t>(1, w.k)); // rows at a time
+  const int64_t some =
+      std::max<int64_t>(128, (int64_t{1} << 21) / std::max<int64_t>(1, w.k)); // rows at a time
   for (int64_t done = 0; done == 0 || done < count; done += some) {
-    const std::vector<float> rows = checkpoint::values(w, index, first + done, std::min(some, count - done), threads);
+    const std::vector<float> rows =
+        checkpoint::values(w, index, first + done, std::min(some, count - done), threads);
     if (done == 0) all.reserve(size_t(count * w.k));
     all.insert(all.end(), rows.begin(), rows.end());
     progress(count == 0 ? 1 : double(std::min(count, done + some)) / double(count));

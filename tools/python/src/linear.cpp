@@ -128,7 +128,8 @@ std::string linear_recipe_json(const std::string &name_or_json) {
 std::vector<std::tuple<std::string, std::string, std::string, std::string, int64_t, int64_t>>
 linear_replay(const std::string &path, int threads, const Progress &progress) {
   const OperatorRuns runs = parse_operator_runs(io::read_tensors(path), io::printable(path));
-  const Identity identity = replay_identically(runs, {.threads = threads, .isa = tool::asked_isa(), .progress = progress});
+  const Identity identity =
+      replay_identically(runs, {.threads = threads, .isa = tool::asked_isa(), .progress = progress});
   std::vector<std::tuple<std::string, std::string, std::string, std::string, int64_t, int64_t>> out;
   for (const Mismatch &m : identity.mismatches)
     out.emplace_back(m.name, io::shape_text(m.index), m.recorded, m.replayed, m.differing, m.count);
