@@ -134,10 +134,16 @@ std::string plain_kind(std::string_view name) {
 
 /// The unit that stands exactly so in the catalogue, equal formats written once or twice; null if there is none.
 const Unit *unit_of_name(const std::string &name) {
-  for (const std::string &wanted : {name, without_doubled_formats(name)})
+  const auto stands = [](const std::string &wanted) -> const Unit * {
+    // names are not put together: small products would spend most of their time here
     for (const Unit &u : catalogue())
-      if (u.name() == wanted) return &u;
-  return nullptr;
+      if (wanted.size() == u.arch.size() + 1 + u.instruction.size() && wanted.starts_with(u.arch) &&
+          wanted[u.arch.size()] == ':' && wanted.ends_with(u.instruction))
+        return &u;
+    return nullptr;
+  };
+  const Unit *const unit = stands(name);
+  return unit != nullptr ? unit : stands(without_doubled_formats(name));
 }
 
 /// For a name whose part before the colon is no architecture and no product.

@@ -43,23 +43,25 @@ void refuse_absurd(const io::TensorHeader &t, const std::string &path) {
 }
 
 PartComparison compare_one(const io::TensorReader &a, size_t i, const io::TensorReader &b, size_t j,
-                           const FileComparison &c) {
+                           const FileComparison &c, const std::function<void(double)> &progress) {
   refuse_absurd(a.headers()[i], c.a);
   refuse_absurd(b.headers()[j], c.b);
-  PartComparison part = compare_tensors(a.read(i), b.read(j));
+  PartComparison part = compare_tensors(a.read(i), b.read(j), progress);
   if (a.headers()[i].name != b.headers()[j].name) part.name += " : " + b.headers()[j].name;
   return part;
 }
 
 /// A quantized tensor's values against a dense one.
-PartComparison compare_mixed(const io::TensorFile &quantized, const io::Tensor &dense, bool quantized_first) {
+PartComparison compare_mixed(const io::TensorFile &quantized, const io::Tensor &dense, bool quantized_first,
+                             const std::function<void(double)> &progress) {
   const BlockScaled q = from_file(quantized);
   io::Tensor values = io::Tensor::from(
       "values", q.axis == Axis::row ? std::vector{q.rows, q.k} : std::vector{q.k, q.rows}, dequantize(q));
   if (dense.shape.size() > 2 && io::element_count(dense.shape) == io::element_count(values.shape) &&
       dense.shape.back() == values.shape.back())
     values.shape = dense.shape; // quantize flattens leading axes
-  return quantized_first ? compare_tensors(values, dense) : compare_tensors(dense, values);
+  return quantized_first ? compare_tensors(values, dense, progress)
+                         : compare_tensors(dense, values, progress);
 }
 
 void compare_dense(FileComparison &c, const io::TensorReader &a, const io::TensorReader &b,
@@ -89,9 +91,11 @@ void compare_dense(FileComparison &c, const io::TensorReader &a, const io::Tenso
   double total = 1, done = 0;
   for (const auto &[i, j] : pairs) total += double(x[i].bytes(c.a));
   for (const auto &[i, j] : pairs) {
-    c.parts.push_back(compare_one(a, i, b, j, c));
-    done += double(x[i].bytes(c.a));
-    if (options.progress) options.progress(done / total);
+    const auto bytes = double(x[i].bytes(c.a));
+    c.parts.push_back(compare_one(a, i, b, j, c, [&](double f) {
+      if (options.progress) options.progress((done + f * bytes) / total);
+    }));
+    done += bytes;
   }
 }
 
@@ -106,11 +110,12 @@ void compare_tensor_files(FileComparison &c, const CompareOptions &options) {
     throw Error(io::printable(c.b) + ": holds one quantized tensor; leave out the name " +
                 io::in_quotes(options.b_tensor));
   if (qa && qb) {
-    c.parts = compare_quantized(from_file(a.read_all()), from_file(b.read_all()));
+    c.parts = compare_quantized(from_file(a.read_all()), from_file(b.read_all()), options.progress);
   } else if (qa || qb) {
     const io::TensorFile dense = (qa ? b : a).read_all();
     c.parts.push_back(compare_mixed((qa ? a : b).read_all(),
-                                    choose_tensor(dense, qa ? options.b_tensor : options.a_tensor), qa));
+                                    choose_tensor(dense, qa ? options.b_tensor : options.a_tensor), qa,
+                                    options.progress));
   } else {
     compare_dense(c, a, b, options);
   }

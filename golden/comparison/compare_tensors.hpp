@@ -5,6 +5,7 @@
 #include "nvfp4/golden/diagnosis/compare.hpp"
 #include "nvfp4/golden/io/tensor.hpp"
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -30,12 +31,15 @@ struct PartComparison {
   [[nodiscard]] std::vector<int64_t> index(int64_t at) const;
 };
 
-/// Tensors of one shape; other shapes are told in `unlike`.
-[[nodiscard]] PartComparison compare_tensors(const io::Tensor &a, const io::Tensor &b);
+/// Tensors of one shape; other shapes are told in `unlike`. `progress` gets the fraction done of
+/// comparing elements; what it throws ends the work.
+[[nodiscard]] PartComparison compare_tensors(const io::Tensor &a, const io::Tensor &b,
+                                             const std::function<void(double)> &progress = {});
 
 /// Codes (rows, padded k), block scales (rows, blocks) in whichever layout they lie, global scales, amaxes of
 /// rows, and the values that both mean (F32, rotation undone). Throws Error for tensors whose sizes do not
-/// fit.
-[[nodiscard]] std::vector<PartComparison> compare_quantized(const BlockScaled &a, const BlockScaled &b);
+/// fit. `progress` as above.
+[[nodiscard]] std::vector<PartComparison> compare_quantized(const BlockScaled &a, const BlockScaled &b,
+                                                            const std::function<void(double)> &progress = {});
 
 } // namespace nvfp4::golden

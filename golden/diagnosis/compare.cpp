@@ -23,7 +23,7 @@ int bin_of(uint64_t ulp) { return std::min(ulp <= 1 ? int(ulp) : msb(ulp - 1) + 
 } // namespace
 
 Comparison compare(FormatId type, int64_t rows, int64_t cols, std::span<const uint8_t> got,
-                   std::span<const uint8_t> want) {
+                   std::span<const uint8_t> want, const std::function<void(double)> &progress) {
   const Format f = format(type);
   const CodeView x{got.data(), f.storage_bits}, y{want.data(), f.storage_bits};
   Comparison s;
@@ -35,6 +35,7 @@ Comparison compare(FormatId type, int64_t rows, int64_t cols, std::span<const ui
     bool row_hit = false;
     for (int64_t j = 0; j < cols; ++j) {
       const int64_t at = i * cols + j;
+      if (progress && at % (1 << 18) == 0) progress(double(at) / double(s.total));
       const uint64_t p = x[at], q = y[at];
       const Class cp = decode(f, p).cls, cq = decode(f, q).cls;
       const bool both_finite =
@@ -83,6 +84,7 @@ Comparison compare(FormatId type, int64_t rows, int64_t cols, std::span<const ui
   s.mean_ulp = finite != 0 ? ulps / double(finite) : s.differing == 0 ? 0 : NAN;
   if (nonzero == 0 && s.differing != 0) s.max_relative = NAN;
   s.distance = s.finite_pairs == 0 && s.total != 0 ? NAN : norm > 0 ? std::sqrt(difference / norm) : difference > 0 ? INFINITY : 0;
+  if (progress) progress(1);
   return s;
 }
 

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 
@@ -37,10 +38,12 @@ struct Comparison {
   [[nodiscard]] bool equal() const { return differing == 0; }
 };
 
-/// got and want: (rows, cols) words of `type`, any but tf32 and e8m13; 4-bit codes two to a byte, which needs an even
-/// number of them. An unsigned format's unused top bit makes words differ, not values.
+/// got and want: (rows, cols) words of `type`, any but tf32 and e8m13; 4-bit codes two to a byte, which needs
+/// an even number of them. An unsigned format's unused top bit makes words differ, not values. `progress`
+/// gets the fraction done; what it throws ends the work.
 [[nodiscard]] Comparison compare(FormatId type, int64_t rows, int64_t cols, std::span<const uint8_t> got,
-                                 std::span<const uint8_t> want);
+                                 std::span<const uint8_t> want,
+                                 const std::function<void(double)> &progress = {});
 
 /// "1", "2", "3-4", "5-8", ... the range of a bin.
 [[nodiscard]] std::string bin_text(int bin);

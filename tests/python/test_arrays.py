@@ -64,6 +64,9 @@ def test_words_without_ml_dtypes(monkeypatch):
     assert nvfp4.convert(calm(1, 4), CVT).dtype == np.uint8
     with pytest.raises(TypeError, match="ml_dtypes"):
         q.typed()
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(TypeError, match="torch"):
+        q.typed("torch")
 
 
 class TestTorch:
@@ -118,7 +121,11 @@ class TestTorch:
     def test_a_fake_tensor_is_refused(self):
         with self.torch.device("meta"):
             x = self.torch.empty(16, 16)
-        with pytest.raises((TypeError, NotImplementedError)):
+        with pytest.raises(TypeError, match="x: a tensor on the meta device has no values"):
+            nvfp4.quantize(x)
+        with self.torch._subclasses.FakeTensorMode() as mode:
+            x = mode.from_tensor(self.torch.ones(16, 16))
+        with pytest.raises(TypeError, match="x: a FakeTensor has no memory that can be read"):
             nvfp4.quantize(x)
 
     def test_cuda_tensors_are_answered_on_their_device(self):

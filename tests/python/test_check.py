@@ -81,6 +81,9 @@ def test_assertions_pass_and_fail(operands):
             assert_bits_equal(np.array([x], np.float32), np.array([y], np.float32))
     with pytest.raises(TypeError, match="unit"):
         assert_bits_equal(d, (a, b))
+    for x, y in ((d, a), (a, d)):
+        with pytest.raises(AssertionError, match="actual is .*, expected is"):
+            assert_bits_equal(x, y)
     other = nvfp4.quantize(hard(24, 128) * np.float32(1.001))
     with pytest.raises(AssertionError):
         assert_bits_equal(other, a)

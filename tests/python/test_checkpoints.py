@@ -78,6 +78,8 @@ def test_weights_are_read_as_they_are_stored(model, tmp_path, to):
     assert_bits_equal(means, w.values())
     assert_bits_equal(w.values(first=5, count=7), w.values()[5:12])
     assert w.values(first=48).shape == (0, 64)
+    told: list[float] = []
+    assert w.values(progress=told.append).shape[0] == 48 and told[-1] == 1
     assert not plain[name].block_scaled and plain[name].kind == "BF16" and plain[name].global_scale is None
     stored = c.tensors
     assert sum(t.shape == (64,) for t in stored.values()) == 1

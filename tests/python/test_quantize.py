@@ -142,6 +142,8 @@ def test_columnwise_copy_and_stats_need_the_input():
     q = nvfp4.quantize(x, rounding="sr-carry8", seed=3)
     assert_bits_equal(q.columnwise(), nvfp4.quantize(x, rounding="sr-carry8", seed=3, axis="col"))
     assert q.columnwise().columnwise(x).axis == "row"
+    for given in (dict(global_amax=3.5), dict(convention="flashinfer", global_scale=123.25)):
+        assert_bits_equal(nvfp4.quantize(x, **given).columnwise(), nvfp4.quantize(x, **given, axis="col"))
     del x
     with pytest.raises(ValueError, match="no longer there"):
         q.stats
@@ -184,6 +186,19 @@ def test_raw_parts_of_other_libraries(convention):
     assert_bits_equal(nvfp4.gemm(again, again), nvfp4.gemm(q, q))
 
 
+def test_leading_axes_of_transformer_engines_tensor_are_rows():
+    x = hard(6, 64).reshape(2, 3, 64)
+    q = nvfp4.quantize(x, scale_layout="linear")
+    padded = np.pad(q.block_scales, ((0, 122), (0, 0)))
+    again = QuantizedTensor.from_transformer_engine(q.codes.reshape(2, 3, 32), padded, np.float32(q.global_amax))
+    assert_bits_equal(again, q)
+    turned = nvfp4.quantize(x, axis="col")
+    again = QuantizedTensor.from_transformer_engine(
+        turned.codes, np.pad(turned.block_scales, ((0, 64), (0, 3))), np.float32(turned.global_amax), columnwise=True, k=6
+    )
+    assert_bits_equal(again.dequantize(), turned.dequantize().reshape(6, 64))
+
+
 def test_parts_with_the_other_nibble_first():
     q = nvfp4.quantize(hard(8, 32))
     swapped = (q.codes << 4) | (q.codes >> 4)
@@ -196,6 +211,7 @@ def test_parts_with_the_other_nibble_first():
         (lambda x: nvfp4.quantize(x, "tee"), ValueError, "tee"),
         (lambda x: nvfp4.quantize(x, block=(3, 3)), ValueError, "block 3x3"),
         (lambda x: nvfp4.quantize(x, block=3), TypeError, "block"),
+        (lambda x: nvfp4.quantize(x, block=x), TypeError, "block"),
         (lambda x: nvfp4.quantize(x, rounding="up"), ValueError, "up"),
         (lambda x: nvfp4.quantize(x, seed=-1), ValueError, "seed"),
         (lambda x: nvfp4.quantize(x, seed=1.5), TypeError, "seed"),
@@ -212,6 +228,8 @@ def test_parts_with_the_other_nibble_first():
         (lambda x: nvfp4.quantize(x, threads=-1), ValueError, "threads"),
         (lambda x: QuantizedTensor.load("/nowhere"), ValueError, "/nowhere"),
         (lambda x: nvfp4.quantize(x).save("/nowhere/q.safetensors"), ValueError, "/nowhere"),
+        (lambda x: QuantizedTensor.from_transformer_engine(None, x, 1.0), TypeError, "codes"),
+        (lambda x: QuantizedTensor.from_transformer_engine(np.zeros((2, 8), np.uint8), x[0], 1.0), ValueError, "block_scales"),
         (lambda x: QuantizedTensor.from_parts(np.zeros((2, 8), np.uint8), np.zeros((2, 2), np.uint8), 1.0), ValueError, "block_scales"),
     ],
 )

@@ -71,6 +71,7 @@ def test_names_decide_what_is_converted():
     assert repr(toy("nvfp4")).count("role=attn.v_proj, formats=nvfp4") == 1
     last = convert(Toy(), "nvfp4", ROLES)
     assert "formats=bf16" in repr(last.layers[1].mlp) and "formats=nvfp4" in repr(last.layers[0].mlp)
+    assert "recipe=chon" in repr(convert(Toy(), roles=ROLES))  # the default
     by_function = convert(Toy(), "nvfp4", lambda path: "mlp.up_proj" if path.endswith("router") else None)
     assert list(converted(by_function)) == ["layers.0.router", "layers.1.router"]
     ids = {m._spec for m in converted(toy()).values()}

@@ -167,6 +167,8 @@ def _from_torch(x: Any, name: str, torch: Any, rows_may_be_apart: bool) -> Array
     x = x.detach()
     if x.layout is not torch.strided:
         raise TypeError(f"{name}: expected a dense tensor, got layout {x.layout}")
+    if device.type == "meta":
+        raise TypeError(f"{name}: a tensor on the meta device has no values; give one with values")
     if device.type != "cpu":
         x = x.cpu()  # waits for the current stream
     if x.is_neg():
@@ -182,7 +184,13 @@ def _from_torch(x: Any, name: str, torch: Any, rows_may_be_apart: bool) -> Array
         if not shape:
             raise ValueError(f"{name}: expected at least one axis")
         shape[-1] *= 2
-    return Array((dtype, shape, x.data_ptr()), stride, wrap, x)
+    try:
+        address = x.data_ptr()
+    except RuntimeError:
+        address = 0
+    if address == 0 and x.numel() > 0:
+        raise TypeError(f"{name}: a {type(x).__name__} has no memory that can be read; give a plain tensor")
+    return Array((dtype, shape, address), stride, wrap, x)
 
 
 def _namespace_wrap(x: Any) -> Wrap:

@@ -101,11 +101,14 @@ def check_quantized(
     convention: Optional[str] = None,
     global_amax: Optional[float] = None,
     threads: int = 0,
+    progress: Progress = None,
 ) -> CheckResult:
     """Are a quantizer's codes and scales those of a convention, and if not, which step of the rule explains them?
 
     mine: the quantizer's output (:meth:`QuantizedTensor.from_parts` makes one of raw parts). source: what was quantized, F32,
-    BF16 or F16. convention: what mine should be; default what it names. global_amax: a calibrated one.
+    BF16 or F16, of mine's shape. convention: what mine should be; default what it names. global_amax: a calibrated one. progress
+    gets the fraction done, of single steps of the rule and then of pairs; what it raises, and Ctrl-C, end the work. ValueError
+    where shapes or formats do not fit.
 
     >>> import numpy as np, nvfp4
     >>> x = np.linspace(-1, 1, 64, dtype=np.float32).reshape(4, 16)
@@ -115,7 +118,7 @@ def check_quantized(
     if not isinstance(mine, QuantizedTensor):
         raise TypeError(f"mine: expected a QuantizedTensor, got {type(mine).__name__}; see QuantizedTensor.from_parts")
     array = _arrays.read(source, "source")
-    return CheckResult(*core.check_quantized(mine._core, array.arg, convention, global_amax, threads))
+    return CheckResult(*core.check_quantized(mine._core, array.arg, convention, global_amax, threads, progress))
 
 
 def compare(a: Any, b: Any, a_tensor: str = "", b_tensor: str = "", all: bool = False, progress: Progress = None) -> CheckResult:
@@ -124,7 +127,8 @@ def compare(a: Any, b: Any, a_tensor: str = "", b_tensor: str = "", all: bool = 
     a, b: two paths of one kind (.npy, .safetensors, .json, .jsonl, or folders of them; a quantized file may meet a dense one), two
     quantized tensors, or two arrays. Words are compared: NaN with other bits differ, and so do +0 and -0; tensors of other types
     are compared by value and count as different. Metadata, and times in logs, are listed and do not count. a_tensor, b_tensor:
-    one tensor of each file. all: equal tensors are listed too. progress gets the fraction done, of files.
+    one tensor of each file. all: equal tensors are listed too. progress gets the fraction done, of each file; what it raises, and
+    Ctrl-C, end the work. ValueError for what cannot be read.
 
     >>> import numpy as np, nvfp4
     >>> x = np.linspace(-1, 1, 64, dtype=np.float32).reshape(4, 16)
@@ -139,6 +143,6 @@ def compare(a: Any, b: Any, a_tensor: str = "", b_tensor: str = "", all: bool = 
     if a_tensor or b_tensor:
         raise TypeError("a_tensor and b_tensor are of files")
     if isinstance(a, QuantizedTensor):
-        return CheckResult(*core.compare_quantized(a._core, b._core, all))
+        return CheckResult(*core.compare_quantized(a._core, b._core, all, progress))
     x, y = _arrays.read(a, "a"), _arrays.read(b, "b")
-    return CheckResult(*core.compare_arrays(x.arg, y.arg, all))
+    return CheckResult(*core.compare_arrays(x.arg, y.arg, all, progress))

@@ -27,6 +27,17 @@ def train(out: Path, progress: StepCall = None, **options: Any) -> dict[str, Any
 
     Result: what ``--json`` prints; ``diverged`` is there when the computation did not stay finite. ValueError for a wrong value,
     TypeError for an option that does not exist.
+
+    >>> import numpy as np, nvfp4, os, tempfile
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> run = os.path.join(folder.name, "run")
+    >>> nvfp4.train(run, model="gla", size="tiny", recipe="nvfp4", data="task:copy,vocab=200", steps=2, batch=1, sequence=16)["steps"]
+    2
+    >>> nvfp4.forward(os.path.join(run, "checkpoint.safetensors"), np.arange(17, dtype=np.int32)[None]).tensors["logits"].shape
+    (1, 16, 256)
+    >>> nvfp4.report(run, os.path.join(folder.name, "report.html"))["runs"]
+    1
+    >>> folder.cleanup()
     """
     given = {key: os.fspath(v) if isinstance(v, os.PathLike) else v for key, v in options.items() if v is not None}
     return dict(json.loads(core.train(json.dumps({**given, "out": os.fspath(out)}), progress)))
@@ -88,7 +99,10 @@ def forward(
 
 
 def report(folders: Union[Path, Sequence[Path]], output: Path, progress: Progress = None) -> dict[str, Any]:
-    """Writes one HTML page about training runs or experiments: ``nvfp4 report``. Result: what ``--json`` prints."""
+    """Writes one HTML page about training runs or experiments: ``nvfp4 report``. Result: what ``--json`` prints.
+
+    progress gets the fraction done; what it raises, and Ctrl-C, end the work. ValueError for a folder without runs.
+    """
     if isinstance(folders, (str, os.PathLike)):
         folders = [folders]
     return dict(json.loads(core.report([os.fspath(f) for f in folders], os.fspath(output), progress)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import os
 import weakref
 from typing import Any, Optional, Union
@@ -26,7 +27,7 @@ class QuantizedTensor:
     columns. ``shape`` is the input's.
     """
 
-    __slots__ = ("_held", "_device", "_wrap", "_input", "_names", "_numbers", "__weakref__")
+    __slots__ = ("_held", "_device", "_wrap", "_input", "_given", "_names", "_numbers", "__weakref__")
 
     def __init__(
         self, handle: Any, wrap: _arrays.Wrap = _arrays.to_numpy, source: Any = None, device: Optional[_cuda.DeviceParts] = None
@@ -36,6 +37,7 @@ class QuantizedTensor:
         self._device = device
         self._wrap = wrap
         self._input = None if source is None else weakref.ref(source)
+        self._given: tuple[Optional[float], Optional[float]] = (None, None)  # amax or scale in place of the input's own
         self._names: Optional[tuple[Any, ...]] = None
         self._numbers: Optional[tuple[Any, ...]] = None
 
@@ -104,6 +106,7 @@ class QuantizedTensor:
 
     @property
     def rows(self) -> int:
+        """Rows of the matrix as it is stored."""
         return int(self._number(0))
 
     @property
@@ -138,19 +141,22 @@ class QuantizedTensor:
 
     @property
     def sign_mask(self) -> int:
+        """16 bits; bit i set: the rotation turns the sign of element i of a group of 16. Without a rotation it says nothing."""
         return int(self._number(7))
 
     @property
     def seed(self) -> int:
+        """Of the random words of stochastic rounding."""
         return int(self._number(8))
 
     @property
     def offset(self) -> int:
+        """Of the random words, beside the seed."""
         return int(self._number(9))
 
     @property
     def codes(self) -> Any:
-        """uint8 (rows, bytes): 4-bit codes two to a byte, the even element in the low nibble; others one to a byte."""
+        """uint8 (rows, bytes), the tensor's own memory: 4-bit codes two to a byte, the even element in the low nibble; others one to a byte."""
         return self._wrap(core.parts(self._core)[0]) if self._device is None else self._device.give(self._device.codes)
 
     @property
@@ -181,7 +187,10 @@ class QuantizedTensor:
                        "e5m2": "float8_e5m2", "ue4m3": "float8_e4m3fn", "ue8m0": "float8_e8m0fnu"}  # fmt: skip
         torch_names = {**numpy_names, "e2m1": "float4_e2m1fn_x2"}
         if library == "torch":
-            torch: Any = importlib.import_module("torch")
+            try:
+                torch: Any = importlib.import_module("torch")
+            except ImportError:
+                raise TypeError("there are no dtypes of torch, which is not installed; 'ml_dtypes' has some too") from None
 
             def view(array: Any, format_name: str) -> Any:
                 dtype = getattr(torch, torch_names.get(format_name, "none"), None)
@@ -226,12 +235,20 @@ class QuantizedTensor:
     def columnwise(self, x: Any = None) -> QuantizedTensor:
         """The columnwise copy: the same input under the same options, blocks along its columns, stored transposed.
 
-        ``x`` is what was quantized; without it, the array that :func:`quantize` was given, while it lives.
+        ``x`` is what was quantized; without it, the array that :func:`quantize` was given, while it lives. A global_amax or
+        global_scale that was given to it is used again; of a tensor that was loaded or made of parts the amax is that of x.
+
+        >>> import numpy as np, nvfp4
+        >>> x = np.ones((32, 16), np.float32)
+        >>> q = nvfp4.quantize(x)
+        >>> q.columnwise().axis, q.columnwise().codes.shape
+        ('col', (16, 16))
         """
         source = self._source(x)
         return quantize(
             source, self.convention, block=self.block, axis="row" if self.axis == "col" else "col", rounding=self.rounding,
             seed=self.seed, offset=self.offset, hadamard=self.hadamard, scale_layout=self.scale_layout,
+            global_amax=self._given[0], global_scale=self._given[1],
         )  # fmt: skip
 
     def _source(self, x: Any) -> Any:
@@ -248,17 +265,33 @@ class QuantizedTensor:
 
         The keys of ``nvfp4 quantize --json``. Reads the array that was quantized, as it is now; ValueError where it is gone:
         use :meth:`statistics`.
+
+        >>> import numpy as np, nvfp4
+        >>> x = np.array([[6, 1, -3] + [0] * 13], np.float32)
+        >>> q = nvfp4.quantize(x)
+        >>> q.stats["blocks"], q.stats["flushed"], q.stats["snr_db"]
+        (1, 0, None)
         """
         return dict(self.statistics())
 
-    def statistics(self, x: Any = None, by_row: bool = False, threads: int = 0) -> Any:
-        """The same for ``x``; by_row: a list, one for each block row."""
+    def statistics(self, x: Any = None, by_row: bool = False, threads: int = 0, progress: Progress = None) -> Any:
+        """The same for ``x``; by_row: a list, one for each block row. progress gets the fraction done; what it raises, and Ctrl-C,
+        end the work."""
         array = _arrays.read(self._source(x), "x", rows_may_be_apart=True)
-        total, rows = core.statistics(self._core, array.arg, array.stride, threads)
+        total, rows = core.statistics(self._core, array.arg, array.stride, threads, progress)
         return [json.loads(row) for row in rows] if by_row else json.loads(total)
 
     def save(self, path: Union[str, os.PathLike[str]], name: str = "data") -> None:
-        """Writes the .safetensors file that ``nvfp4 quantize`` writes; ``name`` is the tensor's. Atomic."""
+        """Writes the .safetensors file that ``nvfp4 quantize`` writes; ``name`` is the tensor's. It appears whole or not at all.
+        ValueError where it cannot be written. Format: golden/README.md.
+
+        >>> import numpy as np, nvfp4, os, tempfile
+        >>> q = nvfp4.quantize(np.ones((1, 16), np.float32))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     q.save(os.path.join(folder, "q.safetensors"))
+        ...     print(nvfp4.QuantizedTensor.load(os.path.join(folder, "q.safetensors")))
+        QuantizedTensor(te, shape=(1, 16), e2m1, ue4m3 per 1x16)
+        """
         core.save(self._core, os.fspath(path), name)
 
     @classmethod
@@ -317,12 +350,22 @@ class QuantizedTensor:
     ) -> QuantizedTensor:
         """Of TransformerEngine's NVFP4Tensor: ``_rowwise_data``, ``_rowwise_scale_inv``, ``_amax_rowwise``, or the columnwise ones.
 
-        scale_inv is linear, padded to multiples of 128 rows and 4 blocks, as TransformerEngine keeps it; ``swizzled``: in 128x4
-        tiles, as its GEMM reads it. options: those of :meth:`from_parts`. Source: transformer_engine/pytorch/tensor/nvfp4_tensor.py.
+        data: uint8 (..., K / 2), leading axes are rows; columnwise (K, M / 2). scale_inv is linear, padded to multiples of 128 rows
+        and 4 blocks, as TransformerEngine keeps it; ``swizzled``: in 128x4 tiles, as its GEMM reads it. amax: F32 (1). options and
+        errors: those of :meth:`from_parts`. Source: transformer_engine/pytorch/tensor/nvfp4_tensor.py.
+
+        >>> import numpy as np, nvfp4
+        >>> q = nvfp4.quantize(np.eye(16, 32, dtype=np.float32))
+        >>> padded = np.pad(q.block_scales, ((0, 112), (0, 2)))
+        >>> nvfp4.QuantizedTensor.from_transformer_engine(q.codes, padded, np.float32(1)).shape
+        (16, 32)
         """
-        if not swizzled:
-            rows, blocks = data.shape[0], -(-2 * data.shape[-1] // 16)
-            scale_inv = scale_inv[:rows, :blocks]
+        shape = tuple(getattr(data, "shape", ()))
+        if len(shape) > 2:  # leading axes are rows
+            data = data.reshape(math.prod(shape[:-1]), shape[-1])
+            shape = tuple(data.shape)
+        if not swizzled and len(shape) == 2 and len(getattr(scale_inv, "shape", ())) == 2:
+            scale_inv = scale_inv[: shape[0], : -(-2 * shape[1] // 16)]
         layout = "128x4" if swizzled else "linear"
         return cls.from_parts(data, scale_inv, amax, convention, "amax", layout, axis="col" if columnwise else "row", **options)
 
@@ -332,26 +375,58 @@ class QuantizedTensor:
     ) -> QuantizedTensor:
         """Of torchao's NVFP4Tensor: ``qdata``, ``scale``, ``per_tensor_scale`` (a multiplier; None means 1).
 
-        Source: torchao/prototype/mx_formats/nvfp4_tensor.py.
+        qdata: (rows, K / 2). scale: (rows, K / 16), with ``is_swizzled_scales`` all bytes of the 128x4 tiles. options and errors:
+        those of :meth:`from_parts`. Source: torchao/prototype/mx_formats/nvfp4_tensor.py.
+
+        >>> import numpy as np, nvfp4
+        >>> q = nvfp4.quantize(np.eye(16, 32, dtype=np.float32), "torchao")
+        >>> nvfp4.QuantizedTensor.from_torchao(q.codes, q.block_scales, q.global_decode_scale).convention
+        'torchao'
         """
         word = 1.0 if per_tensor_scale is None else per_tensor_scale
         return cls.from_parts(qdata, scale, word, convention, "decode", "128x4" if is_swizzled_scales else "linear", **options)
 
     @classmethod
     def from_modelopt(cls, weight: Any, weight_scale: Any, weight_scale_2: Any, **options: Any) -> QuantizedTensor:
-        """Of a Model-Optimizer checkpoint: ``weight``, ``weight_scale``, ``weight_scale_2`` (a multiplier)."""
+        """Of a Model-Optimizer checkpoint: ``weight`` (rows, K / 2), ``weight_scale`` (rows, K / 16), ``weight_scale_2`` (a multiplier).
+
+        options and errors: those of :meth:`from_parts`. Source: modelopt/torch/quantization/qtensor/nvfp4_tensor.py.
+
+        >>> import numpy as np, nvfp4
+        >>> q = nvfp4.quantize(np.eye(16, 32, dtype=np.float32), "modelopt")
+        >>> nvfp4.QuantizedTensor.from_modelopt(q.codes, q.block_scales, q.global_decode_scale).convention
+        'modelopt'
+        """
         return cls.from_parts(weight, weight_scale, weight_scale_2, "modelopt", "decode", **options)
 
     @classmethod
     def from_compressed_tensors(cls, weight_packed: Any, weight_scale: Any, weight_global_scale: Any, **options: Any) -> QuantizedTensor:
-        """Of a compressed-tensors checkpoint (llm-compressor, vLLM): ``weight_global_scale`` is a divisor."""
+        """Of a compressed-tensors checkpoint (llm-compressor, vLLM): ``weight_packed`` (rows, K / 2), ``weight_scale`` (rows, K / 16)
+        and ``weight_global_scale``, a divisor.
+
+        options and errors: those of :meth:`from_parts`. Source: compressed_tensors/quantization/utils/helpers.py.
+
+        >>> import numpy as np, nvfp4
+        >>> q = nvfp4.quantize(np.eye(16, 32, dtype=np.float32), "compressed-tensors")
+        >>> nvfp4.QuantizedTensor.from_compressed_tensors(q.codes, q.block_scales, q.global_encode_scale).convention
+        'compressed-tensors'
+        """
         return cls.from_parts(weight_packed, weight_scale, weight_global_scale, "compressed-tensors", "encode", **options)
 
     @classmethod
     def from_flashinfer(
         cls, codes: Any, scales: Any, global_scale: Any, scale_layout: str = "128x4", convention: str = "flashinfer", **options: Any
     ) -> QuantizedTensor:
-        """Of what flashinfer's fp4_quantize returned, and the global scale that it was given (S = 448 * 6 / amax)."""
+        """Of what flashinfer's fp4_quantize returned, and the global scale that it was given (S = 448 * 6 / amax).
+
+        codes: (rows, K / 2). scales: all bytes of the ``128x4`` tiles, or ``linear`` (rows, K / 16). options and errors: those of
+        :meth:`from_parts`. Source: csrc/nv_internal/tensorrt_llm/kernels/quantization_utils.cuh.
+
+        >>> import numpy as np, nvfp4
+        >>> q = nvfp4.quantize(np.eye(16, 32, dtype=np.float32), "flashinfer", scale_layout="128x4")
+        >>> nvfp4.QuantizedTensor.from_flashinfer(q.codes, q.block_scales, q.global_encode_scale).scale_layout
+        '128x4'
+        """
         return cls.from_parts(codes, scales, global_scale, convention, "encode", scale_layout, **options)
 
     def __repr__(self) -> str:
@@ -399,12 +474,15 @@ def quantize(
     try:
         block_rows, length = block
     except (TypeError, ValueError):
-        raise TypeError(f"block: expected (rows, length), got {block!r}") from None
+        raise TypeError(f"block: expected (rows, length), got {' '.join(repr(block).split())[:60]}") from None
     plan = core.quantize_plan(convention, block_rows, length, axis, rounding, seed, offset, hadamard, scale_layout, global_amax,
                               global_scale, threads)  # fmt: skip
     on_device = _cuda.quantize(x, plan)
     if on_device is not None:
         _cuda.tell_end(progress)
-        return QuantizedTensor(None, on_device.wrap(), x, on_device)
-    array = _arrays.read(x, "x", rows_may_be_apart=True)
-    return QuantizedTensor(core.quantize(array.arg, array.stride, plan, progress), array.wrap, x)
+        made = QuantizedTensor(None, on_device.wrap(), x, on_device)
+    else:
+        array = _arrays.read(x, "x", rows_may_be_apart=True)
+        made = QuantizedTensor(core.quantize(array.arg, array.stride, plan, progress), array.wrap, x)
+    made._given = (global_amax, global_scale)
+    return made

@@ -20,7 +20,12 @@ def units(match: str = "") -> list[dict[str, Any]]:
 
 
 def conversions(match: str = "") -> list[dict[str, Any]]:
-    """Conversion instructions: name, format read, format written."""
+    """Conversion instructions: name, format read, format written.
+
+    >>> import nvfp4
+    >>> nvfp4.conversions("cvt.rn.satfinite.e4m3x2.f32")[0]["to"]
+    'e4m3'
+    """
     return list(json.loads(core.conversions(match)))
 
 

@@ -61,12 +61,16 @@ class Weight:
         """
         return QuantizedTensor(core.checkpoint_quantized(self._core, self.name, _arrays.whole(index, "index")))
 
-    def values(self, index: int = 0, first: int = 0, count: Optional[int] = None, threads: int = 0) -> Any:
-        """float32 (count, k): rows from ``first`` of matrix ``index``, as the container's own software reconstructs them."""
+    def values(self, index: int = 0, first: int = 0, count: Optional[int] = None, threads: int = 0,
+               progress: Progress = None) -> Any:
+        """float32 (count, k): rows from ``first`` of matrix ``index``, as the container's own software reconstructs them.
+
+        progress gets the fraction done; what it raises, and Ctrl-C, end the work. ValueError for rows that are not there.
+        """
         rows = -1 if count is None else _arrays.whole(count, "count")
         if count is not None and rows < 0:
             raise ValueError(f"count is {rows}; expected at least 0")
-        return to_numpy(core.checkpoint_values(self._core, self.name, _arrays.whole(index, "index"), first, rows, threads))
+        return to_numpy(core.checkpoint_values(self._core, self.name, _arrays.whole(index, "index"), first, rows, threads, progress))
 
     def __repr__(self) -> str:
         return f"Weight({self.name}, {self.kind}, shape={self.shape})"
@@ -181,7 +185,15 @@ class Checkpoint(Mapping[str, Weight]):
 
 
 def open(path: Path) -> Checkpoint:
-    """Opens a Hugging Face folder, its index, a .safetensors or a .gguf file. ValueError in one line for what cannot be read."""
+    """Opens a Hugging Face folder, its index, a .safetensors or a .gguf file. ValueError in one line for what cannot be read.
+
+    >>> import numpy as np, nvfp4, os, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = os.path.join(folder, "model.safetensors")
+    ...     nvfp4.quantize(np.eye(16, 32, dtype=np.float32)).save(file)
+    ...     nvfp4.checkpoints.open(file).tensors["codes"]
+    StoredTensor(name='codes', type='U8', shape=(16, 16))
+    """
     return Checkpoint(core.checkpoint_open(os.fspath(path)))
 
 

@@ -38,7 +38,12 @@ class Golden(NamedTuple):
 def files(
     match: str = "", kind: Optional[str] = None, provenance: Optional[str] = None, folder: Union[str, os.PathLike[str], None] = None
 ) -> list[File]:
-    """The files whose subject or path contains ``match``, of one kind and provenance if given. ValueError without a set."""
+    """The files whose subject or path contains ``match``, of one kind and provenance if given. ValueError without a set.
+
+    >>> import nvfp4
+    >>> [f.cases for f in nvfp4.golden.files("o_proj_activation", provenance="hardware")]
+    [1]
+    """
     named = os.fspath(folder) if folder is not None else os.environ.get("NVFP4_GOLDEN_DIR", "")
     where, rows = core.golden_files(named)
     return [
@@ -51,7 +56,13 @@ def files(
 def load(file: Union[File, str, os.PathLike[str]]) -> Golden:
     """Reads a golden file: text (MMA, conversions) by columns, in words as :func:`nvfp4.mma` takes them, or tensors.
 
-    Of a row of :func:`files` the checksum is verified first; ValueError where it differs.
+    Of a row of :func:`files` the checksum is verified first; ValueError where it differs. Format: golden/README.md.
+
+    >>> import nvfp4
+    >>> file = nvfp4.golden.files("sm_90:wgmma.k16.f32.bf16", kind="mma", provenance="hardware")[0]
+    >>> words = nvfp4.golden.load(file).tensors
+    >>> words["a"].dtype, words["a"].shape[1]
+    (dtype('uint16'), 16)
     """
     path = os.fspath(file.path if isinstance(file, File) else file)
     if isinstance(file, File) and core.file_sha256(path) != file.sha256:

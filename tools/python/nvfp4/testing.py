@@ -49,7 +49,7 @@ def assert_bits_equal(actual: Any, expected: Any, unit: Any = None, **options: A
         return
     if unit is not None or options:
         raise TypeError("unit and the options of nvfp4.check go with operands (a, b)")
-    if isinstance(expected, QuantizedTensor):
+    if isinstance(expected, QuantizedTensor) and isinstance(actual, QuantizedTensor):
         for part in ("codes", "block_scales", "row_amax"):
             x, y = getattr(actual, part), getattr(expected, part)
             if (x is None) != (y is None):

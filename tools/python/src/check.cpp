@@ -50,8 +50,8 @@ Verdict check(const ArrayArg &d, const OperandArg &a, const OperandArg &b, const
 }
 
 Verdict check_quantized(const std::shared_ptr<QuantizedTensor> &mine, const ArrayArg &source,
-                        const std::optional<std::string> &convention, std::optional<float> amax,
-                        int threads) {
+                        const std::optional<std::string> &convention, std::optional<float> amax, int threads,
+                        const Progress &progress) {
   if (amax) expect_finite("global_amax", *amax, true);
   diagnosis::QuantizerProblem p;
   p.mine = mine->scaled;
@@ -63,6 +63,7 @@ Verdict check_quantized(const std::shared_ptr<QuantizedTensor> &mine, const Arra
   p.source = {m.rows, m.cols, std::move(m.values)};
   p.threads = threads;
   p.isa = tool::asked_isa();
+  p.progress = progress;
   const diagnosis::QuantizerReport r = diagnosis::check_quantizer(p);
   return {r.equal(), report_text(p, r), report_json(p, r)};
 }
@@ -77,15 +78,15 @@ Verdict compare_files(const std::string &a, const std::string &b, const std::str
 }
 
 Verdict compare_quantized(const std::shared_ptr<QuantizedTensor> &a,
-                          const std::shared_ptr<QuantizedTensor> &b, bool all) {
+                          const std::shared_ptr<QuantizedTensor> &b, bool all, const Progress &progress) {
   golden::FileComparison c{"a", "b"};
-  c.parts = golden::compare_quantized(a->scaled, b->scaled);
+  c.parts = golden::compare_quantized(a->scaled, b->scaled, progress);
   return verdict(c, all);
 }
 
-Verdict compare_arrays(const ArrayArg &a, const ArrayArg &b, bool all) {
+Verdict compare_arrays(const ArrayArg &a, const ArrayArg &b, bool all, const Progress &progress) {
   golden::FileComparison c{"a", "b"};
-  c.parts.push_back(golden::compare_tensors(to_tensor("data", a), to_tensor("data", b)));
+  c.parts.push_back(golden::compare_tensors(to_tensor("data", a), to_tensor("data", b), progress));
   return verdict(c, all);
 }
 
@@ -95,10 +96,10 @@ void bind_check(Module &m) {
   m.def<check>("check",
                "d a b unit c alpha beta alpha_rule out accumulation a_source b_source sample pairs full "
                "trace threads progress");
-  m.def<check_quantized>("check_quantized", "mine source convention global_amax threads");
+  m.def<check_quantized>("check_quantized", "mine source convention global_amax threads progress");
   m.def<compare_files>("compare_files", "a b a_tensor b_tensor all progress");
-  m.def<compare_quantized>("compare_quantized", "a b all");
-  m.def<compare_arrays>("compare_arrays", "a b all");
+  m.def<compare_quantized>("compare_quantized", "a b all progress");
+  m.def<compare_arrays>("compare_arrays", "a b all progress");
 }
 
 } // namespace nvfp4::python

@@ -102,11 +102,21 @@ std::shared_ptr<QuantizedTensor> quantized(const Held &c, const std::string &nam
 
 /// FP32 (count, k); count -1: to the last row.
 ArrayResult values(const Held &c, const std::string &name, int64_t index, int64_t first, int64_t count,
-                   int threads) {
+                   int threads, const Progress &progress) {
   const Weight &w = c->weight(name);
   if (count == -1) count = w.rows - first;
   check_rows(w, index, first, count);
-  return {"F32", {count, w.k}, give(checkpoint::values(w, index, first, count, threads))};
+  std::vector<float> all;
+  const int64_t some =
+      std::max<int64_t>(128, (int64_t{1} << 21) / std::max<int64_t>(1, w.k)); // rows at a time
+  for (int64_t done = 0; done == 0 || done < count; done += some) {
+    const std::vector<float> rows =
+        checkpoint::values(w, index, first + done, std::min(some, count - done), threads);
+    if (done == 0) all.reserve(size_t(count * w.k));
+    all.insert(all.end(), rows.begin(), rows.end());
+    progress(count == 0 ? 1 : double(std::min(count, done + some)) / double(count));
+  }
+  return {"F32", {count, w.k}, give(std::move(all))};
 }
 
 /// How many findings are wrong, text, JSON.
@@ -145,7 +155,7 @@ void bind_checkpoints(Module &m) {
   m.def<weights>("checkpoint_weights", "checkpoint");
   m.def<tensor>("checkpoint_tensor", "checkpoint name");
   m.def<quantized>("checkpoint_quantized", "checkpoint name index");
-  m.def<values>("checkpoint_values", "checkpoint name index first count threads");
+  m.def<values>("checkpoint_values", "checkpoint name index first count threads progress");
   m.def<inspect>("checkpoint_inspect", "checkpoint tensor against convention threads details progress");
   m.def<alike>("checkpoint_alike", "checkpoint masters recipe tensor threads progress");
   m.def<export_to>("checkpoint_export", "checkpoint output to convention recipe tensor exact threads progress");

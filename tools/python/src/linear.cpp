@@ -126,9 +126,10 @@ std::string linear_recipe_json(const std::string &name_or_json) {
 /// Of a file of nvfp4.torch's record(): name, first index, recorded and repeated word there, how many differ
 /// of how many.
 std::vector<std::tuple<std::string, std::string, std::string, std::string, int64_t, int64_t>>
-linear_replay(const std::string &path, int threads) {
+linear_replay(const std::string &path, int threads, const Progress &progress) {
   const OperatorRuns runs = parse_operator_runs(io::read_tensors(path), io::printable(path));
-  const Identity identity = replay_identically(runs, {.threads = threads, .isa = tool::asked_isa()});
+  const Identity identity =
+      replay_identically(runs, {.threads = threads, .isa = tool::asked_isa(), .progress = progress});
   std::vector<std::tuple<std::string, std::string, std::string, std::string, int64_t, int64_t>> out;
   for (const Mismatch &m : identity.mismatches)
     out.emplace_back(m.name, io::shape_text(m.index), m.recorded, m.replayed, m.differing, m.count);
@@ -160,7 +161,7 @@ void bind_linear(Module &m) {
                          "layer step x rows contents weight channels count dy dx dw db reduce");
   m.def<linear_recipe>("linear_recipe", "recipe family");
   m.def<linear_recipe_json>("linear_recipe_json", "recipe");
-  m.def<linear_replay>("linear_replay", "path threads");
+  m.def<linear_replay>("linear_replay", "path threads progress");
   m.def<linear_numbers>("linear_numbers", "family");
 }
 

@@ -58,6 +58,7 @@ generate(const std::string &folder, const ArrayArg &prompt, const How &how, int6
   int64_t done = 0;
   g.token = [&](int32_t) { progress(double(++done) / double(count)); };
   pretrained::Session session = pretrained::open_session(options_of(folder, how), true);
+  session.decoder->progress = [&](double f) { progress((double(done) + f) / double(count)); }; // long prompts
   pretrained::Generated made = pretrained::generate(session, g, keep_logits);
   const std::string json = to_json(made);
   std::optional<ArrayResult> logits;

@@ -2,8 +2,6 @@
 // Values, errors and progress between Python and C++.
 #include "tools/python/src/python.hpp"
 
-#include "nvfp4/reference_models/backend/backend.hpp"
-
 #include <cmath>
 #include <cstdarg>
 #include <filesystem>
@@ -114,8 +112,6 @@ void set_error() noexcept {
   } catch (const ErrorSet &) {
   } catch (const TypeError &e) {
     PyErr_SetString(PyExc_TypeError, e.what());
-  } catch (const models::NoDevice &e) {
-    PyErr_SetString(PyExc_RuntimeError, e.what());
   } catch (const Error &e) {
     PyErr_SetString(PyExc_ValueError, e.what());
   } catch (const std::bad_alloc &) {

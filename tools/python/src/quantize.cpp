@@ -150,9 +150,9 @@ Memory values(const Held &t, bool undo_hadamard, int threads, const Progress &pr
 
 /// The statistics' JSON, of the whole and of every block row.
 std::tuple<std::string, std::vector<std::string>> statistics(const Held &t, const ArrayArg &x, int64_t stride,
-                                                             int threads) {
+                                                             int threads, const Progress &progress) {
   const std::vector<QuantizeStatistics> rows =
-      quantize_statistics(Matrix(x, stride).view, t->scaled, threads);
+      quantize_statistics(Matrix(x, stride).view, t->scaled, threads, progress);
   std::vector<std::string> list;
   for (const QuantizeStatistics &row : rows) list.push_back(golden::statistics_json(row));
   return {golden::statistics_json(total(rows)), std::move(list)};
@@ -212,7 +212,7 @@ void bind_quantize(Module &m) {
   m.def<numbers>("numbers", "tensor");
   m.def<parts>("parts", "tensor");
   m.def<values>("values", "tensor keep_rotation threads progress");
-  m.def<statistics>("statistics", "tensor x stride threads");
+  m.def<statistics>("statistics", "tensor x stride threads progress");
   m.def<from_parts>("from_parts",
                     "codes block_scales global_scale convention global_is scale_layout nibbles unpacked k "
                     "block_rows axis source hadamard");

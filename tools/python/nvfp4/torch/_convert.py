@@ -38,7 +38,7 @@ def _switch_off(model: torch.nn.Module, kind: Kind | None) -> list[tuple[Any, st
     return before
 
 
-def convert(model: M, recipe: str = "nvfp4", roles: Roles | None = None, *, seed: int = 0, family: str | None = None,
+def convert(model: M, recipe: str = "chon", roles: Roles | None = None, *, seed: int = 0, family: str | None = None,
             layers: int | None = None, process_group: torch.distributed.ProcessGroup | bool | None = None) -> M:
     """Puts a model's Linear modules under a recipe, in place, and returns the model.
 

@@ -8,7 +8,7 @@ import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -121,6 +121,9 @@ def record(model: torch.nn.Module, path: str | os.PathLike[str]) -> Iterator[Non
                            "layers": str(max(1, conversion.layers)), "operators": json.dumps(places)})
 
 
-def replay(path: str | os.PathLike[str]) -> list[Mismatch]:
-    """Repeats a file of record() in the C++ library: what came out otherwise; empty where every word is the same."""
-    return [Mismatch(*row) for row in _nvfp4.linear_replay(os.fspath(path), torch.get_num_threads())]
+def replay(path: str | os.PathLike[str], progress: Callable[[float], object] | None = None) -> list[Mismatch]:
+    """Repeats a file of record() in the C++ library: what came out otherwise; empty where every word is the same.
+
+    progress gets the fraction done; what it raises, and Ctrl-C, end the work. ValueError for another file.
+    """
+    return [Mismatch(*row) for row in _nvfp4.linear_replay(os.fspath(path), torch.get_num_threads(), progress)]
