@@ -2,6 +2,7 @@
 // Writes and checks the files of block-scaled tensors.
 #include "nvfp4/golden/quantized_file.hpp"
 
+#include "nvfp4/emulator/formats/bf16.hpp"
 #include "nvfp4/emulator/formats/codec.hpp"
 #include "nvfp4/emulator/quantize/convention.hpp"
 
@@ -187,7 +188,20 @@ DenseMatrix to_matrix(const io::Tensor &t, const std::string &file) {
     std::memcpy(m.values.data(), t.data.data(), t.data.size());
     return m;
   }
-  for (size_t i = 0; i < m.values.size(); ++i) m.values[i] = value_f32(id, words[int64_t(i)]);
+  const auto count = int64_t(m.values.size());
+  if (id == FormatId::bf16) { // what most people hold
+    const float nan = value_f32(id, canonical_nan(format(id)));
+    for (int64_t i = 0; i < count; ++i) {
+      const float v = bf16_value(uint16_t(words[i]));
+      m.values[size_t(i)] = v == v ? v : nan;
+    }
+  } else if (bits <= 16 && count >= int64_t{4} << bits) { // each code once
+    std::vector<float> values(size_t{1} << bits);
+    for (size_t code = 0; code < values.size(); ++code) values[code] = value_f32(id, code);
+    for (int64_t i = 0; i < count; ++i) m.values[size_t(i)] = values[words[i]];
+  } else {
+    for (int64_t i = 0; i < count; ++i) m.values[size_t(i)] = value_f32(id, words[i]);
+  }
   return m;
 }
 

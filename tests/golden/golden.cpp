@@ -11,6 +11,7 @@
 #include "tests/catch.hpp"
 
 #include <cmath>
+#include <cstring>
 #include <filesystem>
 #include <optional>
 
@@ -117,6 +118,28 @@ TEST_CASE("quantized tensors survive the file", "[golden]") {
   CHECK_THROWS_WITH(golden::from_file(f), Catch::Contains("metadata 'k' = '-1'"));
   f.metadata["format"] = "something else";
   CHECK_THROWS_WITH(golden::from_file(f), Catch::Contains("not a quantized tensor"));
+}
+
+TEST_CASE("a matrix has the codec's word of every code, of a few elements as of many", "[golden]") {
+  for (const auto &[dtype, id] : {std::pair{io::DType::bf16, FormatId::bf16}, {io::DType::f16, FormatId::f16},
+                                  {io::DType::f8_e4m3, FormatId::e4m3}, {io::DType::f8_e5m2, FormatId::e5m2}}) {
+    const int bits = format(id).storage_bits;
+    for (const int64_t count : {int64_t{16}, int64_t{4} << bits}) {
+      const int64_t first = count < 256 ? (int64_t{1} << bits) - count : 0; // NaN of every sign among the few
+      io::Tensor t{"x", dtype, {count / 16, 16}, std::vector<std::byte>(size_t(count * bits / 8))};
+      for (int64_t i = 0; i < count; ++i) {
+        const auto code = uint16_t(first + i);
+        std::memcpy(t.data.data() + i * bits / 8, &code, size_t(bits / 8));
+      }
+      const golden::DenseMatrix m = golden::to_matrix(t, "file");
+      int64_t wrong = 0;
+      for (int64_t i = 0; i < count; ++i)
+        wrong += bit_cast<uint32_t>(m.values[size_t(i)]) !=
+                 bit_cast<uint32_t>(value_f32(id, uint64_t(first + i) & ((uint64_t{1} << bits) - 1)));
+      INFO(format(id).name << ", " << count << " elements");
+      CHECK(wrong == 0);
+    }
+  }
 }
 
 TEST_CASE("golden quantizer cases know a given amax and refuse keys that nobody reads", "[golden]") {
