@@ -5,6 +5,7 @@
 #include "nvfp4/emulator/quantize/dequantize.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <omp.h>
@@ -30,24 +31,48 @@ void read_row(MatrixView<const float> x, const BlockScaled &q, int64_t r, std::v
   }
 }
 
+/// The values of all codes of an element of up to 8 bits, plain and flagged.
+struct ElementValues {
+  std::array<float, 256> of[2];
+
+  explicit ElementValues(const Format &element) {
+    for (int flagged = 0; flagged <= (element.has_other() ? 1 : 0); ++flagged)
+      for (int code = 0; code < 1 << element.storage_bits; ++code)
+        of[flagged][size_t(code)] = element_value(element.id, uint64_t(code), flagged != 0);
+  }
+};
+
 /// The rows that share scales, from `first` on.
-QuantizeStatistics block_row(MatrixView<const float> x, const BlockScaled &q, const Rule &rule,
+QuantizeStatistics block_row(MatrixView<const float> x, const BlockScaled &q, const Rule &rule, const ElementValues &values,
                              int64_t first) {
   const int64_t last = std::min(q.rows, first + q.block_rows);
-  const Format element = format(q.element), scale = format(q.scale);
+  const Format element = format(q.element), scale = format(q.scale), other = format(element.flagged());
   QuantizeStatistics s;
   std::vector<float> row;
   std::vector<uint8_t> some(size_t(q.blocks())); // blocks with a number that is not 0, or not a number
   for (int64_t r = first; r < last; ++r) {
     read_row(x, q, r, row, s);
     const GlobalScale global = global_of_row(q, rule, r);
-    for (int64_t i = 0; i < q.k; ++i) {
-      const int64_t block = i / q.block;
+    const CodeView codes = q.row(r);
+    int64_t block = -1;
+    int place = q.block;
+    uint32_t word = 0;
+    bool flagged = false;
+    float block_scale = 0.0f;
+    for (int64_t i = 0; i < q.k; ++i, ++place) {
+      if (place == q.block) {
+        ++block;
+        place = 0;
+        word = q.scale_code(r, block);
+        flagged = is_flagged(scale, word);
+        block_scale = scale_value(q.scale, word, 0);
+      } else if (scale.extra == ScaleExtra::exponents) {
+        block_scale = scale_value(q.scale, word, place);
+      }
       const float v = row[size_t(i)];
-      const uint8_t code = q.code(r, i);
-      const uint32_t word = q.scale_code(r, block);
-      const float y = decode_element(rule, code, word, int(i % q.block), global);
-      const Format own = is_flagged(scale, word) ? format(element.flagged()) : element;
+      const uint8_t code = uint8_t(codes[i]);
+      const float y = decode_values(rule, values.of[flagged && element.has_other() ? 1 : 0][code], block_scale, global);
+      const Format &own = flagged ? other : element;
       ++s.elements;
       if (v != 0.0f) some[size_t(block)] = 1;
       s.flushed += v != 0.0f && std::isfinite(v) && y == 0.0f;
@@ -111,12 +136,13 @@ std::vector<QuantizeStatistics> quantize_statistics(MatrixView<const float> x, c
   if (has_row_factors(rule) && int64_t(q.row_amax.size()) != q.rows)
     throw Error("quantize_statistics: the quantized copy lacks the amax of its rows");
   threads = threads > 0 ? threads : omp_get_max_threads();
+  const ElementValues values(format(q.element));
   LoopProgress loop(&progress, (q.rows + q.block_rows - 1) / q.block_rows);
   std::vector<QuantizeStatistics> rows(size_t((q.rows + q.block_rows - 1) / q.block_rows));
 #pragma omp parallel for schedule(static) num_threads(threads)
   for (int64_t r = 0; r < int64_t(rows.size()); ++r) {
     if (loop.stopped()) continue;
-    rows[size_t(r)] = block_row(x, q, rule, r * q.block_rows);
+    rows[size_t(r)] = block_row(x, q, rule, values, r * q.block_rows);
     loop.finished(omp_get_thread_num());
   }
   loop.finish();

@@ -65,6 +65,7 @@ std::optional<Trial> attempt(const Problem &p, const Computation &reference, con
   std::optional<Trial> best;
   const int64_t expected = count_equal(small.whole.reference, small.whole.d, width_of(p));
   const bool by_rows = !h.whole && h.topic != Topic::operand && h.topic != Topic::quantizer;
+  const bool larger = small.whole.rows != large.whole.rows || small.whole.cols != large.whole.cols;
   for (int variant = 0;; ++variant) {
     Trial t;
     t.first = &h;
@@ -74,7 +75,7 @@ std::optional<Trial> attempt(const Problem &p, const Computation &reference, con
     if (!h.apply(of, variant, c)) return best;
     ++tried;
     measure(of, c, by_rows ? small.cut.sample : small.whole, t);
-    if (t.finding.sampled_equal >= expected) {
+    if (larger && t.finding.sampled_equal >= expected) {
       if (by_rows) {
         Computation more = large.cut.base.computation;
         (void)h.apply(large.cut.base.problem, variant, more);

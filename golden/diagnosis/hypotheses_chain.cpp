@@ -8,6 +8,7 @@
 #include "nvfp4/emulator/tensorcore/unit.hpp"
 
 #include <algorithm>
+#include <cstring>
 #include <tuple>
 
 namespace nvfp4::diagnosis {
@@ -98,18 +99,37 @@ std::optional<Raw> dequantized(const RawOperand &o, const BlockScaled &q, Format
   const Rule &rule = find_convention(q.convention).rule;
   if (global && (!q.row_amax.empty() || q.global_amax != q.global_amax)) return std::nullopt;
   const GlobalScale g{q.global_amax, q.global_encode, q.global_decode};
+  const auto word_of = [&](uint8_t code, uint32_t scale, int place) {
+    const float v = global ? decode_element(rule, code, scale, place, g)
+                           : element_value(o.format, code, is_flagged(format(o.scale), scale)) *
+                                 scale_value(o.scale, scale, place);
+    return encode(type, v, Rounding::nearest_even, Overflow::ieee);
+  };
+  // a scale of one byte means the same everywhere in its block: few pairs of scale and code, each computed once
+  const int bits = o.bits();
+  std::vector<int64_t> words(scale_bytes(o.scale) == 1 && bits <= 8 ? size_t{256} << bits : 0, -1);
   RawOperand d{type, FormatId::ue4m3, 0, o.rows, o.k, {}, {}};
-  d.codes.resize(size_t(d.rows * d.row_bytes()));
-  for (int64_t r = 0; r < o.rows; ++r)
-    for (int64_t i = 0; i < o.k; ++i) {
-      const uint8_t code = uint8_t(o.code(r, i));
-      const uint32_t scale = o.scale_of(r, i);
+  const int64_t width = d.bits() / 8;
+  d.codes.resize(size_t(d.rows * d.k * width));
+  uint8_t *to = d.codes.data();
+  for (int64_t r = 0; r < o.rows; ++r) {
+    const CodeView row = o.row(r);
+    uint32_t scale = 0;
+    for (int64_t i = 0; i < o.k; ++i, to += width) {
       const int place = int(i % o.block);
-      const float v = global ? decode_element(rule, code, scale, place, g)
-                             : element_value(o.format, code, is_flagged(format(o.scale), scale)) *
-                                   scale_value(o.scale, scale, place);
-      d.set(r, i, encode(type, v, Rounding::nearest_even, Overflow::ieee));
+      if (place == 0) scale = o.scale_of(r, i);
+      const uint8_t code = uint8_t(row[i]);
+      uint64_t word = 0;
+      if (words.empty()) {
+        word = word_of(code, scale, place);
+      } else {
+        int64_t &known = words[size_t{scale} << bits | code];
+        if (known < 0) known = int64_t(word_of(code, scale, place));
+        word = uint64_t(known);
+      }
+      std::memcpy(to, &word, size_t(width));
     }
+  }
   return std::make_shared<const RawOperand>(std::move(d));
 }
 

@@ -8,12 +8,13 @@
 namespace nvfp4::diagnosis {
 
 void RawOperand::set(int64_t r, int64_t i, uint64_t code) {
-  uint8_t *at = codes.data() + r * row_bytes();
-  if (bits() == 4) {
+  const int width = bits();
+  uint8_t *at = codes.data() + r * ((k * width + 7) / 8);
+  if (width == 4) {
     const int shift = int(i & 1) * 4;
     at[i / 2] = uint8_t((at[i / 2] & ~(0xF << shift)) | int(code & 0xF) << shift);
   } else {
-    std::memcpy(at + i * bits() / 8, &code, size_t(bits() / 8));
+    std::memcpy(at + i * width / 8, &code, size_t(width / 8));
   }
 }
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# same_bits_test.sh SOURCE_ROOT COMPILER FLAGS: builds the program with another compiler or other flags and asks it for
-# the stored results of every unit, convention and conversion, for a GEMM on every instruction set the CPU has, and for
+# same_bits_test.sh SOURCE_ROOT COMPILER FLAGS: builds the verbs it needs with another compiler or other flags and asks them
+# for the stored results of every unit, convention and conversion, for a GEMM on every instruction set the CPU has, and for
 # recorded training steps.
 set -euo pipefail
 # shellcheck source=tests/tools/instruction_sets.sh
@@ -9,12 +9,14 @@ set -euo pipefail
 root=$1 compiler=$2 flags=$3
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+type=Release # text and JSON at -O1, as releases have them
+[[ $flags != *-O0* ]] || type=None
 {
-  cmake -S "$root" -B "$work/build" -DCMAKE_CXX_COMPILER="$compiler" -DCMAKE_BUILD_TYPE=None -DCMAKE_CXX_FLAGS="$flags" \
-    -DNVFP4_TESTS=OFF -DNVFP4_CUDA=OFF -DCMAKE_UNITY_BUILD=ON
-  cmake --build "$work/build" -j "$(nproc)" --target nvfp4_program
+  cmake -S "$root" -B "$work/build" -DCMAKE_CXX_COMPILER="$compiler" -DCMAKE_BUILD_TYPE=$type -DCMAKE_CXX_FLAGS="$flags" \
+    -DCMAKE_CXX_FLAGS_RELEASE= -DNVFP4_TESTS=OFF -DNVFP4_CUDA=OFF -DCMAKE_UNITY_BUILD=ON
+  cmake --build "$work/build" -j "$(nproc)" --target nvfp4_bits
 } >"$work/log" 2>&1 || { tail -n 40 "$work/log"; exit 1; }
-nvfp4=$work/build/nvfp4
+nvfp4=$work/build/nvfp4-bits
 for kind in mma convert quantize; do
   "$nvfp4" golden verify --kind $kind --dir "$root/golden" >"$work/out" || { cat "$work/out"; exit 1; }
 done
