@@ -44,7 +44,7 @@ QuantizeStatistics block_row(MatrixView<const float> x, const BlockScaled &q, co
     for (int64_t i = 0; i < q.k; ++i) {
       const int64_t block = i / q.block;
       const float v = row[size_t(i)];
-      const uint8_t code = q.code(r, i);
+      const uint16_t code = q.code_word(r, i);
       const uint32_t word = q.scale_code(r, block);
       const float y = decode_element(rule, code, word, int(i % q.block), global);
       const Format own = is_flagged(scale, word) ? format(element.flagged()) : element;
