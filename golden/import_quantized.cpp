@@ -49,7 +49,10 @@ void take_codes(BlockScaled &q, const io::Tensor &t, const ImportOptions &o) {
   if (t.dtype == io::DType::f4 && t.shape.back() % 2 != 0)
     wrong(t, "rows of F4 must have an even number of elements, got " + type_of(t));
   q.rows = width == 0 ? 0 : int64_t(t.data.size()) / width;
-  const int64_t held = packed ? width * 2 : width;
+  const int64_t bytes = fp4 ? 1 : format(q.element).storage_bits / 8; // of a code, the low one first
+  if (width % bytes != 0)
+    wrong(t, "rows of " + std::string(format(q.element).name) + " have two bytes a code, got " + type_of(t));
+  const int64_t held = packed ? width * 2 : width / bytes;
   q.k = o.k == 0 ? held : o.k;
   q.padded_k = (q.k + q.block - 1) / q.block * q.block;
   if (q.k < 1 || q.k > held || held > q.padded_k)
@@ -75,7 +78,7 @@ void take_codes(BlockScaled &q, const io::Tensor &t, const ImportOptions &o) {
       }
     }
     for (int64_t i = q.k; i < q.padded_k; ++i)
-      if (q.code(r, i) != 0)
+      if (q.code_word(r, i) != 0)
         wrong(t, "row " + std::to_string(r) + ", column " + std::to_string(i) +
                      " lies beyond k = " + std::to_string(q.k) + " and is not 0");
   }

@@ -47,8 +47,29 @@ template <class To, class From> [[nodiscard]] NVFP4_HD constexpr To bit_cast(con
 #endif
 }
 
+/// Decodes a posit; its significand has its highest bit at mantissa_bits.
+[[nodiscard]] NVFP4_HD constexpr Decoded decode_posit(const Format &f, uint64_t code) {
+  const uint64_t sign = uint64_t{1} << f.field_bits();
+  code &= 2 * sign - 1;
+  if (code == 0) return {Class::zero, false, 0, f.min_exponent()};
+  if (code == sign) return {Class::nan, false, 0, 0};
+  const bool negative = code > sign;
+  const uint64_t body = negative ? 2 * sign - code : code; // below sign
+  int at = f.field_bits() - 1, run = 0;                    // of the next bit
+  const uint64_t first = body >> at & 1;
+  for (; at >= 0 && (body >> at & 1) == first; --at) ++run;
+  --at; // the bit that ends the run, present or not
+  const int left = at < 0 ? 0 : at + 1;
+  const uint64_t rest = body & ((uint64_t{1} << left) - 1); // exponent and fraction, the bits that are not there are zeros
+  const int es = f.posit_exponent(), fraction = left > es ? left - es : 0;
+  const int exponent = int(left >= es ? rest >> fraction : rest << (es - left));
+  const uint64_t significand = (uint64_t{1} << fraction) | (rest & ((uint64_t{1} << fraction) - 1));
+  return {Class::finite, negative, significand << (f.mantissa_bits - fraction), ((first != 0 ? run - 1 : -run) << es) + exponent};
+}
+
 /// Decodes one code. Bits above the code (and TF32's low 13 bits) are ignored.
 [[nodiscard]] NVFP4_HD constexpr Decoded decode(const Format &f, uint64_t word) {
+  if (f.encoding == Encoding::posit) return decode_posit(f, word);
   const uint64_t code = word >> f.padding_bits;
   const uint64_t magnitude = code & f.magnitude_mask();
   const bool negative = f.has_sign && ((code >> f.field_bits()) & 1) != 0;
@@ -69,16 +90,19 @@ template <class To, class From> [[nodiscard]] NVFP4_HD constexpr To bit_cast(con
 /// Puts sign and padding around a magnitude code.
 [[nodiscard]] NVFP4_HD constexpr uint64_t with_sign(const Format &f, bool negative, uint64_t magnitude) {
   const uint64_t sign = f.has_sign && negative ? uint64_t{1} << f.field_bits() : 0;
-  if (f.encoding == Encoding::twos_complement && negative) return magnitude == 0 ? 0 : 2 * sign - magnitude;
+  if (f.complements() && negative) return magnitude == 0 ? 0 : 2 * sign - magnitude;
   return (sign | magnitude) << f.padding_bits;
 }
 
 /// The NaN that NVIDIA hardware writes: all ones, positive; +max where the format has no NaN (PTX ISA 9.1, cvt).
 [[nodiscard]] NVFP4_HD constexpr uint64_t canonical_nan(const Format &f) {
+  if (f.encoding == Encoding::posit) return uint64_t{1} << f.field_bits(); // NaR
   return f.id == FormatId::e8m13 ? 0x7FFFFFFF : with_sign(f, false, f.top_magnitude());
 }
 
+/// Of posits NaR, whatever the overflow: Inf is no large number to them.
 [[nodiscard]] NVFP4_HD constexpr uint64_t infinity_code(const Format &f, bool negative, Overflow overflow) {
+  if (f.encoding == Encoding::posit) return canonical_nan(f);
   if (overflow == Overflow::satfinite || f.specials == Specials::finite_only)
     return with_sign(f, negative, f.max_finite_magnitude());
   return with_sign(f, negative, f.specials == Specials::ieee ? f.infinity_magnitude() : f.top_magnitude());
@@ -93,8 +117,30 @@ struct GridPoint {
   bool sticky;   ///< something non-zero below `rest`
 };
 
+/// The same of posits, whose grid is that of the pattern without an end (Posit Standard, section 6): what of it stands in the
+/// code, and the rest. Nothing but zero becomes zero, and nothing becomes more than the largest.
+[[nodiscard]] NVFP4_HD constexpr GridPoint place_on_posits(const Format &f, uint64_t sig, int lsb) {
+  const int top = msb(sig), scale = top + lsb, es = f.posit_exponent(), kept = f.field_bits();
+  const int regime = scale >> es;
+  if (regime >= f.code_bits - 2) return {0, f.max_finite_magnitude(), 0, false};
+  if (regime < 2 - f.code_bits) return {0, 1, 0, false};
+  // regime and exponent in the low bits of `head`, and the fraction from the top of 64 bits down
+  const int run = regime >= 0 ? regime + 2 : 1 - regime, length = run + es;
+  const uint64_t ones = regime >= 0 ? (uint64_t{2} << (regime + 1)) - 2 : 1;
+  const uint64_t head = ones << es | uint64_t(scale - regime * (1 << es));
+  const uint64_t fraction = top == 0 ? 0 : sig << (64 - top);
+  if (length <= kept) {
+    const int more = kept - length;
+    if (more == 0) return {0, head, fraction, false};
+    return {0, head << more | fraction >> (64 - more), fraction << more, false};
+  }
+  const int cut = length - kept;
+  return {0, head >> cut, head << (64 - cut) | fraction >> cut, fraction << (64 - cut) != 0};
+}
+
 /// Places the exact value sig * 2^lsb (sig != 0) on the grid of f.
 [[nodiscard]] NVFP4_HD constexpr GridPoint place_on_grid(const Format &f, uint64_t sig, int lsb) {
+  if (f.encoding == Encoding::posit) return place_on_posits(f, sig, lsb);
   const int e = msb(sig) + lsb;
   const int binade = e < f.min_exponent() ? f.min_exponent() : e;
   const int shift = binade - f.mantissa_bits - lsb; // bits to discard

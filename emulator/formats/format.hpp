@@ -14,8 +14,8 @@
 namespace nvfp4 {
 
 enum class FormatId : uint8_t { e2m1, e3m2, e2m3, e4m3, e5m2, ue4m3, ue8m0, bf16, f16, tf32, e8m13, f32, f64, ue5m3, e1m2, int4, int8, ue5m3g, s1p2, if4, mixfp4,
-  ue4m3f, hif4s, int16 };
-inline constexpr int kFormatCount = 24;
+  ue4m3f, hif4s, int16, p4e1, p8e0, p16e1 };
+inline constexpr int kFormatCount = 27;
 
 /// What the codes with the largest exponent field mean.
 enum class Specials : uint8_t {
@@ -29,7 +29,11 @@ enum class Encoding : uint8_t {
   floating,       ///< field 0 is subnormal: its exponent is 1 - bias and its significand has no hidden bit
   powers_of_two,  ///< field E is 2^(E - bias) throughout, there is no zero (UE8M0)
   normal,         ///< field E is 2^(E - bias) times a significand with its hidden bit throughout, there is no zero (E6M2)
-  twos_complement ///< no exponent field; negative numbers are complements. Of integers the lowest code is no result
+  twos_complement, ///< no exponent field; negative numbers are complements. Of integers the lowest code is no result
+  /// Posits (Posit Standard 2022): behind the sign a run of equal bits and the one that ends it, then exponent and fraction as far
+  /// as there is room; negative numbers are complements, the lowest code is NaR, which here is NaN. `exponent_bits` and
+  /// `mantissa_bits` are those of the shortest run, which has two bits.
+  posit
 };
 
 /// What the bits above a scale's code say of its block.
@@ -63,9 +67,20 @@ struct Format {
   [[nodiscard]] NVFP4_HD constexpr FormatId flagged() const { return has_other() ? other : id; }
   /// Formats without a sign hold block scales; of the others, those of up to 8 bits hold elements of blocks.
   [[nodiscard]] NVFP4_HD constexpr bool of_scales() const { return !has_sign; }
-  [[nodiscard]] NVFP4_HD constexpr bool of_elements() const { return has_sign && code_bits <= 8; }
+  [[nodiscard]] NVFP4_HD constexpr bool of_elements() const {
+    return has_sign && code_bits <= 8 && encoding != Encoding::posit; // nobody scales blocks of posits
+  }
+  /// Whether negative codes are complements of positive ones.
+  [[nodiscard]] NVFP4_HD constexpr bool complements() const {
+    return encoding == Encoding::twos_complement || encoding == Encoding::posit;
+  }
+  /// es of a posit.
+  [[nodiscard]] NVFP4_HD constexpr int posit_exponent() const { return exponent_bits - 2; }
 
-  [[nodiscard]] NVFP4_HD constexpr int min_exponent() const { return encoding == Encoding::normal ? -bias : 1 - bias; }
+  [[nodiscard]] NVFP4_HD constexpr int min_exponent() const {
+    if (encoding == Encoding::posit) return -((code_bits - 2) << posit_exponent());
+    return encoding == Encoding::normal ? -bias : 1 - bias;
+  }
   [[nodiscard]] NVFP4_HD constexpr int field_bits() const { return exponent_bits + mantissa_bits; }
   [[nodiscard]] NVFP4_HD constexpr uint64_t magnitude_mask() const { return (uint64_t{1} << field_bits()) - 1; }
   /// All ones without the sign: the NaN that every NVIDIA conversion and tensor core writes, where there is a NaN.
@@ -110,6 +125,10 @@ struct Format {
   case int8: return {int8, "int8", 8, 8, 0, 7, 0, 0, Specials::finite_only, true, Encoding::twos_complement};
   // whole numbers of dynamic fixed point (Das et al., arXiv 1802.00930), whose tensor has one exponent outside
   case int16: return {int16, "int16", 16, 16, 0, 15, 0, -14, Specials::finite_only, true, Encoding::twos_complement};
+  // posits of N bits and es bits of exponent, (N, es) as Lu et al. write them (arXiv 1909.03831): (4, 1), (8, 0), (16, 1)
+  case p4e1: return {p4e1, "p4e1", 4, 4, 3, 0, 0, 4, Specials::finite_only, true, Encoding::posit};
+  case p8e0: return {p8e0, "p8e0", 8, 8, 2, 5, 0, 2, Specials::finite_only, true, Encoding::posit};
+  case p16e1: return {p16e1, "p16e1", 16, 16, 3, 12, 0, 4, Specials::finite_only, true, Encoding::posit};
   // Graphcore's definition (arXiv 2609.02846): the top exponent is unused, 61440 the largest. What its codes would mean
   // is not said; here they are Inf and NaN, and none is written
   case ue5m3g: return {ue5m3g, "ue5m3g", 8, 8, 5, 3, 0, 15, Specials::ieee, false};

@@ -244,6 +244,8 @@ NumberFormat parse_number_format(std::string_view name) {
       refuse(name, "has a meaning in its block alone");
     if (f.encoding == Encoding::powers_of_two || f.storage_bits > 32 || f.padding_bits != 0)
       refuse(name, "is reached by its conversions alone (nvfp4 info --conversions)");
+    if (f.encoding == Encoding::posit)
+      return {.name = std::string(name), .kind = Kind::posit, .bits = f.code_bits, .posit_exponent = f.posit_exponent()};
     return {.name = std::string(name), .bits = f.code_bits, .row = f};
   }
   std::string_view text = name;

@@ -72,7 +72,8 @@ struct Shape {
   bool has_sign = true;
   bool has_zero = true; ///< UE8M0 has no zero and no subnormals: field E is 2^(E-127) throughout
   int word_padding = 0;
-  bool complement = false; ///< negative words are 2^n minus those of their magnitudes (integers)
+  bool complement = false; ///< negative words are 2^n minus those of their magnitudes (integers and posits)
+  int posit_es = -1;       ///< of a posit its bits of exponent
 
   [[nodiscard]] int magnitude_bits() const { return exponent_bits + mantissa_bits; }
   [[nodiscard]] uint64_t all_ones() const { return (uint64_t{1} << magnitude_bits()) - 1; }
@@ -97,6 +98,9 @@ Shape shape(FormatId id) {
   case FormatId::int4: return {0, 3, -2, Top::number, true, true, 0, true};
   case FormatId::int8: return {0, 7, 0, Top::number, true, true, 0, true};
   case FormatId::int16: return {0, 15, -14, Top::number, true, true, 0, true};
+  case FormatId::p4e1: return {3, 0, 0, Top::number, true, true, 0, true, 1};
+  case FormatId::p8e0: return {2, 5, 0, Top::number, true, true, 0, true, 0};
+  case FormatId::p16e1: return {3, 12, 0, Top::number, true, true, 0, true, 1};
   case FormatId::ue4m3: return {4, 3, 7, Top::nan, false};
   case FormatId::ue5m3: return {5, 3, 15, Top::nan, false};
   case FormatId::ue5m3g: return {5, 3, 15, Top::ieee, false};
@@ -122,9 +126,27 @@ int field_exponent(const Shape &s, uint64_t magnitude) {
   return (s.has_zero ? std::max(field, 1) : field) - s.bias;
 }
 
+/// A posit of `bits` bits behind its sign, by the words of the standard: the run of bits equal to the first, es bits of exponent,
+/// the fraction.
+Exact posit_value(int bits, int es, uint64_t magnitude) {
+  if (magnitude == 0) return {};
+  std::string text;
+  for (int i = bits - 1; i >= 0; --i) text += (magnitude >> i & 1) != 0 ? '1' : '0';
+  const size_t run = std::min(text.find(text[0] == '1' ? '0' : '1'), text.size());
+  const int regime = text[0] == '1' ? int(run) - 1 : -int(run);
+  std::string tail = run < text.size() ? text.substr(run + 1) : "";
+  tail.resize(std::max(tail.size(), size_t(es)), '0');
+  int exponent = 0;
+  for (int i = 0; i < es; ++i) exponent = 2 * exponent + (tail[size_t(i)] - '0');
+  Exact value{1, regime * (1 << es) + exponent};
+  for (const char bit : tail.substr(size_t(es))) value = {value.n * 2 + (bit - '0'), value.e - 1};
+  return value;
+}
+
 /// The value of a magnitude by the formula alone, as if no code were special and the exponent field had no
 /// end.
 Exact nominal_value(const Shape &s, uint64_t magnitude) {
+  if (s.posit_es >= 0) return posit_value(s.magnitude_bits(), s.posit_es, magnitude);
   const uint64_t one = uint64_t{1} << s.mantissa_bits;
   const bool hidden_one = magnitude >= one || !s.has_zero;
   return {magnitude % one + (hidden_one ? one : 0), field_exponent(s, magnitude) - s.mantissa_bits};
@@ -149,6 +171,11 @@ Number decode(FormatId id, uint64_t word) {
   Number x;
   x.negative = s.has_sign && (code & (ones + 1)) != 0;
   const uint64_t mag = s.complement && x.negative ? 2 * (ones + 1) - code % (2 * (ones + 1)) : code & ones;
+  if (mag > s.largest() && s.posit_es >= 0) { // NaR
+    x.kind = Number::Kind::nan;
+    x.negative = false;
+    return x;
+  }
   if (mag > s.largest() && !s.complement) { // the lowest integer is one more than the largest
     x.kind = s.top == Top::ieee && mag == s.infinity() ? Number::Kind::infinite : Number::Kind::nan;
     return x;
@@ -215,7 +242,26 @@ uint64_t round_magnitude(const Shape &s, const Exact &v, Direction direction) {
   return direction == Direction::nearest_away || low % 2 == 1 ? high : low;
 }
 
+/// The posit next to v > 0: between two of them the limit is the posit of one more bit that stands between, whatever the mean of
+/// their values is, and no number goes below the smallest or above the largest.
+uint64_t round_posit(const Shape &s, const Exact &v, Direction direction) {
+  const int bits = s.magnitude_bits();
+  uint64_t low = 1, high = s.all_ones();
+  if (compare(v, posit_value(bits, s.posit_es, low)) <= 0) return low;
+  if (compare(v, posit_value(bits, s.posit_es, high)) >= 0) return high;
+  while (high - low > 1) {
+    const uint64_t middle = low + (high - low) / 2;
+    (compare(v, posit_value(bits, s.posit_es, middle)) < 0 ? high : low) = middle;
+  }
+  if (direction == Direction::down || compare(v, posit_value(bits, s.posit_es, low)) == 0) return low;
+  if (direction == Direction::up) return high;
+  const int side = compare(v, posit_value(bits + 1, s.posit_es, 2 * low + 1));
+  if (side != 0) return side < 0 ? low : high;
+  return direction == Direction::nearest_away || low % 2 == 1 ? high : low;
+}
+
 uint64_t canonical_nan(FormatId id) {
+  if (shape(id).posit_es >= 0) return shape(id).all_ones() + 1; // NaR
   return id == FormatId::f64 ? kF64Nan : shape(id).word(false, shape(id).all_ones());
 }
 
@@ -482,6 +528,10 @@ uint64_t convert(FormatId to, FormatId from, uint64_t code, Rounding rounding, b
                                   negative ? Direction::down : Direction::up,
                                   negative ? Direction::up : Direction::down, Direction::nearest_away};
   const Direction direction = directions[size_t(rounding)];
+  if (s.posit_es >= 0) {
+    if (x.is_infinite()) return canonical_nan(to);
+    return x.is_zero() ? 0 : s.word(negative, round_posit(s, magnitude(x.value), direction));
+  }
   uint64_t mag = x.is_infinite() ? s.largest() + 1 : round_magnitude(s, magnitude(x.value), direction);
   if (mag > s.largest()) {
     const bool inward = !x.is_infinite() && direction == Direction::down;

@@ -34,7 +34,8 @@ enum class Rounding : uint8_t {
 /// NaN: all ones without the sign. Overflow and Inf: the largest finite code when `satfinite` or when the
 /// format has neither Inf nor NaN; otherwise Inf (formats with NaN only: NaN with the sign), but the largest
 /// finite code for a finite value when the rounding points toward zero. Unsigned formats (UE4M3, UE8M0) take
-/// the magnitude, and a value below 2^-127 becomes UE8M0's code 0.
+/// the magnitude, and a value below 2^-127 becomes UE8M0's code 0. Posits: NaN and Inf are NaR, and no other number becomes it
+/// or zero.
 [[nodiscard]] uint64_t convert(FormatId to, FormatId from, uint64_t code, Rounding rounding, bool satfinite);
 
 } // namespace nvfp4::oracle

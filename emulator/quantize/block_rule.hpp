@@ -187,6 +187,9 @@ namespace detail {
   case ScaleOrder::exponent_field:
   case ScaleOrder::exponent_ceil:
   case ScaleOrder::exponent_even: break;
+  case ScaleOrder::amax_exponent:
+    if (!(g.amax <= kFltMax)) return g.amax;
+    return power_of_two(int(bit_cast<uint32_t>(g.amax) >> 23) - 127 - max_exponent(r.element));
   }
   const int field = int((bit_cast<uint32_t>(bmax) + exponent_carry(r)) >> 23);
   const bool kept = r.order == ScaleOrder::exponent_floor ? field == 0xFF : bmax != bmax;
@@ -374,14 +377,14 @@ namespace detail {
   return uint8_t(best);
 }
 
-[[nodiscard]] NVFP4_HD inline uint8_t nan_code(const Rule &r, FormatId element, float x) {
+[[nodiscard]] NVFP4_HD inline uint16_t nan_code(const Rule &r, FormatId element, float x) {
   const bool negative = x != x && (bit_cast<uint32_t>(x) >> 31) != 0;
   switch (r.nan_code) {
-  case NanCode::zero: return uint8_t(with_sign(format(element), negative, 0));
-  case NanCode::one_and_half: return uint8_t(encode(element, negative ? -1.5f : 1.5f));
+  case NanCode::zero: return uint16_t(with_sign(format(element), negative, 0));
+  case NanCode::one_and_half: return uint16_t(encode(element, negative ? -1.5f : 1.5f));
   case NanCode::plus_max: break;
   }
-  return uint8_t(canonical_nan(format(element)));
+  return uint16_t(canonical_nan(format(element)));
 }
 } // namespace detail
 
@@ -395,9 +398,9 @@ namespace detail {
 /// The code of one element under its own scale (element_scale). `random` has 8 bits for sr_carry8, sr_te and sr_mid8
 /// (these two of E2M1 only), 32 for sr_exact, and is not read for nearest. Stochastic rounding does not go with
 /// Scaling::search.
-[[nodiscard]] NVFP4_HD inline uint8_t encode_element(const Rule &r, float x, const BlockScale &scale,
-                                                     ElementRounding rounding = ElementRounding::nearest,
-                                                     uint32_t random = 0) {
+[[nodiscard]] NVFP4_HD inline uint16_t encode_element_word(const Rule &r, float x, const BlockScale &scale,
+                                                           ElementRounding rounding = ElementRounding::nearest,
+                                                           uint32_t random = 0) {
   if (scale.skipped) return 0;
   if (r.scaling == Scaling::search) return detail::nearest_by_search(x, scale.factor);
   const FormatId element = scale.flagged ? format(r.element).flagged() : r.element;
@@ -405,14 +408,21 @@ namespace detail {
   if (y != y) return detail::nan_code(r, element, x);
   if (y == 0.0f && r.negative_zero == NegativeZero::drop_exact) return 0;
   switch (rounding) {
-  case ElementRounding::sr_carry8: return uint8_t(encode_carry8(element, y, random));
-  case ElementRounding::sr_te: return uint8_t(encode_te_sr(y, random));
-  case ElementRounding::sr_exact: return uint8_t(encode_exact_sr(element, y, random));
-  case ElementRounding::sr_mid8: return uint8_t(encode_mid8_sr(y, random));
+  case ElementRounding::sr_carry8: return uint16_t(encode_carry8(element, y, random));
+  case ElementRounding::sr_te: return uint16_t(encode_te_sr(y, random));
+  case ElementRounding::sr_exact: return uint16_t(encode_exact_sr(element, y, random));
+  case ElementRounding::sr_mid8: return uint16_t(encode_mid8_sr(y, random));
   case ElementRounding::nearest: break;
   }
-  if (r.ties == Ties::away) return uint8_t(encode(element, y, Rounding::nearest_away));
-  return uint8_t(element == FormatId::e2m1 ? encode(FormatId::e2m1, y) : encode(element, y));
+  if (r.ties == Ties::away) return uint16_t(encode(element, y, Rounding::nearest_away));
+  return uint16_t(element == FormatId::e2m1 ? encode(FormatId::e2m1, y) : encode(element, y));
+}
+
+/// The same of elements of at most 8 bits.
+[[nodiscard]] NVFP4_HD inline uint8_t encode_element(const Rule &r, float x, const BlockScale &scale,
+                                                     ElementRounding rounding = ElementRounding::nearest,
+                                                     uint32_t random = 0) {
+  return uint8_t(encode_element_word(r, x, scale, rounding, random));
 }
 
 /// Adds one element's error to a candidate's sum. The sum of a block runs over its elements in order; the
@@ -443,7 +453,7 @@ namespace detail {
 }
 
 /// The same from the codes of element i of its block.
-[[nodiscard]] NVFP4_HD inline float decode_element(const Rule &r, uint8_t code, uint32_t scale_word, int i,
+[[nodiscard]] NVFP4_HD inline float decode_element(const Rule &r, uint32_t code, uint32_t scale_word, int i,
                                                    const GlobalScale &g) {
   const bool flagged = is_flagged(format(r.scale), scale_word);
   return decode_values(r, element_value(r.element, code, flagged), scale_value(r.scale, scale_word, i), g);

@@ -32,7 +32,7 @@ struct BlockScaled {
   FormatId source = FormatId::f32; ///< type of the tensor that was quantized
   ScaleLayout layout = ScaleLayout::linear;
   std::vector<uint8_t> codes =
-      {}; // (rows, padded_k): FP4 two to a byte, even k in the low nibble; others one byte each
+      {}; // (rows, padded_k): FP4 two to a byte, even k in the low nibble; others one byte each, 16 bits two, the low one first
   std::vector<uint8_t> scales = {}; // (rows, scale_cols()), or the same in 128x4 tiles
 
   float global_amax =
@@ -52,7 +52,9 @@ struct BlockScaled {
   [[nodiscard]] CodeView row(int64_t r) const {
     return {codes.data() + r * row_bytes(), format(element).storage_bits};
   }
+  /// The code of an element of at most 8 bits, and of any.
   [[nodiscard]] uint8_t code(int64_t r, int64_t i) const { return uint8_t(row(r)[i]); }
+  [[nodiscard]] uint16_t code_word(int64_t r, int64_t i) const { return uint16_t(row(r)[i]); }
   /// Where a byte of a row's scales lies.
   [[nodiscard]] int64_t scale_at(int64_t r, int64_t byte) const {
     return layout == ScaleLayout::linear ? r * scale_cols() + byte : scale_offset_128x4(r, byte, scale_cols());

@@ -184,6 +184,19 @@ constexpr Rule fp8(ScaleOrder order, bool per_row, Scaling scaling, float least_
           .decoding = Decoding::scale_only};
 }
 
+/// Dynamic fixed point: whole numbers of 16 bits under one power of two of the tensor, the largest that leaves its maximum in range,
+/// repeated by blocks of 32.
+constexpr Rule dynamic_fixed_point() {
+  return {.element = int16,
+          .scale = ue8m0,
+          .block = 32,
+          .global = GlobalRule::none,
+          .order = ScaleOrder::amax_exponent,
+          .scale_rounding = ScaleRounding::power_exact,
+          .scaling = Scaling::exponent,
+          .decoding = Decoding::scale_only};
+}
+
 /// FP4 under the PyTorch backend's static scales. top: 6, or less for unbiased stochastic rounding.
 constexpr Rule fouroversix_static(float top) {
   return {.amax_nan = AmaxNan::propagate,
@@ -532,6 +545,9 @@ constexpr std::array kTable{
                ConventionEvidence::transcribed,
                "deepseek-ai/DeepSeek-V3 inference/kernel.py act_quant, with vLLM's least amax of 1e-10",
                "1x128, or tiles of 128x128 for weights; NaN stays NaN"},
+    Convention{"dfp16", "", dynamic_fixed_point(), kNoTiles, ConventionEvidence::transcribed,
+               "dynamic fixed point of 16 bits, arXiv 1802.00930: one exponent of the tensor, that of its largest magnitude less 14",
+               "of the paper as cited; ours are ties to even, 32768 as 32767, NaN as no maximum and 32767, and 2^-127 as the least scale"},
     Convention{"hif4", "hif4-away", hif4(Ties::away), kNoTiles, ConventionEvidence::upstream_run, kHif4, kHif4Words},
     Convention{"hif4-rne", "", hif4(Ties::even), kNoTiles, ConventionEvidence::transcribed, kHif4,
                "the choice of ties that a comment of that code leaves open; none of its versions makes it"},

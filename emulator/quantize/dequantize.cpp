@@ -55,7 +55,7 @@ std::vector<float> dequantize(const BlockScaled &q, const DequantizeOptions &opt
       const int width = int(std::min<int64_t>(kHadamardSize, q.k - first));
       for (int i = 0; i < width; ++i)
         values[i] =
-            decode_element(rule, uint8_t(codes[first + i]), q.scale_code(r, (first + i) / q.block),
+            decode_element(rule, uint32_t(codes[first + i]), q.scale_code(r, (first + i) / q.block),
                            int((first + i) % q.block), global);
       if (q.hadamard && options.undo_hadamard) rotate16_back(values, q.sign_mask);
       for (int i = 0; i < width; ++i)

@@ -69,7 +69,8 @@ bool scales_by_e4m3(Scaling s) {
 /// Whether the kernels have all steps of a rule. A step that is not listed is left to the definition.
 bool steps_cover(const Rule &r, FormatId source) {
   if (r.order == ScaleOrder::source_sixth && source == FormatId::f16) return false;
-  if (r.outer_block != 0 || r.ties != Ties::even || r.top != 0.0f || (r.block != 16 && r.block != 32)) return false;
+  if (r.outer_block != 0 || r.ties != Ties::even || r.top != 0.0f || (r.block != 16 && r.block != 32) || format(r.element).storage_bits > 8)
+    return false;
   if (r.scale == FormatId::ue4m3) {
     if (r.four_over_six != FourOverSix::off && (r.block != 16 || r.element != FormatId::e2m1 ||
                                                 r.second_scale != SecondScale::wider || divides(r.scaling)))

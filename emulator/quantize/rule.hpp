@@ -65,6 +65,7 @@ enum class ScaleOrder : uint8_t {
   exponent_field,       ///< the same, but Inf is 2^128 and has a scale as well
   exponent_ceil,        ///< that of the power of two not below bmax
   exponent_even,        ///< that of bmax rounded half up to the element's significand
+  amax_exponent,        ///< exponent_floor of amax, of the tensor or the row: one exponent for all of it, repeated by blocks
   bf16_inverse_top,     ///< bf16(bmax * bf16(1 / T)), T = 4 times the largest element: 7, with both one-bit exponents
 };
 [[nodiscard]] constexpr auto names_of(ScaleOrder) {
@@ -74,6 +75,7 @@ enum class ScaleOrder : uint8_t {
                     "exponent of bmax minus that of the largest element",
                     "the same with Inf as 2^128", "the same of bmax rounded up to a power of two",
                     "the same of bmax rounded half up to the element's significand",
+                    "exponent of amax minus that of the largest element",
                     "bf16(bmax * bf16(1 / (4 * largest element)))");
 }
 static_assert(names_of(ScaleOrder{}).end_with(ScaleOrder::bf16_inverse_top));

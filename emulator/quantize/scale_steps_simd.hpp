@@ -49,6 +49,7 @@ template <class V> struct VectorScale {
     case ScaleOrder::exponent_ceil:
     case ScaleOrder::exponent_even:
     case ScaleOrder::amax_sixth:
+    case ScaleOrder::amax_exponent:
     case ScaleOrder::offset_sixth_by_decode:
     case ScaleOrder::macro_even:
     case ScaleOrder::bf16_inverse_top: break; // not covered

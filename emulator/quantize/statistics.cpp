@@ -5,7 +5,6 @@
 #include "nvfp4/emulator/quantize/dequantize.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <limits>
 #include <omp.h>
@@ -31,14 +30,14 @@ void read_row(MatrixView<const float> x, const BlockScaled &q, int64_t r, std::v
   }
 }
 
-/// The values of all codes of an element of up to 8 bits, plain and flagged.
+/// The values of all codes of an element, plain and flagged.
 struct ElementValues {
-  std::array<float, 256> of[2];
+  std::vector<float> of[2];
 
   explicit ElementValues(const Format &element) {
     for (int flagged = 0; flagged <= (element.has_other() ? 1 : 0); ++flagged)
-      for (int code = 0; code < 1 << element.storage_bits; ++code)
-        of[flagged][size_t(code)] = element_value(element.id, uint64_t(code), flagged != 0);
+      for (uint64_t code = 0; code < uint64_t{1} << element.storage_bits; ++code)
+        of[flagged].push_back(element_value(element.id, code, flagged != 0));
   }
 };
 
@@ -70,8 +69,8 @@ QuantizeStatistics block_row(MatrixView<const float> x, const BlockScaled &q, co
         block_scale = scale_value(q.scale, word, place);
       }
       const float v = row[size_t(i)];
-      const uint8_t code = uint8_t(codes[i]);
-      const float y = decode_values(rule, values.of[flagged && element.has_other() ? 1 : 0][code], block_scale, global);
+      const uint64_t code = codes[i];
+      const float y = decode_values(rule, values.of[flagged && element.has_other() ? 1 : 0][size_t(code)], block_scale, global);
       const Format &own = flagged ? other : element;
       ++s.elements;
       if (v != 0.0f) some[size_t(block)] = 1;

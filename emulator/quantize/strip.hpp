@@ -34,9 +34,9 @@ struct Strip {
   }
 
   /// The code of x, element i of row r of the block that starts at `first`.
-  [[nodiscard]] uint8_t code(int r, int64_t first, int i, float x, const BlockScale &scale) const {
+  [[nodiscard]] uint16_t code(int r, int64_t first, int i, float x, const BlockScale &scale) const {
     const uint32_t bits = options.rounding == ElementRounding::nearest ? 0 : random(first_row + r, first + i);
-    return encode_element(rule, x, element_scale(rule, scale, i), options.rounding, bits);
+    return encode_element_word(rule, x, element_scale(rule, scale, i), options.rounding, bits);
   }
 
   /// The error of a candidate scale.
@@ -44,7 +44,7 @@ struct Strip {
     float sums[kTile] = {};
     for (int r = 0; r < rows; ++r)
       for (int i = 0; i < width; ++i)
-        sums[r] = add_error(rule, sums[r], code(r, first, i, x[r][i], scale), x[r][i], scale, global.amax);
+        sums[r] = add_error(rule, sums[r], uint8_t(code(r, first, i, x[r][i], scale)), x[r][i], scale, global.amax);
     if (out.block_rows > 1) add_rows_as_tree([&](int i, int j) { sums[i] = sums[i] + sums[j]; });
     return sums[0];
   }
@@ -72,20 +72,21 @@ struct Strip {
       if (error(x, first, width, second) < error(x, first, width, scale)) scale = second;
     }
     for (int r = 0; r < rows; ++r) {
-      uint8_t codes[kMaxBlock] = {};
+      uint16_t codes[kMaxBlock] = {};
       for (int i = 0; i < width; ++i) codes[i] = code(r, first, i, x[r][i], scale);
       store(first_row + r, b, scale.code, codes);
     }
   }
 
-  void store(int64_t r, int64_t b, uint32_t scale, const uint8_t (&codes)[kMaxBlock]) const {
+  void store(int64_t r, int64_t b, uint32_t scale, const uint16_t (&codes)[kMaxBlock]) const {
     out.set_scale(r, b, scale);
-    const bool nibbles = format(rule.element).storage_bits == 4;
-    uint8_t *const to = out.codes.data() + r * out.row_bytes() + b * rule.block / (nibbles ? 2 : 1);
-    if (nibbles)
-      for (int i = 0; i < rule.block; i += 2) to[i / 2] = uint8_t(codes[i] | codes[i + 1] << 4);
-    else
-      std::copy_n(codes, rule.block, to);
+    const int bits = format(rule.element).storage_bits;
+    uint8_t *const to = out.codes.data() + r * out.row_bytes() + b * rule.block * bits / 8;
+    for (int i = 0; i < rule.block; ++i) {
+      if (bits == 4 && i % 2 == 0) to[i / 2] = uint8_t(codes[i] | codes[i + 1] << 4);
+      if (bits == 8) to[i] = uint8_t(codes[i]);
+      if (bits == 16) to[2 * i] = uint8_t(codes[i]), to[2 * i + 1] = uint8_t(codes[i] >> 8);
+    }
   }
 };
 

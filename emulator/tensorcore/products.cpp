@@ -73,6 +73,7 @@ constexpr auto kKinds = std::to_array<UnitKind>({
     {"nvint4", int4, 16, ue4m3},
     {"mxint4", int4, 32},
     {"mxint8", int8, 32},
+    {"dfp16", int16, 32},
     {"amd-fp4", e2m1, 16, ue5m3},
     {"if4", if4, 16, ue4m3f},
     {"mixfp4", mixfp4, 16, ue4m3f},

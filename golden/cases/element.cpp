@@ -24,6 +24,9 @@ const ElementFormat &format_of(Element e) {
       {"ue4m3f", 8, 4, 3, 7, 0, false, true},
       {"hif4s", 32, 6, 2, 48, 0, false, true, false, true},
       {"int16", 16, 0, 15, -14, 0, false, false, true},
+      {"p4e1", 4, 3, 0, 0, 0, false, true, true, false, Element::f64, 0.0, 1},
+      {"p8e0", 8, 2, 5, 0, 0, false, true, true, false, Element::f64, 0.0, 0},
+      {"p16e1", 16, 3, 12, 0, 0, false, true, true, false, Element::f64, 0.0, 1},
   };
   return table[int(e)];
 }
@@ -50,6 +53,7 @@ static uint64_t infinity(const ElementFormat &f) {
 
 uint64_t max_finite(const ElementFormat &f) {
   const uint64_t step = uint64_t{1} << f.padding;
+  if (f.is_posit()) return magnitude_mask(f);
   if (f.has_inf) return infinity(f) - step;
   return f.has_nan ? magnitude_mask(f) - step : magnitude_mask(f);
 }
@@ -58,6 +62,7 @@ uint64_t inf_or_max(const ElementFormat &f) { return f.has_inf ? infinity(f) : m
 
 uint64_t nan_or_max(const ElementFormat &f, bool negative, uint64_t payload) {
   if (!f.has_nan) return with_sign(f, negative, max_finite(f));
+  if (f.is_posit()) return sign_bit(f); // the one NaR
   const uint64_t sign = negative ? sign_bit(f) : 0;
   if (!f.has_inf) return sign | magnitude_mask(f);
   const uint64_t mask = ((uint64_t{1} << f.mantissa_bits) - 1) << f.padding;
@@ -65,7 +70,25 @@ uint64_t nan_or_max(const ElementFormat &f, bool negative, uint64_t payload) {
   return sign | infinity(f) | (bits ? bits : mask);
 }
 
+/// The bits of a posit behind its sign, from the top down until none are left.
+static uint64_t posit_magnitude(const ElementFormat &f, int exponent, uint64_t fraction) {
+  const int width = f.exponent_bits + f.mantissa_bits, regime = exponent >> f.posit;
+  int room = width;
+  uint64_t bits = 0;
+  const auto put = [&](uint64_t bit) {
+    if (room > 0) bits |= (bit & 1) << --room;
+  };
+  for (int i = 0; i < (regime >= 0 ? regime + 1 : -regime); ++i) put(regime >= 0);
+  put(regime < 0);
+  for (int i = f.posit; i-- > 0;) put(uint64_t(exponent) >> i);
+  for (int i = 64; i-- > 0 && room > 0;) put(fraction >> i);
+  return bits == 0 ? 1 : bits;
+}
+
 uint64_t compose(const ElementFormat &f, bool negative, int exponent, uint64_t fraction) {
+  if (f.is_posit() && exponent <= f.max_exponent() && exponent >= f.min_exponent())
+    return with_sign(f, negative, posit_magnitude(f, exponent, fraction));
+  if (f.is_posit()) return with_sign(f, negative, exponent > 0 ? max_finite(f) : 1);
   if (exponent > f.max_exponent()) return with_sign(f, negative, max_finite(f));
   const uint64_t m = f.mantissa_bits ? fraction >> (64 - f.mantissa_bits) : 0;
   const uint64_t hidden = uint64_t{1} << f.mantissa_bits;
@@ -93,7 +116,25 @@ bool encode_exact(const ElementFormat &f, double value, uint64_t &code) {
   return decode(f, code) == value;
 }
 
+static double decode_posit(const ElementFormat &f, uint64_t code) {
+  if (code == sign_bit(f)) return std::numeric_limits<double>::quiet_NaN();
+  if (code == 0) return 0;
+  const bool negative = (code & sign_bit(f)) != 0;
+  const uint64_t magnitude = negative ? negated(f, code) : code;
+  int at = f.exponent_bits + f.mantissa_bits;
+  const auto next = [&]() -> uint64_t { return at > 0 ? magnitude >> --at & 1 : 0; };
+  const uint64_t first = next();
+  int run = 1;
+  while (at > 0 && next() == first) ++run;
+  int exponent = first != 0 ? run - 1 : -run;
+  for (int i = 0; i < f.posit; ++i) exponent = 2 * exponent + int(next());
+  double v = 1, weight = 1;
+  while (at > 0) v += double(next()) * (weight /= 2);
+  return std::ldexp(negative ? -v : v, exponent);
+}
+
 double decode(const ElementFormat &f, uint64_t code) {
+  if (f.is_posit()) return decode_posit(f, code);
   const uint64_t code_magnitude =
       f.complement && (code & sign_bit(f)) != 0 ? negated(f, code) : code & magnitude_mask(f);
   const uint64_t magnitude = code_magnitude >> f.padding;

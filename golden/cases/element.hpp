@@ -8,8 +8,8 @@
 namespace nvfp4::golden::cases {
 
 enum class Element : uint8_t { e2m1, e3m2, e2m3, e4m3, e5m2, ue4m3, ue8m0, bf16, f16, tf32, f32, f64, e1m2, int4, int8, ue5m3, ue5m3g,
-  s1p2, if4, mixfp4, ue4m3f, hif4s, int16 };
-inline constexpr int kElements = 23;
+  s1p2, if4, mixfp4, ue4m3f, hif4s, int16, p4e1, p8e0, p16e1 };
+inline constexpr int kElements = 26;
 
 /// value = (-1)^s * 1.m * 2^(E - bias), or 0.m * 2^(1 - bias) when the field E is 0.
 struct ElementFormat {
@@ -24,12 +24,18 @@ struct ElementFormat {
   /// What a set bit above a scale's code makes of elements: of them this format, its values times a number.
   Element flagged = Element::f64;
   double flagged_unit = 0.0; ///< 0: nothing
+  /// es of a posit, whose exponent and mantissa bits are those of the shortest regime; below 0: it is none.
+  int posit = -1;
 
-  [[nodiscard]] int min_exponent() const { return normal ? -bias : 1 - bias; }
+  [[nodiscard]] bool is_posit() const { return posit >= 0; }
+  [[nodiscard]] int min_exponent() const { return is_posit() ? -max_exponent() : normal ? -bias : 1 - bias; }
   /// Exponent of the smallest subnormal.
-  [[nodiscard]] int bottom() const { return normal ? min_exponent() : min_exponent() - mantissa_bits; }
+  [[nodiscard]] int bottom() const { return normal || is_posit() ? min_exponent() : min_exponent() - mantissa_bits; }
   /// Largest exponent of a finite number.
-  [[nodiscard]] int max_exponent() const { return (1 << exponent_bits) - 1 - bias - (has_inf ? 1 : 0); }
+  [[nodiscard]] int max_exponent() const {
+    if (is_posit()) return (exponent_bits + mantissa_bits - 1) << posit;
+    return (1 << exponent_bits) - 1 - bias - (has_inf ? 1 : 0);
+  }
   [[nodiscard]] int digits() const { return bits / 4; }
 };
 

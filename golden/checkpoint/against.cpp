@@ -60,7 +60,7 @@ std::vector<Trial> trials(const Weight &mine, const Weight &original, const Agai
 /// Compares the rows that both have.
 void count_differences(Reproduction &r, const BlockScaled &mine, const BlockScaled &made) {
   for (int64_t row = 0; row < mine.rows; ++row) {
-    for (int64_t i = 0; i < mine.k; ++i) r.codes_differing += mine.code(row, i) != made.code(row, i);
+    for (int64_t i = 0; i < mine.k; ++i) r.codes_differing += mine.code_word(row, i) != made.code_word(row, i);
     for (int64_t b = 0; b < mine.blocks(); ++b)
       r.scales_differing += mine.scale_code(row, b) != made.scale_code(row, b);
   }

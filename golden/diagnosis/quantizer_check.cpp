@@ -294,7 +294,7 @@ std::string pattern_text(const BlockScaled &mine, const BlockScaled &want, const
         scales.push_back(scale_byte(mine.scale_code(i, b), byte));
       bool differs = mine.scale_code(i, b) != want.scale_code(i, b);
       for (int64_t k = b * mine.block; !differs && k < std::min(mine.k, (b + 1) * mine.block); ++k)
-        differs = mine.code(i, k) != want.code(i, k);
+        differs = mine.code_word(i, k) != want.code_word(i, k);
       if (differs) rows[size_t(i)] = cols[size_t(b)] = true;
     }
   const Indices hit_rows = members(rows), hit_cols = members(cols);

@@ -16,7 +16,7 @@ struct ScalePair {
 struct ElementPair {
   bool scale_right, zero_block;
   float x, y; ///< of the source; what is rounded
-  uint8_t got, want;
+  uint16_t got, want;
   float got_value, want_value, largest, first_normal;
 };
 
@@ -120,7 +120,7 @@ KindsOfDifference kinds_of_difference(const BlockScaled &mine, const BlockScaled
       }
       const BlockScale scale = scale_of_code(rule, wanted, amax.value(rule.amax_nan), g);
       for (int64_t i = first; i < last; ++i) {
-        const uint8_t c = mine.code(r, i), w = want.code(r, i);
+        const uint16_t c = mine.code_word(r, i), w = want.code_word(r, i);
         if (c == w) continue;
         const float v = x.values[size_t(r * x.cols + i)];
         const BlockScale own = element_scale(rule, scale, int(i - first));

@@ -198,7 +198,7 @@ Leftover compare_blocks(const BlockScaled &mine, const BlockSample &sample, cons
     int64_t codes = 0;
     const int64_t width = std::min<int64_t>(mine.block, mine.k - b * mine.block);
     for (int64_t i = 0; i < width; ++i)
-      codes += mine.code(r, b * mine.block + i) != made.code(from_r, from_b * mine.block + i);
+      codes += mine.code_word(r, b * mine.block + i) != made.code_word(from_r, from_b * mine.block + i);
     const bool scale = mine.scale_code(r, b) != made.scale_code(from_r, from_b);
     l.codes += codes;
     l.scales += scale;

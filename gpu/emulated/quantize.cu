@@ -157,6 +157,8 @@ Planned plan(const float *x, int64_t rows, int64_t cols, int64_t stride, const C
   const int64_t padded_rows = rows + intake.zero_rows;
   if (intake.zero_rows != 0 && (intake.zero_rows < 0 || options.axis != Axis::col))
     throw Error("cuda::quantize: rows of zeros are for Axis::col, got " + std::to_string(intake.zero_rows));
+  if (format(rule.element).storage_bits > 8)
+    throw Error("convention '" + std::string(convention.name) + "' has elements of 16 bits, which the CPU alone writes; quantize there");
   out.info = describe(padded_rows, cols, stride, convention, options);
   if (device_amax != nullptr &&
       (options.global_amax || options.global_scale || !has_tensor_level(rule)))

@@ -40,7 +40,7 @@ struct ScaledReading {
     const int width = k - first < kHadamardSize ? int(k - first) : kHadamardSize;
     float values[kHadamardSize] = {};
     for (int i = 0; i < width; ++i)
-      values[i] = decode_element(rule, uint8_t(row[first + i]), scale(r, (first + i) / rule.block),
+      values[i] = decode_element(rule, uint32_t(row[first + i]), scale(r, (first + i) / rule.block),
                                  int((first + i) % rule.block), global);
     if (rotated) rotate16_back(values, signs);
     for (int i = 0; i < width; ++i) out[transposed ? (first + i) * rows + r : r * k + first + i] = values[i];

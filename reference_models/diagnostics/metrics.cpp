@@ -86,7 +86,7 @@ void count_scales(QuantizationError &e, MatrixView<const float> x, const BlockSc
     for (int64_t first = 0, b = 0; first < x.cols; first += q.block, ++b) {
       const uint32_t scale = q.scale_code(r, b);
       const FormatId own = is_flagged(scale_format, scale) ? element.flagged() : element.id;
-      const auto most = uint8_t(format(own).max_finite_magnitude());
+      const auto most = uint32_t(format(own).max_finite_magnitude());
       float limit = 0;
       const int64_t end = std::min<int64_t>(first + q.block, x.cols);
       bool nonzero = false;

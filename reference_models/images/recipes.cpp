@@ -74,9 +74,10 @@ Recipe for_images(Recipe recipe) {
   for (const auto &[name, l] : recipe.linears)
     for (const GemmRecipe *g : {&l.fprop, &l.dgrad, &l.wgrad})
       for (const OperandRecipe *o : {&g->a, &g->b})
-        if (o->format == OperandFormat::simulated || o->hadamard_size != 16 || o->hadamard_signs != RotationSigns::fixed)
+        if (o->format == OperandFormat::simulated || o->mean != MeanSplit::none || o->hadamard_size != 16 ||
+            o->hadamard_signs != RotationSigns::fixed)
           throw Error("recipe '" + recipe.name + "' has simulated operands or other rotations than those of 16 under the fixed signs, "
-                      "which a convolution's parts have no form of");
+                      "or a mean that is quantized by itself, which a convolution's parts have no form of");
   std::erase_if(recipe.rules, [](const RecipeRule &rule) { return !rule.families.empty(); });
   return recipe;
 }

@@ -43,6 +43,14 @@ double random_bits_of(const OperandRecipe &o) {
   return 32;
 }
 
+/// What a quantized mean adds to a product of m x n outputs, as a part of it: its row meets the other operand once, and in wgrad,
+/// where it is the same for all tokens, the sums over tokens do, which are products with a row of ones.
+double of_means(const GemmRecipe &g, Product p, int64_t m, int64_t n) {
+  const auto splits = [](const OperandRecipe &o) { return o.mean == MeanSplit::quantized; };
+  if (p != Product::wgrad) return splits(g.a) ? 1 / double(m) : 0;
+  return (splits(g.a) ? 1 / double(m) : 0) + (splits(g.b) ? 1 / double(n) : 0);
+}
+
 double time_of(const GemmRecipe &g) {
   constexpr double kBf16 = 16; ///< K of its instruction
   if (g.a.format == OperandFormat::f32) return std::numeric_limits<double>::quiet_NaN();
@@ -79,7 +87,8 @@ RecipeCost recipe_cost(const Recipe &recipe, const std::vector<LabOperator> &ope
       const double contraction = double(p == Product::fprop ? o.in : p == Product::dgrad ? o.out : o.rows);
       const bool patched = l.hcp.enabled && (p == Product::fprop || (p == Product::dgrad && l.hcp.dgrad));
       const double segments = !patched ? 0 : l.hcp.side == HcpRecipe::Side::both ? 2 : 1;
-      const double more = segments * double(patched ? l.hcp.channels(int64_t(contraction)) : 0) / contraction;
+      const double more = segments * double(patched ? l.hcp.channels(int64_t(contraction)) : 0) / contraction +
+                          of_means(gemm_of(l, p), p, p == Product::wgrad ? o.out : o.rows, p == Product::fprop ? o.out : o.in);
       const bool bf16 = l.hcp.residual == HcpRecipe::Residual::bf16;
       const double time = time_of(gemm_of(l, p));
       c.tensor_time += product * (time + more * (bf16 ? 1.0 : time));

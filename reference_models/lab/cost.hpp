@@ -15,7 +15,7 @@ struct RecipeCost {
   /// time, so K = 64 against K = 16 is a quarter. With the Hot-Channel Patch's products. NaN where a product
   /// uses no tensor core.
   double tensor_time = 0;
-  double multiply_adds = 0; ///< over those without a patch
+  double multiply_adds = 0; ///< over those without a patch and a quantized mean
   double rotations =
       0; ///< additions and multiplications of rotations, an element of a copy that is quantized
   double random_bits = 0; ///< an element of such a copy

@@ -2,6 +2,7 @@
 // One operand at a time, by the library's quantization and its statistics.
 #include "nvfp4/reference_models/lab/operand_error.hpp"
 
+#include "nvfp4/emulator/quantize/dequantize.hpp"
 #include "nvfp4/reference_models/linear/cpu_operand.hpp"
 
 #include <algorithm>
@@ -63,6 +64,20 @@ QuantizeStatistics operand_error(const OperandRecipe &recipe, FormatId source, M
     return error;
   }
   BlockScaled q;
+  if (recipe.mean == MeanSplit::quantized) { // the sum of its parts
+    std::vector<float> parts[2];
+    for (const OperandPart part : {OperandPart::residual, OperandPart::mean}) {
+      task.part = part;
+      cpu::quantize_blocks(q, task, workspace, threads);
+      parts[part == OperandPart::mean] = dequantize(q, {.threads = threads});
+    }
+    for (size_t i = 0; i < values.size(); ++i) {
+      const float y = parts[0][i] + parts[1][i];
+      add(values[i], y);
+      error.flushed += std::isfinite(values[i]) && values[i] != 0.0f && y == 0.0f ? 1 : 0;
+    }
+    return error;
+  }
   cpu::quantize_blocks(q, task, workspace, threads);
   const MatrixView<const float> wide_view(turned.values.data(), turned.rows, turned.cols);
   return total(quantize_statistics(wide ? wide_view : view, q, threads));

@@ -6,6 +6,7 @@
 #include "nvfp4/emulator/quantize/dequantize.hpp"
 #include "nvfp4/emulator/quantize/global_alpha.hpp"
 #include "nvfp4/reference_models/kernels/elementwise.hpp"
+#include "nvfp4/reference_models/linear/random_key.hpp"
 #include "nvfp4/reference_models/linear/scale_correction.hpp"
 
 #include <algorithm>
@@ -152,12 +153,6 @@ void read_values(const CpuOperand &q, int64_t width, std::vector<float> &out) {
     for (int64_t c = 0; c < width; ++c) out[size_t(r * width + c)] = read(read.codes(r), read.scales(r), c);
 }
 
-void quantize_blocks(BlockScaled &q, const QuantizeTask &task, Workspace &workspace, int threads) {
-  const OperandRecipe &recipe = *task.recipe;
-  const Convention &convention = find_convention(recipe.convention);
-  quantize_values(q, rounded(task.source, task.x, task.rows * task.cols, workspace), task, convention, workspace, threads);
-}
-
 namespace {
 
 /// The mean over rows of each column: sums as of bias gradients, over the number of rows.
@@ -169,7 +164,67 @@ std::vector<float> column_means(const float *x, int64_t rows, int64_t cols) {
   return sums;
 }
 
+/// x less its means, each one FP32 operation.
+std::vector<float> less_means(const float *x, int64_t rows, const std::vector<float> &means) {
+  const size_t cols = means.size();
+  std::vector<float> centred(size_t(rows) * cols);
+  for (size_t i = 0; i < centred.size(); ++i) centred[i] = x[i] - means[i % cols];
+  return centred;
+}
+
+/// The operand of a task whose tensor has the one row `of` in each of its rows: its codes and scales, again and again.
+void repeat(const BlockScaled &of, const QuantizeTask &task, BlockScaled &q) {
+  const bool along = task.axis == Axis::row;
+  q.convention = of.convention;
+  q.element = of.element;
+  q.scale = of.scale;
+  q.block = of.block;
+  q.block_rows = 1;
+  q.rows = along ? task.rows : task.cols;
+  q.k = along ? task.cols : task.rows;
+  q.padded_k = round_up(q.k, q.block);
+  q.axis = task.axis;
+  q.source = of.source;
+  q.layout = ScaleLayout::linear;
+  q.global_amax = of.global_amax;
+  q.global_encode = of.global_encode;
+  q.global_decode = of.global_decode;
+  q.row_amax.clear();
+  q.hadamard = false;
+  q.codes.assign(size_t(q.rows * q.row_bytes()), 0);
+  q.scales.resize(size_t(q.rows * q.scale_cols()));
+  for (int64_t r = 0; r < q.rows; ++r) {
+    uint8_t *const codes = q.codes.data() + r * q.row_bytes(), *const scales = q.scales.data() + r * q.scale_cols();
+    if (along) {
+      std::copy(of.codes.begin(), of.codes.end(), codes);
+      std::copy(of.scales.begin(), of.scales.end(), scales);
+      continue;
+    }
+    const uint8_t code = of.code(0, r); // of 4 bits, two to a byte
+    std::fill_n(codes, q.k / 2, uint8_t(code * 0x11));
+    if (q.k % 2 != 0) codes[q.k / 2] = code;
+    std::fill_n(scales, q.scale_cols(), uint8_t(of.scale_code(0, r / of.block)));
+  }
+}
+
 } // namespace
+
+void quantize_blocks(BlockScaled &q, const QuantizeTask &task, Workspace &workspace, int threads) {
+  const OperandRecipe &recipe = *task.recipe;
+  const Convention &convention = find_convention(recipe.convention);
+  const float *const x = rounded(task.source, task.x, task.rows * task.cols, workspace);
+  if (task.part == OperandPart::whole) return quantize_values(q, x, task, convention, workspace, threads);
+  const std::vector<float> means = column_means(x, task.rows, task.cols);
+  if (task.part == OperandPart::residual)
+    return quantize_values(q, less_means(x, task.rows, means).data(), task, convention, workspace, threads);
+  QuantizeOptions options = task.options();
+  options.axis = Axis::row;
+  options.key = key_of_mean(task.key);
+  options.threads = threads;
+  options.isa = workspace.isa;
+  quantize_into(workspace.first, {means.data(), 1, task.cols}, convention, options);
+  repeat(workspace.first, task, q);
+}
 
 Rotated simulated_values(const QuantizeTask &task, Workspace &workspace, int threads) {
   // a copy that another product made lies along rows: fprop's, or dgrad's of dy
@@ -189,9 +244,7 @@ Rotated simulated_values(const QuantizeTask &task, Workspace &workspace, int thr
   std::vector<float> means, centred;
   if (made.mean == MeanSplit::kept) {
     means = column_means(x, task.rows, task.cols);
-    centred.resize(size_t(task.rows * task.cols));
-    for (int64_t r = 0; r < task.rows; ++r)
-      for (int64_t c = 0; c < task.cols; ++c) centred[size_t(r * task.cols + c)] = x[r * task.cols + c] - means[size_t(c)];
+    centred = less_means(x, task.rows, means);
     x = centred.data();
   }
   BlockScaled &q = workspace.first;

@@ -23,7 +23,7 @@ struct Workspace {
 };
 
 void quantize(const QuantizeTask &task, Workspace &workspace, int threads);
-/// The codes and scales of a block-scaled operand alone; `out`, `unit` and what they hold are not read.
+/// The codes and scales of a block-scaled operand, or of the task's part of one, alone; `out`, `unit` and what they hold are not read.
 void quantize_blocks(BlockScaled &q, const QuantizeTask &task, Workspace &workspace, int threads);
 /// The same of values in the source type instead of the task's tensor, by a convention instead of its own.
 void quantize_values(BlockScaled &q, const float *x, const QuantizeTask &task, const Convention &convention, Workspace &workspace,

@@ -153,7 +153,7 @@ template <class T> struct LinearGroup<T>::Impl {
   /// Where a copy of x goes; fill: it is not there.
   Operand &copy_of_x(const QuantizeTask &task, size_t &used, bool &fill) {
     fill = true;
-    return contents == 0 ? engine->temporary(used++) : copies->find(contents, task, fill);
+    return contents == 0 || task.part != OperandPart::whole ? engine->temporary(used++) : copies->find(contents, task, fill);
   }
 
   bool on_engine_wgrad(size_t i) const {
@@ -218,6 +218,7 @@ template <class T> struct LinearGroup<T>::Impl {
         bool fill = false;
         Operand &of_x = own == i ? copy_of_x(p.task_of_a(), used, fill) : products[own].fprop.a();
         p.quantize_a(stages, of_x, fill);
+        p.quantize_mean_of_a(stages, products[own].fprop, used);
         p.quantize_b(stages);
       }
       quantize(stages.quantize);
@@ -244,6 +245,7 @@ template <class T> struct LinearGroup<T>::Impl {
           PatchedProduct &p = products[i].dgrad;
           p.begin(step, {dy[i], rows, w.out, Axis::row}, {w.weight, w.out, w.in, Axis::col});
           p.quantize_a(stages, engine->temporary(used++), true);
+          p.quantize_mean_of_a(stages, p, used);
           p.quantize_b(stages);
         }
         if (!on_engine_wgrad(i)) continue;
@@ -251,9 +253,11 @@ template <class T> struct LinearGroup<T>::Impl {
         PatchedProduct &p = products[i].wgrad;
         p.begin(step, {dy[i], rows, w.out, Axis::col}, {x, rows, w.in, Axis::col});
         p.quantize_a(stages, engine->temporary(used++), true);
+        p.quantize_mean_of_a(stages, p, used);
         bool fill = false;
         Operand &of_x = own == i ? copy_of_x(p.task_of_shared_b(), used, fill) : products[own].wgrad.b();
         p.quantize_shared_b(stages, of_x, fill);
+        p.quantize_mean_of_b(stages, products[own].wgrad, used);
       }
       quantize(stages.quantize);
       for (size_t i = 0; i < members.size(); ++i) {

@@ -23,6 +23,10 @@ public:
   virtual ~Operand() = default;
 };
 
+/// What of x an operand holds. Of MeanSplit::quantized x is two operands: x less its mean over rows in each column, and that mean
+/// in each row.
+enum class OperandPart : uint8_t { whole, residual, mean };
+
 /// Fills `out` from x (rows, cols): as (rows, cols) for Axis::row, as (cols, rows) for Axis::col.
 struct QuantizeTask {
   Operand *out;
@@ -36,6 +40,7 @@ struct QuantizeTask {
   bool of_data = false;                  ///< x or dy, not a weight
   std::optional<float> global_amax = {}; ///< instead of x's own, where the convention has a global scale
   SignWords signs = kFixedSigns;         ///< of a rotation
+  OperandPart part = OperandPart::whole;
 
   /// How it is quantized, of a format that has a convention.
   [[nodiscard]] QuantizeOptions options() const {

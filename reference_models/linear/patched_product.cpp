@@ -101,6 +101,7 @@ QuantizeTask PatchedProduct::task_of_a() const {
                     from_a_.cols, from_a_.axis, key(RandomUse::operand_a, micro_batch_),
                     true};
   task.signs = signs(gemm_.a);
+  task.part = gemm_.a.mean == MeanSplit::quantized ? OperandPart::residual : OperandPart::whole;
   if (holds(gemm_.a) && !amax_is_due(0)) task.global_amax = held_[0];
   return task;
 }
@@ -111,6 +112,7 @@ QuantizeTask PatchedProduct::task_of_b(bool of_data) const {
                     from_b_.cols, from_b_.axis, key(RandomUse::operand_b, of_data ? micro_batch_ : 0),
                     of_data};
   task.signs = signs(gemm_.b);
+  task.part = gemm_.b.mean == MeanSplit::quantized ? OperandPart::residual : OperandPart::whole;
   if (holds(gemm_.b) && !amax_is_due(1)) task.global_amax = held_[1];
   return task;
 }
@@ -137,6 +139,24 @@ void PatchedProduct::quantize_into_b(Stages &stages, Operand &into, bool fill, b
   if (!fill) return;
   stages.quantize.push_back(task_of_b(of_data));
   stages.quantize.back().out = b_;
+}
+
+void PatchedProduct::quantize_mean_of_a(Stages &stages, const PatchedProduct &owner, size_t &temporaries) {
+  if (gemm_.a.mean != MeanSplit::quantized) return;
+  mean_a_ = &owner == this ? &engine_->temporary(temporaries++) : owner.mean_a_;
+  if (&owner != this) return;
+  stages.quantize.push_back(task_of_a());
+  stages.quantize.back().out = mean_a_;
+  stages.quantize.back().part = OperandPart::mean;
+}
+
+void PatchedProduct::quantize_mean_of_b(Stages &stages, const PatchedProduct &owner, size_t &temporaries) {
+  if (gemm_.b.mean != MeanSplit::quantized) return;
+  mean_b_ = &owner == this ? &engine_->temporary(temporaries++) : owner.mean_b_;
+  if (&owner != this) return;
+  stages.quantize.push_back(task_of_b(true));
+  stages.quantize.back().out = mean_b_;
+  stages.quantize.back().part = OperandPart::mean;
 }
 
 void PatchedProduct::weights_changed() { weight_valid_ = patch_b_valid_ = false; }
@@ -236,7 +256,26 @@ void PatchedProduct::choose_and_patch(Stages &stages, size_t &temporaries) {
   patch_b_valid_ = true;
 }
 
+/// fprop and dgrad: the mean's product, then the residual's. wgrad: D_R^T X_R, M_D^T X_R, D_R^T M_X, M_D^T M_X. Each is added to
+/// the sum of those before it by fma(alpha, acc, sum); bias and rounding to the output follow the last.
+void PatchedProduct::multiply_means(Stages &stages, float *out, const float *bias, Epilogue::Into into) const {
+  std::vector<std::array<const Operand *, 2>> pairs;
+  if (product_ == Product::wgrad) {
+    for (const Operand *const b : {static_cast<const Operand *>(b_), static_cast<const Operand *>(mean_b_)})
+      for (const Operand *const a : {static_cast<const Operand *>(a_), static_cast<const Operand *>(mean_a_)})
+        if (a != nullptr && b != nullptr) pairs.push_back({a, b});
+  } else {
+    pairs = {{mean_a_, b_}, {a_, b_}};
+  }
+  for (size_t i = 0; i < pairs.size(); ++i) {
+    const bool last = i + 1 == pairs.size();
+    const Epilogue how{i == 0 ? into : Epilogue::Into::accumulate, last && gemm_.output == FormatId::bf16};
+    stages.multiply[i].push_back({pairs[i][0], pairs[i][1], unit_, linear_.accumulation, out, last ? bias : nullptr, how});
+  }
+}
+
 void PatchedProduct::multiply(Stages &stages, float *out, const float *bias, Epilogue::Into into) const {
+  if (mean_a_ != nullptr || mean_b_ != nullptr) return multiply_means(stages, out, bias, into);
   const bool bf16 = gemm_.output == FormatId::bf16;
   const auto task = [&](const Operand *a, const Operand *b, const Unit *unit, Epilogue::Into how, bool last) {
     return GemmTask{a, b, unit, linear_.accumulation, out, last ? bias : nullptr, {how, last && bf16}};

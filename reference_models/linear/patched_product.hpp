@@ -19,7 +19,7 @@ struct StepContext;
 struct Stages {
   std::vector<QuantizeTask> quantize;
   std::vector<PatchTask> patch;
-  std::array<std::vector<GemmTask>, 3>
+  std::array<std::vector<GemmTask>, 4>
       multiply; ///< one after the other: later ones add to the results of earlier ones
 
   void clear();
@@ -48,6 +48,10 @@ public:
   /// Operand b from the weight, kept until weights_changed().
   void quantize_b(Stages &stages);
   void quantize_shared_b(Stages &stages, Operand &into, bool fill);
+  /// Beside operand a, or a shared operand b, its mean, where the recipe quantizes it by itself; owner: the product whose
+  /// operand this one takes, or this one. `temporaries` counts the engine's temporary operands in use.
+  void quantize_mean_of_a(Stages &stages, const PatchedProduct &owner, size_t &temporaries);
+  void quantize_mean_of_b(Stages &stages, const PatchedProduct &owner, size_t &temporaries);
   /// After quantization: chooses hot channels when due, and adds the tasks that make the patches.
   /// `temporaries` counts the engine's temporary operands in use.
   void choose_and_patch(Stages &stages, size_t &temporaries);
@@ -82,6 +86,7 @@ private:
   [[nodiscard]] bool patching() const { return hcp_on_ && !hot_.indices.empty(); }
   void quantize_into_b(Stages &stages, Operand &into, bool fill, bool of_data);
   [[nodiscard]] QuantizeTask task_of_b(bool of_data) const;
+  void multiply_means(Stages &stages, float *out, const float *bias, Epilogue::Into into) const;
   void adopt();
   [[nodiscard]] RandomKey key(RandomUse use, int64_t micro_batch) const;
   [[nodiscard]] SignWords signs(const OperandRecipe &operand) const;
@@ -105,6 +110,7 @@ private:
   bool training_ = true, refreshes_amaxes_ = true;
   Source from_a_, from_b_;
   Operand *a_ = nullptr, *b_ = nullptr;
+  Operand *mean_a_ = nullptr, *mean_b_ = nullptr; ///< where the recipe quantizes means by themselves
   std::unique_ptr<Operand> weight_; ///< operand b where it is the layer's own: all but wgrad
   bool weight_valid_ = false;
 

@@ -24,12 +24,9 @@ namespace nvfp4::models {
 }
 
 /// Whether an operand is made in a way that only the CPU's engine has.
-[[nodiscard]] inline bool needs_cpu(const OperandRecipe &o) {
-  return o.decoded || o.scale_correction != ScaleCorrection::none || o.format == OperandFormat::simulated ||
-         o.hadamard_size != kHadamardSize;
-}
+[[nodiscard]] bool needs_cpu(const OperandRecipe &o);
 /// What that is, for messages.
-inline constexpr const char *kNeedsCpu = "decoded, scale_correction, simulated or hadamard_size";
+inline constexpr const char *kNeedsCpu = "decoded, scale_correction, mean, simulated, 16-bit elements or hadamard_size";
 [[nodiscard]] inline bool needs_cpu(const LinearRecipe &l) {
   for (const GemmRecipe *g : {&l.fprop, &l.dgrad, &l.wgrad})
     if (needs_cpu(g->a) || needs_cpu(g->b)) return true;

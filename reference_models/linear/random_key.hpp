@@ -26,4 +26,11 @@ enum class RandomUse : uint8_t { operand_a, operand_b, channel_choice };
           (uint64_t(step) << 24) + uint64_t(micro_batch)};
 }
 
+/// Of the mean that is quantized beside an operand (MeanSplit::quantized): its element i has index i, under the operand's key
+/// with the top bit of the offset set, which no step reaches.
+[[nodiscard]] constexpr RandomKey key_of_mean(RandomKey key) {
+  key.offset |= uint64_t{1} << 63;
+  return key;
+}
+
 } // namespace nvfp4::models

@@ -60,8 +60,11 @@ void check_operand(const OperandRecipe &o, const std::string &path, bool multipl
     fail("expected hadamard_size 16, 32, 64 or 128, got " + std::to_string(o.hadamard_size));
   if (!o.hadamard && (o.hadamard_size != 16 || o.hadamard_signs != RotationSigns::fixed))
     fail("hadamard_size and hadamard_signs speak of a rotation; set hadamard");
-  if (o.mean != MeanSplit::none && (o.format != OperandFormat::simulated || o.hadamard))
-    fail("mean is for simulated operands without a rotation");
+  if (o.mean == MeanSplit::kept && (o.format != OperandFormat::simulated || o.hadamard))
+    fail("mean is for simulated operands without a rotation, and quantized for nvfp4");
+  if (o.mean == MeanSplit::quantized && (o.format != OperandFormat::nvfp4 || o.block_rows != 1 || o.hadamard || o.decoded ||
+                                         o.scale_correction != ScaleCorrection::none))
+    fail("mean quantized needs nvfp4 in blocks of one row, without rotation, decoded and scale_correction");
   if (o.rounding != ElementRounding::nearest &&
       (!c->can.stochastic || (is_of_e2m1(o.rounding) && c->rule.element != FormatId::e2m1)))
     fail(name + "does not round that way; use rne");
@@ -95,9 +98,9 @@ void check_decoded(const LinearRecipe &l, const std::string &path) {
                                 "would draw other random words");
     if (simulated(*again)) continue;
     if (again->convention.empty() || first->convention.empty() || first->hadamard || first->rounding != ElementRounding::nearest ||
-        first->scale_correction != ScaleCorrection::none)
-      throw Error(path + name +
-                  ": decoded needs a block-scaled format here and in fprop, there to nearest, without rotation and correction");
+        first->scale_correction != ScaleCorrection::none || first->mean != MeanSplit::none)
+      throw Error(path + name + ": decoded needs a block-scaled format here and in fprop, there to nearest, without rotation, "
+                                "correction and mean");
     if (l.hcp.enabled && l.hcp.dgrad) throw Error(path + name + ": decoded does not go with the Hot-Channel Patch in dgrad");
   }
 }
@@ -149,15 +152,25 @@ void check_hcp(const LinearRecipe &l, const std::string &path) {
     fail("reblock 'whole-blocks' needs choice 'blocks'");
 }
 
+/// A mean that is quantized by itself brings products of its own, which are added up in FP32.
+void check_mean(const LinearRecipe &l, int64_t amax_period, const std::string &path) {
+  if (!l.splits_mean()) return;
+  const auto fail = [&](const std::string &what) { throw Error(path + what); };
+  if (l.wgrad.output != FormatId::f32 && (l.wgrad.a.mean == MeanSplit::quantized || l.wgrad.b.mean == MeanSplit::quantized))
+    fail(".wgrad.output: products of a quantized mean are added to the gradient in FP32; use f32");
+  if (l.hcp.enabled) fail(".hcp: the Hot-Channel Patch does not go with a quantized mean");
+  if (amax_period > 1) fail(": a quantized mean has an amax of its own, which none is held for; use amax_period 1");
+}
+
 void check_stored(const OperandRecipe &o, const std::string &path) {
   check_operand(o, path, false);
   if (o.format == OperandFormat::simulated)
     throw Error(path + ".format: what is stored has the format itself; simulated is for operands of products");
   if (o.block_rows != 1 || o.rounding != ElementRounding::nearest || o.hadamard || o.decoded ||
-      o.scale_correction != ScaleCorrection::none)
+      o.scale_correction != ScaleCorrection::none || o.mean != MeanSplit::none)
     throw Error(path +
                 ": what is stored is rounded to nearest in blocks of one row, without a rotation; drop "
-                "block_rows, rounding, hadamard, decoded and scale_correction");
+                "block_rows, rounding, hadamard, decoded, scale_correction and mean");
 }
 
 void check_rule(const Recipe &recipe, const RecipeRule &rule, const std::string &path, bool in_mixer) {
@@ -168,6 +181,9 @@ void check_rule(const Recipe &recipe, const RecipeRule &rule, const std::string 
   if (in_mixer && recipe.linears.at(rule.use).hcp.enabled)
     throw Error(path + ".use: " + io::in_quotes(rule.use) +
                 " has the Hot-Channel Patch, which is for linear layers; name a linear without hcp");
+  if (in_mixer && recipe.linears.at(rule.use).splits_mean())
+    throw Error(path + ".use: " + io::in_quotes(rule.use) +
+                " quantizes a mean by itself, which is for linear layers; name a linear without it");
   for (const std::string &family : rule.families)
     if (family_or_null(family) == nullptr)
       throw Error(path + ".families: unknown family " + io::in_quotes(family) + "; expected one of " +
@@ -220,6 +236,7 @@ void check_recipe(const Recipe &recipe, const std::string &where) {
     check_gemm(l.wgrad, path + ".wgrad");
     check_hcp(l, path + ".hcp");
     check_decoded(l, path);
+    check_mean(l, recipe.amax_period, path);
     const auto of_tensor = [](const OperandRecipe &o) { return o.decoded && o.format != OperandFormat::simulated; };
     if (recipe.amax_period > 1 && (of_tensor(l.dgrad.b) || of_tensor(l.wgrad.b)))
       throw Error(path + ": decoded makes fprop's copy anew, which does not know a held amax; use amax_period 1");

@@ -32,7 +32,8 @@ inline constexpr auto kOperandFields = std::tuple{
           "scales that is rounded stochastically")
         .marked(kOptional),
     field("mean", &OperandRecipe::mean,
-          ": of simulated x and dy: each channel's mean over tokens is subtracted before quantization and added after it")
+          ": each channel's mean over tokens is subtracted from x or dy before quantization and, of simulated operands, added "
+          "after it (kept), or, of nvfp4, quantized by itself, with products of its own (quantized)")
         .marked(kOptional)};
 
 /// Besides the operands `a` and `b`.

@@ -135,6 +135,13 @@ bool LinearRecipe::all_f32() const {
   return f32(fprop) && f32(dgrad) && f32(wgrad);
 }
 
+bool LinearRecipe::splits_mean() const {
+  const auto splits = [](const GemmRecipe &g) {
+    return g.a.mean == MeanSplit::quantized || g.b.mean == MeanSplit::quantized;
+  };
+  return splits(fprop) || splits(dgrad) || splits(wgrad);
+}
+
 bool Recipe::has_weight_rules() const {
   return soft_clip != 0 || std::any_of(linears.begin(), linears.end(), [](const auto &linear) {
            return linear.second.weights != WeightLevels::none;

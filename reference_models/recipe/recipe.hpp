@@ -41,9 +41,12 @@ static_assert(names_of(RotationSigns{}).end_with(RotationSigns::step));
 enum class MeanSplit : uint8_t {
   none,
   kept, ///< subtracted before quantization and added to the values after it, in FP32
+  /// Subtracted before quantization and quantized by itself, a row whose blocks lie along the channels. The operand is the sum
+  /// of both, and its products are those of each with each: of the paper Averis (2603.10444).
+  quantized,
 };
-[[nodiscard]] constexpr auto names_of(MeanSplit) { return enum_names("mean", "none", "kept"); }
-static_assert(names_of(MeanSplit{}).end_with(MeanSplit::kept));
+[[nodiscard]] constexpr auto names_of(MeanSplit) { return enum_names("mean", "none", "kept", "quantized"); }
+static_assert(names_of(MeanSplit{}).end_with(MeanSplit::quantized));
 
 /// What happens to block scales once the elements have their codes.
 enum class ScaleCorrection : uint8_t {
@@ -76,7 +79,7 @@ struct OperandRecipe {
   /// dy of wgrad dgrad's.
   bool decoded = false;
   ScaleCorrection scale_correction = ScaleCorrection::none;
-  MeanSplit mean = MeanSplit::none; ///< of simulated operands
+  MeanSplit mean = MeanSplit::none; ///< kept: of simulated operands; quantized: of nvfp4
   // Of the first copy where `decoded`; resolve() fills them in.
   std::string first_convention = {};
   int first_block_rows = 1;
@@ -163,6 +166,8 @@ struct LinearRecipe {
   std::string bf16_unit = {};       ///< multiplies BF16 residuals
 
   [[nodiscard]] bool all_f32() const;
+  /// Whether an operand has a mean that is quantized by itself.
+  [[nodiscard]] bool splits_mean() const;
   bool operator==(const LinearRecipe &) const = default;
 };
 

@@ -48,6 +48,15 @@ constexpr std::array kVariations{
                         "wgrad": {"a": {"format": "block-scaled", "convention": "nvint4", "hadamard": true},
                                   "b": {"format": "block-scaled", "convention": "nvint4", "hadamard": true}}}}})",
                     false},
+    RecipeVariation{"dfp16", "mxfp8", "INT16 under one power of two a tensor, to nearest in every product, exact sums",
+                    R"({"linears": {"mxfp8": {
+                        "fprop": {"a": {"format": "block-scaled", "convention": "dfp16"},
+                                  "b": {"format": "block-scaled", "convention": "dfp16"}},
+                        "dgrad": {"a": {"format": "block-scaled", "convention": "dfp16"},
+                                  "b": {"format": "block-scaled", "convention": "dfp16"}},
+                        "wgrad": {"a": {"format": "block-scaled", "convention": "dfp16"},
+                                  "b": {"format": "block-scaled", "convention": "dfp16"}}}}})",
+                    false},
     RecipeVariation{"mxint8", "mxfp8",
                     "MXINT8 clipped symmetrically, to nearest in every product, exact sums",
                     R"({"linears": {"mxfp8": {
@@ -117,6 +126,13 @@ constexpr std::array kVariations{
                         "wgrad": {"a": {"format": "simulated", "decoded": true},
                                   "b": {"format": "simulated", "decoded": true}}}}})",
                     false},
+    RecipeVariation{"averis", "nvfp4-plain",
+                    "Averis: x and dy less their means over tokens, the means quantized by themselves, all products of the parts in "
+                    "NVFP4; dy stochastic",
+                    R"({"linears": {"nvfp4": {
+                        "fprop": {"a": {"mean": "quantized"}},
+                        "dgrad": {"a": {"mean": "quantized", "rounding": "sr-carry8"}},
+                        "wgrad": {"a": {"mean": "quantized", "rounding": "sr-carry8"}, "b": {"mean": "quantized"}}}}})"},
     RecipeVariation{"nvfp4-wgrad-nvint4", "nvfp4", "nvfp4 with both operands of wgrad in NVINT4, exact sums",
                     R"({"linears": {"nvfp4": {"wgrad": {
                         "a": {"format": "block-scaled", "convention": "nvint4", "rounding": "sr-carry8"},

@@ -58,7 +58,7 @@ bad "'nvfp4' is there twice" lab --data text.txt --recipes nvfp4,nvfp4 --out bad
 bad "names and files with commas between" lab --data text.txt --recipes nvfp4,,chon --out bad
 bad "size 'huge' of gla is unknown" lab --data text.txt --model gla,huge --out bad
 bad "expected for --seeds a whole number from 1 to 1000, got 0" lab --data text.txt --seeds 0 --out bad
-bad "nvfp4-eden: its operands (decoded, scale_correction, simulated or hadamard_size) are made on the CPU only" lab --data text.txt --recipes nvfp4,nvfp4-eden --device cuda --out bad
+bad "nvfp4-eden: its operands (decoded, scale_correction, mean, simulated, 16-bit elements or hadamard_size) are made on the CPU only" lab --data text.txt --recipes nvfp4,nvfp4-eden --device cuda --out bad
 bad "--rates" lab --data text.txt --rates 0 --out bad
 bad "no.txt" lab --data no.txt --out bad
 bad "expected FAMILY,SIZE, a JSON file or the folder of a run" lab --data text.txt --model . --out bad

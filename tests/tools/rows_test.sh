@@ -32,7 +32,7 @@ done
 
 # a recipe: its row
 "$nvfp4" recipe list >recipes.txt
-for name in nvfp4-rht128 fp4-all-the-way metis-mean mxfp4-macro; do
+for name in nvfp4-rht128 fp4-all-the-way metis-mean mxfp4-macro averis; do
   found=$(source_files "RecipeVariation\{\"$name\"")
   [ "$found" = "reference_models/recipe/variations.cpp " ] || say "recipe $name stands in $found"
   grep -q "^$name " recipes.txt || say "recipe list has no $name"

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Formats as rows: what follows from a row for every format of the table, and rows that the table does not have
 // (integers, other splits of exponent and mantissa) through the same decode and encode.
-#include "nvfp4/emulator/formats/codec.hpp"
+#include "nvfp4/emulator/formats/number_format.hpp"
 #include "nvfp4/emulator/oracle/oracle.hpp"
+#include "nvfp4/golden/cases/element.hpp"
 #include "tests/catch.hpp"
 
 #include <cmath>
@@ -108,4 +109,63 @@ TEST_CASE("UE5M3: 8 unsigned bits, NaN at 0xFF, 114688 at 0xFE", "[formats][rows
       FAIL("word " << w);
     }
   }
+}
+
+TEST_CASE("posit rows are the written posits, by the oracle and by the generator of inputs too", "[formats][rows]") {
+  struct Row {
+    FormatId id;
+    golden::cases::Element element;
+    const char *written;
+  };
+  using golden::cases::Element;
+  for (const Row &row : {Row{FormatId::p4e1, Element::p4e1, "posit4:es=1"}, Row{FormatId::p8e0, Element::p8e0, "posit8:es=0"},
+                         Row{FormatId::p16e1, Element::p16e1, "posit16:es=1"}}) {
+    const Format f = format(row.id);
+    const NumberFormat written = parse_number_format(row.written), named = parse_number_format(f.name);
+    CHECK(named.bits == written.bits);
+    CHECK(named.posit_exponent == written.posit_exponent);
+    const golden::cases::ElementFormat &input = golden::cases::format_of(row.element);
+    CHECK(std::string(input.name) == f.name);
+    const uint64_t codes = uint64_t{1} << f.code_bits, nar = codes / 2;
+    int64_t wrong = 0;
+    for (uint64_t code = 0; code < codes; ++code) {
+      const double x = value(row.id, code), want = decode_number(written, code), of_input = golden::cases::decode(input, code);
+      const auto same = [](double a, double b) { return a == b || (a != a && b != b); };
+      wrong += !same(x, want) || !same(of_input, want);
+      wrong += code != nar && value_of(f, code) != want;
+      wrong += !same(bit_cast<double>(oracle::convert(FormatId::f64, row.id, code, oracle::Rounding::rn, false)), want);
+      uint64_t back = 0;
+      wrong += code != nar && (!golden::cases::encode_exact(input, want, back) || back != code);
+    }
+    CHECK(wrong == 0);
+    // FP32 words about every code, every tie of the pattern, and beyond both ends
+    for (uint64_t code = 1; code < nar; ++code) {
+      const double here = value(row.id, code);
+      const NumberFormat finer = parse_number_format("posit" + std::to_string(f.code_bits + 1) + ":es=" + std::to_string(f.posit_exponent()));
+      for (const double about : {here, decode_number(finer, 2 * code + 1), here * 1.37})
+        for (const float x : {float(about), std::nextafter(float(about), 0.0f), std::nextafter(float(about), 1e30f)})
+          for (const float signed_x : {x, -x}) {
+            const uint32_t word = bit_cast<uint32_t>(signed_x);
+            const uint64_t nearest = encode(row.id, signed_x);
+            wrong += nearest != encode_number(written, double(signed_x), NumberRounding::nearest_even);
+            wrong += convert(f, format(FormatId::f32), word, Rounding::toward_zero, Overflow::satfinite) !=
+                     encode_number(written, double(signed_x), NumberRounding::toward_zero);
+            for (int r = 0; r < 5; ++r)
+              wrong += convert(f, format(FormatId::f32), word, Rounding(r), Overflow::ieee) !=
+                       oracle::convert(row.id, FormatId::f32, word, oracle::Rounding(r), false);
+          }
+    }
+    CHECK(wrong == 0);
+    for (const float x : {0x1p-149f, 0x1p-40f, 1e30f, 0x1p100f}) {
+      CHECK(encode(row.id, x) == (x < 1.0f ? 1 : nar - 1)); // never zero, never NaR
+      CHECK(encode(row.id, -x) == codes - (x < 1.0f ? 1 : nar - 1));
+    }
+    const float inf = std::numeric_limits<float>::infinity();
+    for (const float x : {inf, -inf, std::nanf("")}) CHECK(encode(row.id, x) == nar);
+    CHECK(encode(row.id, -0.0f) == 0);
+    CHECK_FALSE(f.of_elements());
+  }
+  CHECK(value(FormatId::p16e1, 0x5800) == 3.0); // 0 10 1 100...: 2^1 * 1.5
+  CHECK(largest(FormatId::p8e0) == 64.0f);
+  CHECK(smallest(FormatId::p16e1) == 0x1p-28f);
 }

@@ -17,9 +17,10 @@ std::string unit_for(const Convention &c) {
   if (c.name == "ufp4") return "exact:dot.k64.f32.e1m2.f32.block16";
   if (c.name == "mxfp4-macro") return "exact:dot.k64.f32.e2m1.f32.block32";
   if (c.rule.scale == FormatId::f32) return c.rule.element == FormatId::e2m1 ? "exact:tetrajet-v2" : "exact:fp8-1x128";
-  if (c.rule.element == FormatId::int4 || c.rule.element == FormatId::int8 || c.rule.scale == FormatId::ue5m3 || c.rule.scale == FormatId::ue5m3g ||
+  if (c.rule.element == FormatId::int4 || c.rule.element == FormatId::int8 || c.rule.element == FormatId::int16 ||
+      c.rule.scale == FormatId::ue5m3 || c.rule.scale == FormatId::ue5m3g ||
       format(c.rule.scale).extra != ScaleExtra::none) {
-    const bool eight = c.rule.element == FormatId::int8;
+    const bool eight = format(c.rule.element).storage_bits >= 8;
     return std::string("exact:dot.k") + (eight ? "32" : "64") + ".f32." + format(c.rule.element).name + "." +
            format(c.rule.scale).name + ".block" + std::to_string(c.rule.block);
   }

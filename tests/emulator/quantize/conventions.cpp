@@ -21,7 +21,7 @@ QuantizeOptions with_amax(float amax) { return {.global_amax = amax}; }
 } // namespace
 
 TEST_CASE("the table finds rows by name and alias, and names them when it cannot", "[quantize]") {
-  CHECK(conventions().size() == 60);
+  CHECK(conventions().size() == 61);
   for (const Convention &c : conventions()) {
     CHECK(&find_convention(c.name) == &c);
     CHECK(!c.source.empty());

@@ -72,6 +72,7 @@ float element(FormatId f, int code, bool flagged) {
   if (f == FormatId::e3m2) return small_float(code, 3, 2, 3);
   if (f == FormatId::int4) return float(code < 8 ? code : code - 16);
   if (f == FormatId::int8) return float(int8_t(code)) / 64.0f;
+  if (f == FormatId::int16) return float(int16_t(code));
   if (f == FormatId::e4m3) return (code & 0x7F) == 0x7F ? not_a_number() : small_float(code, 4, 3, 7);
   REQUIRE(f == FormatId::e5m2);
   if ((code & 0x7C) == 0x7C) return code & 3 ? not_a_number() : code & 0x80 ? -INFINITY : INFINITY;
@@ -159,7 +160,7 @@ TEST_CASE("codes stand for what the document says", "[quantize][rules]") {
                                q.element != FormatId::e5m2 && q.element != FormatId::int8;
           const int byte =
               q.codes[size_t(r * (nibbles ? q.padded_k / 2 : q.padded_k) + (nibbles ? k / 2 : k))];
-          const int code = !nibbles ? byte : k % 2 == 0 ? byte & 15 : byte >> 4;
+          const int code = q.element == FormatId::int16 ? q.code_word(r, k) : !nibbles ? byte : k % 2 == 0 ? byte & 15 : byte >> 4;
           const int64_t width = q.scale == FormatId::hif4s || q.scale == FormatId::f32 ? 4 : 1;
           const uint8_t *const at = &q.scales[size_t((r * (q.padded_k / q.block) + k / q.block) * width)];
           const float sf = scale(q.scale, at, int(k % q.block));
@@ -185,7 +186,7 @@ TEST_CASE("alpha is what the document says", "[quantize][alpha][rules]") {
     const std::string &n = q.convention;
     if (n == "torchao" || n == "torchao015" || n == "modelopt" || n == "alto-nvfp4") return q.global_amax / 2688.0f;
     if (n == "ggml" || n == "amd-fp4" || n.starts_with("mx") || n.starts_with("hif4") || n.starts_with("fp8") ||
-        n == "tetrajet-v2" || n == "ufp4") return 1.0f;
+        n == "tetrajet-v2" || n == "ufp4" || n == "dfp16") return 1.0f;
     if (n == "metis-nvfp4") return (q.global_amax / 6.0f + 1e-9f) / 448.0f;
     if (n == "quartet2-eden") return q.global_amax / 256.0f / float(6.0 / (17.0 / 16.0 * 0.93));
     return n == "row-scaled" ? bit_cast<float>(0x39C30C31u) : 1.0f / q.global_encode;

@@ -3,12 +3,16 @@
 // conversions: Graphcore, Metis, Quartet II, fouroversix' static scales, ALTO, UFP4.
 #include "nvfp4/emulator/gemm/gemm.hpp"
 #include "nvfp4/emulator/oracle/oracle.hpp"
+#include "nvfp4/emulator/quantize/dequantize.hpp"
+#include "nvfp4/emulator/quantize/statistics.hpp"
 #include "tests/catch.hpp"
 #include "tests/emulator/quantize/support.hpp"
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <functional>
+#include <limits>
 #include <set>
 
 using namespace nvfp4;
@@ -320,4 +324,73 @@ TEST_CASE("INT16 products are exact sums of whole numbers", "[quantize][systems]
   CHECK(value_f32(FormatId::int16, 0x8001) == -32767.0f);
   CHECK(encode(FormatId::int16, 1e9f) == 0x7FFF);
   CHECK(encode(FormatId::int16, -2.5f) == 0xFFFE);
+}
+
+TEST_CASE("dynamic fixed point is whole numbers under the exponent of the tensor's maximum", "[quantize][systems]") {
+  const Convention &dfp = find_convention("dfp16");
+  for (const int shift : {0, -3, 40, -100, -120}) {
+    Matrix m = gaussian(5, 70, 31);
+    for (float &v : m.x) v = std::ldexp(v, shift);
+    m.x[9] = -0.0f;
+    m.x[11] = std::ldexp(2.5f, shift - 30); // to 0
+    float amax = 0;
+    for (const float v : m.x) amax = std::max(amax, std::fabs(v));
+    const int exponent = std::max(std::ilogb(amax) - 14, -127);
+    for (const Axis axis : {Axis::row, Axis::col}) {
+      const BlockScaled q = quantize(m.view(), dfp, {.axis = axis});
+      CHECK(q.scales == std::vector<uint8_t>(size_t(q.rows * q.scale_cols()), uint8_t(exponent + 127)));
+      CHECK(q.codes.size() == size_t(2 * q.rows * q.padded_k));
+      const std::vector<float> back = dequantize(q);
+      int64_t wrong = 0;
+      for (int64_t r = 0; r < 5; ++r)
+        for (int64_t c = 0; c < 70; ++c) {
+          const float x = m.x[size_t(r * 70 + c)];
+          const auto i = int64_t(std::nearbyint(std::ldexp(double(x), -exponent))); // no result beyond 32767 here
+          const uint16_t word = axis == Axis::row ? q.code_word(r, c) : q.code_word(c, r);
+          wrong += int16_t(word) != i;
+          wrong += back[size_t(r * 70 + c)] != float(std::ldexp(double(i), exponent));
+        }
+      CHECK(wrong == 0);
+    }
+  }
+  // ties to even, the ends, what is no number
+  Matrix ends(1, 32);
+  ends.x = std::vector<float>(32, 0.0f);
+  ends.x[0] = 32767.9f; // rounds to 32768, which is not written
+  ends.x[1] = -32767.9f;
+  ends.x[2] = 2.5f;
+  ends.x[3] = 3.5f;
+  ends.x[4] = -2.5f;
+  ends.x[5] = std::nanf("");
+  const BlockScaled q = quantize(ends.view(), dfp);
+  CHECK(q.scales == std::vector<uint8_t>{127});
+  const std::vector<int> want = {32767, -32767, 2, 4, -2, 32767};
+  for (size_t i = 0; i < want.size(); ++i) CHECK(int16_t(q.code_word(0, int64_t(i))) == want[i]);
+  CHECK(total(quantize_statistics(ends.view(), q)).saturated == 2);
+  ends.x[7] = std::numeric_limits<float>::infinity();
+  CHECK(quantize(ends.view(), dfp).scales == std::vector<uint8_t>{0xFF});
+  // stochastic rounding goes up as often as the discarded part says
+  Matrix half(1, 4096);
+  half.x = std::vector<float>(4096, 100.25f);
+  half.x[0] = 20000.0f;
+  const BlockScaled s = quantize(half.view(), dfp, {.rounding = ElementRounding::sr_exact, .key = {3, 4}});
+  int64_t ups = 0;
+  for (int64_t i = 1; i < 4096; ++i) ups += s.code_word(0, i) == 101;
+  CHECK(std::abs(double(ups) / 4095 - 0.25) < 0.03);
+  // and its product is that of the whole numbers
+  const Matrix a = gaussian(4, 64, 32), b = gaussian(3, 64, 33);
+  const BlockScaled qa = quantize(a.view(), dfp), qb = quantize(b.view(), dfp);
+  const Unit &unit = find_unit("exact:dfp16");
+  const GemmResult d = multiply(unit, make_operand(unit, Side::a, qa), make_operand(unit, Side::b, qb));
+  for (int64_t i = 0; i < 4; ++i)
+    for (int64_t j = 0; j < 3; ++j) {
+      float sum = 0;
+      for (int64_t first = 0; first < 64; first += 32) {
+        long double step = sum;
+        for (int64_t k = first; k < first + 32; ++k)
+          step += std::ldexp((long double)(int16_t(qa.code_word(i, k))) * int16_t(qb.code_word(j, k)), int(qa.scales[0]) + int(qb.scales[0]) - 254);
+        sum = float(step);
+      }
+      CHECK(d.f32(i, j) == sum);
+    }
 }

@@ -225,7 +225,7 @@ TEST_CASE("Recipes of convolutional networks: names, rules of families, what is 
   CHECK_THROWS_WITH(load_image_recipe("nvfp4+mixers=bf16"), Catch::Contains("speaks of mixers"));
   for (const char *name : {"nvfp4-bf16-end", "nvfp4-held-amax"})
     CHECK_THROWS_WITH(parse_image_recipe(to_json(load_recipe(name)), "r"), Catch::Contains("from step to step"));
-  for (const char *name : {"nvfp4-rht128", "nvfp4-new-signs", "nvfp4-mean"})
+  for (const char *name : {"nvfp4-rht128", "nvfp4-new-signs", "nvfp4-mean", "averis"})
     CHECK_THROWS_WITH(parse_image_recipe(to_json(load_recipe(name)), "r"), Catch::Contains("simulated operands or other rotations"));
   CHECK_THROWS_WITH(load_image_recipe("tanh-int4").for_family("gla"), Catch::Contains("use nvfp4 cnn"));
 }

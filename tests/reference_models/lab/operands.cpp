@@ -3,6 +3,7 @@
 // errors of products.
 #include "tests/catch.hpp"
 
+#include "nvfp4/emulator/quantize/dequantize.hpp"
 #include "nvfp4/reference_models/lab/claims.hpp"
 #include "nvfp4/reference_models/lab/cost.hpp"
 #include "nvfp4/reference_models/lab/operand_error.hpp"
@@ -70,6 +71,36 @@ TEST_CASE(
   const QuantizeStatistics want = statistics(rotated, padded, 48, cols, Axis::col);
   CHECK(mine.noise == want.noise);
   CHECK(mine.elements == 48 * cols);
+}
+
+TEST_CASE("an operand whose mean is quantized by itself is measured as the sum of its parts") {
+  constexpr int64_t rows = 37, cols = 83;
+  std::vector<float> x = hard(rows, cols);
+  for (size_t i = 0; i < x.size(); ++i) x[i] += i % cols % 5 == 0 ? 40.0f : 1.0f;
+  std::vector<float> means(cols);
+  for (int64_t c = 0; c < cols; ++c) {
+    float part[32] = {};
+    for (int64_t r = 0; r < rows; ++r) part[r % 32] += x[size_t(r * cols + c)];
+    for (int half = 16; half > 0; half /= 2)
+      for (int i = 0; i < half; ++i) part[i] += part[i + half];
+    means[size_t(c)] = part[0] / float(rows);
+  }
+  std::vector<float> centred = x;
+  for (size_t i = 0; i < x.size(); ++i) centred[i] -= means[i % cols];
+  const Convention &te = find_convention("te");
+  const std::vector<float> of_mean = dequantize(quantize({means.data(), 1, cols}, te));
+  for (const Axis axis : {Axis::row, Axis::col}) {
+    const OperandRecipe o{.format = OperandFormat::nvfp4, .convention = "te", .mean = MeanSplit::quantized};
+    const QuantizeStatistics mine = operand_error(o, FormatId::f32, {x.data(), rows, cols}, axis, {}, 1);
+    const std::vector<float> rest = dequantize(quantize({centred.data(), rows, cols}, te, {.axis = axis}));
+    double noise = 0;
+    for (size_t i = 0; i < x.size(); ++i) {
+      const double d = double(rest[i] + of_mean[i % cols]) - double(x[i]);
+      noise += d * d;
+    }
+    CHECK(mine.noise == noise);
+    CHECK(mine.elements == rows * cols);
+  }
 }
 
 TEST_CASE("the lab rotates operands under the signs of the recipe") {
@@ -196,6 +227,8 @@ TEST_CASE("cost: bits of copies, instructions of equal time, rotations and rando
   // 16 channels of 128, both sides: a quarter more in one of three products
   CHECK(hcp.multiply_adds == Approx(1 + 0.25 / 3));
   CHECK(hcp.tensor_time == Approx(0.25 * (1 + 0.25 / 3)));
+  // a mean's row meets W once in fprop and dgrad; in wgrad the sums over tokens do, of dy for x's mean and of x for dy's
+  CHECK(recipe_cost(load_recipe("averis"), one).multiply_adds == Approx(1 + (1.0 / 32 + 1.0 / 32 + 1.0 / 64 + 1.0 / 128) / 3));
   CHECK(mxfp8.x == 16.5);
   CHECK(mxfp8.tensor_time == 0.5);
   CHECK(fp32.x == 32);

@@ -3,27 +3,12 @@
 #include "nvfp4/reference_models/linear/product_recipe.hpp"
 #include "tests/reference_models/linear/support.hpp"
 
-#include <array>
 #include <limits>
 
 namespace nvfp4::test {
 namespace {
 
 constexpr int64_t kRows = 40, kIn = 80, kOut = 48;
-
-/// The mean of each column: 32 partial sums, then a butterfly, as reference_models/README.md says of bias gradients.
-Floats means_by_hand(const Floats &x, int64_t rows) {
-  const auto cols = int64_t(x.size()) / rows;
-  Floats means;
-  for (int64_t c = 0; c < cols; ++c) {
-    std::array<float, 32> part{};
-    for (int64_t r = 0; r < rows; ++r) part[size_t(r % 32)] += x[size_t(r * cols + c)];
-    for (size_t half = 16; half > 0; half /= 2)
-      for (size_t i = 0; i < half; ++i) part[i] += part[i + half];
-    means.push_back(part[0] / float(rows));
-  }
-  return means;
-}
 
 /// Values of a copy along rows, before they are rounded to BF16.
 Floats copy_by_hand(const std::string &convention, const Floats &x, int64_t rows, bool mean,

@@ -10,6 +10,7 @@
 #include "nvfp4/reference_models/linear/linear.hpp"
 #include "tests/catch.hpp"
 
+#include <array>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -138,6 +139,20 @@ inline GemmOperand pack_bf16_by_hand(const Unit &unit, Side side, const Floats &
       std::memcpy(words.data() + 2 * (i * k + j), &word, 2);
     }
   return make_operand(unit, side, RawCodes{m, k, words});
+}
+
+/// The mean of each column: 32 partial sums, then a butterfly, as reference_models/README.md says of bias gradients.
+inline Floats means_by_hand(const Floats &x, int64_t rows) {
+  const auto cols = int64_t(x.size()) / rows;
+  Floats means;
+  for (int64_t c = 0; c < cols; ++c) {
+    std::array<float, 32> part{};
+    for (int64_t r = 0; r < rows; ++r) part[size_t(r % 32)] += x[size_t(r * cols + c)];
+    for (size_t half = 16; half > 0; half /= 2)
+      for (size_t i = 0; i < half; ++i) part[i] += part[i + half];
+    means.push_back(part[0] / float(rows));
+  }
+  return means;
 }
 
 /// D as FP32 values.
