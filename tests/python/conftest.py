@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the tests share: the program to compare with, and hard data."""
 
+import doctest
 import os
 import shutil
 import subprocess
@@ -29,6 +30,14 @@ def program():
         return done.stdout
 
     return run
+
+
+def run_examples(thing):
+    """Runs the examples in an object's docstring; how many there are."""
+    (examples,) = doctest.DocTestFinder(recurse=False).find(thing, thing.__qualname__, globs={})
+    result = doctest.DocTestRunner().run(examples)
+    assert result.failed == 0
+    return result.attempted
 
 
 def hard(rows, k, seed=0):

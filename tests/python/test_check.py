@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checks say what the program says, and assertions print it."""
 
+import copy
 import json
+import pickle
 
 import numpy as np
 import nvfp4
@@ -59,6 +61,15 @@ def test_quantizers(program, tmp_path):
         assert str(result) == program("check", *flags, check=False).stdout
         assert result.json == json.loads(program("check", *flags, "--json", check=False).stdout)
     assert nvfp4.check_quantized(nvfp4.quantize(x, rounding="sr-te", seed=4), x)
+
+
+def test_a_result_is_copied_and_pickled():
+    x = calm(16, 16)
+    result = nvfp4.compare(x, x + 1)
+    for other in (copy.copy(result), pickle.loads(pickle.dumps(result))):
+        assert str(other) == str(result) and other.json == result.json and not other
+    with pytest.raises(AttributeError, match="no field 'nothing'; it has equal"):
+        result.nothing
 
 
 def test_assertions_pass_and_fail(operands):

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import nvfp4
 import pytest
+from conftest import run_examples
 from nvfp4.testing import assert_bits_equal
 
 VOCABULARY, HIDDEN, LAYERS, HEADS, KV, DIM, INNER = 97, 48, 2, 4, 2, 16, 80
@@ -158,6 +159,13 @@ def test_export_by_recipe_is_alike(folder, tmp_path):
     assert served.alike(folder, "nvfp4")["differing"] > 0
     with pytest.raises(ValueError, match="no container holds"):
         c.export(tmp_path / "no", to="modelopt", recipe="hcp")
+
+
+@pytest.mark.parametrize("function", [nvfp4.generate, nvfp4.evaluate])
+def test_the_examples_in_docstrings_run(folder, tmp_path, monkeypatch, function):
+    (tmp_path / "model").symlink_to(folder)
+    monkeypatch.chdir(tmp_path)
+    assert run_examples(function) > 2
 
 
 def test_a_callback_ends_the_work(folder):

@@ -161,10 +161,11 @@ def test_what_a_call_costs(record_property):
             "dequantize": (lambda: q.dequantize(threads=1), lambda: _nvfp4.values(q._core, True, 1, None)),
             "convert": (lambda: nvfp4.convert(x, CVT), lambda: _nvfp4.convert(array.arg, CVT, False, None)),
             "mma": (lambda: nvfp4.mma(BF16, words, words), lambda: _nvfp4.mma(BF16, {"a": codes.arg, "b": codes.arg}, "mmasim", False, None)),
+            "compare": (lambda: nvfp4.compare(x, x), lambda: _nvfp4.compare_arrays(array.arg, array.arg, False, None)),
             "check_quantized": (lambda: nvfp4.check_quantized(q, x, threads=1), lambda: _nvfp4.check_quantized(q._core, array.arg, None, None, 1, None)),
         }
         if size != 16:
-            for name in ("gemm", "convert", "mma", "check_quantized"):
+            for name in ("gemm", "convert", "mma", "compare", "check_quantized"):
                 del pairs[name]  # far longer than what a call costs
         for name, (whole, inner) in pairs.items():
             whole(), inner()

@@ -19,12 +19,20 @@ class CheckResult:
     True when every word is equal.
     """
 
-    __slots__ = ("equal", "json", "_text")
+    __slots__ = ("equal", "_text", "_json_text", "_json")
 
     def __init__(self, equal: bool, text: str, json_text: str):
         self.equal = equal
-        self.json: dict[str, Any] = json.loads(json_text)  #: all fields
         self._text = text
+        self._json_text = json_text
+        self._json: Optional[dict[str, Any]] = None
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """All fields."""
+        if self._json is None:  # read when first asked for: it takes as long as comparing a small tensor
+            self._json = json.loads(self._json_text)
+        return self._json
 
     def __bool__(self) -> bool:
         return self.equal
@@ -39,6 +47,8 @@ class CheckResult:
         return self.json[key]
 
     def __getattr__(self, key: str) -> Any:
+        if key.startswith("_"):  # what copy and pickle look for
+            raise AttributeError(key)
         try:
             return self.json[key]
         except KeyError:

@@ -76,6 +76,14 @@ def forward(
     loss. operators: also the matrices of the operators inside mixers. preset, rotate, patch, activations and kv are generate()'s,
     for folders, which run forward alone, on the CPU. progress gets the fraction done; what it raises, and Ctrl-C, end the work.
     ValueError for what does not fit.
+
+    >>> import numpy as np, nvfp4, os, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = nvfp4.train(folder, data="task:copy,vocab=200", steps=2, batch=1, sequence=16)
+    ...     checkpoint = os.path.join(folder, "checkpoint.safetensors")
+    ...     passed = nvfp4.forward(checkpoint, np.arange(17, dtype=np.int32)[None], "chon", grads=True)
+    >>> passed.tensors["logits"].shape, passed.tensors["grad/model.embeddings.weight"].shape
+    ((1, 16, 256), (256, 128))
     """
     path = os.fspath(checkpoint)
     if core.is_pretrained(path):
@@ -102,6 +110,12 @@ def report(folders: Union[Path, Sequence[Path]], output: Path, progress: Progres
     """Writes one HTML page about training runs or experiments: ``nvfp4 report``. Result: what ``--json`` prints.
 
     progress gets the fraction done; what it raises, and Ctrl-C, end the work. ValueError for a folder without runs.
+
+    >>> import nvfp4, os, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = nvfp4.train(folder, data="task:copy,vocab=200", steps=2, batch=1, sequence=16)
+    ...     nvfp4.report(folder, os.path.join(folder, "report.html"))["runs"]
+    1
     """
     if isinstance(folders, (str, os.PathLike)):
         folders = [folders]
@@ -116,6 +130,13 @@ def lab(out: Path, progress: LabCall = None, **options: Any) -> dict[str, Any]:
     what it raises, and Ctrl-C, end the work, and the same call goes on.
 
     Result: what ``--json`` prints. ValueError for a wrong value, TypeError for an option that does not exist.
+
+    The smallest takes about a minute, most of it for measures whose size no option sets (tests/python/test_tables.py runs it):
+
+    >>> import nvfp4, os
+    >>> found = nvfp4.lab("lab", data="task:copy", recipes=["nvfp4"], seeds=2, steps=4, draws=2, batch=1, sequence=16)
+    >>> [recipe["recipe"] for recipe in found["recipes"]], os.path.exists("lab/lab.html")
+    (['nvfp4', 'bf16'], True)
     """
     given = {key: os.fspath(v) if isinstance(v, os.PathLike) else v for key, v in options.items() if v is not None}
     if isinstance(given.get("recipes"), (list, tuple)):

@@ -87,6 +87,16 @@ def generate(
     computed. activations: convention of the inputs of quantized weights, or ``none``; default: as the folder says. kv: keys and
     values in ``f32``, ``bf16``, ``e4m3`` or ``nvfp4``. recompute: without a cache. logits: also what each token was chosen from.
     progress gets the fraction done; what it raises, and Ctrl-C, end the work. ValueError for what does not fit.
+
+    On a Llama with 97 tokens in the folder ``model`` (tests/python/test_pretrained.py makes one and runs this there):
+
+    >>> import nvfp4
+    >>> made = nvfp4.generate("model", [3, 1, 4, 1, 5], new=8, preset="te", kv="nvfp4", logits=True)
+    >>> made.tokens.shape, made.logits.shape
+    ((8,), (8, 97))
+    >>> again = nvfp4.generate("model", [3, 1, 4, 1, 5], new=8, preset="te", kv="nvfp4", recompute=True)
+    >>> made.tokens.tolist() == again.tokens.tolist()
+    True
     """
     path = os.fspath(folder)
     ids = token_ids(tokens, path)
@@ -127,6 +137,13 @@ def evaluate(
     which count. text: in its place, for the folder's tokenizer.json and the package tokenizers. batches: of ``batch`` sequences of
     ``sequence`` inputs; default: 64 of a path, of ids and texts what there is. bos: id in place of the first input of every
     sequence. The others are generate()'s. ValueError for what does not fit.
+
+    On a Llama with 97 tokens in the folder ``model`` (tests/python/test_pretrained.py makes one and runs this there):
+
+    >>> import nvfp4
+    >>> found = nvfp4.evaluate("model", list(range(65)), recipe="nvfp4", sequence=16)
+    >>> found["tokens"], found["recipe"], found["loss"] > 0
+    (64, 'nvfp4', True)
     """
     if (data is None) == (text is None):
         raise TypeError("evaluate: give data or text")

@@ -179,8 +179,8 @@ class QuantizedTensor:
         UE4M3 scales become float8_e4m3fn, UE8M0 float8_e8m0fnu. TypeError where the library or the type is not there.
 
         >>> import numpy as np, nvfp4
-        >>> codes, scales = nvfp4.quantize(np.full((1, 16), 3, np.float32)).typed()  # doctest: +SKIP
-        >>> codes.dtype, scales.dtype  # doctest: +SKIP
+        >>> codes, scales = nvfp4.quantize(np.full((1, 16), 3, np.float32)).typed()
+        >>> codes.dtype, scales.dtype
         (dtype(float4_e2m1fn), dtype(float8_e4m3fn))
         """
         numpy_names = {"e2m1": "float4_e2m1fn", "e3m2": "float6_e3m2fn", "e2m3": "float6_e2m3fn", "e4m3": "float8_e4m3fn",
@@ -276,7 +276,13 @@ class QuantizedTensor:
 
     def statistics(self, x: Any = None, by_row: bool = False, threads: int = 0, progress: Progress = None) -> Any:
         """The same for ``x``; by_row: a list, one for each block row. progress gets the fraction done; what it raises, and Ctrl-C,
-        end the work."""
+        end the work. ValueError where x's shape is not the tensor's.
+
+        >>> import numpy as np, nvfp4
+        >>> x = np.eye(4, 64, dtype=np.float32)
+        >>> [row["blocks"] for row in nvfp4.quantize(x).statistics(x, by_row=True)]
+        [4, 4, 4, 4]
+        """
         array = _arrays.read(self._source(x), "x", rows_may_be_apart=True)
         total, rows = core.statistics(self._core, array.arg, array.stride, threads, progress)
         return [json.loads(row) for row in rows] if by_row else json.loads(total)
@@ -296,7 +302,15 @@ class QuantizedTensor:
 
     @classmethod
     def load(cls, path: Union[str, os.PathLike[str]]) -> QuantizedTensor:
-        """Reads what :meth:`save` or ``nvfp4 quantize`` wrote. ValueError naming file, tensor or key otherwise."""
+        """Reads what :meth:`save` or ``nvfp4 quantize`` wrote. ValueError naming file, tensor or key otherwise.
+
+        >>> import numpy as np, nvfp4, os, tempfile
+        >>> q = nvfp4.quantize(np.eye(4, 64, dtype=np.float32), "mxfp4")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     q.save(os.path.join(folder, "q.safetensors"))
+        ...     nvfp4.compare(q, nvfp4.QuantizedTensor.load(os.path.join(folder, "q.safetensors"))).equal
+        True
+        """
         return cls(core.load(os.fspath(path)))
 
     @classmethod

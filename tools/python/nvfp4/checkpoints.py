@@ -58,6 +58,14 @@ class Weight:
         ``global_scale``, by which what the tensor means is to be multiplied.
 
         ValueError for a weight without block scales, or one that cannot be decoded.
+
+        >>> import nvfp4, os, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = nvfp4.train(folder, model="llama", data="task:copy,vocab=200", steps=2, batch=1, sequence=16)
+        ...     c = nvfp4.checkpoints.open(os.path.join(folder, "checkpoint.safetensors"))
+        ...     _ = c.export(os.path.join(folder, "served"), to="modelopt", convention="te", tensor="*up_proj*")
+        ...     nvfp4.checkpoints.open(os.path.join(folder, "served"))["model.layers.0.mlp.up_proj.weight"].quantized()
+        QuantizedTensor(modelopt, shape=(384, 128), e2m1, ue4m3 per 1x16)
         """
         return QuantizedTensor(core.checkpoint_quantized(self._core, self.name, _arrays.whole(index, "index")))
 
@@ -66,6 +74,13 @@ class Weight:
         """float32 (count, k): rows from ``first`` of matrix ``index``, as the container's own software reconstructs them.
 
         progress gets the fraction done; what it raises, and Ctrl-C, end the work. ValueError for rows that are not there.
+
+        >>> import nvfp4, os, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = nvfp4.train(folder, model="llama", data="task:copy,vocab=200", steps=2, batch=1, sequence=16)
+        ...     c = nvfp4.checkpoints.open(os.path.join(folder, "checkpoint.safetensors"))
+        ...     c["model.layers.0.mlp.up_proj.weight"].values(first=5, count=7).shape
+        (7, 128)
         """
         rows = -1 if count is None else _arrays.whole(count, "count")
         if count is not None and rows < 0:
@@ -102,7 +117,15 @@ class Inspection:
 
 
 class Checkpoint(Mapping[str, Weight]):
-    """An open checkpoint: its weights by name, in its order."""
+    """An open checkpoint: its weights by name, in its order.
+
+    >>> import nvfp4, os, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = nvfp4.train(folder, model="llama", data="task:copy,vocab=200", steps=2, batch=1, sequence=16)
+    ...     c = nvfp4.checkpoints.open(os.path.join(folder, "checkpoint.safetensors"))
+    >>> len(c), c["model.layers.0.mlp.up_proj.weight"], c.metadata["step"]
+    (114, Weight(model.layers.0.mlp.up_proj.weight, F32, shape=(384, 128)), '2')
+    """
 
     def __init__(self, handle: Any):
         """Internal: use open()."""
@@ -130,11 +153,29 @@ class Checkpoint(Mapping[str, Weight]):
 
     @property
     def tensors(self) -> dict[str, StoredTensor]:
-        """The stored tensors by name: codes, scales and all others apart."""
+        """The stored tensors by name: codes, scales and all others apart.
+
+        >>> import numpy as np, nvfp4, os, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = os.path.join(folder, "model.safetensors")
+        ...     nvfp4.quantize(np.eye(16, 32, dtype=np.float32)).save(file)
+        ...     nvfp4.checkpoints.open(file).tensors["codes"].shape
+        (16, 16)
+        """
         return {name: StoredTensor(name, type_, tuple(shape)) for name, type_, shape in core.checkpoint_tensors(self._core)}
 
     def tensor(self, name: str) -> Any:
-        """A stored tensor as it is, read now; raw bytes where its type is none of NumPy's or ml_dtypes'."""
+        """A stored tensor as it is, read now; raw bytes where its type is none of NumPy's or ml_dtypes'.
+
+        ValueError for a name that is not there.
+
+        >>> import numpy as np, nvfp4, os, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = os.path.join(folder, "model.safetensors")
+        ...     nvfp4.quantize(np.eye(16, 32, dtype=np.float32)).save(file)
+        ...     nvfp4.checkpoints.open(file).tensor("codes")[0]
+        array([7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], dtype=uint8)
+        """
         return to_numpy(core.checkpoint_tensor(self._core, name))
 
     def inspect(
@@ -150,6 +191,17 @@ class Checkpoint(Mapping[str, Weight]):
 
         tensor: a glob of names. against: the checkpoint before quantization; convention: with it, the one that must give the bytes.
         details: channels, blocks and scales of each weight in the text; default for up to four. progress gets the fraction done.
+        ValueError for a glob that names nothing and for a checkpoint that does not fit.
+
+        >>> import nvfp4, os, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = nvfp4.train(folder, model="llama", data="task:copy,vocab=200", steps=2, batch=1, sequence=16)
+        ...     c = nvfp4.checkpoints.open(os.path.join(folder, "checkpoint.safetensors"))
+        ...     found = c.inspect("model.layers.0.mlp.*", details=False)
+        >>> found
+        Inspection(3 weights, 0 wrong)
+        >>> print(str(found).splitlines()[-1])
+        nothing wrong found in 3 weights
         """
         other = "" if against is None else os.fspath(against)
         return Inspection(*core.checkpoint_inspect(self._core, tensor, other, convention, threads, details, progress))
@@ -158,6 +210,16 @@ class Checkpoint(Mapping[str, Weight]):
         """Whether a trainer's weights become these bytes under a recipe, layer by layer, and why not: ``nvfp4 inspect --recipe``.
 
         masters: the trainer's checkpoint. Result: what ``--json`` prints; ``differing`` is the number of layers that are not alike.
+        ValueError for what cannot be read and for an unknown recipe.
+
+        >>> import nvfp4, os, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = nvfp4.train(folder, model="llama", data="task:copy,vocab=200", steps=2, batch=1, sequence=16)
+        ...     c = nvfp4.checkpoints.open(os.path.join(folder, "checkpoint.safetensors"))
+        ...     _ = c.export(os.path.join(folder, "served"), to="modelopt", recipe="nvfp4-plain")
+        ...     found = nvfp4.checkpoints.open(os.path.join(folder, "served")).alike(c.path, "nvfp4-plain")
+        >>> len(found["layers"]), found["differing"]
+        (28, 0)
         """
         return dict(json.loads(core.checkpoint_alike(self._core, os.fspath(masters), recipe, tensor, threads, progress)))
 
@@ -177,6 +239,14 @@ class Checkpoint(Mapping[str, Weight]):
         output: a folder to be made, or a .gguf file. to: ``modelopt``, ``compressed-tensors``, ``gguf`` or ``hf-bf16``. convention:
         quantizes numbers, those of the matrices that the glob ``tensor`` names; recipe: instead, as its forward products do. exact:
         ValueError where a reconstructed value would change. Result: what ``--json`` prints.
+
+        >>> import nvfp4, os, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = nvfp4.train(folder, model="llama", data="task:copy,vocab=200", steps=2, batch=1, sequence=16)
+        ...     c = nvfp4.checkpoints.open(os.path.join(folder, "checkpoint.safetensors"))
+        ...     made = c.export(os.path.join(folder, "model.gguf"), to="gguf", convention="te", tensor="model.layers.*_proj*")
+        >>> made["quantized"], made["copied"]
+        (28, 86)
         """
         return dict(json.loads(core.checkpoint_export(self._core, os.fspath(output), to, convention, recipe, tensor, exact, threads, progress)))
 
@@ -198,5 +268,14 @@ def open(path: Path) -> Checkpoint:
 
 
 def export(source: Path, output: Path, to: str, **options: Any) -> dict[str, Any]:
-    """:meth:`Checkpoint.export` of a path."""
+    """:meth:`Checkpoint.export` of a path.
+
+    >>> import nvfp4, os, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = nvfp4.train(folder, model="llama", data="task:copy,vocab=200", steps=2, batch=1, sequence=16)
+    ...     source, served = os.path.join(folder, "checkpoint.safetensors"), os.path.join(folder, "served")
+    ...     made = nvfp4.checkpoints.export(source, served, to="compressed-tensors", convention="te", tensor="model.*.mlp.*")
+    >>> made["quantized"]
+    12
+    """
     return open(source).export(output, to, **options)

@@ -102,7 +102,17 @@ def step(seed: int, step: int, micro_batch: int = 0, model: torch.nn.Module | No
 
     seed: of the run, 0 to 2^63 - 1. step: optimizer steps done before this one. micro_batch: within the step, counted on
     this rank. A forward and its backward belong into the same context. Without one a model counts by itself: from step 0,
-    a step whenever an optimizer with parameters of it has stepped, a micro-batch each training pass between.
+    a step whenever an optimizer with parameters of it has stepped, a micro-batch each training pass between. ValueError
+    for numbers out of range.
+
+    >>> import torch, nvfp4.torch
+    >>> layer = nvfp4.torch.Linear(64, 64, recipe="nvfp4")  # rounds dy stochastically
+    >>> x, dy = torch.randn(2, 32, 64).unbind()
+    >>> def gradient(step):
+    ...     with nvfp4.torch.step(seed=1, step=step):
+    ...         return torch.autograd.grad(layer(x), layer.weight, dy)[0]
+    >>> torch.equal(gradient(5), gradient(5)), torch.equal(gradient(5), gradient(6))
+    (True, False)
     """
     if not 0 <= seed < 2**63 or step < 0 or not 0 <= micro_batch < 2**24:
         raise ValueError(f"expected a seed from 0 to 2^63 - 1, a step of at least 0 and a micro-batch below 2^24, got "
@@ -119,7 +129,19 @@ def step(seed: int, step: int, micro_batch: int = 0, model: torch.nn.Module | No
 
 
 def set_step(model: torch.nn.Module, step: int) -> None:
-    """Sets the step that a model's next training pass belongs to, as after a checkpoint was loaded."""
+    """Sets the step that a model's next training pass belongs to, as after a checkpoint was loaded. ValueError for one
+    below 0.
+
+    >>> import torch, nvfp4.torch
+    >>> layer = nvfp4.torch.Linear(64, 64, recipe="nvfp4", seed=1)
+    >>> x, dy = torch.randn(2, 32, 64).unbind()
+    >>> nvfp4.torch.set_step(layer, 5)
+    >>> (a,) = torch.autograd.grad(layer(x), layer.weight, dy)
+    >>> with nvfp4.torch.step(seed=1, step=5):
+    ...     (b,) = torch.autograd.grad(layer(x), layer.weight, dy)
+    >>> torch.equal(a, b)
+    True
+    """
     if step < 0:
         raise ValueError(f"expected a step of at least 0, got {step}")
     for clock in list(_clocks):

@@ -50,7 +50,18 @@ def convert(model: M, recipe: str = "chon", roles: Roles | None = None, *, seed:
     seed: of random words. process_group: ranks that share the data: None all processes, False this one alone.
 
     Parameters, their names, hooks and tied weights stay what they are: an optimizer made before goes on. Buffers for hot
-    channels come on top. Convert before DistributedDataParallel, fully_shard and torch.compile.
+    channels come on top. Convert before DistributedDataParallel, fully_shard and torch.compile. ValueError for a model
+    that is unknown or converted already, and for a recipe or numbers that do not fit.
+
+    >>> import torch, nvfp4.torch
+    >>> model = torch.nn.Sequential(torch.nn.Linear(64, 128), torch.nn.ReLU(), torch.nn.Linear(128, 64))
+    >>> nvfp4.torch.convert(model, "nvfp4", {"0": "mlp.up_proj", "2": "mlp.down_proj"})[0]
+    Linear(in_features=64, out_features=128, bias=True, recipe=nvfp4, role=mlp.up_proj, formats=nvfp4/nvfp4/nvfp4)
+    >>> optimizer = torch.optim.AdamW(model.parameters())
+    >>> for _ in range(2):
+    ...     model(torch.randn(32, 64)).square().mean().backward()
+    ...     optimizer.step()
+    ...     optimizer.zero_grad()
     """
     if hasattr(model, _ATTRIBUTE):
         raise ValueError("expected a model that is not converted, got a converted one; revert() it first")
@@ -81,13 +92,29 @@ def conversion_of(model: torch.nn.Module) -> _Conversion:
 
 
 def converted(model: torch.nn.Module) -> dict[str, Linear]:
-    """The modules of a converted model that run under its recipe, by path."""
+    """The modules of a converted model that run under its recipe, by path. ValueError for another model.
+
+    >>> import torch, nvfp4.torch
+    >>> model = torch.nn.Sequential(torch.nn.Linear(64, 128), torch.nn.ReLU(), torch.nn.Linear(128, 10))
+    >>> list(nvfp4.torch.converted(nvfp4.torch.convert(model, "mxfp8", {"0": "mlp.up_proj"})))
+    ['0']
+    """
     found = {path: model.get_submodule(path) for path in conversion_of(model).paths}
     return {path: module for path, module in found.items() if isinstance(module, Linear)}
 
 
 def revert(model: M) -> M:
-    """Undoes convert(), in place: the same torch.nn.Linear modules with the weights as they are now."""
+    """Undoes convert(), in place: the same torch.nn.Linear modules with the weights as they are now. Returns the model;
+    ValueError where convert() has not been.
+
+    >>> import torch, nvfp4.torch
+    >>> model = nvfp4.torch.convert(torch.nn.Sequential(torch.nn.Linear(64, 16)), "nvfp4", {"0": "mlp.up_proj"})
+    >>> weight = model[0].weight
+    >>> nvfp4.torch.revert(model)[0]
+    Linear(in_features=64, out_features=16, bias=True)
+    >>> model[0].weight is weight
+    True
+    """
     conversion = conversion_of(model)
     for module in converted(model).values():
         give_up(module)

@@ -33,6 +33,23 @@ class Linear(torch.nn.Linear):
     rounded to its dtype first. The layer's hot channels, where its recipe has the Hot-Channel Patch, are the buffers
     `hot_channels` (int32, largest score first, -1 before the first choice) and `hot_scores`; with `_dgrad` behind them
     those of dgrad.
+
+    >>> import torch, nvfp4.torch
+    >>> layer = nvfp4.torch.Linear(64, 16, bias=False, recipe="nvfp4")
+    >>> layer
+    Linear(in_features=64, out_features=16, bias=False, recipe=nvfp4, role=linear, formats=nvfp4/nvfp4/nvfp4)
+    >>> x = torch.randn(2, 32, 64, requires_grad=True)
+    >>> y = layer(x)
+    >>> y.sum().backward()
+    >>> y.shape, x.grad.shape, layer.weight.grad.shape
+    (torch.Size([2, 32, 16]), torch.Size([2, 32, 64]), torch.Size([16, 64]))
+
+    The recipe quantizes x in rows of 16 and W in blocks of 16 x 16; y has the bits of their product:
+
+    >>> a = nvfp4.quantize(x.detach().reshape(64, 64).bfloat16())
+    >>> b = nvfp4.quantize(layer.weight.detach().bfloat16(), block=(16, 16))
+    >>> torch.equal(y.detach().reshape(64, 16), nvfp4.gemm(a, b, out="bf16").float())
+    True
     """
 
     _spec: str

@@ -22,7 +22,20 @@ _DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.int32: "I32"}
 
 @dataclasses.dataclass(frozen=True)
 class Mismatch:
-    """A tensor that came out otherwise than recorded."""
+    """A tensor that came out otherwise than recorded.
+
+    >>> import pathlib, tempfile, torch, nvfp4.torch
+    >>> model = nvfp4.torch.convert(torch.nn.Sequential(torch.nn.Linear(64, 16)), "nvfp4", {"0": "mlp.up_proj"})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = pathlib.Path(folder, "step.safetensors")
+    ...     with nvfp4.torch.record(model, file):
+    ...         model(torch.randn(32, 64)).sum().backward()
+    ...     recorded = file.read_bytes()
+    ...     _ = file.write_bytes(recorded[:-1] + bytes([recorded[-1] ^ 128]))  # another sign of the last word
+    ...     for m in nvfp4.torch.replay(file):
+    ...         print(m.name, m.index, m.differing, "of", m.count)
+    bias_grad/0 [15] 1 of 16
+    """
 
     name: str  # "weight_grad/model.layers.0.mlp.up_proj"
     index: str  # of the first difference: "[3, 17]"
@@ -87,7 +100,23 @@ def record(model: torch.nn.Module, path: str | os.PathLike[str]) -> Iterator[Non
     Of every converted layer its x, weight, bias, hot channels, y and, where a gradient comes back, dy, dx, dW and db; of
     several calls the first that comes back. `nvfp4 replay FILE` repeats the products and demands the same words, `nvfp4
     replay FILE --recipe R` measures another recipe on them. Weights must be whole when they are used, as under
-    DistributedDataParallel and FSDP2; the file is of this rank.
+    DistributedDataParallel and FSDP2; the file is of this rank. ValueError for a model that is not converted, within
+    another record(), and where no layer ran.
+
+    >>> import os, tempfile, torch, nvfp4.golden, nvfp4.torch
+    >>> model = nvfp4.torch.convert(torch.nn.Sequential(torch.nn.Linear(64, 16, bias=False)), "nvfp4", {"0": "mlp.up_proj"})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = os.path.join(folder, "step.safetensors")
+    ...     with nvfp4.torch.record(model, file):
+    ...         model(torch.randn(32, 64, requires_grad=True)).sum().backward()
+    ...     for name, tensor in sorted(nvfp4.golden.load(file).tensors.items()):
+    ...         print(name, tensor.shape)
+    input/0 (32, 64)
+    input_grad/0 (32, 64)
+    output/0 (32, 16)
+    output_grad/0 (32, 16)
+    weight/0 (16, 64)
+    weight_grad/0 (16, 64)
     """
     conversion = conversion_of(model)
     layers = converted(model)
@@ -125,5 +154,14 @@ def replay(path: str | os.PathLike[str], progress: Callable[[float], object] | N
     """Repeats a file of record() in the C++ library: what came out otherwise; empty where every word is the same.
 
     progress gets the fraction done; what it raises, and Ctrl-C, end the work. ValueError for another file.
+
+    >>> import os, tempfile, torch, nvfp4.torch
+    >>> model = nvfp4.torch.convert(torch.nn.Sequential(torch.nn.Linear(64, 16)), "nvfp4", {"0": "mlp.up_proj"})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = os.path.join(folder, "step.safetensors")
+    ...     with nvfp4.torch.record(model, file):
+    ...         model(torch.randn(32, 64)).sum().backward()
+    ...     nvfp4.torch.replay(file)
+    []
     """
     return [Mismatch(*row) for row in _nvfp4.linear_replay(os.fspath(path), torch.get_num_threads(), progress)]

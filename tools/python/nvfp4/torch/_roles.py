@@ -14,7 +14,8 @@ from nvfp4 import _nvfp4
 
 Roles = Mapping[str, str | None] | Callable[[str], str | None]
 """Patterns of module paths (* and ?) to roles, of which the first that matches counts, or a function of the path; None:
-the module stays as it is. A role is what recipes speak of: "attn.q_proj", "mlp.down_proj", "lm_head"."""
+the module stays as it is. A role is what recipes speak of: "attn.q_proj", "mlp.down_proj", "lm_head". As in
+{"blocks.*.q": "attn.q_proj", "blocks.*.gate": None, "head": "lm_head"}, or str.lower for paths that are roles."""
 
 
 class Place(NamedTuple):
@@ -49,7 +50,12 @@ _PER_BLOCK = 16
 
 
 def model_types() -> list[str]:
-    """The `config.model_type`s that convert() knows."""
+    """The `config.model_type`s that convert() knows.
+
+    >>> import nvfp4.torch
+    >>> nvfp4.torch.model_types()[:3]
+    ['qwen3', 'qwen2', 'llama']
+    """
     return list(_KINDS)
 
 
