@@ -9,7 +9,8 @@ build=${NVFP4_BUILD:-$root/build}
 # exclude each other; the default one is too old.
 boost=libboost-dev
 ! grep -qsx 'VERSION_CODENAME=bookworm' /etc/os-release || boost=libboost1.81-dev
-packages=(cmake g++ make "$boost" libcli11-dev libfmt-dev libssl-dev nlohmann-json3-dev)
+packages=(cmake g++ make ninja-build "$boost" libcli11-dev libfmt-dev libssl-dev nlohmann-json3-dev)
+export CMAKE_GENERATOR=${CMAKE_GENERATOR:-Ninja} # which does not wait for one library before it begins with the next
 
 install_packages() {
   local missing=() p
