@@ -189,18 +189,20 @@ DenseMatrix to_matrix(const io::Tensor &t, const std::string &file) {
     return m;
   }
   const auto count = int64_t(m.values.size());
+  float *const values = m.values.data();
   if (id == FormatId::bf16) { // what most people hold
     const float nan = value_f32(id, canonical_nan(format(id)));
+    const auto *const word = reinterpret_cast<const uint16_t *>(t.data.data());
     for (int64_t i = 0; i < count; ++i) {
-      const float v = bf16_value(uint16_t(words[i]));
-      m.values[size_t(i)] = v == v ? v : nan;
+      const float v = bf16_value(word[i]);
+      values[i] = v == v ? v : nan;
     }
   } else if (bits <= 16 && count >= int64_t{4} << bits) { // each code once
-    std::vector<float> values(size_t{1} << bits);
-    for (size_t code = 0; code < values.size(); ++code) values[code] = value_f32(id, code);
-    for (int64_t i = 0; i < count; ++i) m.values[size_t(i)] = values[words[i]];
+    std::vector<float> of_code(size_t{1} << bits);
+    for (size_t code = 0; code < of_code.size(); ++code) of_code[code] = value_f32(id, code);
+    for (int64_t i = 0; i < count; ++i) values[i] = of_code[words[i]];
   } else {
-    for (int64_t i = 0; i < count; ++i) m.values[size_t(i)] = value_f32(id, words[i]);
+    for (int64_t i = 0; i < count; ++i) values[i] = value_f32(id, words[i]);
   }
   return m;
 }
