@@ -183,6 +183,7 @@ std::optional<BlockScaled> make(const QuantizerProblem &p, const Making &m, cons
     if (m.scale_map != nullptr)
       for (uint8_t &s : q.scales) s = m.scale_map(format(q.scale), s);
     if (again) encode_again(q, m, prepared);
+    if (m.code_map != nullptr && format(q.element).storage_bits > 8) return std::nullopt;
     if (m.code_map != nullptr)
       for (int64_t r = 0; r < q.rows; ++r)
         for (int64_t i = 0; i < q.k; ++i) put(q, r, i, m.code_map(format(q.element), q.code(r, i)));

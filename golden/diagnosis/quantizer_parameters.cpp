@@ -112,7 +112,7 @@ std::optional<uint16_t> find_sign_mask(const QuantizerProblem &p, const Making &
       const auto &[r, b] = chosen[j];
       fits = q->scale_code(0, 0) == p.mine.scale_code(r, b);
       for (int64_t i = 0; i < x.cols && fits; ++i)
-        fits = q->code(0, i) == p.mine.code(r, b * p.mine.block + i);
+        fits = q->code_word(0, i) == p.mine.code_word(r, b * p.mine.block + i);
     }
     if (fits) return uint16_t(mask);
   }

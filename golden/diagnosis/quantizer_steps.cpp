@@ -15,6 +15,7 @@ struct ReadingRow {
 
 /// out(r, i) = mine(r, at(i)) within each block.
 template <class At> bool reorder(const BlockScaled &mine, BlockScaled &out, At at) {
+  if (format(mine.element).storage_bits > 8) return false;
   out = mine;
   const bool nibbles = format(mine.element).storage_bits == 4;
   for (int64_t r = 0; r < mine.rows; ++r)
@@ -119,7 +120,7 @@ constexpr ReadingRow kReadings[] = {
      }},
     {"codes-transposed", "the codes are those of the transposed tensor",
      [](const BlockScaled &m, BlockScaled &o) {
-       if (m.rows != m.padded_k || m.rows == 1) return false;
+       if (m.rows != m.padded_k || m.rows == 1 || format(m.element).storage_bits > 8) return false;
        o = m;
        const bool nibbles = format(m.element).storage_bits == 4;
        std::fill(o.codes.begin(), o.codes.end(), uint8_t{0});

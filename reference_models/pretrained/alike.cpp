@@ -157,7 +157,7 @@ void compare_pair(AlikeLine &line, const Pair &p, const LinearRecipe &linear,
                 .threads = o.threads});
   const BlockScaled stored = checkpoint::block_scaled(*p.served, 0, 0, p.served->rows);
   for (int64_t r = 0; r < stored.rows; ++r) {
-    for (int64_t i = 0; i < stored.k; ++i) line.codes += stored.code(r, i) != made.code(r, i);
+    for (int64_t i = 0; i < stored.k; ++i) line.codes += stored.code_word(r, i) != made.code_word(r, i);
     for (int64_t b = 0; b < stored.blocks(); ++b)
       line.scales += stored.scale_code(r, b) != made.scale_code(r, b);
   }
