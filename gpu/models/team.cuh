@@ -16,12 +16,27 @@ template <class T> struct CudaLane {
     for (int64_t i = lane; i < n; i += 32) f(i);
     __syncwarp();
   }
+  /// Reads kBatch of a thread's elements before it stores the first.
+  template <class Value, class Store> __device__ __forceinline__ void map(int64_t n, Value value, Store store) const {
+    constexpr int kBatch = 4;
+    int64_t i = lane;
+    for (; i + 32 * (kBatch - 1) < n; i += 32 * kBatch) {
+      decltype(value(int64_t{0})) x[kBatch];
+#pragma unroll
+      for (int b = 0; b < kBatch; ++b) x[b] = value(i + 32 * b);
+#pragma unroll
+      for (int b = 0; b < kBatch; ++b) store(i + 32 * b, x[b]);
+    }
+    for (; i < n; i += 32) store(i, value(i));
+    __syncwarp();
+  }
   template <class F> __device__ __forceinline__ void one(F f) const {
     if (lane == 0) f();
     __syncwarp();
   }
   template <class F> __device__ __forceinline__ auto sum(int64_t n, F term) const {
     decltype(term(int64_t{0})) p = 0;
+#pragma unroll 8
     for (int64_t i = lane; i < n; i += 32) p += term(i);
     return butterfly(p);
   }
@@ -159,7 +174,7 @@ template <class T> struct CudaTeam {
         const int64_t j = first + at % width;
         T sum = T(0);
         if (j < cols) {
-#pragma unroll 8
+#pragma unroll 32 // few threads read all rows: each needs many loads under way
           for (int64_t r = l; r < rows; r += kLanes) sum += term(r, j);
         }
         partial[l][at % width] = sum;

@@ -16,6 +16,14 @@ NVFP4_INLINE void each_in_chunk(const Team &team, int64_t n, int64_t index, F f)
   team.each(numerics::min(kChunk, n - first), [=](int64_t i) { f(first + i); });
 }
 
+/// store(i, value(i)) for the elements of chunk `index` of n; values are read before others are stored.
+template <class Team, class Value, class Store>
+NVFP4_INLINE void map_in_chunk(const Team &team, int64_t n, int64_t index, Value value, Store store) {
+  const int64_t first = index * kChunk;
+  team.map(1, numerics::min(kChunk, n - first), [=](int64_t, int64_t i) { return value(first + i); },
+           [=](int64_t, int64_t i, auto x) { store(first + i, x); });
+}
+
 /// y = a + b. y may be a or b.
 template <class T> struct Add {
   int64_t n;
@@ -25,7 +33,7 @@ template <class T> struct Add {
   [[nodiscard]] int64_t teams() const { return chunks(n); }
   template <class Team> NVFP4_INLINE void operator()(const Team &team, int64_t index) const {
     const auto s = *this;
-    each_in_chunk(team, n, index, [=](int64_t i) { s.y[i] = s.a[i] + s.b[i]; });
+    map_in_chunk(team, n, index, [=](int64_t i) { return s.a[i] + s.b[i]; }, [=](int64_t i, T value) { s.y[i] = value; });
   }
 };
 
@@ -69,7 +77,8 @@ template <class T> struct SwigluForward {
   [[nodiscard]] int64_t teams() const { return chunks(n); }
   template <class Team> NVFP4_INLINE void operator()(const Team &team, int64_t index) const {
     const auto s = *this;
-    each_in_chunk(team, n, index, [=](int64_t i) { s.h[i] = numerics::silu(s.gate[i]) * s.up[i]; });
+    map_in_chunk(team, n, index, [=](int64_t i) { return numerics::silu(s.gate[i]) * s.up[i]; },
+                 [=](int64_t i, T value) { s.h[i] = value; });
   }
 };
 
@@ -81,12 +90,17 @@ template <class T> struct SwigluBackward {
   [[nodiscard]] int64_t teams() const { return chunks(n); }
   template <class Team> NVFP4_INLINE void operator()(const Team &team, int64_t index) const {
     const auto s = *this;
-    each_in_chunk(team, n, index, [=](int64_t i) {
-      const T g = s.gate[i];
-      const T sig = numerics::sigmoid(g);
-      s.dup[i] = s.dh[i] * (g * sig);
-      s.dgate[i] = (s.dh[i] * s.up[i]) * (sig * (T(1) + g * (T(1) - sig)));
-    });
+    map_in_chunk(
+        team, n, index,
+        [=](int64_t i) -> Two<T> {
+          const T g = s.gate[i];
+          const T sig = numerics::sigmoid(g);
+          return {s.dh[i] * (g * sig), (s.dh[i] * s.up[i]) * (sig * (T(1) + g * (T(1) - sig)))};
+        },
+        [=](int64_t i, const Two<T> &d) {
+          s.dup[i] = d.first;
+          s.dgate[i] = d.second;
+        });
   }
 };
 

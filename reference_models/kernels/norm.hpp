@@ -33,7 +33,8 @@ template <class T> struct RmsNormForward {
       const T squares = lane.sum(s.cols, [=](int64_t j) { return x_row[j] * x_row[j]; });
       const T inverse = T(1) / numerics::sqrt(squares / T(s.cols) + s.epsilon);
       lane.one([=] { s.rstd[r] = inverse; });
-      lane.each(s.cols, [=](int64_t j) { s.y[r * s.cols + j] = (x_row[j] * inverse) * s.weight[j]; });
+      lane.map(s.cols, [=](int64_t j) { return (x_row[j] * inverse) * s.weight[j]; },
+               [=](int64_t j, T value) { s.y[r * s.cols + j] = value; });
     });
   }
 };
@@ -55,12 +56,17 @@ template <class T> struct RmsNormBackward {
       const T mean = lane.sum(s.cols, [=](int64_t j) {
         return (dy_row[j] * s.weight[j]) * (x_row[j] * inverse);
       }) / T(s.cols);
-      lane.each(s.cols, [=](int64_t j) {
-        const T normal = x_row[j] * inverse;
-        const T d = inverse * (dy_row[j] * s.weight[j] - normal * mean);
-        s.terms[r * s.cols + j] = dy_row[j] * normal;
-        s.dx[r * s.cols + j] = s.residual != nullptr ? s.residual[r * s.cols + j] + d : d;
-      });
+      lane.map(
+          s.cols,
+          [=](int64_t j) -> Two<T> {
+            const T normal = x_row[j] * inverse;
+            const T d = inverse * (dy_row[j] * s.weight[j] - normal * mean);
+            return {s.residual != nullptr ? s.residual[r * s.cols + j] + d : d, dy_row[j] * normal};
+          },
+          [=](int64_t j, const Two<T> &d) {
+            s.dx[r * s.cols + j] = d.first;
+            s.terms[r * s.cols + j] = d.second;
+          });
     });
   }
 };
@@ -80,9 +86,8 @@ template <class T> struct GatedNormForward {
       const T squares = lane.sum(s.cols, [=](int64_t j) { return x_row[j] * x_row[j]; });
       const T inverse = T(1) / numerics::sqrt(squares / T(s.cols) + s.epsilon);
       lane.one([=] { s.rstd[r] = inverse; });
-      lane.each(s.cols, [=](int64_t j) {
-        s.y[r * s.cols + j] = ((x_row[j] * inverse) * s.weight[j]) * numerics::silu(gate_row[j]);
-      });
+      lane.map(s.cols, [=](int64_t j) { return ((x_row[j] * inverse) * s.weight[j]) * numerics::silu(gate_row[j]); },
+               [=](int64_t j, T value) { s.y[r * s.cols + j] = value; });
     });
   }
 };
@@ -100,18 +105,24 @@ template <class T> struct GatedNormBackward {
       const T *dy_row = s.dy + r * s.cols, *x_row = s.x + r * s.cols, *gate_row = s.gate + r * s.cols;
       T *dx_row = s.dx + r * s.cols;
       const T inverse = s.rstd[r];
-      lane.each(s.cols, [=](int64_t j) {
-        const T sig = numerics::sigmoid(gate_row[j]);
-        const T normal = x_row[j] * inverse;
-        const T dn = dy_row[j] * (gate_row[j] * sig); // gradient of the normalised, weighted value
-        s.dgate[r * s.cols + j] =
-            (dy_row[j] * (normal * s.weight[j])) * (sig * (T(1) + gate_row[j] * (T(1) - sig)));
-        dx_row[j] = dn * s.weight[j];
-        s.terms[r * s.cols + j] = dn * normal;
-      });
+      lane.map(
+          s.cols,
+          [=](int64_t j) -> Three<T> {
+            const T sig = numerics::sigmoid(gate_row[j]);
+            const T normal = x_row[j] * inverse;
+            const T dn = dy_row[j] * (gate_row[j] * sig); // gradient of the normalised, weighted value
+            return {(dy_row[j] * (normal * s.weight[j])) * (sig * (T(1) + gate_row[j] * (T(1) - sig))), dn * s.weight[j],
+                    dn * normal};
+          },
+          [=](int64_t j, const Three<T> &d) {
+            s.dgate[r * s.cols + j] = d.first;
+            dx_row[j] = d.second;
+            s.terms[r * s.cols + j] = d.third;
+          });
       const T mean =
           lane.sum(s.cols, [=](int64_t j) { return dx_row[j] * (x_row[j] * inverse); }) / T(s.cols);
-      lane.each(s.cols, [=](int64_t j) { dx_row[j] = inverse * (dx_row[j] - (x_row[j] * inverse) * mean); });
+      lane.map(s.cols, [=](int64_t j) { return inverse * (dx_row[j] - (x_row[j] * inverse) * mean); },
+               [=](int64_t j, T d) { dx_row[j] = d; });
     });
   }
 };

@@ -9,6 +9,7 @@
 //                                    before others are stored: the way to read much memory at a time
 //   team.rows(n, f)                  f(r, lane) for r in [0, n), independent; `lane` has:
 //     lane.each(n, g)                  g(i), independent
+//     lane.map(n, value, store)        store(i, value(i)), as team.map
 //     lane.sum(n, term)                sum of term(i): 32 strided partial sums, then a butterfly
 //                                      (of the type that term returns)
 //     lane.max(n, term)                largest term(i); -Inf for n = 0
@@ -76,6 +77,10 @@ template <class Tag, class T> struct CpuLane {
   template <class F> NVFP4_INLINE void each(int64_t n, F f) const {
 #pragma omp simd
     for (int64_t i = 0; i < n; ++i) f(i);
+  }
+  template <class Value, class Store> NVFP4_INLINE void map(int64_t n, Value value, Store store) const {
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) store(i, value(i));
   }
   template <class F> NVFP4_INLINE void one(F f) const { f(); }
   template <class F> NVFP4_INLINE auto sum(int64_t n, F term) const {
