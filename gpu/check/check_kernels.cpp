@@ -29,6 +29,12 @@ void elementwise(Side &s, const Sizes &z) {
   s.run(NotFiniteChunks<float>{2, {{s.in(n), n}, {s.special(n), n}}, s.out<uint64_t>(2 * chunks(n))});
   s.run(AdamW<float>{n, s.in(n), s.out(n), s.out(n), s.positive(n), 0.9f, 0.95f, 1e-8f, 2e-3f, 1e-4f, 1.7f,
                      2.3f, 0.8f});
+  s.run(LargestChunks<float>{n, s.in(n), s.out(chunks(n))});
+  s.run(LargestChunks<float>{n, s.special(n), s.out(chunks(n))});
+  for (const KeptFormat f : {KeptFormat{3, -6, 448.0f}, KeptFormat{10, -14, 65504.0f}, KeptFormat{7, -126, 0.0f}}) {
+    s.run(KeptScale<float>{n, f, s.positive(n), s.out(1)});
+    s.run(Keep<float>{n, f, s.in(1), s.out(n)});
+  }
   s.run(SwigluForward<float>{n, s.in(n, 4), s.in(n), s.out(n)});
   s.run(SwigluBackward<float>{n, s.in(n), s.in(n, 4), s.in(n), s.out(n), s.out(n)});
   s.run(GegluForward<float>{n, s.in(n, 4), s.in(n), s.out(n)});

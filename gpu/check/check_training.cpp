@@ -176,9 +176,10 @@ void profile_training(const StepsOptions &o, int timed, int kernels, int64_t aft
   const ModelConfig config = find_model(o.model, o.size);
   const std::unique_ptr<DataSource> data = open_data(o.data, 0.05, o.sequence);
   timeline.start();
-  Session session = make_session("cuda", 0, config, load_recipe(o.recipe), o.batch, o.sequence, true);
+  const Recipe recipe = load_recipe(o.recipe);
+  Session session = make_session("cuda", 0, config, recipe, o.batch, o.sequence, true);
   Model<float> &model = *session.model;
-  Optimizer<float> optimizer(model.parameters(), {});
+  Optimizer<float> optimizer(model.parameters(), {}, recipe.optimizer);
   initialise(model.parameters(), config, o.seed);
   model.parameters_changed();
   StepInput input{1, o.seed, 1, o.batch, o.sequence, float(o.learning_rate), {}, {}};

@@ -68,6 +68,9 @@ Recipe for_images(Recipe recipe) {
       recipe.gate_inputs.format != OperandFormat::f32)
     throw Error("recipe '" + recipe.name + "' speaks of mixers, which a convolutional network has none of: drop mixers, "
                 "mixer_rules, kv_cache and gate_inputs");
+  if (recipe.optimizer != OptimizerRecipe{})
+    throw Error("recipe '" + recipe.name + "' says what an optimizer keeps, which a convolutional network keeps in FP32: drop "
+                "optimizer");
   if (recipe.amax_period > 1 || recipe.changes())
     throw Error("recipe '" + recipe.name + "' changes or holds something from step to step, which a convolutional network does not: "
                 "drop amax_period and rules with 'from'");

@@ -17,7 +17,7 @@ ImageSteps::ImageSteps(const ImageOptions &options, const ImageConfig &config, c
       data_(open_images(o_.data, o_.validation, o_.validation_data, !o_.plain)), session_(make_device(o_.device, o_.threads)),
       network_(std::make_unique<ImageNetwork<float>>(*session_.backend, session_.engine.get(), config, recipe, o_.batch, true)),
       optimizer_(std::make_unique<Optimizer<float>>(
-          network_->parameters(), AdamWOptions{o_.beta1, o_.beta2, o_.epsilon, o_.weight_decay, o_.clip})),
+          network_->parameters(), AdamWOptions{o_.beta1, o_.beta2, o_.epsilon, o_.weight_decay, o_.clip}, recipe.optimizer)),
       pixels_(size_t(o_.batch * kImageSize)), labels_(size_t(o_.batch)) {}
 
 float ImageSteps::learning_rate(int64_t step) const {

@@ -14,6 +14,7 @@
 #include "nvfp4/reference_models/kernels/gla_backward.hpp"
 #include "nvfp4/reference_models/kernels/gla_products.hpp"
 #include "nvfp4/reference_models/kernels/images.hpp"
+#include "nvfp4/reference_models/kernels/kept_values.hpp"
 #include "nvfp4/reference_models/kernels/matmul.hpp"
 #include "nvfp4/reference_models/kernels/norm.hpp"
 #include "nvfp4/reference_models/kernels/rope.hpp"
@@ -25,6 +26,7 @@
 // clang-format off
 #define NVFP4_MODEL_KERNELS(X)                                                                               \
   X(Add) X(AddBias) X(AccumulateColumns) X(Scale) X(SquareSums) X(DigestSums) X(NotFiniteChunks) X(AdamW)    \
+  X(LargestChunks) X(KeptScale) X(Keep)                                                                      \
   X(SwigluForward) X(SwigluBackward) X(GegluForward) X(GateForward) X(GateBackward)                                          \
   X(RmsNormForward) X(RmsNormBackward) X(GatedNormForward) X(GatedNormBackward)                              \
   X(EmbeddingForward) X(EmbeddingBackward) X(CrossEntropy) X(Matmul)                                         \

@@ -22,6 +22,8 @@ LinearLayer::LinearLayer(std::shared_ptr<LayerDevice> device, const LayerPlace &
   if (recipe.amax_period > 1)
     throw Error("recipe '" + recipe.name + "' holds amaxes between steps, which layers of another program do not keep: use "
                 "amax_period 1");
+  if (recipe.optimizer != OptimizerRecipe{})
+    throw Error("recipe '" + recipe.name + "' says what an optimizer keeps, which is another program's here: drop optimizer");
   for (const int64_t step : recipe.phases())
     if (recipe.resolve(place.role, place.layer, place.layers, step).hcp != hcp_)
       throw Error("recipe '" + recipe.name + "' changes the Hot-Channel Patch of " + place.role + " at step " +

@@ -87,6 +87,13 @@ inline constexpr auto kRuleFields = std::tuple{
         .marked(kOptional),
     field("use", &RecipeRule::use, "One of the recipe's linears")};
 
+/// Of `optimizer`.
+inline constexpr auto kOptimizerFields = std::tuple{
+    field("gradient", &OptimizerRecipe::gradient, ": gradients of linear layers and the embedding, once a step, before their norm"),
+    field("first_moment", &OptimizerRecipe::first_moment, ": AdamW's first moment, of all parameters"),
+    field("second_moment", &OptimizerRecipe::second_moment, ": and its second"),
+    field("weight", &OptimizerRecipe::weight, ": what a step leaves of linear layers and the embedding")};
+
 /// Besides `units`, `linears` and `rules`.
 inline constexpr auto kRecipeFields = std::tuple{
     field("name", &Recipe::name, "For people and files"),

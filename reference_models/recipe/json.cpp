@@ -103,7 +103,9 @@ Recipe parse_recipe(std::string_view text, const std::string &where) {
                           {"mxfp4", "sm_100:tcgen05.k64.f32.mxf4.ue8m0.block32"},
                           {"mxfp8", "sm_100:tcgen05.k32.f32.mxf8f6f4.{a}.{b}.ue8m0.block32"}}};
   read_fields(kRecipeFields, recipe, json, where + ": ", {"name", "linears", "default"},
-              {"units", "linears", "rules", "mixer_rules", "kv_cache", "gate_inputs"});
+              {"units", "linears", "rules", "mixer_rules", "kv_cache", "gate_inputs", "optimizer"});
+  if (const auto optimizer = json.find("optimizer"); optimizer != json.end())
+    read_fields(kOptimizerFields, recipe.optimizer, *optimizer, where + ".optimizer: ");
   for (const auto &[key, into] : {std::pair<std::string, OperandRecipe *>("kv_cache", &recipe.kv_cache),
                                   {"gate_inputs", &recipe.gate_inputs}})
     if (const auto operand = json.find(key); operand != json.end())
@@ -231,6 +233,7 @@ std::string to_json(const Recipe &recipe) {
   if (recipe.kv_cache.format != OperandFormat::f32) json["kv_cache"] = write_operand(recipe.kv_cache);
   if (recipe.gate_inputs.format != OperandFormat::f32)
     json["gate_inputs"] = write_operand(recipe.gate_inputs);
+  if (recipe.optimizer != OptimizerRecipe{}) json["optimizer"] = fields_to_json(kOptimizerFields, recipe.optimizer, kOptional);
   return json.dump(2) + "\n";
 }
 

@@ -185,6 +185,23 @@ struct RecipeRule {
   bool operator==(const RecipeRule &) const = default;
 };
 
+/// What an optimizer keeps of its tensors between steps: FP32, BF16, or FP16, E4M3 or E5M2 under a power of two of the tensor,
+/// 2^floor(log2(largest value of the format / amax)), 1 for an amax of 0 (MS-AMP's scaling tensors). To nearest even; what is
+/// not finite stays as it is, and so does every element of a tensor that has one.
+enum class StateFormat : uint8_t { f32, bf16, f16, e4m3, e5m2 };
+[[nodiscard]] constexpr auto names_of(StateFormat) { return enum_names("state format", "f32", "bf16", "f16", "e4m3", "e5m2"); }
+static_assert(names_of(StateFormat{}).end_with(StateFormat::e5m2));
+
+/// In which formats (train/optimizer.hpp). What is computed with is FP32 either way.
+struct OptimizerRecipe {
+  /// Once a step, all micro-batches added up, before its norm is taken: of linear layers and the embedding.
+  StateFormat gradient = StateFormat::f32;
+  StateFormat first_moment = StateFormat::f32, second_moment = StateFormat::f32; ///< of all parameters
+  StateFormat weight = StateFormat::f32; ///< what a step starts from and products read: of linear layers and the embedding
+
+  bool operator==(const OptimizerRecipe &) const = default;
+};
+
 struct Recipe {
   std::string name = {}, description = {};
   FormatId source = FormatId::bf16;
@@ -197,6 +214,7 @@ struct Recipe {
   /// product its own, as Graphcore's sample and hold (arXiv 2609.02846); 1: with every quantization.
   int64_t amax_period = 1;
   double soft_clip = 0; ///< b: after a step every weight is b tanh(weight / b); 0: as it is. Convolutional networks only
+  OptimizerRecipe optimizer = {};
   /// Unit by operand format (bf16, nvfp4, mxfp4, mxfp8); {a} and {b} stand for the element formats.
   std::map<std::string, std::string> units = {};
   std::map<std::string, LinearRecipe> linears = {}; ///< by name; what rules speak of

@@ -57,6 +57,13 @@ constexpr std::array kVariations{
                         "wgrad": {"a": {"format": "block-scaled", "convention": "dfp16"},
                                   "b": {"format": "block-scaled", "convention": "dfp16"}}}}})",
                     false},
+    RecipeVariation{"fp8-gradients", "bf16", "bf16 whose gradients of matrices are kept in E4M3, by FP8-LM's first level",
+                    R"({"optimizer": {"gradient": "e4m3"}})"},
+    RecipeVariation{"fp8-optimizer", "fp8-gradients",
+                    "fp8-gradients whose first moment is kept in E4M3, and second moment and weights in FP16, by FP8-LM's second level",
+                    R"({"optimizer": {"first_moment": "e4m3", "second_moment": "f16", "weight": "f16"}})"},
+    RecipeVariation{"bf16-optimizer", "bf16", "bf16 whose weights and moments are kept in BF16, without a copy in FP32",
+                    R"({"optimizer": {"first_moment": "bf16", "second_moment": "bf16", "weight": "bf16"}})"},
     RecipeVariation{"mxint8", "mxfp8",
                     "MXINT8 clipped symmetrically, to nearest in every product, exact sums",
                     R"({"linears": {"mxfp8": {

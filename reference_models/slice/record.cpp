@@ -81,7 +81,7 @@ RecordReport record_slice(const RecordRequest &r, const std::function<void(int64
                 ", the model's vocabulary is " + std::to_string(config.vocabulary));
   Session session = make_session(o.device, o.threads, config, recipe, o.batch, o.sequence, true);
   Model<float> &model = *session.model;
-  Optimizer<float> optimizer(model.parameters(), {o.beta1, o.beta2, o.epsilon, o.weight_decay, o.clip});
+  Optimizer<float> optimizer(model.parameters(), {o.beta1, o.beta2, o.epsilon, o.weight_decay, o.clip}, recipe.optimizer);
   load_checkpoint(checkpoint, model.parameters(), config, checkpoint.optimizer);
   if (state.step > 0) model.at_step(state.step - 1);
   model.set_hot_channels(model.hot_channel_layers(state.hot_channels));

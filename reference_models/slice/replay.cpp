@@ -123,7 +123,7 @@ RecipeOutcome whole_step(const Slice &slice, const ComparedRecipe &r, const Plac
     complete_hot_channels(model, r.recipe, slice.step, state);
   else
     model.set_hot_channels(model.hot_channel_layers(state));
-  Optimizer<float> optimizer(model.parameters(), slice.step.adamw);
+  Optimizer<float> optimizer(model.parameters(), slice.step.adamw, r.recipe.optimizer);
   const StepResult result = run_step(model, optimizer, slice.step, {}, false, progress);
   const StepResult &recorded = slice.result;
   const bool same = std::bit_cast<uint32_t>(result.loss) == std::bit_cast<uint32_t>(recorded.loss) &&
@@ -149,10 +149,10 @@ void collect(const OperatorMeter &meter, size_t recipes, bool by_layer, Comparis
 Identity replay_identically(const Slice &slice, const Place &place) {
   bool gradients = false;
   const std::vector<Tap> taps = recorded_taps(slice, gradients);
-  const Session session =
-      session_of(slice, parse_recipe(slice.before.recipe, slice.before.source + ": recipe"), place);
+  const Recipe recipe = parse_recipe(slice.before.recipe, slice.before.source + ": recipe");
+  const Session session = session_of(slice, recipe, place);
   session.model->set_hot_channels(slice.before.state.hot_channels);
-  Optimizer<float> optimizer(session.model->parameters(), slice.step.adamw);
+  Optimizer<float> optimizer(session.model->parameters(), slice.step.adamw, recipe.optimizer);
   Identity out;
   out.replayed = run_step(*session.model, optimizer, slice.step, taps, gradients, place.progress);
   const StepResult &now = out.replayed, &then = slice.result;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The host's part of a step: factors in FP64, rounded once; sums of chunks in order.
 #include "nvfp4/reference_models/train/optimizer.hpp"
-#include "nvfp4/emulator/config.hpp"
+#include "nvfp4/emulator/formats/codec.hpp"
 
 #include <array>
 #include <cmath>
@@ -17,13 +17,41 @@ double power(double x, int64_t n) {
   return result;
 }
 
+KeptFormat kept_format(StateFormat state) {
+  constexpr FormatId kIds[] = {FormatId::f32, FormatId::bf16, FormatId::f16, FormatId::e4m3, FormatId::e5m2};
+  const Format f = format(kIds[size_t(state)]);
+  return {f.mantissa_bits, 1 - f.bias, state == StateFormat::bf16 ? 0.0f : largest(f.id)};
+}
+
 } // namespace
 
 template <class T>
-Optimizer<T>::Optimizer(Parameters<T> &parameters, const AdamWOptions &options)
-    : parameters_(&parameters), options_(options), squares_(parameters.backend(), chunks(parameters.total())),
+Optimizer<T>::Optimizer(Parameters<T> &parameters, const AdamWOptions &options, const OptimizerRecipe &kept)
+    : parameters_(&parameters), options_(options), kept_(kept),
+      largest_(parameters.backend(), kept == OptimizerRecipe{} ? 0 : chunks(parameters.total()) + 1),
+      squares_(parameters.backend(), chunks(parameters.total())),
       digests_(parameters.backend(), 3 * chunks(parameters.total())), watch_(parameters.backend()) {
   if (!parameters.training()) throw Error("an optimizer needs a model that was made for training");
+}
+
+template <class T> void Optimizer<T>::keep(StateFormat format, Which which, T *slab) {
+  if (format == StateFormat::f32) return;
+  Backend<T> &backend = parameters_->backend();
+  const KeptFormat f = kept_format(format);
+  for (const ParameterSpec &p : parameters_->list()) {
+    if (which == Which::decaying && !p.decay) continue;
+    T *const x = slab + (parameters_->value(p.name) - parameters_->values());
+    const int64_t n = p.count();
+    if (n == 0) continue;
+    T *const scale = largest_.data() + chunks(n);
+    backend.run(LargestChunks<T>{n, x, largest_.data()});
+    backend.run(KeptScale<T>{chunks(n), f, largest_.data(), scale});
+    backend.run(Keep<T>{n, f, scale, x});
+  }
+}
+
+template <class T> void Optimizer<T>::keep_gradients() {
+  keep(kept_.gradient, Which::decaying, parameters_->gradients());
 }
 
 template <class T> double Optimizer<T>::gradient_norm() {
@@ -59,6 +87,9 @@ template <class T> double Optimizer<T>::step(int64_t step, float learning_rate, 
                          T(1 / (1 - power(options_.beta1, step))), T(1 / (1 - power(options_.beta2, step))),
                          T(clip)});
   }
+  keep(kept_.first_moment, Which::all, parameters_->first_moments());
+  keep(kept_.second_moment, Which::all, parameters_->second_moments());
+  keep(kept_.weight, Which::decaying, parameters_->values());
   backend.zero(parameters_->gradients(), size_t(parameters_->total()) * sizeof(T));
   return norm;
 }

@@ -4,6 +4,7 @@
 #pragma once
 #include "nvfp4/reference_models/backend/finite_watch.hpp"
 #include "nvfp4/reference_models/model/parameters.hpp"
+#include "nvfp4/reference_models/recipe/recipe.hpp"
 
 namespace nvfp4::models {
 
@@ -14,10 +15,13 @@ struct AdamWOptions {
 
 template <class T> class Optimizer {
 public:
-  Optimizer(Parameters<T> &parameters, const AdamWOptions &options);
+  /// `kept`: of the recipe that the model trains under.
+  Optimizer(Parameters<T> &parameters, const AdamWOptions &options, const OptimizerRecipe &kept);
 
-  /// Step `step` (from 1) with the gradients there are; zeroes them. Returns the gradient norm before
-  /// clipping.
+  /// Rounds gradients to what the recipe keeps of them; once a step, before gradient_norm().
+  void keep_gradients();
+  /// Step `step` (from 1) with the gradients there are; zeroes them, and rounds moments and weights to what the recipe keeps.
+  /// Returns the gradient norm before clipping.
   double step(int64_t step, float learning_rate) { return this->step(step, learning_rate, gradient_norm()); }
   /// The same where the norm is known.
   double step(int64_t step, float learning_rate, double norm);
@@ -29,8 +33,13 @@ public:
   [[nodiscard]] std::string digest(int64_t step);
 
 private:
+  enum class Which { all, decaying }; ///< parameters
+  void keep(StateFormat format, Which which, T *slab);
+
   Parameters<T> *parameters_;
   AdamWOptions options_;
+  OptimizerRecipe kept_;
+  Array<T> largest_; ///< of chunks of one tensor, and its scale behind them
   Array<double> squares_;
   Array<uint64_t> digests_;
   FiniteWatch<T> watch_;

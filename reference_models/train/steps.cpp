@@ -10,10 +10,10 @@ namespace nvfp4::models {
 std::vector<StepRecord> run_steps(const StepsOptions &o, const std::function<void(int64_t)> &on_step) {
   const ModelConfig config = find_model(o.model, o.size);
   const std::unique_ptr<DataSource> data = open_data(o.data, 0.05, o.sequence);
-  Session session =
-      make_session(o.device, o.threads, config, load_recipe(o.recipe).for_run(o.steps), o.batch, o.sequence, true);
+  const Recipe recipe = load_recipe(o.recipe).for_run(o.steps);
+  Session session = make_session(o.device, o.threads, config, recipe, o.batch, o.sequence, true);
   Model<float> &model = *session.model;
-  Optimizer<float> optimizer(model.parameters(), {});
+  Optimizer<float> optimizer(model.parameters(), {}, recipe.optimizer);
   initialise(model.parameters(), config, o.seed);
   model.parameters_changed();
   StepInput input{1, o.seed, 1, o.batch, o.sequence, float(o.learning_rate), {}, {}};

@@ -33,7 +33,8 @@ public:
     if (o_.device == "cpu") check_memory(config_, o_.batch, o_.sequence, true, o_.accumulation);
     session_ = make_session(o_.device, o_.threads, config_, recipe_, o_.batch, o_.sequence, true);
     optimizer_ = std::make_unique<Optimizer<float>>(
-        model().parameters(), AdamWOptions{o_.beta1, o_.beta2, o_.epsilon, o_.weight_decay, o_.clip});
+        model().parameters(), AdamWOptions{o_.beta1, o_.beta2, o_.epsilon, o_.weight_decay, o_.clip},
+        recipe_.optimizer);
     folder_ = std::make_unique<RunFolder>(
         o_.out, RunDescription{o_, config_, to_json(recipe_), data_->digest(), data_->describe()}, o_.resume);
     input_ = {1, o_.seed, o_.accumulation, o_.batch, o_.sequence, 0, {}, {}};

@@ -69,6 +69,7 @@ StepOutcome training_step(Model<float> &model, Optimizer<float> &optimizer, cons
   const bool sick_before = !optimizer.finite();
   (void)model.finite(); // of passes that were no step's
   out.loss = float(accumulate_gradients(model, s, call));
+  optimizer.keep_gradients();
   const double norm = optimizer.gradient_norm();
   const bool sick_operands = !model.finite();
   if (sick_before || sick_operands || !std::isfinite(out.loss) || !std::isfinite(norm))

@@ -12,8 +12,8 @@ good lab $few --steps 4 --out all
 grep -q "^nvfp4: lab: about [0-9]* min: " err.txt || say "not said how long it takes: $(head -1 err.txt)"
 grep -E "needs |has no number" out.txt | grep -v "^not measured  MXINT4.*crossing/mx has no number" && say "claims without a measure"
 [ "$(grep -cE '^(held|not held|not settled|not measured) ' out.txt)" -ge 20 ] || say "claims: $(cat out.txt)"
-[ "$(grep -cE '^[0-9]+ ' out.txt)" -eq 25 ] || say "$(grep -cE '^[0-9]+ ' out.txt) recipes"
-for recipe in fp32 bf16 nvfp4-plain nvfp4 hcp post-qk chon mxfp4-sr-rht mxfp8 nvfp4-w1x16 nvfp4-decoded nvfp4-decoded-sr nvfp4-sr-x nvfp4-eden nvfp4-4over6 nvfp4-bf16-end fp4-all-the-way nvfp4-nemotron3 nvfp4-rht128 nvfp4-new-signs nvfp4-held-amax nvfp4-ms-eden mxfp4-rht fouroversix averis; do grep -qE "^[0-9]+ +$recipe " out.txt || say "no row of $recipe"; done
+[ "$(grep -cE '^[0-9]+ ' out.txt)" -eq 28 ] || say "$(grep -cE '^[0-9]+ ' out.txt) recipes"
+for recipe in fp32 bf16 nvfp4-plain nvfp4 hcp post-qk chon mxfp4-sr-rht mxfp8 nvfp4-w1x16 nvfp4-decoded nvfp4-decoded-sr nvfp4-sr-x nvfp4-eden nvfp4-4over6 nvfp4-bf16-end fp4-all-the-way nvfp4-nemotron3 nvfp4-rht128 nvfp4-new-signs nvfp4-held-amax nvfp4-ms-eden mxfp4-rht fouroversix averis fp8-gradients fp8-optimizer bf16-optimizer; do grep -qE "^[0-9]+ +$recipe " out.txt || say "no row of $recipe"; done
 grep -qE "<(script|link|img)|https?://" all/lab.html && say "the page loads something"
 for heading in Ranking "What each buys" "What each costs" "Where each breaks" "Published claims" "Formats on this model" "Formats by crest factor"; do
   grep -q "<h2>$heading" all/lab.html || say "no section $heading"

@@ -29,7 +29,7 @@ struct Runner {
         engine(std::make_unique<ProfilingEngine>(*cpu_engine, profile)),
         model(std::make_unique<Model<float>>(*backend, engine.get(), config, load_recipe(recipe), shape.batch,
                                              shape.sequence, true)),
-        optimizer(std::make_unique<Optimizer<float>>(model->parameters(), AdamWOptions{})),
+        optimizer(std::make_unique<Optimizer<float>>(model->parameters(), AdamWOptions{}, load_recipe(recipe).optimizer)),
         input{1, 1, 1, shape.batch, shape.sequence, 1e-3f, {}, {}} {
     initialise(model->parameters(), config, 1);
     model->parameters_changed();

@@ -121,6 +121,7 @@ TEST_CASE("the READMEs have the tables of families and fields", "[family]") {
   check_has(recipes, mixer_operator_table());
   check_has(recipes, field_table(kRecipeFields, Recipe(), false));
   check_has(recipes, field_table(kRuleFields, RecipeRule(), false));
+  check_has(recipes, field_table(kOptimizerFields, OptimizerRecipe(), false));
   check_has(recipes, field_table(kGemmFields, GemmRecipe(), false));
   check_has(recipes, field_table(kOperandFields, OperandRecipe(), false));
   check_has(recipes, field_table(kHcpFields, HcpRecipe{.enabled = true}, false));

@@ -130,7 +130,7 @@ TEST_CASE("A network learns under every recipe, the same words on any thread and
       const auto engine = make_cpu_operand_engine(threads, isa);
       const Recipe recipe = load_image_recipe(name);
       ImageNetwork<float> network(*backend, engine.get(), c, recipe, 8, true);
-      Optimizer<float> optimizer(network.parameters(), {.weight_decay = 0, .clip = 0.5});
+      Optimizer<float> optimizer(network.parameters(), {.weight_decay = 0, .clip = 0.5}, {});
       network.initialise(1);
       network.set_images(batch.pixels, batch.labels);
       for (int64_t step = 1; step <= 6; ++step) {

@@ -75,6 +75,15 @@ void run_elementwise(Backend<float> &backend, Results &out) {
     out.add("AdamW value" + size, value);
     out.add("AdamW m" + size, m);
     out.add("AdamW v" + size, v);
+    Floats largest(size_t(chunks(n) + 1));
+    backend.run(LargestChunks<float>{n, a.data(), largest.data()});
+    for (const KeptFormat f : {KeptFormat{3, -6, 448.0f}, KeptFormat{10, -14, 65504.0f}, KeptFormat{7, -126, 0.0f}}) {
+      backend.run(KeptScale<float>{chunks(n), f, largest.data(), &largest.back()});
+      out.add("LargestChunks, KeptScale" + size, largest);
+      x = a;
+      backend.run(Keep<float>{n, f, &largest.back(), x.data()});
+      out.add("Keep" + size, x);
+    }
     std::vector<double> squares(size_t(chunks(n)));
     backend.run(SquareSums<float>{n, a.data(), squares.data()});
     out.add("SquareSums" + size, squares);

@@ -216,7 +216,7 @@ TEST_CASE("variations round-trip, differ from their bases, and what has no meani
     }
     CHECK_THAT(what, Catch::Contains(expected));
   };
-  CHECK(recipe_variations().size() == 27);
+  CHECK(recipe_variations().size() == 30);
   for (const RecipeVariation &v : recipe_variations()) {
     INFO(v.name);
     const Recipe r = load_recipe(std::string(v.name));

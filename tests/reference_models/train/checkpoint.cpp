@@ -58,7 +58,7 @@ TEST_CASE("a checkpoint comes back bit for bit", "[train]") {
   CHECK(back.state.hot_channels.at("0.attn.q_proj").indices == std::vector<int32_t>{3, 1, 2});
   CHECK(back.state.hot_channels.at("0.attn.q_proj").chosen_at == 10);
   load_checkpoint(back, loaded, c, true);
-  Optimizer<float> a(saved, {}), b(loaded, {});
+  Optimizer<float> a(saved, {}, {}), b(loaded, {}, {});
   CHECK(a.digest(12) == b.digest(12));
   CHECK(a.digest(12) != a.digest(13));
   loaded.values()[5] = std::nextafter(loaded.values()[5], 9.0f);
@@ -179,7 +179,7 @@ TEST_CASE("AdamW as published, with decay of matrices only", "[train]") {
   const double w = p.value(matrix)[7], n = p.value(vector)[7];
   p.gradient(matrix)[7] = 0.5;
   p.gradient(vector)[7] = -0.25;
-  Optimizer<double> optimizer(p, {0.9, 0.95, 1e-8, 0.1, 0.0});
+  Optimizer<double> optimizer(p, {0.9, 0.95, 1e-8, 0.1, 0.0}, {});
   CHECK(optimizer.step(1, 0.25f) == Approx(std::sqrt(0.5 * 0.5 + 0.25 * 0.25)));
   // after one step the bias-corrected moments are g and g^2
   CHECK(p.value(matrix)[7] == Approx(w - 0.25 * 0.1 * w - 0.25 * 0.5 / (0.5 + 1e-8)));

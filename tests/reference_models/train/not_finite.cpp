@@ -30,7 +30,7 @@ struct Run {
   Run(const std::string &family, const std::string &recipe, double clip = 1.0)
       : config(find_model(family, "tiny")),
         session(make_session("cpu", 1, config, load_recipe(recipe), 2, 32, true)),
-        optimizer(std::make_unique<Optimizer<float>>(model().parameters(), AdamWOptions{.clip = clip})) {
+        optimizer(std::make_unique<Optimizer<float>>(model().parameters(), AdamWOptions{.clip = clip}, load_recipe(recipe).optimizer)) {
     initialise(model().parameters(), config, 1);
     model().parameters_changed();
     read_micro_batches(*data, input);
