@@ -49,7 +49,7 @@ bad "standard output cannot carry the file and --json" quantize "$x" -o - --conv
 
 # recipes
 good recipe list
-[ "$(wc -l <out.txt)" -eq 36 ] || say "recipe list has $(wc -l <out.txt) lines"
+[ "$(wc -l <out.txt)" -eq 39 ] || say "recipe list has $(wc -l <out.txt) lines"
 good recipe list --json
 for recipe in $("$nvfp4" recipe list | cut -d' ' -f1); do
   "$nvfp4" recipe show "$recipe" >mine || say "recipe show $recipe"
